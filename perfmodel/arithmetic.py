@@ -1,0 +1,75 @@
+"""The few functions that work alike on integers, NumPy arrays and sympy expressions: sizes of all three kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Size = Any  # an int, a NumPy array or a sympy expression: the arithmetic is the same
+
+
+def product(sizes: Iterable[Size]) -> Size:
+    """Plain numbers first, so that an array is touched as seldom as possible."""
+    number, others = 1, None
+    for size in sizes:
+        if type(size) is int:
+            number *= size
+        else:
+            others = size if others is None else others * size
+    if others is None:
+        return number
+    return others if number == 1 else others * number
+
+
+def total(values: Iterable[Size]) -> Size:
+    """A sum that starts from its first term (zero for none), so that symbols and arrays keep their type."""
+    result: Size = 0
+    for value in values:
+        result = value if type(result) is int and result == 0 else result + value
+    return result
+
+
+def ceil_div(a: Size, b: Size) -> Size:
+    """The number of tiles of b that cover a."""
+    return -(-a // b)
+
+
+def exact_div(a: Size, b: Size) -> Size:
+    """A quotient that is whole by the operation's own validity rule."""
+    return a // b if isinstance(a, int) and isinstance(b, int) else a / b
+
+
+_MAXIMUM: dict[str, Callable[[Size, Size], Size]] = {}
+
+
+def register_maximum(package: str, function: Callable[[Size, Size], Size]) -> None:
+    """How the values of a package (numpy, sympy) compare; the module that brings them in says so."""
+    _MAXIMUM[package] = function
+
+
+def maximum(a: Size, b: Size) -> Size:
+    """The larger, element by element for arrays."""
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return max(a, b)
+    other = b if isinstance(a, (int, float)) else a
+    return _MAXIMUM[type(other).__module__.partition(".")[0]](a, b)
+
+
+def is_zero(value: Size) -> bool:
+    """Whether it is the plain number 0: an array or a symbol never is."""
+    return isinstance(value, int) and value == 0
+
+
+def visible_pairs(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:
+    """Query-key pairs that a mask leaves visible, the last query standing at the last key.
+
+    All: N S. Causal: query i of N sees S - N + i keys, together N S - N(N-1)/2. With a window W a query sees at most
+    W of them: those beyond are x(x+1)/2 for x = max(0, S-W), less the same for x = max(0, S-N-W) before the chunk.
+    """
+    if not causal:
+        return N * S
+    pairs = N * S - exact_div(N * (N - 1), 2)
+    if W is None:
+        return pairs
+    last, before = maximum(0, S - W), maximum(0, S - N - W)
+    return pairs - exact_div(last * (last + 1), 2) + exact_div(before * (before + 1), 2)

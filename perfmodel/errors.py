@@ -1,0 +1,65 @@
+"""Every message that perfmodel gives a user, in one form: *where: what was found; what is accepted. What to do.*"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class PerfmodelError(Exception):
+    """Something a user can mend; the command line turns it into one line on stderr and an exit code."""
+
+    exit_code = 1
+
+    def __init__(self, where: str, found: str, accepted: str = "", action: str = "") -> None:
+        self.where, self.found, self.accepted, self.action = where, found, accepted, action
+        message = f"{where}: {found}"
+        if accepted:
+            message += f"; {accepted}"
+        message += "."
+        if action:
+            message += f" {action}"
+        super().__init__(message)
+
+
+class InputError(PerfmodelError):
+    """A file, a size or a name that cannot be used."""
+
+
+class UsageError(PerfmodelError):
+    """A command line that does not say what to do."""
+
+    exit_code = 2
+
+
+class ValidationError(PerfmodelError):
+    """A measurement that fell outside the bounds it was held to."""
+
+    exit_code = 3
+
+
+class NoDeviceError(PerfmodelError):
+    """The device that was asked for is not here."""
+
+    exit_code = 4
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A closing sentence: the nearest known word, or all of them when there are few."""
+    from difflib import get_close_matches
+
+    choices = sorted(known)
+    by_fold = {choice.casefold(): choice for choice in choices}
+    near = get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean '{by_fold[near[0]]}'?"
+    return f"Known: {', '.join(choices)}." if len(choices) <= 24 else ""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value as a message quotes it: one line, printable, short."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python agrees to print
+        text = "a number of thousands of digits"
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,117 @@
+"""Small size expressions such as ``B*N``, ``D/H`` or ``N <= S``: read from text, safe to evaluate, exact.
+
+One expression serves integers, arrays and symbols alike. ``/`` is exact division: integers that do not divide are an
+error, never a rounding. ``//`` rounds down.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from perfmodel.errors import InputError, did_you_mean, shown
+
+_BINARY = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
+_COMPARE = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
+ACCEPTED = "an expression of sizes is accepted: whole numbers and symbols joined by + - * / // % and parentheses"
+_LONGEST = 200
+
+
+class Expression:
+    """Parsed text, the names it needs, and how to evaluate it."""
+
+    def __init__(self, text: str, where: str) -> None:
+        self.text = text
+        self._where = where
+        self._tree = _parse(text, where)
+        self.names = frozenset(node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name))
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        return self._value(self._tree, values)
+
+    def _value(self, node: ast.expr, values: Mapping[str, Any]) -> Any:
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                if name not in values:
+                    raise InputError(
+                        self._where,
+                        f"'{name}' in {shown(self.text)} has no value",
+                        "a size may use the other sizes of its place",
+                        did_you_mean(name, values) or "Give it a value.",
+                    )
+                return values[name]
+            case ast.BinOp(left=left, op=operator, right=right):
+                return self._binary(operator, self._value(left, values), self._value(right, values))
+            case ast.Compare(left=left, ops=[operator], comparators=[right]):
+                return _compared(operator, self._value(left, values), self._value(right, values))
+        raise AssertionError(ast.dump(node))
+
+    def _binary(self, operator: ast.operator, a: Any, b: Any) -> Any:
+        match operator:
+            case ast.Add():
+                return a + b
+            case ast.Sub():
+                return a - b
+            case ast.Mult():
+                return a * b
+        if isinstance(b, int) and b == 0:
+            raise InputError(self._where, f"{shown(self.text)} divides by zero", ACCEPTED)
+        match operator:
+            case ast.Mod():
+                return a % b
+            case ast.FloorDiv():
+                return a // b
+        if not (isinstance(a, int) and isinstance(b, int)):
+            return a / b
+        if a % b:
+            raise InputError(
+                self._where,
+                f"{shown(self.text)} is {shown(a)} / {shown(b)}, which does not divide",
+                "'/' between sizes must come out whole",
+                "Choose sizes that divide, or write // to round down.",
+            )
+        return a // b
+
+
+def _compared(operator: ast.cmpop, a: Any, b: Any) -> Any:
+    match operator:
+        case ast.Lt():
+            return a < b
+        case ast.LtE():
+            return a <= b
+        case ast.Gt():
+            return a > b
+        case ast.GtE():
+            return a >= b
+        case ast.Eq():
+            return a == b
+    return a != b
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str, where: str) -> ast.expr:
+    refused = InputError(where, f"{shown(text)} is not an expression of sizes", ACCEPTED)
+    if len(text) > _LONGEST or "\n" in text:
+        raise refused
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise refused from None
+    for node in ast.walk(tree):
+        match node:
+            case ast.BinOp() | ast.Name() | ast.Load() | ast.operator() | ast.cmpop():
+                allowed = not isinstance(node, ast.operator) or isinstance(node, _BINARY)
+                allowed = allowed and (not isinstance(node, ast.cmpop) or isinstance(node, _COMPARE))
+            case ast.Compare(ops=ops):
+                allowed = len(ops) == 1
+            case ast.Constant(value=value):
+                allowed = type(value) is int and 0 <= value <= 10**15
+            case _:
+                allowed = False
+        if not allowed:
+            raise refused
+    return tree

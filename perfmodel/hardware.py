@@ -1,0 +1,211 @@
+"""GPU files: what a data sheet says of a card, each figure with its source.
+
+Absent means unknown, never zero. Dense and structured-sparse peaks are different tables; a figure may carry
+``per_sm_clock``, from which the same peak follows as multiprocessors x operations per clock x clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from perfmodel.op import Engine
+from perfmodel.paths import SHORT_NAMES, find, folders
+from perfmodel.specfile import Mapping, load
+from perfmodel.units import ITEM_BYTES
+
+# Which vector rate serves a data type that has none of its own: the next wider one.
+_VECTOR_FALLBACK = {"fp8": "fp16", "int8": "fp16", "fp16": "fp32", "bf16": "fp32", "tf32": "fp32", "fp32": "fp64"}
+
+PEAK_TABLES = ("tensor", "tensor_sparse", "tensor_fp16_accumulate", "tensor_fp16_accumulate_sparse", "vector")
+PEAK_DTYPES = (*ITEM_BYTES, "fp6", "fp4", "int4")
+CLOCKS = ("base", "boost", "tensor")
+MULTIPROCESSOR_BYTES = ("registers", "shared_memory", "shared_memory_per_block", "l1_and_shared", "tensor_memory")
+MULTIPROCESSOR_COUNTS = ("threads", "warps", "blocks", "threads_per_block", "warp")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number of a data sheet: value in bare units, and the key of its source."""
+
+    value: float
+    source: str
+    note: str = ""
+    per_sm_clock: int | None = None
+    clock: str = "boost"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A card as its data sheet describes it."""
+
+    name: str
+    file: str
+    title: str
+    vendor: str
+    architecture: str
+    form: str
+    multiprocessors: Figure
+    capacity_byte: Figure
+    bandwidth_byte_per_s: Figure
+    memory_type: str = ""
+    compute_capability: str = ""
+    matches: tuple[str, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
+    clocks: dict[str, Figure] = field(default_factory=dict)
+    memory: dict[str, Figure] = field(default_factory=dict)
+    caches: dict[str, Figure] = field(default_factory=dict)
+    multiprocessor: dict[str, Figure] = field(default_factory=dict)
+    peaks: dict[str, dict[str, Figure]] = field(default_factory=dict)
+    special: Figure | None = None
+    links: dict[str, Figure] = field(default_factory=dict)
+    power: Figure | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def knowledge(self) -> str:
+        """What the figures rest on: the data sheet alone."""
+        return "datasheet"
+
+    def derived_peak(self, figure: Figure) -> float | None:
+        """Multiprocessors x operations per clock x clock, where the file gives all three."""
+        clock = self.clocks.get(figure.clock)
+        if figure.per_sm_clock is None or clock is None:
+            return None
+        return self.multiprocessors.value * figure.per_sm_clock * clock.value
+
+    def peak(self, engine: Engine, dtype: str) -> tuple[float, str] | None:
+        """Operations per second and the name of the roof that serves this data type; None where unknown.
+
+        A data type without a tensor rate runs on the vector engine, one without a vector rate at the next wider one.
+        """
+        if engine is Engine.SPECIAL:
+            return (self.special.value, "special") if self.special else None
+        if engine is Engine.TENSOR and dtype in self.peaks["tensor"]:
+            return self.peaks["tensor"][dtype].value, f"tensor {dtype}"
+        serving: str | None = dtype
+        while serving is not None and serving not in self.peaks["vector"]:
+            serving = _VECTOR_FALLBACK.get(serving)
+        return (self.peaks["vector"][serving].value, f"vector {serving}") if serving else None
+
+
+@cache
+def short_names() -> dict[str, str]:
+    """Short name to file name: t4, a100 and the like."""
+    names: dict[str, str] = {}
+    for folder in reversed(folders("hardware")):
+        path = folder / SHORT_NAMES
+        if path.is_file():
+            table = load(path)
+            names.update({short: table.text(short) for short in table})
+    return names
+
+
+def gpu(name: str) -> Gpu:
+    """The card of that name, short name or file."""
+    known = name.lower()
+    path = Path(known)
+    if not path.suffix and len(path.parts) == 1:
+        direct = any((folder / f"{known}.yaml").is_file() for folder in folders("hardware"))
+        name = known if direct else short_names().get(known, known)
+    return _read(str(find("hardware", name)))
+
+
+@cache
+def _read(path: str) -> Gpu:
+    page = load(Path(path))
+    sources = {key: _source(page.mapping("sources").mapping(key)) for key in page.mapping("sources")}
+    count, clocks = _figure(page, "multiprocessors", "count", sources), _table(page, "clocks", "Hz", CLOCKS, sources)
+    memory, caches = page.mapping("memory"), _caches(page, sources)
+    found = Gpu(
+        name=Path(path).stem,
+        file=path,
+        title=page.text("title"),
+        vendor=page.text("vendor"),
+        architecture=page.text("architecture"),
+        form=page.text("form"),
+        compute_capability=page.text("compute_capability", ""),
+        matches=page.texts("matches"),
+        sources=sources,
+        multiprocessors=count,
+        clocks=clocks,
+        memory_type=memory.text("type"),
+        capacity_byte=_figure(memory, "capacity", "B", sources),
+        bandwidth_byte_per_s=_figure(memory, "bandwidth", "B/s", sources),
+        memory={
+            key: _figure(memory, key, unit, sources)
+            for key, unit in (("bus", "bit"), ("pin_rate", "bit/s"), ("clock", "Hz"))
+            if key in memory
+        },
+        caches=caches,
+        multiprocessor={
+            **_table(page, "multiprocessor", "B", MULTIPROCESSOR_BYTES, sources, others=MULTIPROCESSOR_COUNTS),
+            **_table(page, "multiprocessor", "count", MULTIPROCESSOR_COUNTS, sources, others=MULTIPROCESSOR_BYTES),
+        },
+        peaks={kind: _table(page, kind, "OP/s", PEAK_DTYPES, sources) for kind in PEAK_TABLES},
+        special=_derived(page.mapping("special"), sources, count, clocks) if "special" in page else None,
+        links=_table(page, "links", "B/s", ("nvlink", "scale_up", "pcie", "c2c"), sources),
+        power=_figure(page, "power", "W", sources) if "power" in page else None,
+        notes=page.texts("notes"),
+    )
+    memory.finish()
+    page.finish()
+    return found
+
+
+def _source(page: Mapping) -> str:
+    """Title, page and date in one line."""
+    parts = [page.text("title"), page.text("page", ""), f"read {page.text('read')}"]
+    page.finish()
+    return ", ".join(part for part in parts if part)
+
+
+def _caches(page: Mapping, sources: dict[str, str]) -> dict[str, Figure]:
+    return {
+        **_table(page, "caches", "B", ("l2", "infinity_cache"), sources, others=("l2_bandwidth", "infinity_bandwidth")),
+        **_table(
+            page, "caches", "B/s", ("l2_bandwidth", "infinity_bandwidth"), sources, others=("l2", "infinity_cache")
+        ),
+    }
+
+
+def _table(
+    page: Mapping, key: str, unit: str, keys: tuple[str, ...], sources: dict[str, str], others: tuple[str, ...] = ()
+) -> dict[str, Figure]:
+    if key not in page:
+        return {}
+    table = page.mapping(key)
+    found = {name: _figure(table, name, unit, sources) for name in keys if name in table}
+    for name in others:
+        name in table  # noqa: B015 - read by the table of the other unit
+    table.finish()
+    return found
+
+
+def _figure(page: Mapping, key: str, unit: str, sources: dict[str, str]) -> Figure:
+    """``{value: 312 TFLOP/s, from: whitepaper, per_sm_clock: 2048, note: …}``"""
+    leaf = page.mapping(key)
+    figure = Figure(
+        value=float(leaf.size("value")) if unit == "count" else _value(leaf, unit),
+        source=leaf.choice("from", tuple(sources)),
+        note=leaf.text("note", ""),
+        per_sm_clock=leaf.size("per_sm_clock") if "per_sm_clock" in leaf else None,
+        clock=leaf.choice("clock", CLOCKS, "boost"),
+    )
+    leaf.finish()
+    return figure
+
+
+def _value(leaf: Mapping, unit: str) -> float:
+    """Integer rates are quoted in OP/s, floating-point ones in FLOP/s: one kind of operation each."""
+    return leaf.quantity("value", "FLOP/s" if unit == "OP/s" and "FLOP" in leaf.text("value") else unit)
+
+
+def _derived(leaf: Mapping, sources: dict[str, str], count: Figure, clocks: dict[str, Figure]) -> Figure:
+    """A rate that vendors publish per multiprocessor and clock only."""
+    clock, per_sm_clock = leaf.choice("clock", tuple(clocks), "boost"), leaf.size("per_sm_clock")
+    value = count.value * per_sm_clock * clocks[clock].value
+    figure = Figure(value, leaf.choice("from", tuple(sources)), leaf.text("note", ""), per_sm_clock, clock)
+    leaf.finish()
+    return figure

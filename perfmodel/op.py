@@ -1,0 +1,284 @@
+"""An operation as data: a function from sizes to the tensors it moves and the work it does.
+
+Called with integers the counts are exact integers, with arrays it is a sweep, with symbols a formula.
+
+What moves: a tensor of a fused operation is read and written as often as its ``reads`` and ``writes`` say; a tensor
+marked ``spill`` exists only between the kernels of the unfused form and costs the fused form nothing. What works: a
+``Work`` that names its operands opens a kernel of the unfused form, and the works after it that name none ride along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+from perfmodel.arithmetic import Size, is_zero, product, total
+from perfmodel.errors import InputError, did_you_mean
+
+
+class Engine(StrEnum):
+    """The part of a multiprocessor that does a piece of work."""
+
+    TENSOR = "tensor"
+    VECTOR = "vector"
+    SPECIAL = "special"
+
+
+class Kind(StrEnum):
+    """What a tensor is to the model: passing data, a trained weight, or the key-value cache."""
+
+    ACTIVATION = "activation"
+    PARAMETER = "parameter"
+    CACHE = "cache"
+
+
+class Primitive(NamedTuple):
+    """One scalar operation, and the engine it needs where that is not the engine of its work."""
+
+    name: str
+    engine: Engine | None = None
+
+
+MULTIPLY, ADD, SUBTRACT = Primitive("multiply"), Primitive("add"), Primitive("subtract")
+MAX, COMPARE, NEGATE = Primitive("max"), Primitive("compare"), Primitive("negate")
+SELECT, ABSOLUTE, ERF = Primitive("select"), Primitive("abs"), Primitive("erf")
+EXP, LOG = Primitive("exp", Engine.SPECIAL), Primitive("log", Engine.SPECIAL)
+TANH, RSQRT = Primitive("tanh", Engine.SPECIAL), Primitive("rsqrt", Engine.SPECIAL)
+DIVIDE = Primitive("divide", Engine.SPECIAL)
+# A division whose divisor a whole row shares is a multiplication by its reciprocal: it stays on the work's own engine.
+DIVIDE_BY_SHARED = Primitive("divide")
+
+
+class Mix:
+    """So many of each primitive for one element."""
+
+    def __init__(self, *primitives: Primitive | tuple[int, Primitive]) -> None:
+        pairs = [(1, p) if isinstance(p, Primitive) else p for p in primitives]
+        self.primitives = tuple(pairs)
+        self.total = sum(number for number, _ in pairs)
+        self._by_engine: dict[Engine, tuple[tuple[Engine, int], ...]] = {}
+
+    def by_engine(self, engine: Engine) -> tuple[tuple[Engine, int], ...]:
+        """How the primitives fall on the engines when the work runs on this one."""
+        if engine not in self._by_engine:
+            totals: dict[Engine, int] = {}
+            for number, primitive in self.primitives:
+                on = primitive.engine or engine
+                totals[on] = totals.get(on, 0) + number
+            self._by_engine[engine] = tuple(totals.items())
+        return self._by_engine[engine]
+
+
+MULTIPLY_ADD = Mix(MULTIPLY, ADD)
+
+
+class Count(NamedTuple):
+    """A mix of primitives, so many times over. A contraction is a matrix product or a convolution."""
+
+    mix: Mix
+    times: Size
+    contraction: bool = False
+
+
+def contract(*dims: Size) -> Count:
+    """One multiply-add for every index combination: the only line of the project that knows it counts as two."""
+    return Count(MULTIPLY_ADD, product(dims), contraction=True)
+
+
+def each(mix: Mix, *dims: Size) -> Count:
+    """The mix once for every index combination."""
+    return Count(mix, product(dims))
+
+
+class Tensor(NamedTuple):
+    """A tensor, its bytes per element, and how often the fused operation reads and writes it.
+
+    ``read_elements`` and ``write_elements`` replace elements x trips where a kernel touches parts of a tensor unequally
+    often; a tensor with these and no trips is scratch that starts and ends inside the operation.
+    """
+
+    name: str
+    shape: tuple[Size, ...]
+    item: Size
+    reads: Size = 0
+    writes: Size = 0
+    spill: bool = False
+    kind: Kind = Kind.ACTIVATION
+    read_elements: Size = None
+    write_elements: Size = None
+
+    @property
+    def elements(self) -> Size:
+        return product(self.shape)
+
+    @property
+    def size_byte(self) -> Size:
+        """What the tensor occupies."""
+        return self.elements * self.item
+
+    @property
+    def read_byte(self) -> Size:
+        if self.read_elements is not None:
+            return self.read_elements * self.item
+        return 0 if is_zero(self.reads) else self.size_byte * self.reads
+
+    @property
+    def write_byte(self) -> Size:
+        if self.write_elements is not None:
+            return self.write_elements * self.item
+        return 0 if is_zero(self.writes) else self.size_byte * self.writes
+
+    @property
+    def traffic_byte(self) -> Size:
+        if self.read_elements is not None or self.write_elements is not None:
+            return self.read_byte + self.write_byte
+        trips = self.reads + self.writes
+        return self.size_byte if isinstance(trips, int) and trips == 1 else self.size_byte * trips
+
+    @property
+    def compulsory_byte(self) -> Size:
+        """Read once if it is read, written once if it is written; nothing for a tensor that only spills."""
+        trips = 0 if self.spill else (not is_zero(self.reads)) + (not is_zero(self.writes))
+        return self.size_byte * trips if trips else 0
+
+
+class Work(NamedTuple):
+    """A named piece of work on an engine. With operands named, it opens a kernel of the unfused form."""
+
+    name: str
+    amount: Count
+    engine: Engine
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+class Op(NamedTuple):
+    """What an operation moves and does, at given sizes."""
+
+    tensors: tuple[Tensor, ...]
+    work: tuple[Work, ...]
+
+    def flops(self) -> Size:
+        """Every primitive counted as one."""
+        return total(work.amount.times * work.amount.mix.total for work in self.work)
+
+    def contraction_flops(self) -> Size:
+        """Those of matrix products and convolutions alone."""
+        return total(w.amount.times * w.amount.mix.total for w in self.work if w.amount.contraction)
+
+    def primitives(self) -> dict[str, Size]:
+        """Counts by primitive: another counting convention is a regrouping of these."""
+        counts: dict[str, Size] = {}
+        for work in self.work:
+            for number, primitive in work.amount.mix.primitives:
+                counts[primitive.name] = counts.get(primitive.name, 0) + number * work.amount.times
+        return counts
+
+    def engine_flops(self) -> dict[Engine, Size]:
+        """Counts by the engine that does them."""
+        counts: dict[Engine, Size] = {}
+        for work in self.work:
+            for engine, number in work.amount.mix.by_engine(work.engine):
+                counts[engine] = counts[engine] + number * work.amount.times if engine in counts else (
+                    number * work.amount.times
+                )  # fmt: skip
+        return counts
+
+    def read_byte(self) -> Size:
+        return total(tensor.read_byte for tensor in self.tensors if not tensor.spill)
+
+    def write_byte(self) -> Size:
+        return total(tensor.write_byte for tensor in self.tensors if not tensor.spill)
+
+    def traffic_byte(self) -> Size:
+        """Bytes that one fused kernel moves, re-reads included: the algorithmic count."""
+        return total(tensor.traffic_byte for tensor in self.tensors if not tensor.spill)
+
+    def compulsory_byte(self) -> Size:
+        """Each outer input and output once."""
+        return total(tensor.compulsory_byte for tensor in self.tensors)
+
+    def parameters(self) -> Size:
+        """Trained numbers that the operation holds."""
+        return total(tensor.elements for tensor in self.tensors if tensor.kind is Kind.PARAMETER)
+
+    def tensor(self, name: str) -> Tensor:
+        return next(tensor for tensor in self.tensors if tensor.name == name)
+
+    def kernels(self) -> tuple[tuple[str, Op], ...]:
+        """The unfused form: one kernel for each work that names its operands; empty if the operation is one kernel."""
+        starts = [i for i, work in enumerate(self.work) if work.reads or work.writes]
+        if len(starts) < 2:
+            return ()
+        ends = [*starts[1:], len(self.work)]
+        return tuple(
+            (self.work[i].name, Op(self._operands(self.work[i]), self.work[i:end]))
+            for i, end in zip(starts, ends, strict=True)
+        )
+
+    def _operands(self, work: Work) -> tuple[Tensor, ...]:
+        """The tensors of one kernel. A trip count above one belongs to the only kernel that touches the tensor."""
+        tensors = []
+        for name in dict.fromkeys((*work.reads, *work.writes)):
+            tensor = self.tensor(name)
+            alone = sum(name in (*other.reads, *other.writes) for other in self.work) == 1
+            tensors.append(
+                tensor._replace(
+                    reads=(tensor.reads if alone else 1) if name in work.reads else 0,
+                    writes=(tensor.writes if alone else 1) if name in work.writes else 0,
+                    read_elements=tensor.read_elements if alone else None,
+                    write_elements=tensor.write_elements if alone else None,
+                    spill=False,
+                )
+            )
+        return tuple(tensors)
+
+
+def fuse(first: Op, second: Op, on_chip: Iterable[str]) -> Op:
+    """Two operations as one kernel: what the first writes and the second reads under a name of ``on_chip`` spills.
+
+    Tensors of the same name must have the same shape; one that both read is read once.
+    """
+    on_chip = set(on_chip)
+    merged = {tensor.name: tensor for tensor in first.tensors}
+    for tensor in second.tensors:
+        earlier = merged.get(tensor.name)
+        if earlier is None:
+            merged[tensor.name] = tensor
+            continue
+        if earlier.shape != tensor.shape:
+            raise InputError(
+                f"fuse: tensor '{tensor.name}'",
+                f"the first operation has shape {earlier.shape} and the second {tensor.shape}",
+                "tensors of one name must have one shape",
+                "Rename the tensor, or choose sizes that agree.",
+            )
+        reads = max(earlier.reads, tensor.reads) if not earlier.writes else tensor.reads
+        merged[tensor.name] = earlier._replace(reads=reads, writes=max(earlier.writes, tensor.writes))
+    for name in on_chip:
+        if name not in merged or not first_writes_second_reads(first, second, name):
+            raise InputError(
+                f"fuse: tensor '{name}'",
+                "it is not written by the first operation and read by the second",
+                "only such a tensor can stay on chip",
+                did_you_mean(name, merged),
+            )
+        merged[name] = merged[name]._replace(spill=True)
+    return Op(tuple(merged.values()), (*_with_operands(first), *_with_operands(second)))
+
+
+def first_writes_second_reads(first: Op, second: Op, name: str) -> bool:
+    """True where the tensor goes from the one to the other."""
+    return any(t.name == name and t.writes for t in first.tensors) and any(
+        t.name == name and t.reads for t in second.tensors
+    )
+
+
+def _with_operands(op: Op) -> tuple[Work, ...]:
+    """The works of an operation, the first naming all operands where none names any."""
+    if any(work.reads or work.writes for work in op.work):
+        return op.work
+    reads = tuple(t.name for t in op.tensors if t.reads)
+    writes = tuple(t.name for t in op.tensors if t.writes)
+    return (op.work[0]._replace(reads=reads, writes=writes), *op.work[1:])

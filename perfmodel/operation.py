@@ -1,0 +1,133 @@
+"""An operation's page: the function from sizes to an Op, with its title, worked example, sources and domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from perfmodel.errors import InputError, did_you_mean
+from perfmodel.expression import Expression
+from perfmodel.op import Op
+from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.units import checked_size
+
+
+class Example(NamedTuple):
+    """A hand-worked example: sizes, the counts, and the arithmetic that gives them.
+
+    ``traffic`` is the fused count in bytes, ``unfused`` the sum over the kernels of the unfused form.
+    """
+
+    at: dict[str, int]
+    flops: int
+    traffic: int
+    because: str
+    unfused: int | None = None
+
+
+class Backward(NamedTuple):
+    """An operation of the backward pass, and its sizes where they are not the forward's of the same name."""
+
+    operation: str
+    sizes: tuple[tuple[str, str], ...] = ()
+
+
+class Valid(NamedTuple):
+    """Where a formula holds: a comparison of sizes and the sentence that explains it."""
+
+    condition: str
+    because: str
+
+
+class Operation:
+    """A page of the textbook: the function that builds the Op, with its title, example, sources and domain."""
+
+    def __init__(self, function: Callable[..., Op], **page: Any) -> None:
+        code = function.__code__
+        self.function = function
+        self.name: str = function.__name__
+        self.module: str = function.__module__
+        self.doc: str = function.__doc__ or ""
+        self.arguments: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+        defaults = function.__defaults__ or ()
+        self.defaults: dict[str, Any] = dict(
+            zip(self.arguments[len(self.arguments) - len(defaults) :], defaults, strict=True)
+        )
+        self.required = tuple(name for name in self.arguments if name not in self.defaults)
+        self.summary: str = page["summary"]
+        self.example: Example = page["example"]
+        self.sources: tuple[str, ...] = page["sources"]
+        self.valid: tuple[Valid, ...] = page.get("valid", ())
+        self.backward: tuple[Backward, ...] = page.get("backward", ())
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}({', '.join(self.arguments)})>"
+
+    def __call__(self, **sizes: Any) -> Op:
+        """The operation at integer sizes, each checked."""
+        return self.function(**self.checked(sizes))
+
+    def checked(self, sizes: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+        """The sizes under their own names, complete, whole and inside the domain of the formula."""
+        where = f"{where}: {self.name}" if where and where != self.name else self.name
+        values = dict(self.defaults)
+        for given, value in sizes.items():
+            name = ALIASES.get(given, given)
+            if name not in self.arguments:
+                raise InputError(
+                    where, f"'{given}' is not a size of it", f"it takes {', '.join(self.arguments)}",
+                    did_you_mean(given, self.arguments),
+                )  # fmt: skip
+            values[name] = checked_value(name, value, f"{where}: {name}")
+        missing = [name for name in self.required if name not in values]
+        if missing:
+            raise InputError(
+                where, f"{', '.join(missing)} not given", f"it needs {', '.join(self.required)}",
+                f"Set {missing[0]}: {SYMBOLS[missing[0]].meaning}.",
+            )  # fmt: skip
+        for rule in self.valid:
+            if not self.holds(rule, values):
+                names = sorted(Expression(rule.condition, self.name).names)
+                at = ", ".join(f"{name} = {values[name]}" for name in names)
+                raise InputError(where, f"{rule.condition} does not hold at {at}", rule.because, "Change one of them.")
+        return values
+
+    def holds(self, rule: Valid, values: Mapping[str, Any]) -> Any:
+        """Whether the sizes lie in the domain; a rule on a size that is absent (no window, say) asks nothing."""
+        expression = Expression(rule.condition, self.name)
+        if any(values.get(name) is None for name in expression.names):
+            return True
+        return expression(values)
+
+
+def checked_value(name: str, value: object, where: str) -> int | None:
+    """A value for a symbol of the notation table: a size, a flag (0 or 1) or, where it is optional, nothing."""
+    kind = SYMBOLS[name].kind
+    if kind == "flag":
+        if not isinstance(value, (bool, int)) or value not in (0, 1):
+            raise InputError(where, f"{value!r} is not a flag", "0 or 1 is accepted")
+        return int(value)
+    if kind == "optional" and value is None:
+        return None
+    return checked_size(value, where)
+
+
+def operation(
+    *,
+    summary: str,
+    example: Example,
+    sources: tuple[str, ...],
+    valid: tuple[Valid, ...] = (),
+    backward: tuple[Backward, ...] = (),
+) -> Callable[[Callable[..., Op]], Operation]:
+    """Makes a function from sizes to an Op a page that the commands, the tests and the documentation find."""
+
+    def page(function: Callable[..., Op]) -> Operation:
+        return Operation(function, summary=summary, example=example, sources=sources, valid=valid, backward=backward)
+
+    return page
+
+
+# Where attention's counts hold.
+GROUPED = Valid("H % H_kv == 0", "each group of query heads shares one key-value head, so H_kv must divide H")
+PROMPT = Valid("causal * N <= S", "under a causal mask the last query stands at the last key, so N may not exceed S")

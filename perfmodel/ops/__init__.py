@@ -1,0 +1,58 @@
+"""Every operation, by name. A family's file is read when one of its operations is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.operation import Operation
+
+FAMILIES = {
+    "attention": (
+        "attention multi_head_attention cross_attention attention_decode scores weighted_values "
+        "scores_backward weighted_values_backward"
+    ),
+    "attention_backward": "attention_backward attention_backward_recompute",
+    "flash": "flash_attention flash_attention_backward",
+    "softmax": "softmax softmax_backward causal_mask full_mask dropout dropout_backward",
+    "linear": (
+        "linear linear_bias linear_input_gradient linear_weight_gradient bias_gradient qkv output_projection logits"
+    ),
+    "mlp": "mlp gated_mlp",
+    "norm": "layernorm layernorm_backward rmsnorm rmsnorm_backward",
+    "elementwise": (
+        "add mul mul_backward div scale exp relu relu_backward gelu gelu_backward gelu_tanh gelu_tanh_backward "
+        "silu silu_backward sigmoid sigmoid_backward tanh tanh_backward silu_gate silu_gate_backward residual"
+    ),
+    "rope": "rope",
+    "embedding": "embedding embedding_backward",
+    "loss": "cross_entropy cross_entropy_backward",
+    "conv1d": "conv1d conv1d_backward",
+    "matmul": "matmul gemm tiled_matmul",
+    "blas": "saxpy dot stream_copy stream_scale stream_add stream_triad",
+}
+
+FAMILY_OF = {name: family for family, names in FAMILIES.items() for name in names.split()}
+
+
+def find(name: str, where: str = "operation") -> Operation:
+    """The operation of that name; a message says where it was asked for."""
+    if name not in FAMILY_OF:
+        raise InputError(
+            where, f"there is no operation {shown(name)}", "a name that 'perfmodel ops' lists is accepted",
+            did_you_mean(name, FAMILY_OF),
+        )  # fmt: skip
+    return _found(name)
+
+
+@cache
+def _found(name: str) -> Operation:
+    found: Operation = getattr(import_module(f"perfmodel.ops.{FAMILY_OF[name]}"), name)
+    return found
+
+
+def every() -> Iterator[Operation]:
+    """All operations, in the order of the table."""
+    return map(find, FAMILY_OF)

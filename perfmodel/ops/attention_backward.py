@@ -1,0 +1,99 @@
+"""The backward pass of attention: with the probabilities stored, and with the scores recomputed.
+
+From dO the gradients are dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(dO O)), dQ = dS K, dK = dS^T Q: four products of
+the size of the forward's two, so twice its matmul FLOPs, 3 with the forward. A kernel that did not keep P recomputes
+q k^T first: five products against two, 5/2, and 7/2 with the forward.
+"""
+
+from __future__ import annotations
+
+from perfmodel.arithmetic import Size, visible_pairs
+from perfmodel.mixes import SOFTMAX_AGAIN, SOFTMAX_GRADIENT, SOFTMAX_GRADIENT_WITH_SUM
+from perfmodel.op import MULTIPLY_ADD, Engine, Op, Tensor, Work, contract, each
+from perfmodel.operation import GROUPED, PROMPT, Example, operation
+
+
+@operation(
+    summary="gradients of attention from stored probabilities",
+    example=Example(
+        at={"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8},
+        flops=1632,
+        traffic=592,
+        because="2 heads x 12 pairs x (4 products of 16, and 4 for the softmax); q, dq, dout 48 elements each, "
+        "k, v, dk, dv 32 each, probabilities 24: 296, 2 bytes each; unfused: five kernels, 488 elements",
+        unfused=976,
+    ),
+    sources=("Dao et al. 2022, appendix B.2", "Vaswani et al. 2017, eq. 1, differentiated"),
+    valid=(GROUPED, PROMPT),
+)
+def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
+                       act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
+    """Reads the N S probabilities that the forward pass kept; unfused, dP and dS travel through memory too."""
+    pairs = visible_pairs(N, S, causal, W)
+    product = contract(B, H, pairs, d)
+    query, key, square = (B, H, N, d), (B, H_kv, S, d), (B, H, N, S)
+    return Op(
+        tensors=(
+            Tensor("dout", query, act, reads=1),
+            Tensor("q", query, act, reads=1),
+            Tensor("k", key, cache, reads=1),
+            Tensor("v", key, cache, reads=1),
+            Tensor("probs", square, act, reads=1),
+            Tensor("dprobs", square, act, reads=1, writes=1, spill=True),
+            Tensor("dscores", square, act, reads=2, writes=1, spill=True),
+            Tensor("dq", query, act, writes=1),
+            Tensor("dk", key, act, writes=1),
+            Tensor("dv", key, act, writes=1),
+        ),
+        work=(
+            Work("dv", product, Engine.TENSOR, reads=("probs", "dout"), writes=("dv",)),
+            Work("dprobs", product, Engine.TENSOR, reads=("dout", "v"), writes=("dprobs",)),
+            Work("softmax gradient", each(SOFTMAX_GRADIENT, B, H, pairs), Engine.VECTOR,
+                 reads=("probs", "dprobs"), writes=("dscores",)),
+            Work("dq", product, Engine.TENSOR, reads=("dscores", "k"), writes=("dq",)),
+            Work("dk", product, Engine.TENSOR, reads=("dscores", "q"), writes=("dk",)),
+        ),
+    )  # fmt: skip
+
+
+@operation(
+    summary="gradients of attention in one kernel that recomputes the scores (FlashAttention)",
+    example=Example(
+        at={"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8},
+        flops=2112,
+        traffic=664,
+        because="2 heads x 12 pairs x (5 products of 16, 2 to recompute, 2 for the gradient) = 2016, and 48 outputs x 2 "
+        "for the row sums; q, dq, out, dout 48 elements each, k, v, dk, dv 32 each: 320 of 2 bytes; 6 rows of 4 bytes",
+    ),
+    sources=("Dao et al. 2022, algorithm 4", "Dao 2023, section 3.1"),
+    valid=(GROUPED, PROMPT),
+)
+def attention_backward_recompute(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0,
+                                 W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
+    """No tensor of N S elements at all: one number per row (the log of its sum) stands in for the probabilities."""
+    pairs = visible_pairs(N, S, causal, W)
+    product = contract(B, H, pairs, d)
+    query, key = (B, H, N, d), (B, H_kv, S, d)
+    return Op(
+        tensors=(
+            Tensor("dout", query, act, reads=1),
+            Tensor("out", query, act, reads=1),
+            Tensor("q", query, act, reads=1),
+            Tensor("k", key, cache, reads=1),
+            Tensor("v", key, cache, reads=1),
+            Tensor("logsumexp", (B, H, N), acc, reads=1),
+            Tensor("dq", query, act, writes=1),
+            Tensor("dk", key, act, writes=1),
+            Tensor("dv", key, act, writes=1),
+        ),
+        work=(
+            Work("row sums of dout·out", each(MULTIPLY_ADD, B, H, N, d), Engine.VECTOR),
+            Work("scores again", product, Engine.TENSOR),
+            Work("probabilities again", each(SOFTMAX_AGAIN, B, H, pairs), Engine.VECTOR),
+            Work("dv", product, Engine.TENSOR),
+            Work("dprobs", product, Engine.TENSOR),
+            Work("softmax gradient", each(SOFTMAX_GRADIENT_WITH_SUM, B, H, pairs), Engine.VECTOR),
+            Work("dq", product, Engine.TENSOR),
+            Work("dk", product, Engine.TENSOR),
+        ),
+    )

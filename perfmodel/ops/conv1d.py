@@ -1,0 +1,75 @@
+"""Depthwise one-dimensional convolution: every channel with its own filter of K taps.
+
+The signal u (B, N, D) is padded with K - 1 zeros on each side and the first N outputs are kept, so an output sees the
+K inputs up to its own position: out[l] = bias + sum over k of f[k] u[l - K + 1 + k]. That is K multiplications, K - 1
+additions and the bias: 2 K FLOPs per output. No channel meets another, so there is no matrix product for a tensor
+core to do; with 2 K FLOPs for 4 bytes in fp16 the convolution is memory-bound until K is in the dozens.
+"""
+
+from __future__ import annotations
+
+from perfmodel.arithmetic import Size
+from perfmodel.mixes import NOTHING, SUM
+from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
+from perfmodel.operation import Backward, Example, operation
+
+
+@operation(
+    summary="causal depthwise convolution, as one kernel or as padding and convolution",
+    example=Example(
+        at={"B": 1, "N": 4, "D": 2, "K": 3},
+        flops=48,
+        traffic=48,
+        because="8 outputs x 2 x 3 taps; u and out 8 elements each, filter 6, bias 2, 2 bytes each; the padded signal of "
+        "(4 + 4) x 2 = 16 elements, written and read, adds 64",
+        unfused=112,
+    ),
+    sources=("the causal convolution of Poli et al. 2023 (Hyena)", "Fu et al. 2023 (FlashFFTConv)"),
+    backward=(Backward("conv1d_backward"),),
+)
+def conv1d(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: Size = 2) -> Op:
+    """One kernel pads by skipping; two kernels write the padded signal and read it again."""
+    return Op(
+        tensors=(
+            Tensor("u", (B, N, D), act, reads=1),
+            Tensor("padded", (B, N + 2 * (K - 1), D), act, reads=1, writes=1, spill=True),
+            Tensor("filter", (D, K), weight, reads=1, kind=Kind.PARAMETER),
+            Tensor("bias", (D,), weight, reads=1, kind=Kind.PARAMETER),
+            Tensor("out", (B, N, D), act, writes=1),
+        ),
+        work=(
+            Work("pad", each(NOTHING, B, N, D), Engine.VECTOR, reads=("u",), writes=("padded",)),
+            Work("convolve", contract(B, N, D, K), Engine.VECTOR, reads=("padded", "filter", "bias"), writes=("out",)),
+        ),
+    )
+
+
+@operation(
+    summary="gradients of the depthwise convolution: of its input, filter and bias",
+    example=Example(
+        at={"B": 1, "N": 4, "D": 2, "K": 3},
+        flops=104,
+        traffic=76,
+        because="8 positions x 2 x 3 taps for the input, as many for the filter, 8 additions for the bias; u, dout, du 8 "
+        "elements each, filter and dfilter 6 each, dbias 2, 2 bytes each; as three kernels dout is read twice more: 32",
+        unfused=108,
+    ),
+    sources=("Dumoulin and Visin 2016 (convolution arithmetic)",),
+)
+def conv1d_backward(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: Size = 2) -> Op:
+    """du convolves dout with the reversed filter; df and db sum over all positions. One kernel reads dout once."""
+    return Op(
+        tensors=(
+            Tensor("u", (B, N, D), act, reads=1),
+            Tensor("dout", (B, N, D), act, reads=1),
+            Tensor("filter", (D, K), weight, reads=1),
+            Tensor("du", (B, N, D), act, writes=1),
+            Tensor("dfilter", (D, K), weight, writes=1),
+            Tensor("dbias", (D,), weight, writes=1),
+        ),
+        work=(
+            Work("input", contract(B, N, D, K), Engine.VECTOR, reads=("dout", "filter"), writes=("du",)),
+            Work("filter", contract(B, N, D, K), Engine.VECTOR, reads=("u", "dout"), writes=("dfilter",)),
+            Work("bias", each(SUM, B, N, D), Engine.VECTOR, reads=("dout",), writes=("dbias",)),
+        ),
+    )

@@ -1,0 +1,172 @@
+"""Elementwise operations: every element read once, worked on alone, written once.
+
+The intensity is a constant, FLOPs per element over bytes per element, whatever the size: 1 / 6 for an addition in
+fp16, 5 / 4 for a GELU. No card's ridge is so low, so all of them are memory-bound and fusing one into its neighbour
+saves its whole time.
+"""
+
+from __future__ import annotations
+
+from perfmodel.arithmetic import Size
+from perfmodel.mixes import (
+    EXPONENTIAL,
+    GELU,
+    GELU_GRADIENT,
+    GELU_TANH,
+    GELU_TANH_GRADIENT,
+    HYPERBOLIC_TANGENT,
+    QUOTIENT,
+    RELU,
+    RELU_GRADIENT,
+    SCALE,
+    SIGMOID,
+    SIGMOID_GRADIENT,
+    SILU,
+    SILU_GRADIENT,
+    SILU_TIMES_UP,
+    SILU_TIMES_UP_GRADIENT,
+    SUM,
+    TANH_GRADIENT,
+)
+from perfmodel.op import Engine, Mix, Op, Tensor, Work, each
+from perfmodel.operation import Backward, Example, Operation, operation
+
+GAUSSIAN = ("Hendrycks and Gimpel 2016 (GELU)",)
+SWISH = ("Elfwing et al. 2017", "Ramachandran et al. 2017 (swish)")
+CALCULUS = ("Goodfellow et al. 2016, section 6.3",)
+
+
+def elementwise(
+    name: str,
+    summary: str,
+    mix: Mix,
+    *,
+    reads: str,
+    writes: str,
+    counts: tuple[int, int, str],
+    sources: tuple[str, ...],
+    backward: str = "",
+    doc: str = "",
+) -> Operation:
+    """A page for one elementwise function; ``counts`` are FLOPs, bytes and reason of its example of 10 elements."""
+
+    def function(numel: Size, act: Size = 2) -> Op:
+        return Op(
+            tensors=(
+                *(Tensor(tensor, (numel,), act, reads=1) for tensor in reads.split()),
+                *(Tensor(tensor, (numel,), act, writes=1) for tensor in writes.split()),
+            ),
+            work=(Work(name, each(mix, numel), Engine.VECTOR),),
+        )
+
+    function.__name__, function.__doc__ = name, doc
+    return operation(
+        summary=summary,
+        example=Example({"numel": 10}, *counts),
+        sources=sources,
+        backward=(Backward(backward),) if backward else (),
+    )(function)
+
+
+add = elementwise(
+    "add", "y = a + b", SUM, reads="a b", writes="y", sources=CALCULUS, backward="add",
+    counts=(10, 60, "10 additions; 20 elements read and 10 written, 2 bytes each"),
+    doc="Backward, the gradients of the two uses of an input are added: the same operation.",
+)  # fmt: skip
+mul = elementwise(
+    "mul", "y = a x b", SCALE, reads="a b", writes="y", sources=CALCULUS, backward="mul_backward",
+    counts=(10, 60, "10 multiplications; 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+mul_backward = elementwise(
+    "mul_backward", "da = dy x b, db = dy x a", Mix(*SCALE.primitives, *SCALE.primitives), reads="a b dy",
+    writes="da db", sources=CALCULUS, counts=(20, 100, "20 multiplications; 30 elements read and 20 written, 2 bytes each"),
+)  # fmt: skip
+div = elementwise(
+    "div", "y = a / b", QUOTIENT, reads="a b", writes="y", sources=CALCULUS,
+    counts=(10, 60, "10 divisions; 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+scale = elementwise(
+    "scale", "y = c x, with one number c", SCALE, reads="x", writes="y", sources=CALCULUS, backward="scale",
+    counts=(10, 40, "10 multiplications; 10 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+exp = elementwise(
+    "exp", "y = eˣ", EXPONENTIAL, reads="x", writes="y", sources=CALCULUS, backward="mul",
+    counts=(10, 40, "10 exponentials; 10 elements read and 10 written, 2 bytes each"),
+    doc="Backward it is y x dy, a multiplication.",
+)  # fmt: skip
+relu = elementwise(
+    "relu", "y = max(x, 0)", RELU, reads="x", writes="y", sources=CALCULUS, backward="relu_backward",
+    counts=(10, 40, "10 maxima; 10 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+relu_backward = elementwise(
+    "relu_backward", "dx = dy where x > 0", RELU_GRADIENT, reads="x dy", writes="dx", sources=CALCULUS,
+    counts=(20, 60, "10 comparisons, 10 choices; 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+gelu = elementwise(
+    "gelu", "y = x/2 (1 + erf(x/√2))", GELU, reads="x", writes="y", sources=GAUSSIAN, backward="gelu_backward",
+    counts=(50, 40, "10 x (3 multiplications, erf, addition); 10 elements read and 10 written, 2 bytes each"),
+    doc="NB a GPU evaluates erf as a polynomial of some ten multiply-adds; it is counted as one primitive.",
+)  # fmt: skip
+gelu_backward = elementwise(
+    "gelu_backward", "dx = dy (Φ(x) + x φ(x))", GELU_GRADIENT, reads="x dy", writes="dx", sources=GAUSSIAN,
+    counts=(110, 60, "10 x (7 multiplications, 2 additions, erf, exp); 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+gelu_tanh = elementwise(
+    "gelu_tanh", "y = x/2 (1 + tanh(√(2/π) x (1 + 0.044715 x²)))", GELU_TANH, reads="x", writes="y",
+    sources=GAUSSIAN, backward="gelu_tanh_backward",
+    counts=(90, 40, "10 x (6 multiplications, 2 additions, tanh); 10 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+gelu_tanh_backward = elementwise(
+    "gelu_tanh_backward", "dx = dy x the derivative of the tanh form", GELU_TANH_GRADIENT, reads="x dy", writes="dx",
+    sources=GAUSSIAN, counts=(180, 60, "10 x (12 multiplications, 4 additions, subtraction, tanh); 30 elements, 2 bytes each"),
+)  # fmt: skip
+silu = elementwise(
+    "silu", "y = x / (1 + e⁻ˣ)", SILU, reads="x", writes="y", sources=SWISH, backward="silu_backward",
+    counts=(40, 40, "10 x (negation, exp, addition, division); 10 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+silu_backward = elementwise(
+    "silu_backward", "dx = dy s (1 + x (1 - s)), s = 1 / (1 + e⁻ˣ)", SILU_GRADIENT, reads="x dy", writes="dx",
+    sources=SWISH, counts=(90, 60, "10 x (4 for s, 5 more); 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+sigmoid = elementwise(
+    "sigmoid", "y = 1 / (1 + e⁻ˣ)", SIGMOID, reads="x", writes="y", sources=CALCULUS, backward="sigmoid_backward",
+    counts=(40, 40, "10 x (negation, exp, addition, division); 10 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+sigmoid_backward = elementwise(
+    "sigmoid_backward", "dx = dy y (1 - y)", SIGMOID_GRADIENT, reads="y dy", writes="dx", sources=CALCULUS,
+    counts=(30, 60, "10 x (subtraction, 2 multiplications); 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+tanh = elementwise(
+    "tanh", "y = tanh x", HYPERBOLIC_TANGENT, reads="x", writes="y", sources=CALCULUS, backward="tanh_backward",
+    counts=(10, 40, "10 hyperbolic tangents; 10 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+tanh_backward = elementwise(
+    "tanh_backward", "dx = dy (1 - y²)", TANH_GRADIENT, reads="y dy", writes="dx", sources=CALCULUS,
+    counts=(30, 60, "10 x (2 multiplications, subtraction); 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+silu_gate = elementwise(
+    "silu_gate", "y = SiLU(gate) x up, the middle of a SwiGLU network", SILU_TIMES_UP, reads="gate up", writes="y",
+    sources=("Shazeer 2020 (GLU variants)",), backward="silu_gate_backward",
+    counts=(50, 60, "10 x (4 for SiLU, a multiplication); 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+silu_gate_backward = elementwise(
+    "silu_gate_backward", "gradients of SiLU(gate) x up for both", SILU_TIMES_UP_GRADIENT, reads="gate up dy",
+    writes="dgate dup", sources=("Shazeer 2020 (GLU variants)",),
+    counts=(120, 100, "10 x (4 for s, 8 more); 30 elements read and 20 written, 2 bytes each"),
+)  # fmt: skip
+
+
+@operation(
+    summary="y = x + f(x): the residual stream takes up a sub-layer's output",
+    example=Example(
+        at={"B": 1, "N": 2, "D": 3},
+        flops=6,
+        traffic=36,
+        because="6 additions; x, f(x) and y 6 elements each, 2 bytes each",
+    ),
+    sources=("He et al. 2015",),
+    backward=(Backward("residual"),),
+)
+def residual(B: Size, N: Size, D: Size, act: Size = 2) -> Op:
+    """Backward, the gradient of the stream and that of the sub-layer are added: the same operation."""
+    return add.function(B * N * D, act)

@@ -1,0 +1,146 @@
+"""Layer normalisation and its root-mean-square variant, forward and backward.
+
+LayerNorm takes the mean and the variance of each row in one pass, as mean of x and mean of x² (variance = mean of x²
+less the square of the mean), and then scales and shifts. A row that stays on chip is read once and written once:
+about 7 FLOPs for 4 bytes in fp16, memory-bound on every card.
+"""
+
+from __future__ import annotations
+
+from perfmodel.arithmetic import Size
+from perfmodel.mixes import (
+    LAYERNORM,
+    LAYERNORM_GRADIENT,
+    LAYERNORM_GRADIENT_ROW,
+    LAYERNORM_PARAMETER_GRADIENT,
+    LAYERNORM_ROW,
+    RMSNORM,
+    RMSNORM_GRADIENT,
+    RMSNORM_GRADIENT_ROW,
+    RMSNORM_PARAMETER_GRADIENT,
+    RMSNORM_ROW,
+)
+from perfmodel.op import Engine, Kind, Op, Tensor, Work, each
+from perfmodel.operation import Backward, Example, operation
+
+
+@operation(
+    summary="(x - mean) / sqrt(variance + ε) x γ + β, by rows",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=102,
+        traffic=64,
+        because="12 elements x 7, 3 rows x 6; x and y 12 elements each, γ and β 4 each, 2 bytes each",
+    ),
+    sources=("Ba et al. 2016",),
+    backward=(Backward("layernorm_backward"),),
+)
+def layernorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2) -> Op:
+    """Both reductions in one pass. NB training also writes mean and 1/σ, 8 bytes a row, which is left out here."""
+    return Op(
+        tensors=(
+            Tensor("x", (rows, cols), act, reads=1),
+            Tensor("gamma", (cols,), weight, reads=1, kind=Kind.PARAMETER),
+            Tensor("beta", (cols,), weight, reads=1, kind=Kind.PARAMETER),
+            Tensor("y", (rows, cols), act, writes=1),
+        ),
+        work=(
+            Work("elements", each(LAYERNORM, rows, cols), Engine.VECTOR),
+            Work("rows", each(LAYERNORM_ROW, rows), Engine.VECTOR),
+        ),
+    )
+
+
+@operation(
+    summary="gradients of a LayerNorm: of its input, and of γ and β",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=162,
+        traffic=120,
+        because="12 elements x (10 + 3), 3 rows x 2; x, dy, dx 12 elements each and γ, dγ, dβ 4 each, 2 bytes: 96; mean "
+        "and 1/σ of 3 rows, 4 bytes: 24; a second kernel for dγ and dβ reads x, dy and the statistics again: 72 more",
+        unfused=192,
+    ),
+    sources=("Ba et al. 2016, differentiated",),
+)
+def layernorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
+    """dx needs two sums along each row, dγ and dβ two down each column; fused, x and dy are read once for all four."""
+    statistics = ("x", "dy", "mean", "rstd")
+    return Op(
+        tensors=(
+            Tensor("x", (rows, cols), act, reads=1),
+            Tensor("dy", (rows, cols), act, reads=1),
+            Tensor("gamma", (cols,), weight, reads=1),
+            Tensor("mean", (rows,), acc, reads=1),
+            Tensor("rstd", (rows,), acc, reads=1),
+            Tensor("dx", (rows, cols), act, writes=1),
+            Tensor("dgamma", (cols,), weight, writes=1),
+            Tensor("dbeta", (cols,), weight, writes=1),
+        ),
+        work=(
+            Work("dx", each(LAYERNORM_GRADIENT, rows, cols), Engine.VECTOR,
+                 reads=(*statistics, "gamma"), writes=("dx",)),
+            Work("row means", each(LAYERNORM_GRADIENT_ROW, rows), Engine.VECTOR),
+            Work("dgamma_dbeta", each(LAYERNORM_PARAMETER_GRADIENT, rows, cols), Engine.VECTOR,
+                 reads=statistics, writes=("dgamma", "dbeta")),
+        ),
+    )  # fmt: skip
+
+
+@operation(
+    summary="x / sqrt(mean of x² + ε) x γ, by rows",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=57,
+        traffic=56,
+        because="12 elements x 4, 3 rows x 3; x and y 12 elements each, γ 4, 2 bytes each",
+    ),
+    sources=("Zhang and Sennrich 2019",),
+    backward=(Backward("rmsnorm_backward"),),
+)
+def rmsnorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2) -> Op:
+    """One reduction and no shift: 4 FLOPs per element."""
+    return Op(
+        tensors=(
+            Tensor("x", (rows, cols), act, reads=1),
+            Tensor("gamma", (cols,), weight, reads=1, kind=Kind.PARAMETER),
+            Tensor("y", (rows, cols), act, writes=1),
+        ),
+        work=(
+            Work("elements", each(RMSNORM, rows, cols), Engine.VECTOR),
+            Work("rows", each(RMSNORM_ROW, rows), Engine.VECTOR),
+        ),
+    )
+
+
+@operation(
+    summary="gradients of an RMSNorm: of its input, and of γ",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=111,
+        traffic=100,
+        because="12 elements x (7 + 2), 3 rows x 1; x, dy, dx 12 elements each and γ, dγ 4 each, 2 bytes: 88; 1/rms of 3 "
+        "rows, 4 bytes: 12; a second kernel for dγ reads x, dy and 1/rms again: 60 more",
+        unfused=160,
+    ),
+    sources=("Zhang and Sennrich 2019, differentiated",),
+)
+def rmsnorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
+    """One sum along each row for dx, one down each column for dγ."""
+    return Op(
+        tensors=(
+            Tensor("x", (rows, cols), act, reads=1),
+            Tensor("dy", (rows, cols), act, reads=1),
+            Tensor("gamma", (cols,), weight, reads=1),
+            Tensor("rstd", (rows,), acc, reads=1),
+            Tensor("dx", (rows, cols), act, writes=1),
+            Tensor("dgamma", (cols,), weight, writes=1),
+        ),
+        work=(
+            Work("dx", each(RMSNORM_GRADIENT, rows, cols), Engine.VECTOR,
+                 reads=("x", "dy", "rstd", "gamma"), writes=("dx",)),
+            Work("row means", each(RMSNORM_GRADIENT_ROW, rows), Engine.VECTOR),
+            Work("dgamma", each(RMSNORM_PARAMETER_GRADIENT, rows, cols), Engine.VECTOR,
+                 reads=("x", "dy", "rstd"), writes=("dgamma",)),
+        ),
+    )  # fmt: skip

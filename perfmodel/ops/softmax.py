@@ -1,0 +1,152 @@
+"""Softmax over rows, the mask before it and the dropout after it.
+
+A row of C scores becomes exp(x - max) / sum: per score one comparison for the maximum, one subtraction, one
+exponential, one addition to the sum, one division. That is 5 per score; a count of 3 leaves out the maximum's pass
+(max and subtract), and both can be read off the primitives. A kernel that keeps a row on chip reads and writes it once.
+"""
+
+from __future__ import annotations
+
+from perfmodel.arithmetic import Size
+from perfmodel.mixes import DROP, SCALE, SOFTMAX, SOFTMAX_GRADIENT, SUM
+from perfmodel.op import Engine, Op, Tensor, Work, each
+from perfmodel.operation import Backward, Example, operation
+
+
+@operation(
+    summary="softmax of each row",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=60,
+        traffic=48,
+        because="12 scores x (max, subtract, exp, add, divide); 12 elements read and 12 written, 2 bytes each",
+    ),
+    sources=("Milakov and Gimelshein 2018",),
+    backward=(Backward("softmax_backward"),),
+)
+def softmax(rows: Size, cols: Size, act: Size = 2) -> Op:
+    """5 FLOPs and, in fp16, 4 bytes per score: memory-bound on every card. The division is by the row's shared sum."""
+    return Op(
+        tensors=(Tensor("x", (rows, cols), act, reads=1), Tensor("y", (rows, cols), act, writes=1)),
+        work=(Work("softmax", each(SOFTMAX, rows, cols), Engine.VECTOR),),
+    )
+
+
+@operation(
+    summary="gradient of a softmax: dx = y (dy - sum of y dy)",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=48,
+        traffic=72,
+        because="12 elements x (multiply and add to the row's sum, subtract, multiply); y, dy read and dx written, 2 bytes",
+    ),
+    sources=("Dao et al. 2022, appendix B.2",),
+)
+def softmax_backward(rows: Size, cols: Size, act: Size = 2) -> Op:
+    """Needs the output, not the input: each row's y and dy once."""
+    shape = (rows, cols)
+    return Op(
+        tensors=(
+            Tensor("y", shape, act, reads=1),
+            Tensor("dy", shape, act, reads=1),
+            Tensor("dx", shape, act, writes=1),
+        ),
+        work=(Work("gradient", each(SOFTMAX_GRADIENT, rows, cols), Engine.VECTOR),),
+    )
+
+
+@operation(
+    summary="causal mask as an added tensor of N S elements, shared by all heads",
+    example=Example(
+        at={"B": 2, "H": 3, "N": 4, "S": 5},
+        flops=120,
+        traffic=520,
+        because="2 x 3 x 4 x 5 = 120 additions; 120 scores read and written, mask 4 x 5 = 20: 260 elements, 2 bytes each",
+    ),
+    sources=("Vaswani et al. 2017, section 3.2.3",),
+)
+def causal_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 2) -> Op:
+    """Adds -10000 where a key is hidden. The mask itself is broadcast over B H: N S elements, read once.
+
+    The gradient passes unchanged (a constant was added), so there is no backward operation.
+    """
+    scores = (B, H, N, S)
+    return Op(
+        tensors=(
+            Tensor("scores", scores, act, reads=1),
+            Tensor("mask", (N, S), mask, reads=1),
+            Tensor("masked", scores, act, writes=1),
+        ),
+        work=(Work("add", each(SUM, B, H, N, S), Engine.VECTOR),),
+    )
+
+
+@operation(
+    summary="mask as an added tensor of its own for every sequence and head",
+    example=Example(
+        at={"B": 2, "H": 3, "N": 4, "S": 5},
+        flops=120,
+        traffic=720,
+        because="120 additions; scores read and written and a mask of 120 elements read: 360 elements, 2 bytes each",
+    ),
+    sources=("Vaswani et al. 2017, section 3.2.3",),
+)
+def full_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 2) -> Op:
+    """The mask that was materialised at the size of the scores, B H N S elements: half as much traffic again."""
+    scores = (B, H, N, S)
+    return Op(
+        tensors=(
+            Tensor("scores", scores, act, reads=1),
+            Tensor("mask", scores, mask, reads=1),
+            Tensor("masked", scores, act, writes=1),
+        ),
+        work=(Work("add", each(SUM, B, H, N, S), Engine.VECTOR),),
+    )
+
+
+@operation(
+    summary="dropout: some elements to zero, the others scaled up",
+    example=Example(
+        at={"numel": 12},
+        flops=24,
+        traffic=60,
+        because="12 comparisons and 12 multiplications; 12 elements read, 12 written, 2 bytes each; 12 mask bytes written",
+    ),
+    sources=("Srivastava et al. 2014",),
+    backward=(Backward("dropout_backward"),),
+)
+def dropout(numel: Size, act: Size = 2) -> Op:
+    """Compares a random number with the rate and multiplies; keeps one byte per element for the backward pass.
+
+    NB generating the random numbers (about ten integer operations for four of them) is not a FLOP and not counted.
+    """
+    return Op(
+        tensors=(
+            Tensor("x", (numel,), act, reads=1),
+            Tensor("kept", (numel,), 1, writes=1),
+            Tensor("y", (numel,), act, writes=1),
+        ),
+        work=(Work("drop", each(DROP, numel), Engine.VECTOR),),
+    )
+
+
+@operation(
+    summary="gradient of a dropout: the kept elements, scaled",
+    example=Example(
+        at={"numel": 12},
+        flops=12,
+        traffic=60,
+        because="12 multiplications; dy read and dx written, 2 bytes each; 12 mask bytes read",
+    ),
+    sources=("Srivastava et al. 2014",),
+)
+def dropout_backward(numel: Size, act: Size = 2) -> Op:
+    """Reads the byte that the forward pass kept."""
+    return Op(
+        tensors=(
+            Tensor("dy", (numel,), act, reads=1),
+            Tensor("kept", (numel,), 1, reads=1),
+            Tensor("dx", (numel,), act, writes=1),
+        ),
+        work=(Work("scale", each(SCALE, numel), Engine.VECTOR),),
+    )

@@ -1,0 +1,94 @@
+"""What bounds an operation on a card, and for how long at least and at most, from the data sheet alone.
+
+``lower``: everything overlaps, so the slowest of memory and engines is the time. ``upper``: nothing overlaps, so it is
+their sum. The ridge of an engine is its peak over the bandwidth; an operation whose intensity lies left of it waits
+for memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from perfmodel.arithmetic import maximum, total
+from perfmodel.errors import InputError
+from perfmodel.hardware import Gpu
+from perfmodel.op import Engine, Op
+
+MEMORY = "memory"
+
+
+class Roof(NamedTuple):
+    """The peak that serves an engine's work for a data type, and the engine whose time it takes."""
+
+    name: str
+    flop_per_s: float
+    engine: Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """A card's bandwidth and the roof of each engine for one data type."""
+
+    gpu: Gpu
+    dtype: str
+    bandwidth_byte_per_s: float
+    roofs: dict[Engine, Roof]
+
+    def ridge(self, engine: Engine = Engine.TENSOR) -> float:
+        """FLOP per byte at which the engine's roof meets the memory's slope."""
+        return self.roofs[engine].flop_per_s / self.bandwidth_byte_per_s
+
+    def attainable(self, intensity: float, engine: Engine = Engine.TENSOR) -> float:
+        """FLOP per second under the roof: min(peak, bandwidth x intensity)."""
+        return min(self.roofs[engine].flop_per_s, self.bandwidth_byte_per_s * intensity)
+
+
+class Bounds(NamedTuple):
+    """Seconds of memory and of each engine, their largest and their sum, and the name of the largest."""
+
+    memory_s: Any
+    engine_s: dict[Engine, Any]
+    lower_s: Any
+    upper_s: Any
+
+    @property
+    def bound(self) -> str:
+        """The name of what takes longest; memory where they tie."""
+        engine = max(self.engine_s, key=lambda e: self.engine_s[e], default=None)
+        if engine is None or self.engine_s[engine] <= self.memory_s:
+            return MEMORY
+        return engine.value
+
+
+def rates(gpu: Gpu, dtype: str) -> Rates:
+    """The roofs of a card for a data type.
+
+    Work for an engine that the card lacks for this type goes to the vector engine at the vector rate: fp32 products
+    where there are tensor cores for shorter types only, exponentials where no special-function rate is published.
+    """
+    vector = gpu.peak(Engine.VECTOR, dtype)
+    if vector is None:
+        raise InputError(
+            gpu.file, f"no rate for {dtype} and none for a wider type", "a card needs a vector rate", "Add it to the file."
+        )
+    roofs = {Engine.VECTOR: Roof(vector[1], vector[0], Engine.VECTOR)}
+    for engine in (Engine.TENSOR, Engine.SPECIAL):
+        peak = gpu.peak(engine, dtype)
+        own = peak is not None and peak[1].partition(" ")[0] == engine.value
+        roofs[engine] = Roof(peak[1], peak[0], engine) if peak and own else roofs[Engine.VECTOR]
+    return Rates(gpu, dtype, gpu.bandwidth_byte_per_s.value, roofs)
+
+
+def bounds(op: Op, card: Rates) -> Bounds:
+    """Bounds of one kernel; with arrays for sizes, of many."""
+    memory_s = op.traffic_byte() / card.bandwidth_byte_per_s
+    flops: dict[Engine, Any] = {}
+    for engine, count in op.engine_flops().items():
+        on = card.roofs[engine].engine
+        flops[on] = flops[on] + count if on in flops else count
+    engine_s = {engine: count / card.roofs[engine].flop_per_s for engine, count in flops.items()}
+    lower_s = memory_s
+    for seconds in engine_s.values():
+        lower_s = maximum(lower_s, seconds)
+    return Bounds(memory_s, engine_s, lower_s, memory_s + total(engine_s.values()))

@@ -1,0 +1,262 @@
+"""Strict YAML: every key known, no key twice, every scalar read as text until someone says what it must be.
+
+YAML's own guesses are not used (it reads ``1e12`` as text, ``yes`` as true, and keeps the last of two equal keys).
+Aliases, tags, deep nesting and large files are refused before they cost anything, and every message names the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.units import quantity_from_text, size_from_text
+
+LARGEST_FILE_BYTE = 1_000_000
+DEEPEST = 12
+
+_Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Place(NamedTuple):
+    """Where in which file."""
+
+    file: str
+    line: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" + (f": {self.path}" if self.path else "")
+
+
+class Scalar(NamedTuple):
+    """A piece of text and its place."""
+
+    text: str
+    place: Place
+
+
+class Sequence(NamedTuple):
+    """A list and its place."""
+
+    items: list[Node]
+    place: Place
+
+    def scalars(self) -> list[Scalar]:
+        return [scalar(item) for item in self.items]
+
+    def mappings(self) -> list[Mapping]:
+        return [mapping(item) for item in self.items]
+
+
+class Mapping:
+    """Keys in their order; remembers which were asked for, so that ``finish`` can name the others."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._nodes: dict[str, Node] = {}
+        self._asked: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        self._asked.add(key)
+        return key in self._nodes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def put(self, key: Scalar, node: Node) -> None:
+        if key.text in self._nodes:
+            raise InputError(
+                str(key.place), f"'{key.text}' stands twice (first on line {self._nodes[key.text].place.line})",
+                "a key may stand once", "Remove one of the two.",
+            )  # fmt: skip
+        self._nodes[key.text] = node
+
+    def node(self, key: str) -> Node:
+        self._asked.add(key)
+        if key not in self._nodes:
+            raise InputError(str(self.place), f"'{key}' is missing", f"'{key}' is required here", f"Add '{key}: …'.")
+        return self._nodes[key]
+
+    def place_of(self, key: str) -> str:
+        return str(self.node(key).place)
+
+    def mapping(self, key: str) -> Mapping:
+        return mapping(self.node(key))
+
+    def sequence(self, key: str) -> Sequence:
+        node = self.node(key)
+        if not isinstance(node, Sequence):
+            raise InputError(str(node.place), f"{_kind(node)} stands here", "a list is accepted", "Write it as [a, b].")
+        return node
+
+    def scalar(self, key: str) -> Scalar:
+        return scalar(self.node(key))
+
+    def text(self, key: str, default: str | None = None) -> str:
+        if default is not None and key not in self:
+            return default
+        return self.scalar(key).text
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts; none where the key is absent."""
+        return tuple(item.text for item in self.sequence(key).scalars()) if key in self else ()
+
+    def size(self, key: str) -> int:
+        found = self.scalar(key)
+        return size_from_text(found.text, str(found.place))
+
+    def quantity(self, key: str, unit: str) -> float:
+        found = self.scalar(key)
+        return quantity_from_text(found.text, unit, str(found.place))
+
+    def choice(self, key: str, choices: tuple[str, ...], default: str | None = None) -> str:
+        if default is not None and key not in self:
+            return default
+        found = self.scalar(key)
+        if found.text not in choices:
+            raise InputError(
+                str(found.place), f"{shown(found.text)} is not known", f"one of {', '.join(choices)} is accepted",
+                did_you_mean(found.text, choices),
+            )  # fmt: skip
+        return found.text
+
+    def finish(self) -> None:
+        """Every key of the file must have been asked for."""
+        for key, node in self._nodes.items():
+            if key not in self._asked:
+                raise InputError(
+                    str(node.place), f"'{key}' is not a key here", f"the keys are {', '.join(sorted(self._asked))}",
+                    did_you_mean(key, self._asked) if len(self._asked) > 1 else "Remove it.",
+                )  # fmt: skip
+
+
+Node = Scalar | Sequence | Mapping
+
+
+def mapping(node: Node) -> Mapping:
+    """The node, where it is a mapping."""
+    if not isinstance(node, Mapping):
+        raise InputError(
+            str(node.place), f"{_kind(node)} stands here", "a mapping is accepted", "Write it as 'key: value' lines."
+        )
+    return node
+
+
+def scalar(node: Node) -> Scalar:
+    """The node, where it is a single value."""
+    if not isinstance(node, Scalar):
+        raise InputError(
+            str(node.place), f"{_kind(node)} stands here", "a single value is accepted", "Write one value."
+        )
+    if not node.text.strip():
+        raise InputError(str(node.place), "the value is empty", "a value is required", "Write one, or remove the key.")
+    return node
+
+
+def _kind(node: Node) -> str:
+    if isinstance(node, Scalar):
+        return f"the single value {shown(node.text)}" if node.text else "nothing"
+    return "a list" if isinstance(node, Sequence) else "a mapping"
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a user named, or a message that says why there is none."""
+    where = str(path)
+    try:
+        if path.is_dir():
+            raise InputError(where, "it is a folder", "a file is accepted", "Name a file in it.")
+        if path.stat().st_size > LARGEST_FILE_BYTE:
+            raise InputError(
+                where, "the file is larger than 1 MB", "a smaller file is accepted", "Is it the right one?"
+            )
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(where, "there is no such file", "an existing file is accepted", "Check the path.") from None
+    except UnicodeDecodeError:
+        raise InputError(where, "the file is not text", "UTF-8 text is accepted", "Is it the right one?") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(where, f"it cannot be read ({reason})", "a readable file is accepted", "Check it.") from None
+
+
+def load(path: Path) -> Mapping:
+    """The file as a mapping."""
+    return parse(read_text(path), str(path))
+
+
+def parse(text: str, file: str) -> Mapping:
+    """The text as a mapping; built from parser events with a stack of its own, so that nesting costs no recursion."""
+    root = _parsed(text, file)
+    if root is None:
+        raise InputError(file, "the file is empty", "a mapping of keys is accepted", "Write 'key: value' lines.")
+    return mapping(root)
+
+
+def _parsed(text: str, file: str) -> Node | None:
+    root: Node | None = None
+    stack: list[tuple[Mapping | Sequence, Scalar | None]] = []
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            path = ".".join(key.text for _, key in stack if key is not None)
+            place = Place(file, event.start_mark.line + 1 if event.start_mark else 1, path)
+            match event:
+                case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                    _refuse(bool(event.anchor), place, "an anchor (&)")
+                    _refuse(event.tag is not None, place, f"the tag {shown(event.tag)}")
+                    _refuse(len(stack) >= DEEPEST, place, f"nesting deeper than {DEEPEST} levels")
+                    new: Mapping | Sequence = (
+                        Mapping(place) if isinstance(event, yaml.MappingStartEvent) else Sequence([], place)
+                    )
+                    _refuse(_awaits_key(stack), place, "a list or a mapping as a key")
+                    stack.append((new, None))
+                case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                    done, _ = stack.pop()
+                    root = _placed(stack, done, root)
+                case yaml.ScalarEvent():
+                    _refuse(bool(event.anchor), place, "an anchor (&)")
+                    _refuse(event.tag is not None, place, f"the tag {shown(event.tag)}")
+                    if _awaits_key(stack):
+                        stack[-1] = (stack[-1][0], Scalar(event.value, place))
+                    else:
+                        root = _placed(stack, Scalar(event.value, place), root)
+                case yaml.AliasEvent():
+                    _refuse(True, place, "an alias (*)")
+                case yaml.DocumentStartEvent():
+                    _refuse(root is not None, place, "a second document (---)")
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        problem = getattr(error, "problem", None) or "it is not YAML text"
+        line = mark.line + 1 if mark else 1
+        raise InputError(
+            f"{file}:{line}", f"{shown(problem)[1:-1]}", "valid YAML is accepted", "Mend the line."
+        ) from None
+    return root
+
+
+def _refuse(found: bool, place: Place, what: str) -> None:
+    if found:
+        raise InputError(
+            str(place), f"{what} stands here", "plain keys, values and lists are accepted", "Write it out."
+        )
+
+
+def _awaits_key(stack: list[tuple[Mapping | Sequence, Scalar | None]]) -> bool:
+    return bool(stack) and isinstance(stack[-1][0], Mapping) and stack[-1][1] is None
+
+
+def _placed(stack: list[tuple[Mapping | Sequence, Scalar | None]], node: Node, root: Node | None) -> Node | None:
+    """A finished node goes into the one that is open around it, or is the root."""
+    if not stack:
+        return node
+    around, key = stack[-1]
+    if isinstance(around, Mapping):
+        assert key is not None
+        around.put(key, node)
+        stack[-1] = (around, None)
+    else:
+        around.items.append(node)
+    return root

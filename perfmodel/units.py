@@ -1,0 +1,108 @@
+"""Numbers with units: how sizes and quantities are read from text, and how they are printed.
+
+Decimal and binary prefixes are different words: k, M, G, T are powers of 1000 and Ki, Mi, Gi, Ti of 1024, for
+sizes (``8k`` is 8000) and for quantities (``80 GB`` is 80e9 bytes, ``40 MiB`` is 41,943,040).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+
+from perfmodel.errors import InputError, shown
+
+DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
+PREFIXES = {**DECIMAL, **BINARY}
+
+# What a unit measures. A quantity is stored in the bare unit: bytes, FLOP per second, hertz, seconds, watts.
+UNITS = {
+    "B": "bytes",
+    "B/s": "bytes per second",
+    "FLOP/s": "operations per second",
+    "OP/s": "operations per second",
+    "FLOP": "operations",
+    "OP": "operations",
+    "Hz": "hertz",
+    "W": "watts",
+    "bit": "bits",
+    "bit/s": "bits per second",
+}
+
+ITEM_BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
+
+LARGEST_SIZE = 10**15
+SIZES_ACCEPTED = "a size is a whole number from 1 to 10^15, such as 8192, 8k (8000), 8Ki (8192) or 1M (1,000,000)"
+
+_NUMBER = re.compile(r"([+-]?(?:\d[\d_]*)(?:\.\d+)?(?:[eE][+-]?\d{1,4})?)\s*([A-Za-z]*)(.*)", re.DOTALL | re.ASCII)
+
+
+def checked_size(value: object, where: str) -> int:
+    """The value itself, where it is a size: a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(where, f"{shown(value)} is not a whole number", SIZES_ACCEPTED)
+    if not 1 <= value <= LARGEST_SIZE:
+        raise InputError(where, f"{shown(value)} is out of range", SIZES_ACCEPTED)
+    return value
+
+
+def size_from_text(text: str, where: str) -> int:
+    """8192, 8k, 8Ki, 1.5M: a whole number with an optional prefix."""
+    match = _NUMBER.fullmatch(text.strip()) if len(text) <= 60 else None
+    if not match or match[3] or match[2] not in PREFIXES:
+        raise InputError(where, f"{shown(text)} is not a size", SIZES_ACCEPTED)
+    value = Fraction(Decimal(match[1].replace("_", ""))) * PREFIXES[match[2]] if _short(match[1]) else Fraction(0)
+    if value.denominator != 1:
+        raise InputError(where, f"{shown(text)} is not a whole number", SIZES_ACCEPTED)
+    return checked_size(int(value), where)
+
+
+def _short(number: str) -> bool:
+    """False for an exponent so large that the number is out of every range."""
+    return abs(int((number.lower() + "e0").split("e")[1])) <= 40
+
+
+def quantity_from_text(text: object, unit: str, where: str) -> float:
+    """'1555 GB/s' read as the given unit; a bare number or another unit is refused."""
+    accepted = f"a quantity in {unit} is accepted ({UNITS[unit]}), such as '1.5 G{unit}'"
+    match = _NUMBER.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 60 else None
+    if not match:
+        raise InputError(where, f"{shown(text)} is not a quantity with a unit", accepted)
+    prefix, found = _prefix_and_unit(match[2] + match[3], unit)
+    if found != unit:
+        raise InputError(where, f"{shown(text)} is not in {unit}", accepted)
+    value = float(match[1].replace("_", "")) * PREFIXES[prefix]
+    if not 0 < value < float("inf"):
+        raise InputError(where, f"{shown(text)} is not positive and finite", accepted)
+    return value
+
+
+def _prefix_and_unit(word: str, unit: str) -> tuple[str, str]:
+    word = word.strip()
+    prefix = word[: len(word) - len(unit)] if word.endswith(unit) else ""
+    return (prefix, unit) if prefix in PREFIXES and word.endswith(unit) else ("", word)
+
+
+def scaled(value: float, unit: str = "", digits: int = 4) -> str:
+    """A number with a decimal prefix, as people write it: 312 TFLOP/s, 33.56 MB, 110.2 µs."""
+    steps = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
+    if unit == "s":
+        steps = [(1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")]
+    if value == 0:
+        return f"0 {unit}".rstrip()
+    factor, prefix = next((step for step in steps if abs(value) >= step[0] * (1 - 5e-7)), steps[-1])
+    return f"{significant(value / factor, digits)} {prefix}{unit}".rstrip()
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """Fixed-point with so many significant digits; never an exponent for ordinary magnitudes."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e15 or abs(value) < 1e-9:
+        return f"{value:.{digits - 1}e}"
+    whole = f"{value:.{digits}g}"
+    if "e" in whole:
+        whole = f"{float(whole):f}"
+        return whole.rstrip("0").rstrip(".") if "." in whole else whole
+    return whole

@@ -1,0 +1,240 @@
+"""A workload file: sizes with names, data types, phases and the steps that a model or a problem is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, replace
+from typing import Any
+
+from perfmodel import ops
+from perfmodel.block import Step
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.expression import Expression
+from perfmodel.operation import checked_value
+from perfmodel.paths import find
+from perfmodel.specfile import Mapping, load
+from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.units import ITEM_BYTES, size_from_text
+
+PHASES = ("prefill", "decode", "train")
+COUNTS = ("all", "leading")
+ROLES = {"weight": "weight", "activation": "act", "cache": "cache"}
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a file describes, before any size is chosen."""
+
+    name: str
+    file: str
+    title: str
+    sources: tuple[str, ...]
+    dtypes: Dict[str, str]
+    sizes: Dict[str, Expression]
+    phases: Dict[str, Dict[str, Expression]]
+    steps: tuple[Step, ...]
+    count: str = "all"
+    fused: bool = True
+    causal: bool = False
+    keeps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    not_counted: tuple[str, ...] = ()
+
+    @property
+    def default_phase(self) -> str:
+        return next(iter(self.phases))
+
+    def settable(self) -> frozenset[str]:
+        """The symbols that ``--set`` reaches: its own sizes, and what its operations take and no step fixes."""
+        own = set(self.sizes).union(*self.phases.values())
+        for step in self.steps:
+            own.update(name for name in step.operation.arguments if name not in step.sizes)
+        return frozenset(own)
+
+    def with_dtype(self, dtype: str) -> Workload:
+        """The same with every role in one data type."""
+        return replace(self, dtypes=dict.fromkeys(ROLES, dtype))
+
+    def dims(self, phase: str, settings: Dict[str, Any] | None = None, *, checked: bool = True) -> dict[str, Any]:
+        """Every size as a number: the file's, the phase's over them, the caller's over both."""
+        if phase not in self.phases:
+            raise InputError(
+                self.file, f"phase '{phase}' is not one that this workload has",
+                f"it has {', '.join(self.phases)}", f"Choose --phase {self.default_phase}.",
+            )  # fmt: skip
+        chosen = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
+        unknown = next((name for name in chosen if name not in self.settable()), None)
+        if unknown is not None:
+            raise InputError(
+                f"{self.name}: set {unknown}", "it is not a symbol of this workload",
+                f"its symbols are {', '.join(sorted(self.settable(), key=list(SYMBOLS).index))}",
+                did_you_mean(unknown, self.settable()),
+            )  # fmt: skip
+        items: dict[str, Any] = {symbol: ITEM_BYTES[self.dtypes[role]] for role, symbol in ROLES.items()}
+        items["mask"] = items["act"]
+        return resolved({**items, **self.sizes, **self.phases[phase], **chosen}, self.name, checked=checked)
+
+
+def resolved(sizes: Dict[str, Any], where: str, *, checked: bool = True) -> dict[str, Any]:
+    """Expressions replaced by their values, each after those that it needs."""
+    values = {name: value for name, value in sizes.items() if not isinstance(value, Expression)}
+    waiting = {name: value for name, value in sizes.items() if isinstance(value, Expression)}
+    while waiting:
+        ready = [name for name, value in waiting.items() if not (value.names & waiting.keys())]
+        if not ready:
+            raise InputError(
+                where, f"the sizes {', '.join(sorted(waiting))} are given by each other",
+                "a size may depend on sizes that do not depend on it", "Give one of them a number.",
+            )  # fmt: skip
+        for name in ready:
+            values[name] = waiting.pop(name)(values)
+    if checked:
+        values = {name: checked_value(name, value, f"{where}: {name}") for name, value in values.items()}
+    return {name: values[name] for name in sizes}
+
+
+def setting(text: str) -> tuple[str, int | Expression]:
+    """``N=8k`` or ``S=N``: a symbol of the notation table and its size or expression."""
+    name, equals, value = text.partition("=")
+    name = ALIASES.get(name.strip(), name.strip())
+    if not equals or not value.strip():
+        raise InputError(
+            f"--set {shown(text)}", "it is not of the form SYMBOL=VALUE",
+            "a symbol and a size, such as N=8k, or an expression of sizes, such as S=N, is accepted", "Write N=2048, say.",
+        )  # fmt: skip
+    if name not in SYMBOLS:
+        raise InputError(
+            f"--set {name}", "it is not a symbol", "the letters of 'perfmodel symbols' are accepted",
+            did_you_mean(name, SYMBOLS),
+        )  # fmt: skip
+    return name, size_or_expression(name, value.strip(), f"--set {name}")
+
+
+def size_or_expression(name: str, text: str, where: str) -> int | Expression:
+    """Text that starts like a number is a size, other text an expression of sizes."""
+    if SYMBOLS[name].kind == "flag":
+        if text not in ("0", "1"):
+            raise InputError(where, f"{shown(text)} is not a flag", "0 or 1 is accepted")
+        return int(text)
+    if text[0].isalpha() or text[0] in "(_" or any(c in text for c in "*/%"):
+        if text.casefold() in ("nan", "inf", "infinity"):
+            return size_from_text(text, where)
+        return Expression(text, where)
+    return size_from_text(text, where)
+
+
+def workload(name: str) -> Workload:
+    """The workload of that name or file."""
+    path = find("configs", name)
+    return parsed(load(path), path.stem, str(path))
+
+
+def parsed(page: Mapping, name: str, file: str) -> Workload:
+    """A workload from its YAML page."""
+    sizes = _sizes(page.mapping("sizes")) if "sizes" in page else {}
+    phases = {phase: _sizes(page.mapping("phases").mapping(phase)) for phase in _phases(page)}
+    steps = tuple(step for item in page.sequence("steps").mappings() for step in _steps(item, "", None))
+    found = Workload(
+        name=name,
+        file=file,
+        title=page.text("title"),
+        sources=page.texts("sources"),
+        dtypes=_dtypes(page),
+        sizes=sizes,
+        phases=phases,
+        steps=steps,
+        count=page.choice("count", COUNTS, "all"),
+        fused=page.choice("kernels", ("fused", "unfused"), "fused") == "fused",
+        causal=page.choice("mask", ("causal", "none"), "none") == "causal",
+        keeps=page.texts("keeps"),
+        notes=page.texts("notes"),
+    )
+    page.finish()
+    if not steps:
+        raise InputError(f"{file}: steps", "there is none", "at least one step is required", "Add '- op: …'.")
+    return found
+
+
+def _phases(page: Mapping) -> tuple[str, ...]:
+    """The phases that a file names; one that names none has a prefill, and whatever has one can be trained."""
+    if "phases" not in page:
+        return ("prefill", "train")
+    table = page.mapping("phases")
+    for phase in table:
+        table.node(phase)
+        if phase not in PHASES:
+            raise InputError(
+                table.place_of(phase), f"'{phase}' is not a phase", f"one of {', '.join(PHASES)} is accepted",
+                did_you_mean(phase, PHASES),
+            )  # fmt: skip
+    return tuple(table)
+
+
+def _sizes(table: Mapping) -> dict[str, Any]:
+    """Symbols of the notation table, each a size or an expression of others."""
+    found: dict[str, Any] = {}
+    for key in table:
+        item = table.scalar(key)
+        name = ALIASES.get(key, key)
+        if name not in SYMBOLS:
+            raise InputError(
+                str(item.place), f"'{key}' is not a symbol", "the letters of 'perfmodel symbols' are accepted",
+                did_you_mean(key, SYMBOLS),
+            )  # fmt: skip
+        found[name] = size_or_expression(name, item.text.strip(), f"{item.place}: {key}")
+    return found
+
+
+def _dtypes(page: Mapping) -> dict[str, str]:
+    """One data type for all roles, or one for each."""
+    choices = tuple(ITEM_BYTES)
+    if "dtypes" not in page:
+        return dict.fromkeys(ROLES, page.choice("dtype", choices, "fp16"))
+    table = page.mapping("dtypes")
+    found = {role: table.choice(role, choices) for role in ROLES}
+    table.finish()
+    return found
+
+
+def _steps(item: Mapping, prefix: str, repeat: str | None) -> list[Step]:
+    """A step, or a group of steps that repeat together; the names of a group stand before those of its steps."""
+    if "repeat" in item:
+        own = item.text("repeat")
+        repeat = own if repeat is None else f"({repeat}) * ({own})"
+    if "steps" in item:
+        name = prefix + item.text("name") + "."
+        found = [step for inner in item.sequence("steps").mappings() for step in _steps(inner, name, repeat)]
+        item.finish()
+        return found
+    operation = ops.find(item.text("op"), item.place_of("op"))
+    sizes = _arguments(item, operation.name, operation.arguments) if "sizes" in item else {}
+    step = Step(
+        name=prefix + item.text("name", operation.name),
+        operation=operation,
+        sizes={key: value if isinstance(value, Expression) else _constant(value) for key, value in sizes.items()},
+        repeat=Expression(repeat, f"{item.place}: repeat") if repeat is not None else None,
+        flow=_flow(item.mapping("flow")) if "flow" in item else {},
+        apart=item.choice("kernels", ("apart", "together"), "together") == "apart",
+        tied=item.choice("tied", ("yes", "no"), "no") == "yes",
+    )
+    item.finish()
+    return [step]
+
+
+def _constant(value: int) -> Expression:
+    return Expression(str(value), "a size")
+
+
+def _flow(table: Mapping) -> dict[str, str]:
+    return {key: table.text(key) for key in table}
+
+
+def _arguments(item: Mapping, name: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+    table = item.mapping("sizes")
+    for key in table:
+        if ALIASES.get(key, key) not in arguments:
+            raise InputError(
+                table.place_of(key), f"'{key}' is not a size of {name}", f"it takes {', '.join(arguments)}",
+                did_you_mean(key, arguments),
+            )  # fmt: skip
+    return _sizes(table)
