@@ -1,0 +1,48 @@
+"""perfmodel: FLOPs, bytes, bounds and times of Transformer operations and the models built of them.
+
+    import perfmodel
+    answer = perfmodel.analyse("llama-2-7b-layer", gpu="a100", phase="decode")
+    print(answer.total.traffic_byte, answer.total.lower_s)
+
+Nothing is loaded before it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfmodel.api import analyse, bounds, formula, gpu, operation, solve, sweep, workload
+    from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
+
+__version__ = "0.1.0"
+
+_ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
+
+__all__ = [
+    "InputError",
+    "NoDeviceError",
+    "PerfmodelError",
+    "UsageError",
+    "ValidationError",
+    "analyse",
+    "bounds",
+    "formula",
+    "gpu",
+    "operation",
+    "solve",
+    "sweep",
+    "workload",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in __all__:
+        raise AttributeError(f"module 'perfmodel' has no attribute '{name}'")
+    return getattr(import_module("perfmodel.errors" if name in _ERRORS else "perfmodel.api"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

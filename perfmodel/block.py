@@ -9,24 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from perfmodel import ops
 from perfmodel.expression import Expression
-from perfmodel.op import Kind, Op
+from perfmodel.op import Kind, Op, Tensor
 from perfmodel.operation import Operation, checked_value
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation of a block. ``apart`` runs its kernels one by one even in the fused form."""
+    """One operation of a block.
+
+    ``kernels``: ``together`` or ``apart`` says that its kernels always run as one or one by one; ``either`` leaves it
+    to the form that is asked for. ``group`` names the steps that repeat together.
+    """
 
     name: str
     operation: Operation
     sizes: Mapping[str, Expression] = field(default_factory=dict)
     repeat: Expression | None = None
     flow: Mapping[str, str] = field(default_factory=dict)
-    apart: bool = False
+    kernels: str = "either"
+    group: str = ""
     tied: bool = False
 
     def values(self, dims: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +68,7 @@ def kernels(
     for step in reversed(steps) if backward else ():
         forward = {**step.operation.defaults, **step.values(dims)}
         for gradient in step.operation.backward:
-            operation = ops.find(gradient.operation)
+            operation = ops.find(gradient.fused if gradient.fused and not _apart(step, fused) else gradient.operation)
             given = {name: Expression(text, step.name)(forward) for name, text in gradient.sizes}
             values = {name: value for name, value in {**forward, **given}.items() if name in operation.arguments}
             values = _evaluated(operation, values, step.name, checked)
@@ -81,11 +87,16 @@ def _repeat(step: Step, dims: Mapping[str, Any], checked: bool) -> Any:
     return checked_value("L", repeat, f"{step.name}: repeat") if checked else repeat
 
 
+def _apart(step: Step, fused: bool) -> bool:
+    """Whether the step runs as separate kernels."""
+    return step.kernels == "apart" or (step.kernels == "either" and not fused)
+
+
 def _split(
     name: str, operation: Operation, values: dict[str, Any], repeat: Any, step: Step, fused: bool, forward: bool
 ) -> Iterator[Kernel]:
     op = operation.function(**values)
-    parts = () if fused and not step.apart else op.kernels()
+    parts = op.kernels() if _apart(step, fused) else ()
     if not parts:
         yield Kernel(name, operation.name, repeat, op, step, forward)
     for part, kernel in parts:
@@ -115,28 +126,56 @@ def cache_byte_per_token(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
 
 
 def compulsory_byte(steps: Iterable[Step], dims: Mapping[str, Any], keeps: Iterable[str] = ()) -> int:
-    """Bytes of the block's outer tensors alone: read before any step wrote them, or written and not read afterwards.
+    """Bytes of the block's outer tensors alone: what is read before any step wrote it, once, and what is left unread.
 
-    ``keeps`` names those that are outputs although a later step reads them, such as keys and values for the cache. A
-    tensor that a step does not place in the flow is its own and outer.
+    ``keeps`` names outputs that a later step reads all the same, such as keys and values for the cache. A tensor that a
+    step does not place in the flow is outer. Repeats are run twice and the second run, which starts where the first
+    ended, stands for all further ones.
     """
-    kept, moved = frozenset(keeps), 0
-    size: dict[str, int] = {}
-    written: set[str] = set()
-    unread: set[str] = set()
-    for kernel in kernels(steps, dims):
-        flow, repeat = kernel.step.flow, kernel.repeat
-        for tensor in kernel.op.tensors:
-            if tensor.name not in flow:
-                moved += tensor.compulsory_byte * repeat
-            elif tensor.reads:
-                name = flow[tensor.name]
-                unread.discard(name)
-                moved += 0 if name in written or tensor.spill else tensor.size_byte * repeat
-        for tensor in kernel.op.tensors:
-            if tensor.name in flow and tensor.writes and not tensor.spill:
-                name = flow[tensor.name]
-                size[name] = tensor.size_byte * repeat
-                written.add(name)
-                unread.add(name)
-    return moved + sum(size[name] for name in unread | (kept & written))
+    ledger = _Ledger(frozenset(keeps))
+    for _, group in groupby(kernels(steps, dims), key=lambda kernel: (kernel.step.group, kernel.repeat)):
+        running = tuple(group)
+        repeat = running[0].repeat
+        ledger.moved += ledger.run(running)
+        if repeat > 1:
+            ledger.moved += ledger.run(running) * (repeat - 1)
+    return ledger.moved + sum(ledger.written[name] for name in ledger.unread - ledger.keeps)
+
+
+class _Ledger:
+    """Which tensors of a block have been written, with their bytes, and which outer ones have been read."""
+
+    def __init__(self, keeps: frozenset[str]) -> None:
+        self.keeps = keeps
+        self.moved = 0
+        self.written: dict[str, int] = {}
+        self.unread: set[str] = set()
+        self._read: set[str] = set()
+
+    def run(self, running: Iterable[Kernel]) -> int:
+        """The bytes that cross the block's border while these kernels run once."""
+        return sum(
+            self._crossing(tensor, kernel.step.flow) for kernel in running for tensor in _inputs_first(kernel.op)
+        )
+
+    def _crossing(self, tensor: Tensor, flow: Mapping[str, str]) -> int:
+        name = flow.get(tensor.name)
+        if name is None or tensor.spill:
+            return int(tensor.compulsory_byte)
+        moved = 0
+        if tensor.reads:
+            self.unread.discard(name)
+            if name in self.written:  # a cache holds more than the tokens that were written now
+                moved += max(0, tensor.size_byte - self.written[name])
+            elif name not in self._read:
+                moved += tensor.size_byte
+                self._read.add(name)
+        if tensor.writes:
+            self.written[name] = tensor.size_byte
+            self.unread.add(name)
+            moved += tensor.size_byte if name in self.keeps else 0
+        return moved
+
+
+def _inputs_first(op: Op) -> list[Tensor]:
+    return sorted(op.tensors, key=lambda tensor: bool(tensor.writes))

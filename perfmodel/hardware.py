@@ -204,7 +204,8 @@ def _value(leaf: Mapping, unit: str) -> float:
 
 def _derived(leaf: Mapping, sources: dict[str, str], count: Figure, clocks: dict[str, Figure]) -> Figure:
     """A rate that vendors publish per multiprocessor and clock only."""
-    clock, per_sm_clock = leaf.choice("clock", tuple(clocks), "boost"), leaf.size("per_sm_clock")
+    clock = leaf.choice("clock", tuple(clocks), "boost" if "boost" in clocks else None)
+    per_sm_clock = leaf.size("per_sm_clock")
     value = count.value * per_sm_clock * clocks[clock].value
     figure = Figure(value, leaf.choice("from", tuple(sources)), leaf.text("note", ""), per_sm_clock, clock)
     leaf.finish()

@@ -26,10 +26,14 @@ class Example(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """An operation of the backward pass, and its sizes where they are not the forward's of the same name."""
+    """An operation of the backward pass, and its sizes where they are not the forward's of the same name.
+
+    ``fused`` names the operation that takes its place after a fused forward pass, which kept nothing that spills.
+    """
 
     operation: str
     sizes: tuple[tuple[str, str], ...] = ()
+    fused: str = ""
 
 
 class Valid(NamedTuple):

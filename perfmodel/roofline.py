@@ -70,7 +70,10 @@ def rates(gpu: Gpu, dtype: str) -> Rates:
     vector = gpu.peak(Engine.VECTOR, dtype)
     if vector is None:
         raise InputError(
-            gpu.file, f"no rate for {dtype} and none for a wider type", "a card needs a vector rate", "Add it to the file."
+            gpu.file,
+            f"no rate for {dtype} and none for a wider type",
+            "a card needs a vector rate",
+            "Add it to the file.",
         )
     roofs = {Engine.VECTOR: Roof(vector[1], vector[0], Engine.VECTOR)}
     for engine in (Engine.TENSOR, Engine.SPECIAL):

@@ -214,7 +214,8 @@ def _steps(item: Mapping, prefix: str, repeat: str | None) -> list[Step]:
         sizes={key: value if isinstance(value, Expression) else _constant(value) for key, value in sizes.items()},
         repeat=Expression(repeat, f"{item.place}: repeat") if repeat is not None else None,
         flow=_flow(item.mapping("flow")) if "flow" in item else {},
-        apart=item.choice("kernels", ("apart", "together"), "together") == "apart",
+        kernels=item.choice("kernels", ("either", "together", "apart"), "either"),
+        group=prefix,
         tied=item.choice("tied", ("yes", "no"), "no") == "yes",
     )
     item.finish()

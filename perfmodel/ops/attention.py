@@ -146,7 +146,7 @@ def weighted_values_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: 
     ),
     sources=("Vaswani et al. 2017, eq. 1", "Dao et al. 2022, theorem 2"),
     valid=(GROUPED, PROMPT),
-    backward=(Backward("attention_backward"),),
+    backward=(Backward("attention_backward", fused="attention_backward_recompute"),),
 )
 def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
               act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
@@ -185,7 +185,11 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
     ),
     sources=("Vaswani et al. 2017, section 3.2.2",),
     valid=(Valid("D % H == 0", "the heads share the model width evenly, so H must divide D"),),
-    backward=(Backward("attention_backward", (("H_kv", "H"), ("S", "N"), ("d", "D / H"))),),
+    backward=(
+        Backward(
+            "attention_backward", (("H_kv", "H"), ("S", "N"), ("d", "D / H")), fused="attention_backward_recompute"
+        ),
+    ),
 )
 def multi_head_attention(B: Size, N: Size, D: Size, H: Size, causal: Size = 0, W: Size = None,
                          act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
@@ -205,7 +209,7 @@ def multi_head_attention(B: Size, N: Size, D: Size, H: Size, causal: Size = 0, W
     ),
     sources=("Vaswani et al. 2017, section 3.2.3",),
     valid=(Valid("D % H == 0", "the heads share the model width evenly, so H must divide D"),),
-    backward=(Backward("attention_backward", (("H_kv", "H"), ("d", "D / H"))),),
+    backward=(Backward("attention_backward", (("H_kv", "H"), ("d", "D / H")), fused="attention_backward_recompute"),),
 )
 def cross_attention(B: Size, N: Size, S: Size, D: Size, H: Size, act: Size = 2, cache: Size = 2) -> Op:
     """Queries from the decoder, keys and values from the encoder: N and S differ and nothing is masked."""

@@ -1,0 +1,46 @@
+"""The command line's front door: runs a command and turns whatever goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from perfmodel.cli import cli
+from perfmodel.errors import PerfmodelError, UsageError
+
+
+def main() -> None:
+    """Runs ``perfmodel`` and leaves with its exit code: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except PerfmodelError as error:
+        code = _told(str(error), error.exit_code)
+    except click.exceptions.Abort:
+        code = _told("perfmodel: interrupted; nothing was left half-written.", 130)
+    except click.ClickException as error:
+        code = _told(_usage(error), UsageError.exit_code)
+    except BrokenPipeError:  # the reader of a pipe has left: nothing more to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code or 0)
+
+
+def _usage(error: click.ClickException) -> str:
+    """A usage message in the form of all others."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "perfmodel"
+    found = error.format_message().strip().rstrip(".")
+    found = found[:1].lower() + found[1:]
+    return str(UsageError(command, found, f"what '{command} --help' lists is accepted", "Ask it."))
+
+
+def _told(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

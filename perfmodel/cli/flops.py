@@ -1,0 +1,66 @@
+"""``perfmodel flops``: a workload, step by step."""
+
+from __future__ import annotations
+
+import click
+
+from perfmodel.analysis import analyse
+from perfmodel.cli import options
+from perfmodel.errors import UsageError
+from perfmodel.hardware import gpu as read_gpu
+from perfmodel.workload import workload
+
+
+@click.command()
+@options.config
+@options.gpu
+@options.phase
+@options.settings
+@options.dtype
+@options.fused
+@options.causal
+@options.count
+@click.option("--symbolic", is_flag=True, help="Formulas in the workload's symbols instead of numbers.")
+@options.formats("table", "json", "csv", "markdown")
+def flops(
+    config: str | None,
+    gpu: str | None,
+    phase: str | None,
+    settings: tuple[str, ...],
+    dtype: str | None,
+    fused: bool | None,
+    causal: bool | None,
+    count: str | None,
+    symbolic: bool,
+    form: str,
+) -> None:
+    """FLOPs, bytes, bound and time of every step of a workload.
+
+    \b
+    perfmodel flops --config llama-2-7b-layer --gpu a100
+    perfmodel flops --config gpt2-124m --gpu t4 --set N=512 --causal --format json
+    """
+    if config is None:
+        raise UsageError(
+            "perfmodel flops", "no workload is named", "--config NAME or FILE is required", "See 'perfmodel models'."
+        )
+    chosen = workload(config)
+    chosen = chosen.with_dtype(dtype) if dtype else chosen
+    given = options.read_settings(settings)
+    if symbolic:
+        from perfmodel.report.formulas import workload_formulas
+
+        click.echo(workload_formulas(chosen, phase=phase, settings=given, fused=fused, causal=causal, form=form))
+        return
+    from perfmodel.report.answer import render
+
+    answer = analyse(
+        chosen,
+        phase=phase,
+        gpu=read_gpu(gpu) if gpu else None,
+        settings=given,
+        fused=fused,
+        causal=causal,
+        count=count,
+    )
+    click.echo(render(answer, form), nl=False)

@@ -1,0 +1,43 @@
+"""Options that several commands share, each with its one meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from perfmodel.units import ITEM_BYTES
+from perfmodel.workload import COUNTS, PHASES, setting
+
+config = click.option("--config", metavar="NAME|FILE", help="A workload: a name of 'perfmodel models', or a YAML file.")
+operation = click.option("--op", "operation", metavar="OP", help="An operation of 'perfmodel ops'.")
+gpu = click.option("--gpu", "gpu", metavar="GPU", help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
+gpus = click.option("--gpu", "gpus", metavar="GPU", multiple=True, help="A GPU of 'perfmodel gpus'; may be repeated.")
+phase = click.option("--phase", type=click.Choice(PHASES), help="Which phase of the workload. [default: its first]")
+dtype = click.option(
+    "--dtype", type=click.Choice(tuple(ITEM_BYTES)), help="One data type for weights, activations, cache."
+)
+fused = click.option(
+    "--fused/--unfused", "fused", default=None, help="Attention and the like as one kernel, or stage by stage."
+)
+causal = click.option(
+    "--causal", "causal", is_flag=True, default=None, help="Count only the query-key pairs a causal mask leaves."
+)
+count = click.option(
+    "--count", type=click.Choice(COUNTS), help="all: every primitive; leading: contractions where a kernel has any."
+)
+settings = click.option(
+    "--set", "settings", metavar="SYMBOL=VALUE", multiple=True,
+    help="A size: N=8192, N=8k (8000), N=8Ki (8192), or an expression of others, S=N. May be repeated.",
+)  # fmt: skip
+
+
+def formats(*choices: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--format``, the first choice being the default."""
+    return click.option("--format", "form", type=click.Choice(choices), default=choices[0], show_default=True)
+
+
+def read_settings(texts: tuple[str, ...]) -> dict[str, Any]:
+    """All ``--set`` of a command; the last of a symbol wins, as on any command line."""
+    return dict(setting(text) for text in texts)

@@ -1,0 +1,1 @@
+"""How answers look: tables, documents, plots and pages. Nothing is computed here that an answer does not hold."""

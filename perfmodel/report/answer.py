@@ -1,0 +1,167 @@
+"""An analysis as a table, JSON document, CSV or Markdown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from perfmodel.analysis import Analysis, Row, Total
+from perfmodel.report.sheet import Column, Sheet
+from perfmodel.report.sheet import render as render_sheet
+from perfmodel.units import scaled, significant
+
+SCHEMA = 1
+
+
+def render(answer: Analysis, form: str) -> str:
+    """The answer in the form asked for, ending in a line break."""
+    if form == "json":
+        return json.dumps(document(answer), indent=2) + "\n"
+    return render_sheet(sheet(answer), form)
+
+
+def document(answer: Analysis) -> dict[str, Any]:
+    """The JSON document of ``flops``."""
+    return {
+        "schema": SCHEMA,
+        "config": answer.workload.name,
+        "phase": answer.phase,
+        "fused": answer.fused,
+        "causal": answer.causal,
+        "count": answer.count,
+        "dims": answer.dims,
+        "dtypes": dict(answer.workload.dtypes),
+        "gpu": gpu_document(answer.gpu),
+        "parameters": {
+            "total": answer.parameters,
+            "active": answer.parameters,
+            "embedding": answer.embedding_parameters,
+        },
+        "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
+        "steps": [_row(row) for row in answer.rows],
+        "total": _total(answer.total),
+        "not_counted": list(answer.workload.not_counted),
+    }
+
+
+def gpu_document(gpu: Any) -> dict[str, str] | None:
+    """Which card, from which file, and what its figures rest on."""
+    return {"name": gpu.name, "file": gpu.file, "knowledge": gpu.knowledge} if gpu else None
+
+
+def _row(row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": row.name,
+        "op": row.operation,
+        "repeat": row.repeat,
+        "flops": row.flops,
+        "contraction_flops": row.contraction_flops,
+        "work": row.work,
+        "engines": row.engines,
+        "traffic_byte": row.traffic_byte,
+        "compulsory_byte": row.compulsory_byte,
+        "read_byte": row.read_byte,
+        "write_byte": row.write_byte,
+        "tensors": row.tensors,
+        "intensity_flop_per_byte": row.intensity_flop_per_byte,
+    }
+    if row.bounds:
+        found |= {"bound": row.bounds.bound, "lower_s": row.bounds.lower_s, "upper_s": row.bounds.upper_s}
+    return found
+
+
+def _total(total: Total) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "flops": total.flops,
+        "contraction_flops": total.contraction_flops,
+        "traffic_byte": total.traffic_byte,
+        "compulsory_byte": total.compulsory_byte,
+        "intensity_flop_per_byte": total.intensity_flop_per_byte,
+    }
+    if total.lower_s is not None:
+        found |= {"bound": total.bound, "lower_s": total.lower_s, "upper_s": total.upper_s}
+    return found
+
+
+def sheet(answer: Analysis) -> Sheet:
+    """The table: one line for each kernel, figures for one repeat, sums over all."""
+    columns = [
+        Column("name", "step", lambda row: row.name, right=False),
+        Column("repeat", "×", lambda row: row.repeat, expendable=0),
+        Column("flops", "FLOP", lambda row: row.flops, scaled),
+        Column("traffic_byte", "traffic", lambda row: row.traffic_byte, lambda value: scaled(value, "B")),
+        Column(
+            "compulsory_byte",
+            "compulsory",
+            lambda row: row.compulsory_byte,
+            lambda value: scaled(value, "B"),
+            expendable=3,
+        ),
+        Column("intensity_flop_per_byte", "FLOP/B", lambda row: row.intensity_flop_per_byte, significant),
+    ]
+    if answer.gpu:
+        columns += [
+            Column("bound", "bound", _bound, right=False),
+            Column("lower_s", "at least", lambda row: _seconds(row, "lower_s"), lambda value: scaled(value, "s")),
+            Column(
+                "upper_s",
+                "at most",
+                lambda row: _seconds(row, "upper_s"),
+                lambda value: scaled(value, "s"),
+                expendable=2,
+            ),
+        ]
+    if all(row.repeat == 1 for row in answer.rows):
+        columns = [column for column in columns if column.key != "repeat"]
+    return Sheet(columns, answer.rows, title=title(answer), total=_TotalRow(answer.total), notes=notes(answer))
+
+
+class _TotalRow:
+    """The totals under the names of a row's columns."""
+
+    def __init__(self, total: Total) -> None:
+        self.name, self.repeat = "total", None
+        self.flops, self.traffic_byte, self.compulsory_byte = total.flops, total.traffic_byte, total.compulsory_byte
+        self.intensity_flop_per_byte, self.bounds = total.intensity_flop_per_byte, total
+
+
+def _bound(row: Any) -> str | None:
+    return row.bounds.bound if row.bounds else None
+
+
+def _seconds(row: Any, key: str) -> float | None:
+    return getattr(row.bounds, key) if row.bounds else None
+
+
+def title(answer: Analysis) -> str:
+    """Which workload, phase and card."""
+    card = f" on {answer.gpu.title}" if answer.gpu else ""
+    form = "fused" if answer.fused else "unfused"
+    return f"{answer.workload.title}: {answer.phase}, {form}{', causal' if answer.causal else ''}{card}"
+
+
+def notes(answer: Analysis) -> list[str]:
+    """What the figures mean, in full sentences: sizes, conventions, roofs, what was not counted."""
+    sizes = ", ".join(f"{name} = {value}" for name, value in answer.dims.items() if value is not None)
+    lines = [f"Sizes: {sizes}."]
+    types = answer.workload.dtypes
+    kinds = ", ".join(f"{role} {dtype}" for role, dtype in types.items())
+    lines.append(f"Data types: {kinds}." if len(set(types.values())) > 1 else f"Data type: {types['weight']}.")
+    if answer.count == "leading":
+        lines.append(
+            "FLOP by the leading convention: a kernel's contractions where it has any (--count all for every primitive)."
+        )
+    if answer.parameters:
+        lines.append(
+            f"Parameters: {answer.parameters:,}. Key-value cache: {answer.kv_cache_byte_per_token:,} B per token."
+        )
+    if answer.gpu:
+        from perfmodel.roofline import rates
+
+        card = rates(answer.gpu, types["activation"])
+        roofs = dict.fromkeys(f"{roof.name} {scaled(roof.flop_per_s, 'FLOP/s')}" for roof in card.roofs.values())
+        bandwidth = scaled(card.bandwidth_byte_per_s, "B/s")
+        lines.append(f"Roofs: memory {bandwidth}, {', '.join(roofs)} ({answer.gpu.file}, {answer.gpu.knowledge}).")
+    lines.extend(answer.workload.notes)
+    lines.extend(f"Not counted: {what}." for what in answer.workload.not_counted)
+    return lines
