@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from perfmodel import block
 from perfmodel.hardware import Gpu
@@ -13,8 +12,7 @@ from perfmodel.roofline import Bounds, bounds, rates
 from perfmodel.workload import Workload
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The counts of one kernel, for one repeat, and its bounds where there is a card."""
 
     name: str
@@ -36,8 +34,7 @@ class Row:
         return self.flops / self.traffic_byte if self.traffic_byte else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(NamedTuple):
     """Sums over all kernels and their repeats. ``bound`` is what takes most of the lower time."""
 
     flops: int
@@ -53,15 +50,14 @@ class Total:
         return self.flops / self.traffic_byte if self.traffic_byte else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
+class Analysis(NamedTuple):
     """The whole answer, as tables, JSON and plots show it."""
 
     workload: Workload
     phase: str
     fused: bool
     causal: bool
-    count: str
+    counting: str
     dims: dict[str, Any]
     gpu: Gpu | None
     parameters: int
@@ -96,7 +92,7 @@ def analyse(
     phase = phase or workload.default_phase
     fused = workload.fused if fused is None else fused
     causal = workload.causal if causal is None else causal
-    count = count or workload.count
+    count = count or workload.counting
     dims = workload.dims(phase, settings)
     at = {"causal": int(causal), **dims}
     card = rates(gpu, workload.dtypes["activation"]) if gpu else None
@@ -108,7 +104,7 @@ def analyse(
         phase=phase,
         fused=fused,
         causal=bool(at["causal"]),
-        count=count,
+        counting=count,
         dims=dims,
         gpu=gpu,
         parameters=held,

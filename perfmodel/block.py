@@ -8,7 +8,6 @@ between its steps.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -18,8 +17,7 @@ from perfmodel.op import Kind, Op, Tensor
 from perfmodel.operation import Operation, checked_value
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One operation of a block.
 
     ``kernels``: ``together`` or ``apart`` says that its kernels always run as one or one by one; ``either`` leaves it
@@ -28,9 +26,9 @@ class Step:
 
     name: str
     operation: Operation
-    sizes: Mapping[str, Expression] = field(default_factory=dict)
+    sizes: Mapping[str, Expression] = {}
     repeat: Expression | None = None
-    flow: Mapping[str, str] = field(default_factory=dict)
+    flow: Mapping[str, str] = {}
     kernels: str = "either"
     group: str = ""
     tied: bool = False

@@ -6,12 +6,12 @@ Absent means unknown, never zero. Dense and structured-sparse peaks are differen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os.path
 from functools import cache
-from pathlib import Path
+from typing import NamedTuple
 
 from perfmodel.op import Engine
-from perfmodel.paths import SHORT_NAMES, find, folders
+from perfmodel.paths import SHORT_NAMES, find, folders, is_name, named, stem
 from perfmodel.specfile import Mapping, load
 from perfmodel.units import ITEM_BYTES
 
@@ -25,8 +25,7 @@ MULTIPROCESSOR_BYTES = ("registers", "shared_memory", "shared_memory_per_block",
 MULTIPROCESSOR_COUNTS = ("threads", "warps", "blocks", "threads_per_block", "warp")
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(NamedTuple):
     """A number of a data sheet: value in bare units, and the key of its source."""
 
     value: float
@@ -36,8 +35,7 @@ class Figure:
     clock: str = "boost"
 
 
-@dataclass(frozen=True)
-class Gpu:
+class Gpu(NamedTuple):
     """A card as its data sheet describes it."""
 
     name: str
@@ -49,19 +47,19 @@ class Gpu:
     multiprocessors: Figure
     capacity_byte: Figure
     bandwidth_byte_per_s: Figure
-    memory_type: str = ""
-    compute_capability: str = ""
-    matches: tuple[str, ...] = ()
-    sources: dict[str, str] = field(default_factory=dict)
-    clocks: dict[str, Figure] = field(default_factory=dict)
-    memory: dict[str, Figure] = field(default_factory=dict)
-    caches: dict[str, Figure] = field(default_factory=dict)
-    multiprocessor: dict[str, Figure] = field(default_factory=dict)
-    peaks: dict[str, dict[str, Figure]] = field(default_factory=dict)
-    special: Figure | None = None
-    links: dict[str, Figure] = field(default_factory=dict)
-    power: Figure | None = None
-    notes: tuple[str, ...] = ()
+    memory_type: str
+    compute_capability: str
+    matches: tuple[str, ...]
+    sources: dict[str, str]
+    clocks: dict[str, Figure]
+    memory: dict[str, Figure]
+    caches: dict[str, Figure]
+    multiprocessor: dict[str, Figure]
+    peaks: dict[str, dict[str, Figure]]
+    special: Figure | None
+    links: dict[str, Figure]
+    power: Figure | None
+    notes: tuple[str, ...]
 
     @property
     def knowledge(self) -> str:
@@ -95,8 +93,8 @@ def short_names() -> dict[str, str]:
     """Short name to file name: t4, a100 and the like."""
     names: dict[str, str] = {}
     for folder in reversed(folders("hardware")):
-        path = folder / SHORT_NAMES
-        if path.is_file():
+        path = os.path.join(folder, SHORT_NAMES)
+        if os.path.isfile(path):
             table = load(path)
             names.update({short: table.text(short) for short in table})
     return names
@@ -105,21 +103,19 @@ def short_names() -> dict[str, str]:
 def gpu(name: str) -> Gpu:
     """The card of that name, short name or file."""
     known = name.lower()
-    path = Path(known)
-    if not path.suffix and len(path.parts) == 1:
-        direct = any((folder / f"{known}.yaml").is_file() for folder in folders("hardware"))
-        name = known if direct else short_names().get(known, known)
-    return _read(str(find("hardware", name)))
+    if is_name(name):
+        name = known if named("hardware", known) else short_names().get(known, known)
+    return _read(find("hardware", name))
 
 
 @cache
 def _read(path: str) -> Gpu:
-    page = load(Path(path))
+    page = load(path)
     sources = {key: _source(page.mapping("sources").mapping(key)) for key in page.mapping("sources")}
     count, clocks = _figure(page, "multiprocessors", "count", sources), _table(page, "clocks", "Hz", CLOCKS, sources)
     memory, caches = page.mapping("memory"), _caches(page, sources)
     found = Gpu(
-        name=Path(path).stem,
+        name=stem(path),
         file=path,
         title=page.text("title"),
         vendor=page.text("vendor"),

@@ -7,7 +7,6 @@ for memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import maximum, total
@@ -26,8 +25,7 @@ class Roof(NamedTuple):
     engine: Engine
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(NamedTuple):
     """A card's bandwidth and the roof of each engine for one data type."""
 
     gpu: Gpu

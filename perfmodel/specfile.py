@@ -6,8 +6,8 @@ Aliases, tags, deep nesting and large files are refused before they cost anythin
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import yaml
@@ -163,29 +163,31 @@ def _kind(node: Node) -> str:
     return "a list" if isinstance(node, Sequence) else "a mapping"
 
 
-def read_text(path: Path) -> str:
+def read_text(path: str) -> str:
     """The text of a file that a user named, or a message that says why there is none."""
-    where = str(path)
     try:
-        if path.is_dir():
-            raise InputError(where, "it is a folder", "a file is accepted", "Name a file in it.")
-        if path.stat().st_size > LARGEST_FILE_BYTE:
-            raise InputError(
-                where, "the file is larger than 1 MB", "a smaller file is accepted", "Is it the right one?"
-            )
-        return path.read_bytes().decode("utf-8-sig")
+        if os.path.isdir(path):
+            raise InputError(path, "it is a folder", "a file is accepted", "Name a file in it.")
+        with open(path, "rb") as file:
+            found = file.read(LARGEST_FILE_BYTE + 1)
     except FileNotFoundError:
-        raise InputError(where, "there is no such file", "an existing file is accepted", "Check the path.") from None
-    except UnicodeDecodeError:
-        raise InputError(where, "the file is not text", "UTF-8 text is accepted", "Is it the right one?") from None
+        raise InputError(path, "there is no such file", "an existing file is accepted", "Check the path.") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(where, f"it cannot be read ({reason})", "a readable file is accepted", "Check it.") from None
+        raise InputError(
+            shown(path), f"it cannot be read ({reason})", "a readable file is accepted", "Check it."
+        ) from None
+    if len(found) > LARGEST_FILE_BYTE:
+        raise InputError(path, "the file is larger than 1 MB", "a smaller file is accepted", "Is it the right one?")
+    try:
+        return found.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(path, "the file is not text", "UTF-8 text is accepted", "Is it the right one?") from None
 
 
-def load(path: Path) -> Mapping:
+def load(path: str) -> Mapping:
     """The file as a mapping."""
-    return parse(read_text(path), str(path))
+    return parse(read_text(path), path)
 
 
 def parse(text: str, file: str) -> Mapping:

@@ -7,8 +7,6 @@ sizes (``8k`` is 8000) and for quantities (``80 GB`` is 80e9 bytes, ``40 MiB`` i
 from __future__ import annotations
 
 import re
-from decimal import Decimal
-from fractions import Fraction
 
 from perfmodel.errors import InputError, shown
 
@@ -52,15 +50,20 @@ def size_from_text(text: str, where: str) -> int:
     match = _NUMBER.fullmatch(text.strip()) if len(text) <= 60 else None
     if not match or match[3] or match[2] not in PREFIXES:
         raise InputError(where, f"{shown(text)} is not a size", SIZES_ACCEPTED)
-    value = Fraction(Decimal(match[1].replace("_", ""))) * PREFIXES[match[2]] if _short(match[1]) else Fraction(0)
-    if value.denominator != 1:
+    number, factor = match[1].replace("_", ""), PREFIXES[match[2]]
+    value = int(number) * factor if number.lstrip("+-").isdigit() else _exact(number, factor)
+    if value is None:
         raise InputError(where, f"{shown(text)} is not a whole number", SIZES_ACCEPTED)
-    return checked_size(int(value), where)
+    return checked_size(value, where)
 
 
-def _short(number: str) -> bool:
-    """False for an exponent so large that the number is out of every range."""
-    return abs(int((number.lower() + "e0").split("e")[1])) <= 40
+def _exact(number: str, factor: int) -> int | None:
+    """1.5 x 1000 and 1e6 as whole numbers; None where it does not come out whole, zero where it is far out of range."""
+    from fractions import Fraction
+
+    exponent = int((number.lower() + "e0").split("e")[1])
+    value = Fraction(number) * factor if abs(exponent) <= 40 else Fraction(0)
+    return int(value) if value.denominator == 1 else None
 
 
 def quantity_from_text(text: object, unit: str, where: str) -> float:
@@ -84,25 +87,24 @@ def _prefix_and_unit(word: str, unit: str) -> tuple[str, str]:
     return (prefix, unit) if prefix in PREFIXES and word.endswith(unit) else ("", word)
 
 
-def scaled(value: float, unit: str = "", digits: int = 4) -> str:
+def scaled(value: float, unit: str = "", digits: int = 5) -> str:
     """A number with a decimal prefix, as people write it: 312 TFLOP/s, 33.56 MB, 110.2 µs."""
     steps = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
     if unit == "s":
         steps = [(1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")]
     if value == 0:
         return f"0 {unit}".rstrip()
+    if unit == "" and abs(value) < 1000 and value == int(value):
+        return str(int(value))
     factor, prefix = next((step for step in steps if abs(value) >= step[0] * (1 - 5e-7)), steps[-1])
     return f"{significant(value / factor, digits)} {prefix}{unit}".rstrip()
 
 
-def significant(value: float, digits: int = 4) -> str:
-    """Fixed-point with so many significant digits; never an exponent for ordinary magnitudes."""
+def significant(value: float, digits: int = 5) -> str:
+    """Fixed-point with so many significant digits; whole numbers as they are, an exponent only for the very small."""
     if value == 0:
         return "0"
-    if abs(value) >= 1e15 or abs(value) < 1e-9:
+    if abs(value) >= 1e15 or abs(value) < 1e-6:
         return f"{value:.{digits - 1}e}"
-    whole = f"{value:.{digits}g}"
-    if "e" in whole:
-        whole = f"{float(whole):f}"
-        return whole.rstrip("0").rstrip(".") if "." in whole else whole
-    return whole
+    places = digits - 1 - int(f"{abs(value):e}"[-3:])
+    return f"{value:.{max(0, places)}f}"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Dict
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.expression import Expression
 from perfmodel.operation import checked_value
-from perfmodel.paths import find
+from perfmodel.paths import find, stem
 from perfmodel.specfile import Mapping, load
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, size_from_text
@@ -21,8 +20,7 @@ COUNTS = ("all", "leading")
 ROLES = {"weight": "weight", "activation": "act", "cache": "cache"}
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(NamedTuple):
     """What a file describes, before any size is chosen."""
 
     name: str
@@ -33,7 +31,7 @@ class Workload:
     sizes: Dict[str, Expression]
     phases: Dict[str, Dict[str, Expression]]
     steps: tuple[Step, ...]
-    count: str = "all"
+    counting: str = "all"
     fused: bool = True
     causal: bool = False
     keeps: tuple[str, ...] = ()
@@ -53,7 +51,7 @@ class Workload:
 
     def with_dtype(self, dtype: str) -> Workload:
         """The same with every role in one data type."""
-        return replace(self, dtypes=dict.fromkeys(ROLES, dtype))
+        return self._replace(dtypes=dict.fromkeys(ROLES, dtype))
 
     def dims(self, phase: str, settings: Dict[str, Any] | None = None, *, checked: bool = True) -> dict[str, Any]:
         """Every size as a number: the file's, the phase's over them, the caller's over both."""
@@ -126,7 +124,7 @@ def size_or_expression(name: str, text: str, where: str) -> int | Expression:
 def workload(name: str) -> Workload:
     """The workload of that name or file."""
     path = find("configs", name)
-    return parsed(load(path), path.stem, str(path))
+    return parsed(load(path), stem(path), path)
 
 
 def parsed(page: Mapping, name: str, file: str) -> Workload:
@@ -143,7 +141,7 @@ def parsed(page: Mapping, name: str, file: str) -> Workload:
         sizes=sizes,
         phases=phases,
         steps=steps,
-        count=page.choice("count", COUNTS, "all"),
+        counting=page.choice("count", COUNTS, "all"),
         fused=page.choice("kernels", ("fused", "unfused"), "fused") == "fused",
         causal=page.choice("mask", ("causal", "none"), "none") == "causal",
         keeps=page.texts("keeps"),

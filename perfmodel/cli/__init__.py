@@ -6,6 +6,8 @@ from importlib import import_module
 
 import click
 
+from perfmodel import __version__
+
 # Command: its module, and its line in the list of commands.
 COMMANDS = {
     "flops": ("flops", "FLOPs, bytes, bound and time of every step of a workload."),
@@ -45,7 +47,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Sizes: 8192, 8k = 8000, 8Ki = 8192, 1M = 1,000,000. Start with: perfmodel flops --config llama-2-7b-layer --gpu a100",
 )
-@click.version_option(package_name="perfmodel", prog_name="perfmodel")
+@click.version_option(__version__, prog_name="perfmodel")
 def cli() -> None:
     """How many FLOPs, how many bytes, what bounds it on this GPU, and how long it must take: for the operations of
     Transformers and the models built of them."""

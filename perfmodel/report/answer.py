@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from perfmodel.analysis import Analysis, Row, Total
@@ -16,6 +15,8 @@ SCHEMA = 1
 def render(answer: Analysis, form: str) -> str:
     """The answer in the form asked for, ending in a line break."""
     if form == "json":
+        import json
+
         return json.dumps(document(answer), indent=2) + "\n"
     return render_sheet(sheet(answer), form)
 
@@ -28,7 +29,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "phase": answer.phase,
         "fused": answer.fused,
         "causal": answer.causal,
-        "count": answer.count,
+        "count": answer.counting,
         "dims": answer.dims,
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu),
@@ -87,7 +88,7 @@ def sheet(answer: Analysis) -> Sheet:
     """The table: one line for each kernel, figures for one repeat, sums over all."""
     columns = [
         Column("name", "step", lambda row: row.name, right=False),
-        Column("repeat", "×", lambda row: row.repeat, expendable=0),
+        Column("repeat", "×", lambda row: row.repeat),
         Column("flops", "FLOP", lambda row: row.flops, scaled),
         Column("traffic_byte", "traffic", lambda row: row.traffic_byte, lambda value: scaled(value, "B")),
         Column(
@@ -147,7 +148,7 @@ def notes(answer: Analysis) -> list[str]:
     types = answer.workload.dtypes
     kinds = ", ".join(f"{role} {dtype}" for role, dtype in types.items())
     lines.append(f"Data types: {kinds}." if len(set(types.values())) > 1 else f"Data type: {types['weight']}.")
-    if answer.count == "leading":
+    if answer.counting == "leading":
         lines.append(
             "FLOP by the leading convention: a kernel's contractions where it has any (--count all for every primitive)."
         )
@@ -159,8 +160,11 @@ def notes(answer: Analysis) -> list[str]:
         from perfmodel.roofline import rates
 
         card = rates(answer.gpu, types["activation"])
-        roofs = dict.fromkeys(f"{roof.name} {scaled(roof.flop_per_s, 'FLOP/s')}" for roof in card.roofs.values())
-        bandwidth = scaled(card.bandwidth_byte_per_s, "B/s")
+        roofs = dict.fromkeys(
+            f"{roof.name} {scaled(roof.flop_per_s, 'OP/s' if roof.name == 'special' else 'FLOP/s', 4)}"
+            for roof in card.roofs.values()
+        )
+        bandwidth = scaled(card.bandwidth_byte_per_s, "B/s", 4)
         lines.append(f"Roofs: memory {bandwidth}, {', '.join(roofs)} ({answer.gpu.file}, {answer.gpu.knowledge}).")
     lines.extend(answer.workload.notes)
     lines.extend(f"Not counted: {what}." for what in answer.workload.not_counted)

@@ -6,16 +6,11 @@ all columns loses the least important ones first, and says so.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A heading, the raw value of a row, how it is shown, and how early it goes when space is short (0: never)."""
 
     key: str
@@ -26,15 +21,14 @@ class Column:
     expendable: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(NamedTuple):
     """What a table shows: a title, columns, rows, a closing row of sums, and notes below."""
 
     columns: Sequence[Column]
     rows: Sequence[Any]
     title: str = ""
     total: Any = None
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
 
     def cells(self, row: Any, columns: Iterable[Column] | None = None) -> list[str]:
         """A row as people read it."""
@@ -55,11 +49,16 @@ def render(sheet: Sheet, form: str, width: int | None = None) -> str:
         return as_csv(sheet)
     if form == "markdown":
         return markdown(sheet)
+    import json
+
     return json.dumps([{c.key: c.value(row) for c in sheet.columns} for row in sheet.rows], indent=2) + "\n"
 
 
 def as_csv(sheet: Sheet) -> str:
     """Raw values under the columns' keys; no title, sums or notes."""
+    import csv
+    import io
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.key for column in sheet.columns])
@@ -102,38 +101,48 @@ def fitting(sheet: Sheet, width: int) -> list[Column]:
 
 
 def table(sheet: Sheet, width: int | None = None) -> str:
-    """A terminal table."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    """A terminal table: heading, rule, rows, rule and sums; then the notes, wrapped."""
     width = width or terminal_width()
     columns = fitting(sheet, width)
-    grid = Table(
-        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=sheet.total is not None, padding=(0, 1, 0, 0)
-    )
-    for column in columns:
-        footer = shown(column, sheet.total) if sheet.total is not None else ""
-        first = column is columns[0]
-        grid.add_column(
-            Text(column.heading), footer=Text(footer), justify="right" if column.right else "left",
-            overflow="fold" if first else "ellipsis", no_wrap=not first and column.right,
-        )  # fmt: skip
-    for row in sheet.rows:
-        grid.add_row(*(Text(cell) for cell in sheet.cells(row, columns)))
-    text = io.StringIO()
-    console = Console(file=text, width=width, highlight=False, emoji=False, force_terminal=False)
-    if sheet.title:
-        console.print(Text(sheet.title, style="bold"))
-        console.print()
-    console.print(grid)
-    gone = [column.heading.replace("\n", " ") for column in sheet.columns if column not in columns]
+    body = [sheet.cells(row, columns) for row in sheet.rows]
+    closing = [sheet.cells(sheet.total, columns)] if sheet.total is not None else []
+    heading = [column.heading for column in columns]
+    widths = [max(map(len, cells)) for cells in zip(heading, *body, *closing, strict=True)]
+    widths[0] = max(8, min(widths[0], width - sum(widths[1:]) - 2 * len(widths[1:])))
+    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    right = [column.right for column in columns]
+    lines = [*wrapped(sheet.title, width), ""] if sheet.title else []
+    lines += [_line(heading, widths, right), rule]
+    lines += [_line(cells, widths, right) for cells in body]
+    lines += [rule, *(_line(cells, widths, right) for cells in closing)] if closing else []
+    gone = [column.heading for column in sheet.columns if column not in columns]
     notes = [*sheet.notes]
     if gone:
-        notes.append(f"Too narrow for: {', '.join(gone)}. A wider terminal, --format csv or json shows them.")
-    if notes:
-        console.print()
+        notes.append(f"Too narrow for {', '.join(gone)}: a wider terminal, --format csv or json shows them.")
+    lines += [""] if notes else []
     for note in notes:
-        console.print(Text(note, style="dim"))
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+        lines += wrapped(note, width)
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    """Cells side by side; a first cell that is too long is cut in the middle, where names differ least."""
+    first = cells[0]
+    if len(first) > widths[0]:
+        head = (widths[0] - 1) // 2
+        first = first[:head] + "…" + first[len(first) - (widths[0] - 1 - head) :]
+    return "  ".join(
+        cell.rjust(width) if from_right else cell.ljust(width)
+        for cell, width, from_right in zip((first, *cells[1:]), widths, right, strict=True)
+    )
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most so many characters, broken between words."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append(word)
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return lines
