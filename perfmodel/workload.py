@@ -9,7 +9,7 @@ from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.expression import Expression
-from perfmodel.operation import checked_value
+from perfmodel.operation import Operation, checked_value
 from perfmodel.paths import find, stem
 from perfmodel.specfile import Mapping, load
 from perfmodel.symbols import ALIASES, SYMBOLS
@@ -237,3 +237,22 @@ def _arguments(item: Mapping, name: str, arguments: tuple[str, ...]) -> dict[str
                 did_you_mean(key, arguments),
             )  # fmt: skip
     return _sizes(table)
+
+
+def single(operation: Operation, dtype: str = "fp16") -> Workload:
+    """An operation alone, as a workload of one step whose sizes are the notation table's typical values."""
+    sizes = {
+        name: SYMBOLS[name].typical
+        for name in operation.arguments
+        if SYMBOLS[name].kind == "size" and operation.defaults.get(name) is None
+    }
+    return Workload(
+        name=operation.name,
+        file=operation.name,
+        title=operation.summary,
+        sources=operation.sources,
+        dtypes=dict.fromkeys(ROLES, dtype),
+        sizes=sizes,
+        phases={phase: {} for phase in ("prefill", "train")},
+        steps=(Step(operation.name, operation),),
+    )
