@@ -21,11 +21,11 @@ class Symbol(NamedTuple):
 
 TABLE = (
     Symbol("B", "batch: sequences computed together", 1),
+    Symbol("H", "query heads", 32),
+    Symbol("H_kv", "key and value heads (H: multi-head, fewer: grouped, 1: multi-query)", 32, "H_{kv}"),
     Symbol("N", "query tokens: the sequence length of a prompt, 1 when decoding", 2048),
     Symbol("S", "key and value tokens that are attended to", 2048),
     Symbol("D", "model width", 4096),
-    Symbol("H", "query heads", 32),
-    Symbol("H_kv", "key and value heads (H: multi-head, fewer: grouped, 1: multi-query)", 32, "H_{kv}"),
     Symbol("d", "head size", 128),
     Symbol("F", "feed-forward width", 16384),
     Symbol("K", "filter taps of a convolution", 3),

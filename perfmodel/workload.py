@@ -17,7 +17,9 @@ from perfmodel.units import ITEM_BYTES, size_from_text
 
 PHASES = ("prefill", "decode", "train")
 COUNTS = ("all", "leading")
-ROLES = {"weight": "weight", "activation": "act", "cache": "cache"}
+# Which data type gives each item size; a mask is stored like the activations that it is added to.
+ROLES = {"weight": "weight", "act": "activation", "cache": "cache", "mask": "activation"}
+DTYPE_ROLES = ("weight", "activation", "cache")
 
 
 class Workload(NamedTuple):
@@ -28,8 +30,8 @@ class Workload(NamedTuple):
     title: str
     sources: tuple[str, ...]
     dtypes: Dict[str, str]
-    sizes: Dict[str, Expression]
-    phases: Dict[str, Dict[str, Expression]]
+    sizes: Dict[str, int | Expression]
+    phases: Dict[str, Dict[str, int | Expression]]
     steps: tuple[Step, ...]
     counting: str = "all"
     fused: bool = True
@@ -51,7 +53,7 @@ class Workload(NamedTuple):
 
     def with_dtype(self, dtype: str) -> Workload:
         """The same with every role in one data type."""
-        return self._replace(dtypes=dict.fromkeys(ROLES, dtype))
+        return self._replace(dtypes=dict.fromkeys(DTYPE_ROLES, dtype))
 
     def dims(self, phase: str, settings: Dict[str, Any] | None = None, *, checked: bool = True) -> dict[str, Any]:
         """Every size as a number: the file's, the phase's over them, the caller's over both."""
@@ -68,9 +70,13 @@ class Workload(NamedTuple):
                 f"its symbols are {', '.join(sorted(self.settable(), key=list(SYMBOLS).index))}",
                 did_you_mean(unknown, self.settable()),
             )  # fmt: skip
-        items: dict[str, Any] = {symbol: ITEM_BYTES[self.dtypes[role]] for role, symbol in ROLES.items()}
-        items["mask"] = items["act"]
-        return resolved({**items, **self.sizes, **self.phases[phase], **chosen}, self.name, checked=checked)
+        sizes = {**self.sizes, **self.phases[phase], **self.items(), **chosen}
+        return resolved(sizes, self.name, checked=checked)
+
+    def items(self) -> dict[str, int]:
+        """Bytes per element of the roles that the operations know, from the data types."""
+        found = {symbol: ITEM_BYTES[self.dtypes[role]] for symbol, role in ROLES.items()}
+        return {symbol: value for symbol, value in found.items() if symbol in self.settable()}
 
 
 def resolved(sizes: Dict[str, Any], where: str, *, checked: bool = True) -> dict[str, Any]:
@@ -187,9 +193,9 @@ def _dtypes(page: Mapping) -> dict[str, str]:
     """One data type for all roles, or one for each."""
     choices = tuple(ITEM_BYTES)
     if "dtypes" not in page:
-        return dict.fromkeys(ROLES, page.choice("dtype", choices, "fp16"))
+        return dict.fromkeys(DTYPE_ROLES, page.choice("dtype", choices, "fp16"))
     table = page.mapping("dtypes")
-    found = {role: table.choice(role, choices) for role in ROLES}
+    found = {role: table.choice(role, choices) for role in DTYPE_ROLES}
     table.finish()
     return found
 
@@ -241,7 +247,7 @@ def _arguments(item: Mapping, name: str, arguments: tuple[str, ...]) -> dict[str
 
 def single(operation: Operation, dtype: str = "fp16") -> Workload:
     """An operation alone, as a workload of one step whose sizes are the notation table's typical values."""
-    sizes = {
+    sizes: dict[str, int | Expression] = {
         name: SYMBOLS[name].typical
         for name in operation.arguments
         if SYMBOLS[name].kind == "size" and operation.defaults.get(name) is None
@@ -249,9 +255,9 @@ def single(operation: Operation, dtype: str = "fp16") -> Workload:
     return Workload(
         name=operation.name,
         file=operation.name,
-        title=operation.summary,
+        title=f"{operation.name}, {operation.summary}",
         sources=operation.sources,
-        dtypes=dict.fromkeys(ROLES, dtype),
+        dtypes=dict.fromkeys(DTYPE_ROLES, dtype),
         sizes=sizes,
         phases={phase: {} for phase in ("prefill", "train")},
         steps=(Step(operation.name, operation),),

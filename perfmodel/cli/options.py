@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from perfmodel import ops
+from perfmodel.errors import UsageError
 from perfmodel.units import ITEM_BYTES
-from perfmodel.workload import COUNTS, PHASES, setting
+from perfmodel.workload import COUNTS, PHASES, Workload, setting, single, workload
 
 config = click.option("--config", metavar="NAME|FILE", help="A workload: a name of 'perfmodel models', or a YAML file.")
 operation = click.option("--op", "operation", metavar="OP", help="An operation of 'perfmodel ops'.")
@@ -41,3 +43,14 @@ def formats(*choices: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 def read_settings(texts: tuple[str, ...]) -> dict[str, Any]:
     """All ``--set`` of a command; the last of a symbol wins, as on any command line."""
     return dict(setting(text) for text in texts)
+
+
+def chosen(operation_name: str | None, config_name: str | None, dtype_name: str | None, command: str) -> Workload:
+    """The workload that ``--op`` or ``--config`` names: exactly one of them."""
+    if (operation_name is None) == (config_name is None):
+        found = "neither --op nor --config is given" if operation_name is None else "--op and --config are both given"
+        raise UsageError(command, found, "exactly one of them is accepted", "Name an operation or a workload.")
+    if operation_name is not None:
+        return single(ops.find(operation_name), dtype_name or "fp16")
+    found_workload = workload(str(config_name))
+    return found_workload.with_dtype(dtype_name) if dtype_name else found_workload

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from perfmodel.analysis import Analysis, Row, Total
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
+from perfmodel.roofline import Rates, rates
+from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled, significant
 
 SCHEMA = 1
@@ -143,8 +146,7 @@ def title(answer: Analysis) -> str:
 
 def notes(answer: Analysis) -> list[str]:
     """What the figures mean, in full sentences: sizes, conventions, roofs, what was not counted."""
-    sizes = ", ".join(f"{name} = {value}" for name, value in answer.dims.items() if value is not None)
-    lines = [f"Sizes: {sizes}."]
+    lines = [sizes_line(answer.dims)]
     types = answer.workload.dtypes
     kinds = ", ".join(f"{role} {dtype}" for role, dtype in types.items())
     lines.append(f"Data types: {kinds}." if len(set(types.values())) > 1 else f"Data type: {types['weight']}.")
@@ -157,15 +159,23 @@ def notes(answer: Analysis) -> list[str]:
             f"Parameters: {answer.parameters:,}. Key-value cache: {answer.kv_cache_byte_per_token:,} B per token."
         )
     if answer.gpu:
-        from perfmodel.roofline import rates
-
-        card = rates(answer.gpu, types["activation"])
-        roofs = dict.fromkeys(
-            f"{roof.name} {scaled(roof.flop_per_s, 'OP/s' if roof.name == 'special' else 'FLOP/s', 4)}"
-            for roof in card.roofs.values()
-        )
-        bandwidth = scaled(card.bandwidth_byte_per_s, "B/s", 4)
-        lines.append(f"Roofs: memory {bandwidth}, {', '.join(roofs)} ({answer.gpu.file}, {answer.gpu.knowledge}).")
+        lines.append(roofs_line(rates(answer.gpu, types["activation"])))
     lines.extend(answer.workload.notes)
     lines.extend(f"Not counted: {what}." for what in answer.workload.not_counted)
     return lines
+
+
+def roofs_line(card: Rates) -> str:
+    """The card's slope and roofs with their ridges, and what the figures rest on."""
+    roofs = dict.fromkeys(
+        f"{roof.name} {scaled(roof.flop_per_s, 'FLOP/s', 4)} (ridge {significant(card.ridge(engine), 4)} FLOP/B)"
+        for engine, roof in card.roofs.items()
+    )
+    bandwidth = scaled(card.bandwidth_byte_per_s, "B/s", 4)
+    return f"Roofs: memory {bandwidth}, {', '.join(roofs)}; {card.gpu.file}, {card.gpu.knowledge}."
+
+
+def sizes_line(dims: Mapping[str, Any]) -> str:
+    """The sizes in one sentence; bytes per element go without saying."""
+    shown = (f"{name} = {value}" for name, value in dims.items() if value is not None and SYMBOLS[name].kind != "item")
+    return f"Sizes: {', '.join(shown)}."

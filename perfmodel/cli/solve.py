@@ -1,0 +1,42 @@
+"""``perfmodel solve``: where memory-bound turns compute-bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from perfmodel.cli import options
+from perfmodel.hardware import gpu as read_gpu
+from perfmodel.roofline import rates
+
+
+@click.command()
+@options.operation
+@options.config
+@click.option("--gpu", "gpu", metavar="GPU", required=True, help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
+@click.option("--for", "symbol", metavar="SYMBOL", required=True, help="The symbol to solve for.")
+@options.settings
+@options.phase
+@options.dtype
+@options.fused
+@options.causal
+@options.formats("table", "json")
+def solve(operation: str | None, config: str | None, gpu: str, symbol: str, settings: tuple[str, ...], phase: str | None,
+          dtype: str | None, fused: bool | None, causal: bool | None, form: str) -> None:  # fmt: skip
+    """Where an operation turns from memory- to compute-bound, in closed form and as whole sizes.
+
+    Sizes that are not set take the workload's values, or the notation table's typical ones for --op.
+
+    \b
+    perfmodel solve --op gemm --gpu textbook-a100 --for n --set m=n --set k=n --set act=8
+    perfmodel solve --config attention-16x16384 --gpu a100 --for H --unfused
+    """
+    chosen = options.chosen(operation, config, dtype, "perfmodel solve")
+    card: Any = rates(read_gpu(gpu), dtype or chosen.dtypes["activation"])
+    from perfmodel.report.solution import render
+    from perfmodel.solve import solve as solved
+
+    given = options.read_settings(settings)
+    solution = solved(chosen, card, symbol, given, phase=phase, fused=fused, causal=causal)
+    click.echo(render(solution, form), nl=False)

@@ -1,0 +1,269 @@
+"""Where memory-bound turns compute-bound: the crossing of an operation with a card's ridge, solved for one symbol.
+
+An engine's work takes as long as memory's when its FLOPs are I times the traffic, I being the engine's ridge in FLOP
+per byte. For products that is a polynomial in each size, solved in closed form; the nearest whole sizes on either side
+are then checked by the operation itself, with integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sympy
+
+from perfmodel import block, symbolic
+from perfmodel.errors import InputError, did_you_mean
+from perfmodel.expression import Expression
+from perfmodel.op import Engine, Op
+from perfmodel.roofline import MEMORY, Rates, bounds
+from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.units import LARGEST_SIZE
+from perfmodel.workload import Workload
+
+Kernels = Sequence[tuple[Any, Op]]  # repeats and operation of every kernel that is looked at as one
+
+
+class Crossing(NamedTuple):
+    """One place where the bound changes: the formula, its value, and the whole sizes next to it."""
+
+    engine: str
+    ridge_flop_per_byte: float
+    closed_form: Any | None
+    at: float
+    below: int | None
+    above: int | None
+    bound_below: str | None
+    bound_above: str | None
+
+
+class Answer(NamedTuple):
+    """All crossings of one kernel, or of all kernels together; ``reason`` says why there is none.
+
+    ``here`` is what bounds it at the workload's own value of the symbol, where it has one.
+    """
+
+    name: str
+    crossings: tuple[Crossing, ...]
+    reason: str
+    here: str | None
+
+
+class Solution(NamedTuple):
+    """What was asked, and the answers: the whole first, then each kernel where there are several."""
+
+    workload: Workload
+    card: Rates
+    name: str
+    own: int | None
+    sizes: dict[str, Any]
+    fused: bool
+    answers: tuple[Answer, ...]
+
+
+def solve(
+    workload: Workload,
+    card: Rates,
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    phase: str | None = None,
+    fused: bool | None = None,
+    causal: bool | None = None,
+) -> Solution:
+    """The crossings of a workload, whole and kernel by kernel, in one of its symbols."""
+    name = ALIASES.get(name, name)
+    phase, settings = phase or workload.default_phase, dict(settings or {})
+    fused = workload.fused if fused is None else fused
+    causal = workload.causal if causal is None else causal
+    _check(workload, name, settings, phase)
+    sizes = workload.dims(phase, {**settings, name: symbolic.symbol(name)}, checked=False)
+
+    def at(value: Any) -> list[Any]:
+        given = {**settings, name: value}
+        dims = {"causal": int(causal), **workload.dims(phase, given, checked=isinstance(value, int))}
+        backward, checked = phase == "train", isinstance(value, int)
+        return list(block.kernels(workload.steps, dims, fused=fused, backward=backward, checked=checked))
+
+    found = at(symbolic.symbol(name))
+    formulas = list(symbolic.kernels_of(workload, phase, _ties(settings, name), fused=fused, causal=causal))
+    own = workload.dims(phase, settings).get(name)
+    many = len(found) > 1
+    answers = [_answer("all kernels together" if many else found[0].name, found, formulas, at, card, name, own)]
+    if many:
+        for i, kernel in enumerate(found):
+            one = _only(at, i)
+            answers.append(_answer(kernel.name, [kernel], formulas[i : i + 1], one, card, name, own))
+    shown = {key: value for key, value in sizes.items() if key != name}
+    return Solution(workload, card, name, own, shown, fused, tuple(answers))
+
+
+def _only(at: Callable[[Any], list[Any]], i: int) -> Callable[[Any], list[Any]]:
+    """The i-th kernel alone at a value."""
+    return lambda value: at(value)[i : i + 1]
+
+
+def _check(workload: Workload, name: str, settings: Mapping[str, Any], phase: str) -> None:
+    if name not in SYMBOLS or name not in workload.settable():
+        raise InputError(
+            f"--for {name}", f"it is not a symbol of {workload.name}",
+            f"its symbols are {', '.join(sorted(workload.settable(), key=list(SYMBOLS).index))}",
+            did_you_mean(name, workload.settable()),
+        )  # fmt: skip
+    if SYMBOLS[name].kind not in ("size", "optional"):
+        raise InputError(f"--for {name}", "it is not a size", "a size is solved for", "Set it with --set instead.")
+    if name in settings:
+        raise InputError(
+            f"--for {name}", "it is set as well", "a symbol is either set or solved for", f"Drop --set {name}."
+        )
+    workload.dims(phase, settings)
+
+
+def _ties(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Settings that tie one symbol to others stay in the closed form; numbers become symbols again."""
+    return {key: value for key, value in settings.items() if isinstance(value, Expression) and key != name}
+
+
+def _answer(
+    title: str,
+    kernels: list[Any],
+    formulas: list[Any],
+    at: Callable[[Any], list[Any]],
+    card: Rates,
+    name: str,
+    own: int | None,
+) -> Answer:
+    x = symbolic.symbol(name)
+    traffic = sympy.expand(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in kernels))
+    work = _by_roof(kernels, card)
+
+    def bound(value: int) -> str | None:
+        return _bound(at, card, value)
+
+    crossings = []
+    for engine, flops in work.items():
+        ridge = card.roofs[engine].flop_per_s / card.bandwidth_byte_per_s
+        for root in _roots(flops - sympy.nsimplify(ridge, rational=True) * traffic, x, at, card, engine):
+            if _leads(engine, work, card, x, root):
+                below, above = _whole(root, bound)
+                crossings.append(
+                    Crossing(
+                        engine=card.roofs[engine].name,
+                        ridge_flop_per_byte=ridge,
+                        closed_form=_closed_form(formulas, card, engine, x, root, ridge),
+                        at=root,
+                        below=below,
+                        above=above,
+                        bound_below=bound(below) if below else None,
+                        bound_above=bound(above) if above else None,
+                    )
+                )
+    reason = "" if crossings else _reason(work, traffic, card, x)
+    return Answer(title, tuple(sorted(crossings, key=lambda c: c.at)), reason, bound(own) if own else None)
+
+
+def _by_roof(kernels: list[Any], card: Rates) -> dict[Engine, sympy.Expr]:
+    """FLOPs of all kernels by the engine whose roof they meet."""
+    work: dict[Engine, Any] = {}
+    for kernel in kernels:
+        for engine, count in kernel.op.engine_flops().items():
+            on = card.roofs[engine].engine
+            work[on] = work.get(on, 0) + kernel.repeat * count
+    return {engine: sympy.expand(count) for engine, count in work.items() if count != 0}
+
+
+def _roots(difference: Any, x: Any, at: Callable[[Any], list[Any]], card: Rates, engine: Engine) -> list[float]:
+    """Positive sizes at which an engine takes as long as memory."""
+    difference = sympy.together(difference)
+    top, _ = sympy.fraction(difference)
+    if not symbolic.rounds(top):
+        polynomial = sympy.Poly(sympy.expand(top), x)
+        roots = sympy.real_roots(polynomial) if polynomial.degree() > 0 else []
+        return sorted({float(root) for root in roots if 0 < float(root) <= LARGEST_SIZE})
+    return _bisected(lambda value: float(difference.subs(x, value)))
+
+
+def _bisected(difference: Callable[[int], float]) -> list[float]:
+    """Sign changes of a function that rounds to tiles, found on whole sizes between powers of two."""
+    found, size = [], 1
+    while size < 2**40:
+        low, high = size, size * 2
+        if difference(low) * difference(high) < 0:
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if difference(low) * difference(middle) > 0 else (low, middle)
+            found.append((low + high) / 2)
+        size *= 2
+    return found
+
+
+def _leads(engine: Engine, work: dict[Engine, Any], card: Rates, x: Any, root: float) -> bool:
+    """Whether no other engine takes longer there: otherwise the bound does not change."""
+    seconds = {e: float(count.subs(x, root)) / card.roofs[e].flop_per_s for e, count in work.items()}
+    return seconds[engine] >= max(seconds.values()) * (1 - 1e-9)
+
+
+def _bound(at: Callable[[Any], list[Any]], card: Rates, value: int) -> str | None:
+    """What bounds the kernels together at a whole size; None where the size is outside the operation's domain."""
+    try:
+        kernels = at(value)
+    except InputError:
+        return None
+    memory, engines = 0.0, dict.fromkeys(Engine, 0.0)
+    for kernel in kernels:
+        one = bounds(kernel.op, card)
+        memory += one.memory_s * kernel.repeat
+        for engine, seconds in one.engine_s.items():
+            engines[engine] += seconds * kernel.repeat
+    slowest = max(engines, key=lambda engine: engines[engine])
+    return MEMORY if engines[slowest] <= memory else slowest.value
+
+
+def _whole(root: float, bound: Callable[[int], str | None]) -> tuple[int | None, int | None]:
+    """The largest whole size up to the root and the smallest above it that the operation accepts."""
+    start = int(root)
+    limit = max(4096, start)
+    below = next((n for n in range(start, max(0, start - limit), -1) if bound(n)), None)
+    above = next((n for n in range(start + 1, start + 1 + limit) if bound(n)), None)
+    return below, above
+
+
+def _closed_form(formulas: list[Any], card: Rates, engine: Engine, x: Any, root: float, ridge: float) -> Any | None:
+    """The crossing with every other size a symbol and the ridge I; None where the equation has no short solution."""
+    traffic = sympy.expand(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in formulas))
+    flops = _by_roof(formulas, card).get(engine, sympy.Integer(0))
+    top, _ = sympy.fraction(sympy.together(flops - symbolic.RIDGE * traffic))
+    if symbolic.rounds(top):
+        return None
+    polynomial = sympy.Poly(sympy.expand(top), x)
+    while polynomial.degree() > 0 and polynomial.eval(0) == 0:
+        polynomial = sympy.Poly(sympy.cancel(polynomial.as_expr() / x), x)
+    if polynomial.degree() != 1:
+        return None
+    slope, constant = polynomial.all_coeffs()
+    return symbolic.quotient(-constant, slope)
+
+
+def _reason(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
+    """Why it stays on one side: the intensity of each engine's work, from size 1 to the limit, against its ridge."""
+    if not work:
+        return "memory-bound at every size: it does no arithmetic"
+    below = []
+    for engine, count in work.items():
+        roof = card.roofs[engine]
+        ridge, ratio = roof.flop_per_s / card.bandwidth_byte_per_s, count / traffic
+        ends = sorted((float(ratio.subs(x, 1)), _limit(ratio, x)))
+        if ends[0] > ridge:
+            return (
+                f"compute-bound at every {x.name}: {roof.name} work of {ends[0]:.4g} FLOP/B or more, ridge {ridge:.4g}"
+            )
+        below.append(f"{roof.name} work of at most {ends[1]:.4g} FLOP/B, ridge {ridge:.4g}")
+    return f"memory-bound at every {x.name}: {'; '.join(below)}"
+
+
+def _limit(ratio: Any, x: Any) -> float:
+    """The ratio for a size without end."""
+    if symbolic.rounds(ratio):
+        return float(ratio.subs(x, 2**40))
+    found = sympy.limit(sympy.cancel(ratio), x, sympy.oo)
+    return float(found)

@@ -1,0 +1,291 @@
+"""Operations called with symbols: formulas, LaTeX, growth orders. The one place where sympy is met.
+
+Every symbol is made here, positive and integer: two symbols of one name with other assumptions would be different.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import sympy
+
+from perfmodel import block
+from perfmodel.arithmetic import register_maximum
+from perfmodel.expression import Expression
+from perfmodel.op import Op
+from perfmodel.operation import Operation
+from perfmodel.symbols import SYMBOLS
+from perfmodel.workload import Workload
+
+register_maximum("sympy", sympy.Max)
+
+# One letter for the roles that a workload usually stores in one type; the others keep their default number of bytes.
+BYTES = "b"
+SHARED_ROLES = ("act", "weight", "cache", "mask")
+RIDGE = sympy.Symbol("I", positive=True)
+
+
+@cache
+def symbol(name: str) -> sympy.Symbol:
+    """The symbol of that name."""
+    return sympy.Symbol(name, positive=True, integer=True)
+
+
+def symbols_of(operation: Operation, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments as symbols; optional ones and flags keep their defaults, and given values stand."""
+    values: dict[str, Any] = {}
+    for name in operation.arguments:
+        if name in SHARED_ROLES:
+            values[name] = symbol(BYTES)
+        elif name in operation.defaults and SYMBOLS[name].kind != "size":
+            values[name] = operation.defaults[name]
+        else:
+            values[name] = symbol(name)
+    values.update(given or {})
+    return tied(values)
+
+
+def tied(values: dict[str, Any]) -> dict[str, Any]:
+    """Expressions among the values (``S = N``) replaced by what they say."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, Expression)}
+    free = _Symbols(plain)
+    return {name: value(free) if isinstance(value, Expression) else value for name, value in values.items()}
+
+
+class _Symbols(dict[str, Any]):
+    """Values by name; a name without one is its own symbol."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> sympy.Symbol:
+        return symbol(name)
+
+
+def op_of(operation: Operation, given: Mapping[str, Any] | None = None) -> Op:
+    """The operation with symbols for its sizes."""
+    return operation.function(**symbols_of(operation, given))
+
+
+def tidy(expression: Any) -> sympy.Expr:
+    """A sum as people write it: expanded where that is short, common factors in front where it is shorter."""
+    expanded = sympy.expand(sympy.sympify(expression)).replace(sympy.floor, _floor)
+    candidates = [expanded, sympy.factor_terms(expanded), sympy.factor(expanded)]
+    return _without_minus(min(candidates, key=lambda e: (sympy.count_ops(e), len(str(e)))))
+
+
+def _without_minus(expression: sympy.Expr) -> sympy.Expr:
+    """A leading minus moved into a sum: N (2 S - N + 1) rather than -N (N - 2 S - 1)."""
+    factors = sympy.Mul.make_args(expression)
+    sums = [factor for factor in factors if isinstance(factor, sympy.Add)]
+    if not sums or not factors[0].is_negative:
+        return expression
+    chosen = sums[-1]
+    rest = [-factors[0], *(factor for factor in factors[1:] if factor is not chosen)]
+    return sympy.Mul(*rest, sympy.expand(-chosen))
+
+
+def quotient(top: Any, bottom: Any) -> sympy.Expr:
+    """A ratio with common factors cancelled and the rest tidy above and below."""
+    if rounds(top) or rounds(bottom):
+        return tidy(top) / tidy(bottom)
+    above, below = sympy.fraction(sympy.cancel(top / bottom))
+    if _negative(above) or _negative(below):
+        above, below = -above, -below
+    return tidy(above) / tidy(below)
+
+
+def _negative(expression: sympy.Expr) -> bool:
+    """Whether it is one term with a minus in front."""
+    return not isinstance(expression, sympy.Add) and bool(expression.as_coeff_Mul()[0] < 0)
+
+
+def _floor(argument: sympy.Expr) -> sympy.Expr:
+    """Tiles are counted by ceilings; sympy keeps them as the floor of the negative."""
+    return -sympy.ceiling(-argument) if argument.could_extract_minus_sign() else sympy.floor(argument)
+
+
+def rounds(expression: Any) -> bool:
+    """Whether it holds functions that cancelling common factors cannot look into."""
+    return bool(sympy.sympify(expression).has(sympy.ceiling, sympy.floor, sympy.Max))
+
+
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def text(expression: Any) -> str:
+    """A formula on one line: ``4 B N² D``, letters in the order of the notation table."""
+    return str(_Text({"order": "none"}).doprint(sympy.sympify(expression)))
+
+
+class _Text(sympy.printing.str.StrPrinter):  # type: ignore[misc]
+    """Products with spaces, powers as superscripts, letters in the order of the notation table."""
+
+    def _print_Mul(self, expr: sympy.Expr) -> str:
+        numerator, denominator = sympy.fraction(expr, exact=True)
+        sign = ""
+        if sympy.Mul.make_args(numerator)[0].is_negative:
+            sign, numerator = "-", -numerator
+        top = self._product(numerator)
+        return sign + (top if denominator == 1 else f"{top} / {self._product(denominator, divisor=True)}")
+
+    def _product(self, expr: sympy.Expr, divisor: bool = False) -> str:
+        factors = sorted(sympy.Mul.make_args(expr), key=_rank)
+        inner = " ".join(
+            f"({self._print(f)})" if isinstance(f, sympy.Add) and len(factors) > 1 else self._print(f) for f in factors
+        )
+        closed = divisor and (len(factors) > 1 or isinstance(expr, sympy.Add))
+        only_sum = not divisor and isinstance(expr, sympy.Add)
+        return f"({inner})" if closed or only_sum else inner
+
+    def _print_Pow(self, expr: sympy.Expr, rational: bool = False) -> str:
+        base, exponent = expr.as_base_exp()
+        shown = f"({self._print(base)})" if isinstance(base, (sympy.Add, sympy.Mul)) else self._print(base)
+        if exponent == sympy.Rational(1, 2):
+            return f"√{shown}"
+        if exponent.is_Integer and exponent > 0:
+            return shown + str(exponent).translate(_SUPERSCRIPT)
+        if exponent.is_Integer:
+            return f"1 / {self._print(base**-exponent)}"
+        return f"{shown}^({self._print(exponent)})"
+
+    def _print_Add(self, expr: sympy.Expr, order: str | None = None) -> str:
+        terms = sorted(expr.args, key=lambda t: (t.could_extract_minus_sign(), -_degree(t), _rank(t)))
+        parts = [self._print(term) for term in terms]
+        return " ".join([parts[0], *(f"- {p[1:]}" if p.startswith("-") else f"+ {p}" for p in parts[1:])])
+
+    def _print_Max(self, expr: sympy.Expr) -> str:
+        return f"max({', '.join(self._print(a) for a in sorted(expr.args, key=_rank))})"
+
+    def _print_ceiling(self, expr: sympy.Expr) -> str:
+        return f"⌈{self._print(expr.args[0])}⌉"
+
+    def _print_floor(self, expr: sympy.Expr) -> str:
+        return f"⌊{self._print(expr.args[0])}⌋"
+
+
+def _rank(expr: Any) -> tuple[int, str]:
+    """Numbers first, then letters as the notation table has them, sums last."""
+    if expr.is_number:
+        return (0, "")
+    base = expr.as_base_exp()[0]
+    if isinstance(base, sympy.Symbol):
+        if base.name == BYTES:
+            return (1, "")
+        order = [*SYMBOLS]
+        return (2 + order.index(base.name), "") if base.name in order else (1, base.name)
+    return (1000, str(expr))
+
+
+def _degree(term: Any) -> int:
+    return int(
+        sum(
+            int(f.as_base_exp()[1]) if f.as_base_exp()[1].is_Integer else 0
+            for f in sympy.Mul.make_args(term)
+            if not f.is_number
+        )
+    )
+
+
+def latex(expression: Any) -> str:
+    """The formula in LaTeX, with the notation table's way of writing each symbol."""
+    names = {symbol(s.name): s.latex or s.name for s in SYMBOLS.values()}
+    return str(sympy.latex(sympy.sympify(expression), symbol_names=names, order="none"))
+
+
+class Order(NamedTuple):
+    """How a quantity grows in one symbol: its leading power, and whether it does not depend on it at all."""
+
+    power: int
+    constant: bool
+
+    def __str__(self) -> str:
+        if self.constant:
+            return "-"
+        return {0: "bounded", 1: "linear", 2: "quadratic", 3: "cubic", -1: "inverse"}.get(
+            self.power, f"power {self.power}"
+        )
+
+
+def order(expression: Any, name: str) -> Order:
+    """The power with which a quantity grows in one symbol while the others stay.
+
+    Rounding to whole tiles does not change an order, so ceilings and floors are taken as their arguments.
+    """
+    x = symbol("x_growing")
+    smooth = sympy.sympify(expression).replace(sympy.ceiling, lambda a: a).replace(sympy.floor, lambda a: a)
+    grown = smooth.subs(symbol(name), x)
+    if not grown.has(x):
+        return Order(0, constant=True)
+    top, bottom = sympy.fraction(sympy.together(sympy.expand(_eventual(grown, x))))
+    if not sympy.sympify(top).has(x) and not sympy.sympify(bottom).has(x):
+        return Order(0, constant=False)
+    return Order(int(sympy.degree(top, x)) - int(sympy.degree(bottom, x)), constant=False)
+
+
+def _eventual(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
+    """Maxima decided for a growing x: an argument with the larger leading term wins."""
+
+    def winner(*arguments: sympy.Expr) -> sympy.Expr:
+        def lead(a: sympy.Expr) -> tuple[int, bool]:
+            a = sympy.expand(a)
+            degree = int(sympy.degree(a, x)) if a.has(x) else 0
+            coefficient = sympy.Poly(a, x).LC() if a.has(x) else a
+            negative = bool(sympy.sympify(coefficient).could_extract_minus_sign())
+            return (-degree if negative else degree, not negative)
+
+        return max(arguments, key=lead)
+
+    return expression.replace(sympy.Max, winner)
+
+
+class Formulas(NamedTuple):
+    """An operation's counts as formulas."""
+
+    flops: sympy.Expr
+    contraction_flops: sympy.Expr
+    compulsory_byte: sympy.Expr
+    traffic_byte: sympy.Expr
+    unfused_byte: sympy.Expr | None
+    intensity: sympy.Expr
+    unfused_intensity: sympy.Expr | None
+
+
+def formulas(op: Op) -> Formulas:
+    """Totals of an operation that was called with symbols."""
+    parts = op.kernels()
+    unfused = sum(kernel.traffic_byte() for _, kernel in parts) if parts else None
+    flops, traffic = sympy.sympify(op.flops()), sympy.sympify(op.traffic_byte())
+    return Formulas(
+        flops=tidy(flops),
+        contraction_flops=tidy(op.contraction_flops()),
+        compulsory_byte=tidy(op.compulsory_byte()),
+        traffic_byte=tidy(traffic),
+        unfused_byte=tidy(unfused) if unfused is not None else None,
+        intensity=quotient(flops, traffic),
+        unfused_intensity=quotient(flops, unfused) if unfused is not None else None,
+    )
+
+
+def kernels_of(
+    workload: Workload, phase: str | None, given: Mapping[str, Any], *, fused: bool, causal: bool
+) -> Iterable[block.Kernel]:
+    """A workload's kernels with a symbol for every size that its file gives as a number."""
+    phase = phase or workload.default_phase
+    sizes = {**workload.sizes, **workload.phases[phase]}
+    free = {
+        name: symbol(name) for name, value in sizes.items() if isinstance(value, int) and name in workload.settable()
+    }
+    items = {name: symbol(BYTES) for name in SHARED_ROLES if name in workload.settable()}
+    dims = workload.dims(phase, {**free, **items, **given}, checked=False)
+    return block.kernels(
+        workload.steps, {"causal": int(causal), **dims}, fused=fused, backward=phase == "train", checked=False
+    )
+
+
+def words(expression: Any) -> str:
+    """A formula in ASCII, for JSON: what sympy itself reads back."""
+    return re.sub(r"\s+", " ", str(sympy.sympify(expression)))
