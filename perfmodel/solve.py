@@ -31,8 +31,8 @@ class Crossing(NamedTuple):
     ridge_flop_per_byte: float
     closed_form: Any | None
     at: float
-    below: int | None
-    above: int | None
+    below: int
+    above: int
     bound_below: str | None
     bound_above: str | None
 
@@ -140,12 +140,15 @@ def _answer(
     def bound(value: int) -> str | None:
         return _bound(at, card, value)
 
-    crossings = []
+    crossings, outside = [], []
     for engine, flops in work.items():
         ridge = card.roofs[engine].flop_per_s / card.bandwidth_byte_per_s
         for root in _roots(flops - sympy.nsimplify(ridge, rational=True) * traffic, x, at, card, engine):
             if _leads(engine, work, card, x, root):
                 below, above = _whole(root, bound)
+                if below is None or above is None:
+                    outside.append(f"the crossing at {root:.4g} lies outside the sizes that it accepts")
+                    continue
                 crossings.append(
                     Crossing(
                         engine=card.roofs[engine].name,
@@ -154,11 +157,11 @@ def _answer(
                         at=root,
                         below=below,
                         above=above,
-                        bound_below=bound(below) if below else None,
-                        bound_above=bound(above) if above else None,
+                        bound_below=bound(below),
+                        bound_above=bound(above),
                     )
                 )
-    reason = "" if crossings else _reason(work, traffic, card, x)
+    reason = "" if crossings else "; ".join(outside) or _reason(work, traffic, card, x)
     return Answer(title, tuple(sorted(crossings, key=lambda c: c.at)), reason, bound(own) if own else None)
 
 
@@ -173,14 +176,20 @@ def _by_roof(kernels: list[Any], card: Rates) -> dict[Engine, sympy.Expr]:
 
 
 def _roots(difference: Any, x: Any, at: Callable[[Any], list[Any]], card: Rates, engine: Engine) -> list[float]:
-    """Positive sizes at which an engine takes as long as memory."""
+    """Sizes from 1 at which an engine takes as long as memory."""
     difference = sympy.together(difference)
     top, _ = sympy.fraction(difference)
     if not symbolic.rounds(top):
         polynomial = sympy.Poly(sympy.expand(top), x)
         roots = sympy.real_roots(polynomial) if polynomial.degree() > 0 else []
-        return sorted({float(root) for root in roots if 0 < float(root) <= LARGEST_SIZE})
-    return _bisected(lambda value: float(difference.subs(x, value)))
+        return sorted({float(root) for root in roots if 1 <= float(root) <= LARGEST_SIZE})
+
+    def difference_at(value: int) -> float:
+        """Seconds of the engine less those of memory; not a number outside the operation's domain."""
+        seconds = _seconds(at, card, value)
+        return seconds[1][engine] - seconds[0] if seconds else float("nan")
+
+    return _bisected(difference_at)
 
 
 def _bisected(difference: Callable[[int], float]) -> list[float]:
@@ -203,8 +212,8 @@ def _leads(engine: Engine, work: dict[Engine, Any], card: Rates, x: Any, root: f
     return seconds[engine] >= max(seconds.values()) * (1 - 1e-9)
 
 
-def _bound(at: Callable[[Any], list[Any]], card: Rates, value: int) -> str | None:
-    """What bounds the kernels together at a whole size; None where the size is outside the operation's domain."""
+def _seconds(at: Callable[[Any], list[Any]], card: Rates, value: int) -> tuple[float, dict[Engine, float]] | None:
+    """Seconds of memory and of each engine, over all kernels; None where the size is outside the domain."""
     try:
         kernels = at(value)
     except InputError:
@@ -215,6 +224,15 @@ def _bound(at: Callable[[Any], list[Any]], card: Rates, value: int) -> str | Non
         memory += one.memory_s * kernel.repeat
         for engine, seconds in one.engine_s.items():
             engines[engine] += seconds * kernel.repeat
+    return memory, engines
+
+
+def _bound(at: Callable[[Any], list[Any]], card: Rates, value: int) -> str | None:
+    """What bounds the kernels together at a whole size; None where the size is outside the domain."""
+    seconds = _seconds(at, card, value)
+    if seconds is None:
+        return None
+    memory, engines = seconds
     slowest = max(engines, key=lambda engine: engines[engine])
     return MEMORY if engines[slowest] <= memory else slowest.value
 
@@ -245,20 +263,27 @@ def _closed_form(formulas: list[Any], card: Rates, engine: Engine, x: Any, root:
 
 
 def _reason(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
-    """Why it stays on one side: the intensity of each engine's work, from size 1 to the limit, against its ridge."""
+    """Why it stays on one side: the intensity, from size 1 to the limit, of the work that comes nearest to its ridge."""
     if not work:
         return "memory-bound at every size: it does no arithmetic"
-    below = []
+    nearest = (0.0, "")
     for engine, count in work.items():
         roof = card.roofs[engine]
         ridge, ratio = roof.flop_per_s / card.bandwidth_byte_per_s, count / traffic
-        ends = sorted((float(ratio.subs(x, 1)), _limit(ratio, x)))
+        ends = sorted((_at_one(ratio, x), _limit(ratio, x)))
         if ends[0] > ridge:
             return (
                 f"compute-bound at every {x.name}: {roof.name} work of {ends[0]:.4g} FLOP/B or more, ridge {ridge:.4g}"
             )
-        below.append(f"{roof.name} work of at most {ends[1]:.4g} FLOP/B, ridge {ridge:.4g}")
-    return f"memory-bound at every {x.name}: {'; '.join(below)}"
+        text = f"{roof.name} work of at most {ends[1]:.4g} FLOP/B, ridge {ridge:.4g}"
+        nearest = max(nearest, (ends[1] / ridge, text))
+    return f"memory-bound at every {x.name}: {nearest[1]}"
+
+
+def _at_one(ratio: Any, x: Any) -> float:
+    """The ratio at size 1; zero where no tile fits yet."""
+    value = sympy.sympify(ratio).subs(x, 1)
+    return float(value) if value.is_finite else 0.0
 
 
 def _limit(ratio: Any, x: Any) -> float:

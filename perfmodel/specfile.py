@@ -173,16 +173,18 @@ def read_text(path: str) -> str:
     except FileNotFoundError:
         raise InputError(path, "there is no such file", "an existing file is accepted", "Check the path.") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(
-            shown(path), f"it cannot be read ({reason})", "a readable file is accepted", "Check it."
-        ) from None
+        raise _unreadable(path, error) from None
     if len(found) > LARGEST_FILE_BYTE:
         raise InputError(path, "the file is larger than 1 MB", "a smaller file is accepted", "Is it the right one?")
     try:
         return found.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(path, "the file is not text", "UTF-8 text is accepted", "Is it the right one?") from None
+
+
+def _unreadable(path: str, error: OSError | ValueError) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return InputError(shown(path), f"it cannot be read ({reason})", "a readable file is accepted", "Check it.")
 
 
 def load(path: str) -> Mapping:
@@ -262,3 +264,21 @@ def _placed(stack: list[tuple[Mapping | Sequence, Scalar | None]], node: Node, r
     else:
         around.items.append(node)
     return root
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """The lines of a file of any length, or of standard input for ``-``."""
+    if path == "-":
+        import sys
+
+        yield from sys.stdin
+        return
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            yield from file
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file", "an existing file is accepted", "Check the path.") from None
+    except UnicodeDecodeError:
+        raise InputError(path, "the file is not text", "UTF-8 text is accepted", "Is it the right one?") from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None

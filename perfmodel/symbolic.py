@@ -193,21 +193,20 @@ def _degree(term: Any) -> int:
 def latex(expression: Any) -> str:
     """The formula in LaTeX, with the notation table's way of writing each symbol."""
     names = {symbol(s.name): s.latex or s.name for s in SYMBOLS.values()}
-    return str(sympy.latex(sympy.sympify(expression), symbol_names=names, order="none"))
+    return str(sympy.latex(sympy.sympify(expression), symbol_names=names))
 
 
 class Order(NamedTuple):
-    """How a quantity grows in one symbol: its leading power, and whether it does not depend on it at all."""
+    """How a quantity grows in one symbol: its leading power; at power 0, whether it rises or falls to its limit."""
 
     power: int
-    constant: bool
+    rises: bool | None = None
 
     def __str__(self) -> str:
-        if self.constant:
-            return "-"
-        return {0: "bounded", 1: "linear", 2: "quadratic", 3: "cubic", -1: "inverse"}.get(
-            self.power, f"power {self.power}"
-        )
+        if self.power == 0:
+            return "-" if self.rises is None else "rises to a limit" if self.rises else "falls to a limit"
+        words = {1: "linear", 2: "quadratic", 3: "cubic", -1: "inverse"}
+        return words.get(self.power, f"power {self.power}")
 
 
 def order(expression: Any, name: str) -> Order:
@@ -219,11 +218,18 @@ def order(expression: Any, name: str) -> Order:
     smooth = sympy.sympify(expression).replace(sympy.ceiling, lambda a: a).replace(sympy.floor, lambda a: a)
     grown = smooth.subs(symbol(name), x)
     if not grown.has(x):
-        return Order(0, constant=True)
+        return Order(0)
     top, bottom = sympy.fraction(sympy.together(sympy.expand(_eventual(grown, x))))
-    if not sympy.sympify(top).has(x) and not sympy.sympify(bottom).has(x):
-        return Order(0, constant=False)
-    return Order(int(sympy.degree(top, x)) - int(sympy.degree(bottom, x)), constant=False)
+    powers = [int(sympy.degree(part, x)) if sympy.sympify(part).has(x) else 0 for part in (top, bottom)]
+    return Order(powers[0] - powers[1], _rises(smooth, name))
+
+
+def _rises(expression: sympy.Expr, name: str) -> bool | None:
+    """Whether it is larger at twice the typical size; None where it is the same."""
+    typical = {symbol(s.name): s.typical for s in SYMBOLS.values()} | {symbol(BYTES): 2}
+    own = SYMBOLS[name].typical if name in SYMBOLS else 2
+    values = [float(expression.subs({**typical, symbol(name): size})) for size in (own, 2 * own)]
+    return None if values[0] == values[1] else values[1] > values[0]
 
 
 def _eventual(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:

@@ -10,24 +10,28 @@ from typing import NamedTuple
 
 
 class Symbol(NamedTuple):
-    """One letter. ``kind``: a size, an item size in bytes, an optional size (none by default) or a yes/no flag."""
+    """One letter. ``kind``: a size, an item size in bytes, an optional size (none by default) or a yes/no flag.
+
+    ``follows`` is what it is where nobody says otherwise and the sizes of that expression are there.
+    """
 
     name: str
     meaning: str
     typical: int
     latex: str = ""
     kind: str = "size"
+    follows: str = ""
 
 
 TABLE = (
     Symbol("B", "batch: sequences computed together", 1),
     Symbol("H", "query heads", 32),
-    Symbol("H_kv", "key and value heads (H: multi-head, fewer: grouped, 1: multi-query)", 32, "H_{kv}"),
+    Symbol("H_kv", "key and value heads (H: multi-head, fewer: grouped, 1: multi-query)", 32, "H_{kv}", follows="H"),
     Symbol("N", "query tokens: the sequence length of a prompt, 1 when decoding", 2048),
-    Symbol("S", "key and value tokens that are attended to", 2048),
+    Symbol("S", "key and value tokens that are attended to", 2048, follows="N"),
     Symbol("D", "model width", 4096),
     Symbol("d", "head size", 128),
-    Symbol("F", "feed-forward width", 16384),
+    Symbol("F", "feed-forward width", 16384, follows="4*D"),
     Symbol("K", "filter taps of a convolution", 3),
     Symbol("V", "vocabulary size", 50257),
     Symbol("L", "layers", 12),

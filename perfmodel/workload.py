@@ -57,6 +57,10 @@ class Workload(NamedTuple):
 
     def dims(self, phase: str, settings: Dict[str, Any] | None = None, *, checked: bool = True) -> dict[str, Any]:
         """Every size as a number: the file's, the phase's over them, the caller's over both."""
+        return resolved(self.given(phase, settings), self.name, checked=checked)
+
+    def given(self, phase: str, settings: Dict[str, Any] | None = None) -> dict[str, Any]:
+        """Every size as it is given, a number or an expression of others, by whoever has the last word."""
         if phase not in self.phases:
             raise InputError(
                 self.file, f"phase '{phase}' is not one that this workload has",
@@ -70,8 +74,7 @@ class Workload(NamedTuple):
                 f"its symbols are {', '.join(sorted(self.settable(), key=list(SYMBOLS).index))}",
                 did_you_mean(unknown, self.settable()),
             )  # fmt: skip
-        sizes = {**self.sizes, **self.phases[phase], **self.items(), **chosen}
-        return resolved(sizes, self.name, checked=checked)
+        return {**self.sizes, **self.phases[phase], **self.items(), **chosen}
 
     def items(self) -> dict[str, int]:
         """Bytes per element of the roles that the operations know, from the data types."""
@@ -245,10 +248,17 @@ def _arguments(item: Mapping, name: str, arguments: tuple[str, ...]) -> dict[str
     return _sizes(table)
 
 
+def _typical(name: str, operation: Operation) -> int | Expression:
+    """A size of the notation table; tied to the sizes that it usually follows where the operation has them."""
+    symbol = SYMBOLS[name]
+    follows = Expression(symbol.follows, name) if symbol.follows else None
+    return follows if follows and follows.names <= set(operation.arguments) else symbol.typical
+
+
 def single(operation: Operation, dtype: str = "fp16") -> Workload:
     """An operation alone, as a workload of one step whose sizes are the notation table's typical values."""
-    sizes: dict[str, int | Expression] = {
-        name: SYMBOLS[name].typical
+    sizes = {
+        name: _typical(name, operation)
         for name in operation.arguments
         if SYMBOLS[name].kind == "size" and operation.defaults.get(name) is None
     }

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+COMFORTABLE = 28  # a column of prose counts as no wider than this when columns are dropped
+NARROWEST = 12  # a column of prose gives way down to this width
+
 
 class Column(NamedTuple):
     """A heading, the raw value of a row, how it is shown, and how early it goes when space is short (0: never)."""
@@ -90,10 +93,10 @@ def terminal_width() -> int:
 def fitting(sheet: Sheet, width: int) -> list[Column]:
     """The columns that fit, the most expendable gone first."""
     rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
-    widths = {
-        column.key: max(len(line) for line in (*column.heading.split("\n"), *(shown(column, row) for row in rows)))
-        for column in sheet.columns
-    }
+    widths = {}
+    for column in sheet.columns:
+        natural = max(len(cell) for cell in (column.heading, *(shown(column, row) for row in rows)))
+        widths[column.key] = natural if column.right else min(natural, COMFORTABLE)
     columns = list(sheet.columns)
     while sum(widths[column.key] + 2 for column in columns) > width + 2 and any(c.expendable for c in columns):
         columns.remove(max(columns, key=lambda column: column.expendable))
@@ -107,42 +110,58 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     body = [sheet.cells(row, columns) for row in sheet.rows]
     closing = [sheet.cells(sheet.total, columns)] if sheet.total is not None else []
     heading = [column.heading for column in columns]
-    widths = [max(map(len, cells)) for cells in zip(heading, *body, *closing, strict=True)]
-    widths[0] = max(8, min(widths[0], width - sum(widths[1:]) - 2 * len(widths[1:])))
+    natural = [max(map(len, cells)) for cells in zip(heading, *body, *closing, strict=True)]
+    widths = _squeezed(natural, [not column.right for column in columns], width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     right = [column.right for column in columns]
     lines = [*wrapped(sheet.title, width), ""] if sheet.title else []
-    lines += [_line(heading, widths, right), rule]
-    lines += [_line(cells, widths, right) for cells in body]
-    lines += [rule, *(_line(cells, widths, right) for cells in closing)] if closing else []
+    lines += [*_lines(heading, widths, right), rule]
+    lines += [line for cells in body for line in _lines(cells, widths, right)]
+    lines += [rule, *(line for cells in closing for line in _lines(cells, widths, right))] if closing else []
     gone = [column.heading for column in sheet.columns if column not in columns]
     notes = [*sheet.notes]
     if gone:
-        notes.append(f"Too narrow for {', '.join(gone)}: a wider terminal, --format csv or json shows them.")
+        notes.append(f"Too narrow for {', '.join(gone)}: a wider terminal shows more.")
     lines += [""] if notes else []
     for note in notes:
         lines += wrapped(note, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    """Cells side by side; a first cell that is too long is cut in the middle, where names differ least."""
-    first = cells[0]
-    if len(first) > widths[0]:
-        head = (widths[0] - 1) // 2
-        first = first[:head] + "…" + first[len(first) - (widths[0] - 1 - head) :]
-    return "  ".join(
-        cell.rjust(width) if from_right else cell.ljust(width)
-        for cell, width, from_right in zip((first, *cells[1:]), widths, right, strict=True)
-    )
+def _squeezed(natural: Sequence[int], prose: Sequence[bool], width: int) -> list[int]:
+    """Widths that fit: columns of prose give way, the widest first, and their cells wrap."""
+    widths = list(natural)
+    over = sum(widths) + 2 * (len(widths) - 1) - width
+    while over > 0:
+        i = max((i for i, is_prose in enumerate(prose) if is_prose), key=lambda i: widths[i], default=-1)
+        if i < 0 or widths[i] <= NARROWEST:
+            break
+        widths[i] -= 1
+        over -= 1
+    return widths
+
+
+def _lines(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
+    """Cells side by side, those that are too long on several lines."""
+    parts = [wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    rows = [[part[i] if i < len(part) else "" for part in parts] for i in range(max(map(len, parts)))]
+    return [
+        "  ".join(
+            cell.rjust(width) if from_right else cell.ljust(width)
+            for cell, width, from_right in zip(row, widths, right, strict=True)
+        )
+        for row in rows
+    ]
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most so many characters, broken between words."""
+    """Lines of at most so many characters, broken between words, or inside one that is longer than a line."""
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append(word)
-        else:
-            lines[-1] += f" {word}" if lines[-1] else word
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+        while len(lines[-1]) > width:
+            cut = max((lines[-1].rfind(c, 0, width) + 1 for c in "._-/"), default=0)
+            lines[-1:] = [lines[-1][: cut or width], lines[-1][cut or width :]]
     return lines

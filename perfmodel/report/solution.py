@@ -97,13 +97,7 @@ def _answer(answer: Answer, solution: Solution, width: int) -> list[str]:
 
 def _sides(crossing: Crossing, name: str) -> str:
     """``N = 3328: memory-bound; N = 3329: tensor-bound``, with what the sizes between them lack."""
-    known = [
-        f"{name} = {value}: {bound}-bound"
-        for value, bound in ((crossing.below, crossing.bound_below), (crossing.above, crossing.bound_above))
-        if value is not None
-    ]
-    skipped = crossing.below is not None and crossing.above is not None and crossing.above - crossing.below > 1
-    note = " (sizes between them do not divide)" if skipped else ""
-    return (
-        f"{'; '.join(known)}{note}; against the {crossing.engine} roof, I = {crossing.ridge_flop_per_byte:.4g} FLOP/B"
-    )
+    sides = ((crossing.below, crossing.bound_below), (crossing.above, crossing.bound_above))
+    text = "; ".join(f"{name} = {value}: {bound}-bound" for value, bound in sides)
+    note = " (sizes between them do not divide)" if crossing.above - crossing.below > 1 else ""
+    return f"{text}{note}; against the {crossing.engine} roof, I = {crossing.ridge_flop_per_byte:.4g} FLOP/B"

@@ -1,0 +1,41 @@
+"""``perfmodel predict``: bounds for a file of cases."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from perfmodel.cases import read
+from perfmodel.cli import options
+from perfmodel.errors import InputError
+from perfmodel.hardware import gpu as read_gpu
+from perfmodel.prediction import predictions
+from perfmodel.report.predictions import render
+from perfmodel.specfile import read_lines
+
+
+@click.command()
+@click.option("--cases", metavar="FILE", required=True, help="JSON Lines, one case a line; - reads standard input.")
+@click.option("--gpu", metavar="GPU", required=True, help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
+@options.formats("table", "json", "csv", "markdown")
+def predict(cases: str, gpu: str, form: str) -> None:
+    """FLOPs, bytes, bound and bounds of the time for every case of a file.
+
+    A case that cannot be done is told on stderr, and the exit code is 1 after all others were done.
+
+    \b
+    {"op": "matmul", "shape": {"m": 4096, "k": 4096, "n": 4096}, "dtype": "bf16"}
+    {"op": "attention", "shape": {"B": 1, "H": 32, "H_kv": 8, "N": 2048, "S": 2048, "d": 128}, "causal": true}
+    """
+    card = read_gpu(gpu)
+    name = "standard input" if cases == "-" else cases
+    found = list(predictions(read(read_lines(cases), name), card))
+    if not found:
+        raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
+    click.echo(render(found, card, form), nl=False)
+    refused = [prediction.error for prediction in found if prediction.total is None]
+    for error in refused:
+        click.echo(error, err=True)
+    if refused:
+        sys.exit(InputError.exit_code)

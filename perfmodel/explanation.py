@@ -1,0 +1,130 @@
+"""What there is to say of an operation: formulas, growth, its figures at chosen sizes, and its crossings on a card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from perfmodel import symbolic
+from perfmodel.analysis import Analysis, analyse
+from perfmodel.errors import InputError, did_you_mean
+from perfmodel.op import Op
+from perfmodel.operation import Operation
+from perfmodel.roofline import rates
+from perfmodel.solve import Solution, solve
+from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.workload import single
+
+
+class Growth(NamedTuple):
+    """How the counts grow in one symbol, or in several that are tied."""
+
+    name: str
+    flops: symbolic.Order
+    traffic: symbolic.Order
+    unfused: symbolic.Order | None
+    intensity: symbolic.Order
+
+
+class Explanation(NamedTuple):
+    """Everything that an explain page shows."""
+
+    operation: Operation
+    derivation: str
+    op: Op
+    formulas: symbolic.Formulas
+    work: tuple[tuple[str, Any, str], ...]
+    growth: tuple[Growth, ...]
+    fused: Analysis
+    unfused: Analysis | None
+    crossings: tuple[Solution, ...]
+
+
+# Sizes that a self-attending model ties: their joint growth is what "quadratic in the sequence" means.
+TIED = ("S", "N")
+
+
+def explain(
+    operation: Operation, settings: Mapping[str, Any] | None = None, gpu: Any = None, dtype: str = "fp16"
+) -> Explanation:
+    """The page of one operation; sizes that are not set take typical values."""
+    settings = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
+    unknown = next((name for name in settings if name not in operation.arguments), None)
+    if unknown is not None:
+        raise InputError(
+            f"{operation.name}: set {unknown}", "it is not a size of it", f"it takes {', '.join(operation.arguments)}",
+            did_you_mean(unknown, operation.arguments),
+        )  # fmt: skip
+    given = {name: value for name, value in settings.items() if SYMBOLS[name].kind in ("flag", "optional")}
+    given = {
+        name: symbolic.symbol(name) if SYMBOLS[name].kind == "optional" else value for name, value in given.items()
+    }
+    op = symbolic.op_of(operation, given)
+    found = symbolic.formulas(op)
+    workload = single(operation, dtype)
+    fused = analyse(workload, gpu=gpu, settings=settings, fused=True)
+    return Explanation(
+        operation=operation,
+        derivation=(import_module(operation.module).__doc__ or "").strip(),
+        op=op,
+        formulas=found,
+        work=tuple((work.name, symbolic.tidy(work.amount.times), _mix(work)) for work in op.work),
+        growth=tuple(_growth(operation, found)),
+        fused=fused,
+        unfused=analyse(workload, gpu=gpu, settings=settings, fused=False) if op.kernels() else None,
+        crossings=_crossings(operation, settings, gpu, dtype, bool(op.kernels())),
+    )
+
+
+def _mix(work: Any) -> str:
+    """``max, subtract, exp (special), add, divide`` for one element."""
+    parts = []
+    for number, primitive in work.amount.mix.primitives:
+        engine = f" ({primitive.engine.value})" if primitive.engine and primitive.engine is not work.engine else ""
+        parts.append(f"{number} {primitive.name}{engine}" if number > 1 else f"{primitive.name}{engine}")
+    return ", ".join(parts) or "nothing"
+
+
+def _growth(operation: Operation, found: symbolic.Formulas) -> list[Growth]:
+    names = [name for name in operation.arguments if SYMBOLS[name].kind in ("size", "optional")]
+    lines = [_line(name, name, found) for name in names if any(e is not None and _has(e, name) for e in found)]
+    if set(TIED) <= set(names):
+        tied = found._replace(
+            **{
+                key: value.subs(symbolic.symbol("S"), symbolic.symbol("N"))
+                for key, value in found._asdict().items()
+                if value is not None
+            }
+        )
+        lines.append(_line("N = S", "N", tied))
+    return lines
+
+
+def _has(expression: Any, name: str) -> bool:
+    return bool(expression.has(symbolic.symbol(name)))
+
+
+def _line(label: str, name: str, found: symbolic.Formulas) -> Growth:
+    return Growth(
+        label,
+        symbolic.order(found.flops, name),
+        symbolic.order(found.traffic_byte, name),
+        symbolic.order(found.unfused_byte, name) if found.unfused_byte is not None else None,
+        symbolic.order(found.intensity, name),
+    )
+
+
+def _crossings(
+    operation: Operation, settings: Mapping[str, Any], gpu: Any, dtype: str, splits: bool
+) -> tuple[Solution, ...]:
+    """Solved for every size that is not set, on a card; the unfused form too where there is one."""
+    if gpu is None:
+        return ()
+    card, workload = rates(gpu, dtype), single(operation, dtype)
+    names = [name for name in operation.required if SYMBOLS[name].kind == "size" and name not in settings]
+    return tuple(
+        solve(workload, card, name, settings, fused=fused)
+        for fused in ((True, False) if splits else (True,))
+        for name in names
+    )

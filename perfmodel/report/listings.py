@@ -1,0 +1,92 @@
+"""Lists of what there is: GPU files, workloads, operations, symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from perfmodel.hardware import Gpu, gpu, short_names
+from perfmodel.operation import Operation
+from perfmodel.paths import files
+from perfmodel.report.sheet import Column, Sheet
+from perfmodel.symbols import TABLE
+from perfmodel.units import scaled, significant
+from perfmodel.workload import workload
+
+
+def gpus() -> Sheet:
+    """Main figures of every GPU file."""
+    names: dict[str, list[str]] = {}
+    for short, name in short_names().items():
+        names.setdefault(name, []).append(short)
+    columns = [
+        Column("name", "name", lambda g: g.name, right=False),
+        Column("short_names", "short", lambda g: ", ".join(names.get(g.name, [])) or None, right=False, expendable=3),
+        Column("multiprocessors", "units", lambda g: int(g.multiprocessors.value), expendable=4),
+        Column("capacity_byte", "memory", lambda g: g.capacity_byte.value, lambda value: scaled(value, "B", 3)),
+        Column(
+            "bandwidth_byte_per_s", "bandwidth", lambda g: g.bandwidth_byte_per_s.value, lambda v: scaled(v, "B/s", 4)
+        ),
+        Column("tensor_16_flop_per_s", "16-bit tensor", _tensor, _flop_per_s),
+        Column("vector_fp32_flop_per_s", "fp32", lambda g: _peak(g, "vector", "fp32"), _flop_per_s, expendable=2),
+        Column("ridge_flop_per_byte", "ridge FLOP/B", _ridge, lambda value: significant(value, 4), expendable=1),
+    ]
+    note = "16-bit tensor: dense, fp32 accumulation. Every figure's source is in hardware/NAME.yaml."
+    return Sheet(columns, [gpu(name) for name in files("hardware")], notes=[note])
+
+
+def _flop_per_s(value: float) -> str:
+    return scaled(value, "FLOP/s", 4)
+
+
+def _peak(card: Gpu, table: str, dtype: str) -> float | None:
+    figure = card.peaks[table].get(dtype)
+    return figure.value if figure else None
+
+
+def _tensor(card: Gpu) -> float | None:
+    return _peak(card, "tensor", "bf16") or _peak(card, "tensor", "fp16")
+
+
+def _ridge(card: Gpu) -> float | None:
+    peak = _tensor(card)
+    return peak / card.bandwidth_byte_per_s.value if peak else None
+
+
+def models() -> Sheet:
+    """Every workload with its title and phases."""
+    columns = [
+        Column("name", "name", lambda w: w.name, right=False),
+        Column("title", "what", lambda w: w.title, right=False),
+        Column("phases", "phases", lambda w: ", ".join(w.phases), right=False, expendable=1),
+    ]
+    return Sheet(columns, [workload(name) for name in files("configs")])
+
+
+def ops(operations: Iterable[Operation]) -> Sheet:
+    """Every operation with its title and sizes."""
+    columns = [
+        Column("name", "name", lambda o: o.name, right=False),
+        Column("summary", "what", lambda o: o.summary, right=False),
+        Column("arguments", "sizes", _sizes, right=False, expendable=1),
+    ]
+    return Sheet(columns, list(operations))
+
+
+def _sizes(operation: Operation) -> str:
+    return " ".join(operation.required)
+
+
+def symbols() -> Sheet:
+    """The notation table."""
+    columns: list[Column] = [
+        Column("name", "symbol", lambda s: s.name, right=False),
+        Column("meaning", "meaning", lambda s: s.meaning, right=False),
+        Column("typical", "typical", _typical, right=True, expendable=1),
+    ]
+    return Sheet(columns, TABLE)
+
+
+def _typical(symbol: Any) -> str:
+    """The value taken where none is given, or the sizes that it follows."""
+    return f"{symbol.follows}, else {symbol.typical}" if symbol.follows else str(symbol.typical)

@@ -1,0 +1,61 @@
+"""Predictions as a JSON document or a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from perfmodel.hardware import Gpu
+from perfmodel.prediction import Prediction
+from perfmodel.report.answer import SCHEMA, gpu_document
+from perfmodel.report.sheet import Column, Sheet
+from perfmodel.report.sheet import render as render_sheet
+from perfmodel.units import scaled, significant
+
+
+def render(found: Sequence[Prediction], gpu: Gpu, form: str) -> str:
+    """The predictions in the form asked for, ending in a line break."""
+    if form == "json":
+        return json.dumps(document(found, gpu), indent=1) + "\n"
+    return render_sheet(sheet(found, gpu), form)
+
+
+def document(found: Sequence[Prediction], gpu: Gpu) -> dict[str, Any]:
+    """The JSON document of ``predict``."""
+    return {"schema": SCHEMA, "gpu": gpu_document(gpu), "cases": [_case(prediction) for prediction in found]}
+
+
+def _case(prediction: Prediction) -> dict[str, Any]:
+    total = prediction.total
+    if total is None:
+        return {**prediction.line, "error": prediction.error}
+    return {
+        **prediction.line,
+        "flops": total.flops,
+        "contraction_flops": total.contraction_flops,
+        "traffic_byte": total.traffic_byte,
+        "intensity_flop_per_byte": total.intensity_flop_per_byte,
+        "bound": total.bound,
+        "lower_s": total.lower_s,
+        "upper_s": total.upper_s,
+    }
+
+
+def sheet(found: Sequence[Prediction], gpu: Gpu) -> Sheet:
+    """A line for each case; those that could not be done are told below."""
+    done = [prediction for prediction in found if prediction.total]
+    columns = [
+        Column("op", "op", lambda p: p.line.get("kind", p.line["op"]), right=False),
+        Column("shape", "shape", lambda p: " ".join(f"{k}={v}" for k, v in p.line["shape"].items()), right=False),
+        Column("dtype", "type", lambda p: p.line.get("dtype", "fp16"), right=False, expendable=1),
+        Column("flops", "FLOP", lambda p: p.total.flops, scaled),
+        Column(
+            "traffic_byte", "traffic", lambda p: p.total.traffic_byte, lambda value: scaled(value, "B"), expendable=2
+        ),
+        Column("intensity", "FLOP/B", lambda p: p.total.intensity_flop_per_byte, significant, expendable=3),
+        Column("bound", "bound", lambda p: p.total.bound, right=False),
+        Column("lower_s", "at least", lambda p: p.total.lower_s, lambda value: scaled(value, "s")),
+        Column("upper_s", "at most", lambda p: p.total.upper_s, lambda value: scaled(value, "s"), expendable=4),
+    ]
+    return Sheet(columns, done, title=f"Bounds on {gpu.title} ({gpu.file}, {gpu.knowledge})")
