@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from perfmodel import block
+from perfmodel.arithmetic import Size, is_zero
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, Op
 from perfmodel.roofline import Bounds, bounds, rates
@@ -67,15 +68,15 @@ class Analysis(NamedTuple):
     total: Total
 
 
-def counted_flops(op: Op, count: str) -> int:
+def counted_flops(op: Op, count: str) -> Size:
     """FLOPs under a counting convention.
 
     ``all``: every primitive. ``leading``: the contractions of a kernel that has any, everything of one that has none;
     the softmax inside a fused attention kernel is then left out, as many published tables do.
     """
     contractions = op.contraction_flops()
-    leading = count == "leading" and contractions
-    return int(contractions if leading else op.flops())
+    leading = count == "leading" and not is_zero(contractions)
+    return contractions if leading else op.flops()
 
 
 def analyse(

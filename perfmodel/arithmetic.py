@@ -9,24 +9,32 @@ Size = Any  # an int, a NumPy array or a sympy expression: the arithmetic is the
 
 
 def product(sizes: Iterable[Size]) -> Size:
-    """Plain numbers first, so that an array is touched as seldom as possible."""
-    number, others = 1, None
+    """Plain numbers first, so that arrays are touched as seldom as possible and the smallest soonest."""
+    number, others = 1, []
     for size in sizes:
         if type(size) is int:
             number *= size
         else:
-            others = size if others is None else others * size
-    if others is None:
+            others.append(size)
+    if not others:
         return number
-    return others if number == 1 else others * number
+    result = others[0] if number == 1 else others[0] * number
+    for size in others[1:]:
+        result = result * size
+    return result
 
 
 def total(values: Iterable[Size]) -> Size:
-    """A sum that starts from its first term (zero for none), so that symbols and arrays keep their type."""
-    result: Size = 0
+    """A sum, zero of none; plain numbers apart, so that arrays are touched as seldom as possible."""
+    number, others = 0, None
     for value in values:
-        result = value if type(result) is int and result == 0 else result + value
-    return result
+        if type(value) is int:
+            number += value
+        else:
+            others = value if others is None else others + value
+    if others is None:
+        return number
+    return others if number == 0 else others + number
 
 
 def ceil_div(a: Size, b: Size) -> Size:

@@ -7,7 +7,7 @@ between its steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -55,8 +55,17 @@ class Kernel(NamedTuple):
     forward: bool = True
 
 
+# What completes an operation's sizes and judges them in the place of ``Operation.checked``.
+Check = Callable[[Operation, dict[str, Any], str], dict[str, Any]]
+
+
 def kernels(
-    steps: Iterable[Step], dims: Mapping[str, Any], *, fused: bool = True, backward: bool = False, checked: bool = True
+    steps: Iterable[Step],
+    dims: Mapping[str, Any],
+    *,
+    fused: bool = True,
+    backward: bool = False,
+    checked: bool | Check = True,
 ) -> Iterator[Kernel]:
     """Every kernel in running order: the steps forward, then their gradients in reverse."""
     steps = tuple(steps)
@@ -76,13 +85,15 @@ def kernels(
             yield from _split(name, operation, values, _repeat(step, dims, checked), step, fused, forward=False)
 
 
-def _evaluated(operation: Operation, values: dict[str, Any], where: str, checked: bool) -> dict[str, Any]:
-    return operation.checked(values, where) if checked else {**operation.defaults, **values}
+def _evaluated(operation: Operation, values: dict[str, Any], where: str, checked: bool | Check) -> dict[str, Any]:
+    if checked is True:
+        return operation.checked(values, where)
+    return checked(operation, values, where) if checked else {**operation.defaults, **values}
 
 
-def _repeat(step: Step, dims: Mapping[str, Any], checked: bool) -> Any:
+def _repeat(step: Step, dims: Mapping[str, Any], checked: bool | Check) -> Any:
     repeat = step.repeat(dims) if step.repeat else 1
-    return checked_value("L", repeat, f"{step.name}: repeat") if checked else repeat
+    return checked_value("L", repeat, f"{step.name}: repeat") if checked is True else repeat
 
 
 def _apart(step: Step, fused: bool) -> bool:

@@ -124,7 +124,7 @@ def _crossings(
     card, workload = rates(gpu, dtype), single(operation, dtype)
     names = [name for name in operation.required if SYMBOLS[name].kind == "size" and name not in settings]
     return tuple(
-        solve(workload, card, name, settings, fused=fused)
+        solve(workload, card, name, settings, fused=fused, each=False)
         for fused in ((True, False) if splits else (True,))
         for name in names
     )

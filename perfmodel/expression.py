@@ -7,7 +7,7 @@ error, never a rounding. ``//`` rounds down.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,12 @@ class Expression:
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         return self._value(self._tree, values)
+
+    def quotients(self, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+        """Both sides of every exact division in it, for who must know where arrays do not divide."""
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+                yield self._value(node.left, values), self._value(node.right, values)
 
     def _value(self, node: ast.expr, values: Mapping[str, Any]) -> Any:
         match node:

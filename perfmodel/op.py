@@ -133,8 +133,7 @@ class Tensor(NamedTuple):
     def traffic_byte(self) -> Size:
         if self.read_elements is not None or self.write_elements is not None:
             return self.read_byte + self.write_byte
-        trips = self.reads + self.writes
-        return self.size_byte if isinstance(trips, int) and trips == 1 else self.size_byte * trips
+        return product((self.item, self.reads + self.writes, *self.shape))
 
     @property
     def compulsory_byte(self) -> Size:

@@ -7,6 +7,7 @@ for memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import maximum, total
@@ -83,13 +84,18 @@ def rates(gpu: Gpu, dtype: str) -> Rates:
 
 def bounds(op: Op, card: Rates) -> Bounds:
     """Bounds of one kernel; with arrays for sizes, of many."""
-    memory_s = op.traffic_byte() / card.bandwidth_byte_per_s
+    memory_s, engine_s = seconds(op.traffic_byte(), op.engine_flops(), card)
+    lower_s = memory_s
+    for alone_s in engine_s.values():
+        lower_s = maximum(lower_s, alone_s)
+    return Bounds(memory_s, engine_s, lower_s, memory_s + total(engine_s.values()))
+
+
+def seconds(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rates) -> tuple[Any, dict[Engine, Any]]:
+    """What memory and each engine take for their share alone; an engine that the card lacks adds to the one that serves it."""
     flops: dict[Engine, Any] = {}
-    for engine, count in op.engine_flops().items():
+    for engine, count in engine_flops.items():
         on = card.roofs[engine].engine
         flops[on] = flops[on] + count if on in flops else count
     engine_s = {engine: count / card.roofs[engine].flop_per_s for engine, count in flops.items()}
-    lower_s = memory_s
-    for seconds in engine_s.values():
-        lower_s = maximum(lower_s, seconds)
-    return Bounds(memory_s, engine_s, lower_s, memory_s + total(engine_s.values()))
+    return traffic_byte / card.bandwidth_byte_per_s, engine_s

@@ -70,8 +70,9 @@ def solve(
     phase: str | None = None,
     fused: bool | None = None,
     causal: bool | None = None,
+    each: bool = True,
 ) -> Solution:
-    """The crossings of a workload, whole and kernel by kernel, in one of its symbols."""
+    """The crossings of a workload in one of its symbols: all kernels together and, with ``each``, one by one."""
     name = ALIASES.get(name, name)
     phase, settings = phase or workload.default_phase, dict(settings or {})
     fused = workload.fused if fused is None else fused
@@ -90,7 +91,7 @@ def solve(
     own = workload.dims(phase, settings).get(name)
     many = len(found) > 1
     answers = [_answer("all kernels together" if many else found[0].name, found, formulas, at, card, name, own)]
-    if many:
+    if many and each:
         for i, kernel in enumerate(found):
             one = _only(at, i)
             answers.append(_answer(kernel.name, [kernel], formulas[i : i + 1], one, card, name, own))
@@ -142,8 +143,9 @@ def _answer(
 
     crossings, outside = [], []
     for engine, flops in work.items():
-        ridge = card.roofs[engine].flop_per_s / card.bandwidth_byte_per_s
-        for root in _roots(flops - sympy.nsimplify(ridge, rational=True) * traffic, x, at, card, engine):
+        ridge = card.ridge(engine)
+        exact = sympy.Rational(card.roofs[engine].flop_per_s) / sympy.Rational(card.bandwidth_byte_per_s)
+        for root in _roots(flops - exact * traffic, x, at, card, engine):
             if _leads(engine, work, card, x, root):
                 below, above = _whole(root, bound)
                 if below is None or above is None:
@@ -240,7 +242,7 @@ def _bound(at: Callable[[Any], list[Any]], card: Rates, value: int) -> str | Non
 def _whole(root: float, bound: Callable[[int], str | None]) -> tuple[int | None, int | None]:
     """The largest whole size up to the root and the smallest above it that the operation accepts."""
     start = int(root)
-    limit = max(4096, start)
+    limit = max(512, start)
     below = next((n for n in range(start, max(0, start - limit), -1) if bound(n)), None)
     above = next((n for n in range(start + 1, start + 1 + limit) if bound(n)), None)
     return below, above

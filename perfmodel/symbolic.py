@@ -93,14 +93,14 @@ def quotient(top: Any, bottom: Any) -> sympy.Expr:
     if rounds(top) or rounds(bottom):
         return tidy(top) / tidy(bottom)
     above, below = sympy.fraction(sympy.cancel(top / bottom))
-    if _negative(above) or _negative(below):
+    if _minuses(-above) + _minuses(-below) < _minuses(above) + _minuses(below):
         above, below = -above, -below
     return tidy(above) / tidy(below)
 
 
-def _negative(expression: sympy.Expr) -> bool:
-    """Whether it is one term with a minus in front."""
-    return not isinstance(expression, sympy.Add) and bool(expression.as_coeff_Mul()[0] < 0)
+def _minuses(expression: sympy.Expr) -> int:
+    """Terms with a minus in front, once it is expanded."""
+    return sum(bool(term.as_coeff_Mul()[0] < 0) for term in sympy.Add.make_args(sympy.expand(expression)))
 
 
 def _floor(argument: sympy.Expr) -> sympy.Expr:
