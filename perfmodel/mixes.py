@@ -15,6 +15,7 @@ from perfmodel.op import (
     NEGATE,
     RSQRT,
     SELECT,
+    SQRT,
     SUBTRACT,
     TANH,
     Mix,
@@ -53,12 +54,25 @@ SILU = Mix(NEGATE, EXP, ADD, DIVIDE)
 SILU_TIMES_UP = Mix(NEGATE, EXP, ADD, DIVIDE, MULTIPLY)
 HYPERBOLIC_TANGENT = Mix(TANH)
 
+GELU_TIMES_UP = Mix((4, MULTIPLY), ERF, ADD)
+GELU_TANH_TIMES_UP = Mix((7, MULTIPLY), (2, ADD), TANH)
+# gpt-oss: gate and up clamped, gate sigmoid(1.702 gate) x (up + 1).
+CLAMPED_SWIGLU = Mix((3, MAX), MULTIPLY, NEGATE, EXP, ADD, DIVIDE, ADD, (2, MULTIPLY))
+# c tanh(x / c), the cap that keeps logits within c.
+SOFTCAP = Mix((2, MULTIPLY), TANH)
+
 # Their gradients times dy. GELU: Φ(x) + x φ(x). SiLU: s (1 + x (1 - s)). tanh and sigmoid: from their outputs.
 RELU_GRADIENT = Mix(COMPARE, SELECT)
 GELU_GRADIENT = Mix((7, MULTIPLY), (2, ADD), ERF, EXP)
 GELU_TANH_GRADIENT = Mix((12, MULTIPLY), (4, ADD), SUBTRACT, TANH)
 SILU_GRADIENT = Mix(NEGATE, EXP, (2, ADD), DIVIDE, SUBTRACT, (3, MULTIPLY))
 SILU_TIMES_UP_GRADIENT = Mix(NEGATE, EXP, (2, ADD), DIVIDE, SUBTRACT, (6, MULTIPLY))
+GELU_TIMES_UP_GRADIENT = Mix((10, MULTIPLY), (3, ADD), ERF, EXP)
+GELU_TANH_TIMES_UP_GRADIENT = Mix((15, MULTIPLY), (4, ADD), SUBTRACT, TANH)
+CLAMPED_SWIGLU_GRADIENT = Mix(
+    (3, COMPARE), (3, SELECT), MULTIPLY, NEGATE, EXP, (3, ADD), DIVIDE, SUBTRACT, (6, MULTIPLY)
+)
+SOFTCAP_GRADIENT = Mix((3, MULTIPLY), TANH, SUBTRACT)
 TANH_GRADIENT = Mix((2, MULTIPLY), SUBTRACT)
 SIGMOID_GRADIENT = Mix((2, MULTIPLY), SUBTRACT)
 
@@ -83,3 +97,25 @@ RMSNORM_GRADIENT_ROW = Mix(MULTIPLY)
 ROTATE = Mix((2, MULTIPLY), ADD)
 # Dropout compares a random number with the rate and scales what it keeps.
 DROP = Mix(COMPARE, MULTIPLY)
+
+# Choosing experts, per token and expert: the softmax, and one comparison in the search for the largest.
+ROUTE = Mix(MAX, SUBTRACT, EXP, ADD, DIVIDE_BY_SHARED, COMPARE)
+ROUTE_GRADIENT = Mix((2, MULTIPLY), ADD, SUBTRACT)
+# Weighting an expert's output and adding it to the token's.
+COMBINE = Mix(MULTIPLY, ADD)
+
+# Selective scan, per channel and state: exp(Δ a), Δ b u, h = decay h + input; per channel: softplus of Δ, the skip D u.
+SCAN = Mix((2, MULTIPLY), EXP, MULTIPLY, ADD)
+SCAN_CHANNEL = Mix(EXP, ADD, LOG, (2, MULTIPLY), ADD)
+# Its gradient recomputes the state and runs back: per state and channel.
+SCAN_GRADIENT = Mix((8, MULTIPLY), EXP, (4, ADD))
+SCAN_CHANNEL_GRADIENT = Mix(EXP, ADD, DIVIDE, (4, MULTIPLY), (2, ADD))
+# RWKV's recurrence, per channel: maxima that keep exponents bounded, weighted sums of numerator and denominator.
+WKV = Mix((2, MAX), (4, SUBTRACT), (4, EXP), (4, MULTIPLY), (6, ADD), DIVIDE)
+WKV_GRADIENT = Mix((2, MAX), (6, SUBTRACT), (6, EXP), (14, MULTIPLY), (10, ADD), DIVIDE)
+# RWKV's token shift: a learned mean of a token and the one before.
+TOKEN_SHIFT = Mix((2, MULTIPLY), ADD, SUBTRACT)
+TOKEN_SHIFT_GRADIENT = Mix((4, MULTIPLY), (2, ADD), SUBTRACT)
+
+# Adam with decoupled decay, per parameter: both moments, their corrections, root, quotient, decay, step.
+ADAM = Mix((8, MULTIPLY), (4, ADD), SUBTRACT, SQRT, DIVIDE)

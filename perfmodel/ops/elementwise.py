@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from perfmodel.arithmetic import Size
 from perfmodel.mixes import (
+    CLAMPED_SWIGLU,
+    CLAMPED_SWIGLU_GRADIENT,
     EXPONENTIAL,
     GELU,
     GELU_GRADIENT,
     GELU_TANH,
     GELU_TANH_GRADIENT,
+    GELU_TANH_TIMES_UP,
+    GELU_TANH_TIMES_UP_GRADIENT,
+    GELU_TIMES_UP,
+    GELU_TIMES_UP_GRADIENT,
     HYPERBOLIC_TANGENT,
     QUOTIENT,
     RELU,
@@ -25,6 +31,8 @@ from perfmodel.mixes import (
     SILU_GRADIENT,
     SILU_TIMES_UP,
     SILU_TIMES_UP_GRADIENT,
+    SOFTCAP,
+    SOFTCAP_GRADIENT,
     SUM,
     TANH_GRADIENT,
 )
@@ -33,6 +41,7 @@ from perfmodel.operation import Backward, Example, Operation, operation
 
 GAUSSIAN = ("Hendrycks and Gimpel 2016 (GELU)",)
 SWISH = ("Elfwing et al. 2017", "Ramachandran et al. 2017 (swish)")
+GATED = ("Shazeer 2020 (GLU variants)",)
 CALCULUS = ("Goodfellow et al. 2016, section 6.3",)
 
 
@@ -146,13 +155,55 @@ tanh_backward = elementwise(
 )  # fmt: skip
 silu_gate = elementwise(
     "silu_gate", "y = SiLU(gate) x up, the middle of a SwiGLU network", SILU_TIMES_UP, reads="gate up", writes="y",
-    sources=("Shazeer 2020 (GLU variants)",), backward="silu_gate_backward",
+    sources=GATED, backward="silu_gate_backward",
     counts=(50, 60, "10 x (4 for SiLU, a multiplication); 20 elements read and 10 written, 2 bytes each"),
 )  # fmt: skip
 silu_gate_backward = elementwise(
     "silu_gate_backward", "gradients of SiLU(gate) x up for both", SILU_TIMES_UP_GRADIENT, reads="gate up dy",
-    writes="dgate dup", sources=("Shazeer 2020 (GLU variants)",),
+    writes="dgate dup", sources=GATED,
     counts=(120, 100, "10 x (4 for s, 8 more); 30 elements read and 20 written, 2 bytes each"),
+)  # fmt: skip
+
+
+gelu_gate = elementwise(
+    "gelu_gate", "y = GELU(gate) x up", GELU_TIMES_UP, reads="gate up", writes="y", sources=GATED,
+    backward="gelu_gate_backward",
+    counts=(60, 60, "10 x (5 for GELU, a multiplication); 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+gelu_gate_backward = elementwise(
+    "gelu_gate_backward", "gradients of GELU(gate) x up for both", GELU_TIMES_UP_GRADIENT, reads="gate up dy",
+    writes="dgate dup", sources=GATED,
+    counts=(150, 100, "10 x (10 multiplications, 3 additions, erf, exp); 30 elements read and 20 written, 2 bytes each"),
+)  # fmt: skip
+gelu_tanh_gate = elementwise(
+    "gelu_tanh_gate", "y = GELU(gate) x up, GELU by its tanh form", GELU_TANH_TIMES_UP, reads="gate up", writes="y",
+    sources=GATED, backward="gelu_tanh_gate_backward",
+    counts=(100, 60, "10 x (9 for GELU, a multiplication); 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+gelu_tanh_gate_backward = elementwise(
+    "gelu_tanh_gate_backward", "gradients of the tanh form of GELU(gate) x up", GELU_TANH_TIMES_UP_GRADIENT,
+    reads="gate up dy", writes="dgate dup", sources=GATED,
+    counts=(210, 100, "10 x (15 multiplications, 4 additions, subtraction, tanh); 50 elements, 2 bytes each"),
+)  # fmt: skip
+clamped_swiglu = elementwise(
+    "clamped_swiglu", "y = gate σ(1.702 gate) (up + 1), gate and up clamped", CLAMPED_SWIGLU, reads="gate up",
+    writes="y", sources=("gpt-oss model card 2025",), backward="clamped_swiglu_backward",
+    counts=(110, 60, "10 x (3 clamps, 5 for the sigmoid, 3 for gate, up and 1); 20 elements read, 10 written, 2 bytes"),
+)  # fmt: skip
+clamped_swiglu_backward = elementwise(
+    "clamped_swiglu_backward", "gradients of the clamped gate for both", CLAMPED_SWIGLU_GRADIENT, reads="gate up dy",
+    writes="dgate dup", sources=("gpt-oss model card 2025",),
+    counts=(200, 100, "10 x (6 for the clamps, 5 for the sigmoid, 9 for the products); 50 elements, 2 bytes each"),
+)  # fmt: skip
+softcap = elementwise(
+    "softcap", "y = c tanh(x / c)", SOFTCAP, reads="x", writes="y", sources=("Gemma team 2024 (Gemma 2)",),
+    backward="softcap_backward",
+    counts=(30, 40, "10 x (2 multiplications, tanh); 10 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+softcap_backward = elementwise(
+    "softcap_backward", "dx = dy (1 - tanh²(x / c))", SOFTCAP_GRADIENT, reads="x dy", writes="dx",
+    sources=("Gemma team 2024 (Gemma 2)",),
+    counts=(50, 60, "10 x (3 multiplications, tanh, subtraction); 20 elements read and 10 written, 2 bytes each"),
 )  # fmt: skip
 
 

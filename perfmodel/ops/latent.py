@@ -1,0 +1,127 @@
+"""Multi-head latent attention (MLA): keys and values are kept as one latent of rank r and a rotary part of d_r per token.
+
+A query head is d (compared in the latent) and d_r (compared after rotation) long, a value head d_v. Expanded, the
+latent is first multiplied up to H keys of d and values of d_v, and attention is that of heads d + d_r and d_v long.
+Absorbed, the up-projections are moved to the other side: queries are multiplied into the latent space once, scores and
+sums are taken over the latent itself, and the result is multiplied up. A cached token costs r + d_r numbers instead
+of H (d + d_r + d_v), and a decoding step reads each of them once for all heads.
+"""
+
+from __future__ import annotations
+
+from perfmodel.arithmetic import Size, visible_pairs
+from perfmodel.mixes import SOFTMAX, SOFTMAX_AGAIN, SOFTMAX_GRADIENT_WITH_SUM
+from perfmodel.op import MULTIPLY_ADD, Engine, Kind, Op, Tensor, Work, contract, each
+from perfmodel.operation import PROMPT, Backward, Example, operation
+
+
+@operation(
+    summary="attention with key heads of d + d_r and value heads of d_v",
+    example=Example(
+        at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5},
+        flops=648,
+        traffic=308,
+        because="2 heads x 12 pairs x (12 + 5 + 10); q 36, k 48, v 40, out 30 elements, 2 bytes each; unfused adds 4 x 24",
+        unfused=500,
+    ),
+    sources=("DeepSeek-AI 2024 (DeepSeek-V2), section 2.1",),
+    valid=(PROMPT,),
+    backward=(Backward("mla_attention_backward"),),
+)
+def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
+                  W: Size = None, act: Size = 2) -> Op:  # fmt: skip
+    """Expanded: ordinary attention whose value heads have another size. The keys are not a cache; the latent is."""
+    pairs = visible_pairs(N, S, causal, W)
+    return Op(
+        tensors=(
+            Tensor("q", (B, H, N, d + d_r), act, reads=1),
+            Tensor("k", (B, H, S, d + d_r), act, reads=1),
+            Tensor("v", (B, H, S, d_v), act, reads=1),
+            Tensor("scores", (B, H, N, S), act, reads=1, writes=1, spill=True),
+            Tensor("probs", (B, H, N, S), act, reads=1, writes=1, spill=True),
+            Tensor("out", (B, H, N, d_v), act, writes=1),
+        ),
+        work=(
+            Work("scores", contract(B, H, pairs, d + d_r), Engine.TENSOR, reads=("q", "k"), writes=("scores",)),
+            Work("softmax", each(SOFTMAX, B, H, pairs), Engine.VECTOR, reads=("scores",), writes=("probs",)),
+            Work("output", contract(B, H, pairs, d_v), Engine.TENSOR, reads=("probs", "v"), writes=("out",)),
+        ),
+    )
+
+
+@operation(
+    summary="attention over the latent itself, up-projections absorbed",
+    example=Example(
+        at={"B": 1, "H": 2, "N": 1, "S": 4, "r": 6, "d_r": 2},
+        flops=264,
+        traffic=120,
+        because="2 heads x 4 pairs x (16 + 5 + 12); q 16, latent 24, rotary keys 8, out 12 elements, 2 bytes each; unfused "
+        "reads the latent again, 24, and adds 4 x 8 scores",
+        unfused=232,
+    ),
+    sources=("DeepSeek-AI 2024 (DeepSeek-V2), appendix on absorption",),
+    valid=(PROMPT,),
+)
+def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size, causal: Size = 0, W: Size = None,
+                         act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
+    """Multi-query attention with one key of r + d_r and one value of r per token, the first r of the key."""
+    pairs = visible_pairs(N, S, causal, W)
+    return Op(
+        tensors=(
+            Tensor("q", (B, H, N, r + d_r), act, reads=1),
+            Tensor("latent", (B, 1, S, r), cache, reads=1, kind=Kind.CACHE),
+            Tensor("rotary keys", (B, 1, S, d_r), cache, reads=1, kind=Kind.CACHE),
+            Tensor("scores", (B, H, N, S), act, reads=1, writes=1, spill=True),
+            Tensor("probs", (B, H, N, S), act, reads=1, writes=1, spill=True),
+            Tensor("out", (B, H, N, r), act, writes=1),
+        ),
+        work=(
+            Work("scores", contract(B, H, pairs, r + d_r), Engine.TENSOR,
+                 reads=("q", "latent", "rotary keys"), writes=("scores",)),
+            Work("softmax", each(SOFTMAX, B, H, pairs), Engine.VECTOR, reads=("scores",), writes=("probs",)),
+            Work("output", contract(B, H, pairs, r), Engine.TENSOR, reads=("probs", "latent"), writes=("out",)),
+        ),
+    )  # fmt: skip
+
+
+@operation(
+    summary="gradients of expanded latent attention, the scores recomputed",
+    example=Example(
+        at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5},
+        flops=1500,
+        traffic=640,
+        because="2 heads x 12 pairs x (3 products of 12 and 2 of 10, 2 to recompute, 2 for the gradient) = 1440, "
+        "30 outputs x 2; dout, out 30, q, dq 36, k, dk 48, v, dv 40 elements each, 2 bytes: 616; 6 rows of 4 bytes",
+    ),
+    sources=("Dao et al. 2022, algorithm 4",),
+    valid=(PROMPT,),
+)
+def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
+                           W: Size = None, act: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
+    """Three products over d + d_r (scores again, dq, dk) and two over d_v (dv, dprobs)."""
+    pairs = visible_pairs(N, S, causal, W)
+    long, short = contract(B, H, pairs, d + d_r), contract(B, H, pairs, d_v)
+    q, k, v, out = (B, H, N, d + d_r), (B, H, S, d + d_r), (B, H, S, d_v), (B, H, N, d_v)
+    return Op(
+        tensors=(
+            Tensor("dout", out, act, reads=1),
+            Tensor("out", out, act, reads=1),
+            Tensor("q", q, act, reads=1),
+            Tensor("k", k, act, reads=1),
+            Tensor("v", v, act, reads=1),
+            Tensor("logsumexp", (B, H, N), acc, reads=1),
+            Tensor("dq", q, act, writes=1),
+            Tensor("dk", k, act, writes=1),
+            Tensor("dv", v, act, writes=1),
+        ),
+        work=(
+            Work("row sums of dout·out", each(MULTIPLY_ADD, B, H, N, d_v), Engine.VECTOR),
+            Work("scores again", long, Engine.TENSOR),
+            Work("probabilities again", each(SOFTMAX_AGAIN, B, H, pairs), Engine.VECTOR),
+            Work("dv", short, Engine.TENSOR),
+            Work("dprobs", short, Engine.TENSOR),
+            Work("softmax gradient", each(SOFTMAX_GRADIENT_WITH_SUM, B, H, pairs), Engine.VECTOR),
+            Work("dq", long, Engine.TENSOR),
+            Work("dk", long, Engine.TENSOR),
+        ),
+    )

@@ -1,0 +1,220 @@
+"""Mixture of experts: a router sends each token to A of E feed-forward networks.
+
+A token costs A networks of arithmetic, but the weights that are read grow with the batch: T tokens that choose at
+random touch E (1 - (1 - A/E)^T) different experts, A for one token and nearly all E once T is a few times E / A.
+NB trained routers are not uniform, so real batches touch somewhat fewer experts.
+"""
+
+from __future__ import annotations
+
+from perfmodel.arithmetic import Size, expected_distinct, whole
+from perfmodel.mixes import COMBINE, ROUTE, ROUTE_GRADIENT, SCALE, SUM
+from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
+from perfmodel.operation import Backward, Example, Valid, operation
+
+_LINEAR_BACKWARD = (Backward("expert_input_gradient"), Backward("expert_weight_gradient"))
+
+CHOICE = Valid("A <= E", "a token cannot be sent to more experts than there are")
+
+
+@operation(
+    summary="the router's softmax and its choice of A of E experts",
+    example=Example(
+        at={"B": 1, "N": 3, "E": 4, "A": 2},
+        flops=72,
+        traffic=84,
+        because="12 scores x (5 of the softmax, 1 comparison); 12 scores of 2 bytes read; 6 weights of 2 bytes and 6 "
+        "indices of 8 written",
+    ),
+    sources=("Shazeer et al. 2017", "Fedus et al. 2021 (Switch)"),
+    valid=(CHOICE,),
+    backward=(Backward("route_backward"),),
+)
+def route(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Size = 8) -> Op:
+    """NB the sort that groups tokens by expert is integer work and not counted."""
+    return Op(
+        tensors=(
+            Tensor("scores", (B, N, E), act, reads=1),
+            Tensor("chosen", (B, N, A), index, writes=1),
+            Tensor("weights", (B, N, A), act, writes=1),
+        ),
+        work=(Work("softmax and choice", each(ROUTE, B, N, E), Engine.VECTOR),),
+    )
+
+
+@operation(
+    summary="gradient of the router's softmax",
+    example=Example(
+        at={"B": 1, "N": 3, "E": 4, "A": 2},
+        flops=48,
+        traffic=108,
+        because="12 scores x 4; 12 probabilities read and 12 gradients written of 2 bytes, 6 weights' gradients of 2, 6 "
+        "indices of 8",
+    ),
+    sources=("Shazeer et al. 2017, differentiated",),
+    valid=(CHOICE,),
+)
+def route_backward(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Size = 8) -> Op:
+    """As a softmax's, with gradients arriving at the chosen experts alone."""
+    return Op(
+        tensors=(
+            Tensor("probs", (B, N, E), act, reads=1),
+            Tensor("chosen", (B, N, A), index, reads=1),
+            Tensor("dweights", (B, N, A), act, reads=1),
+            Tensor("dscores", (B, N, E), act, writes=1),
+        ),
+        work=(Work("gradient", each(ROUTE_GRADIENT, B, N, E), Engine.VECTOR),),
+    )
+
+
+def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size, weight: Size, *, bias: bool) -> Op:
+    """B N A rows, each times the weights of its own expert; the weights that are read are the distinct experts'."""
+    one = D_in * D_out + (D_out if bias else 0)
+    adds = (Work("bias", each(SUM, B, N, A, D_out), Engine.VECTOR),) if bias else ()
+    return Op(
+        tensors=(
+            Tensor("x", (B, N, A, D_in), act, reads=1),
+            Tensor("experts", (E, one), weight, kind=Kind.PARAMETER, used=A * one),
+            Tensor("distinct experts", (whole(expected_distinct(E, A, B * N) * one),), weight, reads=1),
+            Tensor("y", (B, N, A, D_out), act, writes=1),
+        ),
+        work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR), *adds),
+    )
+
+
+@operation(
+    summary="a linear layer of the experts: each token's row times A of E weight matrices",
+    example=Example(
+        at={"B": 1, "N": 1, "D_in": 3, "D_out": 4, "E": 8, "A": 2},
+        flops=48,
+        traffic=76,
+        because="2 rows x 12 multiply-adds; one token reads 2 distinct experts of 12 weights, 2 rows of 3 and writes 2 of 4: "
+        "38 elements, 2 bytes each",
+    ),
+    sources=("Shazeer et al. 2017", "Jiang et al. 2024 (Mixtral)"),
+    valid=(CHOICE,),
+    backward=_LINEAR_BACKWARD,
+)
+def expert_linear(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2) -> Op:
+    """NB the rows of a first layer are gathered A times from B N tokens; each gathered row is counted as a read."""
+    return routed(B, N, D_in, D_out, E, A, act, weight, bias=False)
+
+
+@operation(
+    summary="a linear layer of the experts with biases",
+    example=Example(
+        at={"B": 1, "N": 1, "D_in": 3, "D_out": 4, "E": 8, "A": 2},
+        flops=56,
+        traffic=92,
+        because="2 rows x (12 multiply-adds and 4 additions); as without bias, and 2 x 4 biases read: 46 elements, 2 bytes",
+    ),
+    sources=("gpt-oss model card 2025",),
+    valid=(CHOICE,),
+    backward=_LINEAR_BACKWARD,
+)
+def expert_linear_bias(
+    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
+) -> Op:
+    """The bias of its expert is added to each row."""
+    return routed(B, N, D_in, D_out, E, A, act, weight, bias=True)
+
+
+@operation(
+    summary="gradient of an expert layer's input",
+    example=Example(
+        at={"B": 1, "N": 1, "D_in": 3, "D_out": 4, "E": 8, "A": 2},
+        flops=48,
+        traffic=76,
+        because="2 rows x 12 multiply-adds; 2 distinct experts of 12, 2 rows of 4 read, 2 of 3 written, 2 bytes each",
+    ),
+    sources=("Shazeer et al. 2017, differentiated",),
+    valid=(CHOICE,),
+)
+def expert_input_gradient(
+    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
+) -> Op:
+    """Each row's gradient times its expert's transposed weights."""
+    return Op(
+        tensors=(
+            Tensor("dy", (B, N, A, D_out), act, reads=1),
+            Tensor("distinct experts", (whole(expected_distinct(E, A, B * N) * D_in * D_out),), weight, reads=1),
+            Tensor("dx", (B, N, A, D_in), act, writes=1),
+        ),
+        work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
+    )
+
+
+@operation(
+    summary="gradient of an expert layer's weights",
+    example=Example(
+        at={"B": 1, "N": 1, "D_in": 3, "D_out": 4, "E": 8, "A": 2},
+        flops=48,
+        traffic=76,
+        because="2 rows x 12 multiply-adds; 2 rows of 3 and of 4 read, 2 distinct experts of 12 written, 2 bytes each",
+    ),
+    sources=("Shazeer et al. 2017, differentiated",),
+    valid=(CHOICE,),
+)
+def expert_weight_gradient(
+    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
+) -> Op:
+    """Only experts that saw a token have a gradient."""
+    return Op(
+        tensors=(
+            Tensor("x", (B, N, A, D_in), act, reads=1),
+            Tensor("dy", (B, N, A, D_out), act, reads=1),
+            Tensor("dw", (whole(expected_distinct(E, A, B * N) * D_in * D_out),), weight, writes=1),
+        ),
+        work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
+    )
+
+
+@operation(
+    summary="the experts' outputs weighted and added for each token",
+    example=Example(
+        at={"B": 1, "N": 3, "D": 4, "A": 2},
+        flops=48,
+        traffic=84,
+        because="24 outputs x (multiply, add); 24 outputs and 6 weights read, 12 sums written, 2 bytes each",
+    ),
+    sources=("Shazeer et al. 2017",),
+    backward=(Backward("combine_experts_backward"),),
+)
+def combine_experts(B: Size, N: Size, D: Size, A: Size, act: Size = 2) -> Op:
+    """One multiply-add per element of the A outputs."""
+    return Op(
+        tensors=(
+            Tensor("outputs", (B, N, A, D), act, reads=1),
+            Tensor("weights", (B, N, A), act, reads=1),
+            Tensor("y", (B, N, D), act, writes=1),
+        ),
+        work=(Work("combine", each(COMBINE, B, N, A, D), Engine.VECTOR),),
+    )
+
+
+@operation(
+    summary="gradients of the weighted sum: of the outputs and of the weights",
+    example=Example(
+        at={"B": 1, "N": 3, "D": 4, "A": 2},
+        flops=72,
+        traffic=144,
+        because="24 outputs x (multiply; multiply and add into the weight's sum); 24 outputs, 6 weights and 12 gradients "
+        "read, 24 and 6 gradients written: 72 elements, 2 bytes each",
+    ),
+    sources=("Shazeer et al. 2017, differentiated",),
+)
+def combine_experts_backward(B: Size, N: Size, D: Size, A: Size, act: Size = 2) -> Op:
+    """Each output's gradient is dy times its weight; each weight's, the inner product of dy with its output."""
+    return Op(
+        tensors=(
+            Tensor("outputs", (B, N, A, D), act, reads=1),
+            Tensor("weights", (B, N, A), act, reads=1),
+            Tensor("dy", (B, N, D), act, reads=1),
+            Tensor("doutputs", (B, N, A, D), act, writes=1),
+            Tensor("dweights", (B, N, A), act, writes=1),
+        ),
+        work=(
+            Work("outputs", each(SCALE, B, N, A, D), Engine.VECTOR),
+            Work("weights", each(COMBINE, B, N, A, D), Engine.VECTOR),
+        ),
+    )
