@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from perfmodel import block
-from perfmodel.arithmetic import Size, is_zero
+from perfmodel.arithmetic import Size, total
 from perfmodel.hardware import Gpu
-from perfmodel.op import Engine, Op
+from perfmodel.op import Engine
 from perfmodel.roofline import Bounds, bounds, rates
 from perfmodel.workload import Workload
 
@@ -68,15 +68,14 @@ class Analysis(NamedTuple):
     total: Total
 
 
-def counted_flops(op: Op, count: str) -> Size:
-    """FLOPs under a counting convention.
+def counted(flops: Mapping[tuple[Engine, bool], Size], count: str) -> dict[tuple[Engine, bool], Size]:
+    """The kinds of FLOPs of a kernel that a counting convention takes.
 
     ``all``: every primitive. ``leading``: the contractions of a kernel that has any, everything of one that has none;
     the softmax inside a fused attention kernel is then left out, as many published tables do.
     """
-    contractions = op.contraction_flops()
-    leading = count == "leading" and not is_zero(contractions)
-    return contractions if leading else op.flops()
+    leading = count == "leading" and any(contraction for _, contraction in flops)
+    return {kind: number for kind, number in flops.items() if kind[1] or not leading}
 
 
 def analyse(
@@ -131,7 +130,7 @@ def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:
         name=kernel.name,
         operation=kernel.operation,
         repeat=kernel.repeat,
-        flops=counted_flops(op, count),
+        flops=total(counted(op.flops_by_kind(), count).values()),
         contraction_flops=op.contraction_flops(),
         work=op.primitives(),
         engines={engine.value: engines.get(engine, 0) for engine in Engine},

@@ -37,6 +37,27 @@ def total(values: Iterable[Size]) -> Size:
     return others if number == 0 else others + number
 
 
+def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
+    """The sum of all products: numbers with numbers first, so that each set of arrays is multiplied out once."""
+    number = 0
+    factors: dict[tuple[int, ...], int] = {}
+    arrays: dict[tuple[int, ...], list[Size]] = {}
+    for sizes in terms:
+        factor, others = 1, []
+        for size in sizes:
+            if type(size) is int:
+                factor *= size
+            else:
+                others.append(size)
+        if not others:
+            number += factor
+            continue
+        same = tuple(map(id, others))
+        factors[same] = factors.get(same, 0) + factor
+        arrays[same] = others
+    return total((number, *(product((factors[same], *others)) for same, others in arrays.items())))
+
+
 def ceil_div(a: Size, b: Size) -> Size:
     """The number of tiles of b that cover a."""
     return -(-a // b)
@@ -66,6 +87,16 @@ def maximum(a: Size, b: Size) -> Size:
 def is_zero(value: Size) -> bool:
     """Whether it is the plain number 0: an array or a symbol never is."""
     return isinstance(value, int) and value == 0
+
+
+def expected_distinct(E: Size, A: Size, tokens: Size) -> Size:
+    """Experts of E that at least one of the tokens uses, if each picks A of them at random: E (1 - (1 - A/E)^tokens)."""
+    return E * (1 - (1 - A / E) ** tokens)
+
+
+def whole(value: Size) -> Size:
+    """An expected number of elements as a whole number; arrays and formulas stay as they are."""
+    return round(value) if isinstance(value, (int, float)) else value
 
 
 def visible_pairs(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:

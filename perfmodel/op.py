@@ -9,11 +9,11 @@ marked ``spill`` exists only between the kernels of the unfused form and costs t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import Size, is_zero, product, total
+from perfmodel.arithmetic import Size, is_zero, product, sum_of_products, total
 from perfmodel.errors import InputError, did_you_mean
 
 
@@ -45,7 +45,7 @@ MAX, COMPARE, NEGATE = Primitive("max"), Primitive("compare"), Primitive("negate
 SELECT, ABSOLUTE, ERF = Primitive("select"), Primitive("abs"), Primitive("erf")
 EXP, LOG = Primitive("exp", Engine.SPECIAL), Primitive("log", Engine.SPECIAL)
 TANH, RSQRT = Primitive("tanh", Engine.SPECIAL), Primitive("rsqrt", Engine.SPECIAL)
-DIVIDE = Primitive("divide", Engine.SPECIAL)
+SQRT, DIVIDE = Primitive("sqrt", Engine.SPECIAL), Primitive("divide", Engine.SPECIAL)
 # A division whose divisor a whole row shares is a multiplication by its reciprocal: it stays on the work's own engine.
 DIVIDE_BY_SHARED = Primitive("divide")
 
@@ -74,28 +74,33 @@ MULTIPLY_ADD = Mix(MULTIPLY, ADD)
 
 
 class Count(NamedTuple):
-    """A mix of primitives, so many times over. A contraction is a matrix product or a convolution."""
+    """A mix of primitives, once for every index combination. A contraction is a matrix product or a convolution."""
 
     mix: Mix
-    times: Size
+    dims: tuple[Size, ...]
     contraction: bool = False
+
+    @property
+    def times(self) -> Size:
+        return product(self.dims)
 
 
 def contract(*dims: Size) -> Count:
     """One multiply-add for every index combination: the only line of the project that knows it counts as two."""
-    return Count(MULTIPLY_ADD, product(dims), contraction=True)
+    return Count(MULTIPLY_ADD, dims, contraction=True)
 
 
 def each(mix: Mix, *dims: Size) -> Count:
     """The mix once for every index combination."""
-    return Count(mix, product(dims))
+    return Count(mix, dims)
 
 
 class Tensor(NamedTuple):
     """A tensor, its bytes per element, and how often the fused operation reads and writes it.
 
     ``read_elements`` and ``write_elements`` replace elements x trips where a kernel touches parts of a tensor unequally
-    often; a tensor with these and no trips is scratch that starts and ends inside the operation.
+    often; a tensor with these and no trips is scratch that starts and ends inside the operation. ``used`` are the
+    elements that one token needs, where it does not need all (the experts that it is sent to).
     """
 
     name: str
@@ -107,6 +112,7 @@ class Tensor(NamedTuple):
     kind: Kind = Kind.ACTIVATION
     read_elements: Size = None
     write_elements: Size = None
+    used: Size = None
 
     @property
     def elements(self) -> Size:
@@ -131,9 +137,13 @@ class Tensor(NamedTuple):
 
     @property
     def traffic_byte(self) -> Size:
-        if self.read_elements is not None or self.write_elements is not None:
-            return self.read_byte + self.write_byte
-        return product((self.item, self.reads + self.writes, *self.shape))
+        return sum_of_products(self.traffic_terms())
+
+    def traffic_terms(self) -> tuple[tuple[Size, ...], ...]:
+        """Its traffic as products to be summed."""
+        if self.read_elements is None and self.write_elements is None:
+            return ((self.reads + self.writes, self.item, *self.shape),)
+        return (self.read_byte,), (self.write_byte,)
 
     @property
     def compulsory_byte(self) -> Size:
@@ -160,11 +170,11 @@ class Op(NamedTuple):
 
     def flops(self) -> Size:
         """Every primitive counted as one."""
-        return total(work.amount.times * work.amount.mix.total for work in self.work)
+        return total(self.flops_by_kind().values())
 
     def contraction_flops(self) -> Size:
         """Those of matrix products and convolutions alone."""
-        return total(w.amount.times * w.amount.mix.total for w in self.work if w.amount.contraction)
+        return total(flops for (_, contraction), flops in self.flops_by_kind().items() if contraction)
 
     def primitives(self) -> dict[str, Size]:
         """Counts by primitive: another counting convention is a regrouping of these."""
@@ -176,13 +186,16 @@ class Op(NamedTuple):
 
     def engine_flops(self) -> dict[Engine, Size]:
         """Counts by the engine that does them."""
-        counts: dict[Engine, Size] = {}
+        return by_engine(self.flops_by_kind())
+
+    def flops_by_kind(self) -> dict[tuple[Engine, bool], Size]:
+        """Counts by engine and by whether they are a contraction's: the others are regroupings of these."""
+        terms: dict[tuple[Engine, bool], list[tuple[Size, ...]]] = {}
         for work in self.work:
-            for engine, number in work.amount.mix.by_engine(work.engine):
-                counts[engine] = counts[engine] + number * work.amount.times if engine in counts else (
-                    number * work.amount.times
-                )  # fmt: skip
-        return counts
+            mix, dims, contraction = work.amount
+            for engine, number in mix.by_engine(work.engine):
+                terms.setdefault((engine, contraction), []).append((number, *dims))
+        return {kind: sum_of_products(products) for kind, products in terms.items()}
 
     def read_byte(self) -> Size:
         return total(tensor.read_byte for tensor in self.tensors if not tensor.spill)
@@ -192,7 +205,9 @@ class Op(NamedTuple):
 
     def traffic_byte(self) -> Size:
         """Bytes that one fused kernel moves, re-reads included: the algorithmic count."""
-        return total(tensor.traffic_byte for tensor in self.tensors if not tensor.spill)
+        return sum_of_products(
+            term for tensor in self.tensors if not tensor.spill for term in tensor.traffic_terms()
+        )  # fmt: skip
 
     def compulsory_byte(self) -> Size:
         """Each outer input and output once."""
@@ -201,6 +216,11 @@ class Op(NamedTuple):
     def parameters(self) -> Size:
         """Trained numbers that the operation holds."""
         return total(tensor.elements for tensor in self.tensors if tensor.kind is Kind.PARAMETER)
+
+    def active_parameters(self) -> Size:
+        """Those of them that one token needs."""
+        held = [tensor for tensor in self.tensors if tensor.kind is Kind.PARAMETER]
+        return total(tensor.elements if tensor.used is None else tensor.used for tensor in held)
 
     def tensor(self, name: str) -> Tensor:
         return next(tensor for tensor in self.tensors if tensor.name == name)
@@ -232,6 +252,14 @@ class Op(NamedTuple):
                 )
             )
         return tuple(tensors)
+
+
+def by_engine(flops: Mapping[Any, Size]) -> dict[Engine, Size]:
+    """Counts by engine and whatever else, regrouped by the engine alone."""
+    counts: dict[Engine, Size] = {}
+    for (engine, *_), count in flops.items():
+        counts[engine] = counts[engine] + count if engine in counts else count
+    return counts
 
 
 def fuse(first: Op, second: Op, on_chip: Iterable[str]) -> Op:
