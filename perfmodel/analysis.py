@@ -61,8 +61,8 @@ class Analysis(NamedTuple):
     counting: str
     dims: dict[str, Any]
     gpu: Gpu | None
-    parameters: int
-    embedding_parameters: int
+    form: str
+    parameters: block.Parameters
     kv_cache_byte_per_token: int
     rows: tuple[Row, ...]
     total: Total
@@ -87,8 +87,9 @@ def analyse(
     fused: bool | None = None,
     causal: bool | None = None,
     count: str | None = None,
+    form: str | None = None,
 ) -> Analysis:
-    """Counts, and with a card bounds, of every kernel of a workload."""
+    """Counts, and with a card bounds, of every kernel of a workload; ``form`` chooses among forms of a decoding step."""
     phase = phase or workload.default_phase
     fused = workload.fused if fused is None else fused
     causal = workload.causal if causal is None else causal
@@ -96,9 +97,10 @@ def analyse(
     dims = workload.dims(phase, settings)
     at = {"causal": int(causal), **dims}
     card = rates(gpu, workload.dtypes["activation"]) if gpu else None
-    running = block.kernels(workload.steps, at, fused=fused, backward=phase == "train")
+    steps = workload.steps_in(phase, form)
+    running = block.kernels(steps, at, fused=fused, backward=phase == "train")
     rows = tuple(row(kernel, count, bounds(kernel.op, card) if card else None) for kernel in running)
-    held, embedding = block.parameters(workload.steps, at)
+    held = block.parameters(workload.steps, at)
     return Analysis(
         workload=workload,
         phase=phase,
@@ -107,19 +109,19 @@ def analyse(
         counting=count,
         dims=dims,
         gpu=gpu,
+        form=form or (workload.default_form if phase == "decode" else ""),
         parameters=held,
-        embedding_parameters=embedding,
         kv_cache_byte_per_token=block.cache_byte_per_token(workload.steps, at),
         rows=rows,
-        total=summed(rows, _compulsory(workload, at, rows, phase)),
+        total=summed(rows, _compulsory(steps, workload, at, rows, phase)),
     )
 
 
-def _compulsory(workload: Workload, at: Mapping[str, Any], rows: tuple[Row, ...], phase: str) -> int:
+def _compulsory(steps: tuple[block.Step, ...], workload: Workload, at: Mapping[str, Any], rows: tuple[Row, ...], phase: str) -> int:
     """The block's outer tensors alone; in training, where activations are kept between passes, each kernel's own."""
     if phase == "train":
         return sum(row.compulsory_byte * row.repeat for row in rows)
-    return block.compulsory_byte(workload.steps, at, workload.keeps)
+    return block.compulsory_byte(steps, at, workload.keeps)
 
 
 def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:

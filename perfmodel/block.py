@@ -21,7 +21,9 @@ class Step(NamedTuple):
     """One operation of a block.
 
     ``kernels``: ``together`` or ``apart`` says that its kernels always run as one or one by one; ``either`` leaves it
-    to the form that is asked for. ``group`` names the steps that repeat together.
+    to the form that is asked for. ``group`` names the steps that repeat together, ``tied`` says that the weights are
+    another step's, ``windowed`` that a window applies, ``cached`` that keys and values are kept for later tokens, and
+    ``unmasked`` that no causal mask does (the keys are an encoder's).
     """
 
     name: str
@@ -32,6 +34,9 @@ class Step(NamedTuple):
     kernels: str = "either"
     group: str = ""
     tied: bool = False
+    windowed: bool = True
+    cached: bool = True
+    unmasked: bool = False
 
     def values(self, dims: Mapping[str, Any]) -> dict[str, Any]:
         """The operation's arguments: as the step says, else the block's size of that name, else the default."""
@@ -39,8 +44,10 @@ class Step(NamedTuple):
         for name in self.operation.arguments:
             if name in self.sizes:
                 found[name] = self.sizes[name](dims)
-            elif name in dims:
+            elif name in dims and not (name == "W" and not self.windowed):
                 found[name] = dims[name]
+        if self.unmasked:
+            found["causal"] = 0
         return found
 
 
@@ -112,15 +119,24 @@ def _split(
         yield Kernel(f"{name}.{part}", part, repeat, kernel, step, forward)
 
 
-def parameters(steps: Iterable[Step], dims: Mapping[str, Any]) -> tuple[int, int]:
-    """Trained numbers of the block, and those of its embedding tables; a tied step shares another's."""
-    count = embedding = 0
+class Parameters(NamedTuple):
+    """Trained numbers of a block: all, those that one token needs, and those of embedding tables."""
+
+    total: int
+    active: int
+    embedding: int
+
+
+def parameters(steps: Iterable[Step], dims: Mapping[str, Any]) -> Parameters:
+    """Counts over all repeats; a tied step shares another's."""
+    count = active = embedding = 0
     for kernel in kernels(steps, dims):
         if not kernel.step.tied:
             held = kernel.op.parameters() * kernel.repeat
             count += held
+            active += kernel.op.active_parameters() * kernel.repeat
             embedding += held if kernel.operation == "embedding" else 0
-    return count, embedding
+    return Parameters(count, active, embedding)
 
 
 def cache_byte_per_token(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
@@ -128,7 +144,7 @@ def cache_byte_per_token(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
     found = 0
     for kernel in kernels(steps, dims):
         for tensor in kernel.op.tensors:
-            if tensor.kind is Kind.CACHE:
+            if tensor.kind is Kind.CACHE and kernel.step.cached:
                 batch, heads, _, width = tensor.shape
                 found += heads * width * tensor.item * kernel.repeat if batch else 0
     return found

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
+from perfmodel.arithmetic import maximum
 from perfmodel.errors import InputError, did_you_mean, shown
 
 _BINARY = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
 _COMPARE = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
-ACCEPTED = "an expression of sizes is accepted: whole numbers and symbols joined by + - * / // % and parentheses"
+ACCEPTED = "an expression of sizes is accepted: whole numbers and symbols joined by + - * / // %, min(a, b), max(a, b) and parentheses"
 _LONGEST = 200
+_CALLS = {"min": lambda a, b: -maximum(-a, -b), "max": maximum}
 
 
 class Expression:
@@ -26,7 +28,10 @@ class Expression:
         self.text = text
         self._where = where
         self._tree = _parse(text, where)
-        self.names = frozenset(node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)) - _CALLS.keys()
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         return self._value(self._tree, values)
@@ -52,6 +57,8 @@ class Expression:
                 return values[name]
             case ast.BinOp(left=left, op=operator, right=right):
                 return self._binary(operator, self._value(left, values), self._value(right, values))
+            case ast.Call(func=ast.Name(id=name), args=[left, right]):
+                return _CALLS[name](self._value(left, values), self._value(right, values))
             case ast.Compare(left=left, ops=[operator], comparators=[right]):
                 return _compared(operator, self._value(left, values), self._value(right, values))
         raise AssertionError(ast.dump(node))
@@ -114,6 +121,8 @@ def _parse(text: str, where: str) -> ast.expr:
                 allowed = allowed and (not isinstance(node, ast.cmpop) or isinstance(node, _COMPARE))
             case ast.Compare(ops=ops):
                 allowed = len(ops) == 1
+            case ast.Call(func=ast.Name(id=name), args=[_, _], keywords=[]):
+                allowed = name in _CALLS
             case ast.Constant(value=value):
                 allowed = type(value) is int and 0 <= value <= 10**15
             case _:

@@ -47,6 +47,7 @@ CROSS_ENTROPY_GRADIENT_ROW = Mix(SUBTRACT)
 
 # Activations. GELU is x/2 (1 + erf(x/√2)), or with tanh(√(2/π) x (1 + 0.044715 x²)) in the place of the erf.
 RELU = Mix(MAX)
+RELU_SQUARED = Mix(MAX, MULTIPLY)
 GELU = Mix((3, MULTIPLY), ERF, ADD)
 GELU_TANH = Mix((6, MULTIPLY), (2, ADD), TANH)
 SIGMOID = Mix(NEGATE, EXP, ADD, DIVIDE)
@@ -63,6 +64,7 @@ SOFTCAP = Mix((2, MULTIPLY), TANH)
 
 # Their gradients times dy. GELU: Φ(x) + x φ(x). SiLU: s (1 + x (1 - s)). tanh and sigmoid: from their outputs.
 RELU_GRADIENT = Mix(COMPARE, SELECT)
+RELU_SQUARED_GRADIENT = Mix(MAX, (2, MULTIPLY))
 GELU_GRADIENT = Mix((7, MULTIPLY), (2, ADD), ERF, EXP)
 GELU_TANH_GRADIENT = Mix((12, MULTIPLY), (4, ADD), SUBTRACT, TANH)
 SILU_GRADIENT = Mix(NEGATE, EXP, (2, ADD), DIVIDE, SUBTRACT, (3, MULTIPLY))

@@ -10,6 +10,7 @@ _HERE = os.path.dirname(__file__)
 PACKAGED = os.path.join(_HERE, "data") if os.path.isdir(os.path.join(_HERE, "data")) else os.path.dirname(_HERE)
 
 ENDINGS = (".yaml", ".yml", ".json")
+KINDS = {"hardware": (".yaml",), "configs": (".yaml", ".json")}
 SHORT_NAMES = "short-names.yaml"
 MEASURED = ".measured.yaml"
 
@@ -24,7 +25,7 @@ def files(kind: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in folders(kind):
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-            if name.endswith(".yaml") and name != SHORT_NAMES and not name.endswith(MEASURED):
+            if name.endswith(KINDS[kind]) and name != SHORT_NAMES and not name.endswith(MEASURED):
                 found.setdefault(stem(name), os.path.join(folder, name))
     return dict(sorted(found.items()))
 
@@ -41,7 +42,7 @@ def is_name(text: str) -> bool:
 
 def named(kind: str, name: str) -> str | None:
     """The file of that bare name, in the first folder that has it."""
-    paths = (os.path.join(folder, f"{name}.yaml") for folder in folders(kind))
+    paths = (os.path.join(folder, f"{name}{ending}") for folder in folders(kind) for ending in KINDS[kind])
     return next((path for path in paths if "\0" not in path and os.path.isfile(path)), None)
 
 

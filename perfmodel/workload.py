@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Dict
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from perfmodel import ops
@@ -39,6 +40,18 @@ class Workload(NamedTuple):
     keeps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     not_counted: tuple[str, ...] = ()
+    decode: Dict[str, tuple[Step, ...]] = MappingProxyType({})
+
+    def steps_in(self, phase: str, form: str | None = None) -> tuple[Step, ...]:
+        """The steps of a phase: a decoding step may have its own, in one form or several."""
+        if phase != "decode" or not self.decode:
+            return self.steps
+        return self.decode[form or self.default_form]
+
+    @property
+    def default_form(self) -> str:
+        """The form of a decoding step where nobody says otherwise."""
+        return next(iter(self.decode), "")
 
     @property
     def default_phase(self) -> str:
@@ -47,7 +60,7 @@ class Workload(NamedTuple):
     def settable(self) -> frozenset[str]:
         """The symbols that ``--set`` reaches: its own sizes, and what its operations take and no step fixes."""
         own = set(self.sizes).union(*self.phases.values())
-        for step in self.steps:
+        for step in (*self.steps, *(step for steps in self.decode.values() for step in steps)):
             own.update(name for name in step.operation.arguments if name not in step.sizes)
         return frozenset(own)
 
@@ -133,7 +146,32 @@ def size_or_expression(name: str, text: str, where: str) -> int | Expression:
 def workload(name: str) -> Workload:
     """The workload of that name or file."""
     path = find("configs", name)
-    return parsed(load(path), stem(path), path)
+    return imported(path) if path.endswith(".json") else parsed(load(path), stem(path), path)
+
+
+def imported(path: str) -> Workload:
+    """The workload of a model's config.json."""
+    from perfmodel.importers import load as load_model
+
+    model = load_model(path)
+    return Workload(
+        name=stem(path),
+        file=path,
+        title=model.title,
+        sources=("the model's own config.json",),
+        dtypes=dict.fromkeys(DTYPE_ROLES, "fp16"),
+        sizes=_texts(model.sizes, path),
+        phases={phase: _texts(sizes, path) for phase, sizes in model.phases.items()},
+        steps=model.steps,
+        keeps=model.keeps,
+        notes=model.notes,
+        not_counted=model.not_counted,
+        decode=model.decode or {},
+    )
+
+
+def _texts(sizes: Dict[str, int | str], where: str) -> dict[str, int | Expression]:
+    return {name: Expression(value, where) if isinstance(value, str) else value for name, value in sizes.items()}
 
 
 def parsed(page: Mapping, name: str, file: str) -> Workload:

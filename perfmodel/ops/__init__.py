@@ -18,7 +18,7 @@ FAMILIES = {
     "flash": "flash_attention flash_attention_backward",
     "softmax": "softmax softmax_backward causal_mask full_mask dropout dropout_backward",
     "linear": (
-        "linear linear_bias linear_input_gradient linear_weight_gradient bias_gradient qkv output_projection logits"
+        "linear linear_bias linear_input_gradient linear_weight_gradient bias_gradient add_bias learned qkv output_projection logits"
     ),
     "mlp": "mlp gated_mlp",
     "moe": (
@@ -30,7 +30,7 @@ FAMILIES = {
     "optimizer": "adam",
     "norm": "layernorm layernorm_backward rmsnorm rmsnorm_backward",
     "elementwise": (
-        "add mul mul_backward div scale exp relu relu_backward gelu gelu_backward gelu_tanh gelu_tanh_backward "
+        "add mul mul_backward div scale exp relu relu_backward relu_squared relu_squared_backward gelu gelu_backward gelu_tanh gelu_tanh_backward "
         "silu silu_backward sigmoid sigmoid_backward tanh tanh_backward silu_gate silu_gate_backward "
         "gelu_gate gelu_gate_backward gelu_tanh_gate gelu_tanh_gate_backward clamped_swiglu clamped_swiglu_backward "
         "softcap softcap_backward residual"
@@ -38,7 +38,7 @@ FAMILIES = {
     "rope": "rope",
     "embedding": "embedding embedding_backward",
     "loss": "cross_entropy cross_entropy_backward",
-    "conv1d": "conv1d conv1d_backward",
+    "conv1d": "conv1d conv1d_backward conv conv_backward",
     "matmul": "matmul gemm tiled_matmul",
     "blas": "saxpy dot stream_copy stream_scale stream_add stream_triad",
 }

@@ -73,3 +73,64 @@ def conv1d_backward(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: S
             Work("bias", each(SUM, B, N, D), Engine.VECTOR, reads=("dout",), writes=("dbias",)),
         ),
     )
+
+
+@operation(
+    summary="convolution of all channels with all, with bias: N outputs of K taps",
+    example=Example(
+        at={"B": 1, "N": 4, "D_in": 2, "D_out": 3, "K": 3},
+        flops=156,
+        traffic=82,
+        because="12 outputs x 6 multiply-adds and a bias; x 8, filters 18, bias 3, y 12 elements, 2 bytes each",
+    ),
+    sources=("Radford et al. 2022 (Whisper), section 2.2", "Dumoulin and Visin 2016"),
+    backward=(Backward("conv_backward"),),
+)
+def conv(B: Size, N: Size, D_in: Size, D_out: Size, K: Size, stride: Size = 1, act: Size = 2, weight: Size = 2) -> Op:
+    """A matrix product of D_in K by D_out for every output: tensor cores do it. The input has N stride positions."""
+    return Op(
+        tensors=(
+            Tensor("x", (B, N * stride, D_in), act, reads=1),
+            Tensor("filters", (D_out, D_in, K), weight, reads=1, kind=Kind.PARAMETER),
+            Tensor("bias", (D_out,), weight, reads=1, kind=Kind.PARAMETER),
+            Tensor("y", (B, N, D_out), act, writes=1),
+        ),
+        work=(
+            Work("convolve", contract(B, N, D_in, D_out, K), Engine.TENSOR),
+            Work("bias", each(SUM, B, N, D_out), Engine.VECTOR),
+        ),
+    )
+
+
+@operation(
+    summary="gradients of the full convolution: of its input, filters and bias",
+    example=Example(
+        at={"B": 1, "N": 4, "D_in": 2, "D_out": 3, "K": 3},
+        flops=300,
+        traffic=134,
+        because="72 multiply-adds for the input, as many for the filters, 12 additions; x, dx 8, dy 12, filters and their "
+        "gradient 18, bias gradient 3 elements, 2 bytes each; as three kernels dy is read twice more: 48",
+        unfused=182,
+    ),
+    sources=("Dumoulin and Visin 2016",),
+)
+def conv_backward(
+    B: Size, N: Size, D_in: Size, D_out: Size, K: Size, stride: Size = 1, act: Size = 2, weight: Size = 2
+) -> Op:
+    """Twice the forward's multiply-adds."""
+    inputs, filters, outputs = (B, N * stride, D_in), (D_out, D_in, K), (B, N, D_out)
+    return Op(
+        tensors=(
+            Tensor("x", inputs, act, reads=1),
+            Tensor("dy", outputs, act, reads=1),
+            Tensor("filters", filters, weight, reads=1),
+            Tensor("dx", inputs, act, writes=1),
+            Tensor("dfilters", filters, weight, writes=1),
+            Tensor("dbias", (D_out,), weight, writes=1),
+        ),
+        work=(
+            Work("input", contract(B, N, D_in, D_out, K), Engine.TENSOR, reads=("dy", "filters"), writes=("dx",)),
+            Work("filters", contract(B, N, D_in, D_out, K), Engine.TENSOR, reads=("x", "dy"), writes=("dfilters",)),
+            Work("bias", each(SUM, B, N, D_out), Engine.VECTOR, reads=("dy",), writes=("dbias",)),
+        ),
+    )

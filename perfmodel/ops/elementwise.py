@@ -24,6 +24,8 @@ from perfmodel.mixes import (
     QUOTIENT,
     RELU,
     RELU_GRADIENT,
+    RELU_SQUARED,
+    RELU_SQUARED_GRADIENT,
     SCALE,
     SIGMOID,
     SIGMOID_GRADIENT,
@@ -110,6 +112,15 @@ relu = elementwise(
 relu_backward = elementwise(
     "relu_backward", "dx = dy where x > 0", RELU_GRADIENT, reads="x dy", writes="dx", sources=CALCULUS,
     counts=(20, 60, "10 comparisons, 10 choices; 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+relu_squared = elementwise(
+    "relu_squared", "y = max(x, 0)²", RELU_SQUARED, reads="x", writes="y", sources=CALCULUS,
+    backward="relu_squared_backward",
+    counts=(20, 40, "10 maxima, 10 multiplications; 10 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+relu_squared_backward = elementwise(
+    "relu_squared_backward", "dx = 2 max(x, 0) dy", RELU_SQUARED_GRADIENT, reads="x dy", writes="dx", sources=CALCULUS,
+    counts=(30, 60, "10 x (maximum, 2 multiplications); 20 elements read and 10 written, 2 bytes each"),
 )  # fmt: skip
 gelu = elementwise(
     "gelu", "y = x/2 (1 + erf(x/√2))", GELU, reads="x", writes="y", sources=GAUSSIAN, backward="gelu_backward",

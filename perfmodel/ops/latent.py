@@ -18,7 +18,7 @@ from perfmodel.operation import PROMPT, Backward, Example, operation
 @operation(
     summary="attention with key heads of d + d_r and value heads of d_v",
     example=Example(
-        at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5},
+        at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5, "r": 6},
         flops=648,
         traffic=308,
         because="2 heads x 12 pairs x (12 + 5 + 10); q 36, k 48, v 40, out 30 elements, 2 bytes each; unfused adds 4 x 24",
@@ -28,15 +28,20 @@ from perfmodel.operation import PROMPT, Backward, Example, operation
     valid=(PROMPT,),
     backward=(Backward("mla_attention_backward"),),
 )
-def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
-                  W: Size = None, act: Size = 2) -> Op:  # fmt: skip
-    """Expanded: ordinary attention whose value heads have another size. The keys are not a cache; the latent is."""
+def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, r: Size, causal: Size = 0,
+                  W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
+    """Expanded: ordinary attention whose value heads have another size.
+
+    The latent of r and d_r numbers per token is what is kept for later tokens; it does not move here.
+    """
     pairs = visible_pairs(N, S, causal, W)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, d + d_r), act, reads=1),
             Tensor("k", (B, H, S, d + d_r), act, reads=1),
             Tensor("v", (B, H, S, d_v), act, reads=1),
+            Tensor("latent", (B, 1, S, r), cache, kind=Kind.CACHE),
+            Tensor("rotary keys", (B, 1, S, d_r), cache, kind=Kind.CACHE),
             Tensor("scores", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("probs", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("out", (B, H, N, d_v), act, writes=1),

@@ -7,7 +7,7 @@ the intensity of a layer grows with B N: one token reads a 2-byte weight for 2 F
 from __future__ import annotations
 
 from perfmodel.arithmetic import Size
-from perfmodel.mixes import SUM
+from perfmodel.mixes import NOTHING, SUM
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import Backward, Example, operation
 
@@ -120,6 +120,50 @@ def bias_gradient(B: Size, N: Size, D_out: Size, act: Size = 2, weight: Size = 2
     return Op(
         tensors=(Tensor("dy", (B, N, D_out), act, reads=1), Tensor("db", (D_out,), weight, writes=1)),
         work=(Work("sum", each(SUM, B, N, D_out), Engine.VECTOR),),
+    )
+
+
+@operation(
+    summary="y = x + b: a bias on its own",
+    example=Example(
+        at={"B": 1, "N": 2, "D": 3},
+        flops=6,
+        traffic=30,
+        because="6 additions; x and y 6 elements each, b 3, 2 bytes each",
+    ),
+    sources=("Devlin et al. 2018 (BERT), the bias of the word head",),
+    backward=(Backward("bias_gradient", (("D_out", "D"),)),),
+)
+def add_bias(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
+    """Where the product's own matrix is shared with an embedding and the bias is not."""
+    return Op(
+        tensors=(
+            Tensor("x", (B, N, D), act, reads=1),
+            Tensor("b", (D,), weight, reads=1, kind=Kind.PARAMETER),
+            Tensor("y", (B, N, D), act, writes=1),
+        ),
+        work=(Work("bias", each(SUM, B, N, D), Engine.VECTOR),),
+    )
+
+
+@operation(
+    summary="a learned vector or table that is read as it is",
+    example=Example(
+        at={"cols": 3},
+        flops=0,
+        traffic=12,
+        because="no arithmetic; 3 elements read and 3 handed on, 2 bytes each",
+    ),
+    sources=("Dosovitskiy et al. 2020 (ViT), the class token",),
+)
+def learned(cols: Size, rows: Size = 1, act: Size = 2, weight: Size = 2) -> Op:
+    """Class tokens, position tables, attention sinks: parameters that no product touches."""
+    return Op(
+        tensors=(
+            Tensor("table", (rows, cols), weight, reads=1, kind=Kind.PARAMETER),
+            Tensor("y", (rows, cols), act, writes=1),
+        ),
+        work=(Work("read", each(NOTHING, rows, cols), Engine.VECTOR),),
     )
 
 

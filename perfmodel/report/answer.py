@@ -36,11 +36,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "dims": answer.dims,
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu),
-        "parameters": {
-            "total": answer.parameters,
-            "active": answer.parameters,
-            "embedding": answer.embedding_parameters,
-        },
+        "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "steps": [_row(row) for row in answer.rows],
         "total": _total(answer.total),
@@ -154,9 +150,9 @@ def notes(answer: Analysis) -> list[str]:
         lines.append(
             "FLOP by the leading convention: a kernel's contractions where it has any (--count all for every primitive)."
         )
-    if answer.parameters:
+    if answer.parameters.total:
         lines.append(
-            f"Parameters: {answer.parameters:,}. Key-value cache: {answer.kv_cache_byte_per_token:,} B per token."
+            f"Parameters: {answer.parameters.total:,}. Key-value cache: {answer.kv_cache_byte_per_token:,} B per token."
         )
     if answer.gpu:
         lines.append(roofs_line(rates(answer.gpu, types["activation"])))

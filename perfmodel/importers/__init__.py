@@ -1,0 +1,95 @@
+"""Real models from their config.json: one family of architectures a file, found by the config's ``model_type``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.importers.config import Config
+from perfmodel.importers.model import Model
+from perfmodel.specfile import read_text
+
+# model_type of a config: the file of its family.
+FAMILIES = {
+    "gpt2": "gpt2",
+    "gpt_neo": "gpt_neo",
+    "gpt_neox": "gpt_neox",
+    "gptj": "gptj",
+    "opt": "opt",
+    "bloom": "bloom",
+    "falcon": "falcon",
+    "llama": "llama",
+    "mistral": "mistral",
+    "mixtral": "mixtral",
+    "qwen2": "qwen2",
+    "qwen2_moe": "qwen2",
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3",
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3": "gemma",
+    "gemma3_text": "gemma",
+    "phi": "phi",
+    "phi3": "phi3",
+    "deepseek_v2": "deepseek",
+    "deepseek_v3": "deepseek",
+    "gpt_oss": "gpt_oss",
+    "bert": "bert",
+    "t5": "t5",
+    "whisper": "whisper",
+    "vit": "vit",
+    "mamba": "mamba",
+    "rwkv": "rwkv",
+}
+
+DEEPEST = 12
+
+
+def load(path: str) -> Model:
+    """The model that a config.json describes."""
+    return model(_document(path), path)
+
+
+def model(document: dict[str, Any], where: str) -> Model:
+    """The model of a config that is already a dictionary."""
+    config = Config(document, where)
+    kind = config.text("model_type")
+    if kind not in FAMILIES:
+        raise InputError(
+            f"{where}: model_type", f"{shown(kind)} is not an architecture that is known here",
+            f"one of {', '.join(FAMILIES)} is accepted", did_you_mean(kind, FAMILIES),
+        )  # fmt: skip
+    config.refuse_remote_code()
+    build: Callable[[Config], Model] = import_module(f"perfmodel.importers.families.{FAMILIES[kind]}").build
+    return build(config)
+
+
+def _document(path: str) -> dict[str, Any]:
+    """A JSON object, strictly: no key twice, no numbers that JSON does not have, no deep nesting."""
+    text = read_text(path)
+
+    def constant(name: str) -> Any:
+        raise InputError(path, f"{name} stands in it", "numbers of JSON are accepted", "Write a number.")
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: set[str] = set()
+        for key, _ in found:
+            if key in seen:
+                raise InputError(path, f"{shown(key)} stands twice", "a key may stand once", "Remove one of the two.")
+            seen.add(key)
+        return dict(found)
+
+    try:
+        document = json.loads(text, parse_constant=constant, object_pairs_hook=pairs)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}", f"it is not JSON ({error.msg.lower()})", "a JSON object is accepted",
+                         "Mend the line.") from None  # fmt: skip
+    except (RecursionError, ValueError):
+        raise InputError(path, "it is nested too deeply or holds a number too long", "a model's config is accepted",
+                         "Is it the right file?") from None  # fmt: skip
+    if not isinstance(document, dict):
+        raise InputError(path, f"{shown(document)} stands there", "a JSON object is accepted", "Is it the right file?")
+    return document

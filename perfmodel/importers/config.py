@@ -1,0 +1,166 @@
+"""A model's config, read strictly: sizes are whole numbers, flags true or false, and what is guessed is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.units import checked_size
+
+_REQUIRED = object()
+
+# Keys whose presence changes the counts in ways that no family here knows.
+UNCOUNTED = {
+    "quantization_config": "the quantisation of the stored weights (counts are of the unquantised architecture)",
+    "num_nextn_predict_layers": "the layers that predict further tokens in training",
+    "vision_config": "the vision tower",
+    "audio_config": "the audio tower",
+}
+
+
+class Config:
+    """A dictionary with a place; every look-up names the key and the place when it fails."""
+
+    def __init__(self, document: Mapping[str, Any], where: str) -> None:
+        self.document = document
+        self.where = where
+        self.notes: list[str] = []
+
+    def nested(self, key: str) -> Config:
+        """The config of one part of a model; its notes go to the whole."""
+        value = self.document.get(key)
+        if not isinstance(value, dict):
+            raise self._wrong(key, value, "an object is accepted", f'Add "{key}": {{…}}.')
+        inner = Config(value, f"{self.where}: {key}")
+        inner.notes = self.notes
+        return inner
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there and not null."""
+        return self.document.get(key) is not None
+
+    def size(self, key: str, default: Any = _REQUIRED, *, also: str = "", own: bool = False) -> int:
+        """A whole number of at least 1; ``also`` is an older name of the key.
+
+        ``own`` says that the default is the architecture's, for configs that leave it out: it is told in a note.
+        """
+        found = key if self.has(key) or not (also and self.has(also)) else also
+        value = self.document.get(found)
+        if value is None:
+            if default is _REQUIRED:
+                raise InputError(
+                    self.where, f"'{key}' is missing", "it is required for this model_type",
+                    did_you_mean(key, self.document) if self._near(key) else f'Add "{key}": a whole number.',
+                )  # fmt: skip
+            if own:
+                self.notes.append(f"{key} is not in the config: the architecture's own {default}")
+            return int(default)
+        return checked_size(value, f"{self.where}: {found}")
+
+    def size_or_none(self, key: str) -> int | None:
+        """A whole number, or nothing where the key is absent or null."""
+        return self.size(key) if self.has(key) else None
+
+    def flag(self, key: str, default: bool) -> bool:
+        """true or false."""
+        value = self.document.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false is accepted")
+        return value
+
+    def text(self, key: str, default: Any = _REQUIRED) -> str:
+        """A word."""
+        value = self.document.get(key)
+        if value is None and default is not _REQUIRED:
+            return str(default)
+        if not isinstance(value, str):
+            raise self._wrong(key, value, "a text is accepted", f'Add "{key}".')
+        return value
+
+    def choice(self, choices: Mapping[str, str], *keys: str, default: str) -> str:
+        """What one of the known words means; the first of the keys that is there counts."""
+        key = next((key for key in keys if self.has(key)), keys[0])
+        word = self.text(key, default)
+        if word not in choices:
+            raise InputError(
+                f"{self.where}: {key}", f"{shown(word)} is not known", f"one of {', '.join(choices)} is accepted",
+                did_you_mean(word, choices),
+            )  # fmt: skip
+        return choices[word]
+
+    def words(self, key: str, length: int, choices: tuple[str, ...]) -> tuple[str, ...] | None:
+        """A list of known words, one for each layer; nothing where the key is absent."""
+        value = self.document.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(word, str) and word in choices for word in value):
+            raise self._wrong(key, value, f"a list of {' and '.join(choices)} is accepted")
+        if len(value) != length:
+            raise self._wrong(key, f"{len(value)} entries", f"{length}, one for each layer, are accepted")
+        return tuple(value)
+
+    def numbers(self, key: str) -> tuple[int, ...]:
+        """A list of layer numbers; none where the key is absent."""
+        value = self.document.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
+            raise self._wrong(key, value, "a list of layer numbers is accepted")
+        return tuple(value)
+
+    def count(self, key: str, default: int) -> int:
+        """A whole number that may be 0."""
+        value = self.document.get(key)
+        return default if value is None else 0 if type(value) is int and value == 0 else self.size(key)
+
+    def share(self, key: str, default: float) -> float:
+        """A number from 0 to 1."""
+        value = self.document.get(key, default)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise self._wrong(key, value, "a number from 0 to 1 is accepted")
+        return float(value)
+
+    def labels(self) -> int:
+        """Classes of a classifier: named, counted, or the two that an unnamed one has."""
+        named = self.document.get("id2label")
+        if isinstance(named, dict) and named:
+            return len(named)
+        return self.size("num_labels", 2)
+
+    def divides(self, whole: int, part: int, because: str) -> int:
+        """A quotient that must come out whole."""
+        if whole % part:
+            raise InputError(self.where, f"{whole} does not divide by {part}", because, "Mend one of the two.")
+        return whole // part
+
+    def must(self, holds: bool, found: str, accepted: str, action: str = "") -> None:
+        """Refuses a config that contradicts itself or asks for what no family knows."""
+        if not holds:
+            raise InputError(self.where, found, accepted, action)
+
+    def refuse_remote_code(self) -> None:
+        """Code that comes with the weights may compute anything: its architecture is taken by name and said so."""
+        if "auto_map" in self.document:
+            self.notes.append(
+                "auto_map names code of its own: counts are of the published architecture of this model_type"
+            )
+
+    def not_counted(self) -> tuple[str, ...]:
+        """What the config asks for beyond the counts."""
+        return tuple(what for key, what in UNCOUNTED.items() if self.document.get(key))
+
+    def _near(self, key: str) -> bool:
+        from difflib import get_close_matches
+
+        return bool(get_close_matches(key, [k for k in self.document if isinstance(k, str)], n=1, cutoff=0.8))
+
+    def _wrong(self, key: str, value: Any, accepted: str, action: str = "Mend it.") -> InputError:
+        found = f"{shown(value)} stands there" if value is not None else "it is missing"
+        return InputError(f"{self.where}: {key}", found, accepted, action)
+
+
+Builder = Callable[[Config], Any]

@@ -1,0 +1,1 @@
+"""Families of architectures, one file each: what their config means."""

@@ -1,0 +1,117 @@
+"""DeepSeek V2 and V3: latent attention, dense networks in the first layers, routed and shared experts in the others.
+
+A prompt expands the latent to keys and values of every head. A decoding step has three forms. Absorbed: queries are
+multiplied into the latent space and the cached latent is attended to as it is. Re-expanded: the whole cached latent is
+multiplied up again at every step. Expanded cache: keys and values were kept after the expansion, H (d + d_r + d_v)
+numbers per token instead of r + d_r.
+"""
+
+from __future__ import annotations
+
+from perfmodel.block import Step
+from perfmodel.importers.config import Config
+from perfmodel.importers.model import Model
+from perfmodel.importers.parts import (
+    ACTIVATIONS,
+    GATES,
+    block,
+    decoder_phases,
+    embed,
+    experts,
+    gated_mlp,
+    head,
+    layers,
+    linear,
+    norm,
+    step,
+)
+
+
+def build(c: Config) -> Model:
+    """The first first_k_dense_replace layers have a plain network of intermediate_size."""
+    L, D, H = c.size("num_hidden_layers"), c.size("hidden_size"), c.size("num_attention_heads")
+    sizes: dict[str, int | str] = {
+        "B": 1, "D": D, "H": H, "d": c.size("qk_nope_head_dim"), "d_r": c.size("qk_rope_head_dim"),
+        "d_v": c.size("v_head_dim"), "r": c.size("kv_lora_rank"), "F": c.size("intermediate_size"),
+        "V": c.size("vocab_size"), "F_e": c.size("moe_intermediate_size"), "E": c.size("n_routed_experts"),
+        "A": c.size("num_experts_per_tok"),
+    }  # fmt: skip
+    dense = min(L, c.count("first_k_dense_replace", 0 if c.text("model_type") == "deepseek_v2" else 3))
+    if dense == 0:
+        del sizes["F"]
+    return Model(
+        title=f"DeepSeek {c.text('model_type')[-2:].upper()} of {L} layers and width {D}",
+        sizes=sizes,
+        phases=decoder_phases(2048),
+        steps=_steps(c, L, dense, _expanded(c, cached="T")),
+        decode={
+            "absorbed": _steps(c, L, dense, _absorbed(c)),
+            "re-expanded": _steps(c, L, dense, _expanded(c, cached="T")),
+            "expanded cache": _steps(c, L, dense, _expanded(c, cached="N")),
+        },
+        notes=(
+            "Latent attention: the cache holds the latent and the rotary key of every token, r + d_r numbers a layer.",
+        ),
+        not_counted=c.not_counted(),
+    )
+
+
+def _steps(c: Config, L: int, dense: int, attended: list[Step]) -> tuple[Step, ...]:
+    gate = GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]
+    width = c.count("n_shared_experts", 0) * c.size("moe_intermediate_size")
+    shared = gated_mlp(gate, name="moe.shared", width=str(width), target="shared") if width else []
+    plain = block(attended, gated_mlp(gate), kind="rmsnorm")
+    mixed = block(attended, experts(gate, shared=shared), kind="rmsnorm")
+    return (
+        *embed(),
+        *(layers("layers.dense", dense, plain) if dense else []),
+        *(layers("layers.experts", L - dense, mixed) if dense < L else []),
+        *head("rmsnorm", tied=c.flag("tie_word_embeddings", False)),
+    )
+
+
+def _queries(c: Config) -> list[Step]:
+    bias, rank = c.flag("attention_bias", False), c.size_or_none("q_lora_rank")
+    if rank is None:
+        return [linear("attention.q", "D", "H*(d + d_r)", "x:normed y:q_flat")]
+    return [
+        linear("attention.q_down", "D", rank, "x:normed y:q_latent", bias=bias),
+        norm("attention.q_norm", "rmsnorm", "x:q_latent y:q_latent_normed", "B*N", str(rank)),
+        linear("attention.q_up", rank, "H*(d + d_r)", "x:q_latent_normed y:q_flat"),
+    ]
+
+
+def _latent(c: Config) -> list[Step]:
+    return [
+        linear("attention.kv_down", "D", "r + d_r", "x:normed y:kv_latent", bias=c.flag("attention_bias", False)),
+        norm("attention.kv_norm", "rmsnorm", "x:kv_latent y:latent", "B*N", "r"),
+    ]
+
+
+def _project(c: Config) -> Step:
+    return linear("attention.project", "H*d_v", "D", "x:heads y:attended", bias=c.flag("attention_bias", False))
+
+
+def _expanded(c: Config, cached: str) -> list[Step]:
+    """The latent of ``cached`` tokens is multiplied up: all that are attended to, or the new ones alone."""
+    return [
+        *_queries(c),
+        *_latent(c),
+        linear("attention.kv_up", "r", "H*(d + d_v)", "x:latent y:expanded", N=cached),
+        step("attention.rope", "rope", "q:q_flat q_turned:q", H_kv=1, d="d_r"),
+        step("attention", "mla_attention", "q:q k:expanded v:expanded out:heads", S="T"),
+        _project(c),
+    ]
+
+
+def _absorbed(c: Config) -> list[Step]:
+    """Queries into the latent space, attention over the latent, and its result multiplied up."""
+    return [
+        *_queries(c),
+        *_latent(c),
+        step("attention.rope", "rope", "q:q_flat q_turned:q", H_kv=1, d="d_r"),
+        step("attention.absorb", "matmul", "a:q c:q_absorbed", batch="H", m="B*N", k="d", n="r"),
+        step("attention", "mla_latent_attention", "q:q_absorbed out:latent_heads", S="T"),
+        step("attention.value_up", "matmul", "a:latent_heads c:heads", batch="H", m="B*N", k="r", n="d_v"),
+        _project(c),
+    ]

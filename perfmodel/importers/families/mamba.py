@@ -1,0 +1,50 @@
+"""Mamba: a gated recurrence per channel in the place of attention and network; a state instead of a cache.
+
+NB the convolution is counted over the positions that a padded kernel computes, N + K - 1 in a prompt and 2 in a step,
+where N and 1 are kept.
+"""
+
+from __future__ import annotations
+
+from perfmodel.importers.config import Config
+from perfmodel.importers.model import Model
+from perfmodel.importers.parts import embed, head, layers, linear, norm, residual, step
+
+
+def build(c: Config) -> Model:
+    """F is the inner width, X the states of a channel; the time step has a rank of its own."""
+    D, L = c.size("hidden_size"), c.size("num_hidden_layers", also="n_layer")
+    F = c.size("intermediate_size", c.size("expand", 2) * D)
+    rank = -(-D // 16) if c.document.get("time_step_rank") in (None, "auto") else c.size("time_step_rank")
+    bias = c.flag("use_bias", False)
+    c.must(c.flag("use_conv_bias", True), "a convolution without bias is asked for", "use_conv_bias true is accepted")
+    layer = [
+        norm("norm", "rmsnorm"),
+        linear("mixer.in", "D", "2*F", "x:normed y:inner", bias=bias),
+        step("mixer.conv", "conv1d", "u:inner out:convolved", N="N_c", D="F"),
+        step("mixer.silu", "silu", "x:convolved y:u", numel="B*N*F"),
+        linear("mixer.parameters", "F", f"{rank} + 2*X", "x:u y:parameters"),
+        linear("mixer.time_step", rank, "F", "x:parameters y:delta", bias=True),
+        step("mixer.scan", "selective_scan", "u:u delta:delta b:parameters c:parameters y:scanned", D="F"),
+        step("mixer.gate", "silu_gate", "gate:inner up:scanned y:gated", numel="B*N*F"),
+        linear("mixer.out", "F", "D", "x:gated y:mixed", bias=bias),
+        residual("residual", "mixed"),
+    ]
+    return Model(
+        title=f"Mamba of {L} layers and width {D}",
+        sizes={
+            "B": 1,
+            "D": D,
+            "F": F,
+            "X": c.size("state_size", 16),
+            "K": c.size("conv_kernel", 4),
+            "V": c.size("vocab_size"),
+        },
+        phases={
+            "prefill": {"N": 2048, "N_c": "N + K - 1"},
+            "decode": {"N": 1, "S": 2048, "N_c": "N + 1"},
+            "train": {"N": 2048, "N_c": "N + K - 1"},
+        },
+        steps=(*embed(), *layers("layers", L, layer), *head("rmsnorm", tied=c.flag("tie_word_embeddings", True))),
+        notes=("The state is of constant size: a decoding step costs the same after any number of tokens.",),
+    )

@@ -1,0 +1,39 @@
+"""ViT: patches of an image through one projection, a class token, learned positions, a pre-norm encoder."""
+
+from __future__ import annotations
+
+from perfmodel.importers.config import Config
+from perfmodel.importers.families.bert import architecture
+from perfmodel.importers.model import Model
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, layers, linear, mlp, norm, step
+
+
+def build(c: Config) -> Model:
+    """N counts the patches and the class token; the classifier reads the class token alone."""
+    D, H, L = c.size("hidden_size"), c.size("num_attention_heads"), c.size("num_hidden_layers")
+    d = c.divides(D, H, "the heads share the width evenly")
+    side = c.divides(c.size("image_size", 224), c.size("patch_size", 16), "patches cover the image evenly")
+    N = side * side + 1
+    inner = [s._replace(cached=False) for s in attention(qkv_bias=c.flag("qkv_bias", True), out_bias=True)]
+    layer = block(inner, mlp(c.choice(ACTIVATIONS, "hidden_act", default="gelu"), bias=True), kind="layernorm")
+    head = architecture(c, "ViTModel")
+    classify = linear("classes", "D", c.labels(), "x:normed y:logits", bias=True, N=1)
+    pooler = linear("pooler", "D", c.size("pooler_output_size", D), "x:normed y:pooled", bias=True, N=1)
+    c.must(head in ("ViTModel", "ViTForImageClassification"), f"architecture '{head}' has a head that is not known",
+           "ViTModel or ViTForImageClassification is accepted")  # fmt: skip
+    prefill: dict[str, int | str] = {"N": N, "S": "N", "T": "S"}
+    pixels = c.size("num_channels", 3) * c.size("patch_size", 16) ** 2
+    return Model(
+        title=f"{head} of {L} layers and width {D}",
+        sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("intermediate_size")},
+        phases={"prefill": prefill, "train": dict(prefill)},
+        steps=(
+            linear("embed.patches", pixels, "D", "x:pixels y:patches", bias=True, N="N - 1"),
+            step("embed.class_token", "learned", "y:class_token", rows=1, cols="D"),
+            step("embed.positions", "learned", "y:positions", rows=N, cols="D"),
+            step("embed.add_positions", "add", "a:patches b:positions y:stream", numel="B*N*D"),
+            *layers("layers", L, layer),
+            norm("norm", "layernorm"),
+            classify if head == "ViTForImageClassification" else pooler,
+        ),
+    )

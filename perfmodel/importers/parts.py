@@ -1,0 +1,228 @@
+"""The parts that families are built of: steps for norms, projections, attention and feed-forward networks.
+
+Every part is a list of steps whose sizes are expressions of the model's own: B sequences of N tokens, width D, H
+heads. The stream of a layer is the tensor ``stream``; each part says what it reads and writes, so that what passes
+between steps can be told from what enters and leaves the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from perfmodel import ops
+from perfmodel.block import Step
+from perfmodel.expression import Expression
+
+GATES = {"silu": "silu_gate", "gelu": "gelu_gate", "gelu_tanh": "gelu_tanh_gate", "clamped_swiglu": "clamped_swiglu"}
+# Hugging Face's names of activations, as the operations here call them.
+ACTIVATIONS = {
+    "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh",
+}  # fmt: skip
+
+
+def step(name: str, operation: str, flow: str = "", *, windowed: bool = False, cached: bool = True, tied: bool = False,
+         **sizes: Any) -> Step:  # fmt: skip
+    """One step; ``flow`` is 'x:stream y:normed', sizes are whole numbers or expressions."""
+    return Step(
+        name=name,
+        operation=ops.find(operation),
+        sizes={key: Expression(str(value), name) for key, value in sizes.items()},
+        flow=dict(pair.split(":") for pair in flow.split()),
+        windowed=windowed,
+        cached=cached,
+        tied=tied,
+    )
+
+
+def layers(name: str, repeat: int, steps: Iterable[Step]) -> list[Step]:
+    """Steps that repeat together, their names after the group's."""
+    prefix = f"{name}."
+    times = Expression(str(repeat), name)
+    return [s._replace(name=prefix + s.name, repeat=times, group=prefix) for s in steps]
+
+
+def norm(name: str, kind: str, flow: str = "x:stream y:normed", rows: str = "B*N", cols: str = "D") -> Step:
+    """A LayerNorm or RMSNorm over the width."""
+    return step(name, kind, flow, rows=rows, cols=cols)
+
+
+def linear(
+    name: str, D_in: Any, D_out: Any, flow: str, *, bias: bool = False, tied: bool = False, **sizes: Any
+) -> Step:
+    """A linear layer with or without bias."""
+    return step(name, "linear_bias" if bias else "linear", flow, tied=tied, D_in=D_in, D_out=D_out, **sizes)
+
+
+def residual(name: str, branch: str, **sizes: Any) -> Step:
+    """The stream takes up a branch."""
+    return step(name, "residual", f"a:stream b:{branch} y:stream", **sizes)
+
+
+def attention_core(
+    name: str, *, keys: str, windowed: bool = False, cached: bool = True, flow: str = "", **sizes: Any
+) -> Step:
+    """Scores, softmax and values: ``keys`` is the symbol of how many are attended to."""
+    flow = flow or "q:q k:k v:v out:heads"
+    return step(name, "attention", flow, windowed=windowed, cached=cached, S=keys, **sizes)
+
+
+def attention(
+    *,
+    qkv_bias: bool = False,
+    out_bias: bool = False,
+    rotary: str = "",
+    qk_norm: str = "",
+    windowed: bool = False,
+    source: str = "normed",
+    sinks: bool = False,
+) -> list[Step]:
+    """Self-attention from the normed stream to ``attended``.
+
+    ``rotary`` is the number of a head's elements that are turned (none: no rotary positions), ``qk_norm`` a norm of
+    each head's queries and keys, ``sinks`` one learned score per head that joins every softmax.
+    """
+    turned = "q" if not rotary and not qk_norm else "q_flat"
+    keys = "k" if turned == "q" else "k_flat"
+    steps = [
+        linear("attention.q", "D", "H*d", f"x:{source} y:{turned}", bias=qkv_bias),
+        linear("attention.k", "D", "H_kv*d", f"x:{source} y:{keys}", bias=qkv_bias),
+        linear("attention.v", "D", "H_kv*d", f"x:{source} y:v", bias=qkv_bias),
+    ]
+    if qk_norm:
+        after = ("q_normed", "k_normed") if rotary else ("q", "k")
+        steps.append(norm("attention.q_norm", qk_norm, f"x:{turned} y:{after[0]}", "B*N*H", "d"))
+        steps.append(norm("attention.k_norm", qk_norm, f"x:{keys} y:{after[1]}", "B*N*H_kv", "d"))
+        turned, keys = after
+    if rotary:
+        flow = f"q:{turned} k:{keys} q_turned:q k_turned:k"
+        steps.append(step("attention.rope", "rope", flow, d=rotary))
+    if sinks:
+        steps.append(step("attention.sinks", "learned", cols="H"))
+    steps.append(attention_core("attention", keys="T_w" if windowed else "T", windowed=windowed))
+    steps.append(linear("attention.project", "H*d", "D", "x:heads y:attended", bias=out_bias))
+    return steps
+
+
+def mlp(activation: str, *, bias: bool = False, width: str = "F", source: str = "normed") -> list[Step]:
+    """D -> F -> D with an activation between, to ``fed``."""
+    return [
+        linear("mlp.up", "D", width, f"x:{source} y:hidden", bias=bias),
+        step("mlp.activation", activation, "x:hidden y:active", numel=f"B*N*{width}"),
+        linear("mlp.down", width, "D", "x:active y:fed", bias=bias),
+    ]
+
+
+def gated_mlp(gate: str, *, bias: bool = False, width: str = "F", source: str = "normed", name: str = "mlp",
+              target: str = "fed") -> list[Step]:  # fmt: skip
+    """D -> F -> D gated: three matrices; gate and up are one product of D x 2F."""
+    return [
+        linear(f"{name}.gate_up", "D", f"2*{width}", f"x:{source} y:gate_up", bias=bias),
+        step(f"{name}.gate", gate, "gate:gate_up up:gate_up y:active", numel=f"B*N*{width}"),
+        linear(f"{name}.down", width, "D", f"x:active y:{target}", bias=bias),
+    ]
+
+
+def experts(gate: str, *, bias: bool = False, router_bias: bool = False, shared: Sequence[Step] = ()) -> list[Step]:
+    """A router, A of E gated networks of width F_e for each token, and the shared network beside them, to ``fed``."""
+    kind = "expert_linear_bias" if bias else "expert_linear"
+    target = "routed" if shared else "fed"
+    steps = [
+        linear("moe.router", "D", "E", "x:normed y:router_scores", bias=router_bias),
+        step("moe.route", "route", "scores:router_scores weights:router_weights"),
+        step("moe.gate_up", kind, "x:normed y:gate_up", D_in="D", D_out="2*F_e"),
+        step("moe.gate", gate, "gate:gate_up up:gate_up y:active", numel="B*N*A*F_e"),
+        step("moe.down", kind, "x:active y:outputs", D_in="F_e", D_out="D"),
+        step("moe.combine", "combine_experts", f"outputs:outputs weights:router_weights y:{target}"),
+    ]
+    if shared:
+        steps += [*shared, step("moe.add", "add", "a:routed b:shared y:fed", numel="B*N*D")]
+    return steps
+
+
+def block(
+    attended: Sequence[Step], fed: Sequence[Step], *, kind: str, second_norm: bool = True, parallel: bool = False,
+    after: bool = False,
+) -> list[Step]:  # fmt: skip
+    """A pre-norm decoder layer of both parts.
+
+    ``parallel``: both read the stream at once, through one norm or two. ``after``: each part is normed once more
+    before it joins the stream.
+    """
+    steps = [norm("attention.norm", kind), *attended]
+    if after:
+        steps.append(norm("attention.norm_after", kind, "x:attended y:attended_normed"))
+    branch = "attended_normed" if after else "attended"
+    if not parallel:
+        steps.append(residual("attention.residual", branch))
+    if second_norm:
+        steps.append(norm("mlp.norm", kind))
+    steps += fed
+    if after:
+        steps.append(norm("mlp.norm_after", kind, "x:fed y:fed_normed"))
+    if parallel:
+        steps.append(residual("attention.residual", branch))
+    return [*steps, residual("mlp.residual", "fed_normed" if after else "fed")]
+
+
+def embed(positions: int | None = None, *, types: int | None = None, kind: str = "", width: str = "D") -> list[Step]:
+    """Token rows, and learned positions, token types and a norm where the model has them, to ``stream``."""
+    parts = ["tokens"]
+    steps = [step("embed.tokens", "embedding", "y:stream" if positions is None else "y:tokens", D=width)]
+    if positions is not None:
+        steps.append(step("embed.positions", "embedding", "y:positions", B=1, V=positions))
+        parts.append("positions")
+    if types is not None:
+        steps.append(step("embed.types", "embedding", "y:types", V=types))
+        parts.append("types")
+    for number, part in enumerate(parts[1:], 1):
+        first, last = ("tokens" if number == 1 else "embedded"), number == len(parts) - 1
+        steps.append(
+            step(f"embed.add_{part}", "add", f"a:{first} b:{part} y:{'stream' if last else 'embedded'}", numel="B*N*D")
+        )
+    if kind:
+        steps.append(norm("embed.norm", kind, "x:stream y:stream"))
+    return steps
+
+
+def head(kind: str, *, tied: bool, bias: bool = False, width: str = "D", softcap: bool = False) -> list[Step]:
+    """The last norm and the logits of every position; a tied table is the embedding's."""
+    steps = [norm("norm", kind)] if kind else []
+    source = "normed" if kind else "stream"
+    steps.append(linear("logits", width, "V", f"x:{source} y:{'raw_logits' if softcap else 'logits'}", tied=tied))
+    if bias:
+        steps.append(step("logits.bias", "bias", "x:logits y:logits", cols="V"))
+    if softcap:
+        steps.append(step("logits.softcap", "softcap", "x:raw_logits y:logits", numel="B*N*V"))
+    return steps
+
+
+def decoder_phases(prompt: int, window: bool = False) -> dict[str, dict[str, int | str]]:
+    """Prompt, one token over a cache, and training: T keys are attended to, T_w within a window.
+
+    In a prompt S counts the keys, N of them unless a chunk follows earlier ones; in decoding S are the tokens cached
+    already, and the new one attends to itself as well.
+    """
+    prefill: dict[str, int | str] = {"N": prompt, "S": "N", "T": "S"}
+    decode: dict[str, int | str] = {"N": 1, "S": prompt, "T": "S + N"}
+    if window:
+        prefill["T_w"] = "S"
+        decode["T_w"] = "min(S + N, W)"
+    return {"prefill": prefill, "decode": decode, "train": dict(prefill)}
+
+
+def alternating(pattern: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Runs of equal layers: ('sliding', first layer, how many)."""
+    runs: list[tuple[str, int, int]] = []
+    for number, kind in enumerate(pattern):
+        if runs and runs[-1][0] == kind:
+            runs[-1] = (kind, runs[-1][1], runs[-1][2] + 1)
+        else:
+            runs.append((kind, number, 1))
+    return runs
+
+
+def counted(pattern: Sequence[str]) -> list[tuple[str, int]]:
+    """How many layers there are of each kind, in the order in which the kinds first stand."""
+    return [(kind, pattern.count(kind)) for kind in dict.fromkeys(pattern)]
