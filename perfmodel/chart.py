@@ -1,0 +1,204 @@
+"""A roofline chart as plain data: the ceilings of each card, and the points under them.
+
+Whoever draws it needs nothing else, so measured points and measured ceilings join predicted ones as further items of
+the same lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil, floor, log, log10
+from typing import Any, NamedTuple
+
+from perfmodel.analysis import Row, analyse
+from perfmodel.hardware import Gpu
+from perfmodel.op import Engine
+from perfmodel.roofline import MEMORY, Rates, rates
+from perfmodel.units import scaled
+from perfmodel.workload import Workload
+
+PREDICTED, MEASURED = "predicted", "measured"
+CACHES = {"l2_bandwidth": "L2", "infinity_bandwidth": "Infinity Cache"}
+
+
+class Slope(NamedTuple):
+    """A memory level: what it delivers bounds FLOP/s by its bandwidth times the intensity."""
+
+    name: str
+    byte_per_s: float
+    kind: str = PREDICTED
+
+
+class Roof(NamedTuple):
+    """An engine's peak for a data type."""
+
+    name: str
+    flop_per_s: float
+    kind: str = PREDICTED
+
+
+class Point(NamedTuple):
+    """A kernel: FLOP per byte, FLOP per second, and where known what bounds it and under which roof it lies.
+
+    A kernel that does no FLOPs has zeros for both and no place on logarithmic axes. ``group`` is its workload.
+    """
+
+    name: str
+    intensity: float
+    flop_per_s: float
+    kind: str = PREDICTED
+    group: str = ""
+    bound: str = ""
+    roof: str = ""
+
+
+class Card(NamedTuple):
+    """One card's ceilings and points; the first slope is that of its main memory."""
+
+    name: str
+    title: str
+    slopes: Sequence[Slope]
+    roofs: Sequence[Roof]
+    points: Sequence[Point]
+    notes: Sequence[str] = ()
+
+    def ridge(self, roof: Roof) -> float:
+        """FLOP per byte at which the roof meets the slope of main memory."""
+        return roof.flop_per_s / self.slopes[0].byte_per_s
+
+    def of_peak(self, point: Point) -> float | None:
+        """The point's share of its roof."""
+        peak = next((roof.flop_per_s for roof in self.roofs if roof.name == point.roof), None)
+        return point.flop_per_s / peak if peak and point.flop_per_s else None
+
+
+class Run(NamedTuple):
+    """A workload to place on the chart: which phase and form, and what its kernels' names end with."""
+
+    workload: Workload
+    phase: str | None = None
+    settings: Mapping[str, Any] | None = None
+    fused: bool | None = None
+    causal: bool | None = None
+    ending: str = ""
+
+
+class Limits(NamedTuple):
+    """What logarithmic axes span."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+    def parts(self, x: float, y: float) -> tuple[float, float]:
+        """How far along the axes a position lies: 0 at their start, 1 at their end."""
+        return log(x / self.left) / log(self.right / self.left), log(y / self.bottom) / log(self.top / self.bottom)
+
+
+def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = ()) -> Card:
+    """A card's roofs for the data types, by default those of the workloads, and the workloads' kernels under them."""
+    own = [run.workload.dtypes["activation"] for run in runs]
+    shown = [rates(gpu, dtype) for dtype in dict.fromkeys(dtypes or own)]
+    roofs = {roof.name: roof.flop_per_s for rate in shown for roof in rate.roofs.values()}
+    slopes = [Slope(MEMORY, gpu.bandwidth_byte_per_s.value)]
+    slopes += [Slope(name, gpu.caches[key].value) for key, name in CACHES.items() if key in gpu.caches]
+    return Card(
+        name=gpu.name,
+        title=gpu.title,
+        slopes=tuple(slopes),
+        roofs=tuple(Roof(name, peak) for name, peak in sorted(roofs.items(), key=lambda item: -item[1])),
+        points=tuple(point for run, dtype in zip(runs, own, strict=True) for point in _points(run, rates(gpu, dtype))),
+        notes=(f"{gpu.title}: {gpu.file}, {gpu.knowledge}.", *_missing(gpu, shown)),
+    )
+
+
+def _missing(gpu: Gpu, shown: Iterable[Rates]) -> list[str]:
+    """The roofs that the file does not give, and what serves in their place."""
+    lines = []
+    for rate in shown:
+        for engine, roof in rate.roofs.items():
+            if roof.engine is not engine:
+                what = f"no tensor rate for {rate.dtype}" if engine is Engine.TENSOR else "no special-function rate"
+                lines.append(f"{gpu.title}: {what}; that work runs at the rate of {roof.name}.")
+    if "l2_bandwidth" not in gpu.caches:
+        lines.append(f"{gpu.title}: no L2 bandwidth is known, so no L2 slope is drawn.")
+    return list(dict.fromkeys(lines))
+
+
+def _points(run: Run, rate: Rates) -> list[Point]:
+    answer = analyse(
+        run.workload, phase=run.phase, gpu=rate.gpu, settings=run.settings, fused=run.fused, causal=run.causal
+    )
+    return [_point(row, rate, run) for row in answer.rows]
+
+
+def _point(row: Row, rate: Rates, run: Run) -> Point:
+    """FLOPs over the least time. Work that rides along on a slower engine does not lift it past its roof."""
+    bounds = row.bounds
+    if not row.flops or not bounds:
+        return Point(row.name + run.ending, 0.0, 0.0, PREDICTED, run.workload.name, MEMORY)
+    roof = max((rate.roofs[Engine(name)] for name, count in row.engines.items() if count), key=lambda r: r.flop_per_s)
+    return Point(
+        name=row.name + run.ending,
+        intensity=row.intensity_flop_per_byte,
+        flop_per_s=min(row.flops / bounds.lower_s, roof.flop_per_s),
+        group=run.workload.name,
+        bound=bounds.bound,
+        roof=roof.name,
+    )
+
+
+def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
+    """Axes that hold every point and ridge, with a factor of room around them, and more on the right, where names go."""
+    points = [point for card in cards for point in card.points if point.flop_per_s]
+    ridges = [card.ridge(roof) for card in cards for roof in card.roofs]
+    across = [*ridges, *(point.intensity for point in points)]
+    left = min(across) / room
+    slowest = min(card.slopes[0].byte_per_s for card in cards) * left
+    return Limits(
+        left=left,
+        right=max(across) * room**2,
+        bottom=min([slowest, *(point.flop_per_s / room for point in points)]),
+        top=max(roof.flop_per_s for card in cards for roof in card.roofs) * room,
+    )
+
+
+def unplaced(cards: Sequence[Card]) -> list[str]:
+    """The kernels without FLOPs, which have no place on logarithmic axes."""
+    return list(dict.fromkeys(point.name for card in cards for point in card.points if not point.flop_per_s))
+
+
+def brief(value: float, unit: str = "", digits: int = 4) -> str:
+    """A number with its prefix and no zeros at its end: 65 TFLOP/s, 1.018 TFLOP/s."""
+    number, space, rest = scaled(value, unit, digits).partition(" ")
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + space + rest
+
+
+def decades(low: float, high: float) -> list[float]:
+    """The powers of ten between two numbers."""
+    return [10.0**power for power in range(ceil(log10(low)), floor(log10(high)) + 1)]
+
+
+def decade(value: float) -> str:
+    """A power of ten as an axis shows it: 0.01, 0.1, 1, 10, 1 k."""
+    return brief(value) if value >= 1 else f"{value:.12f}".rstrip("0")
+
+
+def tags(cards: Sequence[Card]) -> list[str]:
+    """The shortest words that tell the cards apart: T4, A100, H200."""
+    titles = [card.title.split() for card in cards]
+    titles = [words[1:] if len(words) > 1 and not _numbered(words[0]) else words for words in titles]
+    for length in range(1, max(map(len, titles)) + 1):
+        found = [" ".join(words[: max(length, _first_number(words))]) for words in titles]
+        if len(set(found)) == len(found):
+            return found
+    return [card.name for card in cards]
+
+
+def _numbered(word: str) -> bool:
+    return any(character.isdigit() for character in word)
+
+
+def _first_number(words: Sequence[str]) -> int:
+    return next((i for i, word in enumerate(words, 1) if _numbered(word)), 1)

@@ -1,0 +1,165 @@
+"""``perfmodel roofline``: the roofs of GPUs, with operations placed under them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from perfmodel import chart
+from perfmodel.cli import options
+from perfmodel.errors import InputError, UsageError
+from perfmodel.hardware import Gpu
+from perfmodel.hardware import gpu as read_gpu
+from perfmodel.paths import stem
+from perfmodel.units import ITEM_BYTES
+from perfmodel.workload import Workload, workload
+
+# What stands on a chart that names no workload, and in which forms (None: as the file says).
+FOUNDING: dict[str, tuple[bool | None, ...]] = {
+    "attention-stages": (None,),
+    "attention-16x16384": (False, True),
+    "mlp-4096": (None,),
+    "conv1d-8192": (False, True),
+}
+
+dtypes = click.option(
+    "--dtype", "dtypes", type=click.Choice(tuple(ITEM_BYTES)), multiple=True,
+    help="Show the roofs of this data type; the operations run in the first one named. May be repeated.",
+)  # fmt: skip
+PLOT = "perfmodel roofline plot"
+SHARED = (options.gpus, options.config, options.phase, options.settings, dtypes, options.fused, options.causal)
+
+
+def shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of the group, which each of its commands takes as well: they may stand before or after its name."""
+    for option in reversed(SHARED):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True)
+@shared
+@click.pass_context
+def roofline(context: click.Context, /, **given: Any) -> None:
+    """The roofs of one or more GPUs, with operations placed under them.
+
+    Without --config the founding workloads are shown: the stages of attention, multi-head attention, an MLP and a
+    convolution.
+
+    \b
+    perfmodel roofline --gpu t4 plot
+    perfmodel roofline --gpu t4 --gpu h100 --config llama-2-7b-layer plot -o layer.pdf
+    perfmodel roofline --gpu a100 --config gpt2-124m --phase decode show
+    """
+    context.obj = given
+    if context.invoked_subcommand is None:
+        raise UsageError(
+            "perfmodel roofline",
+            "neither 'show' nor 'plot' is named",
+            "one of them is required",
+            "End the command with show for a chart in the terminal, or plot for a picture.",
+        )
+
+
+@roofline.command()
+@shared
+@click.pass_context
+def show(context: click.Context, /, **given: Any) -> None:
+    """The chart as text, with a table of roofs and kernels."""
+    cards, subject = charted(merged(context.obj, given))
+    from perfmodel.report.text_roofline import page
+
+    click.echo("\n".join(page(card, f"{card.title}, {subject}") for card in cards), nl=False)
+
+
+@roofline.command()
+@click.option("-o", "--output", metavar="FILE", help="FILE.png, FILE.svg or FILE.pdf. [default: roofline-GPU.png]")
+@shared
+@click.pass_context
+def plot(context: click.Context, /, output: str | None, **given: Any) -> None:
+    """The chart as a picture."""
+    from perfmodel.report.picture import checked, save
+
+    request = merged(context.obj, given)
+    if output is not None:
+        checked(output, PLOT)
+    cards, subject = charted(request)
+    path = output or checked(file_name(cards, request), PLOT)
+    from perfmodel.report.plot import figure
+
+    save(figure(cards, f"{cards[0].title if len(cards) == 1 else 'Roofline'}, {subject}"), path, PLOT)
+    zeros = chart.unplaced(cards)
+    notes = [note for card in cards for note in card.notes]
+    notes += [f"No FLOPs, so not on the axes: {', '.join(zeros)}."] if zeros else []
+    for note in dict.fromkeys(notes):
+        click.echo(note, err=True)
+    click.echo(path)
+
+
+def merged(group: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Options given before and after the command's name: lists joined, of others the last."""
+    return {
+        name: group[name] + value if isinstance(value, tuple) else group[name] if value is None else value
+        for name, value in own.items()
+    }
+
+
+def charted(request: dict[str, Any]) -> tuple[list[chart.Card], str]:
+    """The cards with the workloads on them, and what the chart is about."""
+    gpus = _gpus(request["gpus"])
+    runs = _runs(request)
+    types = dict.fromkeys(request["dtypes"] or (run.workload.dtypes["activation"] for run in runs))
+    phase = request["phase"] or (runs[0].workload.default_phase if request["config"] else None)
+    form = {True: "fused", False: "unfused", None: None}[request["fused"]]
+    name = runs[0].workload.name if request["config"] else "attention, MLP, convolution"
+    what = ", ".join(filter(None, (name, phase, form, "causal" if request["causal"] else None)))
+    return [chart.card(gpu, runs, request["dtypes"]) for gpu in gpus], f"{', '.join(types)}: {what}"
+
+
+def file_name(cards: list[chart.Card], request: dict[str, Any]) -> str:
+    """``roofline-t4.png``, with the names of further cards and of the workload."""
+    config = [stem(request["config"])] if request["config"] else []
+    return "-".join(["roofline", *(card.name for card in cards), *config]) + ".png"
+
+
+def _gpus(names: tuple[str, ...]) -> list[Gpu]:
+    if not names:
+        raise UsageError(
+            "perfmodel roofline",
+            "no GPU is named",
+            "--gpu GPU is required and may be repeated",
+            "Write 'perfmodel roofline --gpu t4 show'; 'perfmodel gpus' lists the names.",
+        )
+    return list({gpu.file: gpu for gpu in map(read_gpu, names)}.values())
+
+
+def _runs(request: dict[str, Any]) -> list[chart.Run]:
+    """The workload that was asked for, or the founding ones."""
+    given, fused = options.read_settings(request["settings"]), request["fused"]
+    if request["config"]:
+        return [_run(workload(request["config"]), request, given, fused)]
+    known = {name: workload(name) for name in FOUNDING}
+    unknown = next(
+        (symbol for symbol in given if not any(symbol in found.settable() for found in known.values())), None
+    )
+    if unknown:
+        raise InputError(
+            f"perfmodel roofline: set {unknown}",
+            "it is not a symbol of any workload on the chart",
+            f"their symbols are {', '.join(sorted(set().union(*(found.settable() for found in known.values()))))}",
+        )
+    runs = []
+    for name, found in known.items():
+        own = {symbol: value for symbol, value in given.items() if symbol in found.settable()}
+        forms = FOUNDING[name] if fused is None else (fused,)
+        runs += [_run(found, request, own, form, " (fused)" if form and len(forms) > 1 else "") for form in forms]
+    return runs
+
+
+def _run(
+    found: Workload, request: dict[str, Any], given: dict[str, Any], fused: bool | None, ending: str = ""
+) -> chart.Run:
+    found = found.with_dtype(request["dtypes"][0]) if request["dtypes"] else found
+    return chart.Run(found, request["phase"], given, fused, request["causal"], ending)

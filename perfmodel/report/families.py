@@ -1,0 +1,46 @@
+"""Which points of a chart share a label: kernels that lie on the same places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from perfmodel.chart import Card, Limits
+from perfmodel.report.geometry import Box, Spot, spot
+
+SAME_PT = 3.0
+
+
+class Family(NamedTuple):
+    """Kernels that lie on the same places, one for each card and kind, and share a label."""
+
+    names: list[str]
+    places: list[Spot]
+
+
+def families(cards: Sequence[Card], frame: Box, span: Limits) -> list[Family]:
+    """Kernels that lie within a few points of each other on every card, from left to right."""
+    kernels: dict[tuple[str, str, float], list[Spot]] = {}
+    for card in cards:
+        for point in card.points:
+            if point.flop_per_s:
+                key = (point.group, point.name, point.intensity)
+                kernels.setdefault(key, []).append((point.intensity, point.flop_per_s))
+    found: list[tuple[list[Spot], Family]] = []
+    for (_, name, _), places in kernels.items():
+        spots = [spot(frame, span, *place) for place in places]
+        near = next((family for others, family in found if _same(spots, others)), None)
+        if near is None:
+            found.append((spots, Family([name], places)))
+        elif name not in near.names:
+            near.names.append(name)
+    return [family for _, family in sorted(found, key=lambda item: min(item[0]))]
+
+
+def _same(some: Sequence[Spot], others: Sequence[Spot]) -> bool:
+    return len(some) == len(others) and all(map(touch, some, others))
+
+
+def touch(one: Spot, other: Spot) -> bool:
+    """Whether two marks lie on each other."""
+    return max(abs(one[0] - other[0]), abs(one[1] - other[1])) < SAME_PT

@@ -1,0 +1,252 @@
+"""Where labels go on a chart: near what they name, over nothing else, joined to it by a line where they stand apart.
+
+Each label brings candidates. They are chosen one by one, reconsidered until none improves, and then two by two; always
+in the same order, so that the same chart looks the same every time. Lengths are in points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import atan2, cos, pi, sin
+from typing import NamedTuple
+
+from perfmodel.report.geometry import Box, Segment, Spot, along, beyond, crosses, hull, length, square
+
+# What a candidate costs, against one for each point of distance from what it names.
+CONFLICT = 10_000.0
+TEXT_OVER_LINE = 150.0
+TEXT_NEAR_MARK = 12.0
+LEADER = 4.0
+LEADER_OVER_LINE = 12.0
+LEADER_ALONG_LINE = 200.0
+LEADER_OVER_MARK = 100.0
+LEADER_OVER_LEADER = 80.0
+WRONG_SIDE = 60.0
+
+CLEAR_PT, GAP_PT = 1.2, 1.0  # around a text, and between two
+NEAR_PT = 5.0  # a text so near to another mark is taken for its name
+BESIDE_PT = 9.0  # farther away, a leader is needed
+MARK_PT = 3.0
+APART_PT = 5.0
+DISTANCES_PT = (4.5, 9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0, 100.0, 120.0, 145.0, 175.0, 210.0)
+DIRECTIONS = 16
+CHOICES, ROUNDS = 200, 8
+EQUAL = 1e-6
+
+
+class Candidate(NamedTuple):
+    """A place for a label: its middle, the boxes it fills, where what it names lies, the line to it, and its cost.
+
+    ``reach`` is the box around all of it, which tells at once what is out of reach.
+    """
+
+    middle: Spot
+    boxes: tuple[Box, ...]
+    anchor: Spot
+    leader: Segment | None
+    cost: float
+    reach: Box
+
+
+def around(anchor: Spot, width: float, height: float, favour: float = 0.0) -> list[Candidate]:
+    """Places for a label on rings around a mark; ``favour`` is the direction, in radians, that costs least."""
+    width, height = width + 2 * CLEAR_PT, height + 2 * CLEAR_PT
+    x, y = anchor
+    found = []
+    for distance in DISTANCES_PT:
+        for turn in range(DIRECTIONS):
+            angle = 2 * pi * turn / DIRECTIONS
+            across, up = round(cos(angle), 9), round(sin(angle), 9)
+            middle = x + across * distance + _part(across) * width / 2, y + up * distance + _part(up) * height / 2
+            box = Box(middle[0] - width / 2, middle[1] - height / 2, middle[0] + width / 2, middle[1] + height / 2)
+            leader = (x, y, min(max(x, box.left), box.right), min(max(y, box.bottom), box.top))
+            cost = length(leader) + 2 * (1 - cos(angle - favour))
+            found.append(Candidate(middle, (box,), anchor, leader, cost, hull([box], [leader])))
+    return found
+
+
+def _part(direction: float) -> float:
+    """Whether a box stands on this side, on that, or between: near the axes it slides past the mark."""
+    return max(-1.0, min(1.0, direction * 1.5))
+
+
+def beside(line: Segment, width: float, height: float, below: bool = False) -> list[Candidate]:
+    """Places for a text that is written along a rising line: above the middle of it, or below, if possible."""
+    x0, y0, x1, y1 = line
+    angle = atan2(y1 - y0, x1 - x0)
+    found = []
+    for step in range(2, 39):
+        part = step / 40
+        for off in (height / 2 + 1.5, height / 2 + 5, -height / 2 - 1.5, -height / 2 - 5):
+            middle = x0 + part * (x1 - x0) - off * sin(angle), y0 + part * (y1 - y0) + off * cos(angle)
+            boxes = _tilted(middle, angle, width, height)
+            cost = 60 * abs(part - 0.5) + abs(off) + (WRONG_SIDE if (off < 0) != below else 0)
+            found.append(Candidate(middle, boxes, middle, None, cost, hull(boxes, [])))
+    return found
+
+
+def _tilted(middle: Spot, angle: float, width: float, height: float) -> tuple[Box, ...]:
+    """A tilted text as two rows of small boxes."""
+    side = height / 2
+    count = int(width / side) + 1
+    x, y = middle
+    return tuple(
+        square((x + s * cos(angle) - row * sin(angle), y + s * sin(angle) + row * cos(angle)), side / 2)
+        for s in ((k / count - 0.5) * (width - side) for k in range(count + 1))
+        for row in (-side / 2, side / 2)
+    )
+
+
+def settled(
+    labels: Sequence[Sequence[Candidate]],
+    frame: Box,
+    marks: Sequence[Box],
+    lines: Sequence[Segment],
+    at_worst: bool = False,
+) -> list[Candidate | None] | None:
+    """One candidate for each label, inside the frame and free of each other and the marks; None if there is no way.
+
+    ``at_worst``: then without the labels that found no room.
+    """
+    choices = [_standing(label, frame, marks, lines) for label in labels]
+    if not at_worst and not all(choices):
+        return None
+    trials = [_trial(choices, order) for order in _orders(choices)]
+    chosen = _swapped(choices, min(trials, key=_total))
+    kept: dict[int, Candidate] = {}
+    for i, candidate in chosen.items():
+        if all(_between(candidate, other) < CONFLICT for other in kept.values()):
+            kept[i] = candidate
+        elif not at_worst:
+            return None
+    return [kept.get(i) for i in range(len(labels))]
+
+
+# --- what a candidate costs
+
+
+def _standing(
+    label: Sequence[Candidate], frame: Box, marks: Sequence[Box], lines: Sequence[Segment]
+) -> list[Candidate]:
+    """The candidates that fit, the cheapest first, each with the cost of what does not move."""
+    fitting = [
+        candidate
+        for candidate in label
+        if all(frame.holds(box) for box in candidate.boxes)
+        and not any(box.overlaps(mark) for mark in marks if mark.overlaps(candidate.reach) for box in candidate.boxes)
+    ]
+    judged = [_judged(candidate, marks, lines) for candidate in fitting]
+    return sorted(judged, key=lambda candidate: candidate.cost)[:CHOICES]
+
+
+def _judged(candidate: Candidate, marks: Sequence[Box], lines: Sequence[Segment]) -> Candidate:
+    """With the cost of the lines and marks that it meets, and without a leader where nobody needs one."""
+    own, cost = square(candidate.anchor, 0), candidate.cost
+    near = [line for line in lines if candidate.reach.meets(line)]
+    cost += TEXT_OVER_LINE * sum(any(box.meets(line) for box in candidate.boxes) for line in near)
+    others = [mark for mark in marks if mark.overlaps(candidate.reach, NEAR_PT) and not mark.overlaps(own)]
+    cost += TEXT_NEAR_MARK * sum(any(box.overlaps(mark, NEAR_PT) for box in candidate.boxes) for mark in others)
+    leader = candidate.leader
+    if leader is None:
+        return candidate._replace(cost=cost)
+    crossed = sum(crosses(beyond(leader, MARK_PT), line) for line in near)
+    if length(leader) <= BESIDE_PT and not crossed:
+        return candidate._replace(cost=cost, leader=None)
+    cost += LEADER + LEADER_OVER_LINE * crossed
+    cost += LEADER_ALONG_LINE * sum(along(leader, line, APART_PT) for line in near)
+    cost += LEADER_OVER_MARK * sum(mark.meets(leader) for mark in others)
+    return candidate._replace(cost=cost)
+
+
+def _between(one: Candidate, other: Candidate) -> float:
+    """What two labels cost each other."""
+    if not one.reach.overlaps(other.reach, GAP_PT):
+        return 0.0
+    ours = [box for box in one.boxes if box.overlaps(other.reach, GAP_PT)]
+    theirs = [box for box in other.boxes if box.overlaps(one.reach, GAP_PT)]
+    cost = CONFLICT if any(a.overlaps(b, GAP_PT) for a in ours for b in theirs) else 0.0
+    if one.leader and any(box.grown(GAP_PT).meets(one.leader) for box in theirs):
+        cost += CONFLICT
+    if other.leader and any(box.grown(GAP_PT).meets(other.leader) for box in ours):
+        cost += CONFLICT
+    if one.leader and other.leader and one.anchor != other.anchor and crosses(one.leader, other.leader):
+        cost += LEADER_OVER_LEADER
+    return cost
+
+
+def _among(candidate: Candidate, others: Sequence[Candidate]) -> float:
+    return candidate.cost + sum(_between(candidate, other) for other in others)
+
+
+def _total(chosen: dict[int, Candidate]) -> float:
+    placed = list(chosen.values())
+    return sum(_among(candidate, placed[:i]) for i, candidate in enumerate(placed))
+
+
+# --- the search
+
+
+def _orders(choices: Sequence[Sequence[Candidate]]) -> list[list[int]]:
+    """Who may choose first: the ones with few places, those on the left, those on the right."""
+    everyone = [i for i, places in enumerate(choices) if places]
+    keys: tuple[Callable[[int], float], ...] = (
+        lambda i: len(choices[i]),
+        lambda i: choices[i][0].anchor[0],
+        lambda i: -choices[i][0].anchor[0],
+    )
+    return [sorted(everyone, key=key) for key in keys]
+
+
+def _trial(choices: Sequence[Sequence[Candidate]], order: Sequence[int]) -> dict[int, Candidate]:
+    """Each label in turn takes its best place among the others, until none wants another."""
+    chosen: dict[int, Candidate] = {}
+    for _ in range(ROUNDS):
+        before = dict(chosen)
+        for i in order:
+            chosen[i] = _best(choices[i], [candidate for j, candidate in chosen.items() if j != i])
+        if chosen == before:
+            break
+    return chosen
+
+
+def _best(choices: Sequence[Candidate], others: Sequence[Candidate]) -> Candidate:
+    best, least = choices[0], float("inf")
+    for candidate in choices:
+        if candidate.cost >= least:
+            break
+        cost = candidate.cost
+        for other in others:
+            cost += _between(candidate, other)
+            if cost >= least:
+                break
+        if cost < least:
+            best, least = candidate, cost
+    return best
+
+
+def _swapped(choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate]) -> dict[int, Candidate]:
+    """A label takes a place that another holds, where the other then finds one that makes up for it."""
+    for _ in range(ROUNDS):
+        before = chosen
+        for i in before:
+            here = _among(chosen[i], [other for j, other in chosen.items() if j != i])
+            better = (candidate for candidate in choices[i] if candidate.cost < here)
+            pushed = (_pushed(choices, chosen, i, candidate) for candidate in better)
+            chosen = {**chosen, **next(filter(None, pushed), {})}
+        if chosen == before:
+            break
+    return chosen
+
+
+def _pushed(
+    choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate], i: int, candidate: Candidate
+) -> dict[int, Candidate]:
+    """The label at this place and the one that stood in its way at another, if both together are better off."""
+    blocking = [j for j, other in chosen.items() if j != i and _between(candidate, other)]
+    if len(blocking) > 1:
+        return {}
+    others = [other for k, other in chosen.items() if k != i and k not in blocking]
+    moved = {i: candidate, **{j: _best(choices[j], [*others, candidate]) for j in blocking}}
+    before = _total({j: chosen[j] for j in moved}) + sum(_between(chosen[j], other) for j in moved for other in others)
+    after = _total(moved) + sum(_between(moved[j], other) for j in moved for other in others)
+    return moved if after < before - EQUAL else {}

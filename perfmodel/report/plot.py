@@ -1,0 +1,271 @@
+"""A roofline chart as a picture: cards with their ceilings and points in, a figure out.
+
+Positions are those of the page, in points, also for labels: what does not overlap here does not overlap in any format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import atan2, degrees, pi
+from typing import Any, NamedTuple
+
+from perfmodel.chart import MEASURED, Card, Point, Slope, brief, limits, tags, unplaced
+from perfmodel.report.canvas import EDGE_PT, LINE_PT, MARK_PT, Canvas, Entry, Ruler, canvas
+from perfmodel.report.families import Family, families, touch
+from perfmodel.report.geometry import Box, Segment, Spot, spread, square
+from perfmodel.report.picture import COLOURS, DASHES, FAINT, INK, INKS, SHAPES, WIDTH_PT, settings
+from perfmodel.report.placement import Candidate, around, beside, settled
+
+HEIGHT_PT = 300.0
+ROOF_GAP_PT, ROOF_NAME_PT = 14.0, 170.0
+AXES_PT = 0.65 * WIDTH_PT  # about what the margins leave
+RIDGE_PT, NEST_PT = 2.5, 3.0
+RIDGES_AT_MOST = 3  # cards with ridges named in the axes; of more, they stand beside the roofs
+LINES_AT_MOST = 24  # of names beside points
+NAMES_WIDE = 26
+CACHE_DASH, MEASURED_DASH, HAIR_DASH = (0, (2, 2)), (0, (1, 2)), (0, (1, 2))
+# Names beside the points, on a taller page, numbers instead, and at last without the labels that find no room.
+ATTEMPTS = ((False, 1.0, False), (False, 1.25, False), (True, 1.0, False), (True, 1.6, True))
+
+
+class Style(NamedTuple):
+    """Colours tell cards apart where there are several, workloads where there is one; shapes the other way round."""
+
+    cards: Sequence[Card]
+    groups: Sequence[str]
+
+    def colour(self, card: int, point: Point | None = None) -> str:
+        if len(self.cards) > 1:
+            return COLOURS[card % len(COLOURS)]
+        return COLOURS[self.groups.index(point.group) % len(COLOURS)] if point else INK
+
+    def ink(self, card: int) -> str:
+        """The same for text, which needs more contrast than a line."""
+        return INKS[card % len(INKS)] if len(self.cards) > 1 else INK
+
+    def shape(self, card: int, point: Point) -> str:
+        return SHAPES[(self.groups.index(point.group) if len(self.groups) > 1 else card) % len(SHAPES)]
+
+    def whose(self) -> list[str]:
+        """What stands before the name of a card's ceiling."""
+        return [f"{tag} " for tag in tags(self.cards)] if len(self.cards) > 1 else [""]
+
+
+class Label(NamedTuple):
+    """A text, where it may stand, and how it looks."""
+
+    text: str
+    candidates: list[Candidate]
+    style: dict[str, Any]
+
+
+def figure(cards: Sequence[Card], title: str, notes: Sequence[str] = ()) -> Any:
+    """The chart, with names beside the points where they find room and numbers keyed to a list where they do not."""
+    with settings():
+        for numbered, taller, at_worst in ATTEMPTS:
+            height = taller * HEIGHT_PT * (1.2 if len(cards) > 1 else 1.0)
+            found = _drawn(cards, title, notes, numbered, height, at_worst)
+            if found is not None:
+                break
+    return found
+
+
+def _drawn(
+    cards: Sequence[Card], title: str, notes: Sequence[str], numbered: bool, height: float, at_worst: bool
+) -> Any | None:
+    """One attempt; None if the labels find no room."""
+    ruler, style = Ruler(), Style(cards, list(dict.fromkeys(point.group for card in cards for point in card.points)))
+    kin = families(cards, Box(0, 0, AXES_PT, height), limits(cards))
+    texts = ["\n".join(_lines(family.names)) for family in kin]
+    if not numbered and sum(text.count("\n") + 1 for text in texts) > LINES_AT_MOST:
+        return None
+    key = [(str(i), ", ".join(_unbroken(f.names))) for i, f in enumerate(kin, 1) if numbered]
+    zeros = unplaced(cards)
+    below = [*key, *(("", f"No FLOPs, so not on the axes: {', '.join(_unbroken(zeros))}.") for _ in zeros[:1])]
+    below += [("", note) for note in notes]
+    roofs = _roof_texts(ruler, style)
+    margin = max(ruler.size(text)[0] for text, _, _ in roofs) + ROOF_GAP_PT + EDGE_PT
+    page = canvas(ruler, title, _legend(style), below, limits(cards), margin, height)
+    lines = _ceilings(page, style) + _hairlines(page, kin)
+    _roof_names(page, roofs)
+    marks = _points(page, style)
+    labels = [*_slope_labels(page, ruler, style), *_ridge_labels(page, ruler, style)]
+    named = [number for number, _ in key] if numbered else texts
+    labels += [_family_label(page, ruler, text, family) for text, family in zip(named, kin, strict=True)]
+    places = settled([label.candidates for label in labels], page.frame, marks, lines, at_worst)
+    for label, place in zip(labels, places or [], strict=False):
+        if place is not None:
+            _write(page, label, place)
+    return page.figure if places is not None else None
+
+
+def _legend(style: Style) -> list[list[Entry]]:
+    """What colours, dashes and shapes mean, cards first."""
+    several = len(style.cards) > 1
+    by_card = len(style.groups) < 2
+    cards = [
+        Entry(card.title, style.colour(i), SHAPES[i % len(SHAPES)] if by_card else "", DASHES[i % len(DASHES)])
+        for i, card in enumerate(style.cards)
+    ]
+    others = [
+        Entry(group, FAINT if several else COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)])
+        for i, group in enumerate(style.groups)
+        if not by_card
+    ]
+    if any(point.kind == MEASURED for card in style.cards for point in card.points):
+        others += [Entry("predicted", INK, "o"), Entry("measured", INK, "o", face=INK)]
+    others.append(Entry("ridge (FLOP/byte)", INK, "o", face=INK, size=RIDGE_PT))
+    return [cards if several else [], others]
+
+
+# --- ceilings
+
+
+def _ceilings(page: Canvas, style: Style) -> list[Segment]:
+    """Slopes, roofs and ridges; the lines that labels keep clear of."""
+    found = []
+    for i, card in enumerate(style.cards):
+        colour, dash = style.colour(i), DASHES[i % len(DASHES)]
+        top = max(roof.flop_per_s for roof in card.roofs)
+        for slope in card.slopes:
+            ends = _ends(page, card, slope)
+            if slope is card.slopes[0]:
+                found += page.line(*ends, color=colour, linestyle=_dash(slope.kind, dash), linewidth=1.4)
+            else:
+                faster = slope.byte_per_s > card.slopes[0].byte_per_s
+                ends += [page.at(top / card.slopes[0].byte_per_s, top)] if faster else []
+                found += page.line(*ends, color=colour, linestyle=_dash(slope.kind, CACHE_DASH), linewidth=0.8)
+        for roof in card.roofs:
+            x, y = page.at(card.ridge(roof), roof.flop_per_s)
+            width = 0.8 if roof.kind == MEASURED else 1.4
+            found += page.line(
+                (x, y), (page.frame.right, y), color=colour, linestyle=_dash(roof.kind, dash), linewidth=width
+            )
+            page.mark((x, y), "o", RIDGE_PT, colour, colour)
+    return found
+
+
+def _dash(kind: str, dash: Any) -> Any:
+    return MEASURED_DASH if kind == MEASURED else dash
+
+
+def _ends(page: Canvas, card: Card, slope: Slope) -> list[Spot]:
+    """Where a slope enters the axes, and where it meets the highest roof."""
+    top = max(roof.flop_per_s for roof in card.roofs)
+    start = max(page.span.left, page.span.bottom / slope.byte_per_s)
+    return [page.at(x, x * slope.byte_per_s) for x in (start, top / slope.byte_per_s)]
+
+
+def _roof_texts(ruler: Ruler, style: Style) -> list[tuple[str, float, str]]:
+    """What stands at the end of each roof, at which height of the axes, in which colour; with many cards, the ridge too."""
+    found = []
+    for i, (whose, card) in enumerate(zip(style.whose(), style.cards, strict=True)):
+        for roof in card.roofs:
+            words = [whose + roof.name, *_unbroken([brief(roof.flop_per_s, "FLOP/s")])]
+            words += _unbroken([f"• {brief(card.ridge(roof))}"]) if len(style.cards) > RIDGES_AT_MOST else []
+            text = "\n".join(ruler.wrapped(" ".join(words), ROOF_NAME_PT))
+            found.append((text, roof.flop_per_s, style.ink(i)))
+    return found
+
+
+def _roof_names(page: Canvas, texts: Sequence[tuple[str, float, str]]) -> None:
+    """The names of the roofs in the right margin, moved apart where roofs are close."""
+    right = page.frame.right
+    ends = [page.at(page.span.right, peak)[1] for _, peak, _ in texts]
+    apart = LINE_PT * max(text.count("\n") + 1 for text, _, _ in texts)
+    heights = spread(ends, apart, page.frame.bottom + apart / 2, page.frame.top - apart / 2)
+    for (text, _, colour), end, height in zip(texts, ends, heights, strict=True):
+        last = right + ROOF_GAP_PT
+        page.line((right, end), (right + 3, end), (last - 5, height), (last - 2, height), color=colour, linewidth=0.6)
+        page.write((last, height), text, ha="left", color=colour)
+
+
+# --- points
+
+
+def _points(page: Canvas, style: Style) -> list[Box]:
+    """The marks, nested where several workloads meet; and the room that they and the ridges take."""
+    marks: dict[tuple[str, str, str], list[Spot]] = {}
+    sized = []
+    for i, card in enumerate(style.cards):
+        for point in card.points:
+            if not point.flop_per_s:
+                continue
+            place, colour = page.at(point.intensity, point.flop_per_s), style.colour(i, point)
+            look = (style.shape(i, point), colour, colour if point.kind == MEASURED else "white")
+            under = sum(any(touch(place, other) for other in places) for key, places in marks.items() if key != look)
+            if not any(touch(place, other) for other in marks.setdefault(look, [])):
+                marks[look].append(place)
+                sized.append((MARK_PT + NEST_PT * under, place, look))
+    for size, place, (shape, colour, face) in sorted(sized, key=lambda mark: -mark[0]):
+        page.mark(place, shape, size, colour, face, order=4)
+    ridges = [page.at(card.ridge(roof), roof.flop_per_s) for card in style.cards for roof in card.roofs]
+    return [square(place, size / 2 + 0.6) for size, place, _ in sized] + [square(place, 2.0) for place in ridges]
+
+
+def _hairlines(page: Canvas, families: Sequence[Family]) -> list[Segment]:
+    """The same kernel on several cards, or predicted and measured, joined."""
+    found = []
+    for family in families:
+        if len(family.places) > 1:
+            spots = [page.at(*place) for place in sorted(family.places, key=lambda place: place[1])]
+            found += page.line(*spots, color=FAINT, linewidth=0.4, linestyle=HAIR_DASH, zorder=1)
+    return found
+
+
+# --- labels
+
+
+def _lines(names: Sequence[str]) -> list[str]:
+    """Names one after the other, as many to a line as fit."""
+    found = [""]
+    for i, name in enumerate(names):
+        word = name + ("," if i < len(names) - 1 else "")
+        if found[-1] and len(found[-1]) + 1 + len(word) > NAMES_WIDE:
+            found.append(word)
+        else:
+            found[-1] += f" {word}" if found[-1] else word
+    return found
+
+
+def _unbroken(names: Sequence[str]) -> list[str]:
+    return [name.replace(" ", "\N{NO-BREAK SPACE}") for name in names]
+
+
+def _family_label(page: Canvas, ruler: Ruler, text: str, family: Family) -> Label:
+    """At the highest of its places or the lowest: those between are crowded."""
+    size, ends = ruler.size(text), {f(family.places, key=lambda place: place[1]): None for f in (max, min)}
+    return Label(text, [c for place in ends for c in around(page.at(*place), *size)], {"color": INK})
+
+
+def _ridge_labels(page: Canvas, ruler: Ruler, style: Style) -> list[Label]:
+    ridges = {
+        (brief(card.ridge(roof)), page.at(card.ridge(roof), roof.flop_per_s), style.ink(i)): None
+        for i, card in enumerate(style.cards if len(style.cards) <= RIDGES_AT_MOST else [])
+        for roof in card.roofs
+    }
+    return [
+        Label(text, around(place, *ruler.size(text), favour=pi * 0.75), {"color": ink}) for text, place, ink in ridges
+    ]
+
+
+def _slope_labels(page: Canvas, ruler: Ruler, style: Style) -> list[Label]:
+    """The names of the slopes, written along them."""
+    found = []
+    for i, (whose, card) in enumerate(zip(style.whose(), style.cards, strict=True)):
+        for slope in card.slopes:
+            name = "" if whose and slope is card.slopes[0] else f"{slope.name} "
+            text = f"{whose}{name}{brief(slope.byte_per_s, 'B/s')}"
+            (x0, y0), (x1, y1) = _ends(page, card, slope)
+            look = {"color": style.ink(i), "rotation_mode": "anchor", "rotation": degrees(atan2(y1 - y0, x1 - x0))}
+            below = slope.byte_per_s < card.slopes[0].byte_per_s
+            found.append(Label(text, beside((x0, y0, x1, y1), *ruler.size(text), below), look))
+    return found
+
+
+def _write(page: Canvas, label: Label, place: Candidate) -> None:
+    if place.leader:
+        page.line(place.leader[:2], place.leader[2:], color=FAINT, linewidth=0.5)
+    beside_it = place.middle[0] - place.anchor[0]
+    side = "center" if abs(beside_it) < 1 else "left" if beside_it > 0 else "right"
+    page.write(place.middle, label.text, multialignment=side, **label.style)

@@ -1,0 +1,186 @@
+"""A roofline chart for the terminal: lines of Braille dots, a letter for each place that kernels share, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from string import ascii_letters
+from typing import NamedTuple
+
+from perfmodel.chart import Card, Limits, Point, Roof, Slope, brief, decade, decades, limits, unplaced
+from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
+from perfmodel.units import scaled, significant
+
+HEIGHT, WIDEST, MARGIN = 20, 120, 7
+# The dots of a Braille cell, by column and by row from the top.
+EMPTY, DOTS = 0x2800, ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+MANY = "*"  # the mark of every further place when the letters are used up
+
+Cell = tuple[int, int]
+
+
+class Grid(NamedTuple):
+    """Cells of a terminal over logarithmic axes, each of two by four dots or one character."""
+
+    span: Limits
+    width: int
+    dots: dict[Cell, int]
+    characters: dict[Cell, str]
+
+    @property
+    def columns(self) -> int:
+        """Columns of dots."""
+        return 2 * self.width
+
+    def spot(self, x: float, y: float) -> tuple[int, int]:
+        """Dots from the left and from the top."""
+        across, up = self.span.parts(x, y)
+        return round(across * (self.columns - 1)), round((1 - up) * (4 * HEIGHT - 1))
+
+    def cell(self, x: float, y: float) -> Cell:
+        across, down = self.spot(x, y)
+        return across // 2, down // 4
+
+    def x(self, across: int) -> float:
+        """The intensity at a column of dots."""
+        return float(self.span.left * (self.span.right / self.span.left) ** (across / (self.columns - 1)))
+
+    def dot(self, across: int, down: int) -> None:
+        cell = across // 2, down // 4
+        self.dots[cell] = self.dots.get(cell, 0) | DOTS[across % 2][down % 4]
+
+    def write(self, column: int, row: int, text: str) -> bool:
+        """A text, where it fits and covers nothing."""
+        cells = [(column + i, row) for i in range(len(text))]
+        fits = 0 <= row < HEIGHT and column >= 0 and column + len(text) <= self.width
+        if not fits or any(cell in self.characters or cell in self.dots for cell in cells):
+            return False
+        self.characters.update(zip(cells, text, strict=True))
+        return True
+
+    def line(self, row: int) -> str:
+        cells = [(column, row) for column in range(self.width)]
+        return "".join(
+            self.characters.get(cell) or (chr(EMPTY + self.dots[cell]) if cell in self.dots else " ") for cell in cells
+        )
+
+
+def page(card: Card, title: str = "", width: int | None = None) -> str:
+    """The chart, the roofs and the kernels of one card, in lines of the terminal's width."""
+    width = width or terminal_width()
+    grid = Grid(limits([card], room=2.0), min(width, WIDEST) - MARGIN, {}, {})
+    for slope in card.slopes:
+        _slope(grid, card, slope)
+    for roof in card.roofs:
+        _roof(grid, card, roof)
+    marks = _marks(grid, card)
+    _names(grid, card)
+    heading = [*wrapped(title, width), ""] if title else []
+    chart = "\n".join([*heading, *_framed(grid)])
+    return "\n".join((chart, "", table(_ceilings(card), width), table(_kernels(card, marks), width)))
+
+
+def _slope(grid: Grid, card: Card, slope: Slope) -> None:
+    """Up to the highest roof, without gaps where it is steep; a cache's in dashes, and on to where the memory's meets it."""
+    top = max(roof.flop_per_s for roof in card.roofs)
+    main = slope is card.slopes[0]
+    last = grid.spot(top / card.slopes[0].byte_per_s, top)[0]
+    for across in range(last + 1):
+        y = min(grid.x(across) * slope.byte_per_s, top)
+        before = grid.x(across - 1) * slope.byte_per_s if across else y
+        if y >= grid.span.bottom and (main or across % 3):
+            here = grid.spot(grid.span.left, y)[1]
+            there = grid.spot(grid.span.left, min(y, max(before, grid.span.bottom)))[1]
+            for down in range(here, max(here + 1, there)):
+                grid.dot(across, down)
+
+
+def _roof(grid: Grid, card: Card, roof: Roof) -> None:
+    first, down = grid.spot(card.ridge(roof), roof.flop_per_s)
+    for across in range(first, grid.columns):
+        grid.dot(across, down)
+
+
+def _marks(grid: Grid, card: Card) -> dict[tuple[str, str, float], str]:
+    """A letter for each cell that holds kernels, from left to right."""
+    placed = sorted((p for p in card.points if p.flop_per_s), key=lambda point: (point.intensity, point.flop_per_s))
+    cells = dict.fromkeys(grid.cell(point.intensity, point.flop_per_s) for point in placed)
+    letters = dict(zip(cells, ascii_letters.ljust(len(cells), MANY), strict=False))
+    grid.characters.update(letters)
+    return {_key(point): letters[grid.cell(point.intensity, point.flop_per_s)] for point in placed}
+
+
+def _key(point: Point) -> tuple[str, str, float]:
+    return point.group, point.name, point.intensity
+
+
+def _names(grid: Grid, card: Card) -> None:
+    """Roofs at their right ends, slopes beside them; a name that finds no room still stands in the table."""
+    for roof in card.roofs:
+        name = f"{roof.name} {brief(roof.flop_per_s, 'FLOP/s')}"
+        row = grid.cell(grid.span.right, roof.flop_per_s)[1]
+        any(grid.write(grid.width - len(name), row + shift, name) for shift in (-1, 1))
+    for slope in card.slopes:
+        name = f"{slope.name} {brief(slope.byte_per_s, 'B/s')}"
+        left = slope is not card.slopes[0] or len(card.slopes) == 1
+        any(grid.write(start, row, name) for start, row in _beside(grid, slope, len(name), left))
+
+
+def _beside(grid: Grid, slope: Slope, length: int, left: bool) -> Iterator[Cell]:
+    """Where a name may start on either side of a slope, from its middle outwards."""
+    for row in sorted(range(1, HEIGHT - 1), key=lambda row: abs(row - HEIGHT * 0.55)):
+        found = [column for column in range(grid.width) if (column, row) in grid.dots]
+        y = grid.span.top * (grid.span.bottom / grid.span.top) ** ((4 * row + 1.5) / (4 * HEIGHT - 1))
+        column = grid.cell(max(grid.span.left, y / slope.byte_per_s), y)[0]
+        if column in found:
+            yield (column - length - 2 if left else column + 4), row
+
+
+def _framed(grid: Grid) -> list[str]:
+    """The chart with its axes: FLOP per second upwards, FLOP per byte to the right."""
+    span = grid.span
+    labels = {grid.cell(span.left, y)[1]: brief(y) for y in decades(span.bottom, span.top)}
+    lines = ["FLOP/s"]
+    for row in range(HEIGHT):
+        label = labels.get(row, "")
+        lines.append(f"{label:>{MARGIN - 2}} {'┤' if label else '│'}{grid.line(row)}".rstrip())
+    ticks, names = ["─"] * grid.width, [" "] * (grid.width + MARGIN)
+    for x in decades(span.left, span.right):
+        column, text = grid.cell(x, span.bottom)[0], decade(x)
+        ticks[column] = "┴"
+        start = min(column + MARGIN - 1 - len(text) // 2, len(names) - len(text))
+        names[start : start + len(text)] = text
+    if not "".join(names[-8:]).strip():
+        names[-6:] = "FLOP/B"
+    return [*lines, " " * (MARGIN - 1) + "└" + "".join(ticks), "".join(names).rstrip()]
+
+
+def _ceilings(card: Card) -> Sheet:
+    """Each slope with its bandwidth; each roof with its peak and its ridge."""
+    rows: list[tuple[str, str, float | None]]
+    rows = [(slope.name, scaled(slope.byte_per_s, "B/s", 4), None) for slope in card.slopes]
+    rows += [(roof.name, scaled(roof.flop_per_s, "FLOP/s", 4), card.ridge(roof)) for roof in card.roofs]
+    columns = [
+        Column("name", "roof", lambda row: row[0], right=False),
+        Column("peak", "peak", lambda row: row[1]),
+        Column("ridge", "ridge FLOP/B", lambda row: row[2], lambda value: significant(value, 4)),
+    ]
+    return Sheet(columns, rows)
+
+
+def _kernels(card: Card, marks: dict[tuple[str, str, float], str]) -> Sheet:
+    """Each kernel with its letter, what bounds it, the most it can attain, and how much of its roof that is."""
+    columns = [
+        Column("name", "kernel", lambda point: point.name, right=False),
+        Column("mark", "mark", lambda point: marks.get(_key(point)), right=False),
+        Column("group", "of", lambda point: point.group, right=False, expendable=3),
+        Column("intensity", "FLOP/B", lambda point: point.intensity, significant),
+        Column("bound", "bound", lambda point: point.bound, right=False),
+        Column("flop_per_s", "attainable", lambda point: point.flop_per_s or None, lambda v: scaled(v, "FLOP/s", 4)),
+        Column("of_peak", "of its roof", card.of_peak, lambda value: f"{100 * value:.1f} %", expendable=1),
+        Column("roof", "roof", lambda point: point.roof, right=False, expendable=2),
+    ]
+    if len({point.group for point in card.points}) < 2:
+        columns = [column for column in columns if column.key != "group"]
+    zeros = unplaced([card])
+    notes = [*card.notes, *(f"No FLOPs, so not on the chart: {', '.join(zeros)}." for _ in zeros[:1])]
+    return Sheet(columns, card.points, notes=notes)
