@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perfmodel.api import analyse, bounds, formula, gpu, operation, solve, sweep, workload
+    from perfmodel.api import analyse, bounds, crossings, find, formula, gpu, load, sweep_over
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
 
 __version__ = "0.1.0"
@@ -27,12 +27,12 @@ __all__ = [
     "ValidationError",
     "analyse",
     "bounds",
+    "crossings",
+    "find",
     "formula",
     "gpu",
-    "operation",
-    "solve",
-    "sweep",
-    "workload",
+    "load",
+    "sweep_over",
 ]
 
 

@@ -14,7 +14,7 @@ from perfmodel.errors import PerfmodelError, UsageError
 def main() -> None:
     """Runs ``perfmodel`` and leaves with its exit code: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="perfmodel", standalone_mode=False)
         sys.stdout.flush()
     except PerfmodelError as error:
         code = _told(str(error), error.exit_code)

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from perfmodel import block
 from perfmodel.arithmetic import Size, total
+from perfmodel.errors import InputError, shown
 from perfmodel.hardware import Gpu
-from perfmodel.op import Engine
-from perfmodel.roofline import Bounds, bounds, rates
-from perfmodel.workload import Workload
+from perfmodel.op import Engine, by_engine
+from perfmodel.roofline import Bounds, Rates, bounds, rates
+from perfmodel.workload import COUNTS, Workload
 
 
 class Row(NamedTuple):
@@ -29,6 +30,8 @@ class Row(NamedTuple):
     compulsory_byte: int
     tensors: dict[str, int]
     bounds: Bounds | None
+    step: block.Step
+    forward: bool
 
     @property
     def intensity_flop_per_byte(self) -> float:
@@ -51,8 +54,16 @@ class Total(NamedTuple):
         return self.flops / self.traffic_byte if self.traffic_byte else 0.0
 
 
+class Form(NamedTuple):
+    """One way to run a phase: its kernels, their totals, and the bytes that it keeps of a token of one sequence."""
+
+    rows: tuple[Row, ...]
+    total: Total
+    kv_cache_byte_per_token: int
+
+
 class Analysis(NamedTuple):
-    """The whole answer, as tables, JSON and plots show it."""
+    """The whole answer, as tables, JSON and plots show it. ``forms`` are all ways to run its phase, ``form`` is shown."""
 
     workload: Workload
     phase: str
@@ -66,6 +77,7 @@ class Analysis(NamedTuple):
     kv_cache_byte_per_token: int
     rows: tuple[Row, ...]
     total: Total
+    forms: dict[str, Form]
 
 
 def counted(flops: Mapping[tuple[Engine, bool], Size], count: str) -> dict[tuple[Engine, bool], Size]:
@@ -94,13 +106,16 @@ def analyse(
     fused = workload.fused if fused is None else fused
     causal = workload.causal if causal is None else causal
     count = count or workload.counting
+    if count not in COUNTS:
+        raise InputError(f"count {shown(count)}", "it is not a convention", f"{' and '.join(COUNTS)} are accepted")
     dims = workload.dims(phase, settings)
     at = {"causal": int(causal), **dims}
     card = rates(gpu, workload.dtypes["activation"]) if gpu else None
-    steps = workload.steps_in(phase, form)
-    running = block.kernels(steps, at, fused=fused, backward=phase == "train")
-    rows = tuple(row(kernel, count, bounds(kernel.op, card) if card else None) for kernel in running)
-    held = block.parameters(workload.steps, at)
+    chosen = workload.form_in(phase, form)
+    forms = {
+        name: _form(workload, workload.steps_in(phase, name or None), phase, at, fused, count, card)
+        for name in (workload.decode if chosen else ("",))
+    }
     return Analysis(
         workload=workload,
         phase=phase,
@@ -109,30 +124,43 @@ def analyse(
         counting=count,
         dims=dims,
         gpu=gpu,
-        form=form or (workload.default_form if phase == "decode" else ""),
-        parameters=held,
-        kv_cache_byte_per_token=block.cache_byte_per_token(workload.steps, at),
-        rows=rows,
-        total=summed(rows, _compulsory(steps, workload, at, rows, phase)),
+        form=chosen,
+        parameters=block.parameters(workload.steps, at),
+        kv_cache_byte_per_token=forms[chosen].kv_cache_byte_per_token,
+        rows=forms[chosen].rows,
+        total=forms[chosen].total,
+        forms=forms,
     )
 
 
-def _compulsory(steps: tuple[block.Step, ...], workload: Workload, at: Mapping[str, Any], rows: tuple[Row, ...], phase: str) -> int:
-    """The block's outer tensors alone; in training, where activations are kept between passes, each kernel's own."""
-    if phase == "train":
-        return sum(row.compulsory_byte * row.repeat for row in rows)
-    return block.compulsory_byte(steps, at, workload.keeps)
+def _form(
+    workload: Workload,
+    steps: tuple[block.Step, ...],
+    phase: str,
+    at: Mapping[str, Any],
+    fused: bool,
+    count: str,
+    card: Rates | None,
+) -> Form:
+    """The compulsory bytes are those of the block's outer tensors; in training, which keeps activations, each kernel's."""
+    train = phase == "train"
+    running = block.kernels(steps, at, fused=fused, backward=train, optimizer=train)
+    rows = tuple(row(kernel, count, bounds(kernel.op, card) if card else None) for kernel in running)
+    apart = sum(row.compulsory_byte * row.repeat for row in rows)
+    compulsory_byte = apart if train else block.compulsory_byte(steps, at, workload.keeps)
+    return Form(rows, summed(rows, compulsory_byte), block.cache_byte_per_token(steps, at))
 
 
 def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:
     """One kernel's counts as plain integers."""
     op = kernel.op
-    engines = op.engine_flops()
+    kinds = op.flops_by_kind()
+    engines = by_engine(kinds)
     return Row(
         name=kernel.name,
         operation=kernel.operation,
         repeat=kernel.repeat,
-        flops=total(counted(op.flops_by_kind(), count).values()),
+        flops=total(counted(kinds, count).values()),
         contraction_flops=op.contraction_flops(),
         work=op.primitives(),
         engines={engine.value: engines.get(engine, 0) for engine in Engine},
@@ -142,6 +170,8 @@ def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:
         compulsory_byte=op.compulsory_byte(),
         tensors={tensor.name: tensor.traffic_byte for tensor in op.tensors if tensor.traffic_byte and not tensor.spill},
         bounds=bound,
+        step=kernel.step,
+        forward=kernel.forward,
     )
 
 

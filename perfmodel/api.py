@@ -21,14 +21,14 @@ def gpu(name: str | Gpu) -> Gpu:
     return name if isinstance(name, Gpu) else hardware.gpu(name)
 
 
-def workload(name: str | Workload | Operation) -> Workload:
+def load(name: str | Workload | Operation) -> Workload:
     """A workload by name or file, or an operation as a workload of one step."""
     if isinstance(name, Operation):
         return single(name)
     return name if isinstance(name, Workload) else _workload(name)
 
 
-def operation(name: str) -> Operation:
+def find(name: str) -> Operation:
     """An operation by name; call it with sizes for its counts."""
     return ops.find(name)
 
@@ -42,11 +42,19 @@ def analyse(
     fused: bool | None = None,
     causal: bool | None = None,
     count: str | None = None,
+    form: str | None = None,
 ) -> Analysis:
     """Counts, and with a card bounds, of every kernel of a workload: what ``perfmodel flops`` shows."""
     card = hardware.gpu(gpu) if isinstance(gpu, str) else gpu
     return _analyse(
-        workload(config), phase=phase, gpu=card, settings=_sizes(settings), fused=fused, causal=causal, count=count
+        load(config),
+        phase=phase,
+        gpu=card,
+        settings=_sizes(settings),
+        fused=fused,
+        causal=causal,
+        count=count,
+        form=form,
     )
 
 
@@ -66,7 +74,7 @@ def formula(operation: str | Operation, **sizes: Any) -> Any:
     return symbolic.formulas(symbolic.op_of(found, sizes))
 
 
-def solve(
+def crossings(
     config: str | Workload | Operation,
     symbol: str,
     gpu: str | Gpu,
@@ -79,18 +87,18 @@ def solve(
     """Where a workload turns from memory- to compute-bound in one of its symbols."""
     from perfmodel.solve import solve as solved
 
-    chosen = workload(config)
+    chosen = load(config)
     card = rates(hardware.gpu(gpu) if isinstance(gpu, str) else gpu, chosen.dtypes["activation"])
     return solved(chosen, card, symbol, _sizes(settings), phase=phase, fused=fused, causal=causal)
 
 
-def sweep(config: str | Workload | Operation, gpus: Any, over: Mapping[str, Any], **options: Any) -> Any:
+def sweep_over(config: str | Workload | Operation, gpus: Any, over: Mapping[str, Any], **options: Any) -> Any:
     """A workload over ranges of its sizes, as chunks of NumPy arrays."""
     from perfmodel.sweep import sweep as swept
 
     names = [gpus] if isinstance(gpus, (str, Gpu)) else list(gpus)
     options["settings"] = _sizes(options.get("settings"))
-    return swept(workload(config), [hardware.gpu(g) if isinstance(g, str) else g for g in names], over, **options)
+    return swept(load(config), [hardware.gpu(g) if isinstance(g, str) else g for g in names], over, **options)
 
 
 def _sizes(values: Mapping[str, int | str] | None) -> dict[str, Any]:

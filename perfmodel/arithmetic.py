@@ -43,24 +43,53 @@ def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
     factors: dict[tuple[int, ...], int] = {}
     arrays: dict[tuple[int, ...], list[Size]] = {}
     for sizes in terms:
-        factor, others = 1, []
+        factor, others = 1, None
         for size in sizes:
             if type(size) is int:
                 factor *= size
+            elif others is None:
+                others = [size]
             else:
                 others.append(size)
-        if not others:
+        if others is None:
             number += factor
-            continue
-        same = tuple(map(id, others))
-        factors[same] = factors.get(same, 0) + factor
-        arrays[same] = others
-    return total((number, *(product((factors[same], *others)) for same, others in arrays.items())))
+        else:
+            same = tuple(map(id, others))
+            factors[same] = factors.get(same, 0) + factor
+            arrays[same] = others
+    if not arrays:
+        return number
+    return total([number, *[product([factors[same], *others]) for same, others in arrays.items()]])
+
+
+_FLOOR: dict[str, Callable[[Size], Size]] = {}
+
+
+def register_floor(package: str, function: Callable[[Size], Size]) -> None:
+    """How a package rounds down, where that is faster than its ``//`` and ``%`` and, for sizes below 2^53, as exact."""
+    _FLOOR[package] = function
+
+
+def _floor(a: Size, b: Size) -> Callable[[Size], Size] | None:
+    other = b if isinstance(a, int) else a
+    return _FLOOR.get(type(other).__module__.partition(".")[0])
+
+
+def floor_div(a: Size, b: Size) -> Size:
+    """A quotient rounded down."""
+    floor = _floor(a, b)
+    return floor(a / b) if floor else a // b
+
+
+def remainder(a: Size, b: Size) -> Size:
+    """What a quotient leaves."""
+    floor = _floor(a, b)
+    return a - b * floor(a / b) if floor else a % b
 
 
 def ceil_div(a: Size, b: Size) -> Size:
     """The number of tiles of b that cover a."""
-    return -(-a // b)
+    return -floor_div(-a, b)
 
 
 def exact_div(a: Size, b: Size) -> Size:
@@ -95,8 +124,10 @@ def expected_distinct(E: Size, A: Size, tokens: Size) -> Size:
 
 
 def whole(value: Size) -> Size:
-    """An expected number of elements as a whole number; arrays and formulas stay as they are."""
-    return round(value) if isinstance(value, (int, float)) else value
+    """An expected number of elements as a whole number; a formula stays as it is."""
+    if isinstance(value, (int, float)):
+        return round(value)
+    return value.round() if hasattr(value, "dtype") else value
 
 
 def visible_pairs(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:
@@ -112,3 +143,8 @@ def visible_pairs(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:
         return pairs
     last, before = maximum(0, S - W), maximum(0, S - N - W)
     return pairs - exact_div(last * (last + 1), 2) + exact_div(before * (before + 1), 2)
+
+
+def visible_keys(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:
+    """Keys that at least one of N queries sees: all S, or under a window the last N + W - 1 of them."""
+    return S if not causal or W is None else -maximum(-S, 1 - N - W)

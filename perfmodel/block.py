@@ -12,9 +12,10 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from perfmodel import ops
+from perfmodel.arithmetic import is_zero
 from perfmodel.expression import Expression
 from perfmodel.op import Kind, Op, Tensor
-from perfmodel.operation import Operation, checked_value
+from perfmodel.operation import Backward, Operation, checked_value
 
 
 class Step(NamedTuple):
@@ -22,8 +23,9 @@ class Step(NamedTuple):
 
     ``kernels``: ``together`` or ``apart`` says that its kernels always run as one or one by one; ``either`` leaves it
     to the form that is asked for. ``group`` names the steps that repeat together, ``tied`` says that the weights are
-    another step's, ``windowed`` that a window applies, ``cached`` that keys and values are kept for later tokens, and
-    ``unmasked`` that no causal mask does (the keys are an encoder's).
+    another step's, ``windowed`` that a window applies, ``cached`` that keys and values are kept for later tokens,
+    ``unmasked`` that no causal mask does (the keys are an encoder's), ``forgets`` that the cache drops what the window
+    has passed.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Step(NamedTuple):
     windowed: bool = True
     cached: bool = True
     unmasked: bool = False
+    forgets: bool = True
 
     def values(self, dims: Mapping[str, Any]) -> dict[str, Any]:
         """The operation's arguments: as the step says, else the block's size of that name, else the default."""
@@ -72,13 +75,18 @@ def kernels(
     *,
     fused: bool = True,
     backward: bool = False,
+    optimizer: bool = False,
     checked: bool | Check = True,
 ) -> Iterator[Kernel]:
-    """Every kernel in running order: the steps forward, then their gradients in reverse."""
+    """Every kernel in running order: the steps forward, then their gradients in reverse, then the optimizer's step."""
     steps = tuple(steps)
+    held: Any = 0
     for step in steps:
-        values = _evaluated(step.operation, step.values(dims), step.name, checked)
-        yield from _split(step.name, step.operation, values, _repeat(step, dims, checked), step, fused, forward=True)
+        values, repeat = _evaluated(step.operation, step.values(dims), step.name, checked), _repeat(step, dims, checked)
+        op = step.operation.function(**values)
+        own = 0 if step.tied else op.parameters()
+        held = held if is_zero(own) else held + own * repeat
+        yield from _split(step.name, step.operation, op, repeat, step, fused, forward=True)
     for step in reversed(steps) if backward else ():
         forward = {**step.operation.defaults, **step.values(dims)}
         for gradient in step.operation.backward:
@@ -89,7 +97,37 @@ def kernels(
             name = f"{step.name}.backward"
             if len(step.operation.backward) > 1:
                 name += f".{gradient.operation.removesuffix('_backward')}"
-            yield from _split(name, operation, values, _repeat(step, dims, checked), step, fused, forward=False)
+            op = operation.function(**values)
+            yield from _split(name, operation, op, _repeat(step, dims, checked), step, fused, forward=False)
+    if optimizer and not is_zero(held):
+        yield _update(held, dims, checked)
+
+
+def _update(held: Any, dims: Mapping[str, Any], checked: bool | Check) -> Kernel:
+    """The optimizer's step over every trained number."""
+    step = Step("optimizer", ops.find("adam"))
+    values = _evaluated(step.operation, {**step.values(dims), "params": held}, step.name, checked)
+    return Kernel(step.name, step.operation.name, 1, step.operation.function(**values), step, forward=False)
+
+
+class Gradient(NamedTuple):
+    """An operation of a step's backward pass: why it runs, the whole of it, and the kernels that it runs as."""
+
+    backward: Backward
+    op: Op
+    kernels: tuple[Op, ...]
+
+
+def gradients(step: Step, dims: Mapping[str, Any], *, fused: bool = True) -> Iterator[Gradient]:
+    """The operations of a step's backward pass in running order."""
+    forward = {**step.operation.defaults, **step.values(dims)}
+    for gradient in step.operation.backward:
+        operation = ops.find(gradient.fused if gradient.fused and not _apart(step, fused) else gradient.operation)
+        given = {name: Expression(text, step.name)(forward) for name, text in gradient.sizes}
+        values = {name: value for name, value in {**forward, **given}.items() if name in operation.arguments}
+        op = operation.function(**operation.checked(values, step.name))
+        parts = op.kernels() if _apart(step, fused) else ()
+        yield Gradient(gradient, op, tuple(part for _, part in parts) or (op,))
 
 
 def _evaluated(operation: Operation, values: dict[str, Any], where: str, checked: bool | Check) -> dict[str, Any]:
@@ -109,9 +147,8 @@ def _apart(step: Step, fused: bool) -> bool:
 
 
 def _split(
-    name: str, operation: Operation, values: dict[str, Any], repeat: Any, step: Step, fused: bool, forward: bool
+    name: str, operation: Operation, op: Op, repeat: Any, step: Step, fused: bool, forward: bool
 ) -> Iterator[Kernel]:
-    op = operation.function(**values)
     parts = op.kernels() if _apart(step, fused) else ()
     if not parts:
         yield Kernel(name, operation.name, repeat, op, step, forward)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from math import isfinite
 from typing import Any, NamedTuple
 
 from perfmodel import ops
@@ -95,6 +96,7 @@ class Case(NamedTuple):
     """A case that was read: what the line said, and the steps at their sizes."""
 
     line: Mapping[str, Any]
+    where: str
     dtype: str
     protocol: str
     steps: tuple[Step, ...]
@@ -130,8 +132,12 @@ def read(lines: Iterable[str], file: str) -> Iterator[Case | Refused]:
 def _parsed(text: str, where: str) -> Mapping[str, Any]:
     """A JSON object without repeated keys, and without the numbers that JSON does not have."""
 
-    def constant(name: str) -> Any:
+    def constant(name: str) -> float:
         raise InputError(where, f"{name} stands in it", "numbers of JSON are accepted", "Write a whole number.")
+
+    def finite(digits: str) -> float:
+        value = float(digits)
+        return value if isfinite(value) else constant(shown(digits)[1:-1])
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in found]
@@ -141,7 +147,7 @@ def _parsed(text: str, where: str) -> Mapping[str, Any]:
         return dict(found)
 
     try:
-        line = json.loads(text, parse_constant=constant, object_pairs_hook=pairs)
+        line = json.loads(text, parse_constant=constant, parse_float=finite, object_pairs_hook=pairs)
     except (ValueError, RecursionError) as error:
         raise InputError(
             where,
@@ -169,6 +175,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     }  # fmt: skip
     return Case(
         line=line,
+        where=where,
         dtype=dtype,
         protocol=protocol,
         steps=_steps(kind, words, where),

@@ -11,14 +11,9 @@ class PerfmodelError(Exception):
     exit_code = 1
 
     def __init__(self, where: str, found: str, accepted: str = "", action: str = "") -> None:
-        self.where, self.found, self.accepted, self.action = where, found, accepted, action
-        message = f"{where}: {found}"
-        if accepted:
-            message += f"; {accepted}"
-        message += "."
-        if action:
-            message += f" {action}"
-        super().__init__(message)
+        self.where, self.found, self.accepted, self.action = map(one_line, (where, found, accepted, action))
+        rest = f"; {self.accepted}" if self.accepted else ""
+        super().__init__(f"{self.where}: {self.found}{rest}. {self.action or 'Correct it.'}")
 
 
 class InputError(PerfmodelError):
@@ -43,6 +38,12 @@ class NoDeviceError(PerfmodelError):
     exit_code = 4
 
 
+def one_line(text: str, limit: int = 400) -> str:
+    """Text as it may stand in a message: printable, on one line, of a length that one reads."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A closing sentence: the nearest known word, or all of them when there are few."""
     from difflib import get_close_matches
@@ -61,5 +62,4 @@ def shown(value: object, limit: int = 60) -> str:
         text = repr(value)
     except ValueError:  # an int of more digits than Python agrees to print
         text = "a number of thousands of digits"
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return one_line(text, limit)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
-from perfmodel.arithmetic import maximum
+from perfmodel.arithmetic import floor_div, maximum, remainder
 from perfmodel.errors import InputError, did_you_mean, shown
 
 _BINARY = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
@@ -75,9 +75,9 @@ class Expression:
             raise InputError(self._where, f"{shown(self.text)} divides by zero", ACCEPTED)
         match operator:
             case ast.Mod():
-                return a % b
+                return remainder(a, b)
             case ast.FloorDiv():
-                return a // b
+                return floor_div(a, b)
         if not (isinstance(a, int) and isinstance(b, int)):
             return a / b
         if a % b:

@@ -26,10 +26,11 @@ class Engine(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a tensor is to the model: passing data, a trained weight, or the key-value cache."""
+    """What a tensor is to the model: passing data, a trained weight, weights that another tensor holds, or the cache."""
 
     ACTIVATION = "activation"
     PARAMETER = "parameter"
+    WEIGHT = "weight"
     CACHE = "cache"
 
 

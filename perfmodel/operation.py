@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, did_you_mean
@@ -29,11 +30,13 @@ class Backward(NamedTuple):
     """An operation of the backward pass, and its sizes where they are not the forward's of the same name.
 
     ``fused`` names the operation that takes its place after a fused forward pass, which kept nothing that spills.
+    ``keeps`` names what it reads of the forward pass where its operands do not: a product that stands in for a gradient.
     """
 
     operation: str
     sizes: tuple[tuple[str, str], ...] = ()
     fused: str = ""
+    keeps: tuple[str, ...] = ()
 
 
 class Valid(NamedTuple):
@@ -91,17 +94,22 @@ class Operation:
             )  # fmt: skip
         for rule in self.valid:
             if not self.holds(rule, values):
-                names = sorted(Expression(rule.condition, self.name).names)
+                names = sorted(_condition(rule.condition, self.name).names)
                 at = ", ".join(f"{name} = {values[name]}" for name in names)
                 raise InputError(where, f"{rule.condition} does not hold at {at}", rule.because, "Change one of them.")
         return values
 
     def holds(self, rule: Valid, values: Mapping[str, Any]) -> Any:
         """Whether the sizes lie in the domain; a rule on a size that is absent (no window, say) asks nothing."""
-        expression = Expression(rule.condition, self.name)
+        expression = _condition(rule.condition, self.name)
         if any(values.get(name) is None for name in expression.names):
             return True
         return expression(values)
+
+
+@cache
+def _condition(text: str, where: str) -> Expression:
+    return Expression(text, where)
 
 
 def checked_value(name: str, value: object, where: str) -> int | None:

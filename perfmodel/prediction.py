@@ -36,7 +36,7 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu) -> Iterator[Predictio
         try:
             yield Prediction(case.line, predicted(case, card(case.dtype)))
         except PerfmodelError as error:
-            yield Prediction(case.line, None, str(error))
+            yield Prediction(case.line, None, f"{case.where}: {error}")
 
 
 def predicted(case: Case, card: Rates) -> Total:

@@ -83,8 +83,9 @@ def solve(
     def at(value: Any) -> list[Any]:
         given = {**settings, name: value}
         dims = {"causal": int(causal), **workload.dims(phase, given, checked=isinstance(value, int))}
-        backward, checked = phase == "train", isinstance(value, int)
-        return list(block.kernels(workload.steps, dims, fused=fused, backward=backward, checked=checked))
+        train, checked = phase == "train", isinstance(value, int)
+        steps = workload.steps_in(phase)
+        return list(block.kernels(steps, dims, fused=fused, backward=train, optimizer=train, checked=checked))
 
     found = at(symbolic.symbol(name))
     formulas = list(symbolic.kernels_of(workload, phase, _ties(settings, name), fused=fused, causal=causal))

@@ -184,7 +184,7 @@ def read_text(path: str) -> str:
 
 def _unreadable(path: str, error: OSError | ValueError) -> InputError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return InputError(shown(path), f"it cannot be read ({reason})", "a readable file is accepted", "Check it.")
+    return InputError(path, f"it cannot be read ({reason})", "a readable file is accepted", "Check it.")
 
 
 def load(path: str) -> Mapping:
@@ -276,6 +276,8 @@ def read_lines(path: str) -> Iterator[str]:
     try:
         with open(path, encoding="utf-8-sig") as file:
             yield from file
+    except IsADirectoryError:
+        raise InputError(path, "it is a folder", "a file is accepted", "Name a file in it.") from None
     except FileNotFoundError:
         raise InputError(path, "there is no such file", "an existing file is accepted", "Check the path.") from None
     except UnicodeDecodeError:

@@ -277,7 +277,13 @@ def formulas(op: Op) -> Formulas:
 
 
 def kernels_of(
-    workload: Workload, phase: str | None, given: Mapping[str, Any], *, fused: bool, causal: bool
+    workload: Workload,
+    phase: str | None,
+    given: Mapping[str, Any],
+    *,
+    fused: bool,
+    causal: bool,
+    form: str | None = None,
 ) -> Iterable[block.Kernel]:
     """A workload's kernels with a symbol for every size that its file gives as a number."""
     phase = phase or workload.default_phase
@@ -287,9 +293,9 @@ def kernels_of(
     }
     items = {name: symbol(BYTES) for name in SHARED_ROLES if name in workload.settable()}
     dims = workload.dims(phase, {**free, **items, **given}, checked=False)
-    return block.kernels(
-        workload.steps, {"causal": int(causal), **dims}, fused=fused, backward=phase == "train", checked=False
-    )
+    steps, train = workload.steps_in(phase, form), phase == "train"
+    at = {"causal": int(causal), **dims}
+    return block.kernels(steps, at, fused=fused, backward=train, optimizer=train, checked=False)
 
 
 def words(expression: Any) -> str:

@@ -54,7 +54,9 @@ def size_from_text(text: str, where: str) -> int:
     value = int(number) * factor if number.lstrip("+-").isdigit() else _exact(number, factor)
     if value is None:
         raise InputError(where, f"{shown(text)} is not a whole number", SIZES_ACCEPTED)
-    return checked_size(value, where)
+    if not 1 <= value <= LARGEST_SIZE:
+        raise InputError(where, f"{text.strip()} is out of range", SIZES_ACCEPTED)
+    return value
 
 
 def _exact(number: str, factor: int) -> int | None:

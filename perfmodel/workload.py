@@ -44,14 +44,22 @@ class Workload(NamedTuple):
 
     def steps_in(self, phase: str, form: str | None = None) -> tuple[Step, ...]:
         """The steps of a phase: a decoding step may have its own, in one form or several."""
-        if phase != "decode" or not self.decode:
-            return self.steps
-        return self.decode[form or self.default_form]
+        name = self.form_in(phase, form)
+        return self.decode[name] if name else self.steps
 
-    @property
-    def default_form(self) -> str:
-        """The form of a decoding step where nobody says otherwise."""
-        return next(iter(self.decode), "")
+    def form_in(self, phase: str, form: str | None = None) -> str:
+        """The name of a phase's form, the first where none is asked for; nothing for a phase with one way alone."""
+        known = self.decode if phase == "decode" else {}
+        if form is None:
+            return next(iter(known), "")
+        if form not in known:
+            accepted = "the name of one of its forms is accepted" if known else "it runs in one form, which has no name"
+            elsewhere = "Choose --phase decode." if form in self.decode else "Leave --form out."
+            raise InputError(
+                f"{self.name}: form {shown(form)}", f"its {phase} phase has no form of that name", accepted,
+                did_you_mean(form, known) if known else elsewhere,
+            )  # fmt: skip
+        return form
 
     @property
     def default_phase(self) -> str:
@@ -61,11 +69,17 @@ class Workload(NamedTuple):
         """The symbols that ``--set`` reaches: its own sizes, and what its operations take and no step fixes."""
         own = set(self.sizes).union(*self.phases.values())
         for step in (*self.steps, *(step for steps in self.decode.values() for step in steps)):
-            own.update(name for name in step.operation.arguments if name not in step.sizes)
+            reached = (name for name in step.operation.arguments if step.windowed or name != "W")
+            own.update(name for name in reached if name not in step.sizes)
         return frozenset(own)
 
     def with_dtype(self, dtype: str) -> Workload:
         """The same with every role in one data type."""
+        if dtype not in ITEM_BYTES:
+            raise InputError(
+                f"dtype {shown(dtype)}", "it is not a data type", f"one of {', '.join(ITEM_BYTES)} is accepted",
+                did_you_mean(dtype, ITEM_BYTES),
+            )  # fmt: skip
         return self._replace(dtypes=dict.fromkeys(DTYPE_ROLES, dtype))
 
     def dims(self, phase: str, settings: Dict[str, Any] | None = None, *, checked: bool = True) -> dict[str, Any]:
@@ -117,7 +131,7 @@ def setting(text: str) -> tuple[str, int | Expression]:
     """``N=8k`` or ``S=N``: a symbol of the notation table and its size or expression."""
     name, equals, value = text.partition("=")
     name = ALIASES.get(name.strip(), name.strip())
-    if not equals or not value.strip():
+    if not name or not equals or not value.strip():
         raise InputError(
             f"--set {shown(text)}", "it is not of the form SYMBOL=VALUE",
             "a symbol and a size, such as N=8k, or an expression of sizes, such as S=N, is accepted", "Write N=2048, say.",
@@ -177,7 +191,8 @@ def _texts(sizes: Dict[str, int | str], where: str) -> dict[str, int | Expressio
 def parsed(page: Mapping, name: str, file: str) -> Workload:
     """A workload from its YAML page."""
     sizes = _sizes(page.mapping("sizes")) if "sizes" in page else {}
-    phases = {phase: _sizes(page.mapping("phases").mapping(phase)) for phase in _phases(page)}
+    table = page.mapping("phases") if "phases" in page else None
+    phases = {phase: _sizes(table.mapping(phase)) if table else {} for phase in _phases(page)}
     steps = tuple(step for item in page.sequence("steps").mappings() for step in _steps(item, "", None))
     found = Workload(
         name=name,
@@ -212,6 +227,13 @@ def _phases(page: Mapping) -> tuple[str, ...]:
                 table.place_of(phase), f"'{phase}' is not a phase", f"one of {', '.join(PHASES)} is accepted",
                 did_you_mean(phase, PHASES),
             )  # fmt: skip
+    if not list(table):
+        raise InputError(
+            str(table.place),
+            "no phase stands here",
+            f"{', '.join(PHASES)} are accepted",
+            "Name one, or remove the key.",
+        )
     return tuple(table)
 
 
@@ -258,7 +280,7 @@ def _steps(item: Mapping, prefix: str, repeat: str | None) -> list[Step]:
         operation=operation,
         sizes={key: value if isinstance(value, Expression) else _constant(value) for key, value in sizes.items()},
         repeat=Expression(repeat, f"{item.place}: repeat") if repeat is not None else None,
-        flow=_flow(item.mapping("flow")) if "flow" in item else {},
+        flow=_flow(item.mapping("flow"), operation) if "flow" in item else {},
         kernels=item.choice("kernels", ("either", "together", "apart"), "either"),
         group=prefix,
         tied=item.choice("tied", ("yes", "no"), "no") == "yes",
@@ -271,7 +293,15 @@ def _constant(value: int) -> Expression:
     return Expression(str(value), "a size")
 
 
-def _flow(table: Mapping) -> dict[str, str]:
+def _flow(table: Mapping, operation: Operation) -> dict[str, str]:
+    """The operation's tensors by the block's names for them."""
+    tensors = {tensor.name for tensor in operation(**operation.example.at).tensors}
+    for key in table:
+        if key not in tensors:
+            raise InputError(
+                table.place_of(key), f"'{key}' is not a tensor of {operation.name}",
+                f"it has {', '.join(sorted(tensors))}", did_you_mean(key, tensors),
+            )  # fmt: skip
     return {key: table.text(key) for key in table}
 
 

@@ -11,10 +11,12 @@ from perfmodel import __version__
 # Command: its module, and its line in the list of commands.
 COMMANDS = {
     "flops": ("flops", "FLOPs, bytes, bound and time of every step of a workload."),
+    "compare": ("compare", "Workloads and cards side by side, and what a faster part does to the whole."),
     "roofline": ("roofline", "The roofs of one or more GPUs, with operations placed under them."),
     "explain": ("explain", "An operation as a page of a textbook: derivation, formulas, growth, example."),
     "solve": ("solve", "Where an operation turns from memory- to compute-bound, in closed form."),
     "sweep": ("sweep", "An operation or a workload over ranges of its sizes, to CSV, JSON Lines or a plot."),
+    "memory": ("memory", "Weights, training states, activations and caches on each GPU, and whether they fit."),
     "predict": ("predict", "Bounds for a file of cases."),
     "gpus": ("listings", "The GPU files and their main figures."),
     "models": ("listings", "The workloads that --config knows by name."),
@@ -43,7 +45,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     invoke_without_command=False,
-    no_args_is_help=True,
+    no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Sizes: 8192, 8k = 8000, 8Ki = 8192, 1M = 1,000,000. Start with: perfmodel flops --config llama-2-7b-layer --gpu a100",
 )

@@ -25,7 +25,7 @@ def explain(operation: str, latex: bool, settings: tuple[str, ...], gpu: str | N
     """
     chosen = ops.find(operation)
     given = options.read_settings(settings)
-    card = read_gpu(gpu) if gpu else None
+    card = read_gpu(gpu) if gpu is not None else None
     from perfmodel.explanation import explain as explained
 
     found = explained(chosen, given, card, dtype or "fp16")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from perfmodel.analysis import analyse
@@ -20,6 +22,7 @@ from perfmodel.workload import workload
 @options.fused
 @options.causal
 @options.count
+@options.decode_form
 @click.option("--symbolic", is_flag=True, help="Formulas in the workload's symbols instead of numbers.")
 @options.formats("table", "json", "csv", "markdown")
 def flops(
@@ -31,6 +34,7 @@ def flops(
     fused: bool | None,
     causal: bool | None,
     count: str | None,
+    decode_form: str | None,
     symbolic: bool,
     form: str,
 ) -> None:
@@ -38,6 +42,7 @@ def flops(
 
     \b
     perfmodel flops --config llama-2-7b-layer --gpu a100
+    perfmodel flops --config llama-3-8b --gpu h100 --phase decode --set S=32Ki --set B=64
     perfmodel flops --config gpt2-124m --gpu t4 --set N=512 --causal --format json
     """
     if config is None:
@@ -46,21 +51,14 @@ def flops(
         )
     chosen = workload(config)
     chosen = chosen.with_dtype(dtype) if dtype else chosen
-    given = options.read_settings(settings)
+    wanted: dict[str, Any] = {"phase": phase, "settings": options.read_settings(settings)}
+    wanted |= {"fused": fused, "causal": causal}
     if symbolic:
         from perfmodel.report.formulas import workload_formulas
 
-        click.echo(workload_formulas(chosen, phase=phase, settings=given, fused=fused, causal=causal, form=form))
+        click.echo(workload_formulas(chosen, **wanted, decode_form=decode_form, form=form), nl=False)
         return
     from perfmodel.report.answer import render
 
-    answer = analyse(
-        chosen,
-        phase=phase,
-        gpu=read_gpu(gpu) if gpu else None,
-        settings=given,
-        fused=fused,
-        causal=causal,
-        count=count,
-    )
+    answer = analyse(chosen, gpu=read_gpu(gpu) if gpu is not None else None, count=count, form=decode_form, **wanted)
     click.echo(render(answer, form), nl=False)

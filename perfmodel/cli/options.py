@@ -29,6 +29,12 @@ causal = click.option(
 count = click.option(
     "--count", type=click.Choice(COUNTS), help="all: every primitive; leading: contractions where a kernel has any."
 )
+decode_form = click.option(
+    "--form",
+    "decode_form",
+    metavar="NAME",
+    help="A form of the decoding step, where it has several. [default: its first]",
+)
 settings = click.option(
     "--set", "settings", metavar="SYMBOL=VALUE", multiple=True,
     help="A size: N=8192, N=8k (8000), N=8Ki (8192), or an expression of others, S=N. May be repeated.",

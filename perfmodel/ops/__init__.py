@@ -25,12 +25,12 @@ FAMILIES = {
         "route route_backward expert_linear expert_linear_bias expert_input_gradient expert_weight_gradient "
         "combine_experts combine_experts_backward"
     ),
-    "latent": "mla_attention mla_latent_attention mla_attention_backward",
+    "latent": "mla_attention mla_cached_attention mla_latent_attention mla_attention_backward",
     "recurrent": ("selective_scan selective_scan_backward wkv wkv_backward token_shift token_shift_backward"),
     "optimizer": "adam",
     "norm": "layernorm layernorm_backward rmsnorm rmsnorm_backward",
     "elementwise": (
-        "add mul mul_backward div scale exp relu relu_backward relu_squared relu_squared_backward gelu gelu_backward gelu_tanh gelu_tanh_backward "
+        "add mul mul_backward div div_backward scale exp relu relu_backward relu_squared relu_squared_backward gelu gelu_backward gelu_tanh gelu_tanh_backward "
         "silu silu_backward sigmoid sigmoid_backward tanh tanh_backward silu_gate silu_gate_backward "
         "gelu_gate gelu_gate_backward gelu_tanh_gate gelu_tanh_gate_backward clamped_swiglu clamped_swiglu_backward "
         "softcap softcap_backward residual"

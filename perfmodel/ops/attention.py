@@ -9,7 +9,7 @@ output move, N + S rows per head instead of N S.
 
 from __future__ import annotations
 
-from perfmodel.arithmetic import Size, exact_div, visible_pairs
+from perfmodel.arithmetic import Size, exact_div, visible_keys, visible_pairs
 from perfmodel.mixes import SCALE, SOFTMAX
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import GROUPED, PROMPT, Backward, Example, Valid, operation
@@ -30,11 +30,12 @@ from perfmodel.operation import GROUPED, PROMPT, Backward, Example, Valid, opera
 def scores(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
            act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
     """Every query of every head against the keys that it sees; the stored square stays full under a mask."""
+    keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, d), act, reads=1),
-            Tensor("k", (B, H_kv, S, d), cache, reads=1, kind=Kind.CACHE),
+            Tensor("k", (B, H_kv, keys, d), cache, reads=1, kind=Kind.CACHE),
             Tensor("scores", (B, H, N, S), act, writes=1),
         ),
         work=(
@@ -60,14 +61,15 @@ def scores(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size
 def scores_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
                     act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
     """dq = dscores k / sqrt(d) and dk = dscores^T q / sqrt(d), the scale folded into each."""
+    keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     return Op(
         tensors=(
             Tensor("dscores", (B, H, N, S), act, reads=1),
             Tensor("q", (B, H, N, d), act, reads=1),
-            Tensor("k", (B, H_kv, S, d), cache, reads=1),
+            Tensor("k", (B, H_kv, keys, d), cache, reads=1),
             Tensor("dq", (B, H, N, d), act, writes=1),
-            Tensor("dk", (B, H_kv, S, d), act, writes=1),
+            Tensor("dk", (B, H_kv, keys, d), act, writes=1),
         ),
         work=(
             Work("dq", contract(B, H, pairs, d), Engine.TENSOR, reads=("dscores", "k"), writes=("dq",)),
@@ -93,10 +95,11 @@ def scores_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, cau
 def weighted_values(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
                     act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
     """Every query's mean of the values, weighted by its probabilities."""
+    keys = visible_keys(N, S, causal, W)
     return Op(
         tensors=(
             Tensor("probs", (B, H, N, S), act, reads=1),
-            Tensor("v", (B, H_kv, S, d), cache, reads=1, kind=Kind.CACHE),
+            Tensor("v", (B, H_kv, keys, d), cache, reads=1, kind=Kind.CACHE),
             Tensor("out", (B, H, N, d), act, writes=1),
         ),
         work=(Work("output", contract(B, H, visible_pairs(N, S, causal, W), d), Engine.TENSOR),),
@@ -118,14 +121,15 @@ def weighted_values(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, cau
 def weighted_values_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0,
                              W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
     """dA = dO V^T and dV = A^T dO; as two kernels dO is read by each."""
+    keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     return Op(
         tensors=(
             Tensor("dout", (B, H, N, d), act, reads=1),
             Tensor("probs", (B, H, N, S), act, reads=1),
-            Tensor("v", (B, H_kv, S, d), cache, reads=1),
+            Tensor("v", (B, H_kv, keys, d), cache, reads=1),
             Tensor("dprobs", (B, H, N, S), act, writes=1),
-            Tensor("dv", (B, H_kv, S, d), act, writes=1),
+            Tensor("dv", (B, H_kv, keys, d), act, writes=1),
         ),
         work=(
             Work("dprobs", contract(B, H, pairs, d), Engine.TENSOR, reads=("dout", "v"), writes=("dprobs",)),
@@ -153,14 +157,16 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
     """A query attends to S keys; each of the H query heads reads one of H_kv shared heads.
 
     In one kernel the scores and the probabilities stay on chip. The factor 1/sqrt(d) is folded into the
-    exponential's argument. NB a causal mask skips work but not bytes: stored squares and the rows of k and v stay whole.
+    exponential's argument. NB a causal mask skips work but not bytes: stored squares stay whole, and k and v are
+    read but for rows that a window hides from every query.
     """
+    keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, d), act, reads=1),
-            Tensor("k", (B, H_kv, S, d), cache, reads=1, kind=Kind.CACHE),
-            Tensor("v", (B, H_kv, S, d), cache, reads=1, kind=Kind.CACHE),
+            Tensor("k", (B, H_kv, keys, d), cache, reads=1, kind=Kind.CACHE),
+            Tensor("v", (B, H_kv, keys, d), cache, reads=1, kind=Kind.CACHE),
             Tensor("scores", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("probs", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("out", (B, H, N, d), act, writes=1),

@@ -7,7 +7,7 @@ q k^T first: five products against two, 5/2, and 7/2 with the forward.
 
 from __future__ import annotations
 
-from perfmodel.arithmetic import Size, visible_pairs
+from perfmodel.arithmetic import Size, visible_keys, visible_pairs
 from perfmodel.mixes import SOFTMAX_AGAIN, SOFTMAX_GRADIENT, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Op, Tensor, Work, contract, each
 from perfmodel.operation import GROUPED, PROMPT, Example, operation
@@ -29,9 +29,10 @@ from perfmodel.operation import GROUPED, PROMPT, Example, operation
 def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
                        act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
     """Reads the N S probabilities that the forward pass kept; unfused, dP and dS travel through memory too."""
+    keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     product = contract(B, H, pairs, d)
-    query, key, square = (B, H, N, d), (B, H_kv, S, d), (B, H, N, S)
+    query, key, square = (B, H, N, d), (B, H_kv, keys, d), (B, H, N, S)
     return Op(
         tensors=(
             Tensor("dout", query, act, reads=1),
@@ -71,9 +72,10 @@ def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, 
 def attention_backward_recompute(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0,
                                  W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
     """No tensor of N S elements at all: one number per row (the log of its sum) stands in for the probabilities."""
+    keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     product = contract(B, H, pairs, d)
-    query, key = (B, H, N, d), (B, H_kv, S, d)
+    query, key = (B, H, N, d), (B, H_kv, keys, d)
     return Op(
         tensors=(
             Tensor("dout", query, act, reads=1),

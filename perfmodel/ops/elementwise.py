@@ -22,6 +22,7 @@ from perfmodel.mixes import (
     GELU_TIMES_UP_GRADIENT,
     HYPERBOLIC_TANGENT,
     QUOTIENT,
+    QUOTIENT_GRADIENT,
     RELU,
     RELU_GRADIENT,
     RELU_SQUARED,
@@ -57,6 +58,7 @@ def elementwise(
     counts: tuple[int, int, str],
     sources: tuple[str, ...],
     backward: str = "",
+    keeps: str = "",
     doc: str = "",
 ) -> Operation:
     """A page for one elementwise function; ``counts`` are FLOPs, bytes and reason of its example of 10 elements."""
@@ -75,7 +77,7 @@ def elementwise(
         summary=summary,
         example=Example({"numel": 10}, *counts),
         sources=sources,
-        backward=(Backward(backward),) if backward else (),
+        backward=(Backward(backward, keeps=tuple(keeps.split())),) if backward else (),
     )(function)
 
 
@@ -93,15 +95,19 @@ mul_backward = elementwise(
     writes="da db", sources=CALCULUS, counts=(20, 100, "20 multiplications; 30 elements read and 20 written, 2 bytes each"),
 )  # fmt: skip
 div = elementwise(
-    "div", "y = a / b", QUOTIENT, reads="a b", writes="y", sources=CALCULUS,
+    "div", "y = a / b", QUOTIENT, reads="a b", writes="y", sources=CALCULUS, backward="div_backward",
     counts=(10, 60, "10 divisions; 20 elements read and 10 written, 2 bytes each"),
+)  # fmt: skip
+div_backward = elementwise(
+    "div_backward", "da = dy / b, db = -y da", QUOTIENT_GRADIENT, reads="b y dy", writes="da db", sources=CALCULUS,
+    counts=(30, 100, "10 x (division, multiplication, negation); 30 elements read and 20 written, 2 bytes each"),
 )  # fmt: skip
 scale = elementwise(
     "scale", "y = c x, with one number c", SCALE, reads="x", writes="y", sources=CALCULUS, backward="scale",
     counts=(10, 40, "10 multiplications; 10 elements read and 10 written, 2 bytes each"),
 )  # fmt: skip
 exp = elementwise(
-    "exp", "y = eˣ", EXPONENTIAL, reads="x", writes="y", sources=CALCULUS, backward="mul",
+    "exp", "y = eˣ", EXPONENTIAL, reads="x", writes="y", sources=CALCULUS, backward="mul", keeps="y",
     counts=(10, 40, "10 exponentials; 10 elements read and 10 written, 2 bytes each"),
     doc="Backward it is y x dy, a multiplication.",
 )  # fmt: skip
@@ -184,7 +190,7 @@ gelu_gate = elementwise(
 gelu_gate_backward = elementwise(
     "gelu_gate_backward", "gradients of GELU(gate) x up for both", GELU_TIMES_UP_GRADIENT, reads="gate up dy",
     writes="dgate dup", sources=GATED,
-    counts=(150, 100, "10 x (10 multiplications, 3 additions, erf, exp); 30 elements read and 20 written, 2 bytes each"),
+    counts=(140, 100, "10 x (10 multiplications, 2 additions, erf, exp); 30 elements read and 20 written, 2 bytes each"),
 )  # fmt: skip
 gelu_tanh_gate = elementwise(
     "gelu_tanh_gate", "y = GELU(gate) x up, GELU by its tanh form", GELU_TANH_TIMES_UP, reads="gate up", writes="y",

@@ -25,7 +25,7 @@ def embedding(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 
         tensors=(
             Tensor("tokens", (B, N), index, reads=1),
             Tensor("table", (V, D), weight, kind=Kind.PARAMETER),
-            Tensor("rows", (B, N, D), weight, reads=1),
+            Tensor("rows", (B, N, D), weight, reads=1, kind=Kind.WEIGHT),
             Tensor("y", (B, N, D), act, writes=1),
         ),
         work=(Work("look-up", each(NOTHING, B, N, D), Engine.VECTOR),),

@@ -10,7 +10,7 @@ v of the heads in flight, the re-reads end there and device memory sees the comp
 
 from __future__ import annotations
 
-from perfmodel.arithmetic import Size, ceil_div, exact_div, maximum, visible_pairs
+from perfmodel.arithmetic import Size, ceil_div, exact_div, floor_div, maximum, visible_keys, visible_pairs
 from perfmodel.mixes import NORMALISE, ONLINE_SOFTMAX, SCALE, SOFTMAX_AGAIN, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import GROUPED, PROMPT, Backward, Example, Valid, operation
@@ -20,7 +20,7 @@ FITS = Valid("4 * d * act <= M", "a row each of q, k, v and the output must fit 
 
 def rows_of_a_tile(M: Size, d: Size, act: Size) -> Size:
     """Four tiles of r rows of d elements share the on-chip memory."""
-    return M // (4 * d * act)
+    return floor_div(M, 4 * d * act)
 
 
 def keys_read(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
@@ -54,7 +54,7 @@ def queries_read(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
     tiles = ceil_div(S, r)
     if not causal:
         return tiles * N
-    f = (S - N) // r + 1
+    f = floor_div(S - N, r) + 1
     number = tiles - f
     rows = tiles * N + number * (S - N) - exact_div(r * number * (f + tiles - 1), 2)
     if W is None:
@@ -64,7 +64,7 @@ def queries_read(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
 
 def _passed(a: Size, r: Size) -> Size:
     """The sum of a - (j + 1) r over the whole tiles that end before a."""
-    g = maximum(0, a - 1) // r
+    g = floor_div(maximum(0, a - 1), r)
     return g * a - exact_div(r * g * (g + 1), 2)
 
 
@@ -84,13 +84,14 @@ def _passed(a: Size, r: Size) -> Size:
 def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: Size, causal: Size = 0,
                     W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
     """Queries in tiles of r = M / (4 d b) rows; a row's running output is rescaled once for every r keys that it meets."""
+    keys = visible_keys(N, S, causal, W)
     r = rows_of_a_tile(M, d, act)
     pairs, rows = visible_pairs(N, S, causal, W), keys_read(N, S, r, causal, W)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, d), act, reads=1),
-            Tensor("k", (B, H_kv, S, d), cache, reads=1, read_elements=B * H * rows * d, kind=Kind.CACHE),
-            Tensor("v", (B, H_kv, S, d), cache, reads=1, read_elements=B * H * rows * d, kind=Kind.CACHE),
+            Tensor("k", (B, H_kv, keys, d), cache, reads=1, read_elements=B * H * rows * d, kind=Kind.CACHE),
+            Tensor("v", (B, H_kv, keys, d), cache, reads=1, read_elements=B * H * rows * d, kind=Kind.CACHE),
             Tensor("out", (B, H, N, d), act, writes=1),
         ),
         work=(
@@ -119,10 +120,11 @@ def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: 
 def flash_attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: Size, causal: Size = 0,
                              W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
     """Key tiles of r = M / (4 d b) rows hold k, v, dk and dv; q and dO stream past each and dq is added to in memory."""
+    keys = visible_keys(N, S, causal, W)
     r = rows_of_a_tile(M, d, act)
     pairs, rows = visible_pairs(N, S, causal, W), queries_read(N, S, r, causal, W)
     product, streamed = contract(B, H, pairs, d), B * H * rows
-    query, key = (B, H, N, d), (B, H_kv, S, d)
+    query, key = (B, H, N, d), (B, H_kv, keys, d)
     return Op(
         tensors=(
             Tensor("out", query, act, reads=1),

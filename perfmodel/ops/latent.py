@@ -9,7 +9,7 @@ of H (d + d_r + d_v), and a decoding step reads each of them once for all heads.
 
 from __future__ import annotations
 
-from perfmodel.arithmetic import Size, visible_pairs
+from perfmodel.arithmetic import Size, visible_keys, visible_pairs
 from perfmodel.mixes import SOFTMAX, SOFTMAX_AGAIN, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import PROMPT, Backward, Example, operation
@@ -34,14 +34,14 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
 
     The latent of r and d_r numbers per token is what is kept for later tokens; it does not move here.
     """
-    pairs = visible_pairs(N, S, causal, W)
+    pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, d + d_r), act, reads=1),
-            Tensor("k", (B, H, S, d + d_r), act, reads=1),
-            Tensor("v", (B, H, S, d_v), act, reads=1),
-            Tensor("latent", (B, 1, S, r), cache, kind=Kind.CACHE),
-            Tensor("rotary keys", (B, 1, S, d_r), cache, kind=Kind.CACHE),
+            Tensor("k", (B, H, keys, d + d_r), act, reads=1),
+            Tensor("v", (B, H, keys, d_v), act, reads=1),
+            Tensor("latent", (B, 1, keys, r), cache, kind=Kind.CACHE),
+            Tensor("rotary keys", (B, 1, keys, d_r), cache, kind=Kind.CACHE),
             Tensor("scores", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("probs", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("out", (B, H, N, d_v), act, writes=1),
@@ -52,6 +52,27 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
             Work("output", contract(B, H, pairs, d_v), Engine.TENSOR, reads=("probs", "v"), writes=("out",)),
         ),
     )
+
+
+@operation(
+    summary="attention with key heads of d + d_r and value heads of d_v, kept after the expansion",
+    example=Example(
+        at={"B": 1, "H": 2, "N": 1, "S": 4, "d": 4, "d_r": 2, "d_v": 5},
+        flops=216,
+        traffic=220,
+        because="2 heads x 4 pairs x (12 + 5 + 10); q 12, k 48, v 40, out 10 elements, 2 bytes each; unfused adds 4 x 8",
+        unfused=284,
+    ),
+    sources=("DeepSeek-AI 2024 (DeepSeek-V2), section 2.1",),
+    valid=(PROMPT,),
+)
+def mla_cached_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
+                         W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
+    """The cache holds keys and values of every head, H (d + d_r + d_v) numbers per token, in the place of the latent."""
+    expanded = mla_attention.function(B, H, N, S, d, d_r, d_v, 1, causal, W, act, cache)
+    kept = {"k": {"item": cache, "kind": Kind.CACHE}, "v": {"item": cache, "kind": Kind.CACHE}}
+    moved = (tensor for tensor in expanded.tensors if tensor.kind is not Kind.CACHE)
+    return Op(tuple(tensor._replace(**kept.get(tensor.name, {})) for tensor in moved), expanded.work)
 
 
 @operation(
@@ -70,12 +91,12 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
 def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size, causal: Size = 0, W: Size = None,
                          act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
     """Multi-query attention with one key of r + d_r and one value of r per token, the first r of the key."""
-    pairs = visible_pairs(N, S, causal, W)
+    pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, r + d_r), act, reads=1),
-            Tensor("latent", (B, 1, S, r), cache, reads=1, kind=Kind.CACHE),
-            Tensor("rotary keys", (B, 1, S, d_r), cache, reads=1, kind=Kind.CACHE),
+            Tensor("latent", (B, 1, keys, r), cache, reads=1, kind=Kind.CACHE),
+            Tensor("rotary keys", (B, 1, keys, d_r), cache, reads=1, kind=Kind.CACHE),
             Tensor("scores", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("probs", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("out", (B, H, N, r), act, writes=1),
@@ -104,9 +125,9 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
 def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
                            W: Size = None, act: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
     """Three products over d + d_r (scores again, dq, dk) and two over d_v (dv, dprobs)."""
-    pairs = visible_pairs(N, S, causal, W)
+    pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
     long, short = contract(B, H, pairs, d + d_r), contract(B, H, pairs, d_v)
-    q, k, v, out = (B, H, N, d + d_r), (B, H, S, d + d_r), (B, H, S, d_v), (B, H, N, d_v)
+    q, k, v, out = (B, H, N, d + d_r), (B, H, keys, d + d_r), (B, H, keys, d_v), (B, H, N, d_v)
     return Op(
         tensors=(
             Tensor("dout", out, act, reads=1),

@@ -76,7 +76,7 @@ def linear_input_gradient(B: Size, N: Size, D_in: Size, D_out: Size, act: Size =
     return Op(
         tensors=(
             Tensor("dy", (B, N, D_out), act, reads=1),
-            Tensor("w", (D_in, D_out), weight, reads=1),
+            Tensor("w", (D_in, D_out), weight, reads=1, kind=Kind.WEIGHT),
             Tensor("dx", (B, N, D_in), act, writes=1),
         ),
         work=(Work("product", contract(B, N, D_in, D_out), Engine.TENSOR),),

@@ -12,8 +12,8 @@ from perfmodel.op import Engine, Op, Tensor, Work, contract
 from perfmodel.operation import Backward, Example, Valid, operation
 
 _GRADIENTS = (
-    Backward("matmul", (("m", "m"), ("k", "n"), ("n", "k"))),
-    Backward("matmul", (("m", "k"), ("k", "m"), ("n", "n"))),
+    Backward("matmul", (("m", "m"), ("k", "n"), ("n", "k")), keeps=("b",)),
+    Backward("matmul", (("m", "k"), ("k", "m"), ("n", "n")), keeps=("a",)),
 )
 
 
@@ -80,8 +80,8 @@ def gemm(m: Size, k: Size, n: Size, act: Size = 2) -> Op:
         ),
     ),
     backward=(
-        Backward("tiled_matmul", (("m", "m"), ("k", "n"), ("n", "k"))),
-        Backward("tiled_matmul", (("m", "k"), ("k", "m"), ("n", "n"))),
+        Backward("tiled_matmul", (("m", "m"), ("k", "n"), ("n", "k")), keeps=("b",)),
+        Backward("tiled_matmul", (("m", "k"), ("k", "m"), ("n", "n")), keeps=("a",)),
     ),
 )
 def tiled_matmul(m: Size, k: Size, n: Size, tile_m: Size, tile_n: Size, tile_k: Size, M: Size, act: Size = 2) -> Op:

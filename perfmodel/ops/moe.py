@@ -75,7 +75,9 @@ def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Siz
         tensors=(
             Tensor("x", (B, N, A, D_in), act, reads=1),
             Tensor("experts", (E, one), weight, kind=Kind.PARAMETER, used=A * one),
-            Tensor("distinct experts", (whole(expected_distinct(E, A, B * N) * one),), weight, reads=1),
+            Tensor(
+                "distinct experts", (whole(expected_distinct(E, A, B * N) * one),), weight, reads=1, kind=Kind.WEIGHT
+            ),
             Tensor("y", (B, N, A, D_out), act, writes=1),
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR), *adds),
@@ -137,7 +139,13 @@ def expert_input_gradient(
     return Op(
         tensors=(
             Tensor("dy", (B, N, A, D_out), act, reads=1),
-            Tensor("distinct experts", (whole(expected_distinct(E, A, B * N) * D_in * D_out),), weight, reads=1),
+            Tensor(
+                "distinct experts",
+                (whole(expected_distinct(E, A, B * N) * D_in * D_out),),
+                weight,
+                reads=1,
+                kind=Kind.WEIGHT,
+            ),
             Tensor("dx", (B, N, A, D_in), act, writes=1),
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),

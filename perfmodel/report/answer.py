@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from perfmodel.analysis import Analysis, Row, Total
+from perfmodel.analysis import Analysis, Form, Row, Total
+from perfmodel.report.serving import rates_document, speed_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.roofline import Rates, rates
+from perfmodel.serving import speed
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled, significant
 
@@ -39,9 +41,29 @@ def document(answer: Analysis) -> dict[str, Any]:
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "steps": [_row(row) for row in answer.rows],
-        "total": _total(answer.total),
+        "total": total_document(answer.total),
+        "form": answer.form or None,
+        **_forms(answer),
+        **_rates(answer),
         "not_counted": list(answer.workload.not_counted),
     }
+
+
+def _forms(answer: Analysis) -> dict[str, Any]:
+    """Every form of a decoding step, where it has several."""
+    if len(answer.forms) < 2:
+        return {}
+    forms = {
+        name: {**total_document(form.total), "kv_cache_byte_per_token": form.kv_cache_byte_per_token}
+        for name, form in answer.forms.items()
+    }
+    return {"forms": forms}
+
+
+def _rates(answer: Analysis) -> dict[str, Any]:
+    """Times and rates by the phase's names for them, where there is a card."""
+    found = speed(answer)
+    return {"rates": rates_document(found, answer.phase)} if found else {}
 
 
 def gpu_document(gpu: Any) -> dict[str, str] | None:
@@ -70,7 +92,8 @@ def _row(row: Row) -> dict[str, Any]:
     return found
 
 
-def _total(total: Total) -> dict[str, Any]:
+def total_document(total: Total) -> dict[str, Any]:
+    """Totals; times where there is a card."""
     found: dict[str, Any] = {
         "flops": total.flops,
         "contraction_flops": total.contraction_flops,
@@ -142,10 +165,11 @@ def title(answer: Analysis) -> str:
 
 def notes(answer: Analysis) -> list[str]:
     """What the figures mean, in full sentences: sizes, conventions, roofs, what was not counted."""
-    lines = [sizes_line(answer.dims)]
+    found = speed(answer)
+    lines = [speed_line(found, answer.phase)] if found else []
+    lines.append(sizes_line(answer.dims))
     types = answer.workload.dtypes
-    kinds = ", ".join(f"{role} {dtype}" for role, dtype in types.items())
-    lines.append(f"Data types: {kinds}." if len(set(types.values())) > 1 else f"Data type: {types['weight']}.")
+    lines.append(dtypes_line(types))
     if answer.counting == "leading":
         lines.append(
             "FLOP by the leading convention: a kernel's contractions where it has any (--count all for every primitive)."
@@ -156,9 +180,26 @@ def notes(answer: Analysis) -> list[str]:
         )
     if answer.gpu:
         lines.append(roofs_line(rates(answer.gpu, types["activation"])))
+    lines.extend(form_lines(answer))
     lines.extend(answer.workload.notes)
     lines.extend(f"Not counted: {what}." for what in answer.workload.not_counted)
     return lines
+
+
+def form_lines(answer: Analysis) -> list[str]:
+    """All forms of a decoding step, where it has several: which one is shown, which one is the default."""
+    if len(answer.forms) < 2:
+        return []
+    default = next(iter(answer.forms))
+    return [_form_line(name, form, name == answer.form, name == default) for name, form in answer.forms.items()]
+
+
+def _form_line(name: str, form: Form, is_shown: bool, is_default: bool) -> str:
+    which = ", ".join(["shown"] * is_shown + ["the default"] * is_default)
+    words = [f"{scaled(form.total.contraction_flops, 'FLOP')} of products", scaled(form.total.traffic_byte, "B")]
+    words += [f"at least {scaled(form.total.lower_s, 's')}"] if form.total.lower_s is not None else []
+    words.append(f"{form.kv_cache_byte_per_token:,} B of cache per token")
+    return f"Form {name}{f' ({which})' if which else ''}: {', '.join(words)}."
 
 
 def roofs_line(card: Rates) -> str:
@@ -169,6 +210,12 @@ def roofs_line(card: Rates) -> str:
     )
     bandwidth = scaled(card.bandwidth_byte_per_s, "B/s", 4)
     return f"Roofs: memory {bandwidth}, {', '.join(roofs)}; {card.gpu.file}, {card.gpu.knowledge}."
+
+
+def dtypes_line(types: Mapping[str, str]) -> str:
+    """One data type for all roles, or each role's."""
+    kinds = ", ".join(f"{role} {dtype}" for role, dtype in types.items())
+    return f"Data types: {kinds}." if len(set(types.values())) > 1 else f"Data type: {types['weight']}."
 
 
 def sizes_line(dims: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ def workload_formulas(
     settings: Mapping[str, Any],
     fused: bool | None,
     causal: bool | None,
+    decode_form: str | None,
     form: str,
 ) -> str:
     """FLOPs and traffic of every kernel with a symbol for each size; sizes that are set stand as numbers."""
@@ -33,7 +34,7 @@ def workload_formulas(
             symbolic.tidy(kernel.op.flops()),
             symbolic.tidy(kernel.op.traffic_byte()),
         )
-        for kernel in symbolic.kernels_of(workload, phase, settings, fused=fused, causal=causal)
+        for kernel in symbolic.kernels_of(workload, phase, settings, fused=fused, causal=causal, form=decode_form)
     ]
     total = ("total", "", None, *(symbolic.tidy(sum(row[2] * row[i] for row in rows)) for i in (3, 4)))
     if form == "json":

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from perfmodel.block import parameters
 from perfmodel.hardware import Gpu, gpu, short_names
 from perfmodel.operation import Operation
 from perfmodel.paths import files
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.symbols import TABLE
 from perfmodel.units import scaled, significant
-from perfmodel.workload import workload
+from perfmodel.workload import Workload, workload
 
 
 def gpus() -> Sheet:
@@ -58,9 +59,15 @@ def models() -> Sheet:
     columns = [
         Column("name", "name", lambda w: w.name, right=False),
         Column("title", "what", lambda w: w.title, right=False),
-        Column("phases", "phases", lambda w: ", ".join(w.phases), right=False, expendable=1),
+        Column("parameters", "parameters", _parameters, lambda value: scaled(value, "", 4), expendable=1),
+        Column("phases", "phases", lambda w: ", ".join(w.phases), right=False, expendable=2),
     ]
     return Sheet(columns, [workload(name) for name in files("configs")])
+
+
+def _parameters(found: Workload) -> int | None:
+    dims = found.dims(found.default_phase)
+    return parameters(found.steps, {"causal": 0, **dims}).total or None
 
 
 def ops(operations: Iterable[Operation]) -> Sheet:

@@ -26,6 +26,8 @@ from perfmodel.importers.parts import (
     step,
 )
 
+CORRECTION = "the routers' correction biases, E numbers a layer with experts, which no gradient trains"
+
 
 def build(c: Config) -> Model:
     """The first first_k_dense_replace layers have a plain network of intermediate_size."""
@@ -50,9 +52,10 @@ def build(c: Config) -> Model:
             "expanded cache": _steps(c, L, dense, _expanded(c, cached="N")),
         },
         notes=(
-            "Latent attention: the cache holds the latent and the rotary key of every token, r + d_r numbers a layer.",
+            "Latent attention: the cache holds the latent and the rotary key of every token, r + d_r numbers a layer. "
+            "A decoding step is shown absorbed by default; transformers' own code runs it re-expanded.",
         ),
-        not_counted=c.not_counted(),
+        not_counted=(*c.not_counted(), *(() if c.text("model_type") == "deepseek_v2" else (CORRECTION,))),
     )
 
 
@@ -93,13 +96,14 @@ def _project(c: Config) -> Step:
 
 
 def _expanded(c: Config, cached: str) -> list[Step]:
-    """The latent of ``cached`` tokens is multiplied up: all that are attended to, or the new ones alone."""
+    """The latent of ``cached`` tokens is multiplied up: of all that are attended to, or of the new ones, and kept."""
+    attention = "mla_attention" if cached == "T" else "mla_cached_attention"
     return [
         *_queries(c),
         *_latent(c),
         linear("attention.kv_up", "r", "H*(d + d_v)", "x:latent y:expanded", N=cached),
         step("attention.rope", "rope", "q:q_flat q_turned:q", H_kv=1, d="d_r"),
-        step("attention", "mla_attention", "q:q k:expanded v:expanded out:heads", S="T"),
+        step("attention", attention, "q:q k:expanded v:expanded out:heads", S="T"),
         _project(c),
     ]
 

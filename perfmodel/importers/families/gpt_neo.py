@@ -18,7 +18,8 @@ def build(c: Config) -> Model:
     steps = []
     for kind, number in counted(_pattern(c, L)):
         inner = attention(out_bias=True)
-        inner = [s._replace(windowed=s.windowed or (kind == "local" and s.name == "attention")) for s in inner]
+        if kind == "local":
+            inner = [s._replace(windowed=True, forgets=False) if s.name == "attention" else s for s in inner]
         steps += layers(f"layers.{kind}", number, block(inner, mlp(act, bias=True), kind="layernorm"))
     sizes = {"B": 1, "D": D, "H": H, "H_kv": H, "d": c.divides(D, H, "the heads share the width evenly")}
     return Model(

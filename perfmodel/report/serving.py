@@ -1,0 +1,41 @@
+"""Times and rates in words and for JSON: each phase has its own names for them."""
+
+from __future__ import annotations
+
+from perfmodel.serving import Speed
+from perfmodel.units import scaled, significant
+
+# What a phase's time and tokens are called, of a whole model and of a part of one.
+TIMES = {
+    ("prefill", True): "time_to_first_token", ("prefill", False): "time",
+    ("decode", True): "time_per_output_token", ("decode", False): "time_per_token",
+    ("train", True): "step_time", ("train", False): "step_time",
+}  # fmt: skip
+TOKENS = {("prefill", True): "prompt_tokens", ("decode", True): "output_tokens"}
+
+
+def rates_document(found: Speed, phase: str) -> dict[str, float | None]:
+    """Bounds on times, tokens per second and the use of FLOPs."""
+    kind = (phase, found.complete)
+    return {
+        f"{TIMES[kind]}_at_least_s": found.time_at_least_s,
+        f"{TOKENS.get(kind, 'tokens')}_at_most_per_s": found.tokens_at_most_per_s,
+        "flops_utilisation_at_most": found.flops_utilisation_at_most,
+    }
+
+
+def speed_line(found: Speed, phase: str) -> str:
+    """Bounds on the time and the rate, in words."""
+    name = TIMES[phase, found.complete].replace("_", " ").capitalize()
+    words = [f"{name}: at least {scaled(found.time_at_least_s, 's')}"]
+    if found.tokens_at_most_per_s is not None:
+        tokens = TOKENS.get((phase, found.complete), "tokens").replace("_", " ")
+        words.append(f"at most {number(found.tokens_at_most_per_s)} {tokens}/s")
+    words.append(f"use of the tensor peak at most {100 * found.flops_utilisation_at_most:.3g} %")
+    part = "" if found.complete else " (this workload alone)"
+    return f"{'; '.join(words)}{part}."
+
+
+def number(value: float) -> str:
+    """How many, with thousands apart."""
+    return f"{value:,.0f}" if value >= 1000 else significant(value, 4)

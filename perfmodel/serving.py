@@ -1,0 +1,45 @@
+"""What the bounds of a phase mean for who waits: time to the first token, per token or per step, tokens per second.
+
+From the data sheet alone, so times are at least and rates at most: the counted work takes no less than its lower time.
+The use of FLOPs is that of contractions against the tensor engine's peak, as it would be at the lower time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from perfmodel.analysis import Analysis
+from perfmodel.op import Engine
+from perfmodel.roofline import rates
+
+
+class Speed(NamedTuple):
+    """Bounds of a phase: the time of a prompt, of a decoded token of each sequence, or of a training step.
+
+    ``complete`` says that tokens go in and tokens come out, so that it is a model's time and not a part's. The prompt
+    of an encoder and decoder is what the encoder reads; a workload without batch and length has no tokens.
+    """
+
+    complete: bool
+    time_at_least_s: float
+    tokens: int | None
+    tokens_at_most_per_s: float | None
+    flops_utilisation_at_most: float
+
+
+def speed(answer: Analysis) -> Speed | None:
+    """The bounds of an answer that has a card."""
+    lower_s = answer.total.lower_s
+    if answer.gpu is None or not lower_s:
+        return None
+    dims = answer.dims
+    length = dims.get("N_e" if answer.phase == "prefill" and "N_e" in dims else "N")
+    tokens = dims["B"] * length if length and "B" in dims else None
+    peak = rates(answer.gpu, answer.workload.dtypes["activation"]).roofs[Engine.TENSOR].flop_per_s
+    return Speed(
+        complete=bool(answer.parameters.embedding) and "decode" in answer.workload.phases,
+        time_at_least_s=lower_s / dims.get("N", 1) if answer.phase == "decode" else lower_s,
+        tokens=tokens,
+        tokens_at_most_per_s=tokens / lower_s if tokens else None,
+        flops_utilisation_at_most=answer.total.contraction_flops / (lower_s * peak),
+    )

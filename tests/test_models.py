@@ -1,0 +1,237 @@
+"""Real models: published parameter totals, counts of instantiated models, and every workload on a card.
+
+The totals are literals with their source; the counts come from a table of instantiated models that lies beside the
+repository where there is one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from perfmodel import analyse
+from perfmodel.hardware import gpu
+from perfmodel.importers import model
+from perfmodel.paths import files
+from perfmodel.workload import workload
+
+ROOT = Path(__file__).parent.parent
+ORACLE = ROOT.parent / "shared" / "oracle"
+MODELS = [name for name, path in files("configs").items() if path.endswith(".json")]
+
+
+@cache
+def counted(name, phase=None, form=None, **settings):
+    return analyse(name, phase=phase, form=form, settings=settings)
+
+
+# --- published totals
+
+# A checkpoint's size is the number of elements in its safetensors files, as the model's page shows it. Arithmetic
+# stands where a checkpoint also holds what is no parameter of the text model, or holds a tied table twice.
+TOWER = 1152 * (588 + 1 + 4096) + 27 * (4 * 1152 * 1153 + 2 * 1152 * 4304 + 4304 + 1152 + 4 * 1152) + 2 * 1152
+TOTALS = {
+    "bert-base-uncased": 109_514_298,  # instantiated BertForMaskedLM
+    # 335,141,888 of BertModel less its pooler, 1024^2 + 1024, and with the words' transform, norm and biases.
+    "bert-large-uncased": 335_141_888 - 1_049_600 + 1_049_600 + 2 * 1024 + 30_522,
+    "bloom": 176_247_271_424,  # checkpoint
+    "bloom-3b": 3_002_557_440,  # checkpoint
+    "bloom-7b1": 7_069_016_064,  # checkpoint
+    "deepseek-v2": 235_741_434_880,  # checkpoint
+    "deepseek-v2-lite": 15_706_484_224,  # checkpoint
+    # Main model of the checkpoint, without the layer for further tokens and the scales of the 8-bit weights: less the
+    # routers' correction biases, which no gradient trains, 256 in each of 58 layers.
+    "deepseek-v3": 671_026_419_200 - 58 * 256,
+    "falcon-7b": 6_921_720_704,  # instantiated
+    "falcon-40b": 41_835_970_560 - 65_024 * 8192,  # checkpoint, which holds the tied head as well
+    "gemma-2-27b": 27_227_128_320,  # checkpoint
+    "gemma-2-2b": 2_614_341_888,  # checkpoint
+    "gemma-2-9b": 9_241_705_984,  # checkpoint
+    "gemma-2b": 2_506_172_416,  # checkpoint
+    "gemma-7b": 8_537_680_896,  # checkpoint
+    # Checkpoints less a projection of 1152 x D with a norm of 1152, and a vision tower of width 1152: 3 x 14^2 inputs of a
+    # patch and a bias; 64^2 positions; 27 layers of 4 (1152^2 + 1152), 2 x 1152 x 4304 + 4304 + 1152 and two norms; a norm.
+    "gemma-3-12b": 12_187_325_040 - TOWER - 1152 * (3840 + 1),
+    "gemma-3-1b": 999_885_952,  # checkpoint
+    "gemma-3-27b": 27_432_406_640 - TOWER - 1152 * (5376 + 1),
+    "gemma-3-4b": 4_300_079_472 - TOWER - 1152 * (2560 + 1),
+    "gpt-j-6b": 6_050_882_784,  # instantiated
+    "gpt-neo-2.7b": 2_651_307_520,  # instantiated
+    "gpt-neox-20b": 20_554_567_680,  # model card
+    "gpt-oss-120b": 116_829_156_672,  # instantiated; 116.83 billion on the model card, table 1
+    "gpt-oss-20b": 20_914_757_184,  # instantiated; 20.91 billion on the model card, table 1
+    "gpt2": 124_439_808,  # checkpoint
+    "gpt2-large": 774_030_080,  # checkpoint
+    "gpt2-medium": 354_823_168,  # checkpoint
+    "gpt2-xl": 1_557_611_200,  # checkpoint
+    # Checkpoints of Llama 2 less 64 rotary frequencies a layer.
+    "llama-2-13b": 13_015_866_880 - 40 * 64,
+    "llama-2-70b": 68_976_653_312 - 80 * 64,
+    "llama-2-7b": 6_738_417_664 - 32 * 64,
+    "llama-3-70b": 70_553_706_496,  # checkpoint
+    "llama-3-8b": 8_030_261_248,  # checkpoint
+    "llama-3.1-405b": 405_853_388_800,  # checkpoint
+    "llama-3.1-70b": 70_553_706_496,  # checkpoint
+    "llama-3.1-8b": 8_030_261_248,  # checkpoint
+    "llama-3.2-1b": 1_235_814_400,  # checkpoint
+    "llama-3.2-3b": 3_212_749_824,  # checkpoint
+    "llama-3.3-70b": 70_553_706_496,  # checkpoint
+    "mamba-1.4b": 1_372_178_432,  # instantiated
+    "mamba-130m": 129_135_360,  # instantiated
+    "mamba-2.8b": 2_768_345_600,  # instantiated
+    "mistral-7b-v0.1": 7_241_732_096,  # checkpoint
+    "mistral-7b-v0.3": 7_248_023_552,  # checkpoint
+    "mistral-nemo-12b": 12_247_782_400,  # checkpoint
+    "mistral-small-24b": 23_572_403_200,  # checkpoint
+    "mixtral-8x22b": 140_620_634_112,  # checkpoint of v0.1
+    "mixtral-8x7b": 46_702_792_704,  # checkpoint
+    "opt-125m": 125_239_296,  # instantiated
+    "phi-2": 2_779_683_840,  # checkpoint
+    "phi-3-mini-4k": 3_821_079_552,  # checkpoint
+    "phi-4": 14_659_507_200,  # checkpoint
+    "phi-4-mini": 3_836_021_760,  # checkpoint
+    # Biderman et al. 2023, table 1: without the two tables of vocabulary x D.
+    "pythia-1.4b": 1_208_602_624 + 2 * 50_304 * 2048,
+    "pythia-12b": 11_327_027_200 + 2 * 50_688 * 5120,
+    "pythia-160m": 85_056_000 + 2 * 50_304 * 768,
+    "pythia-6.9b": 6_444_163_072 + 2 * 50_432 * 4096,
+    "qwen1.5-moe-a2.7b": 14_315_784_192,  # checkpoint
+    "qwen2-7b": 7_615_616_512,  # checkpoint
+    "qwen2.5-0.5b": 494_032_768,  # checkpoint
+    "qwen2.5-1.5b": 1_543_714_304,  # checkpoint
+    "qwen2.5-14b": 14_770_033_664,  # checkpoint
+    "qwen2.5-32b": 32_763_876_352,  # checkpoint
+    "qwen2.5-3b": 3_085_938_688,  # checkpoint
+    "qwen2.5-72b": 72_706_203_648,  # checkpoint
+    "qwen2.5-7b": 7_615_616_512,  # checkpoint
+    "qwen3-0.6b": 751_632_384 - 151_936 * 1024,  # checkpoint, which holds the tied head as well
+    "qwen3-1.7b": 2_031_739_904 - 151_936 * 2048,  # checkpoint, which holds the tied head as well
+    "qwen3-14b": 14_768_307_200,  # checkpoint
+    "qwen3-235b-a22b": 235_093_634_560,  # checkpoint
+    "qwen3-30b-a3b": 30_532_122_624,  # checkpoint
+    "qwen3-32b": 32_762_123_264,  # checkpoint
+    "qwen3-4b": 4_022_468_096,  # checkpoint
+    "qwen3-8b": 8_190_735_360,  # checkpoint
+    "rwkv-4-169m": 169_342_464,  # instantiated
+    "smollm2-1.7b": 1_711_376_384,  # checkpoint
+    "smollm2-135m": 134_515_008,  # checkpoint
+    "t5-base": 222_903_552,  # instantiated
+    "t5-large": 737_668_096,  # instantiated
+    "t5-small": 60_506_624,  # instantiated
+    "tinyllama-1.1b": 1_100_048_384,  # checkpoint
+    "vit-base-patch16-224": 86_567_656,  # instantiated
+    "vit-large-patch16-224": 304_326_632,  # instantiated
+    "whisper-base": 72_593_920,  # checkpoint
+    "whisper-large-v3": 1_543_490_560,  # checkpoint
+    "whisper-large-v3-turbo": 808_878_080,  # checkpoint
+}
+
+
+def test_every_model_in_configs_has_its_published_total():
+    assert set(TOTALS) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_parameters_are_those_that_are_published(name):
+    assert counted(name).parameters.total == TOTALS[name]
+
+
+# --- instantiated models
+
+ENTRIES = (
+    list(csv.DictReader((ORACLE / "oracle.csv").read_text(encoding="utf-8").splitlines())) if ORACLE.is_dir() else []
+)
+needs_oracle = pytest.mark.skipif(not ENTRIES, reason="no counts of instantiated models beside the repository")
+# DeepSeek's decoding step has forms; the library that was counted multiplies the whole cached latent up at every step.
+FORMS = {
+    "decode_flops_total": "re-expanded",
+    "decode_flops_total_mla_absorbed": "absorbed",
+    "decode_flops_total_mla_expanded_cache": "expanded cache",
+}
+PARAMETERS = {"params_total": "total", "params_active": "active", "params_embedding": "embedding"}
+CACHE = {
+    "kv_cache_bytes_fp16_per_token_first_principles": None,
+    "kv_cache_bytes_fp16_per_token_mla_expanded": "expanded cache",
+}
+
+
+def entries(*quantities):
+    found = [entry for entry in ENTRIES if entry["quantity"] in quantities and entry["value"]]
+    cases = [
+        pytest.param(e, id="-".join(filter(None, (e["model"], e["quantity"], e["batch"], e["seq"])))) for e in found
+    ]
+    return pytest.mark.parametrize("entry", cases or [pytest.param(None, id="none")])
+
+
+@needs_oracle
+@entries(*PARAMETERS)
+def test_parameters_are_those_of_the_instantiated_model(entry):
+    held = counted(entry["model"]).parameters
+    assert getattr(held, PARAMETERS[entry["quantity"]]) == int(entry["value"])
+
+
+@needs_oracle
+@entries("prefill_flops_total", "forward_flops_total")
+def test_a_forward_pass_counts_what_the_instantiated_model_counts(entry):
+    length = {} if entry["model"].startswith("vit") else {"N": int(entry["seq"])}
+    answer = counted(entry["model"], B=int(entry["batch"]), **length)
+    assert answer.total.contraction_flops == int(entry["value"])
+
+
+@needs_oracle
+@entries(*FORMS)
+def test_a_decoded_token_counts_what_the_instantiated_model_counts(entry):
+    form = FORMS[entry["quantity"]] if entry["model"].startswith("deepseek") else None
+    answer = counted(entry["model"], "decode", form, B=int(entry["batch"]), S=int(entry["seq"]))
+    assert answer.total.contraction_flops == int(entry["value"])
+
+
+@needs_oracle
+@entries(*CACHE)
+def test_cache_per_token_is_that_of_first_principles(entry):
+    form = CACHE[entry["quantity"]]
+    answer = counted(entry["model"], "decode", form) if form else counted(entry["model"])
+    assert answer.kv_cache_byte_per_token == int(entry["value"])
+
+
+@needs_oracle
+@pytest.mark.parametrize("path", sorted((ORACLE / "configs").glob("*.json")), ids=lambda path: path.stem)
+def test_a_short_name_is_the_published_config(path):
+    """The keys that are left out of a config here change nothing."""
+    short, whole = workload(path.stem), workload(str(path))
+    for phase in whole.phases:
+        assert short.dims(phase) == whole.dims(phase)
+        assert [step.name for step in short.steps_in(phase)] == [step.name for step in whole.steps_in(phase)]
+
+
+# --- what holds for every workload
+
+
+@pytest.mark.parametrize("name", files("configs"))
+def test_every_workload_runs_on_a_card_in_every_phase(name):
+    card = gpu("h100")
+    for phase in workload(name).phases:
+        answer = analyse(name, phase=phase, gpu=card)
+        total = answer.total
+        assert 0 < total.lower_s <= total.upper_s
+        assert 0 <= total.contraction_flops <= total.flops or answer.counting == "leading"
+        assert 0 < total.compulsory_byte <= total.traffic_byte
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_file_holds_what_its_importer_reads(name):
+    """Facts only: no key that nobody asks for."""
+
+    class Asked(dict):
+        def get(self, key, default=None):
+            asked.add(key)
+            return super().get(key, default)
+
+    asked = set()
+    document = json.loads((ROOT / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+    model(Asked(document), name)
+    assert set(document) <= asked

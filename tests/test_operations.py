@@ -1,0 +1,431 @@
+"""Every operation's hand-worked example, and its counts against loops that are executed one scalar at a time.
+
+The loops (``algorithms.py``) share no formula with the package: a machine (``machine.py``) counts what they do and
+move. That they compute the right thing is held to torch in float64, the backward passes to its automatic derivatives.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from itertools import combinations, product
+
+import algorithms
+import pytest
+from algorithms import ELEMENTWISE
+from machine import Machine
+
+from perfmodel import ops
+from perfmodel.arithmetic import expected_distinct, visible_pairs
+
+NAMES = tuple(ops.FAMILY_OF)
+
+PROMPT = {"B": 2, "H": 2, "H_kv": 1, "N": 4, "S": 4, "d": 3}
+CHUNK = {"B": 1, "H": 2, "H_kv": 2, "N": 2, "S": 5, "d": 3, "causal": 1}
+MASKS = (
+    {**PROMPT},
+    {**PROMPT, "causal": 1},
+    {**PROMPT, "H": 4, "H_kv": 2, "causal": 1, "W": 2},
+    CHUNK,
+    {**CHUNK, "N": 3, "W": 3},
+    {"B": 1, "H": 4, "H_kv": 2, "N": 1, "S": 6, "d": 2},
+)
+TILED = (
+    {**PROMPT, "M": 48},
+    {"B": 1, "H": 2, "H_kv": 1, "N": 6, "S": 8, "d": 2, "M": 32},
+    {"B": 1, "H": 2, "H_kv": 2, "N": 5, "S": 7, "d": 2, "M": 48},
+    {"B": 1, "H": 2, "H_kv": 1, "N": 5, "S": 5, "d": 2, "M": 32, "causal": 1},
+    {"B": 1, "H": 1, "H_kv": 1, "N": 4, "S": 9, "d": 2, "M": 48, "causal": 1},
+    {"B": 1, "H": 1, "H_kv": 1, "N": 7, "S": 7, "d": 2, "M": 32, "causal": 1, "W": 3},
+    {"B": 1, "H": 1, "H_kv": 1, "N": 7, "S": 9, "d": 2, "M": 48, "causal": 1, "W": 4},
+)
+TOKENS = {"B": 2, "N": 3, "V": 5}
+ROWS = ({"rows": 3, "cols": 4}, {"rows": 1, "cols": 7})
+LINEAR = {"B": 2, "N": 3, "D_in": 4, "D_out": 2}
+
+CASES = [
+    ("matmul", {"m": 2, "k": 3, "n": 4}),
+    ("matmul", {"m": 3, "k": 1, "n": 2, "batch": 3}),
+    ("gemm", {"m": 2, "k": 3, "n": 4}),
+    *((name, LINEAR) for name in ("linear", "linear_bias", "linear_input_gradient", "linear_weight_gradient")),
+    ("bias_gradient", {"B": 2, "N": 3, "D_out": 4}),
+    ("qkv", {"B": 2, "N": 3, "D": 4, "H": 2, "H_kv": 1, "d": 3}),
+    ("output_projection", {"B": 2, "N": 3, "D": 4, "H": 2, "d": 3}),
+    ("logits", {"B": 2, "N": 3, "D": 2, "V": 5}),
+    ("mlp", {"B": 2, "N": 2, "D": 3, "F": 5}),
+    ("gated_mlp", {"B": 2, "N": 2, "D": 3, "F": 5}),
+    *(
+        (name, sizes)
+        for name in ("attention", "scores", "weighted_values", "scores_backward", "weighted_values_backward")
+        for sizes in MASKS
+    ),
+    *((name, sizes) for name in ("attention_backward", "attention_backward_recompute") for sizes in MASKS),
+    ("multi_head_attention", {"B": 2, "N": 3, "D": 4, "H": 2}),
+    ("multi_head_attention", {"B": 1, "N": 5, "D": 4, "H": 2, "causal": 1, "W": 2}),
+    ("cross_attention", {"B": 2, "N": 2, "S": 3, "D": 4, "H": 2}),
+    ("attention_decode", {"B": 2, "H": 4, "H_kv": 2, "S": 3, "d": 2}),
+    ("mla_attention", {"B": 1, "H": 2, "N": 3, "S": 4, "d": 2, "d_r": 1, "d_v": 2, "r": 3, "causal": 1}),
+    ("mla_cached_attention", {"B": 1, "H": 2, "N": 1, "S": 4, "d": 2, "d_r": 1, "d_v": 2}),
+    ("mla_latent_attention", {"B": 1, "H": 2, "N": 1, "S": 4, "r": 3, "d_r": 2}),
+    *((name, sizes) for name in ("softmax", "softmax_backward") for sizes in ROWS),
+    *((name, sizes) for name in ("layernorm", "layernorm_backward", "rmsnorm", "rmsnorm_backward") for sizes in ROWS),
+    *((name, {"B": 2, "H": 3, "N": 2, "S": 4}) for name in ("causal_mask", "full_mask")),
+    *((name, {"B": 2, "N": 4, "D": 3, "K": 3}) for name in ("conv1d", "conv1d_backward")),
+    *((name, {"B": 1, "N": 2, "D": 2, "K": 5}) for name in ("conv1d", "conv1d_backward")),
+    *((name, {"B": 1, "N": 3, "D": 2, "K": 1}) for name in ("conv1d", "conv1d_backward")),
+    *((name, {**TOKENS, "D": 4}) for name in ("embedding", "embedding_backward")),
+    *((name, TOKENS) for name in ("cross_entropy", "cross_entropy_backward")),
+    ("rope", {"B": 2, "N": 3, "H": 2, "H_kv": 1, "d": 4}),
+    ("residual", {"B": 2, "N": 3, "D": 4}),
+    ("combine_experts", {"B": 2, "N": 3, "D": 4, "A": 2}),
+    *((name, {"numel": 6}) for name in ("dropout", "dropout_backward", "dot", *ELEMENTWISE)),
+]  # fmt: skip
+
+
+def case_id(case):
+    name, sizes = case
+    return f"{name}-" + "-".join(f"{key}{value}" for key, value in sizes.items())
+
+
+each_case = pytest.mark.parametrize(("name", "sizes"), CASES, ids=map(case_id, CASES))
+
+
+def executed(name, sizes, apart=False):
+    """The machine after it ran the operation's loops."""
+    machine = Machine(apart)
+    if name in ELEMENTWISE:
+        algorithms.elementwise(machine, name, item=ops.find(name).defaults["act"], **sizes)
+    elif name == "dot":
+        algorithms.vector_dot(machine, **sizes)
+    else:
+        # The machine has taken the letter m.
+        getattr(algorithms, name)(machine, **{"m_" if key == "m" else key: value for key, value in sizes.items()})
+    return machine
+
+
+def performed(op):
+    return {primitive: count for primitive, count in op.primitives().items() if count}
+
+
+# --- counts against executed loops
+
+
+@each_case
+def test_each_primitive_is_executed_as_often_as_it_is_counted(name, sizes):
+    assert performed(ops.find(name)(**sizes)) == executed(name, sizes).primitives
+
+
+@each_case
+def test_one_kernel_moves_what_its_loops_move(name, sizes):
+    op, machine = ops.find(name)(**sizes), executed(name, sizes)
+    assert (op.read_byte(), op.write_byte()) == (machine.read_byte, machine.write_byte)
+
+
+@each_case
+def test_separate_kernels_move_what_their_loops_move(name, sizes):
+    kernels = ops.find(name)(**sizes).kernels()
+    if kernels:
+        assert [kernel.traffic_byte() for _, kernel in kernels] == executed(name, sizes, apart=True).kernel_bytes
+    else:
+        assert len(executed(name, sizes, apart=True).kernels) == 1
+
+
+@pytest.mark.parametrize("sizes", [{"N": 1, "S": 8, "W": 3}, {"N": 2, "S": 8, "W": 3}, {"N": 3, "S": 9, "W": 2}])
+def test_keys_that_no_query_sees_are_not_read(sizes):
+    """A sliding window hides the oldest keys from all queries of a chunk: they need not be read."""
+    sizes = {"B": 1, "H": 2, "H_kv": 1, "d": 4, "causal": 1, **sizes}
+    assert ops.find("attention")(**sizes).read_byte() == executed("attention", sizes).read_byte
+
+
+@pytest.mark.parametrize("sizes", TILED, ids=str)
+def test_flash_attention_rereads_what_its_tiles_reread(sizes):
+    op, machine = ops.find("flash_attention")(**sizes), executed("flash_attention", sizes)
+    assert (op.read_byte(), op.write_byte()) == (machine.read_byte, machine.write_byte)
+
+
+@pytest.mark.parametrize("sizes", TILED, ids=str)
+def test_flash_attention_backward_rereads_what_its_tiles_reread(sizes):
+    op, machine = ops.find("flash_attention_backward")(**sizes), executed("flash_attention_backward", sizes)
+    assert (op.read_byte(), op.write_byte()) == (machine.read_byte, machine.write_byte)
+    assert performed(op) == machine.primitives
+
+
+@pytest.mark.parametrize("sizes", TILED[:2], ids=str)
+def test_flash_attention_executes_what_it_counts_where_tiles_divide(sizes):
+    """Where the tile does not divide the keys, rescaled rows are rounded: pairs / r for the tiles that each row meets."""
+    assert performed(ops.find("flash_attention")(**sizes)) == executed("flash_attention", sizes).primitives
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"m": 4, "k": 3, "n": 6, "tile_m": 2, "tile_n": 3, "tile_k": 1, "M": 100},
+        {"m": 5, "k": 4, "n": 7, "tile_m": 2, "tile_n": 3, "tile_k": 2, "M": 100},
+        {"m": 3, "k": 2, "n": 2, "tile_m": 8, "tile_n": 8, "tile_k": 8, "M": 1000},
+        {"m": 3, "k": 2, "n": 2, "tile_m": 1, "tile_n": 1, "tile_k": 1, "M": 4},
+    ],
+    ids=str,
+)
+def test_a_tiled_product_rereads_what_its_tiles_reread(sizes):
+    op, machine = ops.find("tiled_matmul")(**sizes), executed("tiled_matmul", sizes)
+    assert performed(op) == machine.primitives
+    assert (op.read_byte(), op.write_byte()) == (machine.read_byte, machine.write_byte)
+
+
+def test_visible_pairs_are_those_that_a_mask_leaves():
+    for N, extra, causal, W in product(range(1, 6), range(5), (0, 1), (None, *range(1, 12))):
+        S = N + extra
+        seen = sum(algorithms.sees(i, j, N, S, causal, W if causal else None) for i in range(N) for j in range(S))
+        assert visible_pairs(N, S, causal, W) == seen, (N, S, causal, W)
+
+
+def test_distinct_experts_are_the_mean_over_all_choices():
+    for E, A, tokens in ((3, 1, 2), (4, 2, 2), (3, 2, 3), (5, 5, 1)):
+        choices = list(product(combinations(range(E), A), repeat=tokens))
+        mean = Fraction(sum(len(set().union(*choice)) for choice in choices), len(choices))
+        assert expected_distinct(E, A, tokens) == pytest.approx(float(mean))
+
+
+# --- hand-worked examples
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hand_worked_example_is_reproduced(name):
+    operation = ops.find(name)
+    example = operation.example
+    op = operation(**example.at)
+    kernels = op.kernels()
+    assert (op.flops(), op.traffic_byte()) == (example.flops, example.traffic)
+    assert bool(kernels) == (example.unfused is not None)
+    assert not kernels or sum(kernel.traffic_byte() for _, kernel in kernels) == example.unfused
+
+
+FACTOR = r"(?:\d+|\([\d +]+\))(?: [a-z]+)?"
+
+
+def test_an_examples_arithmetic_comes_out():
+    """``2 tokens x 4 x (4 + 2 + 2) = 64`` in the sentences that give the reasons."""
+    reasons = [ops.find(name).example.because for name in NAMES]
+    products = [found for text in reasons for found in re.findall(rf"({FACTOR}(?: x {FACTOR})+) = (\d+)", text)]
+    assert len(products) > 10
+    for text, value in products:
+        factors = (map(int, re.findall(r"\d+", factor)) for factor in text.split(" x "))
+        assert math.prod(map(sum, factors)) == int(value), text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_gives_its_reason_in_numbers(name):
+    assert len(re.findall(r"\d+", ops.find(name).example.because)) >= 2
+
+
+COMPULSORY = [
+    # Each tensor that a caller hands over or gets back, once.
+    ("matmul", {"m": 2, "k": 3, "n": 4}, 2 * (6 + 12 + 8)),
+    ("gemm", {"m": 2, "k": 3, "n": 4}, 2 * (6 + 12 + 8 + 8)),
+    ("tiled_matmul", {"m": 4, "k": 2, "n": 6, "tile_m": 2, "tile_n": 3, "tile_k": 1, "M": 10}, 2 * (8 + 12 + 24)),
+    # q and out 2 heads x 3 x 8, k and v 1 head x 4 x 8; scores and probabilities stay on chip.
+    ("attention", {"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8}, 2 * (48 + 48 + 32 + 32)),
+    ("flash_attention", {"B": 1, "H": 2, "H_kv": 1, "N": 6, "S": 8, "d": 8, "M": 128}, 2 * (96 + 96 + 64 + 64)),
+    # x 2 x 3, weights 3 x 4 and 4 x 3, y 2 x 3; no hidden activation.
+    ("mlp", {"B": 1, "N": 2, "D": 3, "F": 4}, 2 * (6 + 12 + 12 + 6)),
+    # u and out 4 x 2, filter 2 x 3, bias 2; no padded signal.
+    ("conv1d", {"B": 1, "N": 4, "D": 2, "K": 3}, 2 * (8 + 8 + 6 + 2)),
+    ("softmax", {"rows": 3, "cols": 4}, 2 * (12 + 12)),
+    # 3 indices of 8 bytes, 3 rows of 4 read and written: not the table of 400.
+    ("embedding", {"B": 1, "N": 3, "D": 4, "V": 100}, 3 * 8 + 2 * (12 + 12)),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes", "expected"), COMPULSORY, ids=[case[0] for case in COMPULSORY])
+def test_compulsory_bytes_are_each_outer_tensor_once(name, sizes, expected):
+    assert ops.find(name)(**sizes).compulsory_byte() == expected
+
+
+def test_a_tables_parameters_are_not_its_traffic():
+    op = ops.find("embedding")(B=1, N=3, D=4, V=50257)
+    assert op.parameters() == 50257 * 4
+    assert op.traffic_byte() == 24 + 24 + 24  # 3 indices of 8 bytes, 12 elements of 2 read, 12 written
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        # q and out of 48 elements follow the activations, k and v of 32 each the cache.
+        ({"act": 2, "cache": 2}, 96 * 2 + 64 * 2),
+        ({"act": 2, "cache": 1}, 96 * 2 + 64 * 1),
+        ({"act": 4, "cache": 2}, 96 * 4 + 64 * 2),
+    ],
+)
+def test_item_sizes_go_by_role(item, expected):
+    assert ops.find("attention")(B=1, H=2, H_kv=1, N=3, S=4, d=8, **item).traffic_byte() == expected
+
+
+# --- the loops compute the right thing
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch", reason="torch computes the values that the loops are held to")
+
+
+class Reference:
+    """The same results by torch in float64, from the tensors that the machine was given."""
+
+    def __init__(self, torch, arrays, sizes):
+        self.torch, self.F, self.sizes = torch, torch.nn.functional, sizes
+        self.tensors = {
+            name: torch.tensor(array.nested(), dtype=torch.float64, requires_grad=True)
+            for name, array in arrays.items()
+            if array.in_memory
+        }
+
+    def __getitem__(self, names):
+        found = [self.tensors[name] for name in names.split()]
+        return found if len(found) > 1 else found[0]
+
+    def derivatives(self, output, names, by):
+        """``dx`` for each x, given the gradient that arrives at the output."""
+        found = self.torch.autograd.grad(output, [self.tensors[name] for name in names.split()], by)
+        return {f"d{name}": value for name, value in zip(names.split(), found, strict=True)}
+
+    def mask(self, N, S):
+        own, keys = self.torch.arange(N)[:, None] + S - N, self.torch.arange(S)[None, :]
+        return (keys <= own) & (own - keys < self.sizes.get("W", S)) if self.sizes.get("causal") else keys >= 0
+
+    def scores(self, q, k):
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+        return q @ k.mT / math.sqrt(q.shape[-1])
+
+    def attended(self, q, k, v):
+        scores = self.scores(q, k)
+        probs = scores.masked_fill(~self.mask(*scores.shape[2:]), -math.inf).softmax(-1)
+        return probs @ v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
+
+    def weighted(self, probs, v):
+        probs = probs.masked_fill(~self.mask(*probs.shape[2:]), 0.0)
+        return probs @ v.repeat_interleave(probs.shape[1] // v.shape[1], dim=1)
+
+    def convolved(self, u, taps, bias):
+        padding = taps.shape[1] - 1
+        return self.F.conv1d(u.mT, taps[:, None], bias, padding=padding, groups=u.shape[2]).mT[:, : u.shape[1]]
+
+    def turned(self, x):
+        """Pairs of neighbours as complex numbers, times numbers on the unit circle."""
+        torch, d = self.torch, x.shape[-1]
+        angles = torch.arange(x.shape[1])[:, None] * 10000.0 ** (-torch.arange(0, d, 2, dtype=x.dtype) / d)
+        pairs = torch.view_as_complex(x.detach().unflatten(-1, (-1, 2)).contiguous())
+        return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)[:, None]).flatten(-2)
+
+    def layer_norm(self, x, gamma, beta):
+        return self.F.layer_norm(x, x.shape[-1:], gamma, beta, algorithms.EPSILON)
+
+    def rms_norm(self, x, gamma):
+        return self.F.rms_norm(x, x.shape[-1:], gamma, algorithms.EPSILON)
+
+    def entropy(self, logits):
+        return self.F.cross_entropy(logits.flatten(0, 1), self["targets"].long().flatten(), reduction="none")
+
+    def zeros(self, *shape):
+        return self.torch.zeros(*shape, dtype=self.torch.float64, requires_grad=True)
+
+
+def score_gradients(r):
+    """For a gradient that arrives at the scores; at hidden ones none does."""
+    scores = r.scores(*r["q k"])
+    return r.derivatives(scores.masked_fill(~r.mask(*scores.shape[2:]), 0.0), "q k", r["dscores"])
+
+
+def layernorm_gradients(r):
+    r.tensors["beta"] = r.zeros(*r["gamma"].shape)
+    return r.derivatives(r.layer_norm(*r["x gamma beta"]), "x gamma beta", r["dy"])
+
+
+def conv1d_gradients(r):
+    r.tensors["bias"] = r.zeros(r["filter"].shape[0])
+    return r.derivatives(r.convolved(*r["u filter bias"]), "u filter bias", r["dout"])
+
+
+def table_gradient(r):
+    r.tensors["table"] = r.zeros(r.sizes["V"], r.sizes["D"])
+    return r.derivatives(r.F.embedding(r["tokens"].long(), r["table"]), "table", r["dy"])
+
+
+def gate_fed(r):
+    gate, up = (r["x"] @ r["w_gate_up"][:, half] for half in (0, 1))
+    return {"y": (r.F.silu(gate) * up) @ r["w_down"]}
+
+
+FUNCTIONS = {
+    "relu": ("x", lambda r, x: r.F.relu(x)),
+    "gelu": ("x", lambda r, x: r.F.gelu(x)),
+    "gelu_tanh": ("x", lambda r, x: r.F.gelu(x, approximate="tanh")),
+    "silu": ("x", lambda r, x: r.F.silu(x)),
+    "softcap": ("x", lambda r, x: algorithms.CAP * r.torch.tanh(x / algorithms.CAP)),
+    "silu_gate": ("gate up", lambda r, gate, up: r.F.silu(gate) * up),
+    "gelu_gate": ("gate up", lambda r, gate, up: r.F.gelu(gate) * up),
+    "gelu_tanh_gate": ("gate up", lambda r, gate, up: r.F.gelu(gate, approximate="tanh") * up),
+    "mul": ("a b", lambda r, a, b: a * b),
+    "rmsnorm": ("x gamma", lambda r, x, gamma: r.rms_norm(x, gamma)),
+}
+ATTENTION = ("attention", "multi_head_attention", "cross_attention", "attention_decode", "mla_attention",
+             "mla_cached_attention", "flash_attention")  # fmt: skip
+ATTENTION_BACKWARD = ("attention_backward", "attention_backward_recompute", "flash_attention_backward")
+PRODUCTS = ("linear", "output_projection", "logits")
+
+REFERENCES = {
+    "matmul": lambda r: {"c": r["a"] @ r["b"]},
+    **dict.fromkeys(PRODUCTS, lambda r: {"y": r["x"] @ r["w"]}),
+    "linear_bias": lambda r: {"y": r["x"] @ r["w"] + r["b"]},
+    "linear_input_gradient": lambda r: {"dx": r["dy"] @ r["w"].mT},
+    "linear_weight_gradient": lambda r: {"dw": r["x"].flatten(0, 1).mT @ r["dy"].flatten(0, 1)},
+    "bias_gradient": lambda r: {"db": r["dy"].sum((0, 1))},
+    "qkv": lambda r: {name: r.torch.einsum("bni,ihe->bnhe", r["x"], r[f"w_{name}"]) for name in "qkv"},
+    "mlp": lambda r: {"y": r.F.gelu(r["x"] @ r["w_up"]) @ r["w_down"]},
+    "gated_mlp": gate_fed,
+    "scores": lambda r: {"scores": r.scores(*r["q k"]).masked_fill(~r.mask(*r["scores"].shape[2:]), -math.inf)},
+    "scores_backward": score_gradients,
+    "weighted_values": lambda r: {"out": r.weighted(*r["probs v"])},
+    "weighted_values_backward": lambda r: r.derivatives(r.weighted(*r["probs v"]), "probs v", r["dout"]),
+    **dict.fromkeys(ATTENTION, lambda r: {"out": r.attended(*r["q k v"])}),
+    **dict.fromkeys(ATTENTION_BACKWARD, lambda r: r.derivatives(r.attended(*r["q k v"]), "q k v", r["dout"])),
+    "mla_latent_attention": lambda r: {
+        "out": r.attended(r["q"], r.torch.cat(r["latent rotary"], dim=-1), r["latent"])
+    },
+    "softmax": lambda r: {"y": r["x"].softmax(-1)},
+    "softmax_backward": lambda r: {"dx": r.torch.ops.aten._softmax_backward_data(r["dy"], r["y"], -1, r["y"].dtype)},
+    "layernorm": lambda r: {"y": r.layer_norm(*r["x gamma beta"])},
+    "layernorm_backward": layernorm_gradients,
+    **dict.fromkeys(("causal_mask", "full_mask"), lambda r: {"masked": r["scores"] + r["mask"]}),
+    "conv1d": lambda r: {"out": r.convolved(*r["u filter bias"])},
+    "conv1d_backward": conv1d_gradients,
+    "embedding": lambda r: {"y": r.F.embedding(r["tokens"].long(), r["table"])},
+    "embedding_backward": table_gradient,
+    "cross_entropy": lambda r: {"loss": r.entropy(r["logits"]).view(r["loss"].shape)},
+    "cross_entropy_backward": lambda r: r.derivatives(r.entropy(r["logits"]).mean(), "logits", None),
+    "rope": lambda r: {"q_turned": r.turned(r["q"]), "k_turned": r.turned(r["k"])},
+    "combine_experts": lambda r: {"y": (r["outputs"] * r["weights"][..., None]).sum(2)},
+    "sigmoid": lambda r: {"y": r["x"].sigmoid()},
+    "sigmoid_backward": lambda r: {"dx": r.torch.ops.aten.sigmoid_backward(*r["dy y"])},
+    "tanh": lambda r: {"y": r["x"].tanh()},
+    "tanh_backward": lambda r: {"dx": r.torch.ops.aten.tanh_backward(*r["dy y"])},
+    **{name: lambda r, n=names, f=f: {"y": f(r, *(r[x] for x in n.split()))} for name, (names, f) in FUNCTIONS.items()},
+    **{
+        f"{name}_backward": lambda r, n=names, f=f: r.derivatives(f(r, *(r[x] for x in n.split())), n, r["dy"])
+        for name, (names, f) in FUNCTIONS.items()
+    },
+}  # fmt: skip
+
+CHECKED = [
+    *(case for case in CASES if case[0] in REFERENCES),
+    *((name, sizes) for name in ("flash_attention", "flash_attention_backward") for sizes in TILED),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes"), CHECKED, ids=map(case_id, CHECKED))
+def test_the_loops_compute_what_torch_computes(torch, name, sizes):
+    machine = executed(name, sizes)
+    reference = Reference(torch, machine.arrays, sizes)
+    for output, expected in REFERENCES[name](reference).items():
+        found = torch.tensor(machine.arrays[output].nested(), dtype=torch.float64)
+        torch.testing.assert_close(found, expected.detach(), rtol=1e-9, atol=1e-12)

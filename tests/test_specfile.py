@@ -1,0 +1,194 @@
+"""The strict reader of YAML: text until asked for, no key twice or unasked, and the place of everything."""
+
+from __future__ import annotations
+
+import pytest
+
+from perfmodel.errors import InputError
+from perfmodel.specfile import LARGEST_FILE_BYTE, load, parse, read_lines
+
+
+def page(text):
+    return parse(text, "x.yaml")
+
+
+def refused(function, *arguments):
+    with pytest.raises(InputError) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["1e12", "yes", "NO", "~", "null", "0x10", "1:30", "2020-01-01", "0123", "1_000", ".5", "ö"]
+)
+def test_a_value_is_the_text_that_stands_there(text):
+    assert page(f"a: {text}").text("a") == text
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("'1'", "1"),
+        ('"a\\tb"', "a\tb"),
+        ("|\n  a\n  b\n", "a\nb\n"),
+        (">\n  a\n  b\n", "a b\n"),
+        ("a # b", "a"),
+        ("'#'", "#"),
+    ],
+)
+def test_quotes_and_blocks_are_yamls(written, text):
+    assert page(f"a: {written}").text("a") == text
+
+
+def test_values_of_each_kind():
+    found = page("a: [x, y]\nb: {c: 8Ki}\nd: 2 GB/s\ne: fp16\nf: []\n")
+    assert found.texts("a") == ("x", "y")
+    assert found.texts("f") == found.texts("none") == ()
+    assert found.mapping("b").size("c") == 8192
+    assert found.quantity("d", "B/s") == 2e9
+    assert found.choice("e", ("fp16", "bf16")) == "fp16"
+    assert found.choice("none", ("fp16", "bf16"), "bf16") == "bf16"
+    assert found.text("none", "") == ""
+    found.finish()
+
+
+def test_keys_keep_their_order():
+    assert list(page("b: 1\na: 2\nc: 3\n")) == ["b", "a", "c"]
+
+
+def test_a_place_is_file_line_and_path():
+    found = page("a: 1\nb:\n  - c: 2\n  - c:\n      d: x\n")
+    inner = found.sequence("b").mappings()[1].mapping("c")
+    assert inner.place_of("d") == "x.yaml:5: b.c.d"
+    assert refused(inner.size, "d").startswith("x.yaml:5: b.c.d: 'x' is not a size; ")
+
+
+def test_a_key_that_nobody_asked_for_is_refused():
+    found = page("sizes: 1\nsise: 2\n")
+    found.text("sizes")
+    "step" in found  # noqa: B015 - a key that may be absent is asked for as well
+    assert refused(found.finish) == (
+        "x.yaml:2: sise: 'sise' is not a key here; the keys are sizes, step. Did you mean 'sizes'?"
+    )
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "{a: 1, b: 2, a: 3}", "{'a': 1,\n a: 2}"])
+def test_a_key_may_stand_once(text):
+    assert "'a' stands twice (first on line 1); a key may stand once. Remove one of the two." in refused(page, text)
+
+
+def test_a_key_may_stand_once_at_any_depth():
+    assert refused(page, "a:\n - b: {c: 1,\n       c: 2}\n").startswith(
+        "x.yaml:3: a.b: 'c' stands twice (first on line 2)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a: &x 1", "an anchor (&)"),
+        ("a: &x [1]", "an anchor (&)"),
+        ("&x a: 1", "an anchor (&)"),
+        ("a: *x", "an alias (*)"),
+        ("a: !!int 3", "the tag"),
+        ("a: !own 3", "the tag"),
+        ("a: !!python/object:os.system {}", "the tag"),
+        ("!!map {a: 1}", "the tag"),
+        ("? {a: 1}\n: 2", "a list or a mapping as a key"),
+        ("? [1]\n: 2", "a list or a mapping as a key"),
+        ("a: 1\n---\nb: 2", "a second document (---)"),
+        ("a: " + "[" * 13 + "]" * 13, "nesting deeper than 12 levels"),
+        ("a: " + "{a: " * 100_000, "nesting deeper than 12 levels"),
+        ("- " * 100_000, "nesting deeper than 12 levels"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_what_a_plain_file_does_not_need_is_refused(text, what):
+    message = refused(page, text)
+    assert message.startswith("x.yaml:")
+    assert what in message
+    assert "plain keys, values and lists are accepted" in message
+
+
+def test_ten_levels_are_read():
+    found = page("a: " + "{a: " * 10 + "x" + "}" * 10)
+    for _ in range(10):
+        found = found.mapping("a")
+    assert found.text("a") == "x"
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# a\n", "---\n", "--- \n...\n"])
+def test_an_empty_file_is_refused(text):
+    assert "x.yaml" in refused(page, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: [1", 1),
+        ("a: 'x", 1),
+        ("a: b: c", 1),
+        ("a: 1\n\tb: 2", 2),
+        ("a: 1\n b: 2", 2),
+        ("a: @x", 1),
+        ("a: `x", 1),
+        ("%Z", 1),
+    ],
+)
+def test_text_that_is_not_yaml_is_refused_near_its_line(text, line):
+    message = refused(page, text)
+    assert message.endswith("; valid YAML is accepted. Mend the line.")
+    assert int(message.split(":")[1]) in (line, line + 1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda p: p.text("list"), "x.yaml:1: list: a list stands here; a single value is accepted. Write one value."),
+        (lambda p: p.text("map"), "x.yaml:2: map: a mapping stands here; a single value is accepted. Write one value."),
+        (lambda p: p.text("empty"), "x.yaml:3: empty: the value is empty; a value is required. Write one, or remove the key."),
+        (lambda p: p.sequence("map"), "x.yaml:2: map: a mapping stands here; a list is accepted. Write it as [a, b]."),
+        (
+            lambda p: p.mapping("list"),
+            "x.yaml:1: list: a list stands here; a mapping is accepted. Write it as 'key: value' lines.",
+        ),
+        (lambda p: p.mapping("empty"), "x.yaml:3: empty: nothing stands here; a mapping is accepted. Write it as 'key: value' lines."),
+        (lambda p: p.texts("lists"), "x.yaml:4: lists: a list stands here; a single value is accepted. Write one value."),
+        (lambda p: p.text("none"), "x.yaml:1: 'none' is missing; 'none' is required here. Add 'none: …'."),
+        (lambda p: p.choice("word", ("fp16", "bf16")), "x.yaml:5: word: 'fp61' is not known; one of fp16, bf16 is accepted. Did you mean 'fp16'?"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_refused(ask, message):
+    assert refused(ask, page("list: [1]\nmap: {a: 1}\nempty:\nlists: [[1]]\nword: fp61\n")) == message
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_bytes(b"\xef\xbb\xbfa: 1\n")
+    assert load(str(file)).text("a") == "1"
+    assert list(read_lines(str(file))) == ["a: 1\n"]
+
+
+def test_windows_line_ends_are_line_ends(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_bytes(b"a: 1\r\nb: [x]\r\n")
+    found = load(str(file))
+    assert (found.text("a"), found.texts("b"), found.place_of("b")) == ("1", ("x",), f"{file}:2: b")
+
+
+def test_a_file_of_the_largest_size_is_read_and_one_byte_more_refused(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_bytes(b"a: 1\n#" + b"x" * (LARGEST_FILE_BYTE - 6))
+    assert load(str(file)).text("a") == "1"
+    with file.open("ab") as more:
+        more.write(b"x")
+    assert (
+        refused(load, str(file))
+        == f"{file}: the file is larger than 1 MB; a smaller file is accepted. Is it the right one?"
+    )
+
+
+def test_lines_of_a_file_of_any_length_are_read_one_by_one(tmp_path):
+    file = tmp_path / "lines"
+    file.write_text("x\n" * (LARGEST_FILE_BYTE))
+    assert sum(1 for _ in read_lines(str(file))) == LARGEST_FILE_BYTE
