@@ -1,0 +1,86 @@
+"""A sweep as the terminal shows it: a few dozen of its rows, evenly picked, as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perfmodel.report.sheet import Column, Sheet, render
+from perfmodel.sweep import BOUNDS, Chunk, Plan
+from perfmodel.units import scaled, significant
+
+SHOWN = 40
+_KEPT = 4096
+_FIGURES = ("flops", "traffic_byte", "intensity_flop_per_byte", "bound", "lower_s", "upper_s")
+
+
+class Sample:
+    """Every row at first, then every second, every fourth …, so that a few thousand stand for however many there are."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._step = 1
+        self._picked: list[dict[str, Any]] = []
+        self._last: dict[str, Any] = {}
+
+    def add(self, chunk: Chunk) -> None:
+        """Takes from the chunk what is due."""
+        columns: dict[str, Any] = {**chunk.at, **{name: getattr(chunk, name) for name in _FIGURES}}
+        size = chunk.flops.size
+        for place in range(-self.rows % self._step, size, self._step):
+            self._picked.append({"gpu": chunk.gpu.name, **{name: value[place] for name, value in columns.items()}})
+        self.rows += size
+        while len(self._picked) > _KEPT:
+            self._picked = self._picked[::2]
+            self._step *= 2
+        if size:
+            self._last = {"gpu": chunk.gpu.name, **{name: value[-1] for name, value in columns.items()}}
+
+    def shown(self, most: int = SHOWN) -> list[dict[str, Any]]:
+        """The first row, the last, and those between them as evenly as they come."""
+        picked = self._picked if (self.rows - 1) % self._step == 0 else [*self._picked, self._last]
+        number, last = min(most, len(picked)), len(picked) - 1
+        return [picked[round(i * last / max(1, number - 1))] for i in range(number)]
+
+
+def table(plan: Plan, sample: Sample) -> str:
+    """The picked rows under the symbols and the figures."""
+    rows = sample.shown()
+    columns = [
+        *([Column("gpu", "GPU", lambda row: row["gpu"], right=False)] if len(plan.cards) > 1 else []),
+        *(Column(name, name, _value(name), lambda value: str(int(value))) for name in plan.symbols),
+        Column("flops", "FLOP", _value("flops"), scaled),
+        Column("traffic_byte", "traffic", _value("traffic_byte"), lambda value: scaled(value, "B")),
+        Column("intensity_flop_per_byte", "FLOP/B", _value("intensity_flop_per_byte"), significant),
+        Column("bound", "bound", lambda row: BOUNDS[row["bound"]], right=False),
+        Column("lower_s", "at least", _value("lower_s"), lambda value: scaled(value, "s")),
+        Column("upper_s", "at most", _value("upper_s"), lambda value: scaled(value, "s"), expendable=1),
+    ]
+    notes = [f"Sizes: {sizes(plan)}."] if sizes(plan) else []
+    if len(rows) < sample.rows:
+        notes.append(f"{len(rows)} of {sample.rows:,} rows are shown; -o FILE.csv or FILE.jsonl writes all.")
+    return render(Sheet(columns, rows, title=title(plan), notes=notes), "table")
+
+
+def _value(name: str) -> Any:
+    return lambda row: float(row[name])
+
+
+def title(plan: Plan) -> str:
+    """Which workload and phase, over what, on which card."""
+    alone = plan.workload.file == plan.workload.steps[0].operation.name
+    words = [] if alone else [plan.phase]
+    words += ["forward and backward"] if alone and plan.phase == "train" else []
+    words += ["fused" if plan.fused else "unfused"] if not alone or not plan.fused else []
+    words += ["causal"] if plan.causal else []
+    words += ["over " + " and ".join(plan.symbols)]
+    card = f" on {plan.cards[0].gpu.title}" if len(plan.cards) == 1 else ""
+    return f"{plan.workload.title}: {', '.join(words)}{card}"
+
+
+def sizes(plan: Plan) -> str:
+    """What stays the same, and how what is tied to the swept symbols follows them."""
+    first = {one.symbol: one.first for one in plan.axes}
+    found = plan.workload.dims(plan.phase, {**plan.settings, **first}, checked=False)
+    constant = [f"{name} = {value}" for name, value in found.items() if name not in plan.varying and value is not None]
+    tied = [f"{name} = {plan.given[name].text}" for name in found if name in plan.varying and name not in plan.symbols]
+    return ", ".join([*constant, *tied])

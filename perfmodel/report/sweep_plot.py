@@ -1,0 +1,240 @@
+"""A sweep as a picture: time over one size, a line for each GPU, or over two sizes as a map.
+
+Both show the least time, at which everything overlaps; a line has a band up to the most, at which nothing does. Where
+the bound changes, a line has a mark with the exact size and a map a border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Affine2D
+
+from perfmodel.errors import InputError
+from perfmodel.report.geometry import Box, Segment, square
+from perfmodel.report.picture import COLOURS, DASHES, DPI, FAINT, FONT_PT, GRID, INK, INKS, WIDTH_PT, settings
+from perfmodel.report.placement import around, settled
+from perfmodel.report.sample import sizes, title
+from perfmodel.report.sheet import wrapped
+from perfmodel.sweep import Axis, Plan
+from perfmodel.sweep.features import Change, Map, lines, maps
+from perfmodel.symbols import SYMBOLS
+from perfmodel.units import scaled
+
+MARKED_VALUES = 40  # up to so many values of a line are marked one by one
+CARDS_OF_A_MAP = 6
+CAPTION_CHARACTERS = 118
+BINARY_SPAN = 2**14  # a logarithmic axis is ticked in powers of two up to this ratio of its ends
+
+
+def check(plan: Plan, where: str) -> None:
+    """Only one or two sizes can be shown, and a map for each of a few GPUs."""
+    if len(plan.axes) > 2:
+        raise InputError(
+            where, f"{len(plan.axes)} sizes are swept", "a plot shows one or two", "Give the others with --set."
+        )  # fmt: skip
+    if len(plan.axes) == 2 and len(plan.cards) > CARDS_OF_A_MAP:
+        raise InputError(
+            where, f"{len(plan.cards)} GPUs are named", f"a map shows at most {CARDS_OF_A_MAP}", "Leave some out."
+        )  # fmt: skip
+
+
+def figure(plan: Plan) -> Any:
+    """The sweep as a figure, to be saved."""
+    with settings():
+        return _lines(plan) if len(plan.axes) == 1 else _maps(plan)
+
+
+def _page(plan: Plan, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
+    """A figure with its title above, its caption below, and axes."""
+    page = Figure(figsize=(WIDTH_PT / 72, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(page)
+    axes = page.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    heading = wrapped(title(plan), 95)
+    page.suptitle("\n".join(heading), x=0.01, ha="left", fontsize=FONT_PT + 1, weight="bold", color=INK)
+    types = ", ".join(dict.fromkeys(plan.workload.dtypes.values()))
+    caption = "\n".join(wrapped(f"{sizes(plan)}; {types}.", CAPTION_CHARACTERS))
+    page.supxlabel(caption, x=0.01, ha="left", fontsize=FONT_PT - 1.5, color=FAINT)
+    return page, axes
+
+
+# --- one size
+
+
+def _lines(plan: Plan) -> Any:
+    (axis,) = plan.axes
+    page, ((axes,),) = _page(plan, 4.2)
+    changes: list[tuple[Change, int]] = []
+    for i, line in enumerate(lines(plan)):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.fill_between(line.sizes, line.lower_s, line.upper_s, color=colour, alpha=0.16, linewidth=0)
+        axes.plot(line.sizes, line.lower_s, color=colour, linestyle=DASHES[i % len(DASHES)], linewidth=1.3)
+        if len(line.swept) <= MARKED_VALUES:
+            axes.plot(line.swept, line.swept_s, "o", color=colour, markersize=2.2)
+        changes += [(change, i) for change in line.changes]
+    _sizes(axes.xaxis, axis)
+    if axis.log:
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        _times(axes.yaxis, high / low)
+    else:
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _brief(value, "s")))
+    if axis.number > 1:
+        axes.set_xlim(axis.first, axis.last)
+    axes.set_ylabel("time")
+    axes.set_xlabel(_named(axis))
+    axes.grid(color=GRID, linewidth=0.5)
+    axes.set_axisbelow(True)
+    _legend(axes, plan)
+    _label(page, axes, axis.symbol, changes)
+    return page
+
+
+def _legend(axes: Any, plan: Plan) -> None:
+    """The GPUs, and what line and band are."""
+    several = len(plan.cards) > 1
+    ink = INK if several else COLOURS[0]
+    entries: list[Any] = [
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)], label=card.gpu.title)
+        for i, card in enumerate(plan.cards)
+        if several
+    ]
+    entries += [
+        Line2D([], [], color=ink, linewidth=1.3, label="at least (everything overlaps)"),
+        Patch(color=ink, alpha=0.16, linewidth=0, label="up to at most (nothing overlaps)"),
+        Line2D([], [], color=ink, marker="o", markerfacecolor="white", linestyle="", label="the bound changes"),
+    ]
+    look = {"fontsize": FONT_PT - 1, "handlelength": 2.6, "frameon": False, "borderaxespad": 0.0, "borderpad": 0.0}
+    axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1.015), ncols=3, **look)
+
+
+def _label(page: Any, axes: Any, symbol: str, changes: Sequence[tuple[Change, int]]) -> None:
+    """A mark and a text at every change of bound, clear of each other, of the legend and of the lines."""
+    page.draw_without_rendering()
+    page.set_layout_engine("none")
+    scale = 72 / DPI
+    drawn: list[Segment] = []
+    for line in axes.get_lines():
+        spots = (axes.transData.transform(list(zip(*line.get_data(), strict=True))) * scale).tolist()
+        spots = spots[:: max(1, len(spots) // 100)]
+        drawn += [(*start, *end) for start, end in pairwise(spots)] if line.get_linestyle() != "None" else []
+    marks, places, texts = [_box(axes.get_legend())], [], []
+    for change, card in changes:
+        axes.plot(
+            change.size,
+            change.lower_s,
+            "o",
+            color=COLOURS[card % len(COLOURS)],
+            markerfacecolor="white",
+            markersize=4.5,
+        )
+        text = f"{change.before} → {change.after} at {symbol} = {change.size}"
+        texts.append(
+            page.text(0, 0, text, fontsize=FONT_PT - 1, color=INKS[card % len(INKS)], ha="center", va="center")
+        )
+        across, up = (axes.transData.transform((change.size, change.lower_s)) * scale).tolist()
+        marks.append(square((across, up), 3.0))
+        box = _box(texts[-1])
+        places.append(around((across, up), box.right - box.left, box.top - box.bottom, favour=-0.6))
+    chosen = settled(places, _box(axes), marks, drawn, at_worst=True) or []
+    for text, place in zip(texts, chosen, strict=True):
+        text.set_visible(place is not None)
+        if place is not None:
+            text.set_transform(Affine2D().scale(1 / 72) + page.dpi_scale_trans)
+            text.set(x=place.middle[0], y=place.middle[1])
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85})
+        if place is not None and place.leader is not None:
+            x0, y0, x1, y1 = place.leader
+            page.add_artist(Line2D([x0, x1], [y0, y1], color=FAINT, linewidth=0.6, transform=text.get_transform()))
+
+
+def _box(artist: Any) -> Box:
+    """What it covers, in points of the page."""
+    left, bottom, right, top = (float(edge) * 72 / DPI for edge in artist.get_window_extent().extents)
+    return Box(left, bottom, right, top)
+
+
+# --- two sizes
+
+
+def _maps(plan: Plan) -> Any:
+    found = list(maps(plan))
+    columns = {1: 1, 2: 2, 4: 2}.get(len(found), 3)
+    rows = -(-len(found) // columns)
+    page, panels = _page(plan, 4.2 if len(found) == 1 else 1.2 + 2.4 * rows, columns, rows)
+    least_s, most_s = min(card.least_s for card in found), max(card.most_s for card in found)
+    for i, (axes, card) in enumerate(zip(panels.flat, found, strict=False)):
+        mesh = _map(axes, plan.axes, card, LogNorm(least_s, most_s), few=len(found) > 1)
+        axes.tick_params(labelbottom=i + columns >= len(found))
+        axes.set_xlabel(_named(plan.axes[0]) if i + columns >= len(found) else "")
+        axes.set_ylabel("" if i % columns else _named(plan.axes[1]) if rows == 1 else plan.axes[1].symbol)
+        if len(found) > 1:
+            axes.set_title(card.gpu.title, fontsize=FONT_PT, loc="left")
+    for axes in panels.flat[len(found) :]:
+        axes.set_axis_off()
+    bar = page.colorbar(mesh, ax=panels.ravel().tolist(), pad=0.015, aspect=30)
+    undefined = "" if all(card.whole for card in found) else "; grey: not defined"
+    bar.set_label(f"at least (everything overlaps){undefined}")
+    _times(bar.ax.yaxis, most_s / least_s)
+    return page
+
+
+def _map(axes: Any, symbols: Sequence[Axis], card: Map, norm: Any, few: bool) -> Any:
+    """One card's times as colours, the borders between bounds and their names."""
+    axes.set_facecolor("#dddddd")
+    mesh = axes.pcolormesh(*card.edges, card.lower_s, cmap="viridis", norm=norm, rasterized=True)
+    for axis, values in zip((axes.xaxis, axes.yaxis), symbols, strict=True):
+        _sizes(axis, values, few)
+    axes.set(xlim=card.edges[0][[0, -1]], ylim=card.edges[1][[0, -1]])
+    axes.add_collection(LineCollection(card.borders, colors="white", linewidths=1.4, capstyle="projecting"))
+    stroke = [withStroke(linewidth=2, foreground=INK)]
+    for across, up, name in card.names:
+        axes.text(across, up, name, color="white", ha="center", va="center", path_effects=stroke)
+    return mesh
+
+
+# --- axes
+
+
+def _sizes(axis: Any, values: Axis, few: bool = False) -> None:
+    """Sizes along an axis, logarithmic where the range is."""
+    if values.log and values.number > 1:
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+        base = 2 if values.last <= BINARY_SPAN * values.first else 10
+        axis.set_major_locator(LogLocator(base=base, numticks=6 if few else 16))
+    elif values.number == 1:
+        axis.set_major_locator(FixedLocator([values.first]))
+    else:
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=4 if few else 8))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}" if value < 10**5 else _brief(value, "")))
+
+
+def _times(axis: Any, ratio: float) -> None:
+    """Times along a logarithmic axis whose ends have that ratio."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 10**4 else (1,), numticks=16))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _brief(value, "s")))
+
+
+def _named(axis: Axis) -> str:
+    """``N: query tokens``: the symbol with the first words of its meaning."""
+    meaning = SYMBOLS[axis.symbol].meaning
+    return f"{axis.symbol}: {meaning.partition(':')[0].partition(' (')[0]}"
+
+
+def _brief(value: float, unit: str) -> str:
+    """A number with its prefix and no zeros at its end."""
+    number, space, rest = scaled(value, unit, 3).partition(" ") if value > 0 else ("0", "", "")
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + space + rest

@@ -1,0 +1,235 @@
+"""A workload over a grid of sizes: the same operation functions, called with NumPy arrays, chunk by chunk.
+
+Sizes travel as float64, in which whole numbers are exact to 2^53 (9.0e15): counts below that are exact, larger ones are
+rounded to 16 digits. A symbol that stays the same within a chunk is a plain integer. Only one chunk is held at a time,
+however long the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perfmodel import block
+from perfmodel.analysis import analyse
+from perfmodel.arithmetic import register_floor, register_maximum
+from perfmodel.block import Step
+from perfmodel.errors import InputError
+from perfmodel.expression import Expression
+from perfmodel.hardware import Gpu
+from perfmodel.roofline import Rates, rates
+from perfmodel.sweep.domain import Domain, OutsideError
+from perfmodel.sweep.grid import Axis, axis, axis_from_text, box, doubled, spaced
+from perfmodel.sweep.totals import BOUNDS, Chunk, Totals
+from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.workload import Workload, resolved
+
+__all__ = [
+    "BOUNDS",
+    "POINTS",
+    "Axis",
+    "Chunk",
+    "Plan",
+    "axis",
+    "axis_from_text",
+    "doubled",
+    "plan",
+    "spaced",
+    "sweep",
+]
+
+register_maximum("numpy", np.maximum)
+register_floor("numpy", np.floor)
+
+# Points that are evaluated together: enough to drown what Python costs, few enough for the second-level cache.
+POINTS = 16384
+
+
+class Plan(NamedTuple):
+    """What is the same for every chunk of a sweep: the workload, the grid, the cards and how they are counted."""
+
+    workload: Workload
+    axes: tuple[Axis, ...]
+    cards: tuple[Rates, ...]
+    phase: str
+    form: str
+    fused: bool
+    counting: str
+    settings: dict[str, Any]
+    given: dict[str, Any]
+    varying: frozenset[str]
+    steps: tuple[Step, ...]
+    quotients: tuple[Expression, ...]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return tuple(one.symbol for one in self.axes)
+
+    @property
+    def points(self) -> int:
+        """Points of the grid, for one card."""
+        return math.prod(one.number for one in self.axes)
+
+    @property
+    def causal(self) -> bool:
+        return bool(self.given["causal"])
+
+    def chunks(self, points: int = POINTS) -> Iterator[Chunk]:
+        """The grid evaluated, at most so many points at a time; the last symbol varies fastest, the card slowest."""
+        # glibc returns freed arrays to the system, and pays for them page by page when it needs them again, until it
+        # has seen a larger block go: without this line everything takes twice as long.
+        np.empty(3 << 20)
+        for card in self.cards:
+            found, outside = False, None
+            for low in range(0, self.points, points):
+                chunk = _evaluated(self, card, low, min(low + points, self.points))
+                found, outside = found or chunk.flops.size > 0, outside or chunk.skipped
+                yield chunk
+            if not found and outside is not None:
+                raise InputError(
+                    f"{self.workload.name}: sweep",
+                    f"none of the {self.points:,} points lies where all operations are defined",
+                    f"the first is refused: {self.why(outside)}",
+                    "Choose other ranges.",
+                )
+
+    def why(self, at: Mapping[str, int]) -> str:
+        """A point that was skipped, and what the operations say of it."""
+        try:
+            analyse(
+                self.workload,
+                phase=self.phase,
+                form=self.form or None,
+                settings={**self.settings, **at},
+                fused=self.fused,
+                causal=self.causal,
+                count=self.counting,
+            )
+        except InputError as refused:
+            reason = f"{refused.where}: {refused.found}; {refused.accepted}"
+        else:
+            reason = "it is not what the operations accept"
+        return f"{', '.join(f'{name} = {value}' for name, value in at.items())}: {reason}"
+
+
+def sweep(
+    workload: Workload, gpus: Sequence[Gpu], over: Mapping[str, Any], *, points: int = POINTS, **choices: Any
+) -> Iterator[Chunk]:
+    """Totals and bounds of a workload on each card at every point of a grid, chunk by chunk.
+
+    ``over`` gives each swept symbol its values, as a list, an array or an ``Axis``; ``choices`` are the keywords of
+    ``plan``. Points outside the domain of an operation are left out and counted; where none is left that is an error.
+    """
+    return plan(workload, gpus, over, **choices).chunks(points)
+
+
+def plan(
+    workload: Workload,
+    gpus: Sequence[Gpu],
+    over: Mapping[str, Any],
+    *,
+    phase: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    fused: bool | None = None,
+    causal: bool | None = None,
+    count: str | None = None,
+    form: str | None = None,
+) -> Plan:
+    """A sweep that is ready to run, its symbols and cards checked; the keywords are those of ``analyse``."""
+    phase = phase or workload.default_phase
+    axes = tuple(axis(symbol, values) for symbol, values in over.items())
+    known = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
+    given = {"causal": int(workload.causal if causal is None else causal), **workload.given(phase, known)}
+    _check_symbols(workload, [one.symbol for one in axes], known)
+    given.update((one.symbol, one.first) for one in axes)
+    varying = _varying(given, frozenset(one.symbol for one in axes))
+    steps = tuple(_merged(workload.steps_in(phase, form)))
+    return Plan(
+        workload=workload,
+        axes=axes,
+        cards=tuple(rates(gpu, workload.dtypes["activation"]) for gpu in gpus),
+        phase=phase,
+        form=workload.form_in(phase, form),
+        fused=workload.fused if fused is None else fused,
+        counting=count or workload.counting,
+        settings=known,
+        given=given,
+        varying=varying,
+        steps=steps,
+        quotients=tuple(_quotients(given, steps, varying)),
+    )
+
+
+def _check_symbols(workload: Workload, symbols: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Each swept symbol is a size of the workload that nothing else sets."""
+    where = f"{workload.name}: sweep"
+    known = [name for name in SYMBOLS if name in workload.settable() and SYMBOLS[name].kind != "flag"]
+    if not symbols:
+        raise InputError(
+            where, "no symbol is swept", f"its sizes are {', '.join(known)}", f"Sweep over {known[0]}, say."
+        )
+    for symbol in symbols:
+        if symbol not in known:
+            raise InputError(
+                f"{where} over {symbol}", "it is not a size of this workload", f"its sizes are {', '.join(known)}",
+                "Sweep over one of them.",
+            )  # fmt: skip
+        if symbol in settings:
+            raise InputError(
+                f"{where} over {symbol}", "it is also set", "a symbol is either swept or set",
+                "Leave one of the two out, or tie another symbol to it.",
+            )  # fmt: skip
+
+
+# What of a step tells whether it does the same as another is its operation, sizes and repeat, and all but these.
+_COMPARED_OTHERWISE = ("name", "operation", "sizes", "repeat", "flow", "group")
+
+
+def _merged(steps: Sequence[Step]) -> Iterator[Step]:
+    """Steps that do the same, as one that repeats more often."""
+    alike: dict[tuple[Any, ...], list[Step]] = {}
+    for step in steps:
+        sizes = tuple(sorted((name, size.text) for name, size in step.sizes.items()))
+        manner = (value for field, value in step._asdict().items() if field not in _COMPARED_OTHERWISE)
+        alike.setdefault((step.operation.name, sizes, _often(step), *manner), []).append(step)
+    for same in alike.values():
+        times = Expression(f"{len(same)} * ({_often(same[0])})", f"{same[0].name}: repeat")
+        yield same[0] if len(same) == 1 else same[0]._replace(repeat=times)
+
+
+def _often(step: Step) -> str:
+    return step.repeat.text if step.repeat else "1"
+
+
+def _varying(given: Mapping[str, Any], swept: frozenset[str]) -> frozenset[str]:
+    """The swept symbols and all that are tied to them."""
+    tied = {name: value.names for name, value in given.items() if isinstance(value, Expression)}
+    more = swept | {name for name, names in tied.items() if names & swept}
+    return swept if more == swept else _varying(given, more)
+
+
+def _quotients(given: Mapping[str, Any], steps: Sequence[Step], varying: frozenset[str]) -> Iterator[Expression]:
+    """The expressions whose exact divisions may come out whole at some points and not at others."""
+    every = [*given.values(), *(size for step in steps for size in (*step.sizes.values(), step.repeat))]
+    return (size for size in every if isinstance(size, Expression) and "/" in size.text and size.names & varying)
+
+
+def _evaluated(plan: Plan, card: Rates, low: int, high: int) -> Chunk:
+    """One chunk; points outside are evaluated all the same, and what comes of it is dropped."""
+    totals, at = Totals(high - low), box(plan.axes, low, high)
+    with np.errstate(all="ignore"):
+        try:
+            dims = resolved({**plan.given, **at}, plan.workload.name, checked=False)
+            domain = Domain(dims, plan.quotients)
+            train = plan.phase == "train"
+            for kernel in block.kernels(
+                plan.steps, dims, fused=plan.fused, backward=train, optimizer=train, checked=domain
+            ):
+                domain.accept("L", kernel.repeat)
+                totals.add(kernel, plan.counting, card)
+        except (OutsideError, InputError):
+            return totals.chunk(card, at, at, inside=False)
+        return totals.chunk(card, at, dims, domain.inside)

@@ -1,0 +1,55 @@
+"""Which points of a chunk lie where every operation is defined: the rules that integers are held to, for arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from perfmodel.expression import Expression
+from perfmodel.operation import Operation, checked_value
+from perfmodel.units import LARGEST_SIZE
+
+
+class OutsideError(Exception):
+    """No point of the chunk lies in the domain of an operation."""
+
+
+class Domain:
+    """Which points of a chunk all operations accept; asked in the place of ``Operation.checked``."""
+
+    def __init__(self, dims: Mapping[str, Any], quotients: Iterable[Expression]) -> None:
+        self.inside: Any = True
+        self._known = {id(value) for value in dims.values()}
+        for name, value in dims.items():
+            self.accept(name, value)
+        for expression in quotients:
+            for above, below in expression.quotients(dims):
+                if isinstance(above, np.ndarray) or isinstance(below, np.ndarray):
+                    self.require(np.floor(above / below) == above / below)
+
+    def __call__(self, operation: Operation, values: dict[str, Any], where: str) -> dict[str, Any]:
+        values = {**operation.defaults, **values}
+        if any(name not in values for name in operation.required):
+            raise OutsideError
+        for name, value in values.items():
+            if id(value) not in self._known:
+                self.accept(name, value)
+        for rule in operation.valid:
+            self.require(operation.holds(rule, values))
+        return values
+
+    def accept(self, name: str, value: Any) -> None:
+        """Only sizes from 1 to the largest are sizes."""
+        if not isinstance(value, np.ndarray):
+            checked_value(name, value, name)
+        elif not (value.min() >= 1 and value.max() <= LARGEST_SIZE):
+            self.require((value >= 1) & (value <= LARGEST_SIZE))
+
+    def require(self, condition: Any) -> None:
+        """Points where this does not hold are outside."""
+        if isinstance(condition, np.ndarray):
+            self.inside = self.inside if condition.all() else self.inside & condition
+        elif not condition:
+            raise OutsideError

@@ -1,0 +1,132 @@
+"""The grid of a sweep: the values of each symbol, and what they are at a stretch of its points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.units import LARGEST_SIZE, checked_size, size_from_text
+
+Values = NDArray[np.float64]
+
+# How many values a range has that does not say, and the most that are made at once.
+USUAL_COUNT = 65
+MOST_LOG_SPACED = 10**7
+RANGES_ACCEPTED = "SYMBOL=FROM:TO, SYMBOL=FROM:TO:COUNT and either with :log after it are accepted"
+
+
+class Axis(NamedTuple):
+    """The values of one symbol: listed, or evenly spaced whole numbers that are made when they are needed."""
+
+    symbol: str
+    first: int
+    last: int
+    number: int
+    log: bool = False
+    listed: Values | None = None
+
+    def at(self, indices: NDArray[np.int64]) -> Values:
+        """The values at these places."""
+        if self.listed is not None:
+            return self.listed[indices]
+        step = (self.last - self.first) / max(1, self.number - 1)
+        found: Values = np.floor(self.first + indices * step + 0.5)
+        return found
+
+    def all(self) -> Values:
+        """Every value."""
+        return self.at(np.arange(self.number))
+
+    def thinned(self, most: int) -> Axis:
+        """At most so many of its values, evenly picked."""
+        if self.number <= most:
+            return self
+        return _listed(self.symbol, self.at(np.linspace(0, self.number - 1, most).round().astype(np.int64)), self.log)
+
+
+def spaced(symbol: str, first: int, last: int, count: int, log: bool = False) -> Axis:
+    """At most ``count`` distinct whole numbers from first to last, evenly spaced, or evenly in the logarithm."""
+    if not log or count < 3:
+        return Axis(symbol, first, last, min(count, last - first + 1), log)
+    values = np.exp(np.linspace(math.log(first), math.log(last), count))
+    np.rint(values, out=values)
+    values[0], values[-1] = first, last
+    return _listed(symbol, values[np.concatenate(([True], np.diff(values) > 0))], log)
+
+
+def doubled(symbol: str, first: int, last: int) -> Axis:
+    """The first, its double, the double of that, and so on, and the last."""
+    values = [first << i for i in range((last // first).bit_length()) if first << i < last]
+    return _listed(symbol, np.array([*values, last], dtype=np.float64), log=True)
+
+
+def axis(symbol: str, values: Any) -> Axis:
+    """An axis of whole numbers that are given as an ``Axis``, a list or a NumPy array."""
+    name = ALIASES.get(symbol, symbol)
+    if isinstance(values, Axis):
+        return values._replace(symbol=name)
+    array = np.asarray(values)
+    where = f"sweep over {name}"
+    if array.ndim != 1 or not array.size:
+        raise InputError(where, f"the values have shape {array.shape}", "a list of at least one size is accepted")
+    sound = array.dtype.kind in "iuf" and array.min() >= 1 and array.max() <= LARGEST_SIZE
+    for value in () if sound and not (array % 1).any() else array.tolist():
+        checked_size(int(value) if isinstance(value, float) and value.is_integer() else value, where)
+    return _listed(name, array.astype(np.float64))
+
+
+def _listed(symbol: str, values: Values, log: bool = False) -> Axis:
+    return Axis(symbol, int(values[0]), int(values[-1]), len(values), log, values)
+
+
+def box(axes: Sequence[Axis], low: int, high: int) -> dict[str, Any]:
+    """The symbols at these places of the grid, the last varying fastest; one that stays the same is an integer."""
+    found: dict[str, Any] = {}
+    stride = 1
+    for one in reversed(axes):
+        first, last = low // stride, (high - 1) // stride
+        values = one.at(np.arange(first, last + 1) % one.number)
+        times = np.full(values.shape, stride)
+        times[0], times[-1] = (first + 1) * stride - low, high - last * stride
+        found[one.symbol] = int(values[0]) if first == last else values if stride == 1 else np.repeat(values, times)
+        stride *= one.number
+    return {one.symbol: found[one.symbol] for one in axes}
+
+
+def axis_from_text(text: str) -> Axis:
+    """``N=128:8192``, with ``:COUNT``, ``:log`` or ``:COUNT:log`` after it, as the values that it means."""
+    where = f"--over {shown(text)}"
+    name, _, rest = text.partition("=")
+    name, parts = ALIASES.get(name.strip(), name.strip()), rest.split(":")
+    log = parts[-1].strip() == "log"
+    parts = parts[:-1] if log else parts
+    if len(parts) not in (2, 3):
+        raise InputError(
+            where, "it is not a range", RANGES_ACCEPTED, "Write N=128:8192:64, say; one value alone is --set."
+        )
+    if name not in SYMBOLS:
+        raise InputError(
+            f"--over {name}", "it is not a symbol", "the letters of 'perfmodel symbols' are accepted",
+            did_you_mean(name, SYMBOLS),
+        )  # fmt: skip
+    where = f"--over {name}"
+    first, last = (size_from_text(part, f"{where}: {end}") for part, end in zip(parts, ("from", "to"), strict=False))
+    if last < first:
+        raise InputError(where, f"it runs down from {first} to {last}", "FROM is at most TO", "Swap them.")
+    if len(parts) == 2:
+        return doubled(name, first, last) if log else spaced(name, first, last, USUAL_COUNT)
+    number = size_from_text(parts[2], f"{where}: count")
+    if number == 1 < last - first + 1:
+        raise InputError(f"{where}: count", "1 value has no two ends", "at least 2 is accepted", "Write 2, or --set.")
+    if log and number > MOST_LOG_SPACED:
+        raise InputError(
+            f"{where}: count", f"{number:,} values in the logarithm", f"at most {MOST_LOG_SPACED:,} are accepted",
+            "Leave out :log, or take fewer.",
+        )  # fmt: skip
+    return spaced(name, first, last, number, log)

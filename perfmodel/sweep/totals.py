@@ -1,0 +1,137 @@
+"""The sums of a sweep over the kernels of a chunk, and the chunk that comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.analysis import counted
+from perfmodel.arithmetic import total
+from perfmodel.block import Kernel
+from perfmodel.hardware import Gpu
+from perfmodel.op import Engine, by_engine
+from perfmodel.roofline import MEMORY, Rates, seconds
+from perfmodel.sweep.grid import Values
+
+# What each code of ``Chunk.bound`` means.
+BOUNDS = (MEMORY, *(engine.value for engine in Engine))
+_CODES = {engine: BOUNDS.index(engine.value) for engine in Engine}
+
+
+class Chunk(NamedTuple):
+    """Consecutive points of the grid on one card, as arrays of one length in the grid's order.
+
+    ``at`` holds the values of the swept symbols, ``sizes`` every size of the workload (a plain integer where it is the
+    same for all points) and ``bound`` codes that ``BOUNDS`` names. ``points`` counts also those that could not be
+    evaluated, the first of which ``skipped`` tells.
+    """
+
+    gpu: Gpu
+    at: dict[str, Values]
+    sizes: dict[str, Any]
+    flops: Values
+    contraction_flops: Values
+    traffic_byte: Values
+    intensity_flop_per_byte: Values
+    bound: NDArray[np.int8]
+    lower_s: Values
+    upper_s: Values
+    points: int
+    skipped: dict[str, int] | None = None
+
+    def size(self, name: str) -> Values:
+        """A size at every point, be it the same or not."""
+        value = self.at[name] if name in self.at else self.sizes.get(name, 0)
+        return value if isinstance(value, np.ndarray) else np.full(self.flops.shape, float(value))
+
+    @property
+    def bound_names(self) -> list[str]:
+        """The bounds as words."""
+        return [BOUNDS[code] for code in self.bound]
+
+
+class Totals:
+    """Sums over the kernels of a chunk, each in an array of its own that is added to in place."""
+
+    def __init__(self, points: int) -> None:
+        self.points = points
+        self.traffic_byte, self.lower_s = np.zeros(points), np.zeros(points)
+        self.flops: dict[tuple[Engine, bool, bool], Values] = {}  # engine, of a contraction, counted
+        self.share: dict[Engine, Values] = {}
+
+    def add(self, kernel: Kernel, counting: str, card: Rates) -> None:
+        """Counts of one kernel, and its lower time to what bounds it; memory's share is what the engines leave."""
+        repeat = kernel.repeat
+        traffic_byte, flops = kernel.op.traffic_byte(), kernel.op.flops_by_kind()
+        slowest_s, longest = _slowest(*seconds(traffic_byte, by_engine(flops), card))
+        lower_s = _repeated(slowest_s, repeat)
+        self.lower_s += lower_s
+        self.traffic_byte += _repeated(traffic_byte, repeat)
+        counts = counted(flops, counting)
+        for kind, number in flops.items():
+            self._sum(self.flops, (*kind, kind in counts), _repeated(number, repeat))
+        for engine, where in longest.items():
+            self._sum(self.share, engine, lower_s if where is True else lower_s * where)
+
+    def _sum(self, sums: dict[Any, Values], key: Any, value: Any) -> None:
+        if key not in sums:
+            sums[key] = np.zeros(self.points)
+        sums[key] += value
+
+    def bound(self) -> NDArray[np.int8]:
+        """What takes most of the lower time."""
+        codes = np.zeros(self.points, np.int8)
+        most = self.lower_s - total(self.share.values())
+        for engine, share in self.share.items():
+            np.copyto(codes, _CODES[engine], where=share > most)
+            most = np.maximum(most, share)
+        return codes
+
+    def chunk(self, card: Rates, at: Mapping[str, Any], dims: Mapping[str, Any], inside: Any) -> Chunk:
+        """The points that are inside. The upper time, a sum over everything, is that of the sums."""
+        mask = None if inside is True else inside & np.ones(self.points, np.bool_)
+        keep = slice(None) if mask is None else mask
+
+        def kept(value: Any) -> Any:
+            return value[keep] if np.ndim(value) else np.full(self.points, float(value))[keep]
+
+        flops = total(number for (*_, counts), number in self.flops.items() if counts)
+        contraction_flops = total(number for (_, contraction, _), number in self.flops.items() if contraction)
+        memory_s, engine_s = seconds(self.traffic_byte, by_engine(self.flops), card)
+        outside = None if mask is None or mask.all() else int(np.argmin(mask))
+        return Chunk(
+            gpu=card.gpu,
+            at={name: kept(value) for name, value in at.items()},
+            sizes={name: kept(value) if np.ndim(value) else value for name, value in dims.items()},
+            flops=kept(flops),
+            contraction_flops=kept(contraction_flops),
+            traffic_byte=kept(self.traffic_byte),
+            intensity_flop_per_byte=kept(flops / self.traffic_byte),
+            bound=kept(self.bound()),
+            lower_s=kept(self.lower_s),
+            upper_s=kept(memory_s + total(engine_s.values())),
+            points=self.points,
+            skipped=None if outside is None else {n: int(v[outside]) if np.ndim(v) else v for n, v in at.items()},
+        )
+
+
+def _repeated(value: Any, repeat: Any) -> Any:
+    return value if type(repeat) is int and repeat == 1 else value * repeat
+
+
+def _slowest(memory_s: Any, engine_s: Mapping[Engine, Any]) -> tuple[Any, dict[Engine, Any]]:
+    """The longest time, and where it is each engine's: memory wins ties, then the engine that stands first."""
+    slowest: Any = memory_s
+    longest: dict[Engine, Any] = {}
+    for engine, alone_s in engine_s.items():
+        longer = np.greater(alone_s, slowest)
+        if longer.all():
+            slowest, longest = alone_s, {engine: True}
+        elif longer.any():
+            slowest = np.maximum(slowest, alone_s)
+            longest = {other: where & ~longer for other, where in longest.items()}
+            longest[engine] = longer
+    return slowest, longest

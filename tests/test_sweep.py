@@ -1,0 +1,507 @@
+"""A sweep says at every point what an analysis says of that point, whatever the grid, the chunks and the form it is written in."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+from command import check_refused, perfmodel
+
+from perfmodel import ops
+from perfmodel.analysis import analyse
+from perfmodel.cases import case
+from perfmodel.errors import InputError
+from perfmodel.hardware import gpu
+from perfmodel.prediction import predictions
+from perfmodel.report import rows
+from perfmodel.report.sample import SHOWN, Sample
+from perfmodel.sweep import axis, axis_from_text, doubled, plan, spaced, sweep
+from perfmodel.sweep.digits import Lines, Slot
+from perfmodel.symbols import SYMBOLS
+from perfmodel.workload import setting, single, workload
+
+A100, T4 = gpu("a100"), gpu("t4")
+WHERE = "a test"
+
+
+def points_of(chunks):
+    """Every row as (gpu, sizes, figures)."""
+    for chunk in chunks:
+        for i, bound in enumerate(chunk.bound_names):
+            at = {name: int(values[i]) for name, values in chunk.at.items()}
+            yield chunk.gpu, at, {name: getattr(chunk, name)[i] for name in rows.FIGURES} | {"bound": bound}
+
+
+def check_against_analysis(found, over, *, cards=(A100,), settings=None, **choices):
+    """The rows are those points of the grid that the analysis accepts, and its figures."""
+    swept = {
+        (card.name, *at.values()): figures
+        for card, at, figures in points_of(sweep(found, cards, over, settings=settings, **choices))
+    }
+    expected = {}
+    for card in cards:
+        for values in np.ndindex(*(len(values) for values in over.values())):
+            at = {name: int(listed[i]) for (name, listed), i in zip(over.items(), values, strict=True)}
+            try:
+                total = analyse(found, gpu=card, settings={**(settings or {}), **at}, **choices).total
+            except InputError:
+                continue
+            expected[(card.name, *at.values())] = total
+    assert swept.keys() == expected.keys()
+    for key, total in expected.items():
+        assert total.flops < 2**53
+        figures = swept[key]
+        counts = (total.flops, total.contraction_flops, total.traffic_byte, total.bound)
+        assert tuple(figures[name] for name in ("flops", "contraction_flops", "traffic_byte", "bound")) == counts, key
+        assert figures["lower_s"] == pytest.approx(total.lower_s, rel=1e-12)
+        assert figures["upper_s"] == pytest.approx(total.upper_s, rel=1e-12)
+        assert figures["intensity_flop_per_byte"] == pytest.approx(total.intensity_flop_per_byte, rel=1e-12)
+    return expected
+
+
+# --- the figures
+
+
+@pytest.mark.parametrize(
+    ("name", "over", "choices"),
+    [
+        ("llama-2-7b-layer", {"N": [1, 100, 4096], "B": [1, 3]}, {}),
+        ("llama-2-7b-layer", {"N": [7, 4096], "B": [1, 16]}, {"count": "all", "causal": True}),
+        ("llama-2-7b-layer", {"S": [1, 2047, 10**6], "B": [1, 64]}, {"phase": "decode"}),
+        ("llama-2-7b-layer", {"N": [1, 300], "D": [1024, 4096]}, {"phase": "train", "fused": False}),
+        ("llama-2-7b-layer", {"H_kv": range(1, 33), "W": [1, 512]}, {"causal": True}),
+        ("gpt2-124m", {"L": [1, 12], "N": [1, 1024], "V": [50257, 50304]}, {}),
+        ("gpt2-124m", {"L": [1, 12], "H": [1, 12]}, {"phase": "train"}),
+        ("decoder-block", {"B": [1, 32], "S": [100, 512], "act": [1, 2, 4]}, {}),
+        ("encoder-block", {"H": range(1, 9)}, {"fused": False}),
+        ("attention-stages", {"N": [64, 2048]}, {"fused": False, "phase": "train"}),
+        ("attention-16x16384", {"H": [1, 16, 32, 33, 64]}, {"fused": False}),
+        ("flash-table-flash", {"N": [1000, 1024], "M": [10000, 167936]}, {"phase": "train", "causal": True}),
+        ("conv1d-8192", {"K": [1, 3, 128], "D": [1, 8192]}, {"phase": "train"}),
+    ],
+)
+def test_every_value_is_the_analysis_of_its_point(name, over, choices):
+    assert check_against_analysis(workload(name), over, cards=(A100, T4), **choices)
+
+
+@pytest.mark.parametrize("operation", list(ops.every()), ids=lambda operation: operation.name)
+def test_every_operation_takes_arrays(operation):
+    sizes = {name: value for name, value in operation.example.at.items() if SYMBOLS[name].kind != "flag"}
+    symbol = next(name for name in operation.required if SYMBOLS[name].kind == "size")
+    over = {symbol: [sizes[symbol], 2 * sizes[symbol]]}
+    others = {name: value for name, value in sizes.items() if name != symbol}
+    for choices in ({}, {"fused": False, "phase": "train"}):
+        assert check_against_analysis(single(operation), over, settings=others, **choices)
+
+
+def test_the_cards_are_swept_one_after_the_other_and_the_last_symbol_varies_fastest():
+    found = list(points_of(sweep(workload("mlp-4096"), [T4, A100], {"N": [1, 2], "B": [3, 4]})))
+    order = [(1, 3), (1, 4), (2, 3), (2, 4)]
+    assert [(card.name, at["N"], at["B"]) for card, at, _ in found] == [
+        (card.name, *pair) for card in (T4, A100) for pair in order
+    ]
+
+
+def test_counts_beyond_2_to_the_53_are_right_to_16_digits():
+    """2 m k n of 10^6 each is 2 10^18, about 220 times 2^53."""
+    ((chunk),) = sweep(single(ops.find("matmul")), [A100], {"m": [10**6]}, settings={"k": 10**6, "n": 10**6})
+    assert chunk.flops[0] == pytest.approx(2 * 10**18, rel=1e-15)
+
+
+@pytest.mark.parametrize("points", [1, 7, 4096])
+def test_chunks_of_any_length_give_the_same_rows(points):
+    over = {"N": spaced("N", 1, 500, 9), "H_kv": [1, 2, 3, 4, 32], "B": [1, 2, 3]}
+    whole = list(points_of(sweep(workload("llama-2-7b-layer"), [A100, T4], over)))
+    pieces = list(sweep(workload("llama-2-7b-layer"), [A100, T4], over, points=points))
+    assert len(whole) == 2 * 9 * 4 * 3  # 3 does not divide 32
+    assert [len(chunk.flops) for chunk in pieces if chunk.points == points] or points > 135
+    for (card, at, figures), (other, there, others) in zip(points_of(pieces), whole, strict=True):
+        assert (card, at, figures["flops"], figures["bound"]) == (other, there, others["flops"], others["bound"])
+        assert figures["lower_s"] == pytest.approx(others["lower_s"], rel=1e-15)
+
+
+def test_steps_that_do_the_same_are_evaluated_once():
+    """Two norms and two residuals of eleven steps."""
+    layer = workload("llama-2-7b-layer")
+    assert (len(layer.steps), len(plan(layer, [A100], {"N": [1]}).steps)) == (11, 9)
+
+
+def test_a_million_points_need_no_more_memory_than_a_chunk():
+    """About 30 arrays of 16,384 float64 are alive at a time, 4 MB; one column of all points would be 8 MB."""
+    over = {"N": spaced("N", 128, 32768, 1000), "B": spaced("B", 1, 1000, 1000)}
+    tracemalloc.start()
+    rows_found = sum(chunk.flops.size for chunk in sweep(workload("llama-2-7b-layer"), [A100], over))
+    _, peak_byte = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows_found == 10**6
+    assert peak_byte < 40e6
+
+
+# --- what is skipped
+
+
+def skipped(found, over, **choices):
+    """How many points were skipped, and why the first was."""
+    ready = plan(found, [A100], over, **choices)
+    chunks = list(ready.chunks())
+    first = next((chunk.skipped for chunk in chunks if chunk.skipped), None)
+    return sum(chunk.points - chunk.flops.size for chunk in chunks), first and ready.why(first)
+
+
+@pytest.mark.parametrize(
+    ("over", "choices", "count", "reason"),
+    [
+        ({"H_kv": [1, 2, 3]}, {}, 1, "H_kv = 3: attention: H % H_kv == 0 does not hold at H = 32, H_kv = 3"),
+        ({"H": [32, 24]}, {}, 1, "H = 24: "),  # D/H = 4096/24
+        ({"N": [4, 5, 6], "S": [5]}, {"causal": True}, 1, "N = 6, S = 5: attention: causal * N <= S does not hold"),
+        ({"B": [10**7, 10**8]}, {}, 1, "B = 100000000: "),  # B N F = 2.3 10^15 elements
+        ({"N": [64, 65]}, {"settings": dict([setting("B=N/2*2"), setting("S=N")])}, 1, "N = 65: "),
+        ({"N": [8, 9]}, {"settings": dict([setting("S=N"), setting("B=N-8")])}, 1, "N = 8: "),
+        ({"N": [1, 2]}, {}, 0, None),
+    ],
+)
+def test_points_outside_the_domain_are_skipped_and_counted(over, choices, count, reason):
+    found, why = skipped(workload("llama-2-7b-layer"), over, **choices)
+    assert found == count
+    assert why is None if reason is None else why.startswith(reason)
+    if count and "B" not in over:
+        check_against_analysis(workload("llama-2-7b-layer"), over, **choices)
+
+
+def test_a_grid_without_a_valid_point_is_an_error():
+    with pytest.raises(InputError, match=r"none of the 2 points .* H_kv = 3: attention: H % H_kv == 0"):
+        list(sweep(workload("llama-2-7b-layer"), [A100], {"H_kv": [3, 5]}))
+
+
+@pytest.mark.parametrize(
+    ("over", "settings", "message"),
+    [
+        ({}, {}, "no symbol is swept"),
+        ({"V": [1]}, {}, "sweep over V: it is not a size of this workload"),
+        ({"causal": [1]}, {}, "sweep over causal: it is not a size"),
+        ({"N": [1]}, {"N": 2}, "sweep over N: it is also set"),
+        ({"N": [1.5]}, {}, "sweep over N: 1.5 is not a whole number"),
+        ({"N": [0]}, {}, "sweep over N: 0 is out of range"),
+        ({"N": ["1"]}, {}, "sweep over N: '1' is not a whole number"),
+        ({"N": []}, {}, r"sweep over N: the values have shape \(0,\)"),
+    ],
+)
+def test_symbols_and_values_that_cannot_be_swept(over, settings, message):
+    with pytest.raises(InputError, match=message):
+        plan(workload("llama-2-7b-layer"), [A100], over, settings=settings)
+
+
+# --- ranges
+
+
+def values(axis):
+    return axis.all().astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("N=1:5", [1, 2, 3, 4, 5]),
+        ("N=1:65", list(range(1, 66))),
+        ("N=5:5", [5]),
+        ("N=5:5:1", [5]),
+        ("N=1:10:4", [1, 4, 7, 10]),
+        ("N=1:4:100", [1, 2, 3, 4]),
+        ("N=1:2:2", [1, 2]),
+        ("N=1:8:3", [1, 5, 8]),  # 4.5 is rounded up
+        ("N=128:1Ki:log", [128, 256, 512, 1024]),
+        ("N=100:1k:log", [100, 200, 400, 800, 1000]),
+        ("N=7:7:log", [7]),
+        ("N=1k:1M:4:log", [1000, 10_000, 100_000, 1_000_000]),
+        ("N=1:8:8:log", [1, 2, 3, 4, 6, 8]),  # 1 1.3 1.8 2.4 3.3 4.4 5.9 8
+        (" H_KV = 2:3 ", [2, 3]),
+    ],
+)
+def test_ranges(text, expected):
+    assert values(axis_from_text(text)) == expected
+
+
+def test_a_range_without_a_count_has_65_values():
+    """(8192 - 128) / 64 = 126 apart."""
+    assert values(axis_from_text("N=128:8192")) == list(range(128, 8193, 126))
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(("first", "last", "count"), [(1, 1000, 999), (3, 10**15, 77), (1, 50, 49), (999, 12345, 5000)])
+def test_values_are_distinct_whole_rising_and_end_where_they_should(first, last, count, log):
+    found = values(spaced("N", first, last, count, log))
+    assert (found[0], found[-1]) == (first, last)
+    assert all(b > a for a, b in itertools.pairwise(found))
+    assert len(found) == count if not log else len(found) <= count
+
+
+def test_an_axis_of_a_hundred_million_values_is_not_made_at_once():
+    long = spaced("N", 1, 10**15, 10**8)
+    assert long.listed is None
+    assert values(long._replace(number=1)) == [1]
+    assert int(long.at(np.array([10**8 - 1]))[0]) == 10**15
+
+
+def test_doublings_end_at_the_last_value():
+    assert values(doubled("N", 3, 3 * 2**40)) == [3 << i for i in range(41)]
+
+
+def test_lists_keep_their_order_and_thin_evenly():
+    assert values(axis("N", np.array([5, 1, 9]))) == [5, 1, 9]
+    assert values(axis("N", range(1, 11)).thinned(4)) == [1, 4, 7, 10]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("N", "--over 'N': it is not a range; SYMBOL=FROM:TO, SYMBOL=FROM:TO:COUNT and either with :log after it are "
+         "accepted. Write N=128:8192:64, say; one value alone is --set."),
+        ("N=5", "--over 'N=5': it is not a range; "),
+        ("N=1:2:3:4", "--over 'N=1:2:3:4': it is not a range; "),
+        ("N=1:2:3:lag", "--over 'N=1:2:3:lag': it is not a range; "),
+        ("Batch=1:2", "--over Batch: it is not a symbol; the letters of 'perfmodel symbols' are accepted. Did you mean 'batch'?"),
+        ("N=x:2", "--over N: from: 'x' is not a size; "),
+        ("N=1:-2", "--over N: to: -2 is out of range; "),
+        ("N=1:2:0", "--over N: count: 0 is out of range; "),
+        ("N=1:nan", "--over N: to: 'nan' is not a size; "),
+        ("N=9:5", "--over N: it runs down from 9 to 5; FROM is at most TO. Swap them."),
+        ("N=1:9:1", "--over N: count: 1 value has no two ends; at least 2 is accepted. Write 2, or --set."),
+        ("N=1:1G:11M:log", "--over N: count: 11,000,000 values in the logarithm; at most 10,000,000 are accepted. "
+         "Leave out :log, or take fewer."),
+    ],
+)  # fmt: skip
+def test_ranges_that_cannot_be_read(text, message):
+    with pytest.raises(InputError) as refused:
+        axis_from_text(text)
+    assert str(refused.value).startswith(message)
+
+
+# --- rows as text
+
+
+def test_numbers_as_text_are_what_python_prints():
+    whole = np.array([0, 1, 9, 10, 9999, 10_000, 10_001, 99_999_999, 10**8, 10**12, 123456789012345, 2**53 - 1], float)
+    lines = Lines([Slot("n", "whole"), "\n"]).filled({"n": whole})
+    assert lines.decode().split() == [str(int(value)) for value in whole]
+
+
+def test_whole_numbers_that_are_not_exact_are_written_as_real_ones():
+    found = Lines(["<", Slot("n", "whole"), ">"]).filled({"n": np.array([2.0**53 - 1, 2.0**53, 7.0, 1e40])})
+    assert found == b"<9007199254740991><9.007199254741e+15><7><1.000000000000e+40>"
+
+
+def test_real_numbers_as_text_are_right_to_13_digits():
+    random = np.random.default_rng(7)
+    real = np.concatenate(
+        [random.uniform(1, 10, 4000) * 10.0 ** random.integers(-30, 30, 4000), 10.0 ** np.arange(-20, 20)]
+    )
+    real = np.concatenate([real, np.nextafter(real[-40:], 0), np.nextafter(real[-40:], np.inf)])
+    lines = Lines([Slot("x", "real"), "\n"]).filled({"x": real}).decode().split()
+    for text, value in zip(lines, real, strict=True):
+        assert len(text) == len(f"{value:.12e}")
+        assert float(text) == pytest.approx(value, rel=5.1e-13)
+    assert Lines([Slot("x", "real")]).filled({"x": np.zeros(1)}) == b"0.000000000000e+00"
+
+
+@pytest.fixture
+def ready():
+    over = {"N": [1, 128, 100_000], "H_kv": [1, 3, 32]}
+    return plan(workload("llama-2-7b-layer"), [A100, T4], over, settings={"B": 100})
+
+
+@pytest.mark.parametrize("ending", rows.ENDINGS)
+def test_a_file_read_back_is_the_sweep(ready, ending, tmp_path):
+    path = tmp_path / f"rows{ending}"
+    assert rows.write(str(path), ready, ready.chunks(2), WHERE) == 2 * 3 * 2
+    with path.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file)) if ending == ".csv" else [json.loads(line) for line in file]
+    expected = list(points_of(ready.chunks()))
+    assert len(found) == len(expected)
+    for row, (card, at, figures) in zip(found, expected, strict=True):
+        assert (row["gpu"], row["bound"]) == (card.name, figures["bound"])
+        assert [int(row[name]) for name in ("N", "H_kv")] == list(at.values())
+        for name, kind in rows.FIGURES.items():
+            if kind == "whole" and figures[name] < 2**53:
+                assert int(row[name]) == int(figures[name])
+            elif kind != "bound":
+                assert float(row[name]) == pytest.approx(figures[name], rel=5.1e-13)
+    assert list(found[0])[-len(rows.FIGURES) :] == list(rows.FIGURES)
+
+
+def test_a_gpu_whose_name_needs_quotes_gets_them(ready, tmp_path):
+    odd = A100._replace(name='my "best", card')
+    named = ready._replace(cards=(ready.cards[0]._replace(gpu=odd),))
+    for ending in rows.ENDINGS:
+        rows.write(str(tmp_path / f"x{ending}"), named, named.chunks(), WHERE)
+    with (tmp_path / "x.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["gpu"] for row in csv.DictReader(file)} == {odd.name}
+    assert {json.loads(line)["gpu"] for line in (tmp_path / "x.jsonl").read_text().splitlines()} == {odd.name}
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol", "choices"),
+    [
+        ("matmul", "m", {"settings": dict([setting("n=2*m")])}),
+        ("gelu", "numel", {}),
+        ("rmsnorm", "rows", {}),
+        ("attention", "N", {"causal": True, "settings": dict([setting("S=N")])}),
+        ("attention", "S", {"phase": "train", "fused": False}),
+    ],
+)
+def test_lines_of_an_operation_are_cases(name, symbol, choices, tmp_path):
+    """A case by itself has the same bounds as the row that states it."""
+    found = plan(single(ops.find(name), "bf16"), [A100], {symbol: [2048, 4096]}, **choices)
+    path = tmp_path / "rows.jsonl"
+    rows.write(str(path), found, found.chunks(), WHERE)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["dtype"] for line in lines] == ["bf16", "bf16"]
+    for line, prediction in zip(lines, predictions(map(case, lines), A100), strict=True):
+        assert prediction.total.lower_s == pytest.approx(line["lower_s"], rel=1e-12)
+        assert prediction.total.flops == line["flops"]
+
+
+def test_an_interruption_leaves_the_file_that_was_there(ready, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("before")
+
+    def interrupted():
+        yield next(ready.chunks())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rows.write(str(path), ready, interrupted(), WHERE)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("rows.csv", "before")]
+
+
+def test_a_full_disk_is_told_in_one_sentence(ready, tmp_path):
+    def full():
+        yield next(ready.chunks())
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); "):
+        rows.write(str(tmp_path / "rows.csv"), ready, full(), WHERE)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the command
+
+
+def run(*arguments):
+    return perfmodel("sweep", "--config", "llama-2-7b-layer", *arguments)
+
+
+def test_a_table_of_every_row():
+    ran = run("--gpu", "a100", "--over", "N=128:512:log")
+    assert (ran.code, ran.err) == (0, "")
+    assert [line.split()[0] for line in ran.out.splitlines()[4:7]] == ["128", "256", "512"]
+    assert "S = N" in ran.out
+
+
+def test_a_table_of_many_rows_shows_some_of_them_evenly():
+    ran = run("--gpu", "a100", "--over", "N=1:100k:100k")
+    shown = [int(line.split()[0]) for line in ran.out.splitlines()[4 : 4 + SHOWN]]
+    assert (shown[0], shown[-1]) == (1, 100_000)
+    steps = np.diff(shown)
+    assert steps.max() < 1.05 * steps.min()
+    assert f"{SHOWN} of 100,000 rows are shown; -o FILE.csv or FILE.jsonl writes all." in ran.out
+
+
+def test_a_sample_of_a_sample_is_still_even():
+    ready = plan(single(ops.find("add")), [A100], {"numel": spaced("numel", 1, 99_999, 99_999)})
+    sample = Sample()
+    for chunk in ready.chunks(1000):
+        sample.add(chunk)
+    assert sample.rows == 99_999
+    assert [round(row["numel"] / 10_000) for row in sample.shown(11)] == list(range(11))
+
+
+def test_skipped_points_are_told_on_stderr(tmp_path):
+    path = tmp_path / "rows.csv"
+    ran = run("--gpu", "a100", "--gpu", "t4", "--over", "H_kv=1:4", "-o", str(path))
+    assert (ran.code, ran.out) == (0, f"{path}\n")
+    assert ran.err.splitlines() == [
+        "6 rows",
+        "perfmodel sweep: 1 of 4 points skipped: H_kv = 3: attention: H % H_kv == 0 does not hold at H = 32, H_kv = 3; "
+        "each group of query heads shares one key-value head, so H_kv must divide H.",
+    ]
+    assert len(path.read_text().splitlines()) == 1 + 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "found"),
+    [
+        (["--over", "N=1:5"], 2, "no GPU is named"),
+        (["--gpu", "a100"], 2, "no range is given"),
+        (["--gpu", "a100", "--over", "N=1:5", "--over", "N=1:6"], 2, "--over N is given twice"),
+        (["--gpu", "a100", "--over", "N=1:5", "--op", "add"], 2, "--op and --config are both given"),
+        (["--gpu", "a100", "--over", "N=5:1"], 1, "it runs down from 5 to 1"),
+        (["--gpu", "no-such-card", "--over", "N=1:5"], 1, "there is no file of that name"),
+        (["--gpu", "a100", "--over", "H_kv=3:3"], 1, "sweep: none of the 1 points lies where all operations are defined"),
+        (["--gpu", "a100", "--over", "N=1:5", "-o", "rows.txt"], 1, "'.txt' is not a format of rows"),
+        (["--gpu", "a100", "--over", "N=1:5", "-o", "rows"], 1, "'rows' does not say which format"),
+        (["--gpu", "a100", "--over", "N=1:5", "-o", "no-folder/rows.csv"], 1, "there is no folder 'no-folder'"),
+        (["--gpu", "a100", "--over", "N=1:5", "--plot", "time.gif"], 1, "'.gif' is not a format of pictures"),
+        (["--gpu", "a100", "--over", "N=1:5", "--over", "B=1:2", "--over", "D=32:64", "--plot", "t.png"], 1, "3 sizes are swept"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(arguments, code, found):
+    assert check_refused(run(*arguments), code)["found"].startswith(found)
+
+
+# --- pictures
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.texts if text.get_visible()]
+
+
+def test_a_line_names_the_first_size_of_another_bound(tmp_path):
+    """The values are far apart; the size at which the bound changes is found between them all the same."""
+    from perfmodel.report import picture, sweep_plot
+
+    layer = workload("llama-2-7b-layer")
+    figure = sweep_plot.figure(plan(layer, [A100, T4], {"N": doubled("N", 16, 4096)}))
+    for card in (A100, T4):
+        names = {n: analyse(layer, gpu=card, settings={"N": n}).total.bound for n in range(100, 300)}
+        first = next(n for n, bound in names.items() if bound == "tensor")
+        assert f"memory → tensor at N = {first}" in texts(figure)
+    for ending in (".png", ".svg", ".pdf"):
+        picture.save(figure, str(tmp_path / f"time{ending}"), WHERE)
+        assert (tmp_path / f"time{ending}").stat().st_size > 10_000
+
+
+def test_a_map_draws_the_border_between_bounds(tmp_path):
+    from perfmodel.report import sweep_plot
+
+    over = {"N": doubled("N", 16, 4096), "S": doubled("S", 16, 4096)}
+    ready = plan(workload("llama-2-7b-layer"), [A100], over, causal=True)
+    panel, bar = sweep_plot.figure(ready).axes
+    assert {text.get_text() for text in panel.texts} == {"memory", "tensor"}
+    assert "grey: not defined" in bar.get_ylabel()  # N > S under a causal mask
+    ((segment,),) = [
+        collection.get_segments() for collection in panel.collections if hasattr(collection, "get_segments")
+    ]
+    assert segment[:, 0] == pytest.approx(math.sqrt(128 * 256))  # memory up to 128, tensor from 256 on
+
+
+@pytest.mark.parametrize(("number", "symbols"), [(1, 1), (1, 2), (4, 2)])
+def test_a_picture_of_little(number, symbols, tmp_path):
+    """One value of each symbol, one card or several: nothing to see, and nothing to fail."""
+    from perfmodel.report import picture, sweep_plot
+
+    over = {name: [7] for name in ("N", "B")[:symbols]}
+    ready = plan(workload("llama-2-7b-layer"), [A100] * number, over)
+    sweep_plot.check(ready, WHERE)
+    picture.save(sweep_plot.figure(ready), str(tmp_path / "one.png"), WHERE)
+
+
+def test_the_command_draws(tmp_path):
+    path = tmp_path / "time.svg"
+    ran = run("--gpu", "a100", "--over", "N=1:100", "--plot", str(path))
+    assert (ran.code, ran.out, ran.err) == (0, f"{path}\n", "")
+    assert path.read_text().startswith("<?xml")
