@@ -1,0 +1,78 @@
+"""``perfmodel memory``: what a workload takes on each GPU, and whether it fits."""
+
+from __future__ import annotations
+
+import click
+
+from perfmodel.cli import options
+from perfmodel.errors import UsageError
+from perfmodel.hardware import gpu as read_gpu
+from perfmodel.memory import OPTIMIZERS, RECOMPUTE, SOLVABLE, Plan
+from perfmodel.memory import memory as account
+from perfmodel.workload import workload
+
+MOST_GPUS = 10**9
+
+
+@click.command()
+@options.config
+@options.phase
+@options.gpu
+@click.option("--gpus", type=click.IntRange(1, MOST_GPUS), help="GPUs, each with B sequences of its own. [default: 1]")
+@click.option(
+    "--zero",
+    type=click.IntRange(0, 3),
+    help="ZeRO: in shards over the GPUs are, from 1 optimizer states, from 2 gradients, from 3 weights.",
+)
+@click.option("--recompute", type=click.Choice(RECOMPUTE), help="Activations computed again. [default: none]")
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="Its states; sgd is with momentum. [default: adam]")
+@options.settings
+@options.dtype
+@options.fused
+@options.decode_form
+@click.option("--solve", type=click.Choice(SOLVABLE), help="The largest size that fits on --gpu.")
+@options.formats("table", "json", "csv", "markdown")
+def memory(
+    config: str | None,
+    phase: str | None,
+    gpu: str | None,
+    gpus: int | None,
+    zero: int | None,
+    recompute: str | None,
+    optimizer: str | None,
+    settings: tuple[str, ...],
+    dtype: str | None,
+    fused: bool | None,
+    decode_form: str | None,
+    solve: str | None,
+    form: str,
+) -> None:
+    """Weights, training states, activations, caches: bytes with their formulas, and whether they fit on a GPU.
+
+    Where no phase is named, --zero, --recompute and --optimizer mean training.
+
+    \b
+    perfmodel memory --config gpt2-xl --phase train --set B=32 --gpu v100-32gb
+    perfmodel memory --config llama-3-8b --phase train --zero 3 --gpus 64 --recompute full --gpu h100
+    perfmodel memory --config llama-3-8b --phase decode --set S=32Ki --gpu a100 --solve B
+    """
+    if config is None:
+        raise UsageError(
+            "perfmodel memory", "no workload is named", "--config NAME or FILE is required", "See 'perfmodel models'."
+        )
+    chosen = workload(config)
+    chosen = chosen.with_dtype(dtype) if dtype else chosen
+    training = zero or recompute is not None or optimizer is not None
+    from perfmodel.report.memory import render
+
+    answer = account(
+        chosen,
+        phase=phase or ("train" if training else None),
+        plan=Plan(gpus or 1, zero or 0, recompute or "none", optimizer or "adam"),
+        gpu=read_gpu(gpu) if gpu else None,
+        settings=options.read_settings(settings),
+        solve=solve,
+        fused=fused,
+        form=decode_form,
+    )
+    click.echo(render(answer, form), nl=False)

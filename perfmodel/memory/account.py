@@ -1,0 +1,177 @@
+"""A workload at given sizes, whose memory is asked for under one plan after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from perfmodel import block
+from perfmodel.memory import inference, lines
+from perfmodel.memory.activations import Activations, activations, size_byte
+from perfmodel.memory.flow import layers
+from perfmodel.memory.lines import Line, Model, Moment, Plan
+from perfmodel.units import ITEM_BYTES
+from perfmodel.workload import ROLES, Workload
+
+
+class Estimate(NamedTuple):
+    """A figure by a published rule, or of another way to store the same."""
+
+    name: str
+    byte: int
+    formula: str
+    source: str
+
+
+class Training(NamedTuple):
+    """What a training step keeps, and the moments of its backward pass."""
+
+    activations: Activations
+    moments: tuple[Moment, ...]
+
+
+class Account:
+    """The figures of one GPU; what does not depend on a plan is worked out once."""
+
+    def __init__(
+        self, workload: Workload, phase: str, settings: Mapping[str, Any], fused: bool, form: str | None = None
+    ) -> None:
+        self.workload, self.phase, self.fused = workload, phase, fused
+        self.form = workload.form_in(phase, form)
+        self.dims = workload.dims(phase, settings)
+        self.steps = workload.steps_in(phase, form)
+        self._at = {"causal": 0, **self.dims}
+        total = block.parameters(workload.steps, self._at).total
+        self.model = Model(total, _largest(workload.steps, self._at), self._item("weight"))
+        self._trained: dict[str, Training] = {}
+        self._inferred: list[Line] | None = None
+
+    def lines(self, plan: Plan) -> tuple[Line, ...]:
+        """Every figure of one GPU."""
+        held = lines.weights(self.model, plan)
+        if self.phase != "train":
+            return (*held, *self._inference())
+        held += lines.training_states(self.model, plan, self.workload.name)
+        trained = self.trained(plan.recompute)
+        return (*held, *lines.kept(trained.activations, plan), *lines.passing(trained.moments))
+
+    def byte_per_gpu(self, plan: Plan) -> int:
+        """Their sum."""
+        return sum(line.byte_per_gpu for line in self.lines(plan))
+
+    def trained(self, recompute: str) -> Training:
+        """What a training step keeps under a recomputation."""
+        if recompute not in self._trained:
+            found = activations(self.steps, self._at, fused=self.fused, recompute=recompute)
+            self._trained[recompute] = Training(found, tuple(lines.moments(found)))
+        return self._trained[recompute]
+
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Published rules for the activations that training keeps; other forms of a loss, a cache, a state."""
+        if self.phase == "train":
+            return (*self._rules(), *self._upcast())
+        return (*self._other_caches(), *self._wide_states())
+
+    def _item(self, symbol: str) -> int:
+        return int(self.dims.get(symbol, ITEM_BYTES[self.workload.dtypes[ROLES[symbol]]]))
+
+    def _inference(self) -> list[Line]:
+        if self._inferred is None:
+            B, keeps = self.dims.get("B", 1), "decode" in self.workload.phases
+            found = inference.workspace(self.steps, self._at, fused=self.fused, keeps_cache=keeps)
+            self._inferred = lines.workspace_line(found)
+            if keeps:
+                states = inference.states(self.steps, self._at)
+                held = lines.cache_lines(inference.cache(self.steps, self._at), B)
+                self._inferred = [*held, *lines.state_lines(states, self._item("cache"), B), *self._inferred]
+        return self._inferred
+
+    def _other_caches(self) -> list[Estimate]:
+        """The same tokens kept in another form of the decoding step."""
+        found, B = [], self.dims.get("B", 1)
+        held = {inference.cache(self.steps, self._at).before}
+        for form, steps in self.workload.decode.items():
+            kept = inference.cache(steps, self._at)
+            if kept.before and kept.before not in held:
+                held.add(kept.before)
+                line = lines.cache_lines(kept._replace(new=(), cross=()), B)[0]
+                found.append(
+                    Estimate(f"key-value cache, {form}", line.byte_per_gpu, line.formula, "--form of decoding")
+                )
+        return found
+
+    def _wide_states(self) -> list[Estimate]:
+        """Recurrences accumulate: kernels keep their state in float32 whatever the rest is."""
+        item, B = self._item("cache"), self.dims.get("B", 1)
+        states = inference.states(self.steps, self._at) if "decode" in self.workload.phases and item < WIDE else ()
+        if not states:
+            return []
+        elements = {wide: sum(s.elements * s.repeat for s in states if s.recurrence is wide) for wide in (False, True)}
+        formula = (
+            f"{B:,} x ({elements[False]:,} numbers x {item} bytes + {elements[True]:,} of recurrences x {WIDE} bytes)"
+        )
+        byte = B * (elements[False] * item + elements[True] * WIDE)
+        return [Estimate("recurrent state, recurrences in float32", byte, formula, "as selective_scan and wkv move it")]
+
+    def _upcast(self) -> list[Estimate]:
+        """A loss that turns its logits into float32 first holds two more copies."""
+        item = self._item("act")
+        number = size_byte(self.trained("none").activations.logits) // item
+        if not number or item >= WIDE:
+            return []
+        formula = f"{number:,} logits x ({item} + {WIDE} + {WIDE}) bytes: logits, log-probabilities, gradient"
+        return [Estimate("loss in float32", number * (item + 2 * WIDE), formula, "logits.float() before the loss")]
+
+    def shape(self) -> Shape | None:
+        """The sizes that rules of thumb know, of a decoder or encoder alone; none for others."""
+        depth = sum(repeat for name, repeat, steps in layers(self.steps, self._at) if name and _attends(steps))
+        if not depth or not {"B", "N", "D", "H"} <= self.dims.keys() or "N_e" in self.dims:
+            return None
+        return Shape(depth, *(self.dims[name] for name in ("B", "N", "D", "H")))
+
+    def _rules(self) -> list[Estimate]:
+        shape = self.shape()
+        if shape is None:
+            return []
+        L, B, N, D, H = shape
+        stream = f"{L:,} layers x {N:,} x {B:,} x {D:,}"
+        whole = (34 * N * B * D + 5 * H * N * N * B) * L
+        return [
+            Estimate("ZeRO's rule", 24 * shape.stream, f"12 x {D:,} x {B:,} x {N:,} x {L:,} elements x 2 bytes", ZERO),
+            Estimate("s b h (34 + 5 a s / h)", whole, f"{stream} x (34 + 5 x {H:,} x {N:,} / {D:,}) bytes", REDUCING),
+            Estimate("34 s b h, selective", 34 * shape.stream, f"{stream} x 34 bytes", REDUCING),
+            Estimate("2 s b h, full", 2 * shape.stream, f"{stream} x 2 bytes", REDUCING),
+        ]
+
+
+WIDE = 4  # bytes of float32
+ZERO = "Rajbhandari et al. 2020 (ZeRO), section 3.2"
+REDUCING = "Korthikanti et al. 2022, table 2"
+
+
+class Shape(NamedTuple):
+    """Layers, sequences, tokens, width and heads."""
+
+    L: int
+    B: int
+    N: int
+    D: int
+    H: int
+
+    @property
+    def stream(self) -> int:
+        """Elements of the stream, once for each layer."""
+        return self.L * self.B * self.N * self.D
+
+
+def _attends(steps: Sequence[block.Step]) -> bool:
+    return any("attention" in step.operation.name for step in steps)
+
+
+def _largest(steps: Sequence[block.Step], dims: Mapping[str, Any]) -> int:
+    """Trained numbers of the largest layer, or of the largest step that stands alone."""
+    found = 0
+    for name, _, running in layers(steps, dims):
+        held = [kernel.op.parameters() for kernel in block.kernels(running, dims)]
+        found = max(found, sum(held) if name else max(held, default=0))
+    return found

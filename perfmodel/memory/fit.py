@@ -1,0 +1,146 @@
+"""Whether it fits on a card, what would make it fit, and the largest size that does: each tried, none guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from perfmodel.memory.account import Account
+from perfmodel.memory.lines import Plan
+from perfmodel.units import ITEM_BYTES, LARGEST_SIZE
+from perfmodel.workload import DTYPE_ROLES
+
+MOST_GPUS = 1024
+
+
+class Remedy(NamedTuple):
+    """A change, and what one GPU would then hold."""
+
+    change: str
+    byte_per_gpu: int
+    fits: bool
+
+
+class Verdict(NamedTuple):
+    """Capacity of the card by its data sheet, what is left of it (negative: missing), and what would help."""
+
+    fits: bool
+    capacity_byte: int
+    spare_byte: int
+    remedies: tuple[Remedy, ...]
+
+
+class Solved(NamedTuple):
+    """The largest value that fits, and the bytes at it and at the next; none where every value does.
+
+    0 where not even 1 fits.
+    """
+
+    symbol: str
+    largest: int | None
+    byte_per_gpu: int
+    next_byte_per_gpu: int | None
+
+
+# The account at other sizes or data types: (sizes over the given ones, data types over the given ones).
+Another = Callable[[Mapping[str, Any], Mapping[str, str]], Account]
+
+
+def verdict(account: Account, plan: Plan, capacity_byte: int, another: Another) -> Verdict:
+    """Remedies are looked for only where it does not fit."""
+    spare_byte = capacity_byte - account.byte_per_gpu(plan)
+    found = () if spare_byte >= 0 else tuple(_remedies(account, plan, capacity_byte, another))
+    return Verdict(spare_byte >= 0, capacity_byte, spare_byte, found)
+
+
+def _remedies(account: Account, plan: Plan, capacity_byte: int, another: Another) -> Iterator[Remedy]:
+    """One change after another, each alone; where none but a smaller batch is enough, two together."""
+
+    def remedy(change: str, byte: int) -> Remedy:
+        return Remedy(change, byte, byte <= capacity_byte)
+
+    train, found = account.phase == "train", list[Remedy]()
+    if train:
+        found += [remedy(f"recompute {mode}", byte) for mode, byte in _recomputed(account, plan)]
+    found += [remedy(change, account.byte_per_gpu(other)) for change, other in _shared(account, plan, capacity_byte)]
+    if account.dims.get("B", 1) > 1:
+        B = account.dims["B"]
+        fewer = solved("B", lambda size: another({"B": size}, {}).byte_per_gpu(plan), capacity_byte, at_most=B - 1)
+        found.append(remedy(f"B = {fewer.largest or 1:,} instead of {B:,}", fewer.byte_per_gpu))
+    if not train:
+        found += [remedy(change, byte) for change, byte in _shorter(account, plan, another)]
+    if not any(each.fits for each in found if not each.change.startswith("B = ")):
+        found += [remedy(change, byte) for change, byte in _together(account, plan, capacity_byte, another)]
+    yield from found
+
+
+def _recomputed(account: Account, plan: Plan) -> Iterator[tuple[str, int]]:
+    """The stronger recomputations that gain something."""
+    modes = {"none": ("selective", "full"), "selective": ("full",)}.get(plan.recompute, ())
+    for mode in modes:
+        byte = account.byte_per_gpu(plan._replace(recompute=mode))
+        if byte < account.byte_per_gpu(plan):
+            yield mode, byte
+
+
+def _shared(account: Account, plan: Plan, capacity_byte: int) -> Iterator[tuple[str, Plan]]:
+    """Each further stage of ZeRO over the fewest GPUs that do, or over the most that were tried."""
+    for stage in (1, 2, 3) if account.phase == "train" else (3,):
+        if stage < plan.zero:
+            continue
+        other = _fewest(account, plan._replace(zero=stage), capacity_byte)
+        if other.gpus > plan.gpus or stage > plan.zero:
+            what = f"ZeRO stage {stage}" if account.phase == "train" else "weights in shards (ZeRO stage 3)"
+            yield f"{what} over {other.gpus:,} GPUs", other
+
+
+def _fewest(account: Account, plan: Plan, capacity_byte: int) -> Plan:
+    """The plan over the fewest GPUs, of powers of two, that fits; the most that are tried where none does."""
+    powers = (1 << power for power in range(1, MOST_GPUS.bit_length()))
+    tried = [plan._replace(gpus=gpus) for gpus in powers if gpus >= plan.gpus] or [plan]
+    return next((other for other in tried if account.byte_per_gpu(other) <= capacity_byte), tried[-1])
+
+
+def _shorter(account: Account, plan: Plan, another: Another) -> Iterator[tuple[str, int]]:
+    """Weights, cache or both in one byte an element, where they are longer now."""
+    held = [line.name for line in account.lines(plan)]
+    roles = [role for role in DTYPE_ROLES if ITEM_BYTES[account.workload.dtypes[role]] > 1 and role != "activation"]
+    roles = [role for role in roles if role == "weight" or "key-value cache" in held or "recurrent state" in held]
+    for chosen in [*((role,) for role in roles), *((tuple(roles),) if len(roles) > 1 else ())]:
+        other = another({}, dict.fromkeys(chosen, "fp8"))
+        what = " and ".join("weights" if role == "weight" else role for role in chosen)
+        yield f"{what} in fp8 or int8", other.byte_per_gpu(plan)
+
+
+def _together(account: Account, plan: Plan, capacity_byte: int, another: Another) -> Iterator[tuple[str, int]]:
+    """Changes that leave the batch as it is, together: full recomputation or shorter elements, and then shards."""
+    change, other, stronger = "recompute full", account, plan._replace(recompute="full")
+    if account.phase != "train":
+        change, other, stronger = (
+            "weights and cache in fp8 or int8",
+            another({}, {"weight": "fp8", "cache": "fp8"}),
+            plan,
+        )
+    for shards, shared in _shared(other, stronger, capacity_byte):
+        yield f"{change} and {shards}", other.byte_per_gpu(shared)
+
+
+def solved(symbol: str, byte_at: Callable[[int], int], capacity_byte: int, at_most: int = LARGEST_SIZE) -> Solved:
+    """The largest size that fits, by doubling and halving: more never takes less, so what fits has one end.
+
+    The next size is looked at as well: it does not fit.
+    """
+    low, high, sizes = 0, 1, dict[int, int]()
+
+    def fits(value: int) -> bool:
+        sizes[value] = byte_at(value)
+        return sizes[value] <= capacity_byte
+
+    while high < at_most and fits(high):
+        low, high = high, min(2 * high, at_most)
+    if high == at_most and fits(high):
+        return Solved(symbol, None if at_most == LARGEST_SIZE else at_most, sizes[high], None)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return Solved(symbol, low, sizes[low or 1], sizes[high] if low else None)

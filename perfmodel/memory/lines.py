@@ -1,0 +1,186 @@
+"""The lines of the account: each figure on one GPU with the formula that it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from perfmodel.arithmetic import ceil_div
+from perfmodel.errors import InputError
+from perfmodel.memory.activations import OUTSIDE, Activations, Layer, size_byte
+from perfmodel.memory.inference import Cache, Share, State, Workspace
+
+OPTIMIZERS = ("adam", "sgd", "none")
+# Moments of the gradient that an optimizer keeps: Adam mean and variance, SGD with momentum one.
+MOMENTS = {"adam": ("mean", "variance"), "sgd": ("momentum",), "none": ()}
+
+
+class Plan(NamedTuple):
+    """How the work is laid out: GPUs that each hold B sequences, what they share out, what is recomputed."""
+
+    gpus: int = 1
+    zero: int = 0
+    recompute: str = "none"
+    optimizer: str = "adam"
+
+
+class Line(NamedTuple):
+    """A figure of one GPU and its formula."""
+
+    name: str
+    byte_per_gpu: int
+    formula: str
+
+
+class Moment(NamedTuple):
+    """A time of the backward pass and what it holds besides everything that was kept."""
+
+    name: str
+    byte: int
+    formula: str
+
+
+class Model(NamedTuple):
+    """Trained numbers of a model, how many of them its largest layer holds, and the bytes of one."""
+
+    parameters: int
+    largest: int
+    item: int
+
+
+def weights(model: Model, plan: Plan) -> list[Line]:
+    """ZeRO's third stage keeps a shard of them, and gathers one layer at a time."""
+    lines = [_sharded("weights", ((model.item, ""),), model.parameters, plan, from_stage=3)]
+    if plan.zero == 3 and plan.gpus > 1:
+        formula = f"{model.item} bytes x {model.largest:,} parameters of the largest layer, gathered while it runs"
+        lines.append(Line("gathered weights", model.item * model.largest, formula))
+    return lines
+
+
+def training_states(model: Model, plan: Plan, where: str) -> list[Line]:
+    """Gradients like the weights; a float32 master copy beside shorter weights; moments in float32 or longer."""
+    if model.item < 2:
+        raise InputError(
+            where, f"weights of {model.item} byte are asked for in training",
+            "weights of 2, 4 or 8 bytes (fp16, bf16, fp32, tf32, fp64) are accepted: for shorter ones there is no agreed recipe",
+            "Choose --dtype bf16.",
+        )  # fmt: skip
+    wide = max(4, model.item)
+    parts = [(wide, "master copy")] if model.item < wide and plan.optimizer != "none" else []
+    parts += [(wide, moment) for moment in MOMENTS[plan.optimizer]]
+    lines = [_sharded("gradients", ((model.item, ""),), model.parameters, plan, from_stage=2)]
+    if parts:
+        lines.append(_sharded("optimizer states", parts, model.parameters, plan, from_stage=1))
+    return lines
+
+
+def _sharded(name: str, parts: Sequence[tuple[int, str]], parameters: int, plan: Plan, from_stage: int) -> Line:
+    """Bytes of one parameter times the parameters, or times a shard of them, rounded up to whole numbers."""
+    each = " + ".join(f"{item} {what}".rstrip() for item, what in parts)
+    each = f"({each}) bytes" if len(parts) > 1 or parts[0][1] else f"{each} bytes"
+    share = plan.gpus if plan.zero >= from_stage else 1
+    held = ceil_div(parameters, share)
+    formula = f"{each} x {parameters:,} parameters"
+    if share > 1:
+        formula = f"{each} x {held:,}, a shard of {parameters:,} parameters over {share:,} GPUs"
+    return Line(name, sum(item for item, _ in parts) * held, formula)
+
+
+def kept(activations: Activations, plan: Plan) -> list[Line]:
+    """What waits for the backward pass, by kinds of layers."""
+    return [
+        Line(f"activations: {layer.name}", layer.byte, _layers(layer, plan))
+        for layer in activations.layers
+        if layer.byte
+    ]
+
+
+def _layers(layer: Layer, plan: Plan) -> str:
+    first, further = size_byte(layer.first), size_byte(layer.further)
+    names = " + ".join(dict.fromkeys(tensor.name for tensor in layer.first))
+    if layer.repeat == 1:
+        return f"{first:,} bytes: {names}"
+    what = f"the input of each, {names}" if plan.recompute == "full" else "what the gradients of each read"
+    if first == further:
+        return f"{layer.repeat:,} layers x {first:,} bytes: {what}"
+    return f"{first:,} bytes of one layer + {layer.repeat - 1:,} x {further:,}: {what}"
+
+
+def moments(activations: Activations) -> list[Moment]:
+    """The loss, with its logits and their gradient, and the backward pass of each kind of layer."""
+    found = []
+    logits = size_byte(activations.logits)
+    if logits:
+        shapes = " + ".join(tensor.formula for tensor in activations.logits)
+        found.append(Moment("loss", 2 * logits, f"2 x {logits:,} bytes: the logits, {shapes}, and their gradient"))
+    for layer in activations.layers:
+        if layer.passing_byte:
+            again = size_byte(layer.again)
+            formula = f"{layer.gradient_byte:,} bytes of gradients in flight"
+            formula = f"{again:,} bytes computed again + {formula}" if again else formula
+            name = "outside the layers" if layer.name == OUTSIDE else f"in {layer.name}"
+            found.append(Moment(f"backward pass {name}", layer.passing_byte, formula))
+    return found
+
+
+def passing(found: Sequence[Moment]) -> list[Line]:
+    """The largest of the moments, which do not come together."""
+    if not found:
+        return []
+    largest = max(found, key=lambda moment: moment.byte)
+    others = ", ".join(f"{moment.name} {moment.byte:,}" for moment in found if moment is not largest)
+    formula = f"{largest.name}: {largest.formula}" + (f"; not at the same time: {others}" if others else "")
+    return [Line("working memory", largest.byte, formula)]
+
+
+def cache_lines(cache: Cache, B: int) -> list[Line]:
+    """Keys and values of all sequences."""
+    names = ("key-value cache", "key-value cache, new tokens", "cross-attention cache")
+    return [
+        Line(name, _byte(shares) * B, _shares(shares, B)) for name, shares in zip(names, cache, strict=True) if shares
+    ]
+
+
+def _byte(shares: Iterable[Share]) -> int:
+    return sum(share.byte for share in shares)
+
+
+def _shares(shares: Sequence[Share], B: int) -> str:
+    """3 sequences x (21 layers x 8,192 bytes x 4,096 tokens (the window) + …)"""
+    terms = " + ".join(
+        f"{_count(share.repeat, 'layer')} x {share.byte_per_token:,} bytes x {_count(share.tokens, 'token')}"
+        f"{' (the window)' if share.windowed else ''}"
+        for share in shares
+    )
+    return _times(B, f"({terms})" if len(shares) > 1 else terms)
+
+
+def state_lines(states: Sequence[State], item: int, B: int) -> list[Line]:
+    """Recurrent states of all sequences."""
+    if not states:
+        return []
+    repeats: dict[tuple[str, int], int] = {}
+    for state in states:
+        kind = (state.name, state.elements)
+        repeats[kind] = repeats.get(kind, 0) + state.repeat
+    terms = " + ".join(f"{repeat:,} x {elements:,} ({name})" for (name, elements), repeat in repeats.items())
+    number = sum(elements * repeat for (_, elements), repeat in repeats.items())
+    return [Line("recurrent state", number * item * B, _times(B, f"({terms}) x {item} bytes"))]
+
+
+def workspace_line(found: Workspace) -> list[Line]:
+    """What passes between kernels at the fullest time."""
+    byte = found.operand_byte + found.waiting_byte
+    if not byte:
+        return []
+    waiting = f" + {found.waiting_byte:,} that wait for later kernels" if found.waiting_byte else ""
+    formula = f"{found.operand_byte:,} bytes of inputs and outputs of {found.name}{waiting}"
+    return [Line("workspace of the largest kernel", byte, formula)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _times(B: int, text: str) -> str:
+    return text if B == 1 else f"{B:,} sequences x {text}"

@@ -1,0 +1,638 @@
+"""Memory: published totals and hand counts, what a training step keeps against torch's own record of it, and what fits.
+
+Bytes are compared to the digit. The caches of real models are those of the instantiated models where the oracle of
+counts lies beside the repository, and a few of its totals stand here for where it does not.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from command import check_refused, perfmodel
+
+from perfmodel import ops
+from perfmodel.block import gradients
+from perfmodel.errors import InputError, UsageError
+from perfmodel.hardware import gpu
+from perfmodel.memory import Plan, memory
+from perfmodel.memory.activations import size_byte
+from perfmodel.memory.fit import solved
+from perfmodel.memory.lines import Model, training_states, weights
+from perfmodel.report.memory import document, render
+from perfmodel.workload import single, workload
+
+ORACLE = Path(__file__).parents[2] / "shared" / "oracle"
+
+# The model of the ZeRO paper: 48 layers of width 1600. Its 25 heads are those of the published GPT-2.
+GPT2_XL = {"model_type": "gpt2", "n_embd": 1600, "n_head": 25, "n_layer": 48, "n_positions": 1024, "vocab_size": 50257}
+# Width 4 of two heads of 2, network 16, three layers.
+TINY = {"model_type": "gpt2", "n_embd": 4, "n_head": 2, "n_layer": 3, "n_positions": 8, "vocab_size": 5}
+# Width 8, four heads of 2 that share two, network 12 gated, two layers.
+TINY_LLAMA = {
+    "model_type": "llama", "hidden_size": 8, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 12,
+    "num_hidden_layers": 2, "vocab_size": 5,
+}  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A workload made of a config."""
+
+    def made(document, **changes):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps({**document, **changes}))
+        return workload(str(path))
+
+    return made
+
+
+def line(answer, name):
+    return next((line.byte_per_gpu for line in answer.lines if line.name == name), 0)
+
+
+def kept(answer):
+    return {layer.name: layer.byte for layer in answer.training.activations.layers}
+
+
+def moment(answer, name):
+    return next(moment.byte for moment in answer.training.moments if moment.name == name)
+
+
+def train(found, *, batch=1, tokens=None, fused=None, card=None, **plan):
+    sizes = {"B": batch, **({"N": tokens} if tokens else {})}
+    return memory(found, phase="train", plan=Plan(**plan), settings=sizes, fused=fused, gpu=card)
+
+
+# --- the 1.5-billion-parameter GPT-2 of the ZeRO paper
+
+
+def test_a_model_of_one_and_a_half_billion():
+    model = Model(1_500_000_000, 0, 2)
+    assert [line.byte_per_gpu for line in weights(model, Plan())] == [3_000_000_000]  # 2 bytes each
+    gradients, states = training_states(model, Plan(), "")
+    assert (gradients.byte_per_gpu, states.byte_per_gpu) == (3_000_000_000, 18_000_000_000)  # 2, and 4 + 4 + 4
+    assert 3 + 3 + 18 == 24  # GB: 16 bytes each
+
+
+def test_gpt2_xl_in_training(config):
+    answer = train(config(GPT2_XL), batch=32)
+    # 50257 x 1600 + 1024 x 1600 + 48 layers of 12 x 1600^2 + 13 x 1600, and 2 x 1600 of the last norm.
+    assert answer.parameters == 80_411_200 + 1_638_400 + 48 * (30_720_000 + 20_800) + 3_200 == 1_557_611_200
+    assert line(answer, "weights") == 3_115_222_400
+    assert line(answer, "weights") + line(answer, "gradients") + line(answer, "optimizer states") == 16 * 1_557_611_200
+
+
+def test_gpt2_xl_activations_by_the_rules_and_by_the_steps(config):
+    """About 60 GB by ZeRO's rule of 12, 80.7 by what the gradients of a fused layer read, 85.6 with two dropout masks.
+
+    ZeRO's rule is 24 bytes for an element of the stream in a layer. Read off the steps it is 32: the stream twice and
+    its normed form twice, q, k, v and the heads, and twice the four times as wide hidden layer are 16 tensors' worth of
+    2 bytes. Korthikanti et al. count 34: 2 more for two dropout masks of a byte, and the 5 squares of unfused scores.
+    """
+    answer = train(config(GPT2_XL), batch=32)
+    element = 32 * 1024 * 1600
+    rules = {estimate.name: estimate.byte for estimate in answer.estimates}
+    assert rules["ZeRO's rule"] == 12 * 1600 * 32 * 1024 * 48 * 2 == 60_397_977_600
+    assert rules["34 s b h, selective"] == 48 * 34 * element == 85_563_801_600
+    assert rules["s b h (34 + 5 a s / h)"] == 48 * (34 * element + 5 * 25 * 1024 * 1024 * 32) == 286_890_393_600
+    # Beside 32 bytes: mean and 1/σ of 4 bytes for 32,768 rows of two norms, one logsumexp for each row of 25 heads.
+    layer = 32 * element + 2 * 2 * 4 * 32768 + 4 * 25 * 32768
+    assert kept(answer) == {"layers": 48 * layer, "outside the layers": 210_247_680}
+    assert line(answer, "activations: layers") == 80_713_089_024
+
+
+def test_gpt2_xl_with_every_layer_recomputed(config):
+    """About 8 GB, and more at the one moment when the logits and their gradient are held: the paper counts none.
+
+    48 inputs of a layer, 2 x 52,428,800 bytes each: 5.03 GB. One layer computed again: the 16 tensors but its input.
+    Largest gradients in flight: into and out of the GELU, four times the width each. With the ends of the model 7.66 GB.
+    """
+    answer = train(config(GPT2_XL), batch=32, recompute="full")
+    stream = 2 * 32 * 1024 * 1600
+    assert line(answer, "activations: layers") == 48 * stream == 5_033_164_800
+    again = 15 * stream + 2 * 2 * 4 * 32768 + 4 * 25 * 32768
+    assert moment(answer, "backward pass in layers") == again + 2 * 4 * stream == 2_415_525_888
+    without_logits = 5_033_164_800 + 2_415_525_888 + line(answer, "activations: outside the layers")
+    assert without_logits == 7_658_938_368
+    logits = 2 * 32 * 1024 * 50257
+    assert moment(answer, "loss") == line(answer, "working memory") == 2 * logits == 6_587_285_504
+    assert sum(line.byte_per_gpu for line in answer.lines[3:]) == 5_033_164_800 + 210_247_680 + 6_587_285_504
+
+
+# --- ZeRO
+
+
+@pytest.mark.parametrize(
+    ("stage", "gigabyte"),
+    # 7.5 billion parameters over 64 GPUs: 16 bytes; 4 and 12/64; 2 and 14/64; 16/64. Rajbhandari et al. 2020, figure 1.
+    [(0, "120.0"), (1, "31.4"), (2, "16.6"), (3, "1.9")],
+)
+def test_zero_stages_of_the_papers_figure(stage, gigabyte):
+    model, plan = Model(7_500_000_000, 0, 2), Plan(gpus=64, zero=stage)
+    found = [*weights(model, plan), *training_states(model, plan, "")]
+    assert f"{sum(line.byte_per_gpu for line in found) / 1e9:.1f}" == gigabyte
+
+
+def test_a_shard_is_of_whole_numbers():
+    model, plan = Model(10, 7, 2), Plan(gpus=3, zero=3)  # 10 over 3: 4 each; the largest layer of 7 is gathered
+    assert [line.byte_per_gpu for line in weights(model, plan)] == [2 * 4, 2 * 7]
+    assert [line.byte_per_gpu for line in training_states(model, plan, "")] == [2 * 4, 12 * 4]
+
+
+@pytest.mark.parametrize(
+    ("item", "optimizer", "each"),
+    [
+        (2, "adam", [2, 12]), (2, "sgd", [2, 8]), (2, "none", [2]),  # master copy, mean, variance; master, momentum
+        (4, "adam", [4, 8]), (4, "sgd", [4, 4]), (4, "none", [4]),  # float32 weights are their own master copy
+        (8, "adam", [8, 16]),
+    ],
+)  # fmt: skip
+def test_states_of_each_optimizer(item, optimizer, each):
+    found = training_states(Model(1, 0, item), Plan(optimizer=optimizer), "")
+    assert [line.byte_per_gpu for line in found] == each
+
+
+def test_weights_of_one_byte_are_not_trained(config):
+    with pytest.raises(InputError, match=r"weights of 1 byte are asked for in training; .* Choose --dtype bf16\."):
+        train(config(TINY).with_dtype("fp8"))
+
+
+def test_totals_are_of_all_gpus(config):
+    answer = train(config(TINY), gpus=8, zero=1)
+    page = document(answer)
+    assert page["total_byte"] == 8 * page["total_byte_per_gpu"]
+    assert all(line["byte"] == 8 * line["byte_per_gpu"] for line in page["lines"])
+    assert page["total_byte_per_gpu"] == sum(line["byte_per_gpu"] for line in page["lines"])
+
+
+# --- what a training step keeps
+
+
+def test_a_tiny_gpt2_layer_by_hand(config):
+    """Three tokens of width 4: the stream is 12 elements of 2 bytes.
+
+    16 of them are kept; mean and 1/σ of 3 rows in each of two norms, 4 bytes each: 48; a logsumexp for each of 3 rows
+    of 2 heads: 24. Stage by stage the logsumexps give way to 2 squares of 9 probabilities of 2 bytes.
+    """
+    found = config(TINY)
+    assert kept(train(found, tokens=3))["layers"] == 3 * (16 * 24 + 48 + 24)
+    assert kept(train(found, tokens=3, fused=False))["layers"] == 3 * (16 * 24 + 48 + 36)
+    # Token and position indices of 8 bytes; the last norm's stream, its statistics, and what the logits read.
+    assert kept(train(found, tokens=3))["outside the layers"] == 24 + 24 + 24 + 24 + 24
+
+
+def test_a_tiny_llama_layer_by_hand(config):
+    """Rotation keeps nothing; keys and values are half as wide; gate and up are 24 wide, their product 12.
+
+    Elements of 3 tokens: stream, normed, q, heads, stream, normed 24 each, k and v 12 each, 72 and 36: 276. One 1/rms
+    for each of 3 rows in two norms and a logsumexp for each of 3 rows of 4 heads, 4 bytes each: 24 and 48.
+    """
+    assert kept(train(config(TINY_LLAMA), tokens=3))["layers"] == 2 * (2 * 276 + 24 + 48)
+
+
+def test_a_tensor_that_several_operations_read_is_kept_once(config):
+    layer = train(config(TINY), tokens=3).training.activations.layers[0]
+    readers = {tensor.name: tensor.steps for tensor in layer.further}
+    assert readers["heads"] == ("attention", "attention.project")
+    normed = [tensor.steps for tensor in layer.further if tensor.name == "normed"]
+    assert normed == [("attention.q", "attention.k", "attention.v"), ("mlp.up",)]
+    assert [tensor.name for tensor in layer.further].count("stream") == 2  # before and after the attention's sum
+
+
+def test_experts_keep_their_gathered_rows(config):
+    """Each of 3 tokens goes to 2 of 4 experts: 6 rows of 8 are gathered and kept beside what the router read."""
+    sizes = {**TINY_LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
+    layer = train(config(sizes), tokens=3).training.activations.layers[0]
+    found = {tensor.name: tensor.byte for tensor in layer.first}
+    assert found["normed"] == 2 * 3 * 8
+    assert found["moe.gate_up: normed"] == found["outputs"] == 2 * 6 * 8
+    assert found["gate_up"] == 2 * found["active"] == 2 * 6 * 24
+    assert (found["moe.route: probs"], found["moe.route: chosen"]) == (2 * 12, 8 * 6)
+    assert not any("distinct" in name for name in found)  # weights are not kept: they are there
+
+
+def test_layers_share_what_comes_from_outside(config):
+    """The encoder's last tensor is kept once, however many layers of the decoder attend to it."""
+    t5 = {"model_type": "t5", "d_model": 8, "num_heads": 2, "d_kv": 4, "num_layers": 3, "d_ff": 16, "vocab_size": 5}
+    layer = next(x for x in train(config(t5), tokens=4).training.activations.layers if x.name == "decoder.layers")
+    assert [tensor.byte for tensor in layer.first if tensor.name == "encoded"] == [2 * 4 * 8]
+    assert "encoded" not in {tensor.name for tensor in layer.further}
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "byte"),
+    [
+        ("add", {"numel": 10}, 0),  # a gradient passes a sum as it is
+        ("scale", {"numel": 10}, 0),
+        ("rope", {"B": 1, "N": 2, "H": 2, "H_kv": 1, "d": 4}, 0),
+        ("mul", {"numel": 10}, 40),  # both factors
+        ("exp", {"numel": 10}, 20),  # its result
+        ("softmax", {"rows": 3, "cols": 4}, 24),  # its result
+        ("gelu", {"numel": 10}, 20),
+        ("dropout", {"numel": 12}, 12),  # a byte for each element
+        ("matmul", {"m": 2, "k": 3, "n": 4, "batch": 5}, 2 * (30 + 60)),  # both matrices
+        ("linear_bias", {"B": 1, "N": 2, "D_in": 3, "D_out": 4}, 12),
+        ("qkv", {"B": 1, "N": 2, "D": 4, "H": 2, "H_kv": 1, "d": 2}, 16),
+        ("mlp", {"B": 1, "N": 2, "D": 3, "F": 3}, 3 * 12),  # x, the hidden layer, and what the activation made of it
+        ("gated_mlp", {"B": 1, "N": 2, "D": 3, "F": 3}, 4 * 12),  # gate and up as well
+        ("embedding", {"B": 1, "N": 3, "D": 4, "V": 100}, 24),  # indices of 8 bytes
+        ("learned", {"cols": 3}, 0),
+    ],
+)
+def test_what_one_operation_keeps(name, sizes, byte):
+    answer = memory(single(ops.find(name)), phase="train", settings=sizes)
+    assert size_byte(answer.training.activations.layers[-1].first) == byte
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ops.FAMILY_OF if ops.find(name).backward))
+def test_no_operation_keeps_more_than_its_gradients_read(name):
+    """A tensor that two of its gradients read counts for each of them here, and once in what is kept."""
+    found = single(ops.find(name))
+    for fused in (True, False):
+        answer = memory(found, phase="train", settings=found.steps[0].operation.example.at, fused=fused)
+        reads = sum(gradient.op.read_byte() for gradient in gradients(found.steps[0], answer.dims, fused=fused))
+        assert kept(answer)["outside the layers"] <= reads
+
+
+def test_torch_keeps_the_same_tensors(config):
+    """A GPT-2 of two widths of layers in torch, in float32: bytes of the distinct storages that its graph holds."""
+    torch = pytest.importorskip("torch")
+    sizes = {"model_type": "gpt2", "n_embd": 32, "n_head": 4, "n_positions": 16, "vocab_size": 50}
+    for fused in (True, False):
+        for depth in (1, 2):
+            answer = train(config(sizes, n_layer=depth).with_dtype("fp32"), batch=2, tokens=16, fused=fused)
+            assert sum(kept(answer).values()) == saved_by_torch(torch, depth, fused)
+
+
+def saved_by_torch(torch, depth, fused, batch=2, tokens=16, width=32, heads=4):
+    nn = torch.nn
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.qkv = nn.ModuleList(nn.Linear(width, width) for _ in "qkv")
+            self.project, self.up, self.down = (
+                nn.Linear(*s) for s in ((width, width), (width, 4 * width), (4 * width, width))
+            )
+
+        def forward(self, x):
+            normed = self.norm(x)
+            q, k, v = (m(normed).view(batch, tokens, heads, -1).transpose(1, 2) for m in self.qkv)
+            if fused:
+                out = nn.functional.scaled_dot_product_attention(q, k, v)
+            else:
+                out = torch.softmax(q @ k.transpose(-1, -2) * (heads / width) ** 0.5, -1) @ v
+            x = x + self.project(out.transpose(1, 2).reshape(batch, tokens, width))
+            return x + self.down(nn.functional.gelu(self.up(self.norm_2(x)), approximate="tanh"))
+
+    words, places, last = nn.Embedding(50, width), nn.Embedding(tokens, width), nn.LayerNorm(width)
+    stack = nn.Sequential(*(Layer() for _ in range(depth)), last)
+    trained = {p.untyped_storage().data_ptr() for m in (words, places, stack) for p in m.parameters()}
+    held, alive = {}, []
+
+    def pack(tensor):
+        alive.append(tensor)  # so that no storage is reused
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        x = words(torch.zeros(batch, tokens, dtype=torch.long)) + places(torch.arange(tokens)[None])
+        logits = stack(x) @ words.weight.T
+    assert logits.shape == (batch, tokens, 50)
+    return sum(byte for storage, byte in held.items() if storage not in trained)
+
+
+# --- recomputation
+
+
+def test_selective_drops_the_squares(config):
+    """Two squares of 9 probabilities of 2 bytes, of one layer at a time, wait for nothing any more."""
+    found = config(TINY)
+    none, selective = (train(found, tokens=3, fused=False, recompute=mode) for mode in ("none", "selective"))
+    assert kept(none)["layers"] - kept(selective)["layers"] == 3 * 36
+    difference = moment(selective, "backward pass in layers") - moment(none, "backward pass in layers")
+    assert difference == 36
+
+
+def test_selective_gains_nothing_where_the_attention_is_fused(config):
+    answer = train(config(TINY), tokens=3, recompute="selective")
+    assert kept(answer) == kept(train(config(TINY), tokens=3))
+    assert any(note.startswith("Selective recomputation gains nothing here") for note in answer.notes)
+
+
+def test_full_keeps_the_inputs_of_the_layers(config):
+    answer = train(config(TINY), tokens=3, recompute="full")
+    assert kept(answer)["layers"] == 3 * 24
+    # Computed again: the other 15 of 16 and the statistics; in flight: into and out of the GELU, 16 wide.
+    assert moment(answer, "backward pass in layers") == 15 * 24 + 48 + 24 + 2 * 3 * 16 * 2
+
+
+def test_full_without_layers_says_so():
+    answer = memory(workload("mlp-4096"), phase="train", plan=Plan(recompute="full"))
+    assert any(note.startswith("Full recomputation gains nothing here") for note in answer.notes)
+
+
+# --- inference: caches, states, workspace
+
+TOTALS = [
+    # model, phase, sizes, line, bytes: the shapes are those of the instantiated models' own caches.
+    ("llama-3-8b", "prefill", {"N": 8192}, "key-value cache", 1_073_741_824),  # 32 x 2 x (1, 8, 8192, 128) x 2 bytes
+    ("llama-3-8b", "decode", {"S": 8192}, "key-value cache", 1_073_741_824),
+    ("llama-3-8b", "decode", {"S": 8192}, "key-value cache, new tokens", 131_072),  # 32 x 2 x 8 x 128 x 2
+    ("llama-3-8b", "decode", {"S": 8192, "B": 16}, "key-value cache", 16 * 1_073_741_824),
+    ("mistral-7b-v0.1", "prefill", {"N": 32768}, "key-value cache", 536_870_912),  # the window of 4096 alone
+    ("mistral-7b-v0.1", "decode", {"S": 32768}, "key-value cache, new tokens", 0),  # takes the oldest one's place
+    ("gemma-2-9b", "prefill", {"N": 8192}, "key-value cache", 2_113_929_216),  # 21 layers of 4096, 21 of 8192
+    ("gpt-oss-20b", "decode", {"S": 32768}, "key-value cache", 808_452_096),
+    ("deepseek-v2-lite", "decode", {"S": 1024}, "key-value cache", 31_850_496),  # 27 x (512 + 64) x 2 bytes a token
+    ("t5-base", "prefill", {"N": 1024}, "cross-attention cache", 37_748_736),  # 12 x 2 x (1, 12, 1024, 64) x 2
+    ("whisper-base", "decode", {"S": 256}, "key-value cache", 3_145_728),
+    ("whisper-base", "decode", {"S": 256}, "cross-attention cache", 18_432_000),  # 1500 positions
+    ("mamba-130m", "decode", {"S": 1024}, "recurrent state", 1_474_560),  # 24 x 1536 x (4 + 16) x 2 bytes
+    ("rwkv-4-169m", "decode", {"S": 1024}, "recurrent state", 92_160),  # 12 x 5 x 768 x 2 bytes
+    ("bert-base-uncased", "prefill", {}, "key-value cache", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "phase", "sizes", "what", "byte"), TOTALS)
+def test_caches_of_real_models(name, phase, sizes, what, byte):
+    assert line(memory(workload(name), phase=phase, settings=sizes), what) == byte
+
+
+QUANTITIES = {
+    "kv_cache_bytes_fp16_total": "key-value cache",
+    "kv_cache_bytes_fp16_self_total": "key-value cache",
+    "kv_cache_bytes_fp16_total_window_bound": "key-value cache",
+    "kv_cache_bytes_fp16_cross_total": "cross-attention cache",
+    "state_bytes_fp16_total": "recurrent state",
+}
+
+
+def oracle_rows():
+    """Caches by shape. A library's window keeps one token less than the mask shows: those rows have a bound of their own."""
+    if not ORACLE.is_dir():
+        return []
+    with (ORACLE / "oracle.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["quantity"] in QUANTITIES and row["value"]]
+    full = [row for row in rows if "SlidingWindow" not in row["note"] or int(row["seq"]) <= 64]
+    return [(row["model"], row["quantity"], int(row["seq"]), int(row["value"])) for row in full]
+
+
+@pytest.mark.skipif(not ORACLE.is_dir(), reason="the oracle of counts is not beside the repository")
+@pytest.mark.parametrize(("name", "quantity", "seq", "byte"), oracle_rows())
+def test_caches_of_the_oracle(name, quantity, seq, byte):
+    found = workload(str(ORACLE / "configs" / f"{name}.json"))
+    fixed = "cross" in quantity and name.startswith("whisper")  # the encoder's positions are the architecture's
+    for phase, size in (("prefill", "N"), ("decode", "S")):
+        answer = memory(found, phase=phase, settings={} if fixed else {size: seq})
+        assert line(answer, QUANTITIES[quantity]) == byte
+
+
+def test_a_window_that_only_masks_keeps_every_token(config):
+    """GPT-Neo multiplies the whole cache and masks it: 2 layers x 2 x (1, 2, 6, 2) x 2 bytes."""
+    neo = {
+        "model_type": "gpt_neo", "hidden_size": 4, "num_heads": 2, "num_layers": 2, "max_position_embeddings": 8,
+        "vocab_size": 5, "window_size": 2, "attention_types": [[["global", "local"], 1]],
+    }  # fmt: skip
+    assert line(memory(config(neo), phase="decode", settings={"S": 6}), "key-value cache") == 2 * 2 * 24 * 2
+
+
+def test_other_forms_of_a_cache_stand_beside_it():
+    """DeepSeek-V2-Lite expanded: 27 layers x 16 heads x (128 + 64 + 128) x 2 bytes for each token."""
+    answer = memory(workload("deepseek-v2-lite"), phase="decode", settings={"S": 1000})
+    assert {e.name: e.byte for e in answer.estimates}["key-value cache, expanded cache"] == 276_480 * 1000
+    other = memory(workload("deepseek-v2-lite"), phase="decode", settings={"S": 1000}, form="expanded cache")
+    assert line(other, "key-value cache") == 276_480 * 1000
+
+
+def test_a_state_in_float32_stands_beside_the_short_one():
+    answer = memory(workload("mamba-130m"), phase="decode")
+    assert answer.estimates[0].byte == 24 * 1536 * (4 * 2 + 16 * 4)
+
+
+def test_the_workspace_by_hand(config):
+    """Three tokens of width 4 and network 16, in 2 bytes: 96 into the GELU, 96 out of it, while the stream of 24 waits."""
+    answer = memory(config(TINY), phase="prefill", settings={"N": 3})
+    assert line(answer, "workspace of the largest kernel") == 96 + 96 + 24
+    # With 100 words the logits: 3 x 100 out and 3 x 4 in; the stream is done with.
+    answer = memory(config(TINY, vocab_size=100), phase="prefill", settings={"N": 3})
+    assert line(answer, "workspace of the largest kernel") == 600 + 24
+
+
+def test_a_part_without_decoding_has_no_cache():
+    answer = memory(workload("attention-16x16384"), phase="prefill")
+    assert {line.name for line in answer.lines} == {"weights", "workspace of the largest kernel"}
+
+
+# --- whether it fits
+
+
+def test_fits_and_by_how_much(config):
+    answer = train(config(GPT2_XL), batch=1, card=gpu("a100"))
+    assert (answer.verdict.fits, answer.verdict.capacity_byte) == (True, 80_000_000_000)
+    assert answer.verdict.spare_byte == 80_000_000_000 - answer.byte_per_gpu
+    assert answer.verdict.remedies == ()
+
+
+def test_remedies_are_what_the_same_change_gives(config):
+    """Each remedy against a fresh account of that plan: the fewest GPUs and the largest batch, not just enough."""
+    found, card = config(GPT2_XL), gpu("v100-32gb")
+    answer = train(found, batch=32, card=card)
+    assert not answer.verdict.fits
+    by = {remedy.change: remedy for remedy in answer.verdict.remedies}
+    assert list(by) == [
+        "recompute full", "ZeRO stage 1 over 1,024 GPUs", "ZeRO stage 2 over 1,024 GPUs", "ZeRO stage 3 over 1,024 GPUs",
+        "B = 2 instead of 32", "recompute full and ZeRO stage 1 over 2 GPUs", "recompute full and ZeRO stage 2 over 2 GPUs",
+        "recompute full and ZeRO stage 3 over 2 GPUs",
+    ]  # fmt: skip
+    assert by["recompute full"].byte_per_gpu == train(found, batch=32, recompute="full").byte_per_gpu
+    assert by["ZeRO stage 2 over 1,024 GPUs"].byte_per_gpu == train(found, batch=32, gpus=1024, zero=2).byte_per_gpu
+    assert by["B = 2 instead of 32"].byte_per_gpu == train(found, batch=2).byte_per_gpu <= 32e9
+    assert train(found, batch=3).byte_per_gpu > 32e9
+    together = train(found, batch=32, gpus=2, zero=1, recompute="full", card=card)
+    assert together.verdict.fits
+    assert by["recompute full and ZeRO stage 1 over 2 GPUs"].byte_per_gpu == together.byte_per_gpu
+
+
+def test_the_fewest_gpus(config):
+    found, card = config(GPT2_XL), gpu("t4")
+    changes = [r.change for r in train(found, batch=1, card=card).verdict.remedies if r.fits]
+    for stage in (1, 2, 3):
+        few = next(int(c.split()[-2]) for c in changes if c.startswith(f"ZeRO stage {stage}"))
+        assert (
+            train(found, gpus=few, zero=stage).byte_per_gpu
+            <= 16e9
+            < train(found, gpus=few // 2, zero=stage).byte_per_gpu
+        )
+
+
+def test_shorter_weights_for_inference():
+    answer = memory(workload("llama-3-70b"), phase="decode", settings={"S": 1000}, gpu=gpu("h100"))
+    by = {remedy.change: remedy for remedy in answer.verdict.remedies}
+    assert by["weights in fp8 or int8"].fits
+    assert answer.byte_per_gpu - by["weights in fp8 or int8"].byte_per_gpu == answer.parameters
+    assert not by["cache in fp8 or int8"].fits
+    assert by["weights in shards (ZeRO stage 3) over 2 GPUs"].fits
+
+
+@pytest.mark.parametrize(
+    ("phase", "symbol", "sizes", "plan"),
+    [
+        ("train", "B", {"N": 512}, Plan(recompute="full")),
+        ("train", "N", {"B": 2}, Plan(gpus=4, zero=3)),
+        ("prefill", "N", {}, Plan()),
+        ("decode", "B", {"S": 4096}, Plan()),
+        ("decode", "S", {"B": 3}, Plan()),
+    ],
+)
+def test_the_largest_size_fits_and_the_next_does_not(phase, symbol, sizes, plan):
+    found, card = workload("llama-3.2-1b"), gpu("v100-32gb")
+    answer = memory(found, phase=phase, plan=plan, settings=sizes, gpu=card, solve=symbol)
+    largest = answer.solved.largest
+    assert answer.dims[symbol] == largest > 1
+    at = [memory(found, phase=phase, plan=plan, settings={**sizes, symbol: largest + i}) for i in (0, 1)]
+    assert at[0].byte_per_gpu == answer.byte_per_gpu == answer.solved.byte_per_gpu <= 32e9
+    assert at[1].byte_per_gpu == answer.solved.next_byte_per_gpu > 32e9
+
+
+def test_no_size_fits_and_every_size_does():
+    answer = memory(workload("llama-3.1-405b"), phase="decode", gpu=gpu("t4"), solve="B")
+    assert (answer.solved.largest, answer.dims["B"], answer.verdict.fits) == (0, 1, False)
+    answer = memory(workload("mamba-130m"), phase="decode", gpu=gpu("t4"), solve="S")
+    assert (answer.solved.largest, answer.verdict.fits) == (None, True)
+
+
+@pytest.mark.parametrize("capacity", [0, 1, 2, 3, 7, 8, 9, 1000, 10**15])
+@pytest.mark.parametrize("at_most", [1, 2, 9, 10**6])
+def test_the_search_finds_the_end(capacity, at_most):
+    found = solved("B", lambda size: size, capacity, at_most=at_most)
+    assert found.largest == min(capacity, at_most)
+
+
+# --- how it is told
+
+
+def test_the_json_document():
+    ran = perfmodel("memory", "--config", "gpt2", "--phase", "train", "--gpus", "4", "--zero", "2", "--gpu", "t4",
+                    "--set", "B=8", "--format", "json")  # fmt: skip
+    assert (ran.code, ran.err) == (0, "")
+    page = json.loads(ran.out)
+    assert list(page)[:4] == ["schema", "config", "phase", "form"]
+    assert {k: page[k] for k in ("schema", "config", "phase", "gpus", "zero", "recompute", "optimizer")} == {
+        "schema": 1, "config": "gpt2", "phase": "train", "gpus": 4, "zero": 2, "recompute": "none", "optimizer": "adam",
+    }  # fmt: skip
+    first = page["lines"][0]
+    assert first == {
+        "name": "weights", "byte": 4 * 248_879_616, "byte_per_gpu": 248_879_616,
+        "formula": "2 bytes x 124,439,808 parameters",
+    }  # fmt: skip
+    assert page["gpu"]["name"] == "t4"
+    assert page["verdict"]["spare_byte"] == page["verdict"]["capacity_byte"] - page["total_byte_per_gpu"]
+    assert page["solved"] is None
+
+
+def test_without_a_card_there_is_no_verdict():
+    page = json.loads(perfmodel("memory", "--config", "gpt2", "--format", "json").out)
+    assert (page["phase"], page["gpu"], page["verdict"], page["optimizer"]) == ("prefill", None, None, None)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (
+            "--config",
+            "gpt2-xl",
+            "--phase",
+            "train",
+            "--set",
+            "B=32",
+            "--gpu",
+            "v100-32gb",
+            "--gpus",
+            "8",
+            "--zero",
+            "1",
+        ),
+        ("--config", "mixtral-8x7b", "--recompute", "full", "--gpu", "h100"),
+        ("--config", "deepseek-v3", "--phase", "decode", "--gpu", "h200", "--solve", "B"),
+    ],
+    ids=["gpt2-xl", "mixtral", "deepseek"],
+)
+def test_the_table_keeps_within_the_terminal(monkeypatch, width, arguments):
+    monkeypatch.setenv("COLUMNS", str(width))
+    ran = perfmodel("memory", *arguments)
+    assert (ran.code, ran.err) == (0, "")
+    assert max(map(len, ran.out.splitlines())) <= width
+
+
+def test_each_line_has_its_formula():
+    answer = train(workload("gpt2"))
+    table = list(csv.DictReader(render(answer, "csv").splitlines()))
+    assert [row["name"] for row in table] == [line.name for line in answer.lines]
+    assert all(row["formula"] and int(row["byte_per_gpu"]) > 0 for row in table)
+    assert "| weights |" in render(answer, "markdown")
+
+
+def test_options_of_training_mean_training():
+    for words in (("--recompute", "full"), ("--optimizer", "sgd"), ("--zero", "3", "--gpus", "2")):
+        page = json.loads(perfmodel("memory", "--config", "gpt2", *words, "--format", "json").out)
+        assert page["phase"] == "train"
+
+
+def test_huge_sizes_stay_exact():
+    sizes = ("--set", "B=1e6", "--set", "N=1e5")
+    page = json.loads(perfmodel("memory", "--config", "gpt2", "--phase", "train", *sizes, "--format", "json").out)
+    logits = next(moment for moment in page["moments"] if moment["name"] == "loss")
+    assert logits["byte"] == 2 * 2 * 50257 * 10**11
+    # Attention's five squares: 5 x 12 heads x 10^10 x 10^6 bytes in each of 12 layers, beside 34 x 10^11 x 768.
+    rules = {estimate["name"]: estimate["byte"] for estimate in page["estimates"]}
+    assert rules["s b h (34 + 5 a s / h)"] == 12 * (60 * 10**16 + 34 * 768 * 10**11)
+    assert "inf" not in perfmodel("memory", "--config", "gpt2", "--phase", "train", *sizes, "--gpu", "t4").out
+
+
+def test_a_length_beyond_the_learned_positions_is_told():
+    answer = memory(workload("gpt2"), phase="prefill", settings={"N": 2000})
+    assert "NB N = 2,000 passes the 1,024 learned positions of the model." in answer.notes
+
+
+MEMORY = ("memory", "--config", "gpt2")
+REFUSED = [
+    (("memory",), 2, "perfmodel memory: no workload is named; --config NAME or FILE is required."),
+    ((*MEMORY, "--zero", "4"), 2, "perfmodel memory: invalid value for '--zero': 4 is not in the range"),
+    ((*MEMORY, "--gpus", "0"), 2, "perfmodel memory: invalid value for '--gpus': 0 is not in the range"),
+    ((*MEMORY, "--recompute", "some"), 2, "perfmodel memory: invalid value for '--recompute': 'some' is not one of"),
+    ((*MEMORY, "--solve", "D"), 2, "perfmodel memory: invalid value for '--solve': 'D' is not one of"),
+    ((*MEMORY, "--solve", "B"), 2, "perfmodel memory --solve B: no GPU is named; --gpu GPU says what it has to fit on."),
+    (
+        (*MEMORY, "--solve", "B", "--gpu", "t4", "--set", "B=4"), 2,
+        "perfmodel memory --solve B: B is set as well; a size is either set or solved for. Leave --set B out.",
+    ),
+    (
+        (*MEMORY, "--phase", "decode", "--zero", "1"), 2,
+        "perfmodel memory --zero: a decode phase has neither gradients nor optimizer states nor kept activations;",
+    ),
+    ((*MEMORY, "--phase", "prefill", "--recompute", "full"), 2, "perfmodel memory --recompute: a prefill phase has"),
+    ((*MEMORY, "--phase", "train", "--dtype", "fp8"), 1, "gpt2: weights of 1 byte are asked for in training;"),
+    ((*MEMORY, "--phase", "train", "--set", "B=0"), 1, "--set B: "),
+    ((*MEMORY, "--set", "B=1e15", "--set", "N=1e15"), 1, "embed.add_positions: add: numel: 768"),
+    (("memory", "--config", "mlp-4096", "--gpu", "t4", "--solve", "S"), 1, "perfmodel memory --solve S: the prefill phase"),
+    (("memory", "--config", "bert-base-uncased", "--phase", "decode"), 1, ""),
+    ((*MEMORY, "--gpu", "t5"), 1, "gpu 't5': there is no file of that name;"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code", "begins"), REFUSED)
+def test_bad_requests_are_one_line(arguments, code, begins):
+    ran = perfmodel(*arguments)
+    check_refused(ran, code)
+    assert ran.err.startswith(begins)
+
+
+def test_the_library_refuses_as_the_command_does(config):
+    with pytest.raises(UsageError, match="--solve B"):
+        memory(config(TINY), solve="B")
