@@ -1,0 +1,70 @@
+"""``perfmodel compare``: workloads and cards side by side."""
+
+from __future__ import annotations
+
+import click
+
+from perfmodel.cli import options
+from perfmodel.errors import UsageError
+from perfmodel.hardware import gpu as read_gpu
+from perfmodel.workload import workload
+
+
+@click.command()
+@click.option("--config", "configs", metavar="NAME|FILE", multiple=True, help="A workload; may be repeated.")
+@options.gpus
+@options.phase
+@options.settings
+@options.dtype
+@options.fused
+@options.causal
+@click.option("--speedup", "speedups", metavar="KEY=FACTOR", multiple=True,
+              help="A part becomes so many times as fast: an operation, a step or a kernel. May be repeated.")  # fmt: skip
+@options.formats("table", "json", "csv", "markdown")
+def compare(
+    configs: tuple[str, ...],
+    gpus: tuple[str, ...],
+    phase: str | None,
+    settings: tuple[str, ...],
+    dtype: str | None,
+    fused: bool | None,
+    causal: bool | None,
+    speedups: tuple[str, ...],
+    form: str,
+) -> None:
+    """Workloads and cards side by side: counts, bounds, tokens per second, memory; and what a faster part does.
+
+    A size that is set reaches every workload that has it. --speedup names what 'perfmodel flops' shows; a forward name
+    covers the forward pass alone, and KEY_backward (layernorm_backward) or STEP.backward the kernels of its gradient.
+    The speed-up of the layers and of the whole step follows by Amdahl's law on the lower times.
+
+    \b
+    perfmodel compare --config llama-3-8b --config gemma-2-9b --gpu h100 --gpu a100
+    perfmodel compare --config llama-3.1-70b --gpu h200 --phase decode --set B=16 --set S=8Ki
+    perfmodel compare --config decoder-block --gpu t4 --phase train --unfused \\
+        --speedup softmax=6.5 --speedup layernorm=15.8 --speedup layernorm_backward=3.7
+    """
+    if not configs:
+        raise UsageError(
+            "perfmodel compare", "no workload is named", "--config NAME or FILE is required and may be repeated",
+            "See 'perfmodel models'.",
+        )  # fmt: skip
+    if speedups and not gpus:
+        raise UsageError(
+            "perfmodel compare", "--speedup is given without a card", "shares of time need --gpu GPU", "Name a GPU.",
+        )  # fmt: skip
+    from perfmodel.comparison import compare as compared
+    from perfmodel.comparison import factor
+    from perfmodel.report.comparison import render
+
+    chosen = [workload(name) for name in dict.fromkeys(configs)]
+    found = compared(
+        [w.with_dtype(dtype) if dtype else w for w in chosen],
+        list({card.file: card for card in map(read_gpu, gpus)}.values()),
+        settings=options.read_settings(settings),
+        speedups=dict(map(factor, speedups)),
+        phase=phase,
+        fused=fused,
+        causal=causal,
+    )
+    click.echo(render(found, form), nl=False)

@@ -1,0 +1,238 @@
+"""Workloads and cards side by side, and Amdahl's law: what a faster part does to the whole.
+
+A part that takes the share s of a time and becomes f times as fast leaves 1 - s + s / f of it. Shares are of lower
+times, from the data sheet alone; parts do not overlap, so their savings add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from perfmodel import block, ops
+from perfmodel.analysis import Analysis, Row, analyse
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.hardware import Gpu
+from perfmodel.op import Kind
+from perfmodel.units import ITEM_BYTES
+from perfmodel.workload import Workload
+
+
+class Memory(NamedTuple):
+    """Bytes that must lie in a card's memory: less than what runs, which has activations as well.
+
+    ``training_byte`` are gradients and the optimizer's state, ``cache_byte`` the keys and values of every sequence.
+    """
+
+    weights_byte: int
+    training_byte: int
+    cache_byte: int
+
+    @property
+    def total_byte(self) -> int:
+        return sum(self)
+
+
+class Part(NamedTuple):
+    """What becomes faster: its kernels, their lower time now, and the factor."""
+
+    key: str
+    factor: float
+    kernels: int
+    lower_s: float
+
+    @property
+    def saved_s(self) -> float:
+        return self.lower_s - self.lower_s / self.factor
+
+
+class Amdahl(NamedTuple):
+    """Parts of a time that become faster, and what is left of it."""
+
+    lower_s: float
+    parts: tuple[Part, ...]
+
+    @property
+    def after_s(self) -> float:
+        return self.lower_s - sum(part.saved_s for part in self.parts)
+
+    @property
+    def speedup(self) -> float:
+        return self.lower_s / self.after_s
+
+    @property
+    def share(self) -> float:
+        """The parts' share of the time before."""
+        return sum(part.lower_s for part in self.parts) / self.lower_s
+
+
+class Case(NamedTuple):
+    """One workload on one card; ``step`` is its whole run, ``layers`` the layers alone."""
+
+    answer: Analysis
+    memory: Memory
+    step: Amdahl | None = None
+    layers: Amdahl | None = None
+
+    @property
+    def spare_byte(self) -> float | None:
+        """What the card's memory has left, below zero where it is too small."""
+        return self.answer.gpu.capacity_byte.value - self.memory.total_byte if self.answer.gpu else None
+
+
+class Comparison(NamedTuple):
+    """Every workload on every card, with what must be told beside them."""
+
+    cases: tuple[Case, ...]
+    notes: tuple[str, ...]
+
+
+def compare(
+    workloads: Sequence[Workload],
+    gpus: Sequence[Gpu],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    speedups: Mapping[str, float] | None = None,
+    **wanted: Any,
+) -> Comparison:
+    """Each workload on each card; a size that is set reaches every workload that has it."""
+    notes = list(_left_out(workloads, settings or {}))
+    answers = [
+        analyse(w, gpu=gpu, settings={k: v for k, v in (settings or {}).items() if k in w.settable()}, **wanted)
+        for w in workloads
+        for gpu in gpus or (None,)
+    ]
+    if speedups and gpus:
+        notes += _check_parts(answers, speedups, wanted)
+    return Comparison(tuple(_case(answer, speedups or {}) for answer in answers), tuple(notes))
+
+
+def _left_out(workloads: Sequence[Workload], settings: Mapping[str, Any]) -> Iterable[str]:
+    """Which workloads do not have a size that is set; one that none has is an error."""
+    for symbol in settings:
+        without = [w.name for w in workloads if symbol not in w.settable()]
+        if len(without) == len(workloads):
+            known = sorted(set().union(*(w.settable() for w in workloads)))
+            raise InputError(
+                f"--set {symbol}", "it is not a symbol of any workload here", f"their symbols are {', '.join(known)}",
+                did_you_mean(symbol, known),
+            )  # fmt: skip
+        if without:
+            yield f"{symbol} is not a size of {', '.join(without)}: set for the others alone."
+
+
+def _case(answer: Analysis, speedups: Mapping[str, float]) -> Case:
+    memory = held(answer)
+    if not speedups or answer.total.lower_s is None:
+        return Case(answer, memory)
+    return Case(answer, memory, _amdahl(answer.rows, speedups), _amdahl(layers(answer.rows), speedups))
+
+
+# --- memory
+
+
+def held(answer: Analysis) -> Memory:
+    """Weights, and what a phase keeps beside them: keys and values, or gradients and the optimizer's state."""
+    count = answer.parameters.total
+    weight = answer.dims.get("weight", ITEM_BYTES[answer.workload.dtypes["weight"]])
+    if answer.phase != "train":
+        return Memory(count * weight, 0, cache_byte(answer))
+    adam = ops.find("adam")(params=count, weight=weight).tensors if count else ()
+    return Memory(count * weight, sum(tensor.size_byte for tensor in adam if tensor.name != "weight"), 0)
+
+
+def cache_byte(answer: Analysis) -> int:
+    """Keys and values after this phase, of all sequences; a window's layers keep no more than the window."""
+    workload, dims = answer.workload, {**answer.dims, "causal": 0}
+    if "decode" not in workload.phases:
+        return 0
+    if dims.get("W") is not None and "T_w" in dims:
+        dims["T_w"] = min(dims["T_w"], dims["W"])
+    steps = workload.steps_in("decode", answer.form or None)
+    running = block.kernels(steps, dims, checked=False)
+    return sum(t.size_byte * kernel.repeat for kernel in running for t in kernel.op.tensors if t.kind is Kind.CACHE)
+
+
+# --- Amdahl
+
+
+def factor(text: str) -> tuple[str, float]:
+    """``softmax=6.5``: a part and how many times as fast it becomes."""
+    key, _, value = text.rpartition("=")
+    accepted = "a part and a positive number, such as softmax=6.5, is accepted"
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not key.strip() or not 0 < number < float("inf"):
+        raise InputError(
+            f"--speedup {shown(text)}", "it is not of the form KEY=FACTOR", accepted, "Write softmax=2, say."
+        )
+    return key.strip(), number
+
+
+def names(row: Row) -> set[str]:
+    """What a kernel answers to: its own name, its operation, its step and its step's operation.
+
+    A kernel of the backward pass answers to ``STEP.backward`` and ``OPERATION_backward`` instead, so that a forward
+    name means the forward pass alone.
+    """
+    operation, step = row.operation, row.step
+    if row.forward:
+        return {row.name, operation, step.name, step.operation.name}
+    if row.name == step.name:  # the optimizer's step
+        return {row.name, operation}
+    gradient = operation.removesuffix(" gradient")
+    own = {operation} if operation not in ops.FAMILY_OF or operation.endswith(("_backward", "_gradient")) else set()
+    own |= {f"{gradient}_backward"} if gradient != operation else set()
+    return {row.name, f"{step.name}.backward", f"{step.operation.name}_backward"} | own
+
+
+def layers(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The kernels of the layers; a workload that has no groups is a layer itself, but for the optimizer's step."""
+    grouped = tuple(row for row in rows if row.step.group)
+    return grouped or tuple(row for row in rows if row.forward or row.name != row.step.name)
+
+
+def _amdahl(rows: Sequence[Row], speedups: Mapping[str, float]) -> Amdahl:
+    parts = []
+    for key, times in speedups.items():
+        found = [row for row in rows if key in names(row)]
+        parts.append(Part(key, times, sum(row.repeat for row in found), _lower_s(found)))
+    return Amdahl(_lower_s(rows), tuple(parts))
+
+
+def _lower_s(rows: Iterable[Row]) -> float:
+    return float(sum(row.bounds.lower_s * row.repeat for row in rows if row.bounds))
+
+
+def _check_parts(answers: Sequence[Analysis], speedups: Mapping[str, float], wanted: Mapping[str, Any]) -> list[str]:
+    """Each part is somewhere, and no kernel in two parts; tells where a part is missing."""
+    notes = []
+    for key in speedups:
+        without = [a.workload.name for a in answers if not any(key in names(row) for row in a.rows)]
+        if len(without) == len(answers):
+            raise _unknown(key, answers, wanted)
+        notes += [f"{key}: there is none in {name}." for name in dict.fromkeys(without)]
+    for row in (row for answer in answers for row in answer.rows):
+        twice = [key for key in speedups if key in names(row)]
+        if len(twice) > 1:
+            raise InputError(
+                f"--speedup {twice[1]}", f"{row.name} is a part of {twice[0]} as well",
+                "parts that do not overlap are accepted", f"Drop one of {' and '.join(twice)}.",
+            )  # fmt: skip
+    return notes
+
+
+def _unknown(key: str, answers: Sequence[Analysis], wanted: Mapping[str, Any]) -> InputError:
+    """Operations are listed; the names of steps and kernels are those of ``flops``."""
+    known = dict.fromkeys(row.operation for answer in answers for row in answer.rows)
+    action = did_you_mean(key, set().union(*(names(row) for answer in answers for row in answer.rows)))
+    apart = [analyse(a.workload, **{**wanted, "fused": False}) for a in answers if a.fused]
+    if any(key in names(row) for answer in apart for row in answer.rows):
+        action = "It is inside a fused kernel: --unfused runs it on its own."
+    return InputError(
+        f"--speedup {shown(key)}", "it is no part of what runs here",
+        f"a step or a kernel that 'perfmodel flops' shows, or an operation, is accepted: {', '.join(known)}",
+        action,
+    )  # fmt: skip

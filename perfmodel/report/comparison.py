@@ -1,0 +1,228 @@
+"""Workloads and cards side by side: a column for each; and what a faster part does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from perfmodel.arithmetic import ceil_div
+from perfmodel.comparison import Amdahl, Case, Comparison, Part
+from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, sizes_line, total_document
+from perfmodel.report.serving import number, rates_document
+from perfmodel.report.sheet import Column, Sheet, as_csv, markdown, table, terminal_width
+from perfmodel.serving import speed
+from perfmodel.units import scaled, significant
+
+
+class Figure(NamedTuple):
+    """A line of the comparison: its key for CSV, its name, its value for a case and how people read it."""
+
+    key: str
+    heading: str
+    value: Callable[[Case], Any]
+    show: Callable[[Any], str] = str
+
+
+def _bytes(value: float) -> str:
+    return scaled(value, "B", 4)
+
+
+def _seconds(value: float) -> str:
+    return scaled(value, "s", 4)
+
+
+def _times(value: float) -> str:
+    return f"{significant(value, 4)} ×"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def _rate(key: str) -> Callable[[Case], Any]:
+    return lambda case: getattr(speed(case.answer), key, None)
+
+
+def _fits(case: Case) -> str | None:
+    return None if case.spare_byte is None else "yes" if case.spare_byte >= 0 else "no"
+
+
+LAW = "Amdahl: a share s that becomes f times as fast makes the whole 1 / (1 - s + s/f) times as fast."
+FIGURES = (
+    Figure("config", "workload", lambda c: c.answer.workload.name),
+    Figure("gpu", "card", lambda c: c.answer.gpu.name if c.answer.gpu else None),
+    Figure("phase", "phase", lambda c: c.answer.phase),
+    Figure("parameters", "parameters", lambda c: c.answer.parameters.total, scaled),
+    Figure("active_parameters", "active parameters", lambda c: c.answer.parameters.active, scaled),
+    Figure("flops", "FLOP", lambda c: c.answer.total.flops, scaled),
+    Figure("contraction_flops", "FLOP of products", lambda c: c.answer.total.contraction_flops, scaled),
+    Figure("traffic_byte", "traffic", lambda c: c.answer.total.traffic_byte, _bytes),
+    Figure("intensity_flop_per_byte", "FLOP/B", lambda c: c.answer.total.intensity_flop_per_byte, significant),
+    Figure("bound", "bound", lambda c: c.answer.total.bound),
+    Figure("lower_s", "at least", lambda c: c.answer.total.lower_s, _seconds),
+    Figure("upper_s", "at most", lambda c: c.answer.total.upper_s, _seconds),
+    Figure("tokens_at_most_per_s", "tokens/s at most", _rate("tokens_at_most_per_s"), number),
+    Figure("flops_utilisation_at_most", "tensor peak at most", _rate("flops_utilisation_at_most"), _percent),
+    Figure("kv_cache_byte_per_token", "cache per token", lambda c: c.answer.kv_cache_byte_per_token or None, _bytes),
+    Figure("weights_byte", "weights", lambda c: c.memory.weights_byte or None, _bytes),
+    Figure("training_byte", "gradients, optimizer", lambda c: c.memory.training_byte or None, _bytes),
+    Figure("cache_byte", "cache", lambda c: c.memory.cache_byte or None, _bytes),
+    Figure("memory_byte", "memory at least", lambda c: c.memory.total_byte or None, _bytes),
+    Figure("fits", "fits", _fits),
+    Figure("spare_byte", "memory to spare", lambda c: c.spare_byte, _bytes),
+    Figure("step_speedup", "step faster", lambda c: c.step.speedup if c.step else None, _times),
+    Figure("layers_speedup", "layers faster", lambda c: c.layers.speedup if c.layers else None, _times),
+)
+
+
+def render(comparison: Comparison, form: str, width: int | None = None) -> str:
+    """The comparison in the form asked for, ending in a line break."""
+    if form == "json":
+        import json
+
+        return json.dumps(document(comparison), indent=2) + "\n"
+    if form == "csv":
+        return as_csv(listed(comparison))
+    parts = [speedups(case) for case in comparison.cases if case.step]
+    if form == "markdown":
+        return "\n".join(markdown(sheet) for sheet in (side_by_side(comparison, comparison.cases), *parts))
+    width = width or terminal_width()
+    return "\n".join(table(sheet, width) for sheet in (*blocks(comparison, width), *parts))
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """The JSON document of ``compare``."""
+    return {"schema": SCHEMA, "cases": [_case(case) for case in comparison.cases], "notes": list(comparison.notes)}
+
+
+def _case(case: Case) -> dict[str, Any]:
+    answer, found = case.answer, speed(case.answer)
+    memory = {**case.memory._asdict(), "total_byte": case.memory.total_byte}
+    if answer.gpu and case.spare_byte is not None:
+        memory |= {"capacity_byte": answer.gpu.capacity_byte.value, "fits": case.spare_byte >= 0}
+    return {
+        "config": answer.workload.name,
+        "phase": answer.phase,
+        "fused": answer.fused,
+        "causal": answer.causal,
+        "form": answer.form or None,
+        "dims": answer.dims,
+        "dtypes": dict(answer.workload.dtypes),
+        "gpu": gpu_document(answer.gpu),
+        "parameters": answer.parameters._asdict(),
+        "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
+        "total": total_document(answer.total),
+        **({"rates": rates_document(found, answer.phase)} if found else {}),
+        "memory": memory,
+        **_speedup(case),
+    }
+
+
+def _speedup(case: Case) -> dict[str, Any]:
+    both = {"step": case.step, "layers": case.layers}
+    return {"speedup": {name: _amdahl(whole) for name, whole in both.items() if whole}} if case.step else {}
+
+
+def _amdahl(amdahl: Amdahl) -> dict[str, Any]:
+    parts = [{**part._asdict(), "share": part.lower_s / amdahl.lower_s} for part in amdahl.parts]
+    return {"lower_s": amdahl.lower_s, "after_s": amdahl.after_s, "speedup": amdahl.speedup, "parts": parts}
+
+
+# --- tables
+
+
+def figures(comparison: Comparison) -> list[Figure]:
+    """The figures that any case has."""
+    return [figure for figure in FIGURES if any(figure.value(case) is not None for case in comparison.cases)]
+
+
+def listed(comparison: Comparison) -> Sheet:
+    """A line for each case."""
+    return Sheet([Column(f.key, f.heading, f.value, f.show) for f in figures(comparison)], comparison.cases)
+
+
+def blocks(comparison: Comparison, width: int) -> list[Sheet]:
+    """The cases side by side, in as few tables as the width allows; the notes stand below the last."""
+    cases, found = comparison.cases, []
+    for tables in range(1, len(cases) + 1):
+        length = ceil_div(len(cases), tables)
+        found = [side_by_side(comparison, cases[i : i + length]) for i in range(0, len(cases), length)]
+        if all(_width(sheet) <= width for sheet in found):
+            break
+    return [sheet._replace(notes=()) for sheet in found[:-1]] + found[-1:]
+
+
+def side_by_side(comparison: Comparison, cases: Sequence[Case]) -> Sheet:
+    """A column for each case, under its workload's name."""
+    first, *rest = figures(comparison)
+    columns = [Column("figure", "", lambda figure: figure.heading, right=False)]
+    columns += [Column(f"case_{i}", str(first.value(case)), _shown_in(case)) for i, case in enumerate(cases)]
+    return Sheet(columns, rest, notes=notes(comparison))
+
+
+def _shown_in(case: Case) -> Callable[[Figure], str]:
+    def cell(figure: Figure) -> str:
+        value = figure.value(case)
+        return "" if value is None else figure.show(value)
+
+    return cell
+
+
+def _width(sheet: Sheet) -> int:
+    """Characters of a table that loses and wraps nothing."""
+    lines = [[column.heading for column in sheet.columns], *(sheet.cells(row) for row in sheet.rows)]
+    return sum(max(map(len, cells)) + 2 for cells in zip(*lines, strict=True)) - 2
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Sizes, data types, what is bound and what memory holds."""
+    answers = {case.answer.workload.name: case.answer for case in comparison.cases}
+    alone = len(answers) == 1
+    lines = [
+        sizes_line(answer.dims).replace("Sizes", "Sizes" if alone else f"Sizes of {name}", 1)
+        for name, answer in answers.items()
+    ]
+    lines += dict.fromkeys(dtypes_line(answer.workload.dtypes) for answer in answers.values())
+    if comparison.cases[0].answer.gpu:
+        lines.append("Times are at least and at most, from data sheets alone; rates are at most, at the lower time.")
+    training = any(case.memory.training_byte for case in comparison.cases)
+    kept = "weights, gradients and Adam's state" if training else "weights and the cache of every sequence"
+    lines.append(f"Memory: {kept}; activations come on top.")
+    return [*lines, *comparison.notes]
+
+
+# --- Amdahl
+
+
+def speedups(case: Case) -> Sheet:
+    """A line for each part that becomes faster, and one for all of them."""
+    step, layers = case.step, case.layers
+    assert step is not None
+    assert layers is not None
+    rows = [(part,) for part in step.parts] + ([step.parts] if len(step.parts) > 1 else [])
+    columns = [
+        Column("part", "part", lambda parts: parts[0].key if len(parts) == 1 else "all of them", right=False),
+        Column("factor", "faster", lambda parts: parts[0].factor if len(parts) == 1 else None, _times),
+        Column("kernels", "kernels", lambda parts: sum(part.kernels for part in parts), expendable=2),
+        Column("lower_s", "at least", lambda parts: sum(part.lower_s for part in parts), _seconds),
+        Column("share", "of the step", lambda parts: _alone(step, parts).share, _percent),
+        Column("step", "step faster", lambda parts: _alone(step, parts).speedup, _times),
+        Column("layers_share", "of the layers", lambda parts: _alone(layers, parts).share, _percent, expendable=1),
+        Column("layers", "layers faster", lambda parts: _alone(layers, parts).speedup, _times),
+    ]
+    card = f" on {case.answer.gpu.title}" if case.answer.gpu else ""
+    title = f"What a faster part does to {case.answer.workload.name}{card}: {case.answer.phase}"
+    return Sheet(columns, rows, title=title, notes=[LAW, formula(step)])
+
+
+def _alone(whole: Amdahl, parts: Sequence[Part]) -> Amdahl:
+    """The whole with these parts alone."""
+    return whole._replace(parts=tuple(p for p in whole.parts if any(p.key == part.key for part in parts)))
+
+
+def formula(step: Amdahl) -> str:
+    """Amdahl's law with the numbers of a step."""
+    shares = [(f"{part.lower_s / step.lower_s:.4f}", f"{part.factor:g}") for part in step.parts]
+    taken, left = " - ".join(s for s, _ in shares), " + ".join(f"{s}/{f}" for s, f in shares)
+    times = f"{_seconds(step.lower_s)} becomes {_seconds(step.after_s)}"
+    return f"Step: {times}, 1 / (1 - {taken} + {left}) = {step.speedup:.3f} times as fast."

@@ -1,0 +1,296 @@
+"""Workloads and cards side by side, what lies in memory, and Amdahl's law."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from command import check_refused, perfmodel
+
+from perfmodel import analyse
+from perfmodel.comparison import Amdahl, Part, cache_byte, compare, held, layers, names
+from perfmodel.hardware import gpu
+from perfmodel.workload import workload
+
+ORACLE = Path(__file__).parent.parent.parent / "shared" / "oracle"
+FASTER = ("--speedup", "softmax=6.5", "--speedup", "layernorm=15.8", "--speedup", "layernorm_backward=3.7")
+DECODER = ("--config", "decoder-block", "--gpu", "t4", "--phase", "train", "--unfused")
+
+
+def shown(*arguments):
+    ran = perfmodel("compare", *arguments)
+    assert (ran.code, ran.err) == (0, "")
+    return ran.out
+
+
+def cases(*arguments):
+    return json.loads(shown(*arguments, "--format", "json"))["cases"]
+
+
+# --- side by side
+
+
+def test_each_case_is_what_flops_answers():
+    found = cases("--config", "llama-3-8b", "--config", "gemma-2-9b", "--gpu", "h100", "--gpu", "t4", "--set", "B=2")
+    assert [(case["config"], case["gpu"]["name"]) for case in found] == [
+        ("llama-3-8b", "h100-sxm5-80gb"), ("llama-3-8b", "t4"), ("gemma-2-9b", "h100-sxm5-80gb"), ("gemma-2-9b", "t4"),
+    ]  # fmt: skip
+    for case in found:
+        arguments = ("--config", case["config"], "--gpu", case["gpu"]["name"], "--set", "B=2", "--format", "json")
+        whole = json.loads(perfmodel("flops", *arguments).out)
+        for key in ("phase", "dims", "dtypes", "parameters", "kv_cache_byte_per_token", "total", "rates"):
+            assert case[key] == whole[key]
+
+
+def test_a_size_reaches_every_workload_that_has_it():
+    arguments = ("--config", "llama-2-7b", "--config", "mamba-130m", "--phase", "decode", "--set", "H_kv=8")
+    first, second = cases(*arguments)
+    assert first["dims"]["H_kv"] == 8
+    assert "H_kv" not in second["dims"]
+    assert "H_kv is not a size of mamba-130m: set for the others alone." in shown(*arguments)
+
+
+def test_one_name_twice_is_one_case():
+    assert len(cases("--config", "gpt2", "--config", "gpt2", "--gpu", "a100", "--gpu", "a100-sxm4-80gb")) == 1
+
+
+def test_without_a_card_there_are_counts_alone():
+    out = shown("--config", "gpt2", "--config", "bert-base-uncased")
+    assert "parameters" in out
+    assert "at least  " not in out.replace("memory at least", "")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_wider_than_the_terminal(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    configs = [word for name in ("llama-3-8b", "deepseek-v3", "gemma-2-9b") for word in ("--config", name)]
+    out = shown(*configs, "--gpu", "h100", "--gpu", "h200", "--phase", "decode")
+    assert max(map(len, out.splitlines())) <= width
+    assert out.count("tokens/s at most") == {80: 2, 120: 1}[width]
+    assert max(map(len, shown(*DECODER, "--gpu", "a100", *FASTER).splitlines())) <= width
+
+
+def test_csv_has_a_line_for_each_case_and_raw_values():
+    out = shown("--config", "gpt2", "--gpu", "t4", "--gpu", "a100", "--format", "csv")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [row["gpu"] for row in rows] == ["t4", "a100-sxm4-80gb"]
+    assert {row["parameters"] for row in rows} == {"124439808"}
+    assert float(rows[0]["lower_s"]) == analyse("gpt2", gpu="t4").total.lower_s
+
+
+def test_markdown_has_a_column_for_each_case():
+    out = shown("--config", "gpt2", "--config", "opt-125m", "--gpu", "t4", "--format", "markdown")
+    assert out.startswith("|  | gpt2 | opt-125m |\n| --- | ---: | ---: |\n| card | t4 | t4 |\n")
+
+
+# --- memory
+
+
+def test_weights_and_cache_of_a_served_model():
+    found = held(analyse("llama-3-8b", phase="decode", settings={"B": 16, "S": 8191}))
+    # 2 bytes a weight; 16 sequences of 8192 tokens, 2 x 8 heads of 128 in 32 layers, 2 bytes each: 131,072 a token.
+    assert found == (2 * 8_030_261_248, 0, 16 * 8192 * 131_072)
+
+
+def test_a_window_bounds_the_cache():
+    """Mistral 7B v0.1 keeps 4096 tokens of 131,072 bytes, after a prompt as well as in decoding."""
+    for phase, size in (("prefill", {"N": 32_768}), ("decode", {"S": 32_768})):
+        answer = analyse("mistral-7b-v0.1", phase=phase, settings=size)
+        assert cache_byte(answer) == 4096 * 131_072
+        assert answer.kv_cache_byte_per_token == 131_072
+
+
+def test_a_form_keeps_what_it_keeps():
+    # 27 layers of 2 bytes; 1024 cached tokens and a new one.
+    kept = {"absorbed": 512 + 64, "re-expanded": 512 + 64, "expanded cache": 16 * (128 + 64 + 128)}
+    for form, numbers in kept.items():
+        answer = analyse("deepseek-v2-lite", phase="decode", settings={"S": 1024}, form=form)
+        assert cache_byte(answer) == 27 * 2 * 1025 * numbers
+
+
+def test_a_decoder_keeps_the_encoders_keys_as_well():
+    # Whisper base: 6 layers of keys and values, 512 wide, 2 bytes; 1500 positions of sound and 100 tokens.
+    assert cache_byte(analyse("whisper-base", settings={"N": 100})) == 6 * 2 * 512 * 2 * (1500 + 100)
+
+
+def test_training_keeps_gradients_and_the_optimizers_state():
+    """2 + 2 + 12 bytes a parameter (Rajbhandari et al. 2020, section 3.1): 24.9 GB for GPT-2 of 1.56 billion."""
+    found = held(analyse("gpt2-xl", phase="train"))
+    assert found == (2 * 1_557_611_200, (2 + 12) * 1_557_611_200, 0)
+    assert found.total_byte == 24_921_779_200
+
+
+def test_whether_it_fits():
+    small, large = cases("--config", "gpt2-xl", "--gpu", "t4", "--gpu", "a100", "--phase", "train")
+    assert (small["memory"]["fits"], large["memory"]["fits"]) == (False, True)
+    assert small["memory"]["capacity_byte"] == 16e9
+    rows = csv.DictReader(
+        shown("--config", "gpt2-xl", "--gpu", "t4", "--phase", "train", "--format", "csv").splitlines()
+    )
+    (row,) = rows
+    assert (row["fits"], float(row["spare_byte"])) == ("no", 16e9 - 24_921_779_200)
+
+
+@pytest.mark.skipif(not ORACLE.is_dir(), reason="no counts of instantiated models beside the repository")
+def test_caches_are_those_of_instantiated_models():
+    """Windows are kept whole here; the library that was counted keeps a token less of a full one."""
+    entries = list(csv.DictReader((ORACLE / "oracle.csv").read_text(encoding="utf-8").splitlines()))
+    windowed = {entry["model"] for entry in entries if entry["quantity"].endswith("_window_bound")}
+    totals = {"kv_cache_bytes_fp16_total_window_bound": windowed}
+    totals["kv_cache_bytes_fp16_total"] = {entry["model"] for entry in entries} - windowed
+    asked = [e for e in entries if e["model"] in totals.get(e["quantity"], ()) and e["value"]]
+    assert len(asked) > 40
+    for entry in asked:
+        size = {"N": int(entry["seq"]), "B": int(entry["batch"])}
+        assert cache_byte(analyse(entry["model"], settings=size)) == int(entry["value"]), entry
+
+
+# --- Amdahl
+
+
+def test_the_law():
+    # A tenth at 10x leaves 0.9 + 0.01; together with a fifth at 2x, 0.7 + 0.01 + 0.1.
+    tenth, fifth = Part("a", 10.0, 1, 0.1), Part("b", 2.0, 1, 0.2)
+    assert Amdahl(1.0, (tenth,)).speedup == pytest.approx(1 / 0.91)
+    both = Amdahl(1.0, (tenth, fifth))
+    assert both.share == pytest.approx(0.3)
+    assert both.after_s == pytest.approx(0.81)
+    assert both.speedup == pytest.approx(1 / (1 - 0.1 - 0.2 + 0.1 / 10 + 0.2 / 2))
+
+
+def test_faster_softmax_and_layernorm_make_a_training_layer_about_a_tenth_faster():
+    """A decoder block of 32 sequences of 512 tokens, 512 wide, 8 heads, stage by stage on a T4: 65 TFLOP/s, 320 GB/s.
+
+    Softmax 6.5 times as fast forward, LayerNorm 15.8 times forward and 3.7 times backward.
+    """
+    comparison = compare(
+        [workload("decoder-block")], [gpu("t4")], phase="train", fused=False,
+        speedups={"softmax": 6.5, "layernorm": 15.8, "layernorm_backward": 3.7},
+    )  # fmt: skip
+    (case,) = comparison.cases
+    product = 2 * 16_384 * 512 * 512 / 65e12  # 16,384 tokens times 512 x 512
+    square = 32 * 8 * 512 * 512 * 2 / 320e9  # scores, read or written once
+    stream = 16_384 * 512 * 2 / 320e9  # the stream, read or written once
+    softmax = 2 * 2 * square  # self- and cross-attention, read and written
+    norm = 3 * (2 * stream + 2 * 512 * 2 / 320e9)  # three, read and written, with gain and bias
+    # dx reads x, dy and gain, and two numbers of 4 bytes a token, and writes dx; gain and bias read x and dy.
+    statistics = 16_384 * 2 * 4 / 320e9
+    norm_back = 3 * (3 * stream + 512 * 2 / 320e9 + statistics) + 3 * (2 * stream + statistics + 512 * 8 / 320e9)
+    rest = (
+        24 * product  # 8 projections, twice again backward
+        + 6 * 4 * product  # two of the network, four times as wide, twice again backward
+        + 12 * (square + 2 * stream)  # products of the attentions, held up by their scores: 4 forward, 8 backward
+        + 2 * 3 * square  # gradients of both softmaxes
+        + 6 * 3 * stream  # residuals, forward and backward
+        + (2 + 3) * 4 * stream  # the activation of the network and its gradient
+        + (stream + 4 * stream)  # gradients of the network's biases
+        + 28 * 4_199_936 / 320e9  # the optimizer
+    )
+    whole = softmax + norm + norm_back + rest
+    assert [part.lower_s for part in case.step.parts] == pytest.approx([softmax, norm, norm_back], rel=1e-3)
+    assert case.step.lower_s == pytest.approx(whole, rel=1e-4)
+    assert case.step.lower_s == pytest.approx(20.55e-3, abs=5e-6)
+    faster = whole / (rest + softmax / 6.5 + norm / 15.8 + norm_back / 3.7)
+    assert case.step.speedup == pytest.approx(faster, rel=1e-4)
+    assert f"{case.step.speedup:.1f}" == f"{case.layers.speedup:.1f}" == "1.1"
+
+
+def test_the_formula_stands_below_with_its_numbers():
+    out = " ".join(shown(*DECODER, *FASTER).split())
+    assert "1 / (1 - 0.0816 - 0.0153 - 0.0384 + 0.0816/6.5 + 0.0153/15.8 + 0.0384/3.7) = 1.125 times as fast." in out
+
+
+def test_the_layers_are_a_part_of_the_step():
+    """Embedding and logits are outside the layers, so that a step gains less."""
+    found = cases("--config", "gpt2", "--gpu", "t4", "--unfused", "--speedup", "softmax=2")[0]["speedup"]
+    layer, step = found["layers"], found["step"]
+    assert layer["parts"][0]["lower_s"] == step["parts"][0]["lower_s"]
+    assert layer["lower_s"] < step["lower_s"]
+    assert layer["speedup"] > step["speedup"] > 1
+    assert step["parts"][0]["kernels"] == 12
+    for whole in (layer, step):
+        share = whole["parts"][0]["share"]
+        assert whole["speedup"] == pytest.approx(1 / (1 - share + share / 2))
+
+
+def test_a_workload_without_groups_is_a_layer_but_for_the_optimizer():
+    rows = analyse("encoder-block", phase="train").rows
+    assert [row.name for row in rows if row not in layers(rows)] == ["optimizer"]
+
+
+def kernels(key, phase="train", config="decoder-block", fused=False):
+    return [row.name for row in analyse(config, phase=phase, fused=fused).rows if key in names(row)]
+
+
+def test_a_forward_name_covers_the_forward_pass_alone():
+    assert kernels("softmax") == ["self.attention.softmax", "cross.attention.softmax"]
+    assert kernels("softmax_backward") == [
+        "cross.attention.backward.softmax gradient",
+        "self.attention.backward.softmax gradient",
+    ]
+    assert kernels("residual") == ["self.residual", "cross.residual", "mlp.residual"]
+    assert kernels("residual_backward") == [
+        "mlp.residual.backward",
+        "cross.residual.backward",
+        "self.residual.backward",
+    ]
+    assert kernels("layernorm_backward")[:2] == ["mlp.norm.backward.dx", "mlp.norm.backward.dgamma_dbeta"]
+
+
+def test_a_step_and_a_kernel_are_parts_too():
+    assert kernels("self.attention") == ["self.attention.scores", "self.attention.softmax", "self.attention.output"]
+    assert kernels("self.attention.output") == ["self.attention.output"]
+    assert kernels("mlp.up.backward") == [
+        "mlp.up.backward.linear_input_gradient", "mlp.up.backward.linear_weight_gradient", "mlp.up.backward.bias_gradient",
+    ]  # fmt: skip
+    assert kernels("optimizer") == kernels("adam") == ["optimizer"]
+
+
+def test_the_last_factor_of_a_part_counts():
+    arguments = (*DECODER, "--speedup", "softmax=2", "--speedup", "softmax=4")
+    assert [part["factor"] for part in cases(*arguments)[0]["speedup"]["step"]["parts"]] == [4]
+
+
+def test_a_part_that_one_workload_lacks_is_told():
+    out = shown("--config", "gpt2", "--config", "llama-2-7b-layer", "--gpu", "t4", "--speedup", "layernorm=2")
+    assert "layernorm: there is none in llama-2-7b-layer." in out
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "perfmodel compare: no workload is named; --config NAME or FILE is required and may be repeated."),
+        (("--config", "gpt2", "--speedup", "softmax=2"), 2, "perfmodel compare: --speedup is given without a card; shares"),
+        (("--config", "gpt2", "--set", "W=3"), 1, "--set W: it is not a symbol of any workload here; their symbols are "),
+        (("--config", "bert-base-uncased", "--phase", "decode"), 1, ""),
+        ((*DECODER, "--speedup", "softmax"), 1, "--speedup 'softmax': it is not of the form KEY=FACTOR; a part and a pos"),
+        ((*DECODER, "--speedup", "softmax=0"), 1, "--speedup 'softmax=0': it is not of the form KEY=FACTOR; "),
+        ((*DECODER, "--speedup", "softmax=-2"), 1, "--speedup 'softmax=-2': it is not of the form KEY=FACTOR; "),
+        ((*DECODER, "--speedup", "softmax=nan"), 1, "--speedup 'softmax=nan': it is not of the form KEY=FACTOR; "),
+        ((*DECODER, "--speedup", "softmax=inf"), 1, "--speedup 'softmax=inf': it is not of the form KEY=FACTOR; "),
+        ((*DECODER, "--speedup", "=2"), 1, "--speedup '=2': it is not of the form KEY=FACTOR; "),
+        ((*DECODER, "--speedup", "sofmax=2"), 1, "--speedup 'sofmax': it is no part of what runs here; a step or a kern"),
+        (
+            (*DECODER, "--speedup", "softmax=2", "--speedup", "self.attention=3"), 1,
+            "--speedup self.attention: self.attention.softmax is a part of softmax as well; parts that do not overlap",
+        ),
+    ],
+)  # fmt: skip
+def test_a_comparison_that_makes_no_sense_is_refused(arguments, code, message):
+    ran = perfmodel("compare", *arguments)
+    check_refused(ran, code)
+    assert ran.err.startswith(message)
+
+
+def test_a_stage_inside_a_fused_kernel_is_told_from_one_that_is_nowhere():
+    fused = ("--config", "gpt2", "--gpu", "t4", "--speedup")
+    assert perfmodel("compare", *fused, "softmax=2").err.endswith(
+        "It is inside a fused kernel: --unfused runs it on its own.\n"
+    )
+    assert perfmodel("compare", *fused, "sofmax=2").err.endswith(".\n")
+    assert perfmodel("compare", *fused, "layernrm=2").err.endswith("Did you mean 'layernorm'?\n")
