@@ -24,8 +24,8 @@ def rates_document(found: Speed, phase: str) -> dict[str, float | None]:
     }
 
 
-def speed_line(found: Speed, phase: str) -> str:
-    """Bounds on the time and the rate, in words."""
+def speed_line(found: Speed, phase: str, causal: bool = False) -> str:
+    """Bounds on the time and the rate, in words; of a prompt, what counts that a server may leave out."""
     name = TIMES[phase, found.complete].replace("_", " ").capitalize()
     words = [f"{name}: at least {scaled(found.time_at_least_s, 's')}"]
     if found.tokens_at_most_per_s is not None:
@@ -33,7 +33,9 @@ def speed_line(found: Speed, phase: str) -> str:
         words.append(f"at most {number(found.tokens_at_most_per_s)} {tokens}/s")
     words.append(f"use of the tensor peak at most {100 * found.flops_utilisation_at_most:.3g} %")
     part = "" if found.complete else " (this workload alone)"
-    return f"{'; '.join(words)}{part}."
+    pairs = "the visible pairs" if causal else "all pairs, visible or not"
+    work = f" With logits for every position and attention over {pairs}."
+    return f"{'; '.join(words)}{part}." + (work if found.complete and phase == "prefill" else "")
 
 
 def number(value: float) -> str:
