@@ -88,16 +88,10 @@ def kernels(
         held = held if is_zero(own) else held + own * repeat
         yield from _split(step.name, step.operation, op, repeat, step, fused, forward=True)
     for step in reversed(steps) if backward else ():
-        forward = {**step.operation.defaults, **step.values(dims)}
-        for gradient in step.operation.backward:
-            operation = ops.find(gradient.fused if gradient.fused and not _apart(step, fused) else gradient.operation)
-            given = {name: Expression(text, step.name)(forward) for name, text in gradient.sizes}
-            values = {name: value for name, value in {**forward, **given}.items() if name in operation.arguments}
-            values = _evaluated(operation, values, step.name, checked)
+        for gradient, operation, op in _gradients(step, dims, fused, checked):
             name = f"{step.name}.backward"
             if len(step.operation.backward) > 1:
                 name += f".{gradient.operation.removesuffix('_backward')}"
-            op = operation.function(**values)
             yield from _split(name, operation, op, _repeat(step, dims, checked), step, fused, forward=False)
     if optimizer and not is_zero(held):
         yield _update(held, dims, checked)
@@ -120,14 +114,21 @@ class Gradient(NamedTuple):
 
 def gradients(step: Step, dims: Mapping[str, Any], *, fused: bool = True) -> Iterator[Gradient]:
     """The operations of a step's backward pass in running order."""
+    for gradient, _, op in _gradients(step, dims, fused, True):
+        parts = op.kernels() if _apart(step, fused) else ()
+        yield Gradient(gradient, op, tuple(part for _, part in parts) or (op,))
+
+
+def _gradients(
+    step: Step, dims: Mapping[str, Any], fused: bool, checked: bool | Check
+) -> Iterator[tuple[Backward, Operation, Op]]:
+    """Each at its sizes: the forward's, but for those that it gives as expressions of them."""
     forward = {**step.operation.defaults, **step.values(dims)}
     for gradient in step.operation.backward:
         operation = ops.find(gradient.fused if gradient.fused and not _apart(step, fused) else gradient.operation)
         given = {name: Expression(text, step.name)(forward) for name, text in gradient.sizes}
         values = {name: value for name, value in {**forward, **given}.items() if name in operation.arguments}
-        op = operation.function(**operation.checked(values, step.name))
-        parts = op.kernels() if _apart(step, fused) else ()
-        yield Gradient(gradient, op, tuple(part for _, part in parts) or (op,))
+        yield gradient, operation, operation.function(**_evaluated(operation, values, step.name, checked))
 
 
 def _evaluated(operation: Operation, values: dict[str, Any], where: str, checked: bool | Check) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def _bias(name: str, buckets: int, keys: str) -> Step:
 
 def _decoder(L: int, buckets: int, tied: bool, fed: list[Step], *, prompt: bool) -> tuple[Step, ...]:
     projections = [
-        linear("cross.k", "D", "H*d", "x:encoded y:cross_k", N="N_e"),
-        linear("cross.v", "D", "H*d", "x:encoded y:cross_v", N="N_e"),
+        linear("cross.k", "D", "H*d", "x:encoder.encoded y:cross_k", N="N_e"),
+        linear("cross.v", "D", "H*d", "x:encoder.encoded y:cross_v", N="N_e"),
     ]
     layer = [
         norm("attention.norm", "rmsnorm"),

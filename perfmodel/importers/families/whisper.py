@@ -62,8 +62,8 @@ def _attention() -> list[Step]:
 
 def _decoder(c: Config, L: int, P: int, act: str, *, prompt: bool) -> tuple[Step, ...]:
     projections = [
-        linear("cross.k", "D", "H*d", "x:encoded y:cross_k", N="N_e"),
-        linear("cross.v", "D", "H*d", "x:encoded y:cross_v", bias=True, N="N_e"),
+        linear("cross.k", "D", "H*d", "x:encoder.encoded y:cross_k", N="N_e"),
+        linear("cross.v", "D", "H*d", "x:encoder.encoded y:cross_v", bias=True, N="N_e"),
     ]
     layer = [
         norm("attention.norm", "layernorm"),
