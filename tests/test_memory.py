@@ -218,8 +218,8 @@ def test_layers_share_what_comes_from_outside(config):
     """The encoder's last tensor is kept once, however many layers of the decoder attend to it."""
     t5 = {"model_type": "t5", "d_model": 8, "num_heads": 2, "d_kv": 4, "num_layers": 3, "d_ff": 16, "vocab_size": 5}
     layer = next(x for x in train(config(t5), tokens=4).training.activations.layers if x.name == "decoder.layers")
-    assert [tensor.byte for tensor in layer.first if tensor.name == "encoded"] == [2 * 4 * 8]
-    assert "encoded" not in {tensor.name for tensor in layer.further}
+    assert [tensor.byte for tensor in layer.first if tensor.name == "encoder.encoded"] == [2 * 4 * 8]
+    assert "encoder.encoded" not in {tensor.name for tensor in layer.further}
 
 
 @pytest.mark.parametrize(

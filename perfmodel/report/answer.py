@@ -166,7 +166,9 @@ def title(answer: Analysis) -> str:
 def notes(answer: Analysis) -> list[str]:
     """What the figures mean, in full sentences: sizes, conventions, roofs, what was not counted."""
     found = speed(answer)
-    lines = [speed_line(found, answer.phase, answer.causal)] if found else []
+    lines = (
+        [speed_line(found, answer.phase, answer.causal if answer.kv_cache_byte_per_token else None)] if found else []
+    )
     lines.append(sizes_line(answer.dims))
     types = answer.workload.dtypes
     lines.append(dtypes_line(types))

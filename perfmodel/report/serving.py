@@ -24,8 +24,11 @@ def rates_document(found: Speed, phase: str) -> dict[str, float | None]:
     }
 
 
-def speed_line(found: Speed, phase: str, causal: bool = False) -> str:
-    """Bounds on the time and the rate, in words; of a prompt, what counts that a server may leave out."""
+def speed_line(found: Speed, phase: str, causal: bool | None = None) -> str:
+    """Bounds on the time and the rate, in words; of a prompt, what counts that a server may leave out.
+
+    ``causal``: whether the visible pairs alone are counted; None where there is no attention.
+    """
     name = TIMES[phase, found.complete].replace("_", " ").capitalize()
     words = [f"{name}: at least {scaled(found.time_at_least_s, 's')}"]
     if found.tokens_at_most_per_s is not None:
@@ -33,8 +36,12 @@ def speed_line(found: Speed, phase: str, causal: bool = False) -> str:
         words.append(f"at most {number(found.tokens_at_most_per_s)} {tokens}/s")
     words.append(f"use of the tensor peak at most {100 * found.flops_utilisation_at_most:.3g} %")
     part = "" if found.complete else " (this workload alone)"
-    pairs = "the visible pairs" if causal else "all pairs, visible or not"
-    work = f" With logits for every position and attention over {pairs}."
+    pairs = {
+        None: "",
+        True: " and attention over the visible pairs",
+        False: " and attention over all pairs, visible or not",
+    }
+    work = f" With logits for every position{pairs[causal]}."
     return f"{'; '.join(words)}{part}." + (work if found.complete and phase == "prefill" else "")
 
 
