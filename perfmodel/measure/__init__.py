@@ -1,0 +1,1 @@
+"""Measurement on a real card, beside the model and never inside it."""

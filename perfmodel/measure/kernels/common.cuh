@@ -1,0 +1,129 @@
+// Elements, vectors and reductions that every kernel here shares. No header is needed: conversions are written out.
+//
+// Set when a kernel is compiled: T_FP16, T_BF16 or T_FP32 (the element), VEC (elements of one memory access), and what
+// the kernel's own file names.
+
+#if defined(T_FP32)
+typedef float element;
+#else
+typedef unsigned short element;
+#endif
+
+__device__ __forceinline__ float to_float(element e) {
+#if defined(T_FP32)
+    return e;
+#elif defined(T_FP16)
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(e));
+    return f;
+#else
+    return __uint_as_float((unsigned)e << 16);
+#endif
+}
+
+__device__ __forceinline__ element from_float(float f) {
+#if defined(T_FP32)
+    return f;
+#elif defined(T_FP16)
+    element e;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(e) : "f"(f));
+    return e;
+#elif __CUDA_ARCH__ >= 800
+    element e;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(e) : "f"(f));
+    return e;
+#else
+    unsigned bits = __float_as_uint(f);
+    if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fff;
+    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+#endif
+}
+
+// Two at once: one instruction where the card has it.
+__device__ __forceinline__ void from_floats(float a, float b, element* out) {
+#if defined(T_FP16) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(*(unsigned*)out) : "f"(b), "f"(a));
+#elif defined(T_BF16) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(*(unsigned*)out) : "f"(b), "f"(a));
+#else
+    out[0] = from_float(a);
+    out[1] = from_float(b);
+#endif
+}
+
+// VEC elements that move as one access of up to 16 bytes.
+struct __align__(VEC * sizeof(element)) vec {
+    element e[VEC];
+};
+
+// Data that is used once goes past the cache's keeping; evict-first leaves room for what is used again.
+__device__ __forceinline__ vec load(const element* p) {
+    vec v;
+    constexpr int bytes = VEC * sizeof(element);
+    if constexpr (bytes == 16) {
+        *(uint4*)&v = __ldcs((const uint4*)p);
+    } else if constexpr (bytes == 8) {
+        *(uint2*)&v = __ldcs((const uint2*)p);
+    } else if constexpr (bytes == 4) {
+        *(unsigned*)&v = __ldcs((const unsigned*)p);
+    } else {
+        v = *(const vec*)p;
+    }
+    return v;
+}
+
+// The same for data that other threads read too.
+__device__ __forceinline__ vec load_shared(const element* p) { return *(const vec*)p; }
+
+__device__ __forceinline__ void store(element* p, const vec& v) {
+    constexpr int bytes = VEC * sizeof(element);
+    if constexpr (bytes == 16) {
+        __stcs((uint4*)p, *(const uint4*)&v);
+    } else if constexpr (bytes == 8) {
+        __stcs((uint2*)p, *(const uint2*)&v);
+    } else if constexpr (bytes == 4) {
+        __stcs((unsigned*)p, *(const unsigned*)&v);
+    } else {
+        *(vec*)p = v;
+    }
+}
+
+// VEC floats as a vector.
+__device__ __forceinline__ vec packed(const float* f) {
+    vec v;
+    if constexpr (VEC == 1) {
+        v.e[0] = from_float(f[0]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < VEC; i += 2) from_floats(f[i], f[i + 1], v.e + i);
+    }
+    return v;
+}
+
+struct sum_of {
+    static __device__ __forceinline__ float of(float a, float b) { return a + b; }
+    static __device__ __forceinline__ float none() { return 0.0f; }
+};
+struct max_of {
+    static __device__ __forceinline__ float of(float a, float b) { return fmaxf(a, b); }
+    static __device__ __forceinline__ float none() { return __int_as_float(0xff800000); }
+};
+
+// A value from each of WIDTH neighbouring threads, reduced; every one of them gets the result.
+// Up to a warp by shuffles; beyond, through one shared word per warp (two buffers, so that one barrier is enough).
+template <class Op, int WIDTH>
+__device__ __forceinline__ float reduce(float x, float* scratch) {
+#pragma unroll
+    for (int offset = (WIDTH < 32 ? WIDTH : 32) / 2; offset > 0; offset /= 2) x = Op::of(x, __shfl_xor_sync(~0u, x, offset));
+    if constexpr (WIDTH > 32) {
+        constexpr int warps = WIDTH / 32;
+        int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        int group = warp / warps * warps;
+        if (lane == 0) scratch[warp] = x;
+        __syncthreads();
+        x = lane < warps ? scratch[group + lane] : Op::none();
+#pragma unroll
+        for (int offset = 16; offset > 0; offset /= 2) x = Op::of(x, __shfl_xor_sync(~0u, x, offset));
+    }
+    return x;
+}

@@ -1,0 +1,246 @@
+// Causal depthwise convolution of u (B, N, D) with a filter (D, K) and a bias (D): out[n] = bias + sum f[k] u[n-K+1+k].
+//
+// A thread owns VEC neighbouring channels and walks down a strip of positions with the last K - 1 inputs in registers,
+// so that every input is read once but for the K - 1 rows above each strip, which the strip above has just brought to
+// L2. Filters stay in registers as floats. RUN rows are asked for before the first is used.
+//
+// Set when compiled: K, RUN (rows asked for at once), STRIP (rows of a strip, a multiple of RUN).
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+conv1d_forward(const element* __restrict__ u, const element* __restrict__ filter, const element* __restrict__ bias,
+               element* __restrict__ out, int N, int D) {
+    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    if (d >= D) return;
+    int first = blockIdx.y * STRIP;
+    size_t base = (size_t)blockIdx.z * N * D + d;
+
+    float f[K][VEC], b[VEC];
+#pragma unroll
+    for (int v = 0; v < VEC; ++v) {
+        b[v] = to_float(bias[d + v]);
+#pragma unroll
+        for (int k = 0; k < K; ++k) f[k][v] = to_float(filter[(size_t)(d + v) * K + k]);
+    }
+
+    float past[K > 1 ? K - 1 : 1][VEC];  // past[j] is the input at n - K + 1 + j
+#pragma unroll
+    for (int j = 0; j < K - 1; ++j) {
+        int n = first - (K - 1) + j;
+        vec x = {};
+        if (n >= 0) x = load_shared(u + base + (size_t)n * D);
+#pragma unroll
+        for (int v = 0; v < VEC; ++v) past[j][v] = to_float(x.e[v]);
+    }
+
+    int last = min(first + STRIP, N);
+    for (int n = first; n < last; n += RUN) {
+        vec next[RUN];
+#pragma unroll
+        for (int r = 0; r < RUN; ++r)
+            if (n + r < last) next[r] = load(u + base + (size_t)(n + r) * D);
+#pragma unroll
+        for (int r = 0; r < RUN; ++r) {
+            if (n + r < last) {
+                float y[VEC];
+#pragma unroll
+                for (int v = 0; v < VEC; ++v) {
+                    float x = to_float(next[r].e[v]);
+                    float sum = fmaf(f[K - 1][v], x, b[v]);
+#pragma unroll
+                    for (int k = 0; k < K - 1; ++k) sum = fmaf(f[k][v], past[k][v], sum);
+#pragma unroll
+                    for (int j = 0; j + 1 < K - 1; ++j) past[j][v] = past[j + 1][v];
+                    if (K > 1) past[K > 1 ? K - 2 : 0][v] = x;
+                    y[v] = sum;
+                }
+                store(out + base + (size_t)(n + r) * D, packed(y));
+            }
+        }
+    }
+}
+
+// The gradient of the input convolves dout with the reversed filter; those of filter and bias sum dout u and dout over
+// all positions. One pass reads u and dout once: a thread walks its strip with K - 1 later rows of dout in registers,
+// adds to its own K + 1 sums per channel, and leaves them in ``partial`` (strips, K + 1, D) for the kernel below.
+extern "C" __global__ void __launch_bounds__(THREADS)
+conv1d_backward(const element* __restrict__ u, const element* __restrict__ dout, const element* __restrict__ filter,
+                element* __restrict__ du, float* __restrict__ partial, int N, int D) {
+    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    if (d >= D) return;
+    int first = blockIdx.y * STRIP;
+    int last = min(first + STRIP, N);
+    size_t base = (size_t)blockIdx.z * N * D + d;
+
+    float f[K][VEC], df[K][VEC], db[VEC];
+#pragma unroll
+    for (int v = 0; v < VEC; ++v) {
+        db[v] = 0.0f;
+#pragma unroll
+        for (int k = 0; k < K; ++k) {
+            f[k][v] = to_float(filter[(size_t)(d + v) * K + k]);
+            df[k][v] = 0.0f;
+        }
+    }
+
+    // ahead[j] is dout at n + j: input n went to outputs n ... n + K - 1, to output n + j through tap K - 1 - j.
+    float ahead[K][VEC];
+#pragma unroll
+    for (int j = 0; j < K - 1; ++j) {
+        vec g = {};
+        if (first + j < N) g = load_shared(dout + base + (size_t)(first + j) * D);
+#pragma unroll
+        for (int v = 0; v < VEC; ++v) ahead[j][v] = to_float(g.e[v]);
+    }
+
+    for (int n = first; n < last; n += RUN) {
+        vec x[RUN], g[RUN];
+#pragma unroll
+        for (int r = 0; r < RUN; ++r) {
+            x[r] = {};
+            g[r] = {};
+            if (n + r < last) x[r] = load(u + base + (size_t)(n + r) * D);
+            if (n + r < last && n + r + K - 1 < N) g[r] = load_shared(dout + base + (size_t)(n + r + K - 1) * D);
+        }
+#pragma unroll
+        for (int r = 0; r < RUN; ++r) {
+            if (n + r < last) {
+                float y[VEC];
+#pragma unroll
+                for (int v = 0; v < VEC; ++v) {
+                    ahead[K - 1][v] = to_float(g[r].e[v]);
+                    float in = to_float(x[r].e[v]), sum = 0.0f;
+#pragma unroll
+                    for (int j = 0; j < K; ++j) {
+                        sum = fmaf(f[K - 1 - j][v], ahead[j][v], sum);
+                        df[K - 1 - j][v] = fmaf(in, ahead[j][v], df[K - 1 - j][v]);
+                    }
+                    db[v] += ahead[0][v];
+#pragma unroll
+                    for (int j = 0; j + 1 < K; ++j) ahead[j][v] = ahead[j + 1][v];
+                    y[v] = sum;
+                }
+                store(du + base + (size_t)(n + r) * D, packed(y));
+            }
+        }
+    }
+
+    size_t strip = (size_t)blockIdx.z * gridDim.y + blockIdx.y;
+#pragma unroll
+    for (int v = 0; v < VEC; ++v) {
+#pragma unroll
+        for (int k = 0; k < K; ++k) partial[(strip * (K + 1) + k) * D + d + v] = df[k][v];
+        partial[(strip * (K + 1) + K) * D + d + v] = db[v];
+    }
+}
+
+// Sums the strips' parts: a block takes 32 channels of one tap, its warps take the strips in turn.
+extern "C" __global__ void __launch_bounds__(256)
+conv1d_gather(const float* __restrict__ partial, element* __restrict__ dfilter, element* __restrict__ dbias, int strips, int D) {
+    __shared__ float sums[8][33];
+    int d = blockIdx.x * 32 + threadIdx.x % 32, k = blockIdx.y, warp = threadIdx.x / 32;
+    float sum = 0.0f;
+    if (d < D)
+        for (int s = warp; s < strips; s += 8) sum += partial[((size_t)s * (K + 1) + k) * D + d];
+    sums[warp][threadIdx.x % 32] = sum;
+    __syncthreads();
+    if (warp == 0 && d < D) {
+        for (int w = 1; w < 8; ++w) sum += sums[w][threadIdx.x];
+        if (k < K) dfilter[(size_t)d * K + k] = from_float(sum);
+        else dbias[d] = from_float(sum);
+    }
+}
+
+// The lesson's two kernels: pad, then convolve the padded signal, which is written and read again.
+extern "C" __global__ void pad(const element* __restrict__ u, element* __restrict__ padded, int N, int D) {
+    int rows = N + 2 * (K - 1);
+    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    if (d >= D) return;
+    for (int p = blockIdx.y; p < rows; p += gridDim.y) {
+        int n = p - (K - 1);
+        vec x = {};
+        if (n >= 0 && n < N) x = load(u + ((size_t)blockIdx.z * N + n) * D + d);
+        store(padded + ((size_t)blockIdx.z * rows + p) * D + d, x);
+    }
+}
+
+extern "C" __global__ void convolve_padded(const element* __restrict__ padded, const element* __restrict__ filter,
+                                           const element* __restrict__ bias, element* __restrict__ out, int N, int D) {
+    int rows = N + 2 * (K - 1);
+    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    if (d >= D) return;
+    for (int n = blockIdx.y; n < N; n += gridDim.y) {
+        float sum[VEC];
+#pragma unroll
+        for (int v = 0; v < VEC; ++v) sum[v] = to_float(bias[d + v]);
+        for (int k = 0; k < K; ++k) {
+            vec x = load_shared(padded + ((size_t)blockIdx.z * rows + n + k) * D + d);
+#pragma unroll
+            for (int v = 0; v < VEC; ++v) sum[v] = fmaf(to_float(filter[(size_t)(d + v) * K + k]), to_float(x.e[v]), sum[v]);
+        }
+        float y[VEC];
+#pragma unroll
+        for (int v = 0; v < VEC; ++v) y[v] = sum[v];
+        store(out + ((size_t)blockIdx.z * N + n) * D + d, packed(y));
+    }
+}
+
+// Filters too long for registers: the window is read through the cache, tap by tap.
+extern "C" __global__ void conv1d_long_forward(const element* __restrict__ u, const element* __restrict__ filter,
+                                               const element* __restrict__ bias, element* __restrict__ out, int N, int D) {
+    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    if (d >= D) return;
+    size_t base = (size_t)blockIdx.z * N * D + d;
+    for (int n = blockIdx.y; n < N; n += gridDim.y) {
+        float sum[VEC];
+#pragma unroll
+        for (int v = 0; v < VEC; ++v) sum[v] = to_float(bias[d + v]);
+        for (int k = max(0, K - 1 - n); k < K; ++k) {
+            vec x = load_shared(u + base + (size_t)(n - K + 1 + k) * D);
+#pragma unroll
+            for (int v = 0; v < VEC; ++v) sum[v] = fmaf(to_float(filter[(size_t)(d + v) * K + k]), to_float(x.e[v]), sum[v]);
+        }
+        float y[VEC];
+#pragma unroll
+        for (int v = 0; v < VEC; ++v) y[v] = sum[v];
+        store(out + base + (size_t)n * D, packed(y));
+    }
+}
+
+extern "C" __global__ void conv1d_long_input(const element* __restrict__ dout, const element* __restrict__ filter,
+                                             element* __restrict__ du, int N, int D) {
+    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    if (d >= D) return;
+    size_t base = (size_t)blockIdx.z * N * D + d;
+    for (int n = blockIdx.y; n < N; n += gridDim.y) {
+        float sum[VEC] = {};
+        for (int j = 0; j < min(K, N - n); ++j) {
+            vec g = load_shared(dout + base + (size_t)(n + j) * D);
+#pragma unroll
+            for (int v = 0; v < VEC; ++v)
+                sum[v] = fmaf(to_float(filter[(size_t)(d + v) * K + K - 1 - j]), to_float(g.e[v]), sum[v]);
+        }
+        float y[VEC];
+#pragma unroll
+        for (int v = 0; v < VEC; ++v) y[v] = sum[v];
+        store(du + base + (size_t)n * D, packed(y));
+    }
+}
+
+// One tap (or, for k = K, the bias) of one strip at a time, into ``partial`` as above.
+extern "C" __global__ void conv1d_long_filter(const element* __restrict__ u, const element* __restrict__ dout,
+                                              float* __restrict__ partial, int N, int D, int strips) {
+    int d = blockIdx.x * THREADS + threadIdx.x, k = blockIdx.y;
+    if (d >= D) return;
+    for (int s = blockIdx.z; s < strips; s += gridDim.z) {
+        int perBatch = (N + STRIP - 1) / STRIP, b = s / perBatch, first = s % perBatch * STRIP;
+        size_t base = (size_t)b * N * D + d;
+        float sum = 0.0f;
+        for (int n = first; n < min(first + STRIP, N); ++n) {
+            float g = to_float(dout[base + (size_t)n * D]);
+            int at = n - K + 1 + k;
+            if (k == K) sum += g;
+            else if (at >= 0) sum = fmaf(g, to_float(u[base + (size_t)at * D]), sum);
+        }
+        partial[((size_t)s * (K + 1) + k) * D + d] = sum;
+    }
+}

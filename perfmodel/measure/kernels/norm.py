@@ -1,0 +1,101 @@
+"""LayerNorm forward and backward, RMSNorm forward, over the last axis."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from perfmodel.errors import InputError
+from perfmodel.measure.kernels.launch import Array, array, cupy, empty, launch, multiprocessors, stream
+from perfmodel.measure.kernels.rows import LONG_THREADS, layout, long_module, run, run_long
+
+EPSILON = 1e-5
+
+
+def layernorm(x: Any, gamma: Any, beta: Any, epsilon: float = EPSILON, *, keep: bool = False) -> Any:
+    """(x - mean) / sqrt(variance + epsilon) gamma + beta; with ``keep`` also the mean and 1/σ of every row."""
+    a, w, b = array(x, "layernorm: x"), array(gamma, "layernorm: gamma"), array(beta, "layernorm: beta")
+    rows, cols = _rows("layernorm", a, w, b)
+    out, lib = empty(a, a.shape), cupy()
+    mean, rstd = (empty(a, (rows,), "float32"), empty(a, (rows,), "float32")) if keep else (None, None)
+    none = lib.int64(0)
+    sizes = (lib.int64(rows), lib.int32(cols), lib.float32(epsilon))
+    _forward("layernorm", rows, cols, (a, w, b, out, mean or none, rstd or none, *sizes), a)
+    return (out.source, mean.source, rstd.source) if mean and rstd else out.source
+
+
+def rmsnorm(x: Any, gamma: Any, epsilon: float = EPSILON) -> Any:
+    """x / sqrt(mean of x² + epsilon) gamma."""
+    a, w = array(x, "rmsnorm: x"), array(gamma, "rmsnorm: gamma")
+    rows, cols = _rows("rmsnorm", a, w)
+    out, lib = empty(a, a.shape), cupy()
+    sizes = (lib.int64(rows), lib.int32(cols), lib.float32(epsilon))
+    _forward("rmsnorm", rows, cols, (a, w, out, lib.int64(0), *sizes), a)
+    return out.source
+
+
+def _forward(name: str, rows: int, cols: int, arguments: tuple[Any, ...], a: Array) -> None:
+    arrays = [value for value in arguments if isinstance(value, Array) and value.dtype == a.dtype]
+    found = layout(rows, cols, 1, *arrays, most=2)
+    if found:
+        run(f"{name}_forward", rows, found, 1, lambda _: arguments, a)
+    else:
+        run_long(f"{name}_long_forward", rows, cols, arguments, a)
+
+
+def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tuple[Any, Any, Any]:
+    """Gradients of the input, of gamma and of beta, from the mean and 1/σ that the forward pass kept."""
+    name = "layernorm_backward"
+    g, a, w = array(dy, f"{name}: dy"), array(x, f"{name}: x"), array(gamma, f"{name}: gamma")
+    m, s = array(mean, f"{name}: mean"), array(rstd, f"{name}: rstd")
+    rows, cols = _rows(name, a, w)
+    if g.shape != a.shape or g.dtype != a.dtype or m.dtype != "float32" or m.shape != s.shape or prod(m.shape) != rows:
+        raise InputError(
+            name,
+            f"dy is {g.shape}, x {a.shape}, mean {m.shape}",
+            "dy like x and float32 statistics of every row are accepted",
+        )
+    dx, dgamma, dbeta = empty(a, a.shape), empty(a, (cols,)), empty(a, (cols,))
+    lib = cupy()
+    sizes = (lib.int64(rows), lib.int32(cols))
+    # A part costs 8 bytes per column to write and read: few enough that they stay small beside the rows.
+    parts = max(multiprocessors() // 2, rows // 16)
+    found = layout(rows, cols, 2, a, g, w, most=1)
+    partial: Array
+    if found and found.vectors * found.row_threads <= 2048:
+        made: list[Array] = []
+
+        def arguments(blocks: int) -> tuple[Any, ...]:
+            made.append(empty(a, (2, blocks, cols), "float32"))
+            return (a, g, w, m, s, dx, made[0], *sizes)
+
+        parts = run(name, rows, found, 2, arguments, a, at_most=parts)
+        partial = made[0]
+    else:
+        parts = min(parts, rows, 1024)
+        partial = empty(a, (2, parts, cols), "float32")
+        run_long("layernorm_long_backward", rows, cols, (a, g, w, m, s, dx, *sizes), a)
+        compiled = long_module(cols, a)
+        wide = -(-cols // LONG_THREADS)
+        launch(
+            compiled,
+            "column_parts",
+            (wide, parts),
+            LONG_THREADS,
+            (a, g, m, s, partial, *sizes, lib.int32(parts)),
+            stream(a),
+        )
+    summed = (partial, dgamma, dbeta, lib.int32(parts), lib.int32(cols))
+    launch(long_module(cols, a), "column_sums", (-(-cols // 32), 2), 1024, summed, stream(a))
+    return dx.source, dgamma.source, dbeta.source
+
+
+def _rows(name: str, a: Array, *weights: Array) -> tuple[int, int]:
+    rows, cols = prod(a.shape[:-1]), a.shape[-1]
+    if any(w.shape != (cols,) or w.dtype != a.dtype for w in weights):
+        raise InputError(
+            name,
+            f"x is {a.shape} {a.dtype} and a weight {weights[0].shape}",
+            f"weights ({cols},) of x's type are accepted",
+        )
+    return rows, cols

@@ -1,0 +1,131 @@
+"""Our own CUDA kernels: the sources compile where a compiler is, and on a card each is held against float64."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import perfmodel.measure
+
+KERNELS = Path(perfmodel.measure.__file__).parent / "kernels"
+NVCC = shutil.which("nvcc")
+
+
+def compiled(tmp_path, source, card, **macros):
+    """What the compiler says of a source for a card."""
+    text = tmp_path / source
+    text.write_text((KERNELS / "common.cuh").read_text() + (KERNELS / source).read_text())
+    flags = [f"-D{name}={value}" if value != "" else f"-D{name}" for name, value in macros.items()]
+    command = [NVCC, "-std=c++17", f"-arch={card}", "-cubin", "-o", str(tmp_path / "out.cubin"), *flags, str(text)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(NVCC is None, reason="no CUDA compiler here")
+@pytest.mark.parametrize(
+    ("source", "card", "macros"),
+    [
+        ("conv1d.cu", "sm_90", {"T_FP16": "", "VEC": 8, "K": 3, "RUN": 16, "STRIP": 64, "THREADS": 256}),
+        ("conv1d.cu", "sm_75", {"T_FP32": "", "VEC": 1, "K": 1, "RUN": 2, "STRIP": 16, "THREADS": 64}),
+        ("rows.cu", "sm_90", {"T_BF16": "", "VEC": 8, "TPR": 128, "VPT": 4, "STAGES": 3, "THREADS": 128, "MASK": 1}),
+        ("rows.cu", "sm_75", {"T_BF16": "", "VEC": 1, "TPR": 1, "VPT": 1, "STAGES": 1, "THREADS": 32, "MASK": 0}),
+    ],
+)
+def test_sources_compile_without_a_word(tmp_path, source, card, macros):
+    told = compiled(tmp_path, source, card, **macros)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def card():
+    """torch with a CUDA device and CuPy beside it, or the reason why not."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    return torch
+
+
+def close(found, wanted, dtype):
+    """Relative norm within a few roundings of the type, and every element written."""
+    bound = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5}[dtype]
+    found = found.double()
+    assert bool(found.isfinite().all())
+    assert float((found - wanted).norm() / wanted.norm().clamp_min(1e-30)) < bound
+
+
+TYPES = ["float16", "bfloat16", "float32"]
+ROWS = [(7, 3), (33, 5), (1000, 77), (64, 1023), (300, 4096), (5, 20000), (3, 131072)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(2, 333, 77, 3), (1, 100, 64, 7), (3, 5, 8, 9), (1, 50, 256, 64), (2, 1, 3, 1)])
+def test_the_convolution_and_its_gradients(shape, dtype):
+    torch = card()
+    from perfmodel.measure import kernels
+
+    B, N, D, K = shape
+    kind = getattr(torch, dtype)
+    u, g = (torch.randn(B, N, D, device="cuda", dtype=kind) for _ in range(2))
+    f, b = torch.randn(D, K, device="cuda", dtype=kind), torch.randn(D, device="cuda", dtype=kind)
+    exact = [t.double().requires_grad_() for t in (u, f, b)]
+    padded = torch.nn.functional.pad(exact[0].transpose(1, 2), (K - 1, 0))
+    wanted = torch.nn.functional.conv1d(padded, exact[1].unsqueeze(1), exact[2], groups=D).transpose(1, 2)
+    close(kernels.conv1d(u, f, b), wanted.detach(), dtype)
+    close(kernels.conv1d_two_kernels(u, f, b), wanted.detach(), dtype)
+    wanted.backward(g.double())
+    for found, of in zip(kernels.conv1d_backward(u, f, g), exact, strict=True):
+        close(found, of.grad, dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", ROWS)
+def test_the_softmax_and_its_gradient(shape, dtype):
+    torch = card()
+    from perfmodel.measure import kernels
+
+    x = (torch.randn(*shape, device="cuda") * 3 + 100).to(getattr(torch, dtype))
+    y, dy = kernels.softmax(x), torch.randn_like(x)
+    close(y, torch.softmax(x.double(), -1), dtype)
+    exact = y.double()
+    close(kernels.softmax_backward(y, dy), exact * (dy.double() - (exact * dy.double()).sum(-1, keepdim=True)), dtype)
+
+
+@pytest.mark.gpu
+def test_the_softmax_of_masked_rows():
+    torch = card()
+    from perfmodel.measure import kernels
+
+    x = torch.randn(2, 3, 8, 40, device="cuda")
+    mask = torch.zeros(8, 40, device="cuda").masked_fill(torch.rand(8, 40, device="cuda") < 0.5, float("-inf"))
+    mask[:, 0] = 0
+    close(kernels.softmax(x, mask), torch.softmax(x.double() + mask.double(), -1), "float32")
+    assert float(kernels.softmax(torch.full_like(x, float("-inf"))).abs().max()) == 0  # no key at all: zeros
+    close(kernels.softmax(x.transpose(0, 1)), torch.softmax(x.transpose(0, 1).double(), -1), "float32")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", ROWS)
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_the_norms_and_their_gradients(shape, dtype, offset):
+    torch = card()
+    from perfmodel.measure import kernels
+
+    kind, cols = getattr(torch, dtype), shape[1]
+    x = (torch.randn(*shape, device="cuda") + offset).to(kind)
+    w, b = (torch.randn(cols, device="cuda", dtype=kind) for _ in range(2))
+    dy = torch.randn_like(x)
+    exact = [t.double().requires_grad_() for t in (x, w, b)]
+    wanted = torch.nn.functional.layer_norm(exact[0], (cols,), exact[1], exact[2])
+    y, mean, rstd = kernels.layernorm(x, w, b, keep=True)
+    close(y, wanted.detach(), dtype)
+    square = exact[0].detach() ** 2
+    root = exact[0].detach() * torch.rsqrt(square.mean(-1, keepdim=True) + 1e-5) * exact[1].detach()
+    close(kernels.rmsnorm(x, w), root, dtype)
+    wanted.backward(dy.double())
+    for found, of in zip(kernels.layernorm_backward(dy, x, w, mean, rstd), exact, strict=True):
+        close(found, of.grad, dtype)
