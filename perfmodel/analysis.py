@@ -62,6 +62,10 @@ class Form(NamedTuple):
     kv_cache_byte_per_token: int
 
 
+# What a training step does besides its operations' own gradients.
+GRADIENT_SUMS = "the sums of gradients where several operations read one tensor, one addition per element and reader"
+
+
 class Analysis(NamedTuple):
     """The whole answer, as tables, JSON and plots show it. ``forms`` are all ways to run its phase, ``form`` is shown."""
 
@@ -77,6 +81,12 @@ class Analysis(NamedTuple):
     kv_cache_byte_per_token: int
     rows: tuple[Row, ...]
     total: Total
+
+    @property
+    def not_counted(self) -> tuple[str, ...]:
+        """What was recognised and has no formula here."""
+        return (*self.workload.not_counted, *((GRADIENT_SUMS,) if self.phase == "train" else ()))
+
     forms: dict[str, Form]
 
 
@@ -147,7 +157,7 @@ def _form(
     running = block.kernels(steps, at, fused=fused, backward=train, optimizer=train)
     rows = tuple(row(kernel, count, bounds(kernel.op, card) if card else None) for kernel in running)
     apart = sum(row.compulsory_byte * row.repeat for row in rows)
-    compulsory_byte = apart if train else block.compulsory_byte(steps, at, workload.keeps)
+    compulsory_byte = apart if train else block.compulsory_byte(steps, at)
     return Form(rows, summed(rows, compulsory_byte), block.cache_byte_per_token(steps, at))
 
 

@@ -24,7 +24,7 @@ class Step(NamedTuple):
     ``kernels``: ``together`` or ``apart`` says that its kernels always run as one or one by one; ``either`` leaves it
     to the form that is asked for. ``group`` names the steps that repeat together, ``tied`` says that the weights are
     another step's, ``windowed`` that a window applies, ``cached`` that keys and values are kept for later tokens,
-    ``unmasked`` that no causal mask does (the keys are an encoder's), ``forgets`` that the cache drops what the window
+    ``unmasked`` that no causal mask does, ``crosses`` that the keys are an encoder's, ``forgets`` that the cache drops what the window
     has passed.
     """
 
@@ -39,6 +39,7 @@ class Step(NamedTuple):
     windowed: bool = True
     cached: bool = True
     unmasked: bool = False
+    crosses: bool = False
     forgets: bool = True
 
     def values(self, dims: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class Step(NamedTuple):
                 found[name] = self.sizes[name](dims)
             elif name in dims and not (name == "W" and not self.windowed):
                 found[name] = dims[name]
-        if self.unmasked:
+        if self.unmasked and "causal" in self.operation.arguments:
             found["causal"] = 0
         return found
 
@@ -188,28 +189,27 @@ def cache_byte_per_token(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
     return found
 
 
-def compulsory_byte(steps: Iterable[Step], dims: Mapping[str, Any], keeps: Iterable[str] = ()) -> int:
+def compulsory_byte(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
     """Bytes of the block's outer tensors alone: what is read before any step wrote it, once, and what is left unread.
 
-    ``keeps`` names outputs that a later step reads all the same, such as keys and values for the cache. A tensor that a
+    Keys and values that later tokens will need are outputs although the attention reads them. A tensor that a
     step does not place in the flow is outer. Repeats are run twice and the second run, which starts where the first
     ended, stands for all further ones.
     """
-    ledger = _Ledger(frozenset(keeps))
+    ledger = _Ledger()
     for _, group in groupby(kernels(steps, dims), key=lambda kernel: (kernel.step.group, kernel.repeat)):
         running = tuple(group)
         repeat = running[0].repeat
         ledger.moved += ledger.run(running)
         if repeat > 1:
             ledger.moved += ledger.run(running) * (repeat - 1)
-    return ledger.moved + sum(ledger.written[name] for name in ledger.unread - ledger.keeps)
+    return ledger.moved + sum(ledger.written[name] for name in ledger.unread)
 
 
 class _Ledger:
     """Which tensors of a block have been written, with their bytes, and which outer ones have been read."""
 
-    def __init__(self, keeps: frozenset[str]) -> None:
-        self.keeps = keeps
+    def __init__(self) -> None:
         self.moved = 0
         self.written: dict[str, int] = {}
         self.unread: set[str] = set()
@@ -217,15 +217,15 @@ class _Ledger:
 
     def run(self, running: Iterable[Kernel]) -> int:
         """The bytes that cross the block's border while these kernels run once."""
-        return sum(
-            self._crossing(tensor, kernel.step.flow) for kernel in running for tensor in _inputs_first(kernel.op)
-        )
+        return sum(self._crossing(tensor, kernel.step) for kernel in running for tensor in _inputs_first(kernel.op))
 
-    def _crossing(self, tensor: Tensor, flow: Mapping[str, str]) -> int:
-        name = flow.get(tensor.name)
+    def _crossing(self, tensor: Tensor, step: Step) -> int:
+        name = step.flow.get(tensor.name)
         if name is None or tensor.spill:
             return int(tensor.compulsory_byte)
         moved = 0
+        if tensor.kind is Kind.CACHE and step.cached:
+            moved += self.written.get(name, 0)  # later tokens will need what was written now
         if tensor.reads:
             self.unread.discard(name)
             if name in self.written:  # a cache holds more than the tokens that were written now
@@ -234,9 +234,9 @@ class _Ledger:
                 moved += tensor.size_byte
                 self._read.add(name)
         if tensor.writes:
-            self.written[name] = tensor.size_byte
+            # A part that is written over, such as the turned part of a head, leaves the rest where it was.
+            self.written[name] = max(tensor.size_byte, self.written.get(name, 0))
             self.unread.add(name)
-            moved += tensor.size_byte if name in self.keeps else 0
         return moved
 
 

@@ -42,6 +42,7 @@ _WAY = {"direction": DIRECTIONS}
 _ROWS = ("rows", "cols")
 _HEADS = {"H_kv": "H", "S": "N"}
 _BACK_ENDS = {"impl": ("flash", "naive", "cudnn", "efficient", "math", "torch"), "causal": ("true", "false"), **_WAY}
+COMMON = ("op", "kind", "shape", "dtype", "protocol")
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "relu": "relu", "silu": "silu"}
 
 KINDS = {
@@ -164,6 +165,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     """A case from its JSON object; keys that a measurement adds are left alone."""
     name = _word(line, "op", (*KINDS, "elementwise"), None, where)
     kind = _elementwise(line, where) if name == "elementwise" else KINDS[name]
+    _refuse_slips(line, (*_words(kind, line), *COMMON), where)
     words = {key: _word(line, key, choices, choices[0], where) for key, choices in _words(kind, line).items()}
     dtype = _word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
     protocol = _word(line, "protocol", PROTOCOLS, "cold", where)
@@ -186,9 +188,24 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     )
 
 
+def _refuse_slips(line: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    """Keys that a measurement adds are left alone; one that is nearly a word of the case is a slip of the pen."""
+    from difflib import get_close_matches
+
+    for key in line:
+        near = get_close_matches(key, known, n=1, cutoff=0.8)
+        if key not in known and near:
+            raise InputError(
+                where,
+                f"{shown(key)} is not a word of a case",
+                f"{', '.join(known)} are accepted",
+                f"Did you mean '{near[0]}'?",
+            )
+
+
 def _words(kind: Kind, line: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """The choices of a kind, each with its default first: a causal flag is JSON's true or false."""
-    found = dict(kind.words)
+    found = {"direction": DIRECTIONS, **kind.words}
     if "causal" in found:
         found["causal"] = ("false", "true")
     return found

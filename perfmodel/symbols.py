@@ -28,7 +28,12 @@ TABLE = (
     Symbol("H", "query heads", 32),
     Symbol("H_kv", "key and value heads (H: multi-head, fewer: grouped, 1: multi-query)", 32, "H_{kv}", follows="H"),
     Symbol("N", "query tokens: the sequence length of a prompt, 1 when decoding", 2048),
-    Symbol("S", "key and value tokens that are attended to", 2048, follows="N"),
+    Symbol(
+        "S",
+        "key and value tokens attended to; in a real model's decoding step those cached, the new one comes on top",
+        2048,
+        follows="N",
+    ),
     Symbol("T", "keys that a layer of a model attends to: those of the prompt, or cached and new", 2048),
     Symbol("T_w", "keys that a layer with a window attends to", 2048),
     Symbol("N_e", "positions of an encoder", 1500),

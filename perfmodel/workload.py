@@ -37,15 +37,15 @@ class Workload(NamedTuple):
     counting: str = "all"
     fused: bool = True
     causal: bool = False
-    keeps: tuple[str, ...] = ()
+    loss: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
     not_counted: tuple[str, ...] = ()
     decode: Dict[str, tuple[Step, ...]] = MappingProxyType({})
 
     def steps_in(self, phase: str, form: str | None = None) -> tuple[Step, ...]:
-        """The steps of a phase: a decoding step may have its own, in one form or several."""
+        """The steps of a phase: a decoding step may have its own, in one form or several; training ends in a loss."""
         name = self.form_in(phase, form)
-        return self.decode[name] if name else self.steps
+        return self.decode[name] if name else (*self.steps, *(self.loss if phase == "train" else ()))
 
     def form_in(self, phase: str, form: str | None = None) -> str:
         """The name of a phase's form, the first where none is asked for; nothing for a phase with one way alone."""
@@ -177,11 +177,17 @@ def imported(path: str) -> Workload:
         sizes=_texts(model.sizes, path),
         phases={phase: _texts(sizes, path) for phase, sizes in model.phases.items()},
         steps=model.steps,
-        keeps=model.keeps,
+        loss=_loss(model.steps),
         notes=model.notes,
         not_counted=model.not_counted,
         decode=model.decode or {},
     )
+
+
+def _loss(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The cross-entropy of a model that ends in a score for every word; nothing for others."""
+    ends = [step for step in steps if step.name in ("logits", "words")]
+    return (Step("loss", ops.find("cross_entropy"), flow={"logits": "logits"}),) if ends else ()
 
 
 def _texts(sizes: Dict[str, int | str], where: str) -> dict[str, int | Expression]:
@@ -206,7 +212,7 @@ def parsed(page: Mapping, name: str, file: str) -> Workload:
         counting=page.choice("count", COUNTS, "all"),
         fused=page.choice("kernels", ("fused", "unfused"), "fused") == "fused",
         causal=page.choice("mask", ("causal", "none"), "none") == "causal",
-        keeps=page.texts("keeps"),
+        loss=_loss(steps) if page.choice("loss", ("cross_entropy", "none"), "none") == "cross_entropy" else (),
         notes=page.texts("notes"),
     )
     page.finish()
@@ -283,6 +289,9 @@ def _steps(item: Mapping, prefix: str, repeat: str | None) -> list[Step]:
         flow=_flow(item.mapping("flow"), operation) if "flow" in item else {},
         kernels=item.choice("kernels", ("either", "together", "apart"), "either"),
         group=prefix,
+        cached=item.choice("keys", ("kept", "passing", "encoder"), "kept") == "kept",
+        crosses=item.text("keys", "kept") == "encoder",
+        unmasked=item.choice("mask", ("as asked", "none"), "as asked") == "none",
         tied=item.choice("tied", ("yes", "no"), "no") == "yes",
     )
     item.finish()

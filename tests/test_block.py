@@ -79,10 +79,6 @@ def test_the_compulsory_bytes_of_a_chain_are_its_two_ends(answer):
     assert total.compulsory_byte == 2 * 20
 
 
-def test_what_is_kept_for_later_is_written_once(answer):
-    assert answer(CHAIN, "keeps: [hidden]\n").total.compulsory_byte == 3 * 20
-
-
 def test_what_has_no_place_in_the_flow_is_outer(answer):
     assert answer("  - {op: relu}\n  - {op: relu}\n").total.compulsory_byte == 4 * 20
 

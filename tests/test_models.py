@@ -235,3 +235,35 @@ def test_a_models_file_holds_what_its_importer_reads(name):
     document = json.loads((ROOT / "configs" / f"{name}.json").read_text(encoding="utf-8"))
     model(Asked(document), name)
     assert set(document) <= asked
+
+
+# What crosses a model's border at least, by hand, in bytes of 2 for a prompt of 2048 tokens.
+LEAST = {
+    # 6,738,415,616 weights less the table's 32,000 x 4096, 2048 looked-up rows and indices of 8 bytes, keys and values
+    # 2 x 32 x 2048 x 4096, logits 2048 x 32,000.
+    "llama-2-7b": 2 * (6_738_415_616 - 32_000 * 4096 + 2048 * 4096 + 2 * 32 * 2048 * 4096 + 2048 * 32_000) + 8 * 2048,
+    # A quarter of each head is turned, which must not make the rest of it look read from memory.
+    "pythia-160m": 2 * (162_322_944 - 50_304 * 768 + 2048 * 768 + 2 * 12 * 2048 * 768 + 2048 * 50_304) + 8 * 2048,
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_what_must_cross_the_border(name):
+    assert analyse(name, settings={"N": 2048}).total.compulsory_byte == LEAST[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["t5-base", "whisper-base", "bert-base-uncased", "vit-base-patch16-224", "encoder-block"]
+)
+def test_a_causal_mask_is_the_decoders(name):
+    """Encoders see all of their tokens, and decoders all of an encoder's."""
+    rows = [{row.name: row.flops for row in analyse(name, causal=causal).rows} for causal in (False, True)]
+    changed = {step for step in rows[0] if rows[0][step] != rows[1][step]}
+    assert changed <= {"decoder.layers.attention"}
+
+
+def test_a_chunk_of_a_window_sees_all_that_it_may():
+    """4 queries behind a window of 4096 and 32,768 cached tokens see 4096 keys each: 4 x 4096 pairs a head."""
+    rows = analyse("mistral-7b-v0.1", phase="decode", settings={"N": 4, "S": 32_768}, causal=True).rows
+    attention = next(row for row in rows if row.name == "layers.attention")
+    assert attention.contraction_flops == 4 * 4 * 4096 * 32 * 128

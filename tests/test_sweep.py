@@ -14,6 +14,7 @@ from command import check_refused, perfmodel
 
 from perfmodel import ops
 from perfmodel.analysis import analyse
+from perfmodel.arithmetic import ceil_div, floor_div, remainder
 from perfmodel.cases import case
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
@@ -113,6 +114,28 @@ def test_counts_beyond_2_to_the_53_are_right_to_16_digits():
     assert chunk.flops[0] == pytest.approx(2 * 10**18, rel=1e-15)
 
 
+def test_arrays_round_down_as_integers_do():
+    """Up to the largest numerator at which a quotient of float64 is exact, and just below and above whole quotients."""
+    random = np.random.default_rng(3)
+    below = random.integers(1, 10**6, 3000)
+    above = np.concatenate([random.integers(0, 2**53, 1500), random.integers(1, 2**33, 1500) * below[:1500]])
+    for nudge in (-1, 0, 1):
+        a, b = np.abs(above + nudge), below
+        ints = [(int(x), int(y)) for x, y in zip(a, b, strict=True)]
+        for function in (floor_div, remainder, ceil_div):
+            found = function(a.astype(float), b.astype(float))
+            assert found.astype(int).tolist() == [function(x, y) for x, y in ints]
+
+
+def test_a_quotient_in_a_backward_pass_is_guarded_by_its_operation():
+    """The sweep looks for quotients that do not come out whole among the workload's own expressions alone."""
+    for operation in ops.every():
+        for _, text in (size for gradient in operation.backward for size in gradient.sizes):
+            if "/" in text:
+                above, below = text.split("/")
+                assert f"{above.strip()} % {below.strip()} == 0" in [rule.condition for rule in operation.valid]
+
+
 @pytest.mark.parametrize("points", [1, 7, 4096])
 def test_chunks_of_any_length_give_the_same_rows(points):
     over = {"N": spaced("N", 1, 500, 9), "H_kv": [1, 2, 3, 4, 32], "B": [1, 2, 3]}
@@ -145,10 +168,10 @@ def test_a_million_points_need_no_more_memory_than_a_chunk():
 # --- what is skipped
 
 
-def skipped(found, over, **choices):
+def skipped(found, over, points, **choices):
     """How many points were skipped, and why the first was."""
     ready = plan(found, [A100], over, **choices)
-    chunks = list(ready.chunks())
+    chunks = list(ready.chunks(points))
     first = next((chunk.skipped for chunk in chunks if chunk.skipped), None)
     return sum(chunk.points - chunk.flops.size for chunk in chunks), first and ready.why(first)
 
@@ -165,8 +188,9 @@ def skipped(found, over, **choices):
         ({"N": [1, 2]}, {}, 0, None),
     ],
 )
-def test_points_outside_the_domain_are_skipped_and_counted(over, choices, count, reason):
-    found, why = skipped(workload("llama-2-7b-layer"), over, **choices)
+@pytest.mark.parametrize("points", [1, 2, 100])
+def test_points_outside_the_domain_are_skipped_and_counted(over, choices, count, reason, points):
+    found, why = skipped(workload("llama-2-7b-layer"), over, points, **choices)
     assert found == count
     assert why is None if reason is None else why.startswith(reason)
     if count and "B" not in over:
@@ -249,6 +273,10 @@ def test_an_axis_of_a_hundred_million_values_is_not_made_at_once():
 
 def test_doublings_end_at_the_last_value():
     assert values(doubled("N", 3, 3 * 2**40)) == [3 << i for i in range(41)]
+
+
+def test_the_library_takes_ranges_in_text():
+    assert values(axis("N", "128:1Ki:log")) == [128, 256, 512, 1024]
 
 
 def test_lists_keep_their_order_and_thin_evenly():

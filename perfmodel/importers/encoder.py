@@ -21,6 +21,7 @@ def renamed(steps: Iterable[Step], names: Mapping[str, str], prefix: str = "") -
             name=prefix + s.name,
             group=prefix + s.group if s.group else "",
             cached=False,
+            unmasked=True,
             sizes={
                 **{new: Expression(names[new], s.name) for new in names if new in s.operation.arguments},
                 **{key: Expression(other(size.text), s.name) for key, size in s.sizes.items()},

@@ -5,10 +5,12 @@ from __future__ import annotations
 from perfmodel.importers.config import Config
 
 
-def grouped(c: Config, *, width: str = "intermediate_size", head_dim: int | None = None) -> dict[str, int | str]:
+def grouped(
+    c: Config, *, width: str = "intermediate_size", head_dim: int | None = None, kv_heads: int | None = None
+) -> dict[str, int | str]:
     """Heads of head_dim, which need not add up to the width; as many key-value heads as heads unless fewer are given."""
     D, H = c.size("hidden_size"), c.size("num_attention_heads")
-    H_kv = c.size("num_key_value_heads", H)
+    H_kv = c.size("num_key_value_heads", kv_heads or H, own=kv_heads is not None)
     c.divides(H, H_kv, "each group of query heads shares one key-value head")
     if c.has("head_dim"):
         d = c.size("head_dim")

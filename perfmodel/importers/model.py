@@ -20,6 +20,5 @@ class Model(NamedTuple):
     phases: Mapping[str, Mapping[str, int | str]]
     steps: tuple[Step, ...]
     decode: Mapping[str, tuple[Step, ...]] | None = None
-    keeps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     not_counted: tuple[str, ...] = ()

@@ -83,21 +83,16 @@ def attention(
     ``rotary`` is the number of a head's elements that are turned (none: no rotary positions), ``qk_norm`` a norm of
     each head's queries and keys, ``sinks`` one learned score per head that joins every softmax.
     """
-    turned = "q" if not rotary and not qk_norm else "q_flat"
-    keys = "k" if turned == "q" else "k_flat"
     steps = [
-        linear("attention.q", "D", "H*d", f"x:{source} y:{turned}", bias=qkv_bias),
-        linear("attention.k", "D", "H_kv*d", f"x:{source} y:{keys}", bias=qkv_bias),
+        linear("attention.q", "D", "H*d", f"x:{source} y:q", bias=qkv_bias),
+        linear("attention.k", "D", "H_kv*d", f"x:{source} y:k", bias=qkv_bias),
         linear("attention.v", "D", "H_kv*d", f"x:{source} y:v", bias=qkv_bias),
     ]
     if qk_norm:
-        after = ("q_normed", "k_normed") if rotary else ("q", "k")
-        steps.append(norm("attention.q_norm", qk_norm, f"x:{turned} y:{after[0]}", "B*N*H", "d"))
-        steps.append(norm("attention.k_norm", qk_norm, f"x:{keys} y:{after[1]}", "B*N*H_kv", "d"))
-        turned, keys = after
+        steps.append(norm("attention.q_norm", qk_norm, "x:q y:q", "B*N*H", "d"))
+        steps.append(norm("attention.k_norm", qk_norm, "x:k y:k", "B*N*H_kv", "d"))
     if rotary:
-        flow = f"q:{turned} k:{keys} q_turned:q k_turned:k"
-        steps.append(step("attention.rope", "rope", flow, d=rotary))
+        steps.append(step("attention.rope", "rope", "q:q k:k q_turned:q k_turned:k", d=rotary))
     if sinks:
         steps.append(step("attention.sinks", "learned", cols="H"))
     steps.append(attention_core("attention", keys="T_w" if windowed else "T", windowed=windowed))
@@ -186,13 +181,11 @@ def embed(positions: int | None = None, *, types: int | None = None, kind: str =
     return steps
 
 
-def head(kind: str, *, tied: bool, bias: bool = False, width: str = "D", softcap: bool = False) -> list[Step]:
+def head(kind: str, *, tied: bool, width: str = "D", softcap: bool = False) -> list[Step]:
     """The last norm and the logits of every position; a tied table is the embedding's."""
     steps = [norm("norm", kind)] if kind else []
     source = "normed" if kind else "stream"
     steps.append(linear("logits", width, "V", f"x:{source} y:{'raw_logits' if softcap else 'logits'}", tied=tied))
-    if bias:
-        steps.append(step("logits.bias", "bias", "x:logits y:logits", cols="V"))
     if softcap:
         steps.append(step("logits.softcap", "softcap", "x:raw_logits y:logits", numel="B*N*V"))
     return steps
@@ -208,7 +201,7 @@ def decoder_phases(prompt: int, window: bool = False) -> dict[str, dict[str, int
     decode: dict[str, int | str] = {"N": 1, "S": prompt, "T": "S + N"}
     if window:
         prefill["T_w"] = "S"
-        decode["T_w"] = "min(S + N, W)"
+        decode["T_w"] = "min(S + N, W + N - 1)"
     return {"prefill": prefill, "decode": decode, "train": dict(prefill)}
 
 

@@ -39,7 +39,7 @@ class Account:
         self.workload, self.phase, self.fused = workload, phase, fused
         self.form = workload.form_in(phase, form)
         self.dims = workload.dims(phase, settings)
-        self.steps = workload.steps_in(phase, form)
+        self.steps = workload._replace(loss=()).steps_in(phase, form)
         self._at = {"causal": 0, **self.dims}
         total = block.parameters(workload.steps, self._at).total
         self.model = Model(total, _largest(workload.steps, self._at), self._item("weight"))

@@ -71,7 +71,7 @@ def cache(steps: Sequence[Step], dims: Mapping[str, Any]) -> Cache:
     before, new, cross = [], [], []
     for kernel in kernels(steps, dims):
         held = [tensor for tensor in kernel.op.tensors if tensor.kind is Kind.CACHE]
-        if not held or not (kernel.step.cached or kernel.step.unmasked):
+        if not held or not (kernel.step.cached or kernel.step.crosses):
             continue
         per_token, full = (
             sum(heads * width * t.item for t in held for _, heads, _, width in [t.shape]),
@@ -152,7 +152,7 @@ def _running(steps: Sequence[Step], dims: Mapping[str, Any], fused: bool) -> Ite
 def _stays(tensor: Tensor, kernel: Kernel) -> bool:
     """Whether it is a cache or a state, which lives on after the last kernel."""
     if tensor.kind is Kind.CACHE:
-        return kernel.step.cached or kernel.step.unmasked
+        return kernel.step.cached or kernel.step.crosses
     return tensor.name == "state" and kernel.operation in STATES
 
 

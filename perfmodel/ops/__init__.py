@@ -22,10 +22,10 @@ FAMILIES = {
     ),
     "mlp": "mlp gated_mlp",
     "moe": (
-        "route route_backward expert_linear expert_linear_bias expert_input_gradient expert_weight_gradient "
+        "route route_backward expert_linear expert_linear_bias expert_input_gradient expert_weight_gradient expert_bias_gradient "
         "combine_experts combine_experts_backward"
     ),
-    "latent": "mla_attention mla_cached_attention mla_latent_attention mla_attention_backward",
+    "latent": "mla_attention mla_cached_attention mla_latent_attention mla_attention_backward mla_attention_backward_recompute",
     "recurrent": ("selective_scan selective_scan_backward wkv wkv_backward token_shift token_shift_backward"),
     "optimizer": "adam",
     "norm": "layernorm layernorm_backward rmsnorm rmsnorm_backward",

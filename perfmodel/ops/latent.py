@@ -10,7 +10,7 @@ of H (d + d_r + d_v), and a decoding step reads each of them once for all heads.
 from __future__ import annotations
 
 from perfmodel.arithmetic import Size, visible_keys, visible_pairs
-from perfmodel.mixes import SOFTMAX, SOFTMAX_AGAIN, SOFTMAX_GRADIENT_WITH_SUM
+from perfmodel.mixes import SOFTMAX, SOFTMAX_AGAIN, SOFTMAX_GRADIENT, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import PROMPT, Backward, Example, operation
 
@@ -26,7 +26,7 @@ from perfmodel.operation import PROMPT, Backward, Example, operation
     ),
     sources=("DeepSeek-AI 2024 (DeepSeek-V2), section 2.1",),
     valid=(PROMPT,),
-    backward=(Backward("mla_attention_backward"),),
+    backward=(Backward("mla_attention_backward", fused="mla_attention_backward_recompute"),),
 )
 def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, r: Size, causal: Size = 0,
                   W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
@@ -111,6 +111,49 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
 
 
 @operation(
+    summary="gradients of expanded latent attention, from stored probabilities",
+    example=Example(
+        at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5},
+        flops=1152,
+        traffic=604,
+        because="2 heads x 12 pairs x (2 products of 12 and 2 of 10, and 4 for the softmax); dout 30, q, dq 36, k, dk 48, v, "
+        "dv 40, probabilities 24: 302 elements, 2 bytes each; unfused: five kernels of 94, 94, 72, 108, 108",
+        unfused=952,
+    ),
+    sources=("Dao et al. 2022, appendix B.2",),
+    valid=(PROMPT,),
+)
+def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
+                           W: Size = None, act: Size = 2) -> Op:  # fmt: skip
+    """Two products over d + d_r (dq, dk) and two over d_v (dv, dprobs); unfused, the squares travel through memory."""
+    pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
+    long, short = contract(B, H, pairs, d + d_r), contract(B, H, pairs, d_v)
+    q, k, v, square = (B, H, N, d + d_r), (B, H, keys, d + d_r), (B, H, keys, d_v), (B, H, N, S)
+    return Op(
+        tensors=(
+            Tensor("dout", (B, H, N, d_v), act, reads=1),
+            Tensor("q", q, act, reads=1),
+            Tensor("k", k, act, reads=1),
+            Tensor("v", v, act, reads=1),
+            Tensor("probs", square, act, reads=1),
+            Tensor("dprobs", square, act, reads=1, writes=1, spill=True),
+            Tensor("dscores", square, act, reads=2, writes=1, spill=True),
+            Tensor("dq", q, act, writes=1),
+            Tensor("dk", k, act, writes=1),
+            Tensor("dv", v, act, writes=1),
+        ),
+        work=(
+            Work("dv", short, Engine.TENSOR, reads=("probs", "dout"), writes=("dv",)),
+            Work("dprobs", short, Engine.TENSOR, reads=("dout", "v"), writes=("dprobs",)),
+            Work("softmax gradient", each(SOFTMAX_GRADIENT, B, H, pairs), Engine.VECTOR,
+                 reads=("probs", "dprobs"), writes=("dscores",)),
+            Work("dq", long, Engine.TENSOR, reads=("dscores", "k"), writes=("dq",)),
+            Work("dk", long, Engine.TENSOR, reads=("dscores", "q"), writes=("dk",)),
+        ),
+    )  # fmt: skip
+
+
+@operation(
     summary="gradients of expanded latent attention, the scores recomputed",
     example=Example(
         at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5},
@@ -122,7 +165,7 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
     sources=("Dao et al. 2022, algorithm 4",),
     valid=(PROMPT,),
 )
-def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
+def mla_attention_backward_recompute(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
                            W: Size = None, act: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
     """Three products over d + d_r (scores again, dq, dk) and two over d_v (dv, dprobs)."""
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)

@@ -112,7 +112,7 @@ def expert_linear(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, a
     ),
     sources=("gpt-oss model card 2025",),
     valid=(CHOICE,),
-    backward=_LINEAR_BACKWARD,
+    backward=(*_LINEAR_BACKWARD, Backward("expert_bias_gradient")),
 )
 def expert_linear_bias(
     B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
@@ -174,6 +174,28 @@ def expert_weight_gradient(
             Tensor("dw", (whole(expected_distinct(E, A, B * N) * D_in * D_out),), weight, writes=1),
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
+    )
+
+
+@operation(
+    summary="gradient of the experts' biases: each expert's sum over its rows",
+    example=Example(
+        at={"B": 1, "N": 1, "D_out": 4, "E": 8, "A": 2},
+        flops=8,
+        traffic=32,
+        because="2 rows of 4 additions; 8 elements read and 2 distinct biases of 4 written, 2 bytes each",
+    ),
+    sources=("gpt-oss model card 2025, differentiated",),
+    valid=(CHOICE,),
+)
+def expert_bias_gradient(B: Size, N: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2) -> Op:
+    """One addition per element of dy."""
+    return Op(
+        tensors=(
+            Tensor("dy", (B, N, A, D_out), act, reads=1),
+            Tensor("db", (whole(expected_distinct(E, A, B * N) * D_out),), weight, writes=1),
+        ),
+        work=(Work("sum", each(SUM, B, N, A, D_out), Engine.VECTOR),),
     )
 
 

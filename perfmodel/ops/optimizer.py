@@ -20,12 +20,17 @@ from perfmodel.operation import Example, operation
     sources=("Kingma and Ba 2014", "Loshchilov and Hutter 2017", "Rajbhandari et al. 2020 (ZeRO), section 3.1"),
 )
 def adam(params: Size, weight: Size = 2, acc: Size = 4) -> Op:
-    """State of 12 bytes per parameter in float32 (master weight, mean, variance) beside 2 + 2 of weight and gradient."""
+    """State of 12 bytes per parameter in float32 (master weight, mean, variance) beside 2 + 2 of weight and gradient.
+
+    Weights that are stored in float32 are their own master copy.
+    """
+    moments = tuple(Tensor(name, (params,), acc, reads=1, writes=1) for name in ("mean", "variance"))
+    if weight == acc:
+        kept: tuple[Tensor, ...] = (Tensor("weight", (params,), weight, reads=1, writes=1),)
+    else:
+        master = Tensor("master", (params,), acc, reads=1, writes=1)
+        kept = (master, Tensor("weight", (params,), weight, writes=1))
     return Op(
-        tensors=(
-            Tensor("gradient", (params,), weight, reads=1),
-            *(Tensor(name, (params,), acc, reads=1, writes=1) for name in ("master", "mean", "variance")),
-            Tensor("weight", (params,), weight, writes=1),
-        ),
+        tensors=(Tensor("gradient", (params,), weight, reads=1), *moments, *kept),
         work=(Work("update", each(ADAM, params), Engine.VECTOR),),
     )

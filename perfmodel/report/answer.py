@@ -45,7 +45,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "form": answer.form or None,
         **_forms(answer),
         **_rates(answer),
-        "not_counted": list(answer.workload.not_counted),
+        "not_counted": list(answer.not_counted),
     }
 
 
@@ -184,7 +184,7 @@ def notes(answer: Analysis) -> list[str]:
         lines.append(roofs_line(rates(answer.gpu, types["activation"])))
     lines.extend(form_lines(answer))
     lines.extend(answer.workload.notes)
-    lines.extend(f"Not counted: {what}." for what in answer.workload.not_counted)
+    lines.extend(f"Not counted: {what}." for what in answer.not_counted)
     return lines
 
 

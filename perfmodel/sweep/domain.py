@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.arithmetic import is_zero
 from perfmodel.expression import Expression
 from perfmodel.operation import Operation, checked_value
 from perfmodel.units import LARGEST_SIZE
@@ -21,7 +22,7 @@ class Domain:
 
     def __init__(self, dims: Mapping[str, Any], quotients: Iterable[Expression]) -> None:
         self.inside: Any = True
-        self._known = {id(value) for value in dims.values()}
+        self._known = {id(value) for value in dims.values() if not is_zero(value)}  # a flag's 0 is no size
         for name, value in dims.items():
             self.accept(name, value)
         for expression in quotients:

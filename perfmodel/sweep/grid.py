@@ -67,8 +67,10 @@ def doubled(symbol: str, first: int, last: int) -> Axis:
 
 
 def axis(symbol: str, values: Any) -> Axis:
-    """An axis of whole numbers that are given as an ``Axis``, a list or a NumPy array."""
+    """An axis of whole numbers that are given as an ``Axis``, a list, a NumPy array or a range in text."""
     name = ALIASES.get(symbol, symbol)
+    if isinstance(values, str):
+        return axis_from_text(f"{symbol}={values}")
     if isinstance(values, Axis):
         return values._replace(symbol=name)
     array = np.asarray(values)

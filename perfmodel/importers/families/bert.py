@@ -14,7 +14,7 @@ def build(c: Config) -> Model:
     d = c.divides(D, H, "the heads share the width evenly")
     P = c.size("max_position_embeddings", 512)
     act = c.choice(ACTIVATIONS, "hidden_act", default="gelu")
-    inner = [s._replace(cached=False) for s in attention(qkv_bias=True, out_bias=True, source="stream")]
+    inner = [s._replace(cached=False, unmasked=True) for s in attention(qkv_bias=True, out_bias=True, source="stream")]
     layer = [
         *inner,
         residual("attention.residual", "attended"),

@@ -76,11 +76,11 @@ def _steps(c: Config, L: int, dense: int, attended: list[Step]) -> tuple[Step, .
 def _queries(c: Config) -> list[Step]:
     bias, rank = c.flag("attention_bias", False), c.size_or_none("q_lora_rank")
     if rank is None:
-        return [linear("attention.q", "D", "H*(d + d_r)", "x:normed y:q_flat")]
+        return [linear("attention.q", "D", "H*(d + d_r)", "x:normed y:q")]
     return [
         linear("attention.q_down", "D", rank, "x:normed y:q_latent", bias=bias),
         norm("attention.q_norm", "rmsnorm", "x:q_latent y:q_latent_normed", "B*N", str(rank)),
-        linear("attention.q_up", rank, "H*(d + d_r)", "x:q_latent_normed y:q_flat"),
+        linear("attention.q_up", rank, "H*(d + d_r)", "x:q_latent_normed y:q"),
     ]
 
 
@@ -102,7 +102,7 @@ def _expanded(c: Config, cached: str) -> list[Step]:
         *_queries(c),
         *_latent(c),
         linear("attention.kv_up", "r", "H*(d + d_v)", "x:latent y:expanded", N=cached),
-        step("attention.rope", "rope", "q:q_flat q_turned:q", H_kv=1, d="d_r"),
+        step("attention.rope", "rope", "q:q q_turned:q", H_kv=1, d="d_r"),
         step("attention", attention, "q:q k:expanded v:expanded out:heads", S="T"),
         _project(c),
     ]
@@ -113,7 +113,7 @@ def _absorbed(c: Config) -> list[Step]:
     return [
         *_queries(c),
         *_latent(c),
-        step("attention.rope", "rope", "q:q_flat q_turned:q", H_kv=1, d="d_r"),
+        step("attention.rope", "rope", "q:q q_turned:q", H_kv=1, d="d_r"),
         step("attention.absorb", "matmul", "a:q c:q_absorbed", batch="H", m="B*N", k="d", n="r"),
         step("attention", "mla_latent_attention", "q:q_absorbed out:latent_heads", S="T"),
         step("attention.value_up", "matmul", "a:latent_heads c:heads", batch="H", m="B*N", k="r", n="d_v"),

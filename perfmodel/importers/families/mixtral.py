@@ -10,7 +10,7 @@ from perfmodel.importers.parts import ACTIVATIONS, GATES, attention, block, deco
 
 def build(c: Config) -> Model:
     """intermediate_size is the width of one expert."""
-    sizes, L, window = grouped(c, width=""), c.size("num_hidden_layers"), c.size_or_none("sliding_window")
+    sizes, L, window = grouped(c, width="", kv_heads=8), c.size("num_hidden_layers"), c.size_or_none("sliding_window")
     gate = GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]
     layer = block(attention(rotary="d", windowed=window is not None), experts(gate), kind="rmsnorm")
     moe = {"F_e": c.size("intermediate_size"), "E": c.size("num_local_experts"), "A": c.size("num_experts_per_tok")}

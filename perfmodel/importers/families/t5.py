@@ -50,6 +50,7 @@ def build(c: Config) -> Model:
         phases=phases(512, None),
         steps=(*enc, *_decoder(M, buckets, tied, fed, prompt=True)),
         decode={"cross-attention cached": _decoder(M, buckets, tied, fed, prompt=False)},
+        not_counted=("the position biases that are added to the scores, one addition per score",),
     )
 
 
@@ -89,7 +90,7 @@ def _decoder(L: int, buckets: int, tied: bool, fed: list[Step], *, prompt: bool)
         linear("cross.q", "D", "H*d", "x:normed y:cross_q"),
         *(projections if prompt else []),
         attention_core("cross", keys="N_e", cached=False, flow="q:cross_q k:cross_k v:cross_v out:heads")._replace(
-            unmasked=True
+            unmasked=True, crosses=True
         ),
         linear("cross.project", "H*d", "D", "x:heads y:attended"),
         residual("cross.residual", "attended"),

@@ -14,7 +14,9 @@ def build(c: Config) -> Model:
     d = c.divides(D, H, "the heads share the width evenly")
     side = c.divides(c.size("image_size", 224), c.size("patch_size", 16), "patches cover the image evenly")
     N = side * side + 1
-    inner = [s._replace(cached=False) for s in attention(qkv_bias=c.flag("qkv_bias", True), out_bias=True)]
+    inner = [
+        s._replace(cached=False, unmasked=True) for s in attention(qkv_bias=c.flag("qkv_bias", True), out_bias=True)
+    ]
     layer = block(inner, mlp(c.choice(ACTIVATIONS, "hidden_act", default="gelu"), bias=True), kind="layernorm")
     head = architecture(c, "ViTModel")
     classify = linear("classes", "D", c.labels(), "x:normed y:logits", bias=True, N=1)

@@ -36,8 +36,8 @@ def build(c: Config) -> Model:
     L, M = c.size("encoder_layers"), c.size("decoder_layers")
     inner = block(_attention(), mlp(act, bias=True), kind="layernorm")
     encoder = [
-        step("conv1", "conv", "x:mel y:conv1", N=f"2*{positions}", D_in=mel, D_out="D", K=3),
-        step("conv1.gelu", "gelu", "x:conv1 y:conv1_active", numel=f"2*B*{positions}*D"),
+        step("conv1", "conv", "x:mel y:conv1", N="2*N", D_in=mel, D_out="D", K=3),
+        step("conv1.gelu", "gelu", "x:conv1 y:conv1_active", numel="2*B*N*D"),
         step("conv2", "conv", "x:conv1_active y:conv2", D_in="D", D_out="D", K=3, stride=2),
         step("conv2.gelu", "gelu", "x:conv2 y:conv2_active", numel="B*N*D"),
         step("positions", "embedding", "y:positions", B=1, V=positions),
@@ -73,7 +73,7 @@ def _decoder(c: Config, L: int, P: int, act: str, *, prompt: bool) -> tuple[Step
         linear("cross.q", "D", "H*d", "x:normed y:cross_q", bias=True),
         *(projections if prompt else []),
         attention_core("cross", keys="N_e", cached=False, flow="q:cross_q k:cross_k v:cross_v out:heads")._replace(
-            unmasked=True
+            unmasked=True, crosses=True
         ),
         linear("cross.project", "H*d", "D", "x:heads y:attended", bias=True),
         residual("cross.residual", "attended"),
