@@ -1,0 +1,62 @@
+"""Start-up: whole commands against the imports that they cannot do without, in turn, so that drift falls out of the ratio.
+
+python benchmarks/startup.py [rounds]
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+PERFMODEL = shutil.which("perfmodel") or sys.exit("perfmodel is not on the PATH: pip install -e . first")
+CLICK = [sys.executable, "-c", "import click"]
+ALL = [sys.executable, "-c", "import click, yaml, rich"]
+PAIRS = [
+    ("--help", [PERFMODEL, "--help"], "import click", CLICK, 2.0),
+    (
+        "flops --config llama-2-7b-layer --gpu a100",
+        [PERFMODEL, "flops", "--config", "llama-2-7b-layer", "--gpu", "a100"],
+        "import click, yaml, rich",
+        ALL,
+        1.6,
+    ),
+    (
+        "flops --config gpt2 (smallest model)",
+        [PERFMODEL, "flops", "--config", "gpt2"],
+        "import click, yaml, rich",
+        ALL,
+        0.0,
+    ),
+    (
+        "flops --config llama-3.1-405b (largest)",
+        [PERFMODEL, "flops", "--config", "llama-3.1-405b"],
+        "flops --config gpt2",
+        [PERFMODEL, "flops", "--config", "gpt2"],
+        2.0,
+    ),
+]
+
+
+def seconds(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    print("| command | median | against | median | ratio | bar |\n|---|---:|---|---:|---:|---:|")
+    for name, command, other_name, other, bar in PAIRS:
+        for each in (command, other):
+            seconds(each)
+        pairs = [(seconds(command), seconds(other)) for _ in range(rounds)]
+        mine, its = (statistics.median(pair[i] for pair in pairs) * 1e3 for i in (0, 1))
+        ratio = statistics.median(a / b for a, b in pairs)
+        print(f"| `{name}` | {mine:.0f} ms | `{other_name}` | {its:.0f} ms | {ratio:.2f} | {bar or '-'} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
