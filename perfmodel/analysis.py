@@ -93,10 +93,10 @@ class Analysis(NamedTuple):
 def counted(flops: Mapping[tuple[Engine, bool], Size], count: str) -> dict[tuple[Engine, bool], Size]:
     """The kinds of FLOPs of a kernel that a counting convention takes.
 
-    ``all``: every primitive. ``leading``: the contractions of a kernel that has any, everything of one that has none;
+    ``all``: every primitive. ``leading``: of a kernel with matrix products its contractions, of any other everything;
     the softmax inside a fused attention kernel is then left out, as many published tables do.
     """
-    leading = count == "leading" and any(contraction for _, contraction in flops)
+    leading = count == "leading" and (Engine.TENSOR, True) in flops
     return {kind: number for kind, number in flops.items() if kind[1] or not leading}
 
 

@@ -174,7 +174,7 @@ def notes(answer: Analysis) -> list[str]:
     lines.append(dtypes_line(types))
     if answer.counting == "leading":
         lines.append(
-            "FLOP by the leading convention: a kernel's contractions where it has any (--count all for every primitive)."
+            "FLOP by the leading convention: a kernel's contractions where it has matrix products (--count all for every primitive)."
         )
     if answer.parameters.total:
         lines.append(
