@@ -182,7 +182,7 @@ def _roots(difference: Any, x: Any, at: Callable[[Any], list[Any]], card: Rates,
     """Sizes from 1 at which an engine takes as long as memory."""
     difference = sympy.together(difference)
     top, _ = sympy.fraction(difference)
-    if not symbolic.rounds(top):
+    if not symbolic.rounds(top) and top.is_polynomial(x):
         polynomial = sympy.Poly(sympy.expand(top), x)
         roots = sympy.real_roots(polynomial) if polynomial.degree() > 0 else []
         return sorted({float(root) for root in roots if 1 <= float(root) <= LARGEST_SIZE})
@@ -254,7 +254,7 @@ def _closed_form(formulas: list[Any], card: Rates, engine: Engine, x: Any, root:
     traffic = sympy.expand(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in formulas))
     flops = _by_roof(formulas, card).get(engine, sympy.Integer(0))
     top, _ = sympy.fraction(sympy.together(flops - symbolic.RIDGE * traffic))
-    if symbolic.rounds(top):
+    if symbolic.rounds(top) or not top.is_polynomial(x):
         return None
     polynomial = sympy.Poly(sympy.expand(top), x)
     while polynomial.degree() > 0 and polynomial.eval(0) == 0:

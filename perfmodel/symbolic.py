@@ -219,7 +219,7 @@ def order(expression: Any, name: str) -> Order:
     grown = smooth.subs(symbol(name), x)
     if not grown.has(x):
         return Order(0)
-    top, bottom = sympy.fraction(sympy.together(sympy.expand(_eventual(grown, x))))
+    top, bottom = sympy.fraction(sympy.together(sympy.expand(_eventual(_saturated(grown, x), x))))
     powers = [int(sympy.degree(part, x)) if sympy.sympify(part).has(x) else 0 for part in (top, bottom)]
     return Order(powers[0] - powers[1], _rises(smooth, name))
 
@@ -230,6 +230,22 @@ def _rises(expression: sympy.Expr, name: str) -> bool | None:
     own = SYMBOLS[name].typical if name in SYMBOLS else 2
     values = [float(expression.subs({**typical, symbol(name): size})) for size in (own, 2 * own)]
     return None if values[0] == values[1] else values[1] > values[0]
+
+
+def _saturated(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
+    """Shares raised to a symbol's power, such as (1 - A/E)^N of idle experts, at a large x.
+
+    A share to a growing power dies out; a share that itself tends to 1 gives its first order; any other reaches 0 at
+    the edge of its domain (all experts asked for by every token).
+    """
+
+    def at_large(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
+        tends_to_one = base.has(x) and not exponent.has(x) and sympy.limit(base, x, sympy.oo) == 1
+        return 1 + exponent * (base - 1) if tends_to_one else sympy.Integer(0)
+
+    return expression.replace(
+        lambda e: e.is_Pow and e.has(x) and not e.exp.is_number, lambda e: at_large(e.base, e.exp)
+    )
 
 
 def _eventual(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
