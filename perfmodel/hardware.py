@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from perfmodel.op import Engine
-from perfmodel.paths import SHORT_NAMES, find, folders, is_name, named, stem
+from perfmodel.paths import SHORT_NAMES, files, find, folders, is_name, named, stem
 from perfmodel.specfile import Mapping, load
 from perfmodel.units import ITEM_BYTES
 
@@ -63,8 +63,8 @@ class Gpu(NamedTuple):
 
     @property
     def knowledge(self) -> str:
-        """What the figures rest on: the data sheet alone."""
-        return "datasheet"
+        """What the figures rest on: the data sheet, or measurements where there is no sheet."""
+        return "calibrated" if set(self.sources) == {"measured"} else "datasheet"
 
     def derived_peak(self, figure: Figure) -> float | None:
         """Multiprocessors x operations per clock x clock, where the file gives all three."""
@@ -108,9 +108,18 @@ def gpu(name: str) -> Gpu:
     return _read(find("hardware", name))
 
 
+def all_gpus() -> list[Gpu]:
+    """Every card that has a file."""
+    return [_read(path) for path in files("hardware").values()]
+
+
 @cache
 def _read(path: str) -> Gpu:
-    page = load(path)
+    return described(load(path), path)
+
+
+def described(page: Mapping, path: str) -> Gpu:
+    """The card that a page describes."""
     sources = {key: _source(page.mapping("sources").mapping(key)) for key in page.mapping("sources")}
     count, clocks = _figure(page, "multiprocessors", "count", sources), _table(page, "clocks", "Hz", CLOCKS, sources)
     memory, caches = page.mapping("memory"), _caches(page, sources)

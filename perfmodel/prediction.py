@@ -20,6 +20,7 @@ class Prediction(NamedTuple):
     line: Mapping[str, Any]
     total: Total | None
     error: str = ""
+    expected: Any = None
 
 
 def predictions(cases: Iterable[Case | Refused], gpu: Gpu) -> Iterator[Prediction]:

@@ -24,6 +24,7 @@ UNITS = {
     "OP": "operations",
     "Hz": "hertz",
     "W": "watts",
+    "s": "seconds",
     "bit": "bits",
     "bit/s": "bits per second",
 }

@@ -20,9 +20,9 @@ LAYERS = (
     ("op", "operation", "mixes"),
     ("ops",),
     ("block", "specfile"),
-    ("hardware", "workload", "cases", "importers"),
+    ("hardware", "workload", "cases", "records", "measured", "importers"),
     (
-        "roofline", "analysis", "prediction", "timing", "memory", "serving", "comparison", "sweep", "symbolic", "solve",
+        "roofline", "analysis", "prediction", "validation", "timing", "memory", "serving", "comparison", "sweep", "symbolic", "solve",
         "explanation", "chart",
     ),
     ("report", "measure"),
@@ -33,12 +33,13 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # Each package that is not Python's own, and the modules that may know it.
 THIRD_PARTY = {
     "yaml": {"specfile"},
-    "numpy": {"sweep"},
+    "numpy": {"sweep", "measure"},
     "sympy": {"symbolic", "solve"},
     "matplotlib": {"report"},
     "rich": {"report"},
     "torch": {"measure"},
     "cupy": {"measure"},
+    "pynvml": {"measure"},
     "click": {"cli", "__main__"},
 }
 

@@ -18,6 +18,8 @@ COMMANDS = {
     "sweep": ("sweep", "An operation or a workload over ranges of its sizes, to CSV, JSON Lines or a plot."),
     "memory": ("memory", "Weights, training states, activations and caches on each GPU, and whether they fit."),
     "predict": ("predict", "Bounds for a file of cases."),
+    "validate": ("validate", "Real kernels measured on this device and held against the model."),
+    "calibrate": ("calibrate", "What this device can do at most: bandwidths, rates, launch times, latency."),
     "gpus": ("listings", "The GPU files and their main figures."),
     "models": ("listings", "The workloads that --config knows by name."),
     "ops": ("listings", "The operations."),

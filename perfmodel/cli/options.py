@@ -27,7 +27,9 @@ causal = click.option(
     "--causal", "causal", is_flag=True, default=None, help="Count only the query-key pairs a causal mask leaves."
 )
 count = click.option(
-    "--count", type=click.Choice(COUNTS), help="all: every primitive; leading: contractions where a kernel has matrix products."
+    "--count",
+    type=click.Choice(COUNTS),
+    help="all: every primitive; leading: contractions where a kernel has matrix products.",
 )
 decode_form = click.option(
     "--form",

@@ -23,10 +23,11 @@ def render(found: Sequence[Prediction], gpu: Gpu, form: str) -> str:
 
 def document(found: Sequence[Prediction], gpu: Gpu) -> dict[str, Any]:
     """The JSON document of ``predict``."""
-    return {"schema": SCHEMA, "gpu": gpu_document(gpu), "cases": [_case(prediction) for prediction in found]}
+    return {"schema": SCHEMA, "gpu": gpu_document(gpu), "cases": [case_document(prediction) for prediction in found]}
 
 
-def _case(prediction: Prediction) -> dict[str, Any]:
+def case_document(prediction: Prediction) -> dict[str, Any]:
+    """A case with its figures, or with the reason why there are none."""
     total = prediction.total
     if total is None:
         return {**prediction.line, "error": prediction.error}
@@ -35,6 +36,7 @@ def _case(prediction: Prediction) -> dict[str, Any]:
         "flops": total.flops,
         "contraction_flops": total.contraction_flops,
         "traffic_byte": total.traffic_byte,
+        "compulsory_byte": total.compulsory_byte,
         "intensity_flop_per_byte": total.intensity_flop_per_byte,
         "bound": total.bound,
         "lower_s": total.lower_s,

@@ -1,0 +1,193 @@
+"""``perfmodel validate``: real kernels measured on this device, held against the model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from perfmodel.cli import options
+from perfmodel.errors import InputError, UsageError, ValidationError
+from perfmodel.hardware import Gpu
+from perfmodel.records import Stored
+
+
+@click.command()
+@click.option(
+    "--gpu",
+    metavar="auto|cpu|GPU",
+    help="The device: the GPU at hand, this processor, or a GPU that must be here. [default: auto]",
+)
+@click.option("--suite", metavar="quick|full|FILE", help="Which cases; a file holds one a line. [default: quick]")
+@click.option("--save", metavar="FILE", help="Writes records as they come; a file of this device is resumed.")
+@click.option("--from", "stored", metavar="FILE", help="Reads a stored run instead of measuring.")
+@click.option("--plot", metavar="FILE", help="Predicted and measured on one roofline: PNG, SVG or PDF.")
+@click.option("--counters", is_flag=True, help="Also DRAM and L2 bytes and instructions, counted by Nsight Compute.")
+@click.option("--trace", metavar="FILE", help="Also a trace of one run of every case, for a trace viewer.")
+@click.option(
+    "--limit",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    help="The most that one case may take.",
+)
+@options.formats("table", "json", "csv", "markdown")
+def validate(
+    gpu: str | None, suite: str | None, save: str | None, stored: str | None, plot: str | None, counters: bool,
+    trace: str | None, limit: float, form: str,
+) -> None:  # fmt: skip
+    """Measures kernels of torch and of our own, and shows what the model says of each beside it.
+
+    Every program is checked against float64 before it is timed. Exit code 3: a result was wrong, or a time lay below
+    the model's bound. Without a GPU this processor is measured.
+
+    \b
+    perfmodel validate --suite quick --save run.jsonl
+    perfmodel validate --from run.jsonl --plot run.png
+    perfmodel validate --suite cases.jsonl --counters
+    """
+    if stored is not None:
+        _refuse_together("--from", {"--suite": suite, "--save": save, "--counters": counters or None, "--trace": trace})
+    run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit, counters, trace)
+    from perfmodel.report.validation import render
+    from perfmodel.validation import compare
+
+    found = compare(run.records, card)
+    click.echo(render(found, run.environment, card, form), nl=False)
+    if plot is not None:
+        from perfmodel.report.validation_plot import draw
+
+        click.echo(f"drawn to {draw(found, card, run.environment, plot)}", err=True)
+    for line in found.broken:
+        click.echo(line, err=True)
+    if not complete:
+        sys.exit(130)
+    if found.broken:
+        sys.exit(ValidationError.exit_code)
+
+
+def _refuse_together(first: str, others: Mapping[str, Any]) -> None:
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise UsageError(
+            "validate",
+            f"{first} and {given[0]} are both given",
+            f"a stored run is read without {', '.join(others)}",
+            f"Leave {given[0]} out.",
+        )
+
+
+def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
+    """A stored run, and the card that it was made on."""
+    from perfmodel.hardware import all_gpus
+    from perfmodel.hardware import gpu as read_gpu
+    from perfmodel.records import read
+
+    run = read(path)
+    name = str(run.environment.get("gpu", ""))
+    if gpu not in (None, "auto"):
+        return run, read_gpu(str(gpu)), True
+    if "card" in run.environment:
+        return run, _described(run), True
+    known = [card for card in all_gpus() if name in card.matches]
+    if len(known) != 1:
+        raise InputError(
+            f"{path}:1",
+            f"no one GPU file describes '{name}'",
+            "a card of 'perfmodel gpus' is accepted",
+            "Name it with --gpu.",
+        )
+    return run, known[0], True
+
+
+def _described(run: Stored) -> Gpu:
+    """A processor's own description, kept with its run."""
+    from perfmodel.hardware import described
+    from perfmodel.specfile import parse
+
+    return described(parse(str(run.environment["card"]), f"{run.file}:1"), f"{run.file}:1")
+
+
+def _measure(
+    gpu: str | None, suite: str | None, save: str | None, limit: float, counters: bool, trace: str | None
+) -> tuple[Stored, Gpu, bool]:
+    from perfmodel.measure import session
+
+    here = session.device(gpu or "auto")
+    if here.note:
+        click.echo(f"{here.note}.", err=True)
+    cases = _cases(suite, here.kind)
+    run, complete = _run(here, cases, save, limit)
+    if counters:
+        run = run._replace(records=tuple(session.with_counters(run.records, here)))
+        if save:
+            session.rewrite(save, run)
+    if trace is not None:
+        click.echo(f"traced to {session.trace(cases, here, trace)}", err=True)
+    return run, here.card, complete
+
+
+def _cases(suite: str | None, kind: str) -> list[Mapping[str, Any]]:
+    """The suite's cases, or those of a file; a line that cannot be read is refused before anything is measured."""
+    from perfmodel.measure.suites import SUITES
+
+    name = suite or "quick"
+    if name in SUITES:
+        return list(SUITES["processor" if kind == "cpu" else name]())
+    from perfmodel.cases import Refused
+    from perfmodel.cases import read as read_cases
+    from perfmodel.specfile import read_lines
+
+    found = []
+    for case in read_cases(read_lines(name), name):
+        if isinstance(case, Refused):
+            raise InputError(*_split(case.error))
+        found.append(case.line)
+    if not found:
+        raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
+    return found
+
+
+def _split(message: str) -> tuple[str, str]:
+    where, _, rest = message.partition(": ")
+    return where, rest.rstrip(".")
+
+
+def _run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit: float) -> tuple[Stored, bool]:
+    """Measures what is not in the file yet; an interruption ends it with what there is."""
+    from perfmodel.measure import session
+
+    log = session.Log(save, here)
+    waiting = [case for case in cases if not log.has(case)]
+    if len(waiting) < len(cases):
+        click.echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are in {save} already", err=True)
+    complete = True
+    try:
+        for number, record in enumerate(session.records(here, waiting, log, limit), 1):
+            _tell(number, len(waiting), record)
+    except KeyboardInterrupt:
+        complete = False
+        click.echo(
+            f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True
+        )
+    return Stored(save or "this run", log.environment, tuple(_in_order(cases, log.records))), complete
+
+
+def _in_order(cases: Iterable[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    from perfmodel.records import key
+
+    return [records[key(case)] for case in cases if key(case) in records]
+
+
+def _tell(number: int, total: int, record: Mapping[str, Any]) -> None:
+    """Progress on a terminal, nothing in a log."""
+    if not sys.stderr.isatty():
+        return
+    from perfmodel.validation import described
+
+    line = f"{number}/{total} {described(record)}"[: os.get_terminal_size(2).columns - 1]
+    click.echo(f"\r\x1b[K{line}" if number < total else "\r\x1b[K", err=True, nl=False)

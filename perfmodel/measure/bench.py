@@ -1,0 +1,141 @@
+"""One case on the device: built, checked against float64, then timed; a wrong program is told and never timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from perfmodel.cases import Case, case
+from perfmodel.errors import PerfmodelError, one_line
+from perfmodel.measure import environment
+from perfmodel.measure.program import Program, verdict
+from perfmodel.measure.stopwatch import Cpu, Cuda
+from perfmodel.records import SCHEMA, case_of
+
+NOISY = 0.1  # quartiles further apart than this share of the median are flagged
+SLOWER = 0.97  # a clock that fell below this share of what it was
+
+# Operations that move data and little else: beside each stands an addition of the same bytes, of the same run.
+STREAMED = (
+    "softmax",
+    "softmax_backward",
+    "layernorm",
+    "layernorm_backward",
+    "rmsnorm",
+    "rmsnorm_backward",
+    "elementwise",
+    "conv1d",
+)
+
+
+class Device:
+    """A GPU with torch, or this processor with torch or NumPy; it measures one case after another."""
+
+    def __init__(self, name: str) -> None:
+        self.watch: Cuda | Cpu
+        self._streams: dict[tuple[int, str], float] = {}
+        if name == "cuda":
+            import torch
+
+            self.lib, self.watch, self.line = torch, Cuda(torch), environment.gpu_line(torch)
+            return
+        self.lib = _processor_library()
+        self.watch, self.line = Cpu(environment.cache_byte()), environment.cpu_line(self.lib.__name__)
+
+    def measure(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """The record of a case: its times, or why there are none."""
+        described = {"schema": SCHEMA, **case_of(line)}
+        try:
+            return {**described, **self._measured(case(line))}
+        except PerfmodelError as error:
+            return {**described, "error": str(error)}
+        except Exception as error:  # whatever a library throws, the other cases go on
+            if "CUDA error" in str(error):  # the card's context is lost: the process has to be begun again
+                raise
+            return {**described, "error": one_line(f"{type(error).__name__}: {error}", 200)}
+        finally:
+            self.watch.release()
+
+    def program(self, read: Case) -> Program:
+        """What the case runs here."""
+        if self.lib.__name__ == "numpy":
+            from perfmodel.measure.workloads import plain
+
+            return plain.build(self.lib, read)
+        from perfmodel.measure.workloads import build
+
+        return build(self.lib, self.watch.name, read)
+
+    def _measured(self, read: Case) -> dict[str, Any]:
+        program = self.program(read)
+        self.watch.peak_byte()
+        run, out = self.watch.ready(program, read.protocol)
+        peak = self.watch.peak_byte()
+        found = verdict(program.compare(self._rerun(program, run, out, read.protocol)), read.dtype, self.lib)
+        if found.wrong:
+            return {"error": f"wrong result: {found.wrong}", "relative_norm": found.relative_norm}
+        before = environment.state() if self.watch.name == "cuda" else environment.State()
+        samples = self.watch.times(run, read.protocol)
+        after = environment.state() if self.watch.name == "cuda" else environment.State()
+        fields: dict[str, Any] = {**samples.fields(), "relative_norm": float(f"{found.relative_norm:.3g}")}
+        if peak:
+            fields["peak_byte"] = peak
+        fields |= after.fields()
+        if flags := _flags(samples.quantile_us(0.75) - samples.quantile_us(0.25), samples.median_us, before, after):
+            fields["flags"] = flags
+        if read.line["op"] in STREAMED and self.watch.name == "cuda":
+            del program, run, out
+            fields["stream_us"] = self._stream_us(read)
+        return fields
+
+    def _rerun(self, program: Program, run: Any, out: Any, protocol: str) -> Any:
+        """The outputs of one more run; where a graph writes to the same place again, that is filled with NaN before."""
+        if self.watch.name == "cpu" or protocol == "eager":
+            return program.run()
+        for tensor in out if isinstance(out, tuple) else (out,):
+            if tensor.is_floating_point() and tensor.dtype.itemsize > 1:
+                tensor.detach().fill_(float("nan"))
+        run()
+        self.watch.synchronize()
+        return out
+
+    def _stream_us(self, read: Case) -> float:
+        """An elementwise addition that reads and writes as many bytes as the case must, by the same protocol."""
+        moved = int(sum(step_byte(read)))
+        at = (moved, read.protocol)
+        if at not in self._streams:
+            torch = self.lib
+            a, b = (torch.randn(max(1, moved // 6), device="cuda", dtype=torch.float16) for _ in range(2))
+            run, _ = self.watch.ready(Program(lambda: torch.add(a, b), lambda out: iter(())), read.protocol)
+            self._streams[at] = round(self.watch.times(run, read.protocol).median_us, 3)
+        return self._streams[at]
+
+
+def step_byte(read: Case) -> list[int]:
+    """Compulsory bytes of every kernel of a case."""
+    from perfmodel import block
+
+    kernels = block.kernels(read.steps, read.dims, fused=True, backward=read.backward)
+    return [kernel.repeat * kernel.op.compulsory_byte() for kernel in kernels if read.forward or not kernel.forward]
+
+
+def _flags(spread_us: float, median_us: float, before: environment.State, after: environment.State) -> list[str]:
+    """What one should know before one trusts the figure."""
+    found = []
+    if spread_us > NOISY * median_us:
+        found.append(f"noisy: quartiles {spread_us / median_us:.0%} apart")
+    if before.sm_clock_mhz and after.sm_clock_mhz and after.sm_clock_mhz < SLOWER * before.sm_clock_mhz:
+        found.append(f"throttled: {before.sm_clock_mhz} to {after.sm_clock_mhz} MHz")
+    return found
+
+
+def _processor_library() -> Any:
+    """torch, or NumPy where there is none."""
+    try:
+        import torch
+    except ImportError:
+        import numpy
+
+        return numpy
+    torch.set_num_threads(environment.cores())
+    return torch

@@ -1,0 +1,95 @@
+"""Bytes and instructions that the card itself counted for a case, through Nsight Compute."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from perfmodel.errors import NoDeviceError, one_line
+from perfmodel.records import case_of, key
+
+# What is counted, as a record calls it, and the metrics whose sum it is. Bytes and instructions are counted in runs of
+# their own: one profiler pass each, since a second pass would find in the cache what the first left there.
+BYTES = {
+    "dram_read_byte": ("dram__bytes_read.sum",),
+    "dram_write_byte": ("dram__bytes_write.sum",),
+    "l2_byte": ("lts__t_bytes.sum",),
+}
+INSTRUCTIONS = {
+    "tensor_instructions": ("sm__inst_executed_pipe_tensor.sum",),
+    "vector_instructions": ("sm__inst_executed_pipe_fma.sum", "sm__inst_executed_pipe_alu.sum"),
+    "special_instructions": ("sm__inst_executed_pipe_xu.sum",),
+}
+MARKER = "nothing"  # the empty kernel that stands before every case
+FLUSH = "read_all"  # the kernel after it, which reads: what it makes memory write is what the case left in the cache
+HEADER = '"Kernel Name"'
+LIMIT_S = 900
+
+Metrics = Mapping[str, tuple[str, ...]]
+
+
+def counted(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """The counts of every case that could be counted, by its key."""
+    profiler = shutil.which("ncu")
+    if profiler is None:
+        raise NoDeviceError(
+            "--counters", "Nsight Compute (ncu) is not installed", "it reads the card's counters", "Install it, or leave the option out.",
+        )  # fmt: skip
+    counts: dict[str, dict[str, int]] = {key(case): {} for case in cases}
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "cases.jsonl")
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(case_of(case)) + "\n" for case in cases)
+        for metrics in (BYTES, INSTRUCTIONS):
+            for case, found in zip(cases, by_case(_profiled(profiler, path, metrics), metrics), strict=False):
+                counts[key(case)] |= found
+    return counts
+
+
+def _profiled(profiler: str, path: str, metrics: Metrics) -> list[str]:
+    """Nsight Compute's table of the cases of a file."""
+    names = sorted({metric for several in metrics.values() for metric in several})
+    command = [
+        profiler, "--clock-control", "none", "--cache-control", "none", "--profile-from-start", "off", "--csv",
+        "--print-units", "base", "--metrics", ",".join(names), sys.executable, "-m", "perfmodel.measure.counted", path,
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise NoDeviceError(
+            "--counters", f"Nsight Compute took longer than {LIMIT_S} s", "fewer cases are accepted"
+        ) from None
+    if HEADER not in done.stdout:
+        reason = next((line for line in done.stdout.splitlines() if "==ERROR==" in line), done.stderr.strip()[-200:])
+        raise NoDeviceError(
+            "--counters", f"the card's counters cannot be read here ({one_line(reason, 200)})", "permission to read them is needed",
+            "Leave the option out, or ask who runs this machine for access to the performance counters.",
+        )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+def by_case(lines: Iterable[str], metrics: Metrics) -> list[dict[str, int]]:
+    """The table, one row a kernel and metric, summed between the markers; empty where a case did not run."""
+    text = iter(lines)
+    header = next(line for line in text if HEADER in line)
+    found: list[dict[str, int]] = []
+    marker = ""
+    for row in csv.DictReader([header, *text]):
+        kernel, metric, value = row["Kernel Name"], row["Metric Name"], row["Metric Value"].replace(",", "")
+        if kernel.startswith(MARKER):
+            if row["ID"] != marker:  # the marker has a row for every metric
+                found.append({})
+                marker = row["ID"]
+            continue
+        for name, several in metrics.items():
+            owed = not kernel.startswith(FLUSH) or name == "dram_write_byte"
+            if found and owed and metric in several and value.replace(".", "", 1).isdigit():
+                found[-1][name] = found[-1].get(name, 0) + round(float(value))
+    return found

@@ -1,0 +1,158 @@
+"""The device at hand: which it is, the file that describes it, and the state it is in."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, NamedTuple
+
+from perfmodel import __version__
+from perfmodel.errors import NoDeviceError
+from perfmodel.hardware import Gpu, all_gpus
+from perfmodel.records import METHOD, SCHEMA
+
+
+class State(NamedTuple):
+    """Clock of the multiprocessors, temperature and power draw; None where nothing tells."""
+
+    sm_clock_mhz: int | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+
+    def fields(self, suffix: str = "") -> dict[str, Any]:
+        """Those that are known, for a record."""
+        return {f"{name}{suffix}": value for name, value in self._asdict().items() if value is not None}
+
+
+def torch_with_gpu() -> Any | None:
+    """torch where it sees a GPU, else None."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch if torch.cuda.is_available() else None
+
+
+def card(name: str) -> Gpu:
+    """The file of the card whose driver calls it so."""
+    known = [gpu for gpu in all_gpus() if name in gpu.matches]
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise NoDeviceError(
+            "--gpu auto", f"no GPU file says that it describes '{name}'", "a file whose 'matches' has that name is accepted",
+            "Add one to hardware/, or name the nearest with --gpu.",
+        )  # fmt: skip
+    names = ", ".join(gpu.name for gpu in known)
+    raise NoDeviceError(
+        "--gpu auto", f"'{name}' is the name of several cards ({names})", "one is accepted", "Name it with --gpu."
+    )
+
+
+def state() -> State:
+    """Read from the driver without touching a setting."""
+    try:
+        import pynvml
+    except ImportError:
+        return State()
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        return State(
+            int(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
+            int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
+            pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+        )
+    except pynvml.NVMLError:
+        return State()
+
+
+def gpu_line(torch: Any) -> dict[str, Any]:
+    """The environment line of a measurement on the GPU at hand."""
+    properties = torch.cuda.get_device_properties(0)
+    found = {
+        "device": "cuda",
+        "gpu": properties.name,
+        "multiprocessors": properties.multi_processor_count,
+        "memory_byte": properties.total_memory,
+        "l2_byte": properties.L2_cache_size,
+        "driver": _driver(),
+        "cuda": torch.version.cuda,
+        "torch": torch.__version__,
+        "cudnn": torch.backends.cudnn.version(),
+        "cupy": _version("cupy"),
+    }
+    return _line({**found, **state().fields()})
+
+
+def cpu_line(library: str) -> dict[str, Any]:
+    """The environment line of a measurement on this processor."""
+    found = {
+        "device": "cpu",
+        "gpu": processor_name(),
+        "cores": cores(),
+        "l2_byte": cache_byte(),
+        library: _version(library),
+    }
+    return _line(found)
+
+
+def _line(found: Mapping[str, Any]) -> dict[str, Any]:
+    common = {
+        "perfmodel": __version__,
+        "method": METHOD,
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+    }
+    return {"schema": SCHEMA, "environment": {**found, **common}}
+
+
+def _driver() -> str | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except Exception:  # pynvml is optional, and its errors are its own
+        return None
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, packages_distributions, version
+
+    for name in packages_distributions().get(package, ()):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """As the system calls it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine() or "this processor"
+
+
+def cache_byte() -> int:
+    """The largest cache that the system tells of; 32 MiB where it tells none."""
+    sizes = [0]
+    folder = "/sys/devices/system/cpu/cpu0/cache"
+    for index in range(8):
+        try:
+            with open(f"{folder}/index{index}/size", encoding="ascii") as file:
+                sizes.append(int(file.read().strip().rstrip("K")) * 1024)
+        except (OSError, ValueError):
+            continue
+    return max(sizes) or 32 << 20

@@ -1,0 +1,96 @@
+"""What this processor can do at most, as a GPU file: without a data sheet the roofs are the best that was measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from perfmodel.measure import environment
+
+REPEATS = 7
+
+
+def hardware_file() -> str:
+    """The contents of a file for ``--gpu FILE``; every figure is the best of several runs of NumPy or torch."""
+    lib = _library()
+    cache = environment.cache_byte()
+    memory, held = _copy_byte_per_s(lib, 4 * cache), _copy_byte_per_s(lib, cache // 8)
+    rates = {dtype: _product_flop_per_s(lib, dtype) for dtype in ("fp64", "fp32")}
+    name = environment.processor_name()
+    peaks = "\n".join(
+        f"  {dtype}: {{value: {rate / 1e9:.5g} GFLOP/s, from: measured}}" for dtype, rate in rates.items()
+    )
+    return f"""# Measured by 'perfmodel calibrate --gpu cpu': the best of several runs, not a data sheet.
+title: {name} ({environment.cores()} cores)
+vendor: {name.split()[0]}
+architecture: unknown
+form: processor
+matches: ["{name}"]
+sources:
+  measured: {{title: own measurement with {lib.__name__}, read: {date.today().isoformat()}}}
+multiprocessors: {{value: {environment.cores()}, from: measured, note: cores that this process may use}}
+clocks: {{}}
+memory:
+  type: of this machine
+  capacity: {{value: {_memory_byte()} B, from: measured}}
+  bandwidth: {{value: {memory / 1e9:.5g} GB/s, from: measured, note: "copy of {4 * cache / 1e6:.0f} MB, bytes read and written"}}
+caches:
+  l2: {{value: {cache} B, from: measured, note: the last cache before memory}}
+  l2_bandwidth: {{value: {max(held, memory) / 1e9:.5g} GB/s, from: measured, note: "copy of {cache / 8e6:.1f} MB, bytes read and written"}}
+vector:
+{peaks}
+"""
+
+
+def _library() -> Any:
+    try:
+        import torch
+    except ImportError:
+        import numpy
+
+        return numpy
+    torch.set_num_threads(environment.cores())
+    return torch
+
+
+def _best_s(run: Callable[[], Any], repeats: int = REPEATS) -> float:
+    run()
+    times = []
+    for _ in range(repeats):
+        start = perf_counter()
+        run()
+        times.append(perf_counter() - start)
+    return min(times)
+
+
+def _copy_byte_per_s(lib: Any, size: int) -> float:
+    """Bytes read and written by a copy between two arrays that were touched before."""
+    a, b = lib.ones(size // 8, dtype=lib.float64), lib.zeros(size // 8, dtype=lib.float64)
+    rounds = max(1, (1 << 28) // size)
+
+    def run() -> None:
+        for _ in range(rounds):
+            b[:] = a
+
+    return 2 * size * rounds / _best_s(run)
+
+
+def _product_flop_per_s(lib: Any, dtype: str) -> float:
+    """The fastest of matrix products of several sizes."""
+    kind = lib.float64 if dtype == "fp64" else lib.float32
+    rates = []
+    for n in (384, 768, 1152):
+        a = lib.ones((n, n), dtype=kind)
+        rates.append(2 * n**3 / _best_s(partial(lib.matmul, a, a), 15 if n < 1000 else 5))
+    return max(rates)
+
+
+def _memory_byte() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 8 << 30

@@ -1,0 +1,115 @@
+"""A run over many cases: each in the worker process, within its time, kept as soon as it is known."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from queue import Empty, Queue
+from threading import Thread
+from typing import IO, Any
+
+from perfmodel.errors import NoDeviceError
+from perfmodel.records import SCHEMA, case_of
+
+START_LIMIT_S = 120.0
+CASE_LIMIT_S = 60.0
+
+
+class Worker:
+    """The process beside this one that measures; a fresh one is begun when it has died or was stopped."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.environment: dict[str, Any] = {}
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: Queue[str | None] = Queue()
+
+    def start(self) -> None:
+        """Begins the process and reads its environment line."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "perfmodel.measure.worker", self.device],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        )  # fmt: skip
+        self._answers = Queue()
+        assert self._process.stdout is not None
+        Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True).start()
+        try:
+            first = self._answer(START_LIMIT_S)
+        except Empty:
+            first = None
+        if first is None or "failed" in first:
+            self.stop()
+            found = first["failed"] if first else "the measuring process did not start"
+            raise NoDeviceError(
+                self.device, found, "a device that torch can use is accepted", "Try 'python -c \"import torch\"'."
+            )
+        self.environment = first
+
+    def measure(self, line: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
+        """The record of a case, or one that says what became of it."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        error = "the measuring process died"
+        try:
+            print(json.dumps(dict(line)), file=self._process.stdin, flush=True)
+            found = self._answer(limit_s)
+            if found is not None:
+                return found
+        except BrokenPipeError:
+            pass
+        except Empty:
+            error = f"it took longer than {limit_s:g} s"
+        self.stop()
+        return {"schema": SCHEMA, **case_of(line), "error": error}
+
+    def _answer(self, limit_s: float) -> dict[str, Any] | None:
+        """The next line of the process; None where it ended, ``Empty`` where it says nothing for too long."""
+        text = self._answers.get(timeout=limit_s)
+        return json.loads(text) if text else None
+
+    def stop(self) -> None:
+        """Ends the process, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    _close(pipe)
+        self._process = None
+
+
+def _close(pipe: IO[str]) -> None:
+    try:
+        pipe.close()
+    except OSError:  # the other end is gone
+        return
+
+
+def _pass_on(lines: IO[str], queue: Queue[str | None]) -> None:
+    """Lines as they come; None at the end."""
+    try:
+        for text in lines:
+            queue.put(text)
+    except ValueError:  # closed while it was read
+        pass
+    queue.put(None)
+
+
+def run(
+    worker: Worker,
+    cases: Iterable[Mapping[str, Any]],
+    keep: Callable[[Mapping[str, Any]], None],
+    limit_s: float = CASE_LIMIT_S,
+) -> Iterator[dict[str, Any]]:
+    """Records in the order of the cases, each handed to ``keep`` before the next begins."""
+    try:
+        for line in cases:
+            record = worker.measure(line, limit_s)
+            keep(record)
+            yield record
+    finally:
+        worker.stop()

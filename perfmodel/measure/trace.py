@@ -1,0 +1,49 @@
+"""A trace of workloads by torch's profiler, for a trace viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perfmodel.cases import case
+from perfmodel.errors import InputError, NoDeviceError, PerfmodelError
+from perfmodel.validation import described
+
+
+def write(cases: Sequence[Mapping[str, Any]], device: str, path: str) -> str:
+    """One run of every case, each under its own name; runs before it that warm up are not in the trace."""
+    try:
+        import torch
+    except ImportError:
+        raise NoDeviceError(
+            "--trace", "torch is not installed", "its profiler writes the trace", "Install torch."
+        ) from None
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    from perfmodel.measure.workloads import build
+
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
+    programs = []
+    for line in cases:
+        try:
+            programs.append((described(line), build(torch, device, case(line))))
+            programs[-1][1].run()
+        except (PerfmodelError, RuntimeError):  # the report tells why; the trace is of the others
+            continue
+    with profile(activities=activities) as found:
+        for name, program in programs:
+            with record_function(name):
+                program.run()
+                if device == "cuda":
+                    torch.cuda.synchronize()
+    try:
+        with open(path, "a", encoding="utf-8"):
+            pass
+        found.export_chrome_trace(path)
+    except OSError as error:
+        raise InputError(
+            f"--trace {path}",
+            f"it cannot be written ({error.strerror or error})",
+            "a path that can be written is accepted",
+        ) from None
+    return path

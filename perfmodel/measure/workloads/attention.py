@@ -1,0 +1,107 @@
+"""Attention by torch: each back end of scaled_dot_product_attention, and the eager stages one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from perfmodel.measure.program import Pairs, Program
+from perfmodel.measure.workloads import Bench
+
+BACK_ENDS = {
+    "flash": "FLASH_ATTENTION",
+    "cudnn": "CUDNN_ATTENTION",
+    "efficient": "EFFICIENT_ATTENTION",
+    "math": "MATH",
+}
+ROWS_CHECKED = 64
+GRADIENTS_UP_TO = 4096
+
+
+def build(bench: Bench) -> Program:
+    """Attention of q (B, H, N, d) over k, v (B, H_kv, S, d), forward, backward or both."""
+    size = bench.shape
+    q = bench.normal(size["B"], size["H"], size["N"], size["d"])
+    k, v = (bench.normal(size["B"], size["H_kv"], size["S"], size["d"]) for _ in range(2))
+    forward = attend(bench, size["H"] // size["H_kv"])
+    if bench.direction == "forward":
+        return Program(lambda: forward(q, k, v), lambda out: _forward_part(bench, out, q, k, v))
+    for tensor in (q, k, v):
+        tensor.requires_grad_()
+    dout = bench.normal(*q.shape)
+    gradient = bench.torch.autograd.grad
+    if bench.direction == "backward":
+        raise bench.refuse("a backward pass alone is not replayed", "forward and forward_backward are accepted")
+
+    def both() -> Any:
+        out = forward(q, k, v)
+        return out, *gradient(out, (q, k, v), dout)
+
+    return Program(both, lambda found: _both_parts(bench, found, q, k, v, dout))
+
+
+def attend(bench: Bench, group: int) -> Callable[[Any, Any, Any], Any]:
+    """The implementation that the case names, as a function of q, k and v."""
+    torch, causal = bench.torch, bool(bench.line.get("causal", False))
+    impl = bench.word("impl", "flash")
+    if impl == "naive":
+        return lambda q, k, v: _stages(torch, q, k, v, causal)
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    if impl == "torch":
+        return lambda q, k, v: sdpa(q, k, v, is_causal=causal, enable_gqa=group > 1)
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    back_end = getattr(SDPBackend, BACK_ENDS[impl])
+
+    def run(q: Any, k: Any, v: Any) -> Any:
+        with sdpa_kernel(back_end):
+            return sdpa(q, k, v, is_causal=causal, enable_gqa=group > 1)
+
+    return run
+
+
+def _stages(torch: Any, q: Any, k: Any, v: Any, causal: bool) -> Any:
+    """Scores, scale, mask, softmax and the weighted sum as kernels of their own.
+
+    The query heads that share a key head lie one after another, so that grouped heads need no copy of the cache.
+    """
+    B, H, N, d = q.shape
+    H_kv, S = k.shape[1], k.shape[2]
+    rows = q.reshape(B, H_kv, H // H_kv * N, d)
+    scores = (rows @ k.transpose(-2, -1)) * d**-0.5
+    if causal:
+        hidden = torch.ones(N, S, dtype=torch.bool, device=q.device).triu(S - N + 1)
+        scores = scores.view(B, H_kv, H // H_kv, N, S).masked_fill(hidden, float("-inf")).view(scores.shape)
+    return (torch.softmax(scores, -1) @ v).view(B, H, N, d)
+
+
+def _forward_part(bench: Bench, out: Any, q: Any, k: Any, v: Any) -> Pairs:
+    """Some rows of the first and the last head."""
+    torch, group = bench.torch, q.shape[1] // k.shape[1]
+    causal = bool(bench.line.get("causal", False))
+    N, S = q.shape[2], k.shape[2]
+    chosen = torch.arange(0, N, max(1, N // ROWS_CHECKED), device=q.device)
+    for b, h in {(0, 0), (q.shape[0] - 1, q.shape[1] - 1)}:
+        scores = q[b, h, chosen].double() @ k[b, h // group].double().T * q.shape[3] ** -0.5
+        if causal:
+            # torch's own causal mask begins at the first key, whatever the lengths
+            hidden = torch.arange(S, device=q.device)[None] > chosen[:, None] + (S - N if _aligned_right(bench) else 0)
+            scores = scores.masked_fill(hidden, float("-inf"))
+        yield "the attention", out[b, h, chosen], torch.softmax(scores, -1) @ v[b, h // group].double()
+
+
+def _aligned_right(bench: Bench) -> bool:
+    """Our own stages let the last query see every key."""
+    return bench.word("impl", "flash") == "naive"
+
+
+def _both_parts(bench: Bench, found: Any, q: Any, k: Any, v: Any, dout: Any) -> Pairs:
+    yield from _forward_part(bench, found[0].detach(), q.detach(), k.detach(), v.detach())
+    if max(q.shape[2], k.shape[2]) > GRADIENTS_UP_TO:
+        return
+    torch, group = bench.torch, q.shape[1] // k.shape[1]
+    parts = [t.detach().double().requires_grad_() for t in (q[:1, :group], k[:1, :1], v[:1, :1])]
+    out = _stages(torch, parts[0], parts[1], parts[2], bool(bench.line.get("causal", False)))
+    wanted = torch.autograd.grad(out, parts, dout[:1, :group].double())
+    for name, got, want in zip(("q", "k", "v"), found[1:], wanted, strict=True):
+        yield f"the gradient of {name}", got[:1, : want.shape[1]], want

@@ -1,0 +1,91 @@
+"""Causal depthwise convolution: our kernels, and torch's on both memory layouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perfmodel.measure.program import Pairs, Program
+from perfmodel.measure.workloads import Bench
+
+CHANNELS_CHECKED = 64
+
+
+def build(bench: Bench) -> Program:
+    """u (B, N, D), filter (D, K) and bias (D) to (B, N, D); ``torch_channels_first`` holds (B, D, N) throughout."""
+    size = bench.shape
+    B, N, D, K = size["B"], size["N"], size["D"], size["K"]
+    impl = bench.word("impl", "fused")
+    first = impl == "torch_channels_first"
+    u = bench.normal(*((B, D, N) if first else (B, N, D)))
+    taps, bias = bench.normal(D, K, scale=1 / K), bench.normal(D)
+    if impl in ("fused", "naive"):
+        return _ours(bench, u, taps, bias)
+    torch = bench.torch
+    convolve = torch.nn.functional.conv1d
+
+    def forward(x: Any, f: Any, b: Any) -> Any:
+        lead = x if first else x.transpose(1, 2)
+        out = convolve(lead, f[:, None], b, padding=K - 1, groups=D)[..., :N]
+        return out.contiguous() if first else out.transpose(1, 2).contiguous()
+
+    if bench.direction == "forward":
+        return Program(lambda: forward(u, taps, bias), lambda out: _compare(bench, out, u, taps, bias, first))
+    if bench.direction == "backward":
+        raise bench.refuse(
+            "a backward pass of torch alone is not replayed", "forward and forward_backward are accepted"
+        )
+    given = [t.requires_grad_() for t in (u, taps, bias)]
+    dout = bench.normal(*u.shape)
+
+    def both() -> Any:
+        out = forward(*given)
+        return out, *torch.autograd.grad(out, given, dout)
+
+    return Program(
+        both, lambda found: _compare(bench, found[0].detach(), u.detach(), taps.detach(), bias.detach(), first)
+    )
+
+
+def _ours(bench: Bench, u: Any, taps: Any, bias: Any) -> Program:
+    if bench.device != "cuda":
+        raise bench.refuse("our kernels run on a GPU", "torch is accepted on a CPU")
+    from perfmodel.measure import kernels
+
+    forward = kernels.conv1d if bench.word("impl", "fused") == "fused" else kernels.conv1d_two_kernels
+    if bench.direction == "forward":
+        return Program(lambda: forward(u, taps, bias), lambda out: _compare(bench, out, u, taps, bias))
+    dout = bench.normal(*u.shape)
+
+    def gradients(found: Any) -> Pairs:
+        _, N, D = u.shape
+        K = taps.shape[1]
+        step = max(1, D // CHANNELS_CHECKED)
+        x, g, f = u[..., ::step].double(), dout[..., ::step].double(), taps[::step].double()
+        du, df = bench.torch.zeros_like(x), bench.torch.zeros_like(f)
+        for k in range(min(K, N)):
+            back = K - 1 - k
+            if back < N:
+                du[:, : N - back] += g[:, back:] * f[:, k]
+                df[:, k] = (g[:, back:] * x[:, : N - back]).sum((0, 1))
+        yield "the input's gradient", found[0][..., ::step], du
+        yield "the filter's gradient", found[1][::step], df
+        yield "the bias's gradient", found[2][::step], g.sum((0, 1))
+
+    if bench.direction == "backward":
+        return Program(lambda: kernels.conv1d_backward(u, taps, dout), gradients)
+
+    def both() -> Any:
+        return forward(u, taps, bias), *kernels.conv1d_backward(u, taps, dout)
+
+    return Program(both, lambda found: gradients(found[1:]))
+
+
+def _compare(bench: Bench, out: Any, u: Any, taps: Any, bias: Any, first: bool = False) -> Pairs:
+    """Some channels of every sequence."""
+    torch, K = bench.torch, taps.shape[1]
+    step = max(1, taps.shape[0] // CHANNELS_CHECKED)
+    x = u[:, ::step].double() if first else u[..., ::step].double().transpose(1, 2)
+    f, b = taps[::step].double(), bias[::step].double()
+    padded = torch.nn.functional.pad(x, (K - 1, 0))
+    wanted = b[None, :, None] + sum(f[None, :, k, None] * padded[..., k : k + x.shape[2]] for k in range(K))
+    yield "the convolution", (out[:, ::step] if first else out[..., ::step].transpose(1, 2)), wanted

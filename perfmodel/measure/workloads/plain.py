@@ -1,0 +1,116 @@
+"""Programs in NumPy, for a machine without torch: products, rows, elementwise operations and eager attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from zlib import crc32
+
+from perfmodel.cases import Case
+from perfmodel.errors import InputError
+from perfmodel.measure.program import Pairs, Program
+from perfmodel.records import key
+
+TYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
+EPSILON = 1e-5
+
+
+def build(numpy: Any, case: Case) -> Program:
+    """The program of a case; what NumPy has no single way to do is refused."""
+    op = str(case.line["op"])
+    maker = _MAKERS.get(op)
+    if maker is None or case.dtype not in TYPES or str(case.line.get("direction", "forward")) != "forward":
+        raise InputError(
+            case.where, f"NumPy does not run {op} in {case.dtype} so",
+            f"{', '.join(_MAKERS)}, forward, in {', '.join(TYPES)} are accepted", "Install torch.",
+        )  # fmt: skip
+    random = numpy.random.default_rng(crc32(key(case.line).encode()))
+
+    def normal(*shape: int) -> Any:
+        return random.standard_normal(shape, dtype="float32").astype(TYPES[case.dtype])
+
+    inputs, function = maker(numpy, case, normal)
+
+    def compare(out: Any) -> Pairs:
+        yield op, out, function(*(x.astype("float64") for x in inputs))
+
+    return Program(lambda: function(*inputs), compare)
+
+
+Made = tuple[tuple[Any, ...], Callable[..., Any]]
+
+
+def _matmul(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
+    m, k, n, batch = (case.dims[name] for name in ("m", "k", "n", "batch"))
+    lead = (batch,) if batch > 1 else ()
+    return (normal(*lead, m, k), normal(*lead, k, n)), numpy.matmul
+
+
+def _rows(numpy: Any, x: Any) -> Any:
+    """Softmax of the last axis."""
+    e = numpy.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def _softmax(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
+    return (normal(case.dims["rows"], case.dims["cols"]),), lambda x: _rows(numpy, x)
+
+
+def _layernorm(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
+    cols = case.dims["cols"]
+
+    def norm(x: Any, gamma: Any, beta: Any) -> Any:
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / numpy.sqrt((centred * centred).mean(-1, keepdims=True) + EPSILON) * gamma + beta
+
+    return (normal(case.dims["rows"], cols), normal(cols), normal(cols)), norm
+
+
+def _rmsnorm(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
+    cols = case.dims["cols"]
+
+    def norm(x: Any, gamma: Any) -> Any:
+        return x / numpy.sqrt((x * x).mean(-1, keepdims=True) + EPSILON) * gamma
+
+    return (normal(case.dims["rows"], cols), normal(cols)), norm
+
+
+def _elementwise(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
+    kinds: dict[str, tuple[int, Callable[..., Any]]] = {
+        "add": (2, numpy.add),
+        "mul": (2, numpy.multiply),
+        "relu": (1, lambda x: numpy.maximum(x, 0)),
+        "exp": (1, numpy.exp),
+        "tanh": (1, numpy.tanh),
+    }
+    kind = str(case.line["kind"])
+    if kind not in kinds:
+        raise InputError(
+            case.where, f"NumPy has no kernel for '{kind}'", f"{', '.join(kinds)} are accepted", "Install torch."
+        )
+    number, function = kinds[kind]
+    return tuple(normal(case.dims["numel"]) for _ in range(number)), function
+
+
+def _attention(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
+    B, H, H_kv, N, S, d = (case.dims[name] for name in ("B", "H", "H_kv", "N", "S", "d"))
+    causal = bool(case.line.get("causal", False))
+
+    def stages(q: Any, k: Any, v: Any) -> Any:
+        scores = q.reshape(B, H_kv, H // H_kv * N, d) @ k.swapaxes(-1, -2) * d**-0.5
+        if causal:
+            hidden = numpy.triu(numpy.ones((N, S), bool), S - N + 1)
+            scores = numpy.where(hidden, -numpy.inf, scores.reshape(B, H_kv, H // H_kv, N, S)).reshape(scores.shape)
+        return (_rows(numpy, scores) @ v).reshape(B, H, N, d)
+
+    return (normal(B, H, N, d), normal(B, H_kv, S, d), normal(B, H_kv, S, d)), stages
+
+
+_MAKERS: dict[str, Callable[..., Made]] = {
+    "matmul": _matmul,
+    "softmax": _softmax,
+    "layernorm": _layernorm,
+    "rmsnorm": _rmsnorm,
+    "elementwise": _elementwise,
+    "attention": _attention,
+}

@@ -1,0 +1,127 @@
+"""Softmax and normalisation of rows, forward and backward: torch's kernels, ours, and eager sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perfmodel.measure.program import Pairs, Program
+from perfmodel.measure.workloads import Bench
+
+EPSILON = 1e-5
+ROWS_CHECKED = 256
+
+
+def build(bench: Bench) -> Program:
+    """The program of the operation that the case names, by torch or by our kernels."""
+    own = bench.word("impl", "torch") in ("ours", "fused")
+    if own and bench.device != "cuda":
+        raise bench.refuse("our kernels run on a GPU", "torch is accepted on a CPU")
+    return _PROGRAMS[str(bench.line["op"])](bench, own)
+
+
+def _some(rows: int) -> slice:
+    return slice(None, None, max(1, rows // ROWS_CHECKED))
+
+
+def _softmax(bench: Bench, own: bool) -> Program:
+    torch = bench.torch
+    x = bench.normal(bench.shape["rows"], bench.shape["cols"], scale=3)
+    part = _some(x.shape[0])
+
+    def compare(out: Any) -> Pairs:
+        yield "the softmax", out[part], torch.softmax(x[part].double(), -1)
+
+    if own:
+        from perfmodel.measure import kernels
+
+        return Program(lambda: kernels.softmax(x), compare)
+    return Program(lambda: torch.softmax(x, -1), compare)
+
+
+def _softmax_backward(bench: Bench, own: bool) -> Program:
+    torch = bench.torch
+    y = torch.softmax(bench.normal(bench.shape["rows"], bench.shape["cols"], scale=3), -1)
+    dy = bench.normal(*y.shape)
+    part = _some(y.shape[0])
+
+    def compare(out: Any) -> Pairs:
+        p, g = y[part].double(), dy[part].double()
+        yield "the softmax's gradient", out[part], p * (g - (p * g).sum(-1, keepdim=True))
+
+    if own:
+        from perfmodel.measure import kernels
+
+        return Program(lambda: kernels.softmax_backward(y, dy), compare)
+    return Program(lambda: torch._softmax_backward_data(dy, y, -1, y.dtype), compare)
+
+
+def _norm(bench: Bench, own: bool) -> Program:
+    torch, cols = bench.torch, bench.shape["cols"]
+    rms = bench.line["op"] == "rmsnorm"
+    x = bench.normal(bench.shape["rows"], cols) + 0.5
+    gamma, beta = bench.normal(cols), bench.normal(cols)
+    part = _some(x.shape[0])
+
+    def compare(out: Any) -> Pairs:
+        wide, g, b = x[part].double(), gamma.double(), beta.double()
+        mean = 0 if rms else wide.mean(-1, keepdim=True)
+        scale = ((wide - mean) ** 2).mean(-1, keepdim=True).add(EPSILON).rsqrt()
+        yield "the normalised rows", out[part], (wide - mean) * scale * g + (0 if rms else b)
+
+    if own:
+        from perfmodel.measure import kernels
+
+        run = (lambda: kernels.rmsnorm(x, gamma)) if rms else (lambda: kernels.layernorm(x, gamma, beta))
+        return Program(run, compare)
+    functional = torch.nn.functional
+    if rms:
+        return Program(lambda: functional.rms_norm(x, (cols,), gamma, EPSILON), compare)
+    return Program(lambda: functional.layer_norm(x, (cols,), gamma, beta, EPSILON), compare)
+
+
+def _norm_backward(bench: Bench, own: bool) -> Program:
+    """Gradients of input, gamma and beta from the statistics that a forward pass kept."""
+    torch, cols = bench.torch, bench.shape["cols"]
+    rms = bench.line["op"] == "rmsnorm_backward"
+    x = bench.normal(bench.shape["rows"], cols)
+    gamma, beta, dy = bench.normal(cols), bench.normal(cols), bench.normal(*x.shape)
+    wide = x.double()
+    mean = torch.zeros_like(wide[:, :1]) if rms else wide.mean(-1, keepdim=True)
+    scale = ((wide - mean) ** 2).mean(-1, keepdim=True).add(EPSILON).rsqrt()
+    del wide
+    keep = torch.float64 if x.dtype == torch.float64 else torch.float32
+    m, s = mean.to(keep), scale.to(keep)
+    part = _some(x.shape[0])
+
+    def compare(out: Any) -> Pairs:
+        hat, g = (x[part].double() - mean[part]) * scale[part], dy[part].double()
+        h = g * gamma.double()
+        centre = 0 if rms else h.mean(-1, keepdim=True)
+        yield "the input's gradient", out[0][part], (h - centre - hat * (h * hat).mean(-1, keepdim=True)) * scale[part]
+        if x.numel() <= 1 << 26:
+            every = (x.double() - mean) * scale
+            yield "gamma's gradient", out[1], (dy.double() * every).sum(0)
+            if not rms:
+                yield "beta's gradient", out[2], dy.double().sum(0)
+
+    if own:
+        if rms:
+            raise bench.refuse("there is no kernel of ours for it", "torch is accepted")
+        from perfmodel.measure import kernels
+
+        return Program(lambda: kernels.layernorm_backward(dy, x, gamma, m, s), compare)
+    aten = torch.ops.aten
+    if rms:
+        return Program(lambda: aten._fused_rms_norm_backward(dy, x, (cols,), s, gamma, [True, True]), compare)
+    every = [True, True, True]
+    return Program(lambda: aten.native_layer_norm_backward(dy, x, (cols,), m, s, gamma, beta, every), compare)
+
+
+_PROGRAMS = {
+    "softmax": _softmax,
+    "softmax_backward": _softmax_backward,
+    "layernorm": _norm,
+    "rmsnorm": _norm,
+    "layernorm_backward": _norm_backward,
+    "rmsnorm_backward": _norm_backward,
+}

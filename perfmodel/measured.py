@@ -1,0 +1,116 @@
+"""A card's own ceilings, measured: ``NAME.measured.yaml`` beside its data sheet.
+
+Written by ``perfmodel calibrate``, read by whatever knows better with it; the data sheet stays as it is.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import NamedTuple
+
+from perfmodel.errors import InputError
+from perfmodel.paths import MEASURED, folders
+from perfmodel.specfile import Mapping as Page
+from perfmodel.specfile import load
+
+# Every section, its figures' unit, and the figures that it may hold.
+TYPES = ("fp16", "bf16", "tf32", "fp32", "fp8")
+SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "stream": ("B/s", ("read", "copy", "add", "write")),
+    "matmul": ("FLOP/s", tuple(f"{dtype} {way}" for dtype in TYPES for way in ("burst", "sustained"))),
+    "l2": ("B/s", ("read",)),
+    "fma": ("FLOP/s", ("fp32", "fp16")),
+    "special": ("OP/s", ("exp2",)),
+    "launch": ("s", ("replay warm", "replay cold", "graph node", "stream")),
+    "latency": ("s", ("dram", "l2")),
+}
+
+
+class Reading(NamedTuple):
+    """The median of a figure's samples, their quartiles, and how it was measured; bare units."""
+
+    value: float
+    low: float
+    high: float
+    note: str = ""
+
+
+class Measured(NamedTuple):
+    """All readings of one card, by section and name, and where they were made."""
+
+    file: str
+    gpu: str
+    made: dict[str, str]
+    sections: dict[str, dict[str, Reading]]
+
+    def value(self, section: str, name: str) -> float | None:
+        """A median; None where it was not measured."""
+        found = self.sections.get(section, {}).get(name)
+        return found.value if found else None
+
+
+def of(gpu: str) -> Measured | None:
+    """The readings of the card of that name, where there are any."""
+    paths = (os.path.join(folder, gpu + MEASURED) for folder in folders("hardware"))
+    path = next((path for path in paths if os.path.isfile(path)), None)
+    return read(path) if path else None
+
+
+@cache
+def read(path: str) -> Measured:
+    """A file of readings."""
+    page = load(path)
+    made = page.mapping("measured")
+    sections = {}
+    for section, (unit, names) in SECTIONS.items():
+        if section in page:
+            table = page.mapping(section)
+            sections[section] = {name: _reading(table, name, unit) for name in names if name in table}
+            table.finish()
+    found = Measured(path, page.text("gpu"), {key: made.text(key) for key in made}, sections)
+    page.finish()
+    return found
+
+
+def _reading(table: Page, name: str, unit: str) -> Reading:
+    leaf = table.mapping(name)
+    value, low, high = (leaf.quantity(key, unit) for key in ("value", "low", "high"))
+    found = Reading(value, low, high, leaf.text("note", ""))
+    leaf.finish()
+    if not found.low <= found.value <= found.high:
+        raise InputError(
+            leaf.place_of("value"),
+            "it does not lie between low and high",
+            "a median between its quartiles is accepted",
+            "Measure again.",
+        )
+    return found
+
+
+def text(gpu: str, made: Mapping[str, str], readings: Iterable[tuple[str, str, Reading]]) -> str:
+    """The file's contents."""
+    lines = [
+        "# Measured on the card by 'perfmodel calibrate': medians, and quartiles as low and high. Not a data sheet.",
+        f"gpu: {gpu}",
+        "measured: {" + ", ".join(f'{key}: "{value}"' for key, value in made.items()) + "}",
+    ]
+    section = ""
+    for own, name, reading in readings:
+        if own != section:
+            lines.append(f"\n{own}:")
+            section = own
+        unit = SECTIONS[own][0]
+        triple = {"value": reading.value, "low": reading.low, "high": reading.high}
+        values = ", ".join(f"{key}: {_quantity(value, unit)}" for key, value in triple.items())
+        note = f', note: "{reading.note}"' if reading.note else ""
+        lines.append(f"  {name}: {{{values}{note}}}")
+    return "\n".join(lines) + "\n"
+
+
+def _quantity(value: float, unit: str) -> str:
+    """``4.402 TB/s``; times stay in seconds."""
+    if unit == "s":
+        return f"{value:.4g} s"
+    return f"{value / 1e12:.5g} T{unit}"

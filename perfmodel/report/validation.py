@@ -1,0 +1,144 @@
+"""Measured beside modelled: a table of cases, the summary by operation, a JSON document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from perfmodel.hardware import Gpu
+from perfmodel.report.answer import SCHEMA, gpu_document
+from perfmodel.report.predictions import case_document
+from perfmodel.report.sheet import Column, Sheet
+from perfmodel.report.sheet import render as render_sheet
+from perfmodel.units import scaled
+from perfmodel.validation import Compared, Outcome, Summary, described
+
+
+def render(found: Outcome, environment: Mapping[str, Any], gpu: Gpu, form: str) -> str:
+    """The outcome in the form asked for, ending in a line break."""
+    if form == "json":
+        return json.dumps(document(found, environment, gpu), indent=1) + "\n"
+    if form == "csv":
+        return render_sheet(cases_sheet(found, environment, gpu), form)
+    return "\n".join(render_sheet(part, form) for part in (cases_sheet(found, environment, gpu), summary_sheet(found)))
+
+
+def document(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> dict[str, Any]:
+    """The JSON document of ``validate``."""
+    return {
+        "schema": SCHEMA,
+        "gpu": gpu_document(gpu),
+        "environment": dict(environment),
+        "cases": [_case(one) for one in found.cases],
+        "summary": [one._asdict() for one in found.summaries],
+        "broken": found.broken,
+    }
+
+
+def _case(one: Compared) -> dict[str, Any]:
+    if one.failed:
+        return {**{name: value for name, value in one.record.items() if name != "error"}, "failed": one.failed}
+    modelled = {name: value for name, value in case_document(one.prediction).items() if name not in one.record}
+    return {
+        **one.record, **modelled, "measured_s": one.measured_s, "error": one.error, "of_roofline": one.of_roofline,
+    }  # fmt: skip
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.0%}"
+
+
+def _seconds(value: float) -> str:
+    return scaled(value, "s", 4)
+
+
+def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> Sheet:
+    """A line for each case that has a time."""
+    columns = [
+        Column("op", "op", lambda one: one.record.get("kind", one.record.get("op")), right=False),
+        Column("shape", "shape", _shape, right=False),
+        Column("dtype", "type", lambda one: one.record.get("dtype"), right=False, expendable=5),
+        Column("how", "how", _how, right=False, expendable=4),
+        Column("lower_s", "at least", lambda one: one.lower_s, _seconds),
+        Column("expected_s", "expected", lambda one: one.expected_s, _seconds, expendable=3),
+        Column("measured_s", "measured", lambda one: one.measured_s, _seconds),
+        Column("error", "error", lambda one: one.error, _signed, expendable=2),
+        Column("of_roofline", "of roofline", lambda one: one.of_roofline, _percent),
+        Column("of_stream", "of stream", _of_stream, _percent, expendable=6),
+        *_counted(found),
+        Column("flags", "flags", lambda one: "; ".join(one.record.get("flags", ())) or None, right=False, expendable=9),
+    ]  # fmt: skip
+    shown = [column for column in columns if any(column.value(one) is not None for one in found.cases)]
+    done = [one for one in found.cases if not one.failed]
+    failed = [f"not measured: {described(one.record)}: {one.failed}" for one in found.cases if one.failed]
+    where = ", ".join(
+        f"{name} {environment[name]}" for name in ("torch", "numpy", "driver", "date") if environment.get(name)
+    )
+    title = f"{environment.get('gpu', gpu.title)} ({where}) against {gpu.file}, {gpu.knowledge}"
+    return Sheet(shown, done, title=title, notes=failed)
+
+
+def _counted(found: Outcome) -> list[Column]:
+    """Bytes by definition, by tiling and by counter, where the card's counters were read."""
+    if not any("dram_read_byte" in one.record for one in found.cases):
+        return []
+
+    def total(name: str) -> Any:
+        return lambda one: getattr(one.prediction.total, name) if one.prediction.total else None
+
+    def byte(value: float) -> str:
+        return scaled(value, "B", 4)
+
+    return [
+        Column("compulsory_byte", "compulsory", total("compulsory_byte"), byte, expendable=7),
+        Column("traffic_byte", "algorithm", total("traffic_byte"), byte, expendable=7),
+        Column("dram_byte", "counted DRAM", dram_byte, byte),
+        Column("l2_byte", "counted L2", lambda one: one.record.get("l2_byte"), byte, expendable=7),
+    ]
+
+
+def dram_byte(one: Compared) -> int | None:
+    """What the counters say moved to and from memory."""
+    read, written = (one.record.get(f"dram_{way}_byte") for way in ("read", "write"))
+    return read + written if read is not None and written is not None else None
+
+
+def _shape(one: Compared) -> str:
+    return " ".join(f"{name}={size}" for name, size in one.record.get("shape", {}).items())
+
+
+def _how(one: Compared) -> str:
+    names = ("impl", "activation", "direction", "protocol")
+    words = [str(one.record[name]) for name in names if one.record.get(name) not in (None, "forward")]
+    return " ".join([*words, *(["causal"] if one.record.get("causal") else [])]).replace("_", " ")
+
+
+def _of_stream(one: Compared) -> float | None:
+    stream, median_us = one.record.get("stream_us"), one.record.get("median_us")
+    return stream / median_us if stream and median_us else None
+
+
+def summary_sheet(found: Outcome) -> Sheet:
+    """A line for each operation."""
+    columns: list[Column] = [
+        Column("name", "op", lambda s: s.name, right=False),
+        Column("cases", "cases", lambda s: s.cases),
+        Column("mean_absolute_error", "mean error", lambda s: s.mean_absolute_error, lambda v: f"{v:.1%}"),
+        Column("median_absolute_error", "median error", lambda s: s.median_absolute_error, lambda v: f"{v:.1%}"),
+        Column("bias", "bias", lambda s: s.bias, lambda v: f"{v:+.1%}"),
+        Column("inside_share", "in range", lambda s: s.inside_share, _percent, expendable=2),
+        Column("below_share", "below bound", lambda s: s.below_share, _percent, expendable=1),
+        Column("of_roofline", "of roofline", lambda s: s.of_roofline, _percent),
+    ]
+    rows: list[Summary] = list(found.summaries)
+    shown = [column for column in columns if any(column.value(row) is not None for row in rows)]
+    slow = [one for one in found.cases if one.of_roofline]
+    notes = [
+        f"Faster than the bound: {sum(one.below for one in slow)} of {len(slow)} cases; 'of roofline' is the median."
+    ]
+    return Sheet(shown, rows, title="By operation: errors of the expected time", notes=notes)

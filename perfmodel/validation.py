@@ -1,0 +1,145 @@
+"""Measurements held against the model, case by case, and how far it may be trusted by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+from perfmodel.cases import Case, Refused, case
+from perfmodel.errors import InputError
+from perfmodel.hardware import Gpu
+from perfmodel.prediction import Prediction, predictions
+from perfmodel.records import case_of
+
+# A clock tells times to half a microsecond or so: what lies closer to the bound than this share is at it.
+RESOLUTION = 0.02
+WRONG = "wrong result"
+
+
+class Compared(NamedTuple):
+    """One case: what was measured, and what the model says of it."""
+
+    record: Mapping[str, Any]
+    prediction: Prediction
+
+    @property
+    def measured_s(self) -> float | None:
+        median_us = self.record.get("median_us")
+        return median_us * 1e-6 if median_us is not None else None
+
+    @property
+    def lower_s(self) -> float | None:
+        return self.prediction.total.lower_s if self.prediction.total else None
+
+    @property
+    def expected_s(self) -> float | None:
+        return self.prediction.expected.expected_s if self.prediction.expected else None
+
+    @property
+    def error(self) -> float | None:
+        """expected / measured - 1."""
+        return self.expected_s / self.measured_s - 1 if self.expected_s and self.measured_s else None
+
+    @property
+    def of_roofline(self) -> float | None:
+        """lower / measured: the share of the speed of light."""
+        return self.lower_s / self.measured_s if self.lower_s and self.measured_s else None
+
+    @property
+    def below(self) -> bool:
+        """Whether it was faster than the model says anything can be: then the model is wrong."""
+        return self.of_roofline is not None and self.of_roofline > 1 + RESOLUTION
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the measured time lies in the range that the model expects."""
+        expected = self.prediction.expected
+        return expected.low_s <= self.measured_s <= expected.high_s if expected and self.measured_s else None
+
+    @property
+    def failed(self) -> str:
+        """Why there is no time, where there is none."""
+        return str(self.record.get("error", "")) or self.prediction.error
+
+
+class Summary(NamedTuple):
+    """The cases of one operation; errors are of the expected time, in shares of the measured one."""
+
+    name: str
+    cases: int
+    mean_absolute_error: float | None
+    median_absolute_error: float | None
+    bias: float | None
+    below_share: float
+    inside_share: float | None
+    of_roofline: float
+
+
+class Outcome(NamedTuple):
+    """Every case, the summaries by operation, and what went wrong."""
+
+    cases: tuple[Compared, ...]
+    summaries: tuple[Summary, ...]
+
+    @property
+    def broken(self) -> list[str]:
+        """What a validation must not have: wrong results, and times below the bound."""
+        wrong = [one for one in self.cases if WRONG in one.failed]
+        below = [one for one in self.cases if one.below]
+        return [
+            *(f"{described(one.record)}: {one.failed}" for one in wrong),
+            *(
+                f"{described(one.record)}: measured {one.measured_s:.4g} s, under the bound of {one.lower_s:.4g} s"
+                for one in below
+            ),
+        ]
+
+
+def compare(records: Iterable[Mapping[str, Any]], gpu: Gpu, **options: Any) -> Outcome:
+    """Every record with its prediction on the card."""
+    kept = list(records)
+    found = predictions((_read(record) for record in kept), gpu, **options)
+    cases = tuple(Compared(record, prediction) for record, prediction in zip(kept, found, strict=True))
+    return Outcome(cases, tuple(_summaries(cases)))
+
+
+def _read(record: Mapping[str, Any]) -> Case | Refused:
+    try:
+        return case(case_of(record))
+    except InputError as error:
+        return Refused(record, str(error))
+
+
+def _summaries(cases: Iterable[Compared]) -> Iterable[Summary]:
+    groups: dict[str, list[Compared]] = {}
+    for one in cases:
+        if one.of_roofline is not None:
+            groups.setdefault(family(one.record), []).append(one)
+    for name, group in groups.items():
+        errors = [one.error for one in group if one.error is not None]
+        inside = [one.inside for one in group if one.inside is not None]
+        yield Summary(
+            name=name,
+            cases=len(group),
+            mean_absolute_error=mean(map(abs, errors)) if errors else None,
+            median_absolute_error=median(map(abs, errors)) if errors else None,
+            bias=mean(errors) if errors else None,
+            below_share=sum(one.below for one in group) / len(group),
+            inside_share=sum(inside) / len(inside) if inside else None,
+            of_roofline=median(one.of_roofline or 0.0 for one in group),
+        )
+
+
+def family(record: Mapping[str, Any]) -> str:
+    """The operation, and the implementation where several are measured."""
+    impl = record.get("impl", "")
+    return f"{record['op']} {impl}" if impl and impl != "torch" else str(record["op"])
+
+
+def described(record: Mapping[str, Any]) -> str:
+    """A case in one line, as a person would name it."""
+    shape = " ".join(f"{name}={size}" for name, size in record.get("shape", {}).items())
+    words = [str(record[name]) for name in ("kind", "dtype", "impl", "direction", "protocol") if name in record]
+    causal = ["causal"] if record.get("causal") else []
+    return " ".join([str(record.get("op", "?")), shape, *words, *causal])

@@ -1,0 +1,471 @@
+"""Measuring: programs against float64, records, the run over many cases with faults put in, the processor for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command import perfmodel as command
+
+from perfmodel import measured, records, validation
+from perfmodel.cases import case
+from perfmodel.errors import InputError, NoDeviceError
+from perfmodel.hardware import gpu
+from perfmodel.measure import counters, environment, processor, runner, session, suites
+from perfmodel.measure.program import Program, verdict
+from perfmodel.measure.stopwatch import Cpu, Samples
+
+ADD = {
+    "op": "elementwise",
+    "kind": "add",
+    "shape": {"numel": 4096},
+    "dtype": "fp32",
+    "impl": "torch",
+    "protocol": "warm",
+}
+SMALL = [
+    {"op": "matmul", "shape": {"m": 24, "k": 40, "n": 56}, "dtype": "fp32"},
+    {"op": "matmul", "shape": {"m": 24, "k": 40, "n": 56, "batch": 3}, "dtype": "fp64"},
+    {"op": "softmax", "shape": {"rows": 17, "cols": 33}, "dtype": "fp32"},
+    {"op": "layernorm", "shape": {"rows": 17, "cols": 33}, "dtype": "fp32"},
+    {"op": "rmsnorm", "shape": {"rows": 17, "cols": 33}, "dtype": "fp32"},
+    {"op": "attention", "shape": {"B": 2, "H": 4, "H_kv": 2, "N": 9, "S": 9, "d": 8}, "dtype": "fp32", "impl": "naive"},
+    {"op": "attention", "shape": {"B": 2, "H": 4, "N": 9, "S": 12, "d": 8}, "dtype": "fp32", "impl": "naive", "causal": True},
+    ADD,
+]  # fmt: skip
+TORCH_ONLY = [
+    {"op": "softmax_backward", "shape": {"rows": 17, "cols": 33}, "dtype": "fp32"},
+    {"op": "layernorm_backward", "shape": {"rows": 17, "cols": 33}, "dtype": "fp32"},
+    {"op": "attention", "shape": {"B": 2, "H": 4, "N": 16, "d": 8}, "dtype": "fp32", "impl": "math", "causal": True},
+    {"op": "attention", "shape": {"B": 2, "H": 4, "H_kv": 2, "N": 16, "d": 8}, "dtype": "fp32", "impl": "torch", "direction": "forward_backward"},
+    {"op": "conv1d", "shape": {"B": 2, "N": 19, "D": 6, "K": 4}, "dtype": "fp32", "impl": "torch"},
+    {"op": "conv1d", "shape": {"B": 2, "N": 19, "D": 6, "K": 4}, "dtype": "fp32", "impl": "torch_channels_first"},
+    {"op": "conv1d", "shape": {"B": 2, "N": 19, "D": 6, "K": 4}, "dtype": "fp32", "impl": "torch", "direction": "forward_backward"},
+    {"op": "qkv", "shape": {"B": 2, "N": 5, "D": 16, "H": 4, "H_kv": 2}, "dtype": "fp32"},
+    {"op": "mlp", "shape": {"B": 2, "N": 5, "D": 16}, "dtype": "fp32", "activation": "swiglu"},
+    {"op": "mlp", "shape": {"B": 2, "N": 5, "D": 16}, "dtype": "fp32", "direction": "train", "impl": "naive"},
+    {"op": "layer", "shape": {"B": 2, "N": 8, "D": 16, "H": 4}, "dtype": "fp32", "impl": "naive", "direction": "train"},
+    {"op": "layer", "shape": {"B": 2, "N": 8, "D": 16, "H": 4, "H_kv": 2}, "dtype": "fp32", "impl": "math"},
+]  # fmt: skip
+
+
+def name(line):
+    return validation.described(line)
+
+
+# --- programs
+
+
+@pytest.mark.parametrize("line", [*SMALL, *TORCH_ONLY], ids=name)
+def test_a_program_of_torch_agrees_with_float64(line):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from perfmodel.measure.workloads import build
+
+    program = build(torch, "cpu", case(line))
+    found = verdict(program.compare(program.run()), line["dtype"], torch)
+    assert not found.wrong
+    assert found.relative_norm < 1e-5
+
+
+@pytest.mark.parametrize("line", SMALL, ids=name)
+def test_a_program_of_numpy_agrees_with_float64(line):
+    numpy = pytest.importorskip("numpy")
+    from perfmodel.measure.workloads import plain
+
+    program = plain.build(numpy, case(line))
+    assert not verdict(program.compare(program.run()), line["dtype"], numpy).wrong
+
+
+@pytest.mark.parametrize("line", TORCH_ONLY[4:6], ids=name)
+def test_convolution_is_causal(line):
+    """A later input changes no earlier output: output 9 of 19 stays when input 10 on is put to zero."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from perfmodel.measure.workloads import build
+
+    program = build(torch, "cpu", case(line))
+    inputs = [cell.cell_contents for cell in program.run.__closure__ if hasattr(cell.cell_contents, "shape")]
+    u = next(t for t in inputs if t.dim() == 3)
+    before = program.run().clone()
+    time_last = line["impl"] == "torch_channels_first"
+    (u[..., 10:] if time_last else u[:, 10:]).zero_()
+    after = program.run()
+    pick = (slice(None), slice(None), slice(0, 10)) if time_last else (slice(None), slice(0, 10))
+    assert torch.equal(before[pick], after[pick])
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda out: out * 1.01, "of its norm"),
+        (lambda out: out.index_fill(0, out.new_tensor([5]).long(), float("nan")), "nan"),
+        (lambda out: out.index_add(0, out.new_tensor([5]).long(), out.new_tensor([1e-3])), "one element"),
+    ],
+    ids=["a percent off", "one element never written", "one element off"],
+)
+def test_a_wrong_result_is_told(spoil, told):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    right = torch.linspace(-1, 1, 1 << 14)
+    found = verdict(iter([("the sum", spoil(right.clone()), right)]), "fp32", torch)
+    assert told in found.wrong
+    assert not verdict(iter([("the sum", right, right)]), "fp32", torch).wrong
+
+
+def test_a_wrong_program_is_never_timed(monkeypatch):
+    pytest.importorskip("torch", reason="torch is not installed")
+    from perfmodel.measure.bench import Device
+
+    device = Device("cpu")
+    wrong = Program(lambda: device.lib.ones(8), lambda out: iter([("the sum", out, 2 * out)]))
+    monkeypatch.setattr(device, "program", lambda read: wrong)
+    monkeypatch.setattr(device.watch, "times", lambda *_: pytest.fail("it was timed"))
+    found = device.measure(ADD)
+    assert "wrong result" in found["error"]
+    assert "median_us" not in found
+
+
+def test_whatever_a_library_throws_is_a_record(monkeypatch):
+    from perfmodel.measure.bench import Device
+
+    device = Device("cpu")
+    monkeypatch.setattr(device, "program", lambda read: (_ for _ in ()).throw(MemoryError("out of memory")))
+    assert device.measure(ADD)["error"] == "MemoryError: out of memory"
+
+
+def test_every_suite_is_made_of_cases_that_differ():
+    for make in suites.SUITES.values():
+        lines = make()
+        assert len({records.key(case(line).line) for line in lines}) == len(lines)
+    kinds = {line["op"] for line in suites.full()}
+    assert {
+        "matmul",
+        "softmax",
+        "softmax_backward",
+        "layernorm",
+        "layernorm_backward",
+        "rmsnorm",
+        "elementwise",
+    } < kinds
+    assert {"attention", "conv1d", "qkv", "mlp", "layer"} < kinds
+
+
+# --- times
+
+
+def test_quartiles_lie_between_neighbours():
+    """Of 10, 20, 30, 40 a quarter of the way is 3/4 of a step from the first: 10 + 0.75 x 10 = 17.5."""
+    found = Samples((40.0, 10.0, 30.0, 20.0))
+    assert (found.median_us, found.quantile_us(0.25), found.quantile_us(0.75)) == (25.0, 17.5, 32.5)
+
+
+def test_a_time_on_the_processor_is_the_time_it_took():
+    watch = Cpu(1 << 20)
+    program = Program(lambda: time.sleep(0.02), lambda out: iter(()))
+    run, _ = watch.ready(program, "warm")
+    assert 20_000 <= watch.times(run, "warm").median_us < 60_000
+
+
+# --- the run over many cases
+
+
+class Faulty(runner.Worker):
+    """A worker whose process does what the case says."""
+
+    SOURCE = (
+        "import json, os, sys, time\n"
+        "print(json.dumps({'schema': 1, 'environment': {'gpu': 'x'}}), flush=True)\n"
+        "for text in sys.stdin:\n"
+        "    line = json.loads(text)\n"
+        "    if line['kind'] == 'hang': time.sleep(600)\n"
+        "    if line['kind'] == 'die': os._exit(11)\n"
+        "    print(json.dumps({**line, 'median_us': 1.0, 'p25_us': 1.0, 'p75_us': 1.0, 'n': 1}), flush=True)\n"
+    )
+
+    def start(self):
+        real = subprocess.Popen
+        try:
+            subprocess.Popen = lambda command, **words: real([command[0], "-c", self.SOURCE], **words)
+            super().start()
+        finally:
+            subprocess.Popen = real
+
+
+def test_a_case_that_hangs_or_dies_does_not_stop_the_others():
+    lines = [{**ADD, "kind": kind} for kind in ("add", "hang", "mul", "die", "relu")]
+    kept = []
+    found = list(runner.run(Faulty("cpu"), lines, kept.append, limit_s=2))
+    assert [record.get("error", "measured") for record in found] == [
+        "measured", "it took longer than 2 s", "measured", "the measuring process died", "measured",
+    ]  # fmt: skip
+    assert kept == found
+
+
+def test_no_torch_and_no_card_is_said_at_once(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(NoDeviceError, match="is accepted"):
+        runner.Worker("cuda").start()
+
+
+# --- records
+
+
+def stored(tmp_path, *lines):
+    path = tmp_path / "run.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+ENVIRONMENT = {"schema": 1, "environment": {"gpu": "NVIDIA H200", "device": "cuda", "date": "2026-11-21"}}
+
+
+def record(line, us, **more):
+    return {"schema": 1, **line, "median_us": us, "p25_us": us, "p75_us": us, "n": 30, **more}
+
+
+def test_a_file_that_was_cut_short_is_good_up_to_its_last_whole_line(tmp_path):
+    path = stored(tmp_path, ENVIRONMENT, record(ADD, 5.0))
+    with open(path, "a") as file:
+        file.write('{"op": "elementwise", "ki')
+    assert [r["median_us"] for r in records.read(path).records] == [5.0]
+
+
+def test_the_last_record_of_a_case_stands(tmp_path):
+    assert [
+        r["median_us"] for r in records.read(stored(tmp_path, ENVIRONMENT, record(ADD, 5.0), record(ADD, 6.0))).records
+    ] == [6.0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([record(ADD, 5.0)], ":1: it does not begin with an environment line"),
+        ([ENVIRONMENT, record(ADD, 0.0)], ":2: 'median_us' is 0.0"),
+        ([ENVIRONMENT, record(ADD, True)], ":2: 'median_us' is True"),
+        ([ENVIRONMENT, [1]], ":2: \\[1\\] stands there"),
+        ([{"environment": 3}], ":1: its environment is not an object"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path, lines, told):
+    with pytest.raises(InputError, match=told):
+        records.read(stored(tmp_path, *lines))
+
+
+# --- against the model
+
+
+def test_errors_and_shares_by_hand(tmp_path):
+    """3 x 2^27 fp16 elements are 805.3 MB; at 4.8 TB/s 167.8 us, so that 200 us are 84 % of the roofline."""
+    line = {"op": "elementwise", "kind": "add", "shape": {"numel": 1 << 27}, "dtype": "fp16"}
+    found = validation.compare([record(line, 200.0)], gpu("h200"))
+    assert found.cases[0].of_roofline == pytest.approx(3 * 2 * 2**27 / 4.8e12 / 200e-6)
+    assert found.broken == []
+    assert found.summaries[0].cases == 1
+
+
+def test_a_time_below_the_bound_and_a_wrong_result_break_a_validation(tmp_path):
+    line = {"op": "elementwise", "kind": "add", "shape": {"numel": 1 << 27}, "dtype": "fp16"}
+    wrong = {"schema": 1, **line, "protocol": "warm", "error": "wrong result: the sum is off by 1 of its norm"}
+    path = stored(tmp_path, ENVIRONMENT, record(line, 100.0), wrong)
+    found = command("validate", "--from", path)
+    assert found.code == 3
+    assert "under the bound" in found.err
+    assert "wrong result" in found.err
+    assert command("validate", "--from", stored(tmp_path, ENVIRONMENT, record(line, 200.0))).code in (0, None)
+
+
+def test_a_stored_run_is_shown_in_every_form(tmp_path):
+    line = {"op": "softmax", "shape": {"rows": 4096, "cols": 4096}, "dtype": "fp16", "impl": "torch"}
+    counts = {"dram_read_byte": 33554432, "dram_write_byte": 33554432, "l2_byte": 67108864}
+    path = stored(
+        tmp_path,
+        ENVIRONMENT,
+        record(line, 60.0, stream_us=20.0, **counts),
+        {"schema": 1, **ADD, "error": "out of memory"},
+    )
+    table = command("validate", "--from", path).out
+    assert "counted DRAM" in table
+    assert "67.11 MB" in table
+    assert "33%" in table  # 20 of 60 us: of stream
+    assert "out of memory" in table
+    answer = json.loads(command("validate", "--from", path, "--format", "json").out)
+    assert answer["cases"][0]["measured_s"] == pytest.approx(60e-6)
+    assert answer["cases"][0]["compulsory_byte"] == 67108864
+    assert answer["cases"][1]["failed"] == "out of memory"
+    assert [one["name"] for one in answer["summary"]] == ["softmax"]
+    assert command("validate", "--from", path, "--format", "csv").out.splitlines()[0].startswith("op,shape")
+    picture = tmp_path / "run.svg"
+    assert command("validate", "--from", path, "--plot", str(picture)).code in (0, None)
+    assert "softmax" in picture.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--from", "{path}", "--suite", "quick"), 2, "--from and --suite are both given"),
+        (("--gpu", "h200"), 4, "no GPU that torch can use is here"),
+        (("--from", "missing.jsonl"), 1, "missing.jsonl"),
+        (("--suite", "missing.jsonl"), 1, "missing.jsonl"),
+        (("--gpu", "cpu", "--limit", "0"), 2, "--limit"),
+    ],
+)
+def test_what_cannot_be_validated_is_said(tmp_path, monkeypatch, arguments, code, told):
+    monkeypatch.chdir(tmp_path)
+    path = stored(tmp_path, ENVIRONMENT, record(ADD, 5.0))
+    found = command("validate", *(a.format(path=path) for a in arguments))
+    if code == 4 and environment.torch_with_gpu() is not None:
+        pytest.skip("a GPU is here")
+    assert found.code == code
+    assert told in found.err
+    assert "Traceback" not in found.err
+
+
+# --- counters
+
+
+HEAD = '"ID","Kernel Name","Metric Name","Metric Value"'
+
+
+def test_counts_are_summed_between_markers():
+    """Case one: two kernels of 10 and 5 bytes read, 3 written, and 4 more that a later reading drove out. Case two: none."""
+    lines = [
+        "==PROF== Connected", HEAD,
+        '"0","nothing","dram__bytes_read.sum","7"', '"0","nothing","dram__bytes_write.sum","7"',
+        '"1","add","dram__bytes_read.sum","10"', '"1","add","dram__bytes_write.sum","1"',
+        '"2","mul","dram__bytes_read.sum","1,005"', '"2","mul","dram__bytes_write.sum","2"',
+        '"3","read_all","dram__bytes_read.sum","900"', '"3","read_all","dram__bytes_write.sum","4"',
+        '"4","nothing","dram__bytes_read.sum","7"',
+    ]  # fmt: skip
+    assert counters.by_case(lines, counters.BYTES) == [{"dram_read_byte": 1015, "dram_write_byte": 7}, {}]
+
+
+def test_no_profiler_is_said(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NoDeviceError, match="not installed"):
+        counters.counted([ADD])
+
+
+# --- ceilings
+
+
+def test_a_file_of_readings_is_what_was_written(tmp_path):
+    reading = measured.Reading(4.4e12, 4.3e12, 4.5e12, "how")
+    launch = measured.Reading(2.8e-6, 2.7e-6, 2.9e-6)
+    path = tmp_path / "x.measured.yaml"
+    path.write_text(
+        measured.text("x", {"date": "2026-11-21"}, [("stream", "add", reading), ("launch", "replay warm", launch)])
+    )
+    found = measured.read(str(path))
+    assert found.sections == {"stream": {"add": reading}, "launch": {"replay warm": launch}}
+    assert (found.gpu, found.made, found.value("matmul", "bf16 burst")) == ("x", {"date": "2026-11-21"}, None)
+
+
+def test_the_readings_that_are_shipped_stay_under_their_sheets():
+    """A card does not stream faster than its pins, nor multiply faster than its units: otherwise sheet or reading is wrong."""
+    from perfmodel.paths import MEASURED
+    from perfmodel.report.calibration import lines
+
+    names = [name for name in os.listdir("hardware") if name.endswith(MEASURED)]
+    assert names
+    for name in names:
+        found = measured.read(os.path.join("hardware", name))
+        assert found.gpu == name.removesuffix(MEASURED)
+        readings = [(section, key, value) for section, table in found.sections.items() for key, value in table.items()]
+        for line in lines(readings, gpu(found.gpu)):
+            assert line.of_sheet is None or 0.2 < line.of_sheet < 1.0, (line.section, line.name)
+
+
+def test_a_data_sheet_is_never_written_over(tmp_path):
+    sheet = tmp_path / "mine.yaml"
+    sheet.write_text("title: a data sheet\n")
+    found = command("calibrate", "--gpu", "cpu", "-o", str(sheet))
+    assert found.code == 1
+    assert "a file that was not measured stands there" in found.err
+    assert sheet.read_text() == "title: a data sheet\n"
+
+
+# --- this processor, for real
+
+
+@pytest.fixture(scope="module")
+def processor_file(tmp_path_factory):
+    """A file for this processor, measured in a moment: the sizes are small."""
+    path = tmp_path_factory.mktemp("cpu") / "cpu.yaml"
+    patch = pytest.MonkeyPatch()
+    patch.setattr(processor, "REPEATS", 2)
+    patch.setattr(environment, "cache_byte", lambda: 1 << 21)
+    try:
+        path.write_text(processor.hardware_file())
+    finally:
+        patch.undo()
+    return str(path)
+
+
+def test_a_processor_is_a_card_like_any_other(processor_file):
+    card = gpu(processor_file)
+    assert card.knowledge == "calibrated"
+    assert 1e8 < card.bandwidth_byte_per_s.value < 1e13
+    found = command("flops", "--config", "llama-2-7b-layer", "--gpu", processor_file, "--dtype", "fp32")
+    assert found.code in (0, None)
+    assert "calibrated" in found.out
+
+
+@pytest.fixture
+def quick_start(monkeypatch, processor_file):
+    """The device without the seconds that measuring its roofs takes."""
+    text = Path(processor_file).read_text()
+    monkeypatch.setattr("perfmodel.measure.processor.hardware_file", lambda: text)
+
+
+def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
+    lines = [ADD, {"op": "matmul", "shape": {"m": 64, "k": 64, "n": 64}, "dtype": "fp32", "protocol": "warm"}]
+    path = str(tmp_path / "run.jsonl")
+    here = session.device("cpu")
+    log = session.Log(path, here)
+    found = list(session.records(here, lines[:1], log, 60))
+    assert found[0]["median_us"] > 0
+    again = session.Log(path, here)
+    assert [again.has(line) for line in lines] == [True, False]
+    list(session.records(here, lines[1:], again, 60))
+    kept = records.read(path)
+    assert {records.key(r) for r in kept.records} == {records.key(line) for line in lines}
+    report = command("validate", "--from", path)
+    assert report.code in (0, 3)
+    assert "calibrated" in report.out
+
+
+def test_a_file_of_another_device_is_not_resumed(tmp_path, quick_start):
+    path = stored(tmp_path, ENVIRONMENT, record(ADD, 5.0))
+    with pytest.raises(InputError, match="it holds a run on 'NVIDIA H200'"):
+        session.Log(path, session.device("cpu"))
+
+
+def test_an_interruption_keeps_what_was_measured(tmp_path):
+    """A run is stopped while it measures: the file holds the environment and the cases before, and is resumed."""
+    if sys.platform == "win32":
+        pytest.skip("signals are those of POSIX")
+    cases = tmp_path / "cases.jsonl"
+    slow = [
+        {"op": "matmul", "shape": {"m": 32, "k": 32, "n": 32 + i}, "dtype": "fp32", "protocol": "warm"}
+        for i in range(400)
+    ]
+    cases.write_text("".join(json.dumps(line) + "\n" for line in slow))
+    path = tmp_path / "run.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "perfmodel", "validate", "--gpu", "cpu", "--suite", str(cases), "--save", str(path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (path.exists() and path.read_text().count("\n") > 3):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert 3 <= len(records.read(str(path)).records) < 400
