@@ -344,6 +344,27 @@ def test_counts_are_summed_between_markers():
     assert counters.by_case(lines, counters.BYTES) == [{"dram_read_byte": 1015, "dram_write_byte": 7}, {}]
 
 
+def test_of_a_share_the_largest_kernel_stands():
+    metric = counters.INSTRUCTIONS["achieved_occupancy"][0]
+    lines = [HEAD, f'"0","nothing","{metric}","1"', f'"1","add","{metric}","62.5"', f'"2","mul","{metric}","40"']
+    assert counters.by_case(lines, counters.INSTRUCTIONS) == [{"achieved_occupancy": 0.625}]
+
+
+def test_what_a_kernel_takes_is_told(tmp_path):
+    line = {"op": "softmax", "shape": {"rows": 4096, "cols": 4096}, "dtype": "fp16", "impl": "ours"}
+    kernel = {
+        "name": "softmax_forward",
+        "registers": 40,
+        "shared_byte": 8192,
+        "threads": 256,
+        "blocks": 6,
+        "occupancy": 0.75,
+    }
+    shown = command("validate", "--from", stored(tmp_path, ENVIRONMENT, record(line, 60.0, kernels=[kernel]))).out
+    assert "softmax_forward: 40 registers, 8.192 kB of shared memory" in shown
+    assert "75%" in shown
+
+
 def test_no_profiler_is_said(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(NoDeviceError, match="not installed"):

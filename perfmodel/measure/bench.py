@@ -8,6 +8,7 @@ from typing import Any
 from perfmodel.cases import Case, case
 from perfmodel.errors import PerfmodelError, one_line
 from perfmodel.measure import environment
+from perfmodel.measure.kernels import launch
 from perfmodel.measure.program import Program, verdict
 from perfmodel.measure.stopwatch import Cpu, Cuda
 from perfmodel.records import SCHEMA, case_of
@@ -69,6 +70,7 @@ class Device:
     def _measured(self, read: Case) -> dict[str, Any]:
         program = self.program(read)
         self.watch.peak_byte()
+        launch.launched.clear()
         run, out = self.watch.ready(program, read.protocol)
         peak = self.watch.peak_byte()
         found = verdict(program.compare(self._rerun(program, run, out, read.protocol)), read.dtype, self.lib)
@@ -81,6 +83,8 @@ class Device:
         if peak:
             fields["peak_byte"] = peak
         fields |= after.fields()
+        if launch.launched:
+            fields["kernels"] = [one._asdict() for one in launch.footprints()]
         if flags := _flags(samples.quantile_us(0.75) - samples.quantile_us(0.25), samples.median_us, before, after):
             fields["flags"] = flags
         if read.line["op"] in STREAMED and self.watch.name == "cuda":

@@ -23,6 +23,7 @@ BYTES = {
     "l2_byte": ("lts__t_bytes.sum",),
 }
 INSTRUCTIONS = {
+    "achieved_occupancy": ("sm__warps_active.avg.pct_of_peak_sustained_active",),
     "tensor_instructions": ("sm__inst_executed_pipe_tensor.sum",),
     "vector_instructions": ("sm__inst_executed_pipe_fma.sum", "sm__inst_executed_pipe_alu.sum"),
     "special_instructions": ("sm__inst_executed_pipe_xu.sum",),
@@ -35,14 +36,14 @@ LIMIT_S = 900
 Metrics = Mapping[str, tuple[str, ...]]
 
 
-def counted(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def counted(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """The counts of every case that could be counted, by its key."""
     profiler = shutil.which("ncu")
     if profiler is None:
         raise NoDeviceError(
             "--counters", "Nsight Compute (ncu) is not installed", "it reads the card's counters", "Install it, or leave the option out.",
         )  # fmt: skip
-    counts: dict[str, dict[str, int]] = {key(case): {} for case in cases}
+    counts: dict[str, dict[str, float]] = {key(case): {} for case in cases}
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "cases.jsonl")
         with open(path, "w", encoding="utf-8") as file:
@@ -75,11 +76,11 @@ def _profiled(profiler: str, path: str, metrics: Metrics) -> list[str]:
     return done.stdout.splitlines()
 
 
-def by_case(lines: Iterable[str], metrics: Metrics) -> list[dict[str, int]]:
+def by_case(lines: Iterable[str], metrics: Metrics) -> list[dict[str, float]]:
     """The table, one row a kernel and metric, summed between the markers; empty where a case did not run."""
     text = iter(lines)
     header = next(line for line in text if HEADER in line)
-    found: list[dict[str, int]] = []
+    found: list[dict[str, float]] = []
     marker = ""
     for row in csv.DictReader([header, *text]):
         kernel, metric, value = row["Kernel Name"], row["Metric Name"], row["Metric Value"].replace(",", "")
@@ -91,5 +92,12 @@ def by_case(lines: Iterable[str], metrics: Metrics) -> list[dict[str, int]]:
         for name, several in metrics.items():
             owed = not kernel.startswith(FLUSH) or name == "dram_write_byte"
             if found and owed and metric in several and value.replace(".", "", 1).isdigit():
-                found[-1][name] = found[-1].get(name, 0) + round(float(value))
+                found[-1][name] = _joined(name, found[-1].get(name), float(value))
     return found
+
+
+def _joined(name: str, before: float | None, value: float) -> float:
+    """Counts add up over a case's kernels; of a share the largest stands."""
+    if name == "achieved_occupancy":
+        return max(before or 0.0, round(value / 100, 3))
+    return round((before or 0) + value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from perfmodel.hardware import Gpu
@@ -13,6 +13,8 @@ from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.units import scaled
 from perfmodel.validation import Compared, Outcome, Summary, described
+
+NOTES_AT_MOST = 12
 
 
 def render(found: Outcome, environment: Mapping[str, Any], gpu: Gpu, form: str) -> str:
@@ -75,12 +77,13 @@ def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> She
     ]  # fmt: skip
     shown = [column for column in columns if any(column.value(one) is not None for one in found.cases)]
     done = [one for one in found.cases if not one.failed]
+    kernels = list(dict.fromkeys(_footprint(kernel) for one in done for kernel in one.record.get("kernels", ())))
     failed = [f"not measured: {described(one.record)}: {one.failed}" for one in found.cases if one.failed]
     where = ", ".join(
         f"{name} {environment[name]}" for name in ("torch", "numpy", "driver", "date") if environment.get(name)
     )
     title = f"{environment.get('gpu', gpu.title)} ({where}) against {gpu.file}, {gpu.knowledge}"
-    return Sheet(shown, done, title=title, notes=failed)
+    return Sheet(shown, done, title=title, notes=[*_short(kernels), *failed])
 
 
 def _counted(found: Outcome) -> list[Column]:
@@ -99,7 +102,35 @@ def _counted(found: Outcome) -> list[Column]:
         Column("traffic_byte", "algorithm", total("traffic_byte"), byte, expendable=7),
         Column("dram_byte", "counted DRAM", dram_byte, byte),
         Column("l2_byte", "counted L2", lambda one: one.record.get("l2_byte"), byte, expendable=7),
+        Column("occupancy", "occupancy", lambda one: one.record.get("achieved_occupancy"), _percent, expendable=8),
+        *(
+            Column(f"{engine}_instructions", engine, _instructions(engine), scaled, expendable=8)
+            for engine in ("tensor", "vector", "special")
+        ),
     ]
+
+
+def _instructions(engine: str) -> Callable[[Compared], Any]:
+    """Warp instructions of an engine, as counted."""
+    return lambda one: one.record.get(f"{engine}_instructions")
+
+
+def _footprint(kernel: Mapping[str, Any]) -> str:
+    """What one of our kernels takes of a multiprocessor."""
+    return (
+        f"{kernel['name']}: {kernel['registers']} registers, {scaled(kernel['shared_byte'], 'B', 4)} of shared memory, "
+        f"{kernel['threads']} threads, room for {_percent(kernel['occupancy'])} of a multiprocessor's threads"
+    )
+
+
+def _short(lines: list[str]) -> list[str]:
+    """All of a few, and how many more there are of many."""
+    more = (
+        [f"... and {len(lines) - NOTES_AT_MOST} more layouts; --format json has them all"]
+        if len(lines) > NOTES_AT_MOST
+        else []
+    )
+    return [*lines[:NOTES_AT_MOST], *more]
 
 
 def dram_byte(one: Compared) -> int | None:

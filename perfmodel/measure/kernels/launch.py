@@ -102,6 +102,32 @@ def module(source: str, dtype: str, **settings: int) -> Any:
     return found
 
 
+# Every kernel that was launched, by name: what it was compiled from, its threads and shared memory.
+launched: dict[str, tuple[Any, int, int]] = {}
+
+
+class Footprint(NamedTuple):
+    """What a kernel takes of a multiprocessor, and the share of its threads that can be there at once."""
+
+    name: str
+    registers: int
+    shared_byte: int
+    threads: int
+    blocks: int
+    occupancy: float
+
+
+def footprints() -> list[Footprint]:
+    """Of every kernel launched since the list was cleared."""
+    most = int(cupy().cuda.Device().attributes["MaxThreadsPerMultiProcessor"])
+    found = []
+    for name, (compiled, threads, shared_byte) in launched.items():
+        function, blocks = kernel(compiled, name), blocks_per_multiprocessor(compiled, name, threads, shared_byte)
+        held = int(function.shared_size_bytes) + shared_byte
+        found.append(Footprint(name, int(function.num_regs), held, threads, blocks, min(1.0, blocks * threads / most)))
+    return found
+
+
 def launch(
     compiled: Any,
     name: str,
@@ -113,6 +139,7 @@ def launch(
 ) -> None:
     """Runs one kernel of a compiled source: arrays as pointers, integers and floats as CuPy scalars."""
     given = tuple(a.pointer if isinstance(a, Array) else a for a in arguments)
+    launched[name] = (compiled, threads, shared_byte)
     kernel(compiled, name)((*grid,), (threads,), given, shared_mem=shared_byte, stream=on)
 
 
