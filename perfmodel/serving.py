@@ -1,7 +1,9 @@
 """What the bounds of a phase mean for who waits: time to the first token, per token or per step, tokens per second.
 
 From the data sheet alone, so times are at least and rates at most: the counted work takes no less than its lower time.
-The use of FLOPs is that of contractions against the tensor engine's peak, as it would be at the lower time.
+The use of FLOPs is that of contractions against the roof which serves the tensor engine, as it would be at the lower
+time. A workload without matrix products (a depthwise convolution, a normalisation) has neither that nor tokens: its N
+are positions.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ class Speed(NamedTuple):
     time_at_least_s: float
     tokens: int | None
     tokens_at_most_per_s: float | None
-    flops_utilisation_at_most: float
+    flops_utilisation_at_most: float | None
+    roof: str | None
 
 
 def speed(answer: Analysis) -> Speed | None:
@@ -34,12 +37,14 @@ def speed(answer: Analysis) -> Speed | None:
         return None
     dims = answer.dims
     length = dims.get("N_e" if answer.phase == "prefill" and "N_e" in dims else "N")
-    tokens = dims["B"] * length if length and "B" in dims else None
-    peak = rates(answer.gpu, answer.workload.dtypes["activation"]).roofs[Engine.TENSOR].flop_per_s
+    products = any(row.engines[Engine.TENSOR.value] for row in answer.rows)
+    tokens = dims["B"] * length if products and length and "B" in dims else None
+    roof = rates(answer.gpu, answer.workload.dtypes["activation"]).roofs[Engine.TENSOR]
     return Speed(
         complete=bool(answer.parameters.embedding) and "decode" in answer.workload.phases,
         time_at_least_s=lower_s / dims.get("N", 1) if answer.phase == "decode" else lower_s,
         tokens=tokens,
         tokens_at_most_per_s=tokens / lower_s if tokens else None,
-        flops_utilisation_at_most=answer.total.contraction_flops / (lower_s * peak),
+        flops_utilisation_at_most=answer.total.contraction_flops / (lower_s * roof.flop_per_s) if products else None,
+        roof=roof.name if products else None,
     )

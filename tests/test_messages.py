@@ -55,6 +55,7 @@ ARGUMENTS = [
     ((*FLOPS, "--bogus"), 2, "perfmodel flops: no such option '--bogus'"),
     ((*FLOPS, "extra"), 2, "perfmodel flops: got unexpected extra argument (extra);"),
     ((*FLOPS, "--format", "xml"), 2, "perfmodel flops: invalid value for '--format': 'xml' is not one of 'table'"),
+    ((*FLOPS, "--set", "N=1", "--set", "N=2"), 2, "--set N: it is set twice; a name has one value. Leave one of them out."),
     ((*FLOPS, "--phase", "decod"), 2, "perfmodel flops: invalid value for '--phase': 'decod' is not one of"),
     ((*FLOPS, "--dtype", "fp12"), 2, "perfmodel flops: invalid value for '--dtype': 'fp12' is not one of"),
     (("explain",), 2, "perfmodel explain: missing argument 'OP';"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from command import check_refused, perfmodel
@@ -89,12 +90,27 @@ def test_rates_have_the_names_of_their_phase(config, phase, time, tokens):
         f"{time}_at_least_s": lower_s,
         f"{tokens}_at_most_per_s": pytest.approx(dims["B"] * dims["N"] / lower_s),
         "flops_utilisation_at_most": pytest.approx(found["total"]["contraction_flops"] / lower_s / 989.4e12, rel=1e-3),
+        "flops_utilisation_of": "tensor fp16",
     }
+
+
+def test_a_workload_without_products_has_no_tokens_no_cache_and_no_tensor_peak():
+    found = document("--config", "conv1d-8192", "--gpu", "t4")
+    rates = {"time_at_least_s": found["total"]["lower_s"], "tokens_at_most_per_s": None}
+    assert found["rates"] == {**rates, "flops_utilisation_at_most": None, "flops_utilisation_of": None}
+    below = notes("--config", "conv1d-8192", "--gpu", "t4")
+    assert below.startswith("Time: at least 839.07 µs (this workload alone). Sizes: ")
+    assert not re.search("token|cache|peak", below)
+
+
+def test_the_roof_that_serves_the_products_is_named():
+    """A T4's tensor cores know no bf16: products run in fp32 on the vector engine."""
+    assert "; use of the vector fp32 peak at most " in notes("--config", "mlp-4096", "--gpu", "t4", "--dtype", "bf16")
 
 
 def test_rates_stand_below_the_table():
     assert notes("--config", "llama-2-7b-layer", "--gpu", A100).startswith(
-        "Time: at least 3.0586 ms; at most 669,583 tokens/s; use of the tensor peak at most 94.1 % (this workload alone)."
+        "Time: at least 3.0586 ms; at most 669,583 tokens/s; use of the tensor fp16 peak at most 94.1 % (this workload alone)."
     )
     assert notes("--config", "llama-3-8b", "--gpu", A100, "--phase", "decode").startswith(
         "Time per output token: at least "

@@ -465,7 +465,7 @@ def test_skipped_points_are_told_on_stderr(tmp_path):
     [
         (["--over", "N=1:5"], 2, "no GPU is named"),
         (["--gpu", "a100"], 2, "no range is given"),
-        (["--gpu", "a100", "--over", "N=1:5", "--over", "N=1:6"], 2, "--over N is given twice"),
+        (["--gpu", "a100", "--over", "N=1:5", "--over", "N=1:6"], 2, "it is set twice"),
         (["--gpu", "a100", "--over", "N=1:5", "--op", "add"], 2, "--op and --config are both given"),
         (["--gpu", "a100", "--over", "N=5:1"], 1, "it runs down from 5 to 1"),
         (["--gpu", "no-such-card", "--over", "N=1:5"], 1, "there is no file of that name"),

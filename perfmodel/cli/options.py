@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from os.path import realpath
+from typing import Any, TypeVar
 
 import click
 
 from perfmodel import ops
 from perfmodel.errors import UsageError
+from perfmodel.hardware import Gpu
 from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import COUNTS, PHASES, Workload, setting, single, workload
 
-config = click.option("--config", metavar="NAME|FILE", help="A workload: a name of 'perfmodel models', or a YAML file.")
+Value = TypeVar("Value")
+Named = TypeVar("Named", Gpu, Workload)
+
+CONFIG = "a name of 'perfmodel models', a YAML file, or a model's Hugging Face config.json."
+config = click.option("--config", metavar="NAME|FILE", help=f"A workload: {CONFIG}")
 operation = click.option("--op", "operation", metavar="OP", help="An operation of 'perfmodel ops'.")
 gpu = click.option("--gpu", "gpu", metavar="GPU", help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
 gpus = click.option("--gpu", "gpus", metavar="GPU", multiple=True, help="A GPU of 'perfmodel gpus'; may be repeated.")
@@ -49,8 +55,23 @@ def formats(*choices: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def read_settings(texts: tuple[str, ...]) -> dict[str, Any]:
-    """All ``--set`` of a command; the last of a symbol wins, as on any command line."""
-    return dict(setting(text) for text in texts)
+    """All ``--set`` of a command."""
+    return once("--set", map(setting, texts))
+
+
+def once(option: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """What a repeated option gives to each name; a name that comes twice is refused, for which of the two is meant?"""
+    found: dict[str, Value] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(f"{option} {name}", "it is set twice", "a name has one value", "Leave one of them out.")
+        found[name] = value
+    return found
+
+
+def distinct(found: Iterable[Named]) -> list[Named]:
+    """Cards or workloads without those whose file was named before, by whichever of its names."""
+    return list({realpath(one.file): one for one in found}.values())
 
 
 def chosen(operation_name: str | None, config_name: str | None, dtype_name: str | None, command: str) -> Workload:

@@ -132,7 +132,7 @@ def _gpus(names: tuple[str, ...]) -> list[Gpu]:
             "--gpu GPU is required and may be repeated",
             "Write 'perfmodel roofline --gpu t4 show'; 'perfmodel gpus' lists the names.",
         )
-    return list({gpu.file: gpu for gpu in map(read_gpu, names)}.values())
+    return options.distinct(map(read_gpu, names))
 
 
 def _runs(request: dict[str, Any]) -> list[chart.Run]:

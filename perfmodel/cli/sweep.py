@@ -100,11 +100,7 @@ def _planned(ranges: tuple[str, ...], settings: tuple[str, ...], given: dict[str
     from perfmodel.sweep import axis_from_text, plan
 
     axes = [axis_from_text(text) for text in ranges]
-    symbols = [axis.symbol for axis in axes]
-    twice = next((symbol for symbol in symbols if symbols.count(symbol) > 1), None)
-    if twice is not None:
-        raise UsageError(WHERE, f"--over {twice} is given twice", "a symbol has one range", "Leave one of them out.")
-    over = {axis.symbol: axis for axis in axes}
+    over = options.once("--over", ((axis.symbol, axis) for axis in axes))
     given["form"] = given.pop("decode_form")
     return plan(chosen, gpus, over, settings=options.read_settings(settings), **given)
 
@@ -114,7 +110,7 @@ def _gpus(names: tuple[str, ...]) -> list[Gpu]:
         raise UsageError(
             WHERE, "no GPU is named", "--gpu GPU is required and may be repeated", "'perfmodel gpus' lists the names."
         )
-    return list({gpu.file: gpu for gpu in map(read_gpu, names)}.values())
+    return options.distinct(map(read_gpu, names))
 
 
 class _Watch:

@@ -177,15 +177,15 @@ def notes(answer: Analysis) -> list[str]:
             "FLOP by the leading convention: a kernel's contractions where it has matrix products (--count all for every primitive)."
         )
     if answer.parameters.total:
-        lines.append(
-            f"Parameters: {answer.parameters.total:,}. Key-value cache: {answer.kv_cache_byte_per_token:,} B per token."
-        )
+        cache = answer.kv_cache_byte_per_token
+        kept = f" Key-value cache: {cache:,} B per token." if cache else ""
+        lines.append(f"Parameters: {answer.parameters.total:,}.{kept}")
     if answer.gpu:
         lines.append(roofs_line(rates(answer.gpu, types["activation"])))
     lines.extend(form_lines(answer))
     lines.extend(answer.workload.notes)
     lines.extend(f"Not counted: {what}." for what in answer.not_counted)
-    return lines
+    return list(filter(None, lines))
 
 
 def form_lines(answer: Analysis) -> list[str]:
@@ -222,5 +222,5 @@ def dtypes_line(types: Mapping[str, str]) -> str:
 
 def sizes_line(dims: Mapping[str, Any]) -> str:
     """The sizes in one sentence; bytes per element go without saying."""
-    shown = (f"{name} = {value}" for name, value in dims.items() if value is not None and SYMBOLS[name].kind != "item")
-    return f"Sizes: {', '.join(shown)}."
+    shown = [f"{name} = {value}" for name, value in dims.items() if value is not None and SYMBOLS[name].kind != "item"]
+    return f"Sizes: {', '.join(shown)}." if shown else ""

@@ -174,7 +174,10 @@ def _numbers(found: Explanation, width: int) -> list[str]:
             Column("lower", "at least", lambda a: a[1].total.lower_s, lambda value: scaled(value, "s")),
             Column("upper", "at most", lambda a: a[1].total.upper_s, lambda value: scaled(value, "s")),
         ]
-    lines = [f"  {line}" for line in wrapped(f"{sizes_line(found.fused.dims)[:-1]}; {_type(found)}.", width - 2)]
+    sizes = sizes_line(found.fused.dims)
+    lines = [
+        f"  {line}" for line in wrapped(f"{sizes[:-1]}; {_type(found)}." if sizes else f"{_type(found)}.", width - 2)
+    ]
     lines += _indented(Sheet(columns, answers), width)
     if found.fused.gpu:
         card = rates(found.fused.gpu, found.fused.workload.dtypes["activation"])

@@ -8,7 +8,7 @@ from typing import Any
 from perfmodel.memory import Line, Memory
 from perfmodel.memory.activations import OUTSIDE, Kept, Layer, size_byte
 from perfmodel.memory.fit import Solved, Verdict
-from perfmodel.report.answer import SCHEMA, gpu_document, sizes_line
+from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, sizes_line
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.units import LARGEST_SIZE, scaled
@@ -137,10 +137,7 @@ def title(answer: Memory) -> str:
 
 def notes(answer: Memory) -> list[str]:
     """Sizes, data types, and what the figures mean."""
-    types = answer.workload.dtypes
-    kinds = ", ".join(f"{role} {dtype}" for role, dtype in types.items())
-    kinds = f"Data types: {kinds}." if len(set(types.values())) > 1 else f"Data type: {types['weight']}."
-    return [sizes_line(answer.dims), kinds, *answer.notes]
+    return [*filter(None, [sizes_line(answer.dims)]), dtypes_line(answer.workload.dtypes), *answer.notes]
 
 
 def solution(answer: Memory, found: Solved) -> str:

@@ -14,13 +14,14 @@ TIMES = {
 TOKENS = {("prefill", True): "prompt_tokens", ("decode", True): "output_tokens"}
 
 
-def rates_document(found: Speed, phase: str) -> dict[str, float | None]:
+def rates_document(found: Speed, phase: str) -> dict[str, float | str | None]:
     """Bounds on times, tokens per second and the use of FLOPs."""
     kind = (phase, found.complete)
     return {
         f"{TIMES[kind]}_at_least_s": found.time_at_least_s,
         f"{TOKENS.get(kind, 'tokens')}_at_most_per_s": found.tokens_at_most_per_s,
         "flops_utilisation_at_most": found.flops_utilisation_at_most,
+        "flops_utilisation_of": found.roof,
     }
 
 
@@ -34,7 +35,8 @@ def speed_line(found: Speed, phase: str, causal: bool | None = None) -> str:
     if found.tokens_at_most_per_s is not None:
         tokens = TOKENS.get((phase, found.complete), "tokens").replace("_", " ")
         words.append(f"at most {number(found.tokens_at_most_per_s)} {tokens}/s")
-    words.append(f"use of the tensor peak at most {100 * found.flops_utilisation_at_most:.3g} %")
+    if found.flops_utilisation_at_most is not None:
+        words.append(f"use of the {found.roof} peak at most {100 * found.flops_utilisation_at_most:.3g} %")
     part = "" if found.complete else " (this workload alone)"
     pairs = {
         None: "",

@@ -72,7 +72,7 @@ def page(solution: Solution) -> str:
         lines += _answer(answer, solution, width)
     lines.append("")
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
-    lines += wrapped(sizes_line(shown), width)
+    lines += wrapped(sizes_line(shown), width) if sizes_line(shown) else []
     lines += wrapped(roofs_line(card), width)
     if any(crossing.closed_form is not None for answer in solution.answers for crossing in answer.crossings):
         lines += wrapped("I is the ridge in FLOP/B, b the bytes per element.", width)
