@@ -96,6 +96,7 @@ def compare(
     **wanted: Any,
 ) -> Comparison:
     """Each workload on each card; a size that is set reaches every workload that has it."""
+    workloads = _told_apart(workloads)
     notes = list(_left_out(workloads, settings or {}))
     answers = [
         analyse(w, gpu=gpu, settings={k: v for k, v in (settings or {}).items() if k in w.settable()}, **wanted)
@@ -105,6 +106,12 @@ def compare(
     if speedups and gpus:
         notes += _check_parts(answers, speedups, wanted)
     return Comparison(tuple(_case(answer, speedups or {}) for answer in answers), tuple(notes))
+
+
+def _told_apart(workloads: Sequence[Workload]) -> list[Workload]:
+    """Files of one name in several folders are named by their paths."""
+    names = [w.name for w in workloads]
+    return [w._replace(name=w.file) if names.count(w.name) > 1 else w for w in workloads]
 
 
 def _left_out(workloads: Sequence[Workload], settings: Mapping[str, Any]) -> Iterable[str]:

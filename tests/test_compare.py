@@ -56,6 +56,28 @@ def test_one_name_twice_is_one_case():
     assert len(cases("--config", "gpt2", "--config", "gpt2", "--gpu", "a100", "--gpu", "a100-sxm4-80gb")) == 1
 
 
+def test_one_file_by_two_names_is_one_case_and_two_files_of_one_name_are_told_apart(tmp_path):
+    ours = str(Path(__file__).parent.parent / "configs" / "mlp-4096.yaml")
+    assert len(cases("--config", "mlp-4096", "--config", ours)) == 1
+    other = tmp_path / "mlp-4096.yaml"
+    other.write_text(Path(ours).read_text(encoding="utf-8").replace("N: 2048", "N: 1024"))
+    found = cases("--config", ours, "--config", str(other))
+    assert [case["config"] for case in found] == [ours, str(other)]
+    assert "N = 2048" in (out := shown("--config", ours, "--config", str(other), "--format", "markdown"))
+    assert "N = 1024" in out
+
+
+def test_figures_have_the_digits_of_their_neighbours():
+    """Counts, bytes and times 4, shares of a peak 3; GPT-2 has 124,439,808 parameters."""
+    lines = shown("--config", "gpt2", "--config", "conv1d-8192", "--gpu", "t4").splitlines()
+    cells = {line[:20].strip(): line[20:].split() for line in lines}
+    assert cells["parameters"] == ["124.4", "M", "32.77", "k"]
+    measured = ("parameters", "FLOP", "FLOP of products", "traffic", "FLOP/B", "at least", "at most", "weights")
+    figures = [word for name in measured for word in cells[name] if word[0].isdigit()]
+    assert len(figures) == 2 * len(measured)
+    assert {len(word.replace(".", "")) for word in figures} == {4}
+
+
 def test_without_a_card_there_are_counts_alone():
     out = shown("--config", "gpt2", "--config", "bert-base-uncased")
     assert "parameters" in out
@@ -82,7 +104,9 @@ def test_csv_has_a_line_for_each_case_and_raw_values():
 
 def test_markdown_has_a_column_for_each_case():
     out = shown("--config", "gpt2", "--config", "opt-125m", "--gpu", "t4", "--format", "markdown")
-    assert out.startswith("|  | gpt2 | opt-125m |\n| --- | ---: | ---: |\n| card | t4 | t4 |\n")
+    title, table = out.split("\n\n")[:2]
+    assert title == "**gpt2 and opt-125m on NVIDIA T4: fused**"
+    assert table.startswith("|  | gpt2 | opt-125m |\n| --- | ---: | ---: |\n| card | t4 | t4 |\n")
 
 
 # --- memory
@@ -248,11 +272,6 @@ def test_a_step_and_a_kernel_are_parts_too():
     assert kernels("optimizer") == kernels("adam") == ["optimizer"]
 
 
-def test_the_last_factor_of_a_part_counts():
-    arguments = (*DECODER, "--speedup", "softmax=2", "--speedup", "softmax=4")
-    assert [part["factor"] for part in cases(*arguments)[0]["speedup"]["step"]["parts"]] == [4]
-
-
 def test_a_part_that_one_workload_lacks_is_told():
     out = shown("--config", "gpt2", "--config", "llama-2-7b-layer", "--gpu", "t4", "--speedup", "layernorm=2")
     assert "layernorm: there is none in llama-2-7b-layer." in out
@@ -275,6 +294,10 @@ def test_a_part_that_one_workload_lacks_is_told():
         ((*DECODER, "--speedup", "softmax=inf"), 1, "--speedup 'softmax=inf': it is not of the form KEY=FACTOR; "),
         ((*DECODER, "--speedup", "=2"), 1, "--speedup '=2': it is not of the form KEY=FACTOR; "),
         ((*DECODER, "--speedup", "sofmax=2"), 1, "--speedup 'sofmax': it is no part of what runs here; a step or a kern"),
+        (
+            (*DECODER, "--speedup", "softmax=2", "--speedup", "softmax=4"), 2,
+            "--speedup softmax: it is set twice; a name has one value. Leave one of them out.",
+        ),
         (
             (*DECODER, "--speedup", "softmax=2", "--speedup", "self.attention=3"), 1,
             "--speedup self.attention: self.attention.softmax is a part of softmax as well; parts that do not overlap",

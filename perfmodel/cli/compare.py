@@ -11,7 +11,9 @@ from perfmodel.workload import workload
 
 
 @click.command()
-@click.option("--config", "configs", metavar="NAME|FILE", multiple=True, help="A workload; may be repeated.")
+@click.option(
+    "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"May be repeated. A workload: {options.CONFIG}"
+)
 @options.gpus
 @options.phase
 @options.settings
@@ -57,12 +59,12 @@ def compare(
     from perfmodel.comparison import factor
     from perfmodel.report.comparison import render
 
-    chosen = [workload(name) for name in dict.fromkeys(configs)]
+    chosen = options.distinct(map(workload, configs))
     found = compared(
         [w.with_dtype(dtype) if dtype else w for w in chosen],
-        list({card.file: card for card in map(read_gpu, gpus)}.values()),
+        options.distinct(map(read_gpu, gpus)),
         settings=options.read_settings(settings),
-        speedups=dict(map(factor, speedups)),
+        speedups=options.once("--speedup", map(factor, speedups)),
         phase=phase,
         fused=fused,
         causal=causal,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import ceil_div
 from perfmodel.comparison import Amdahl, Case, Comparison, Part
 from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, sizes_line, total_document
-from perfmodel.report.serving import number, rates_document
+from perfmodel.report.serving import rates_document
 from perfmodel.report.sheet import Column, Sheet, as_csv, markdown, table, terminal_width
 from perfmodel.serving import speed
 from perfmodel.units import scaled, significant
@@ -31,12 +31,20 @@ def _seconds(value: float) -> str:
     return scaled(value, "s", 4)
 
 
+def _count(value: float) -> str:
+    return scaled(value, digits=4)
+
+
+def _ratio(value: float) -> str:
+    return significant(value, 4)
+
+
 def _times(value: float) -> str:
-    return f"{significant(value, 4)} ×"
+    return f"{_ratio(value)} ×"
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.3g} %"
+    return f"{significant(100 * value, 3)} %"
 
 
 def _rate(key: str) -> Callable[[Case], Any]:
@@ -52,17 +60,18 @@ FIGURES = (
     Figure("config", "workload", lambda c: c.answer.workload.name),
     Figure("gpu", "card", lambda c: c.answer.gpu.name if c.answer.gpu else None),
     Figure("phase", "phase", lambda c: c.answer.phase),
-    Figure("parameters", "parameters", lambda c: c.answer.parameters.total, scaled),
-    Figure("active_parameters", "active parameters", lambda c: c.answer.parameters.active, scaled),
-    Figure("flops", "FLOP", lambda c: c.answer.total.flops, scaled),
-    Figure("contraction_flops", "FLOP of products", lambda c: c.answer.total.contraction_flops, scaled),
+    Figure("parameters", "parameters", lambda c: c.answer.parameters.total or None, _count),
+    Figure("active_parameters", "active parameters", lambda c: c.answer.parameters.active or None, _count),
+    Figure("flops", "FLOP", lambda c: c.answer.total.flops, _count),
+    Figure("contraction_flops", "FLOP of products", lambda c: c.answer.total.contraction_flops, _count),
     Figure("traffic_byte", "traffic", lambda c: c.answer.total.traffic_byte, _bytes),
-    Figure("intensity_flop_per_byte", "FLOP/B", lambda c: c.answer.total.intensity_flop_per_byte, significant),
+    Figure("intensity_flop_per_byte", "FLOP/B", lambda c: c.answer.total.intensity_flop_per_byte, _ratio),
     Figure("bound", "bound", lambda c: c.answer.total.bound),
     Figure("lower_s", "at least", lambda c: c.answer.total.lower_s, _seconds),
     Figure("upper_s", "at most", lambda c: c.answer.total.upper_s, _seconds),
-    Figure("tokens_at_most_per_s", "tokens/s at most", _rate("tokens_at_most_per_s"), number),
-    Figure("flops_utilisation_at_most", "tensor peak at most", _rate("flops_utilisation_at_most"), _percent),
+    Figure("tokens_at_most_per_s", "tokens/s at most", _rate("tokens_at_most_per_s"), _count),
+    Figure("flops_utilisation_at_most", "use of peak at most", _rate("flops_utilisation_at_most"), _percent),
+    Figure("flops_utilisation_of", "peak of", _rate("roof")),
     Figure("kv_cache_byte_per_token", "cache per token", lambda c: c.answer.kv_cache_byte_per_token or None, _bytes),
     Figure("weights_byte", "weights", lambda c: c.memory.weights_byte or None, _bytes),
     Figure("training_byte", "gradients, optimizer", lambda c: c.memory.training_byte or None, _bytes),
@@ -142,14 +151,18 @@ def listed(comparison: Comparison) -> Sheet:
 
 
 def blocks(comparison: Comparison, width: int) -> list[Sheet]:
-    """The cases side by side, in as few tables as the width allows; the notes stand below the last."""
+    """The cases side by side, in as few tables as the width allows; the title stands above the first, the notes below the last."""
     cases, found = comparison.cases, []
     for tables in range(1, len(cases) + 1):
         length = ceil_div(len(cases), tables)
         found = [side_by_side(comparison, cases[i : i + length]) for i in range(0, len(cases), length)]
         if all(_width(sheet) <= width for sheet in found):
             break
-    return [sheet._replace(notes=()) for sheet in found[:-1]] + found[-1:]
+    last = len(found) - 1
+    return [
+        sheet._replace(title=sheet.title if i == 0 else "", notes=sheet.notes if i == last else ())
+        for i, sheet in enumerate(found)
+    ]
 
 
 def side_by_side(comparison: Comparison, cases: Sequence[Case]) -> Sheet:
@@ -157,7 +170,23 @@ def side_by_side(comparison: Comparison, cases: Sequence[Case]) -> Sheet:
     first, *rest = figures(comparison)
     columns = [Column("figure", "", lambda figure: figure.heading, right=False)]
     columns += [Column(f"case_{i}", str(first.value(case)), _shown_in(case)) for i, case in enumerate(cases)]
-    return Sheet(columns, rest, notes=notes(comparison))
+    return Sheet(columns, rest, title=title(comparison), notes=notes(comparison))
+
+
+def title(comparison: Comparison) -> str:
+    """Which workloads, which cards."""
+    answers = [case.answer for case in comparison.cases]
+    names = _and(dict.fromkeys(answer.workload.name for answer in answers))
+    cards = _and(dict.fromkeys(answer.gpu.title for answer in answers if answer.gpu))
+    words = dict.fromkeys("fused" if answer.fused else "unfused" for answer in answers)
+    words |= dict.fromkeys("causal" for answer in answers if answer.causal)
+    return f"{names}{f' on {cards}' if cards else ''}: {', '.join(words)}"
+
+
+def _and(words: Iterable[str]) -> str:
+    """a, b and c"""
+    *first, last = [*words] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _shown_in(case: Case) -> Callable[[Figure], str]:
@@ -181,14 +210,25 @@ def notes(comparison: Comparison) -> list[str]:
     lines = [
         sizes_line(answer.dims).replace("Sizes", "Sizes" if alone else f"Sizes of {name}", 1)
         for name, answer in answers.items()
+        if sizes_line(answer.dims)
     ]
     lines += dict.fromkeys(dtypes_line(answer.workload.dtypes) for answer in answers.values())
     if comparison.cases[0].answer.gpu:
         lines.append("Times are at least and at most, from data sheets alone; rates are at most, at the lower time.")
-    training = any(case.memory.training_byte for case in comparison.cases)
-    kept = "weights, gradients and Adam's state" if training else "weights and the cache of every sequence"
-    lines.append(f"Memory: {kept}; activations come on top.")
+    lines += _kept(comparison)
     return [*lines, *comparison.notes]
+
+
+def _kept(comparison: Comparison) -> list[str]:
+    """What the bytes of memory are; nothing where there are none."""
+    held = [case.memory for case in comparison.cases]
+    kinds = {
+        "weights": any(memory.weights_byte for memory in held),
+        "gradients and Adam's state": any(memory.training_byte for memory in held),
+        "the cache of every sequence": any(memory.cache_byte for memory in held),
+    }
+    kept = _and(kind for kind, there in kinds.items() if there)
+    return [f"Memory: {kept}; activations come on top."] if kept else []
 
 
 # --- Amdahl
