@@ -105,7 +105,7 @@ def gpu(name: str) -> Gpu:
     known = name.lower()
     if is_name(name):
         name = known if named("hardware", known) else short_names().get(known, known)
-    return _read(find("hardware", name))
+    return _read(find("hardware", name, short_names()))
 
 
 def all_gpus() -> list[Gpu]:

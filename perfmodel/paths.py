@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import os.path
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from perfmodel.errors import InputError, did_you_mean, shown
 
 _HERE = os.path.dirname(__file__)
 PACKAGED = os.path.join(_HERE, "data") if os.path.isdir(os.path.join(_HERE, "data")) else os.path.dirname(_HERE)
 
-ENDINGS = (".yaml", ".yml", ".json")
-KINDS = {"hardware": (".yaml",), "configs": (".yaml", ".json")}
+ENDINGS = (".yaml", ".yml", ".json", ".jsonl")
+
+
+class Kind(NamedTuple):
+    """Files of a kind: their folder, their endings, what a message calls one and which names it accepts."""
+
+    folder: str
+    endings: tuple[str, ...]
+    noun: str
+    names: str
+
+
+KINDS = {
+    "hardware": Kind("hardware", (".yaml",), "gpu", "a name that 'perfmodel gpus' lists"),
+    "configs": Kind("configs", (".yaml", ".json"), "model", "a name that 'perfmodel models' lists"),
+    "cases": Kind("configs", (".jsonl",), "cases", "the name of a file that is shipped"),
+}
 SHORT_NAMES = "short-names.yaml"
 MEASURED = ".measured.yaml"
 
 
 def folders(kind: str) -> tuple[str, ...]:
-    """Where files of a kind (hardware, configs) lie: the working tree first, then the packaged copies."""
-    return kind, os.path.join(PACKAGED, kind)
+    """Where files of a kind lie: the working tree first, then the packaged copies."""
+    folder = KINDS[kind].folder
+    return folder, os.path.join(PACKAGED, folder)
 
 
 def files(kind: str) -> dict[str, str]:
@@ -25,7 +43,7 @@ def files(kind: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in folders(kind):
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-            if name.endswith(KINDS[kind]) and name != SHORT_NAMES and not name.endswith(MEASURED):
+            if name.endswith(KINDS[kind].endings) and name != SHORT_NAMES and not name.endswith(MEASURED):
                 found.setdefault(stem(name), os.path.join(folder, name))
     return dict(sorted(found.items()))
 
@@ -42,21 +60,20 @@ def is_name(text: str) -> bool:
 
 def named(kind: str, name: str) -> str | None:
     """The file of that bare name, in the first folder that has it."""
-    paths = (os.path.join(folder, f"{name}{ending}") for folder in folders(kind) for ending in KINDS[kind])
+    paths = (os.path.join(folder, f"{name}{ending}") for folder in folders(kind) for ending in KINDS[kind].endings)
     return next((path for path in paths if "\0" not in path and os.path.isfile(path)), None)
 
 
-def find(kind: str, name: str) -> str:
-    """A name or a path as the file it means."""
+def find(kind: str, name: str, others: Iterable[str] = ()) -> str:
+    """A name or a path as the file it means; ``others`` are names that the caller knows besides those of files."""
     if not is_name(name):
         return name
     path = named(kind, name)
     if path is None:
-        listing = "gpus" if kind == "hardware" else "models"
         raise InputError(
-            f"{listing[:-1]} {shown(name)}",
+            f"{KINDS[kind].noun} {shown(name)}",
             "there is no file of that name",
-            f"a path, or a name that 'perfmodel {listing}' lists, is accepted",
-            did_you_mean(name, files(kind)),
+            f"a path, or {KINDS[kind].names}, is accepted",
+            did_you_mean(name, (*files(kind), *others)),
         )
     return path

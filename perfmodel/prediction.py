@@ -30,14 +30,26 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu) -> Iterator[Predictio
     def card(dtype: str) -> Rates:
         return rates(gpu, dtype)
 
-    for case in cases:
+    for number, case in enumerate(cases):
         if isinstance(case, Refused):
+            if number == 0 and is_environment(case.line):
+                continue
             yield Prediction(case.line, None, case.error)
             continue
         try:
             yield Prediction(case.line, predicted(case, card(case.dtype)))
         except PerfmodelError as error:
             yield Prediction(case.line, None, f"{case.where}: {error}")
+
+
+# What says of a line that it tells where a file was measured, and what says that it was meant as a case or a sweep's row.
+_ENVIRONMENT = {"environment", "gpu", "driver"}
+_CASE = {"op", "shape", "config"}
+
+
+def is_environment(line: Mapping[str, Any]) -> bool:
+    """Whether a line describes the card and the software of the measurements below it."""
+    return bool(_ENVIRONMENT & line.keys()) and not _CASE & line.keys()
 
 
 def predicted(case: Case, card: Rates) -> Total:

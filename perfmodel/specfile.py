@@ -7,7 +7,7 @@ Aliases, tags, deep nesting and large files are refused before they cost anythin
 from __future__ import annotations
 
 import os.path
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import yaml
@@ -271,16 +271,25 @@ def read_lines(path: str) -> Iterator[str]:
     if path == "-":
         import sys
 
-        yield from sys.stdin
+        yield from _decoded(sys.stdin.buffer, "standard input")
         return
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            yield from file
+        with open(path, "rb") as file:
+            yield from _decoded(file, path)
     except IsADirectoryError:
         raise InputError(path, "it is a folder", "a file is accepted", "Name a file in it.") from None
     except FileNotFoundError:
         raise InputError(path, "there is no such file", "an existing file is accepted", "Check the path.") from None
-    except UnicodeDecodeError:
-        raise InputError(path, "the file is not text", "UTF-8 text is accepted", "Is it the right one?") from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
+
+
+def _decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
+    """Lines as text; a byte order mark may stand before the first."""
+    for number, line in enumerate(lines, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{where}:{number}", "the line is not text", "UTF-8 text is accepted", "Is it the right file?"
+            ) from None

@@ -23,7 +23,7 @@ class Ran(NamedTuple):
 def perfmodel(*arguments, stdin=""):
     """``perfmodel ARGUMENTS``; an exception that is not an exit leaves as it is."""
     out, err, before = io.StringIO(), io.StringIO(), (sys.argv, sys.stdin)
-    sys.argv, sys.stdin = ["perfmodel", *arguments], io.StringIO(stdin)
+    sys.argv, sys.stdin = ["perfmodel", *arguments], io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
     code = None
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -399,7 +399,8 @@ def test_a_bad_case_is_told_with_its_line_and_does_not_stop_the_others(tmp_path,
     [
         (b"", "{}: there is no case in it; one JSON object per line is accepted."),
         (b"\n \n", "{}: there is no case in it;"),
-        (b"\xff\xfe", "{}: the file is not text; UTF-8 text is accepted."),
+        (b"\xff\xfe", "{}:1: the line is not text; UTF-8 text is accepted. Is it the right file?"),
+        (MATMUL.encode() + b"\n\xff\n", "{}:2: the line is not text;"),
     ],
 )
 def test_a_file_without_cases_is_refused_in_one_line(tmp_path, content, found):
@@ -495,6 +496,9 @@ def test_the_nearest_word_is_proposed_whatever_its_case():
     assert did_you_mean("kv_head", ["kv_heads", "heads"]) == "Did you mean 'kv_heads'?"
     assert did_you_mean("h_KV", ["H_kv", "N"]) == "Did you mean 'H_kv'?"
     assert did_you_mean("zzz", ["a", "b"]) == "Known: a, b."
+    cards = ["a10", "a100", "a100-sxm4-40gb", "a100-sxm4-80gb", "b300-sxm"]
+    assert did_you_mean("A100-sxm", cards) == "Did you mean 'a100-sxm4-40gb' or 'a100-sxm4-80gb'?"
+    assert did_you_mean("a1000", cards) == "Did you mean 'a100'?"
 
 
 @pytest.mark.parametrize(

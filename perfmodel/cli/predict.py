@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from os.path import exists
 
 import click
 
@@ -10,13 +11,19 @@ from perfmodel.cases import read
 from perfmodel.cli import options
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu as read_gpu
+from perfmodel.paths import find
 from perfmodel.prediction import predictions
 from perfmodel.report.predictions import render
 from perfmodel.specfile import read_lines
 
 
 @click.command()
-@click.option("--cases", metavar="FILE", required=True, help="JSON Lines, one case a line; - reads standard input.")
+@click.option(
+    "--cases",
+    metavar="FILE",
+    required=True,
+    help="JSON Lines, one case a line; - reads standard input, 'cases' is the example that is shipped.",
+)
 @click.option("--gpu", metavar="GPU", required=True, help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
 @options.formats("table", "json", "csv", "markdown")
 def predict(cases: str, gpu: str, form: str) -> None:
@@ -25,15 +32,18 @@ def predict(cases: str, gpu: str, form: str) -> None:
     A case that cannot be done is told on stderr, and the exit code is 1 after all others were done.
 
     \b
+    perfmodel predict --cases cases --gpu a100
     {"op": "matmul", "shape": {"m": 4096, "k": 4096, "n": 4096}, "dtype": "bf16"}
     {"op": "attention", "shape": {"B": 1, "H": 32, "H_kv": 8, "N": 2048, "S": 2048, "d": 128}, "causal": true}
     """
     card = read_gpu(gpu)
-    name = "standard input" if cases == "-" else cases
-    found = list(predictions(read(read_lines(cases), name), card))
+    path = cases if cases == "-" or exists(cases) else find("cases", cases)
+    name = "standard input" if path == "-" else path
+    found = list(predictions(read(read_lines(path), name), card))
     if not found:
         raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
-    click.echo(render(found, card, form), nl=False)
+    if form != "table" or any(prediction.total for prediction in found):
+        click.echo(render(found, card, form), nl=False)
     refused = [prediction.error for prediction in found if prediction.total is None]
     for error in refused:
         click.echo(error, err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perfmodel.hardware import Gpu
@@ -44,12 +44,20 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
     }
 
 
+def how(line: Mapping[str, Any]) -> str:
+    """Causal, implementation, direction, activation and protocol, as far as a case names them; forward goes unsaid."""
+    causal = ["causal"] if line.get("causal") is True else []
+    words = [str(line[key]) for key in ("impl", "direction", "activation", "protocol") if key in line]
+    return ", ".join([*causal, *(word for word in words if word != "forward")])
+
+
 def sheet(found: Sequence[Prediction], gpu: Gpu) -> Sheet:
     """A line for each case; those that could not be done are told below."""
     done = [prediction for prediction in found if prediction.total]
     columns = [
         Column("op", "op", lambda p: p.line.get("kind", p.line["op"]), right=False),
         Column("shape", "shape", lambda p: " ".join(f"{k}={v}" for k, v in p.line["shape"].items()), right=False),
+        *([Column("how", "how", lambda p: how(p.line), right=False)] if any(how(p.line) for p in done) else []),
         Column("dtype", "type", lambda p: p.line.get("dtype", "fp16"), right=False, expendable=1),
         Column("flops", "FLOP", lambda p: p.total.flops, scaled),
         Column(

@@ -1,0 +1,78 @@
+"""``predict``: the shipped file of cases, what tells cases apart, and lines that are no cases."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from command import perfmodel
+
+from perfmodel.cases import KINDS
+
+MATMUL = '{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}}'
+
+
+def predicted(*arguments, form="json", stdin=""):
+    ran = perfmodel("predict", *arguments, "--gpu", "a100", "--format", form, stdin=stdin)
+    assert (ran.code, ran.err) == (0, ""), ran
+    return json.loads(ran.out)["cases"] if form == "json" else ran.out
+
+
+def test_the_shipped_cases_are_of_every_kind(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # its name is enough in any folder
+    found = predicted("--cases", "cases")
+    assert {*KINDS, "elementwise"} - {"rmsnorm_backward"} <= {case["op"] for case in found}
+    product = next(case for case in found if case["op"] == "matmul")
+    assert product["flops"] == 2 * 4096**3
+    convolution = next(case for case in found if case["op"] == "conv1d")
+    assert (convolution["flops"], convolution["traffic_byte"]) == (
+        402_653_184,
+        268_500_992,
+    )  # 2 K a position; one kernel
+    for case in found:
+        assert 0 < case["lower_s"] <= case["upper_s"]
+
+
+def test_a_file_is_taken_before_the_shipped_one(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("cases").write_text(MATMUL)
+    assert [case["flops"] for case in predicted("--cases", "cases")] == [2 * 8**3]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_tells_every_case_apart(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, predicted("--cases", "cases", form="table").splitlines())) <= width
+    rows = list(csv.DictReader(predicted("--cases", "cases", form="csv").splitlines()))
+    assert len({(row["op"], row["shape"], row["how"]) for row in rows}) == len(rows)
+    how = [row["how"] for row in rows if row["op"] == "attention"]
+    assert how == ["causal, flash", "causal, flash, forward_backward", "naive"]
+
+
+def test_without_words_there_is_no_column_for_them():
+    assert " how " not in predicted("--cases", "-", form="table", stdin=MATMUL)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"environment": {}}', '{"gpu": "NVIDIA A100", "driver": "550.54"}', '{"driver": "1"}']
+)
+def test_a_first_line_that_describes_the_card_is_passed_over(line):
+    assert len(predicted("--cases", "-", stdin=f"{line}\n{MATMUL}\n")) == 1
+
+
+@pytest.mark.parametrize(
+    "lines", [('{"driver": "1"}', 2), ('{"config": "gpt2", "gpu": "t4"}', 1), ('{"dtype": "fp16"}', 1)]
+)
+def test_other_lines_without_an_operation_are_told(lines):
+    line, place = lines
+    text = f"{line}\n{MATMUL}\n" if place == 1 else f"{MATMUL}\n{line}\n"
+    ran = perfmodel("predict", "--cases", "-", "--gpu", "a100", stdin=text)
+    assert ran.code == 1
+    assert ran.err.startswith(f"standard input:{place}: 'op' is missing; ")
+
+
+def test_where_nothing_can_be_done_there_is_no_empty_table():
+    ran = perfmodel("predict", "--cases", "-", "--gpu", "a100", stdin="{}")
+    assert (ran.code, ran.out) == (1, "")
