@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import click
@@ -13,19 +14,32 @@ from perfmodel.errors import PerfmodelError, UsageError
 
 def main() -> None:
     """Runs ``perfmodel`` and leaves with its exit code: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device."""
+    before = signal.signal(signal.SIGTERM, _stopped)
     try:
         code = cli.main(prog_name="perfmodel", standalone_mode=False)
         sys.stdout.flush()
     except PerfmodelError as error:
         code = _told(str(error), error.exit_code)
     except click.exceptions.Abort:
-        code = _told("perfmodel: interrupted; nothing was left half-written.", 130)
+        code = _told("perfmodel: interrupted; nothing was left half-written.", 128 + signal.SIGINT)
+    except Stopped:
+        code = _told("perfmodel: stopped; nothing was left half-written.", 128 + signal.SIGTERM)
     except click.ClickException as error:
         code = _told(_usage(error), UsageError.exit_code)
     except BrokenPipeError:  # the reader of a pipe has left: nothing more to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code or 0)
+
+
+class Stopped(BaseException):
+    """The process was asked to end: what is half-written is removed on the way out, as after Ctrl-C."""
+
+
+def _stopped(number: int, frame: object) -> None:
+    raise Stopped
 
 
 def _usage(error: click.ClickException) -> str:

@@ -423,7 +423,7 @@ def test_a_failure_leaves_the_old_picture(monkeypatch, capsys, tmp_path) -> None
     assert code == 1
     assert re.fullmatch(
         r"perfmodel roofline plot: '.*chart.png' cannot be written \(Permission denied\); a file in a folder that you "
-        r"may write to is accepted. Choose another place with -o.\n",
+        r"may write to, with room for it, is accepted. Choose another place with -o.\n",
         err,
     )
     assert path.read_bytes() == b"before"

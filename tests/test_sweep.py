@@ -6,6 +6,10 @@ import csv
 import itertools
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -404,6 +408,28 @@ def test_an_interruption_leaves_the_file_that_was_there(ready, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         rows.write(str(path), ready, interrupted(), WHERE)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("rows.csv", "before")]
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "stopped"), (signal.SIGINT, "interrupted")])
+def test_a_signal_leaves_nothing_half_written(tmp_path, number, word):
+    """Fifty million rows: far more than are written before the signal comes."""
+    words = ["--op", "matmul", "--gpu", "t4", "--over", "m=1:100000000:50000000", "-o", str(tmp_path / "rows.csv")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "perfmodel", "sweep", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        end = time.monotonic() + 30
+        while not any(path.stat().st_size for path in tmp_path.iterdir()):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(number)
+        err = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    assert err.strip() == f"perfmodel: {word}; nothing was left half-written."
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_told_in_one_sentence(ready, tmp_path):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from perfmodel.errors import InputError, shown
+from perfmodel.report import files
 
 FORMATS = (".png", ".svg", ".pdf")
-LONGEST = 300  # characters of a path in a message
 DPI = 200
 WIDTH_PT = 504.0  # the text of a letter page with two columns: 7 inches
 FONT_PT = 8.0
@@ -43,23 +42,7 @@ METADATA: dict[str, dict[str, Any]] = {
 
 def checked(path: str, where: str) -> str:
     """The path, where a picture can be written to it; asked before any work is done."""
-    accepted = f"a file name that ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]} is accepted"
-    ending = os.path.splitext(path)[1].lower()
-    if os.path.isdir(path):
-        raise InputError(where, f"{shown(path, LONGEST)} is a folder", accepted, "Name a file in it.")
-    if ending not in FORMATS:
-        found = (
-            f"{shown(ending)} is not a format of pictures"
-            if ending
-            else f"{shown(path, LONGEST)} does not say which format"
-        )
-        raise InputError(where, found, accepted, "Change the ending.")
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise InputError(
-            where, f"there is no folder {shown(folder, LONGEST)}", "an existing one is accepted", "Create it first."
-        )
-    return path
+    return files.checked(path, where, FORMATS, "pictures")
 
 
 @contextmanager
@@ -74,21 +57,7 @@ def settings() -> Iterator[None]:
 
 
 def save(figure: Any, path: str, where: str) -> None:
-    """Writes beside the file and then takes its place, so that a failure leaves what was there before."""
-    path = os.path.realpath(checked(path, where))
-    ending = os.path.splitext(path)[1].lower()
-    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.part")
-    try:
-        with settings():
-            figure.savefig(beside, format=ending[1:], dpi=DPI, metadata=METADATA[ending])
-        os.replace(beside, path)
-    except OSError as error:
-        raise InputError(
-            where,
-            f"{shown(path, LONGEST)} cannot be written ({error.strerror or error})",
-            "a file in a folder that you may write to is accepted",
-            "Choose another place with -o.",
-        ) from None
-    finally:
-        with suppress(OSError):
-            os.unlink(beside)
+    """Writes the picture in the format of its ending."""
+    ending = os.path.splitext(checked(path, where))[1].lower()
+    with files.replacing(path, where) as file, settings():
+        figure.savefig(file, format=ending[1:], dpi=DPI, metadata=METADATA[ending])

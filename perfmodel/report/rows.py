@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO
+from typing import Any
 
-from perfmodel.errors import InputError, shown
 from perfmodel.ops import FAMILY_OF
+from perfmodel.report import files
 from perfmodel.sweep import Chunk, Plan
 from perfmodel.sweep.digits import Lines, Slot
 from perfmodel.symbols import SYMBOLS
@@ -32,19 +30,7 @@ FIGURES = {
 
 def checked(path: str, where: str) -> str:
     """The path, where rows can be written to it; asked before any work is done."""
-    accepted = f"a file name that ends in {' or '.join(ENDINGS)} is accepted"
-    ending = os.path.splitext(path)[1].lower()
-    if os.path.isdir(path):
-        raise InputError(where, f"{shown(path)} is a folder", accepted, "Name a file in it.")
-    if ending not in ENDINGS:
-        found = f"{shown(ending)} is not a format of rows" if ending else f"{shown(path)} does not say which format"
-        raise InputError(where, found, accepted, "Change the ending.")
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise InputError(
-            where, f"there is no folder {shown(folder)}", "an existing one is accepted", "Create it first."
-        )
-    return path
+    return files.checked(path, where, ENDINGS, "rows")
 
 
 def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
@@ -52,7 +38,7 @@ def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
     rows, card, lines = 0, None, Lines(())
     as_json = checked(path, where).lower().endswith(".jsonl")
     parts = _json_parts if as_json else _csv_parts
-    with replacing(path, where) as file:
+    with files.replacing(path, where) as file:
         file.write(b"" if as_json else _csv_line(["gpu", *plan.symbols, *FIGURES]).encode() + b"\n")
         for chunk in chunks:
             if chunk.gpu is not card:
@@ -60,27 +46,6 @@ def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
             file.write(lines.filled(columns(plan, chunk)))
             rows += chunk.flops.size
     return rows
-
-
-@contextmanager
-def replacing(path: str, where: str) -> Iterator[BinaryIO]:
-    """A file beside the path, which takes its place if all goes well and is gone if not."""
-    path = os.path.realpath(path)
-    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            yield file
-        os.replace(beside, path)
-    except OSError as error:
-        raise InputError(
-            where,
-            f"{shown(path)} cannot be written ({error.strerror or error})",
-            "a file in a folder that you may write to, with room for the rows, is accepted",
-            "Choose another place with -o.",
-        ) from None
-    finally:
-        with suppress(OSError):
-            os.unlink(beside)
 
 
 def columns(plan: Plan, chunk: Chunk) -> dict[str, Any]:
