@@ -14,7 +14,7 @@ from perfmodel.operation import Operation
 from perfmodel.roofline import rates
 from perfmodel.solve import Solution, solve
 from perfmodel.symbols import ALIASES, SYMBOLS
-from perfmodel.workload import single
+from perfmodel.workload import Workload, single
 
 
 class Growth(NamedTuple):
@@ -62,7 +62,7 @@ def explain(
     }
     op = symbolic.op_of(operation, given)
     found = symbolic.formulas(op)
-    workload = single(operation, dtype)
+    workload = single(operation, dtype, gpu.sizes() if gpu else {})
     fused = analyse(workload, gpu=gpu, settings=settings, fused=True)
     return Explanation(
         operation=operation,
@@ -73,7 +73,7 @@ def explain(
         growth=tuple(_growth(operation, found)),
         fused=fused,
         unfused=analyse(workload, gpu=gpu, settings=settings, fused=False) if op.kernels() else None,
-        crossings=_crossings(operation, settings, gpu, dtype, bool(op.kernels())),
+        crossings=_crossings(workload, settings, gpu, dtype, bool(op.kernels())),
     )
 
 
@@ -98,7 +98,7 @@ def _growth(operation: Operation, found: symbolic.Formulas) -> list[Growth]:
             }
         )
         lines.append(_line("N = S", "N", tied))
-    return lines
+    return [line for line in lines if any(order and str(order) != "-" for order in line[1:])]
 
 
 def _has(expression: Any, name: str) -> bool:
@@ -116,13 +116,15 @@ def _line(label: str, name: str, found: symbolic.Formulas) -> Growth:
 
 
 def _crossings(
-    operation: Operation, settings: Mapping[str, Any], gpu: Any, dtype: str, splits: bool
+    workload: Workload, settings: Mapping[str, Any], gpu: Any, dtype: str, splits: bool
 ) -> tuple[Solution, ...]:
     """Solved for every size that is not set, on a card; the unfused form too where there is one."""
     if gpu is None:
         return ()
-    card, workload = rates(gpu, dtype), single(operation, dtype)
-    names = [name for name in operation.required if SYMBOLS[name].kind == "size" and name not in settings]
+    card = rates(gpu, dtype)
+    names = [
+        name for name in workload.steps[0].operation.required if SYMBOLS[name].kind == "size" and name not in settings
+    ]
     return tuple(
         solve(workload, card, name, settings, fused=fused, each=False)
         for fused in ((True, False) if splits else (True,))

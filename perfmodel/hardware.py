@@ -13,6 +13,7 @@ from typing import NamedTuple
 from perfmodel.op import Engine
 from perfmodel.paths import SHORT_NAMES, files, find, folders, is_name, named, stem
 from perfmodel.specfile import Mapping, load
+from perfmodel.symbols import SYMBOLS
 from perfmodel.units import ITEM_BYTES
 
 # Which vector rate serves a data type that has none of its own: the next wider one.
@@ -65,6 +66,11 @@ class Gpu(NamedTuple):
     def knowledge(self) -> str:
         """What the figures rest on: the data sheet, or measurements where there is no sheet."""
         return "calibrated" if set(self.sources) == {"measured"} else "datasheet"
+
+    def sizes(self) -> dict[str, int]:
+        """The sizes of operations that a card decides."""
+        known = {symbol.name: self.multiprocessor.get(symbol.card) for symbol in SYMBOLS.values() if symbol.card}
+        return {name: int(figure.value) for name, figure in known.items() if figure is not None}
 
     def derived_peak(self, figure: Figure) -> float | None:
         """Multiprocessors x operations per clock x clock, where the file gives all three."""

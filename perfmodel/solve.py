@@ -15,7 +15,7 @@ import sympy
 from perfmodel import block, symbolic
 from perfmodel.errors import InputError, did_you_mean
 from perfmodel.expression import Expression
-from perfmodel.op import Engine, Op
+from perfmodel.op import Engine, Kind, Op
 from perfmodel.roofline import MEMORY, Rates, bounds
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import LARGEST_SIZE
@@ -35,18 +35,30 @@ class Crossing(NamedTuple):
     above: int
     bound_below: str | None
     bound_above: str | None
+    limit: Limit | None
+
+
+class Limit(NamedTuple):
+    """What a crossing tends to as the sizes of a tensor grow together; ``trained`` says that it is a weight."""
+
+    closed_form: Any
+    at: float
+    names: tuple[str, ...]
+    trained: bool
 
 
 class Answer(NamedTuple):
     """All crossings of one kernel, or of all kernels together; ``reason`` says why there is none.
 
-    ``here`` is what bounds it at the workload's own value of the symbol, where it has one.
+    ``here`` is what bounds it at the workload's own value of the symbol, where it has one; ``enters`` says whether the
+    intensity depends on the symbol at all.
     """
 
     name: str
     crossings: tuple[Crossing, ...]
     reason: str
     here: str | None
+    enters: bool
 
 
 class Solution(NamedTuple):
@@ -88,14 +100,19 @@ def solve(
         return list(block.kernels(steps, dims, fused=fused, backward=train, optimizer=train, checked=checked))
 
     found = at(symbolic.symbol(name))
-    formulas = list(symbolic.kernels_of(workload, phase, _ties(settings, name), fused=fused, causal=causal))
+    formulas = list(
+        symbolic.kernels_of(
+            workload, phase, _free(workload, phase, {**settings, name: None}), fused=fused, causal=causal
+        )
+    )
     own = workload.dims(phase, settings).get(name)
     many = len(found) > 1
-    answers = [_answer("all kernels together" if many else found[0].name, found, formulas, at, card, name, own)]
+    title = "all kernels together" if many else found[0].name
+    answers = [_answer(title, found, formulas, at, card, name, own, sizes)]
     if many and each:
         for i, kernel in enumerate(found):
             one = _only(at, i)
-            answers.append(_answer(kernel.name, [kernel], formulas[i : i + 1], one, card, name, own))
+            answers.append(_answer(kernel.name, [kernel], formulas[i : i + 1], one, card, name, own, sizes))
     shown = {key: value for key, value in sizes.items() if key != name}
     return Solution(workload, card, name, own, shown, fused, tuple(answers))
 
@@ -121,9 +138,14 @@ def _check(workload: Workload, name: str, settings: Mapping[str, Any], phase: st
     workload.dims(phase, settings)
 
 
-def _ties(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Settings that tie one symbol to others stay in the closed form; numbers become symbols again."""
-    return {key: value for key, value in settings.items() if isinstance(value, Expression) and key != name}
+def _free(workload: Workload, phase: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that tie one symbol to others stay in the closed form; a number that undoes a tie is a symbol there."""
+    own = {**workload.sizes, **workload.phases[phase]}
+    return {
+        key: value if isinstance(value, Expression) else symbolic.symbol(key)
+        for key, value in settings.items()
+        if isinstance(value, Expression) or isinstance(own.get(key), Expression)
+    }
 
 
 def _answer(
@@ -134,6 +156,7 @@ def _answer(
     card: Rates,
     name: str,
     own: int | None,
+    sizes: Mapping[str, Any],
 ) -> Answer:
     x = symbolic.symbol(name)
     traffic = sympy.expand(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in kernels))
@@ -152,20 +175,24 @@ def _answer(
                 if below is None or above is None:
                     outside.append(f"the crossing at {root:.4g} lies outside the sizes that it accepts")
                     continue
+                form = _closed_form(formulas, card, engine, x)
+                form = form if form is not None and _agree(_value(form, sizes, ridge), root) else None
                 crossings.append(
                     Crossing(
                         engine=card.roofs[engine].name,
                         ridge_flop_per_byte=ridge,
-                        closed_form=_closed_form(formulas, card, engine, x, root, ridge),
+                        closed_form=form,
                         at=root,
                         below=below,
                         above=above,
                         bound_below=bound(below),
                         bound_above=bound(above),
+                        limit=_limit_of(form, formulas, x, sizes, ridge) if form is not None else None,
                     )
                 )
+    enters = any((count / traffic).has(x) for count in work.values())
     reason = "" if crossings else "; ".join(outside) or _reason(work, traffic, card, x)
-    return Answer(title, tuple(sorted(crossings, key=lambda c: c.at)), reason, bound(own) if own else None)
+    return Answer(title, tuple(sorted(crossings, key=lambda c: c.at)), reason, bound(own) if own else None, enters)
 
 
 def _by_roof(kernels: list[Any], card: Rates) -> dict[Engine, sympy.Expr]:
@@ -249,7 +276,37 @@ def _whole(root: float, bound: Callable[[int], str | None]) -> tuple[int | None,
     return below, above
 
 
-def _closed_form(formulas: list[Any], card: Rates, engine: Engine, x: Any, root: float, ridge: float) -> Any | None:
+def _value(form: Any, sizes: Mapping[str, Any], ridge: float) -> float:
+    """A formula at the workload's sizes; not a number where it has others, such as a mixture of data types."""
+    items = {size for role, size in sizes.items() if role in symbolic.SHARED_ROLES}
+    known = {symbolic.symbol(name): size for name, size in sizes.items() if isinstance(size, int)}
+    known |= {symbolic.RIDGE: ridge, symbolic.symbol(symbolic.BYTES): next(iter(items), 0)}
+    value = form.subs(known)
+    return float(value) if value.is_number and value.is_finite and len(items) <= 1 else float("nan")
+
+
+def _agree(value: float, root: float) -> bool:
+    return abs(value - root) <= 1e-6 * root
+
+
+def _limit_of(form: Any, formulas: list[Any], x: Any, sizes: Mapping[str, Any], ridge: float) -> Limit | None:
+    """The crossing of one kernel for large sizes of a tensor that the symbol is no size of: wide weights, large matrices."""
+    if len(formulas) > 1:
+        return None
+    grows = sympy.Dummy(positive=True)
+    for tensor in formulas[0].op.tensors:
+        shape = sympy.Tuple(*tensor.shape).free_symbols
+        names = sorted((shape & form.free_symbols) - {x}, key=str)
+        if x in shape or not names:
+            continue
+        limit = sympy.limit(sympy.cancel(form.subs({s: s * grows for s in names}, simultaneous=True)), grows, sympy.oo)
+        if limit.is_finite is not False and limit not in (0, form) and not limit.has(*names):
+            trained = tensor.kind is Kind.PARAMETER
+            return Limit(symbolic.tidy(limit), _value(limit, sizes, ridge), tuple(map(str, names)), trained)
+    return None
+
+
+def _closed_form(formulas: list[Any], card: Rates, engine: Engine, x: Any) -> Any | None:
     """The crossing with every other size a symbol and the ridge I; None where the equation has no short solution."""
     traffic = sympy.expand(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in formulas))
     flops = _by_roof(formulas, card).get(engine, sympy.Integer(0))
@@ -269,6 +326,8 @@ def _reason(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
     """Why it stays on one side: the intensity, from size 1 to the limit, of the work that comes nearest to its ridge."""
     if not work:
         return "memory-bound at every size: it does no arithmetic"
+    if not any((count / traffic).has(x) for count in work.values()):
+        return _without(work, traffic, card, x)
     nearest = (0.0, "")
     for engine, count in work.items():
         roof = card.roofs[engine]
@@ -281,6 +340,15 @@ def _reason(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
         text = f"{roof.name} work of at most {ends[1]:.4g} FLOP/B, ridge {ridge:.4g}"
         nearest = max(nearest, (ends[1] / ridge, text))
     return f"memory-bound at every {x.name}: {nearest[1]}"
+
+
+def _without(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
+    """What bounds it where the symbol leaves the intensity as it is."""
+    ratios = {engine: float(count / traffic) for engine, count in work.items()}
+    engine = max(ratios, key=lambda e: ratios[e] / card.ridge(e))
+    side = "compute" if ratios[engine] > card.ridge(engine) else "memory"
+    roof = f"{card.roofs[engine].name} work of {ratios[engine]:.4g} FLOP/B, ridge {card.ridge(engine):.4g}"
+    return f"{side}-bound whatever {x.name} is: {roof}"
 
 
 def _at_one(ratio: Any, x: Any) -> float:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import sympy
+from sympy.printing.latex import LatexPrinter
 
 from perfmodel import block
 from perfmodel.arithmetic import register_maximum
@@ -93,9 +94,14 @@ def quotient(top: Any, bottom: Any) -> sympy.Expr:
     if rounds(top) or rounds(bottom):
         return tidy(top) / tidy(bottom)
     above, below = sympy.fraction(sympy.cancel(top / bottom))
-    if _minuses(-above) + _minuses(-below) < _minuses(above) + _minuses(below):
-        above, below = -above, -below
+    above, below = min(((above, below), (-above, -below)), key=lambda pair: _minus_signs(*pair))
     return tidy(above) / tidy(below)
+
+
+def _minus_signs(above: sympy.Expr, below: sympy.Expr) -> tuple[bool, int]:
+    """How a ratio looks: a minus before the whole of it is worst, then minuses in its sums."""
+    leads = _minuses(above) == len(sympy.Add.make_args(sympy.expand(above)))
+    return leads, _minuses(above) + _minuses(below)
 
 
 def _minuses(expression: sympy.Expr) -> int:
@@ -193,7 +199,15 @@ def _degree(term: Any) -> int:
 def latex(expression: Any) -> str:
     """The formula in LaTeX, with the notation table's way of writing each symbol."""
     names = {symbol(s.name): s.latex or s.name for s in SYMBOLS.values()}
-    return str(sympy.latex(sympy.sympify(expression), symbol_names=names))
+    return str(_Latex({"symbol_names": names}).doprint(sympy.sympify(expression)))
+
+
+class _Latex(LatexPrinter):  # type: ignore[misc]
+    """Sums begin with a term that is added."""
+
+    def _as_ordered_terms(self, expr: sympy.Expr, order: str | None = None) -> list[sympy.Expr]:
+        terms = super()._as_ordered_terms(expr, order=order)
+        return sorted(terms, key=lambda term: bool(term.as_coeff_Mul()[0] < 0))
 
 
 class Order(NamedTuple):

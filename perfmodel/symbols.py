@@ -12,7 +12,8 @@ from typing import NamedTuple
 class Symbol(NamedTuple):
     """One letter. ``kind``: a size, an item size in bytes, an optional size (none by default) or a yes/no flag.
 
-    ``follows`` is what it is where nobody says otherwise and the sizes of that expression are there.
+    ``follows`` is what it is where nobody says otherwise and the sizes of that expression are there; ``card`` the figure
+    of a card's multiprocessor that it is where there is a card.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Symbol(NamedTuple):
     latex: str = ""
     kind: str = "size"
     follows: str = ""
+    card: str = ""
 
 
 TABLE = (
@@ -58,7 +60,7 @@ TABLE = (
     Symbol("m", "rows of the left matrix", 4096),
     Symbol("k", "columns of the left matrix, rows of the right", 4096),
     Symbol("n", "columns of the right matrix", 4096),
-    Symbol("batch", "independent matrix products", 1, "b"),
+    Symbol("batch", "independent matrix products", 1, r"n_{\mathrm{batch}}"),
     Symbol("rows", "rows that are normalised or soft-maxed on their own", 8192, "R"),
     Symbol("cols", "elements of such a row", 8192, "C"),
     Symbol("numel", "elements of an elementwise operation", 1 << 20, "n"),
@@ -66,7 +68,7 @@ TABLE = (
         "W", "sliding window: the last W keys, the query's own included, are seen (absent: all)", 4096, "", "optional"
     ),
     Symbol("causal", "1: a query sees the keys up to its own position; 0: all of them", 0, "", "flag"),
-    Symbol("M", "on-chip memory of a multiprocessor, in bytes", 131072),
+    Symbol("M", "on-chip memory of a multiprocessor, in bytes", 131072, card="shared_memory_per_block"),
     Symbol("tile_m", "rows of an output tile", 128, "t_m"),
     Symbol("tile_n", "columns of an output tile", 128, "t_n"),
     Symbol("tile_k", "depth of a tile held on chip", 32, "t_k"),

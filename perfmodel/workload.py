@@ -332,10 +332,10 @@ def _typical(name: str, operation: Operation) -> int | Expression:
     return follows if follows and follows.names <= set(operation.arguments) else symbol.typical
 
 
-def single(operation: Operation, dtype: str = "fp16") -> Workload:
-    """An operation alone, as a workload of one step whose sizes are the notation table's typical values."""
+def single(operation: Operation, dtype: str = "fp16", known: Dict[str, int] = MappingProxyType({})) -> Workload:
+    """An operation alone, as a workload of one step whose sizes are the known ones, a card's, and else typical values."""
     sizes = {
-        name: _typical(name, operation)
+        name: known[name] if name in known else _typical(name, operation)
         for name in operation.arguments
         if SYMBOLS[name].kind == "size" and operation.defaults.get(name) is None
     }

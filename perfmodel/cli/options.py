@@ -74,12 +74,14 @@ def distinct(found: Iterable[Named]) -> list[Named]:
     return list({realpath(one.file): one for one in found}.values())
 
 
-def chosen(operation_name: str | None, config_name: str | None, dtype_name: str | None, command: str) -> Workload:
-    """The workload that ``--op`` or ``--config`` names: exactly one of them."""
+def chosen(
+    operation_name: str | None, config_name: str | None, dtype_name: str | None, command: str, card: Gpu | None = None
+) -> Workload:
+    """The workload that ``--op`` or ``--config`` names: exactly one of them; an operation's sizes may be a card's."""
     if (operation_name is None) == (config_name is None):
         found = "neither --op nor --config is given" if operation_name is None else "--op and --config are both given"
         raise UsageError(command, found, "exactly one of them is accepted", "Name an operation or a workload.")
     if operation_name is not None:
-        return single(ops.find(operation_name), dtype_name or "fp16")
+        return single(ops.find(operation_name), dtype_name or "fp16", card.sizes() if card else {})
     found_workload = workload(str(config_name))
     return found_workload.with_dtype(dtype_name) if dtype_name else found_workload

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from perfmodel.cli import options
@@ -32,8 +30,9 @@ def solve(operation: str | None, config: str | None, gpu: str, symbol: str, sett
     perfmodel solve --op gemm --gpu textbook-a100 --for n --set m=n --set k=n --set act=8
     perfmodel solve --config attention-16x16384 --gpu a100 --for H --unfused
     """
-    chosen = options.chosen(operation, config, dtype, "perfmodel solve")
-    card: Any = rates(read_gpu(gpu), dtype or chosen.dtypes["activation"])
+    known = read_gpu(gpu)
+    chosen = options.chosen(operation, config, dtype, "perfmodel solve", known)
+    card = rates(known, dtype or chosen.dtypes["activation"])
     from perfmodel.report.solution import render
     from perfmodel.solve import solve as solved
 

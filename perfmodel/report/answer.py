@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perfmodel.analysis import Analysis, Form, Row, Total
+from perfmodel.hardware import Gpu
 from perfmodel.report.serving import rates_document, speed_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
@@ -182,6 +183,7 @@ def notes(answer: Analysis) -> list[str]:
         lines.append(f"Parameters: {answer.parameters.total:,}.{kept}")
     if answer.gpu:
         lines.append(roofs_line(rates(answer.gpu, types["activation"])))
+        lines.extend(card_lines(answer.dims, answer.gpu))
     lines.extend(form_lines(answer))
     lines.extend(answer.workload.notes)
     lines.extend(f"Not counted: {what}." for what in answer.not_counted)
@@ -212,6 +214,16 @@ def roofs_line(card: Rates) -> str:
     )
     bandwidth = scaled(card.bandwidth_byte_per_s, "B/s", 4)
     return f"Roofs: memory {bandwidth}, {', '.join(roofs)}; {card.gpu.file}, {card.gpu.knowledge}."
+
+
+def card_lines(dims: Mapping[str, Any], gpu: Gpu | None) -> list[str]:
+    """Sizes that are the card's own, with what they are of it."""
+    sizes = gpu.sizes() if gpu else {}
+    return [
+        f"{name} = {size} is the {SYMBOLS[name].card.replace('_', ' ')} of {gpu.file}."
+        for name, size in sizes.items()
+        if gpu and dims.get(name) == size
+    ]
 
 
 def dtypes_line(types: Mapping[str, str]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from perfmodel import symbolic
 from perfmodel.explanation import Explanation, Growth
 from perfmodel.op import Tensor
-from perfmodel.report.answer import roofs_line, sizes_line
+from perfmodel.report.answer import card_lines, roofs_line, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.roofline import rates
 from perfmodel.solve import Solution
@@ -19,7 +20,7 @@ def page(found: Explanation) -> str:
     """The whole page, wrapped to the terminal."""
     width = terminal_width()
     operation = found.operation
-    lines = [f"{operation.name.upper()}: {operation.summary}", ""]
+    lines = [*wrapped(f"{operation.name.upper()}: {operation.summary}", width), ""]
     for paragraph in (found.derivation, operation.doc):
         lines += [*_prose(paragraph, width), ""]
     for heading, body in (
@@ -70,11 +71,12 @@ def _tensors(found: Explanation, width: int) -> list[str]:
     columns = [
         Column("name", "tensor", lambda t: t.name, right=False),
         Column("shape", "shape", _shape, right=False),
-        Column("item", "bytes each", lambda t: symbolic.text(t.item)),
-        Column("reads", "read", lambda t: _trips(t, t.reads, t.read_elements)),
-        Column("writes", "written", lambda t: _trips(t, t.writes, t.write_elements)),
-        Column("note", "note", _tensor_note, right=False, expendable=1),
+        Column("item", "bytes", lambda t: symbolic.text(t.item)),
+        Column("reads", "read", lambda t: trips(t, t.reads, t.read_elements), right=False),
+        Column("writes", "written", lambda t: trips(t, t.writes, t.write_elements), right=False),
     ]
+    if any(map(tensor_note, found.op.tensors)):
+        columns.append(Column("note", "note", tensor_note, right=False))
     return _indented(Sheet(columns, found.op.tensors), width)
 
 
@@ -82,22 +84,19 @@ def _shape(tensor: Tensor) -> str:
     return f"({', '.join(symbolic.text(size) for size in tensor.shape)})"
 
 
-def _trips(tensor: Tensor, trips: Any, elements: Any) -> str:
+def trips(tensor: Tensor, times: Any, elements: Any, show: Callable[[Any], str] = symbolic.text) -> str:
     """How often: a number of trips, or the ratio of elements moved to elements held."""
     if elements is not None:
-        return f"× {symbolic.text(symbolic.quotient(elements, tensor.elements))}"
-    return (
-        ""
-        if isinstance(trips, int) and trips == 0
-        else "once"
-        if isinstance(trips, int) and trips == 1
-        else f"× {symbolic.text(trips)}"
-    )
+        times = symbolic.quotient(elements, tensor.elements)
+    if times in (0, 1):
+        return "once" if times else ""
+    return f"× {show(times)}"
 
 
-def _tensor_note(tensor: Tensor) -> str:
+def tensor_note(tensor: Tensor) -> str:
+    """What becomes of it."""
     if tensor.spill:
-        return "between kernels only: stays on chip when fused"
+        return "stays on chip when fused"
     return {"parameter": "trained", "cache": "cached when decoding"}.get(tensor.kind.value, "")
 
 
@@ -105,7 +104,7 @@ def _work(found: Explanation, width: int) -> list[str]:
     columns = [
         Column("name", "work", lambda w: w[0].name, right=False),
         Column("times", "so often", lambda w: symbolic.text(w[1][1]), right=False),
-        Column("mix", "each time", lambda w: w[1][2], right=False, expendable=1),
+        Column("mix", "each time", lambda w: w[1][2], right=False),
         Column("engine", "engine", lambda w: w[0].engine.value, right=False),
     ]
     return _indented(Sheet(columns, list(zip(found.op.work, found.work, strict=True))), width)
@@ -181,7 +180,8 @@ def _numbers(found: Explanation, width: int) -> list[str]:
     lines += _indented(Sheet(columns, answers), width)
     if found.fused.gpu:
         card = rates(found.fused.gpu, found.fused.workload.dtypes["activation"])
-        lines += [f"  {line}" for line in wrapped(f"{found.fused.gpu.title}. {roofs_line(card)}", width - 2)]
+        notes = [f"{found.fused.gpu.title}. {roofs_line(card)}", *card_lines(found.fused.dims, found.fused.gpu)]
+        lines += [f"  {line}" for note in notes for line in wrapped(note, width - 2)]
     return lines
 
 
@@ -191,29 +191,48 @@ def _type(found: Explanation) -> str:
 
 def _crossings(found: Explanation, width: int) -> list[str]:
     """A line for each symbol and form: the closed form and value, or why it stays on one side."""
-    lines: list[str] = []
-    for solution in found.crossings:
-        form = "" if found.unfused is None else ("fused, " if solution.fused else "unfused, ")
-        for text in _crossing_texts(solution):
-            first, *rest = wrapped(f"{form}{solution.name}: {text}", width - 2)
-            lines += [f"  {first}", *(f"    {line}" for line in rest)]
-    if not lines and found.fused.gpu is None:
-        return [
-            f"  {line}"
-            for line in wrapped("Name a card with --gpu and the sizes at which it flips are solved for.", width - 2)
-        ]
+    texts = [f"{whose}: {text}" for whose, text in crossings(found)]
+    if not texts and found.fused.gpu is None:
+        texts = ["Name a card with --gpu and the sizes at which it flips are solved for."]
+    lines = []
+    for text in texts:
+        first, *rest = wrapped(text, width - 2)
+        lines += [f"  {first}", *(f"    {line}" for line in rest)]
     return lines
 
 
-def _crossing_texts(solution: Solution) -> list[str]:
+def crossings(found: Explanation, show: Callable[[Any], str] = symbolic.text) -> Iterator[tuple[str, str]]:
+    """Which form and symbol, and where it flips; symbols that leave the intensity as it is come together, last."""
+    for form in dict.fromkeys(solution.fused for solution in found.crossings):
+        solutions = [solution for solution in found.crossings if solution.fused is form]
+        words = [] if found.unfused is None else ["fused" if form else "unfused"]
+        for solution in solutions:
+            if solution.answers[0].enters:
+                for text in _crossing_texts(solution, show):
+                    yield ", ".join([*words, solution.name + _tied(solution, show)]), text
+        same = [solution for solution in solutions if not solution.answers[0].enters]
+        if same:
+            reason = same[0].answers[0].reason.replace(f"whatever {same[0].name} is", "at any")
+            yield ", ".join([*words, *(solution.name for solution in same)]), reason
+
+
+def _tied(solution: Solution, show: Callable[[Any], str]) -> str:
+    """`` (S = N)``: the sizes that follow the one that is solved for."""
+    own = symbolic.symbol(solution.name)
+    followers = {n: v for n, v in solution.sizes.items() if getattr(v, "free_symbols", None) and v.has(own)}
+    texts = [f"{show(symbolic.symbol(name))} = {show(value)}" for name, value in followers.items()]
+    return f" ({', '.join(texts)})" if texts else ""
+
+
+def _crossing_texts(solution: Solution, show: Callable[[Any], str]) -> list[str]:
     answer = solution.answers[0]
     texts = []
     for crossing in answer.crossings:
-        formula = f"{symbolic.text(crossing.closed_form)} = " if crossing.closed_form is not None else ""
+        formula = f"{show(crossing.closed_form)} = " if crossing.closed_form is not None else ""
         sides = f"{crossing.bound_below} to {crossing.bound_above}"
-        texts.append(
-            f"{solution.name} = {formula}{significant(crossing.at, 5)}, {sides} ({crossing.engine}, I = {crossing.ridge_flop_per_byte:.4g})"
-        )
+        roof = f"{crossing.engine}, I = {crossing.ridge_flop_per_byte:.4g}"
+        name = show(symbolic.symbol(solution.name))
+        texts.append(f"{name} = {formula}{significant(crossing.at, 5)}, {sides} ({roof})")
     return texts or [answer.reason]
 
 

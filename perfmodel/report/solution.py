@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from perfmodel import symbolic
-from perfmodel.report.answer import SCHEMA, gpu_document, roofs_line, sizes_line
+from perfmodel.report.answer import SCHEMA, card_lines, gpu_document, roofs_line, sizes_line
 from perfmodel.report.sheet import terminal_width, wrapped
-from perfmodel.solve import Answer, Crossing, Solution
+from perfmodel.solve import Answer, Crossing, Limit, Solution
 from perfmodel.units import significant
 
 
@@ -37,6 +37,7 @@ def document(solution: Solution) -> dict[str, Any]:
                 "bound": answer.here,
                 "crossings": [_crossing(crossing) for crossing in answer.crossings],
                 "reason": answer.reason,
+                "enters": answer.enters,
             }
             for answer in solution.answers
         ],
@@ -59,7 +60,14 @@ def _crossing(crossing: Crossing) -> dict[str, Any]:
         "bound_below": crossing.bound_below,
         "smallest_above": crossing.above,
         "bound_above": crossing.bound_above,
+        "limit": _limit(crossing.limit) if crossing.limit else None,
     }
+
+
+def _limit(limit: Limit) -> dict[str, Any]:
+    form = limit.closed_form
+    names = list(limit.names)
+    return {"closed_form": symbolic.words(form), "latex": symbolic.latex(form), "at": limit.at, "as_these_grow": names}
 
 
 def page(solution: Solution) -> str:
@@ -70,13 +78,19 @@ def page(solution: Solution) -> str:
     lines.append("")
     for answer in solution.answers:
         lines += _answer(answer, solution, width)
-    lines.append("")
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
-    lines += wrapped(sizes_line(shown), width) if sizes_line(shown) else []
-    lines += wrapped(roofs_line(card), width)
-    if any(crossing.closed_form is not None for answer in solution.answers for crossing in answer.crossings):
-        lines += wrapped("I is the ridge in FLOP/B, b the bytes per element.", width)
+    notes = [sizes_line(shown), roofs_line(card), *card_lines(solution.sizes, card.gpu), _letters(solution)]
+    lines += ["", *(line for note in filter(None, notes) for line in wrapped(note, width))]
     return "\n".join(lines) + "\n"
+
+
+def _letters(solution: Solution) -> str:
+    """The letters of the formulas above that the notation table does not have."""
+    crossings = [crossing for answer in solution.answers for crossing in answer.crossings]
+    found = [crossing.closed_form for crossing in crossings if crossing.closed_form is not None]
+    meanings = {symbolic.RIDGE: "I is the ridge in FLOP/B", symbolic.symbol(symbolic.BYTES): "b the bytes per element"}
+    said = [meaning for letter, meaning in meanings.items() if any(form.has(letter) for form in found)]
+    return f"{', '.join(said)}." if said else ""
 
 
 def _answer(answer: Answer, solution: Solution, width: int) -> list[str]:
@@ -90,9 +104,17 @@ def _answer(answer: Answer, solution: Solution, width: int) -> list[str]:
             text = f"{name} = {symbolic.text(crossing.closed_form)} = {significant(crossing.at, 6)}"
         else:
             text = f"{name} = {significant(crossing.at, 6)} (no short closed form)"
-        lines += [f"  {line}" for line in wrapped(text, width - 2)]
-        lines += [f"  {line}" for line in wrapped(_sides(crossing, name), width - 2)]
+        texts = [text, *([_tends(crossing.limit)] if crossing.limit else []), _sides(crossing, name)]
+        lines += [f"  {line}" for text in texts for line in wrapped(text, width - 2)]
     return lines
+
+
+def _tends(limit: Limit) -> str:
+    """``-> b I / 2 = 208 for wide layers (large D_in and D_out)``"""
+    *first, last = limit.names
+    large = f"large {', '.join(first)} and {last}" if first else f"large {last}"
+    when = f"wide layers ({large})" if limit.trained else large
+    return f"-> {symbolic.text(limit.closed_form)} = {significant(limit.at, 6)} for {when}"
 
 
 def _sides(crossing: Crossing, name: str) -> str:
