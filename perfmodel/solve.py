@@ -159,7 +159,7 @@ def _answer(
     sizes: Mapping[str, Any],
 ) -> Answer:
     x = symbolic.symbol(name)
-    traffic = sympy.expand(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in kernels))
+    traffic = symbolic.expanded(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in kernels))
     work = _by_roof(kernels, card)
 
     def bound(value: int) -> str | None:
@@ -190,7 +190,7 @@ def _answer(
                         limit=_limit_of(form, formulas, x, sizes, ridge) if form is not None else None,
                     )
                 )
-    enters = any((count / traffic).has(x) for count in work.values())
+    enters = _enters(work, traffic, x)
     reason = "" if crossings else "; ".join(outside) or _reason(work, traffic, card, x)
     return Answer(title, tuple(sorted(crossings, key=lambda c: c.at)), reason, bound(own) if own else None, enters)
 
@@ -202,17 +202,17 @@ def _by_roof(kernels: list[Any], card: Rates) -> dict[Engine, sympy.Expr]:
         for engine, count in kernel.op.engine_flops().items():
             on = card.roofs[engine].engine
             work[on] = work.get(on, 0) + kernel.repeat * count
-    return {engine: sympy.expand(count) for engine, count in work.items() if count != 0}
+    return {engine: symbolic.expanded(count) for engine, count in work.items() if count != 0}
 
 
 def _roots(difference: Any, x: Any, at: Callable[[Any], list[Any]], card: Rates, engine: Engine) -> list[float]:
     """Sizes from 1 at which an engine takes as long as memory."""
-    difference = sympy.together(difference)
-    top, _ = sympy.fraction(difference)
-    if not symbolic.rounds(top) and top.is_polynomial(x):
-        polynomial = sympy.Poly(sympy.expand(top), x)
-        roots = sympy.real_roots(polynomial) if polynomial.degree() > 0 else []
-        return sorted({float(root) for root in roots if 1 <= float(root) <= LARGEST_SIZE})
+    if not symbolic.rounds(difference):
+        top, _ = sympy.fraction(sympy.together(difference))
+        if top.is_polynomial(x):
+            polynomial = sympy.Poly(sympy.expand(top), x)
+            roots = sympy.real_roots(polynomial) if polynomial.degree() > 0 else []
+            return sorted({float(root) for root in roots if 1 <= float(root) <= LARGEST_SIZE})
 
     def difference_at(value: int) -> float:
         """Seconds of the engine less those of memory; not a number outside the operation's domain."""
@@ -326,13 +326,13 @@ def _reason(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
     """Why it stays on one side: the intensity, from size 1 to the limit, of the work that comes nearest to its ridge."""
     if not work:
         return "memory-bound at every size: it does no arithmetic"
-    if not any((count / traffic).has(x) for count in work.values()):
+    if not _enters(work, traffic, x):
         return _without(work, traffic, card, x)
     nearest = (0.0, "")
     for engine, count in work.items():
         roof = card.roofs[engine]
-        ridge, ratio = roof.flop_per_s / card.bandwidth_byte_per_s, count / traffic
-        ends = sorted((_at_one(ratio, x), _limit(ratio, x)))
+        ridge = roof.flop_per_s / card.bandwidth_byte_per_s
+        ends = sorted((_ratio_at(count, traffic, x, 1), _limit(count, traffic, x)))
         if ends[0] > ridge:
             return (
                 f"compute-bound at every {x.name}: {roof.name} work of {ends[0]:.4g} FLOP/B or more, ridge {ridge:.4g}"
@@ -340,6 +340,12 @@ def _reason(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
         text = f"{roof.name} work of at most {ends[1]:.4g} FLOP/B, ridge {ridge:.4g}"
         nearest = max(nearest, (ends[1] / ridge, text))
     return f"memory-bound at every {x.name}: {nearest[1]}"
+
+
+def _enters(work: dict[Engine, Any], traffic: Any, x: Any) -> bool:
+    """Whether an intensity depends on the symbol; what rounds is not looked into."""
+    pairs = [(count, traffic) for count in work.values() if count.has(x) or traffic.has(x)]
+    return any(symbolic.rounds(count + below) or (count / below).has(x) for count, below in pairs)
 
 
 def _without(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
@@ -351,15 +357,14 @@ def _without(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
     return f"{side}-bound whatever {x.name} is: {roof}"
 
 
-def _at_one(ratio: Any, x: Any) -> float:
-    """The ratio at size 1; zero where no tile fits yet."""
-    value = sympy.sympify(ratio).subs(x, 1)
-    return float(value) if value.is_finite else 0.0
+def _ratio_at(count: Any, traffic: Any, x: Any, size: int) -> float:
+    """FLOP per byte at a size; zero where no tile fits yet, or outside the domain."""
+    above, below = (sympy.sympify(part).subs(x, size) for part in (count, traffic))
+    return float(above) / float(below) if above.is_finite and below.is_finite and below != 0 else 0.0
 
 
-def _limit(ratio: Any, x: Any) -> float:
-    """The ratio for a size without end."""
-    if symbolic.rounds(ratio):
-        return float(ratio.subs(x, 2**40))
-    found = sympy.limit(sympy.cancel(ratio), x, sympy.oo)
-    return float(found)
+def _limit(count: Any, traffic: Any, x: Any) -> float:
+    """FLOP per byte for a size without end."""
+    if symbolic.rounds(count) or symbolic.rounds(traffic):
+        return _ratio_at(count, traffic, x, 2**40)
+    return float(sympy.limit(sympy.cancel(count / traffic), x, sympy.oo))

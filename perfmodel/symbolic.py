@@ -114,9 +114,38 @@ def _floor(argument: sympy.Expr) -> sympy.Expr:
     return -sympy.ceiling(-argument) if argument.could_extract_minus_sign() else sympy.floor(argument)
 
 
+# The highest power that is multiplied out; that no token asks for an expert is a share to the power of all tokens.
+HIGHEST_POWER = 8
+
+
 def rounds(expression: Any) -> bool:
-    """Whether it holds functions that cancelling common factors cannot look into."""
-    return bool(sympy.sympify(expression).has(sympy.ceiling, sympy.floor, sympy.Max))
+    """Whether it holds functions, or powers so high, that expanding and cancelling cannot look into them."""
+    found = sympy.sympify(expression)
+    powers = (p for p in found.atoms(sympy.Pow) if p.exp.is_Integer and p.exp > HIGHEST_POWER and p.base.free_symbols)
+    return bool(found.has(sympy.ceiling, sympy.floor, sympy.Max)) or any(powers)
+
+
+def expanded(expression: Any) -> sympy.Expr:
+    """Multiplied out, where that is short."""
+    found = sympy.sympify(expression)
+    return found if rounds(found) else sympy.expand(found)
+
+
+def innermost_rounded(expressions: Iterable[Any]) -> sympy.Expr | None:
+    """A ceiling or floor that holds no other, the shortest there is."""
+    found = {atom for e in expressions for atom in e.atoms(sympy.ceiling, sympy.floor)}
+    plain = [atom for atom in found if not rounds(atom.args[0])]
+    return min(plain, key=lambda atom: (sympy.count_ops(atom), str(atom)), default=None)
+
+
+def sum_of(expression: Any) -> tuple[sympy.Expr, list[sympy.Expr]]:
+    """A product of one sum as its factor and the sum's terms, those that are added first; others are one term."""
+    factors = sympy.Mul.make_args(expression)
+    sums = [factor for factor in factors if isinstance(factor, sympy.Add)]
+    if len(sums) != 1:
+        return sympy.Integer(1), [expression]
+    terms = sorted(sums[0].args, key=lambda t: (t.could_extract_minus_sign(), -_degree(t), _rank(t)))
+    return sympy.Mul(*(factor for factor in factors if factor is not sums[0])), terms
 
 
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")

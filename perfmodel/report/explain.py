@@ -201,19 +201,28 @@ def _crossings(found: Explanation, width: int) -> list[str]:
     return lines
 
 
-def crossings(found: Explanation, show: Callable[[Any], str] = symbolic.text) -> Iterator[tuple[str, str]]:
-    """Which form and symbol, and where it flips; symbols that leave the intensity as it is come together, last."""
+def crossings(
+    found: Explanation, show: Callable[[Any], str] = symbolic.text, say: Callable[[str], str] = str
+) -> Iterator[tuple[str, str]]:
+    """Which form and symbol, and where it flips; symbols that leave the intensity as it is come together, last.
+
+    ``show`` writes a formula, ``say`` writes words.
+    """
     for form in dict.fromkeys(solution.fused for solution in found.crossings):
         solutions = [solution for solution in found.crossings if solution.fused is form]
         words = [] if found.unfused is None else ["fused" if form else "unfused"]
         for solution in solutions:
             if solution.answers[0].enters:
-                for text in _crossing_texts(solution, show):
-                    yield ", ".join([*words, solution.name + _tied(solution, show)]), text
+                for text in _crossing_texts(solution, show, say):
+                    yield ", ".join([*words, _letter(solution, show) + _tied(solution, show)]), text
         same = [solution for solution in solutions if not solution.answers[0].enters]
         if same:
             reason = same[0].answers[0].reason.replace(f"whatever {same[0].name} is", "at any")
-            yield ", ".join([*words, *(solution.name for solution in same)]), reason
+            yield ", ".join([*words, *(_letter(solution, show) for solution in same)]), say(reason)
+
+
+def _letter(solution: Solution, show: Callable[[Any], str]) -> str:
+    return show(symbolic.symbol(solution.name))
 
 
 def _tied(solution: Solution, show: Callable[[Any], str]) -> str:
@@ -224,16 +233,15 @@ def _tied(solution: Solution, show: Callable[[Any], str]) -> str:
     return f" ({', '.join(texts)})" if texts else ""
 
 
-def _crossing_texts(solution: Solution, show: Callable[[Any], str]) -> list[str]:
+def _crossing_texts(solution: Solution, show: Callable[[Any], str], say: Callable[[str], str]) -> list[str]:
     answer = solution.answers[0]
     texts = []
     for crossing in answer.crossings:
         formula = f"{show(crossing.closed_form)} = " if crossing.closed_form is not None else ""
         sides = f"{crossing.bound_below} to {crossing.bound_above}"
         roof = f"{crossing.engine}, I = {crossing.ridge_flop_per_byte:.4g}"
-        name = show(symbolic.symbol(solution.name))
-        texts.append(f"{name} = {formula}{significant(crossing.at, 5)}, {sides} ({roof})")
-    return texts or [answer.reason]
+        texts.append(f"{_letter(solution, show)} = {formula}{significant(crossing.at, 5)}, {sides} ({roof})")
+    return texts or [say(answer.reason)]
 
 
 def _backward(found: Explanation, width: int) -> list[str]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 from perfmodel import symbolic
 from perfmodel.explanation import Explanation
+from perfmodel.report.answer import card_lines, roofs_line, sizes_line
+from perfmodel.report.explain import crossings, tensor_note, trips
+from perfmodel.roofline import rates
 from perfmodel.symbols import SYMBOLS
 
-# What the prose uses beyond ASCII, as LaTeX writes it.
+# What the prose uses beyond ASCII, as LaTeX writes it; Greek letters go by their names.
 _SIGNS = {
-    "√": r"$\surd$", "ᵀ": r"$^{\top}$", "²": r"$^2$", "³": r"$^3$", "×": r"$\times$", "·": r"$\cdot$",
-    "γ": r"$\gamma$", "β": r"$\beta$", "σ": r"$\sigma$", "ε": r"$\varepsilon$", "Φ": r"$\Phi$", "φ": r"$\varphi$",
-    "π": r"$\pi$", "ˣ": r"$^x$", "⁻": r"$^{-}$", "x̂": r"$\hat{x}$", "→": r"$\to$", "≤": r"$\le$", "é": r"\'e",
+    "√": r"$\surd$", "×": r"$\times$", "·": r"$\cdot$", "−": r"$-$", "→": r"$\to$", "≤": r"$\le$", "≥": r"$\ge$",
+    "≈": r"$\approx$", "∞": r"$\infty$", "⌈": r"$\lceil$", "⌉": r"$\rceil$", "⌊": r"$\lfloor$", "⌋": r"$\rfloor$",
+    "–": "--", "—": "---", "’": "'", "“": "``", "”": "\'\'", "…": r"\dots{}",
 }  # fmt: skip
+_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u030c": "v", "\u0327": "c"}
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ˣⁿᵀ", "0123456789-+xnT")
 _SPECIAL = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
             "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "|": r"$|$"}  # fmt: skip
 
@@ -21,13 +29,27 @@ _SPECIAL = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": 
 def escaped(text: str) -> str:
     """Prose with LaTeX's own characters escaped and every other sign written out."""
     text = "".join(_SPECIAL.get(character, character) for character in text)
-    for sign, written in _SIGNS.items():
-        text = text.replace(sign, written)
-    return text
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ˣⁿᵀ]+", lambda run: f"$^{{{_transposed(run[0].translate(_RAISED))}}}$", text)
+    return "".join(map(_written, re.findall(".[\u0300-\u036f]*", text, re.DOTALL)))
+
+
+def _transposed(exponent: str) -> str:
+    return r"\top" if exponent == "T" else exponent
+
+
+def _written(sign: str) -> str:
+    """A character, with the accents that follow it, in ASCII."""
+    letter, *accents = [*unicodedata.normalize("NFD", sign)]
+    script, _, name = unicodedata.name(letter, "").partition(" LETTER ")
+    case = {"GREEK SMALL": str.lower, "GREEK CAPITAL": str.capitalize}.get(script)
+    written = f"$\\{case(name)}$" if case else _SIGNS.get(letter, letter)
+    for accent in accents:
+        written = f"\\{_ACCENTS.get(accent, accent)}{{{written}}}"
+    return written
 
 
 def fragment(found: Explanation) -> str:
-    """Title, derivation, table of symbols, formulas, growth, example and sources."""
+    """Title, derivation, tables of sizes, tensors and work, formulas, growth, crossings, example and sources."""
     operation = found.operation
     lines = [
         f"% {operation.name}: needs \\usepackage{{amsmath}}",
@@ -36,9 +58,11 @@ def fragment(found: Explanation) -> str:
         *_paragraphs(found.derivation),
         *_paragraphs(operation.doc),
         *_symbols(found),
+        *_tensors(found),
         *_work(found),
         *_formulas(found),
         *_growth(found),
+        *_crossings(found),
         "\\paragraph{Worked example.}",
         escaped(_example(found)),
         "",
@@ -61,48 +85,130 @@ def _symbols(found: Explanation) -> list[str]:
     names = [name for name in found.operation.arguments if SYMBOLS[name].kind in ("size", "optional")]
     rows = [(symbolic.latex(symbolic.symbol(name)), escaped(SYMBOLS[name].meaning)) for name in names]
     rows.append((symbolic.BYTES, "bytes per element of activations, weights and cache"))
-    body = [f"${letter}$ & {meaning} \\\\" for letter, meaning in rows]
-    return ["\\begin{center}", "\\begin{tabular}{lp{0.8\\linewidth}}", *body, "\\end{tabular}", "\\end{center}", ""]
+    return _table("lp{0.8\\linewidth}", "size & meaning", [f"${letter}$ & {meaning}" for letter, meaning in rows])
 
 
 def _work(found: Explanation) -> list[str]:
     rows = [
-        f"{escaped(work.name)} & ${symbolic.latex(times)}$ & {escaped(mix)} & {work.engine.value} \\\\"
+        f"{escaped(work.name)} & {_math(times)} & {escaped(mix)} & {work.engine.value}"
         for work, (_, times, mix) in zip(found.op.work, found.work, strict=True)
     ]
-    head = "work & so often & each time & engine \\\\ \\hline"
-    return [
-        "\\begin{center}",
-        "\\begin{tabular}{llp{0.35\\linewidth}l}",
-        head,
-        *rows,
-        "\\end{tabular}",
-        "\\end{center}",
-        "",
-    ]
+    return _table("llp{0.3\\linewidth}l", "work & so often & each time & engine", rows)
+
+
+def _tensors(found: Explanation) -> list[str]:
+    rows = []
+    for tensor in found.op.tensors:
+        shape = ", ".join(symbolic.latex(size) for size in tensor.shape)
+        moved = [
+            _cell(trips(tensor, *way, show=_math))
+            for way in ((tensor.reads, tensor.read_elements), (tensor.writes, tensor.write_elements))
+        ]
+        cells = [escaped(tensor.name), f"$({shape})$", _math(tensor.item), *moved, escaped(tensor_note(tensor))]
+        rows.append(" & ".join(cells))
+    return _table("lllllp{0.2\\linewidth}", "tensor & shape & bytes & read & written & note", rows)
+
+
+def _cell(times: str) -> str:
+    return times.replace("×", "$\\times$")
+
+
+def _math(expression: Any) -> str:
+    return f"${symbolic.latex(expression)}$"
+
+
+def _table(columns: str, head: str, rows: Iterable[str]) -> list[str]:
+    body = [f"{row} \\\\" for row in rows]
+    start = f"\\begin{{tabular}}{{{columns}}}"
+    return ["\\begin{center}\\small", start, f"{head} \\\\ \\hline", *body, "\\end{tabular}", "\\end{center}", ""]
+
+
+# Characters of a formula's text that fit on a line beside its name.
+WIDE = 44
 
 
 def _formulas(found: Explanation) -> list[str]:
+    """Counts, bytes and their ratios: what rounds to tiles has a letter, long sums go on, long ratios name their parts."""
     formulas = found.formulas
     pairs: list[tuple[str, Any]] = [
-        ("\\text{FLOP}", formulas.flops),
-        ("\\text{compulsory bytes}", formulas.compulsory_byte),
-        ("\\text{fused bytes}", formulas.traffic_byte),
-        ("\\text{unfused bytes}", formulas.unfused_byte),
-        ("\\text{FLOP per byte}", formulas.intensity),
-        ("\\text{FLOP per byte, unfused}", formulas.unfused_intensity),
+        ("FLOP", formulas.flops),
+        ("compulsory bytes", formulas.compulsory_byte),
+        ("fused bytes", formulas.traffic_byte),
+        ("unfused bytes", formulas.unfused_byte),
     ]
-    rows = [f"{name} &= {symbolic.latex(formula)}" for name, formula in pairs if formula is not None]
+    tiles, pairs = _lettered([(name, formula) for name, formula in pairs if formula is not None])
+    rows = [f"\\text{{{name}}} &= {_broken(formula)}" for name, formula in pairs]
+    for name, below, ratio in (
+        ("FLOP per byte", "fused bytes", formulas.intensity),
+        ("FLOP per byte, unfused", "unfused bytes", formulas.unfused_intensity),
+    ):
+        if ratio is not None:
+            short = max(len(symbolic.text(part)) for part in ratio.as_numer_denom()) <= WIDE and not tiles
+            parts = symbolic.latex(ratio) if short else f"\\frac{{\\text{{FLOP}}}}{{\\text{{{below}}}}}"
+            rows.append(f"\\text{{{name}}} &= {parts}")
+    rows += [f"{letter} &= {symbolic.latex(formula)}" for letter, formula in tiles]
     return ["\\begin{align*}", " \\\\\n".join(rows), "\\end{align*}", ""]
 
 
+def _lettered(pairs: list[tuple[str, Any]]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """Ceilings and floors as letters of their own, innermost first, where a formula is too long to show them."""
+    tiles: list[tuple[str, Any]] = []
+    while any(len(symbolic.text(formula)) > WIDE for _, formula in pairs):
+        rounded = symbolic.innermost_rounded(formula for _, formula in pairs)
+        if rounded is None:
+            break
+        letter = f"\\tau_{{{len(tiles) + 1}}}"
+        tiles.append((letter, rounded))
+        pairs = [(name, formula.subs(rounded, symbolic.symbol(letter))) for name, formula in pairs]
+    return tiles, pairs
+
+
+def _broken(formula: Any) -> str:
+    """A formula on one line, or a long sum on several."""
+    factors, terms = symbolic.sum_of(formula)
+    if len(symbolic.text(formula)) <= WIDE or len(terms) < 2:
+        return symbolic.latex(formula)
+    lines, length = [""], 0
+    for term in terms:
+        size = len(symbolic.text(term))
+        if lines[-1] and length + size > WIDE:
+            lines.append("")
+            length = 0
+        written = symbolic.latex(term)
+        first = not lines[0]
+        lines[-1] += written if first else f" - {written[1:].lstrip()}" if written.startswith("-") else f" + {written}"
+        length += size + 3
+    body = " \\\\\n&\\quad {}".join(lines)
+    return body if factors == 1 else f"{symbolic.latex(factors)} \\bigl({body}\\bigr)"
+
+
 def _growth(found: Explanation) -> list[str]:
-    rows = [
-        f"${escaped(g.name) if '=' not in g.name else g.name}$ & {g.flops} & {g.traffic} & {g.intensity} \\\\"
-        for g in found.growth
+    unfused = found.formulas.unfused_byte is not None
+    rows = []
+    for growth in found.growth:
+        letters = " = ".join(symbolic.latex(symbolic.symbol(name)) for name in growth.name.split(" = "))
+        orders = [growth.flops, growth.traffic, *([growth.unfused] if unfused else []), growth.intensity]
+        rows.append(" & ".join([f"${letters}$", *map(str, orders)]))
+    bytes_ = "bytes fused & bytes unfused" if unfused else "bytes"
+    return _table("l" * (5 if unfused else 4), f"grows in & FLOP & {bytes_} & FLOP/B", rows)
+
+
+def _crossings(found: Explanation) -> list[str]:
+    """Where it flips on a card; nothing without one."""
+    gpu = found.fused.gpu
+    if gpu is None or not found.crossings:
+        return []
+    card = rates(gpu, found.fused.workload.dtypes["activation"])
+    items = [f"\\item {whose}: {text}." for whose, text in crossings(found, _math, escaped)]
+    notes = [sizes_line(found.fused.dims), *card_lines(found.fused.dims, gpu), roofs_line(card)]
+    return [
+        "\\paragraph{Where memory-bound turns compute-bound.}",
+        f"On {escaped(gpu.title)}. {escaped(' '.join(filter(None, notes)))}",
+        "\\begin{itemize}",
+        *items,
+        "\\end{itemize}",
+        "",
     ]
-    head = "grows in & FLOP & bytes & FLOP/B \\\\ \\hline"
-    return ["\\begin{center}", "\\begin{tabular}{llll}", head, *rows, "\\end{tabular}", "\\end{center}", ""]
 
 
 def _example(found: Explanation) -> str:
