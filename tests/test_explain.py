@@ -1,0 +1,65 @@
+"""The page of every operation, for the terminal and in LaTeX, and what solving says of its sizes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from command import perfmodel
+
+from perfmodel import ops
+from perfmodel.explanation import explain
+from perfmodel.report.explain import page
+from perfmodel.report.latex import fragment
+
+BROKEN = r"\b(nan|zoo|oo|inf)\b"
+NAMES = [getattr(op, "name", op) for op in ops.every()]
+# With a card every size is solved for as well, which takes up to a second: a choice of families, the experts' among them.
+SOLVED = ("matmul", "attention", "flash_attention", "conv1d", "softmax", "expert_linear", "layernorm", "adam")
+
+
+def shown(*arguments):
+    ran = perfmodel(*arguments)
+    assert (ran.code, ran.err) == (0, ""), ran
+    assert not re.search(BROKEN, ran.out), ran.out
+    return ran.out
+
+
+def check_latex(text):
+    """ASCII, balanced, and nothing that LaTeX reads as its own outside mathematics."""
+    assert text.isascii()
+    text = re.sub(r"(?m)(?<!\\)%.*$", "", text)
+    plain = re.sub(r"\\[\\{}]", "", text)
+    assert plain.count("{") == plain.count("}")
+    begun, ended = (re.findall(rf"\\{word}{{(\S+?)}}", text) for word in ("begin", "end"))
+    assert sorted(begun) == sorted(ended)
+    outside = re.sub(r"(?s)\\begin{(align\*|tabular)}.*?\\end{\1}", "", text)
+    outside = re.sub(r"(?s)\$.*?\$", "", re.sub(r"\\[$_&%#{}]", "", outside))
+    assert not re.search(r"[$_&#^]", outside), outside
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_operation_has_its_page(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    found = explain(ops.find(name))
+    text = page(found)
+    assert max(map(len, text.splitlines())) <= 80
+    assert not re.search(BROKEN, text)
+    check_latex(fragment(found))
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_with_a_card_every_size_is_solved_for(name):
+    assert "Where memory-bound turns compute-bound" in shown("explain", name, "--gpu", "t4")
+    check_latex(shown("explain", name, "--gpu", "t4", "--latex"))
+
+
+def test_the_on_chip_memory_is_the_cards():
+    # A T4's block has 64 KiB.
+    assert "M = 65536 is the shared memory per block of " in shown("explain", "flash_attention", "--gpu", "t4")
+
+
+def test_a_decoded_token_of_wide_layers_reaches_the_ridge_at_208_sequences():
+    # Per byte of fp16 weights a batch of B does B FLOPs; 312 TFLOP/s over 1.5 TB/s are 208.
+    out = shown("solve", "--op", "linear", "--gpu", "textbook-a100", "--for", "B", "--set", "N=1")
+    assert "-> b I / (2 N) = 208.000 for wide layers (large D_in and D_out)" in out
