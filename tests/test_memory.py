@@ -636,3 +636,11 @@ def test_bad_requests_are_one_line(arguments, code, begins):
 def test_the_library_refuses_as_the_command_does(config):
     with pytest.raises(UsageError, match="--solve B"):
         memory(config(TINY), solve="B")
+
+
+def test_what_training_costs_before_and_with_recomputed_activations():
+    """GPT-2 XL, B 32, N 1024: 16 bytes a parameter; 48 inputs of 104.86 MB, 210.2 MB outside and 2.416 GB of one layer."""
+    found = perfmodel("memory", "--config", "gpt2-xl", "--phase", "train", "--set", "B=32", "--format", "json")
+    estimates = {one["name"]: one["byte"] for one in json.loads(found.out)["estimates"]}
+    assert estimates["training states"] == 16 * 1_557_611_200
+    assert estimates["each layer recomputed"] == 48 * 104_857_600 + 210_247_680 + 2_415_525_888

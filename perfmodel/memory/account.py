@@ -69,7 +69,7 @@ class Account:
     def estimates(self) -> tuple[Estimate, ...]:
         """Published rules for the activations that training keeps; other forms of a loss, a cache, a state."""
         if self.phase == "train":
-            return (*self._rules(), *self._upcast())
+            return (*self._states(), *self._rules(), *self._recomputed(), *self._upcast())
         return (*self._other_caches(), *self._wide_states())
 
     def _item(self, symbol: str) -> int:
@@ -112,6 +112,32 @@ class Account:
         )
         byte = B * (elements[False] * item + elements[True] * WIDE)
         return [Estimate("recurrent state, recurrences in float32", byte, formula, "as selective_scan and wkv move it")]
+
+    def _states(self) -> list[Estimate]:
+        """Weights, gradients and Adam's states together: what one parameter costs before any activation."""
+        plan, number = Plan(), self.model.parameters
+        if not number:
+            return []
+        held = [*lines.weights(self.model, plan), *lines.training_states(self.model, plan, self.workload.name)]
+        each = " + ".join(str(line.byte_per_gpu // number) for line in held)
+        byte = sum(line.byte_per_gpu for line in held)
+        return [
+            Estimate("training states", byte, f"({each}) bytes x {number:,} parameters", "weights, gradients, Adam")
+        ]
+
+    def _recomputed(self) -> list[Estimate]:
+        """Every layer keeps its input alone, and the one whose gradients run is computed again beside them."""
+        found = self.trained("full")
+        again = max(
+            (moment for moment in found.moments if moment.name.startswith("backward pass in")),
+            key=lambda m: m.byte,
+            default=None,
+        )
+        if again is None:
+            return []
+        kept = sum(line.byte_per_gpu for line in lines.kept(found.activations, Plan(recompute="full")))
+        formula = f"{kept:,} bytes of layers' inputs and outside them + {again.byte:,} of the layer that runs backward"
+        return [Estimate("each layer recomputed", kept + again.byte, formula, "--recompute full, without the loss")]
 
     def _upcast(self) -> list[Estimate]:
         """A loss that turns its logits into float32 first holds two more copies."""
