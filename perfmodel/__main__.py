@@ -46,9 +46,12 @@ def _usage(error: click.ClickException) -> str:
     """A usage message in the form of all others."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "perfmodel"
-    found = error.format_message().strip().rstrip(".")
+    # A hint of click's is what to do, not what was found.
+    found, hint, rest = error.format_message().strip().partition("Did you mean ")
+    found = found.strip().strip("(").rstrip(" .")
     found = found[:1].lower() + found[1:]
-    return str(UsageError(command, found, f"what '{command} --help' lists is accepted", "Ask it."))
+    action = f"{hint}{rest.rstrip(') ')}" if hint else "Ask it."
+    return str(UsageError(command, found, f"what '{command} --help' lists is accepted", action))
 
 
 def _told(message: str, code: int) -> int:

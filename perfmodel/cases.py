@@ -17,7 +17,7 @@ from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.expression import Expression
 from perfmodel.operation import checked_value
 from perfmodel.symbols import ALIASES, SYMBOLS
-from perfmodel.units import ITEM_BYTES
+from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED
 
 PROTOCOLS = ("cold", "warm", "eager")
 DIRECTIONS = ("forward", "backward", "forward_backward", "train")
@@ -38,11 +38,10 @@ class Kind(NamedTuple):
 
 
 _IMPL = {"impl": ("ours", "torch", "fused", "naive")}
-_WAY = {"direction": DIRECTIONS}
 _ROWS = ("rows", "cols")
 _HEADS = {"H_kv": "H", "S": "N"}
-_BACK_ENDS = {"impl": ("flash", "naive", "cudnn", "efficient", "math", "torch"), "causal": ("true", "false"), **_WAY}
-COMMON = ("op", "kind", "shape", "dtype", "protocol")
+_BACK_ENDS = {"impl": ("flash", "naive", "cudnn", "efficient", "math", "torch"), "causal": ("false", "true")}
+COMMON = ("op", "shape", "dtype", "protocol")
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "relu": "relu", "silu": "silu"}
 
 KINDS = {
@@ -56,15 +55,15 @@ KINDS = {
     ),
     "conv1d": Kind(
         (("conv1d", "conv1d", ""),), ("B", "N", "D", "K"), {},
-        {"impl": ("fused", "naive", "torch", "torch_channels_first"), **_WAY}, apart=("naive",),
+        {"impl": ("fused", "naive", "torch", "torch_channels_first")}, apart=("naive",),
     ),
     "qkv": Kind(
         (("qkv", "qkv", ""),), ("B", "N", "D", "H", "H_kv", "d"), {"H": "1", "H_kv": "H", "d": "D / H"},
-        {**_IMPL, **_WAY}, apart=("naive",),
+        _IMPL, apart=("naive",),
     ),
     "mlp": Kind(
         (("up", "linear", "D_in=D, D_out=F"), ("activation", "gelu", "numel=B*N*F"), ("down", "linear", "D_in=F, D_out=D")),
-        ("B", "N", "D", "F"), {"F": "4 * D"}, {**_IMPL, **_WAY, "activation": (*ACTIVATIONS, "swiglu")},
+        ("B", "N", "D", "F"), {"F": "4 * D"}, {**_IMPL, "activation": (*ACTIVATIONS, "swiglu")},
     ),
     "layer": Kind(
         (
@@ -84,6 +83,11 @@ KINDS = {
         {**_BACK_ENDS, "activation": tuple(ACTIVATIONS)},
         apart=("naive", "math"),
     ),
+}  # fmt: skip
+
+# Words that some operation takes, and their values that say nothing to one that does not.
+WORDS: Mapping[str, tuple[Any, ...]] = {
+    "kind": (), "impl": (), "activation": (), "direction": ("forward",), "causal": (False, "false"),
 }  # fmt: skip
 
 _GATED = (
@@ -165,8 +169,9 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     """A case from its JSON object; keys that a measurement adds are left alone."""
     name = _word(line, "op", (*KINDS, "elementwise"), None, where)
     kind = _elementwise(line, where) if name == "elementwise" else KINDS[name]
-    _refuse_slips(line, (*_words(kind, line), *COMMON), where)
-    words = {key: _word(line, key, choices, choices[0], where) for key, choices in _words(kind, line).items()}
+    choices = _words(kind)
+    _refuse_strangers(line, choices, name, where)
+    words = {key: _word(line, key, known, known[0], where) for key, known in choices.items()}
     dtype = _word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
     protocol = _word(line, "protocol", PROTOCOLS, "cold", where)
     direction = words.get("direction", "forward")
@@ -188,13 +193,24 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     )
 
 
-def _refuse_slips(line: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    """Keys that a measurement adds are left alone; one that is nearly a word of the case is a slip of the pen."""
+def _refuse_strangers(line: Mapping[str, Any], words: Mapping[str, tuple[str, ...]], name: str, where: str) -> None:
+    """Keys that a measurement adds are left alone; words of other operations and slips of the pen are not.
+
+    A word that says what is so anyhow, such as a forward direction, is as good as none.
+    """
     from difflib import get_close_matches
 
+    known = (*COMMON, *(("kind",) if name == "elementwise" else ()), *words)
     for key in line:
+        if key in WORDS and key not in known and line[key] not in WORDS[key]:
+            raise InputError(
+                f"{where}: {key}",
+                f"{said(line[key])} stands there, and {name} does not take the word",
+                f"{name} takes {', '.join(known)}",
+                "Remove it.",
+            )
         near = get_close_matches(key, known, n=1, cutoff=0.8)
-        if key not in known and near:
+        if key not in (*known, *WORDS) and near:
             raise InputError(
                 where,
                 f"{shown(key)} is not a word of a case",
@@ -203,22 +219,25 @@ def _refuse_slips(line: Mapping[str, Any], known: tuple[str, ...], where: str) -
             )
 
 
-def _words(kind: Kind, line: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The choices of a kind, each with its default first: a causal flag is JSON's true or false."""
-    found = {"direction": DIRECTIONS, **kind.words}
-    if "causal" in found:
-        found["causal"] = ("false", "true")
-    return found
+def _words(kind: Kind) -> dict[str, tuple[str, ...]]:
+    """The choices of a kind, each with its default first; a direction where an operation of it has gradients."""
+    trained = any(ops.find(operation).backward for _, operation, _ in kind.steps)
+    return {**({"direction": DIRECTIONS} if trained else {}), **kind.words}
+
+
+def said(value: Any) -> str:
+    """A value of a line as JSON writes it."""
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else shown(value)
 
 
 def _word(line: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str | None, where: str) -> str:
-    value = line.get(key, default)
-    if value is None:
+    if key not in line and default is None:
         raise InputError(where, f"'{key}' is missing", f"one of {', '.join(choices)} is accepted", f'Add "{key}".')
-    value = str(value).lower() if isinstance(value, bool) else value
+    value = line.get(key, default)
+    value = said(value) if isinstance(value, bool) else value
     if not isinstance(value, str) or value not in choices:
         raise InputError(
-            f"{where}: {key}", f"{shown(value)} is not known", f"one of {', '.join(choices)} is accepted",
+            f"{where}: {key}", f"{said(value)} is not known", f"one of {', '.join(choices)} is accepted",
             did_you_mean(value, choices) if isinstance(value, str) else "",
         )  # fmt: skip
     return value
@@ -235,7 +254,8 @@ def _dims(line: Mapping[str, Any], kind: Kind, where: str) -> dict[str, int]:
     """The shape's sizes, each checked, with those that may be left out filled in."""
     shape = line.get("shape")
     if not isinstance(shape, dict):
-        raise InputError(where, "'shape' is missing", "an object of sizes is accepted", f"Add {', '.join(kind.shape)}.")
+        place, found = (f"{where}: shape", f"{said(shape)} stands there") if "shape" in line else (where, "'shape' is missing")
+        raise InputError(place, found, "an object of sizes is accepted", f"Add {', '.join(kind.shape)}.")
     found: dict[str, int] = {}
     for given, value in shape.items():
         name = ALIASES.get(given, given)
@@ -244,6 +264,8 @@ def _dims(line: Mapping[str, Any], kind: Kind, where: str) -> dict[str, int]:
                 f"{where}: shape", f"'{given}' is not a size of {line.get('op')}", f"it takes {', '.join(kind.shape)}",
                 did_you_mean(given, kind.shape),
             )  # fmt: skip
+        if value is None:
+            raise InputError(f"{where}: {given}", f"{said(value)} is not a whole number", SIZES_ACCEPTED)
         found[name] = int(checked_value(name, value, f"{where}: {given}") or 0)
     for name in kind.shape:
         if name not in found and name in kind.ties:

@@ -7,6 +7,7 @@ error, never a rounding. ``//`` rounds down.
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import Any
@@ -111,7 +112,11 @@ def _parse(text: str, where: str) -> ast.expr:
     if len(text) > _LONGEST or "\n" in text:
         raise refused
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            # Python warns of digits that run into a word, which no expression of sizes may hold.
+            warnings.simplefilter("error", SyntaxWarning)
+            warnings.simplefilter("error", DeprecationWarning)
+            tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise refused from None
     for node in ast.walk(tree):

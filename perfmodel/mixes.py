@@ -73,7 +73,7 @@ SILU_TIMES_UP_GRADIENT = Mix(NEGATE, EXP, (2, ADD), DIVIDE, SUBTRACT, (6, MULTIP
 GELU_TIMES_UP_GRADIENT = Mix((10, MULTIPLY), (2, ADD), ERF, EXP)
 GELU_TANH_TIMES_UP_GRADIENT = Mix((15, MULTIPLY), (4, ADD), SUBTRACT, TANH)
 CLAMPED_SWIGLU_GRADIENT = Mix(
-    (3, COMPARE), (3, SELECT), MULTIPLY, NEGATE, EXP, (3, ADD), DIVIDE, SUBTRACT, (6, MULTIPLY)
+    (3, MAX), (3, COMPARE), (3, SELECT), MULTIPLY, NEGATE, EXP, (3, ADD), DIVIDE, SUBTRACT, (6, MULTIPLY)
 )
 SOFTCAP_GRADIENT = Mix((3, MULTIPLY), TANH, SUBTRACT)
 TANH_GRADIENT = Mix((2, MULTIPLY), SUBTRACT)
@@ -91,18 +91,21 @@ RMSNORM_ROW = Mix(MULTIPLY, ADD, RSQRT)
 LAYERNORM_GRADIENT = Mix((5, MULTIPLY), (2, ADD), (3, SUBTRACT))
 LAYERNORM_PARAMETER_GRADIENT = Mix(MULTIPLY, (2, ADD))
 LAYERNORM_GRADIENT_ROW = Mix((2, MULTIPLY))
+# x̂ once more, in a kernel that has x and the row's statistics alone.
+LAYERNORM_AGAIN = Mix(SUBTRACT, MULTIPLY)
 # RMSNorm's: x̂ (1), g (1), sum of g x̂ (2), (g - x̂ b)/rms (3); gamma: sum of dy x̂ (2); per row: one mean.
 RMSNORM_GRADIENT = Mix((5, MULTIPLY), ADD, SUBTRACT)
 RMSNORM_PARAMETER_GRADIENT = Mix(MULTIPLY, ADD)
 RMSNORM_GRADIENT_ROW = Mix(MULTIPLY)
+RMSNORM_AGAIN = Mix(MULTIPLY)
 
 # A rotation of pairs: each element is one cos and one sin product, added.
 ROTATE = Mix((2, MULTIPLY), ADD)
 # Dropout compares a random number with the rate and scales what it keeps.
 DROP = Mix(COMPARE, MULTIPLY)
 
-# Choosing experts, per token and expert: the softmax, and one comparison in the search for the largest.
-ROUTE = Mix(MAX, SUBTRACT, EXP, ADD, DIVIDE_BY_SHARED, COMPARE)
+# Choosing experts, per token and expert: the softmax, and one comparison in each search for the largest that is left.
+CHOOSE = Mix(COMPARE)
 ROUTE_GRADIENT = Mix((2, MULTIPLY), ADD, SUBTRACT)
 # Weighting an expert's output and adding it to the token's.
 COMBINE = Mix(MULTIPLY, ADD)
@@ -110,15 +113,23 @@ COMBINE = Mix(MULTIPLY, ADD)
 # Selective scan, per channel and state: exp(Δ a), Δ b u, h = decay h + input; per channel: softplus of Δ, the skip D u.
 SCAN = Mix((2, MULTIPLY), EXP, MULTIPLY, ADD)
 SCAN_CHANNEL = Mix(EXP, ADD, LOG, (2, MULTIPLY), ADD)
-# Its gradient recomputes the state and runs back: per state and channel.
-SCAN_GRADIENT = Mix((8, MULTIPLY), EXP, (4, ADD))
-SCAN_CHANNEL_GRADIENT = Mix(EXP, ADD, DIVIDE, (4, MULTIPLY), (2, ADD))
-# RWKV's recurrence, per channel: maxima that keep exponents bounded, weighted sums of numerator and denominator.
-WKV = Mix((2, MAX), (4, SUBTRACT), (4, EXP), (4, MULTIPLY), (6, ADD), DIVIDE)
-WKV_GRADIENT = Mix((2, MAX), (6, SUBTRACT), (6, EXP), (14, MULTIPLY), (10, ADD), DIVIDE)
+# Its gradient, per state: the update again (5); from the gradient G that stands at h, those of Δ b u for u Δ and for b
+# (2 multiply-adds), that of the state before, which is G decay, and of Δ a (2), and those of Δ and a (2 multiply-adds).
+SCAN_GRADIENT = Mix((9, MULTIPLY), EXP, (5, ADD))
+# Per channel: the softplus and Δ u again (4); du from the skip and from Δ u (3), dskip (2), dΔ (2), times σ (2).
+SCAN_CHANNEL_GRADIENT = Mix(EXP, LOG, DIVIDE, (6, MULTIPLY), (4, ADD))
+# RWKV's recurrence, per channel: twice a maximum that keeps exponents bounded, two exponentials of what lies below it,
+# and the sums of numerator (2 multiplications) and denominator (1); their quotient.
+WKV = Mix((2, MAX), (4, SUBTRACT), (4, EXP), (6, MULTIPLY), (6, ADD), DIVIDE)
+# Its gradient: the recurrence again (23), then back with the gradients of both sums over an exponent of their own: dy
+# over the denominator (1); the token's own weight and the first's gradient (5); what later tokens give k and v (8); the
+# decay's (7); and both gradients moved to the token before (12).
+WKV_GRADIENT = Mix((3, MAX), (8, SUBTRACT), (8, EXP), (18, MULTIPLY), (16, ADD), (2, DIVIDE), NEGATE)
 # RWKV's token shift: a learned mean of a token and the one before.
 TOKEN_SHIFT = Mix((2, MULTIPLY), ADD, SUBTRACT)
-TOKEN_SHIFT_GRADIENT = Mix((4, MULTIPLY), (2, ADD), SUBTRACT)
+# Its gradient: dmixed m + dmixed_after (1 - m), and for m the sum of dmixed (x - x_before).
+TOKEN_SHIFT_GRADIENT = Mix((3, MULTIPLY), (2, ADD), (2, SUBTRACT))
 
-# Adam with decoupled decay, per parameter: both moments, their corrections, root, quotient, decay, step.
+# Adam with decoupled decay, per parameter: both moments (2 and 3 multiplications, 2 additions), the root of the second
+# corrected (1 multiplication) and kept off zero (1 addition), the quotient; step x quotient + rate x weight, off the weight.
 ADAM = Mix((8, MULTIPLY), (4, ADD), SUBTRACT, SQRT, DIVIDE)

@@ -154,13 +154,17 @@ class Tensor(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A named piece of work on an engine. With operands named, it opens a kernel of the unfused form."""
+    """A named piece of work on an engine. With operands named, it opens a kernel of the unfused form.
+
+    Work that is done ``again`` belongs to the unfused form alone: a kernel repeats what one kernel would have at hand.
+    """
 
     name: str
     amount: Count
     engine: Engine
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    again: bool = False
 
 
 class Op(NamedTuple):
@@ -168,6 +172,11 @@ class Op(NamedTuple):
 
     tensors: tuple[Tensor, ...]
     work: tuple[Work, ...]
+
+    @property
+    def done(self) -> tuple[Work, ...]:
+        """The work of one fused kernel."""
+        return tuple(work for work in self.work if not work.again) if any(w.again for w in self.work) else self.work
 
     def flops(self) -> Size:
         """Every primitive counted as one."""
@@ -180,7 +189,7 @@ class Op(NamedTuple):
     def primitives(self) -> dict[str, Size]:
         """Counts by primitive: another counting convention is a regrouping of these."""
         counts: dict[str, Size] = {}
-        for work in self.work:
+        for work in self.done:
             for number, primitive in work.amount.mix.primitives:
                 counts[primitive.name] = counts.get(primitive.name, 0) + number * work.amount.times
         return counts
@@ -192,7 +201,7 @@ class Op(NamedTuple):
     def flops_by_kind(self) -> dict[tuple[Engine, bool], Size]:
         """Counts by engine and by whether they are a contraction's: the others are regroupings of these."""
         terms: dict[tuple[Engine, bool], list[tuple[Size, ...]]] = {}
-        for work in self.work:
+        for work in self.done:
             mix, dims, contraction = work.amount
             for engine, number in mix.by_engine(work.engine):
                 terms.setdefault((engine, contraction), []).append((number, *dims))
@@ -233,7 +242,7 @@ class Op(NamedTuple):
             return ()
         ends = [*starts[1:], len(self.work)]
         return tuple(
-            (self.work[i].name, Op(self._operands(self.work[i]), self.work[i:end]))
+            (self.work[i].name, Op(self._operands(self.work[i]), _not_again(self.work[i:end])))
             for i, end in zip(starts, ends, strict=True)
         )
 
@@ -253,6 +262,11 @@ class Op(NamedTuple):
                 )
             )
         return tuple(tensors)
+
+
+def _not_again(works: tuple[Work, ...]) -> tuple[Work, ...]:
+    """Work of a kernel that runs on its own: all of it is done."""
+    return tuple(work._replace(again=False) if work.again else work for work in works)
 
 
 def by_engine(flops: Mapping[Any, Size]) -> dict[Engine, Size]:

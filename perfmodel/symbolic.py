@@ -331,7 +331,7 @@ def formulas(op: Op) -> Formulas:
         traffic_byte=tidy(traffic),
         unfused_byte=tidy(unfused) if unfused is not None else None,
         intensity=quotient(flops, traffic),
-        unfused_intensity=quotient(flops, unfused) if unfused is not None else None,
+        unfused_intensity=quotient(sum(k.flops() for _, k in parts), unfused) if unfused is not None else None,
     )
 
 

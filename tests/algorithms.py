@@ -98,6 +98,12 @@ def qkv(m, *, B, N, D, H, H_kv, d):
             y[z, t, h, e] = dot(m, ((x[z, t, i], w[i, h, e]) for i in range(D)))
 
 
+def add_bias(m, *, B, N, D):
+    x, b, y = m.input("x", B, N, D), m.input("b", D), m.output("y", B, N, D)
+    for z, t, e in y.indices():
+        y[z, t, e] = x[z, t, e] + b[e]
+
+
 def output_projection(m, *, B, N, D, H, d):
     linear(m, B=B, N=N, D_in=H * d, D_out=D)
 
@@ -321,13 +327,23 @@ def attention_decode(m, *, B, H, H_kv, S, d):
 
 
 def attention_backward(m, *, B, H, H_kv, N, S, d, causal=0, W=None):
-    """From stored probabilities; 1/sqrt(d) is folded into the store of the softmax's gradient."""
-    dout, q, k, v = m.input("dout", B, H, N, d), m.input("q", B, H, N, d), *_keys(m, B, H_kv, S, d)
-    heads = Heads(B, H, H_kv, N, S, causal, W)
+    """From stored probabilities."""
+    _from_probabilities(m, Heads(B, H, H_kv, N, S, causal, W), (B, H, N, d), *_keys(m, B, H_kv, S, d))
+
+
+def mla_attention_backward(m, *, B, H, N, S, d, d_r, d_v, causal=0, W=None):
+    k, v = m.input("k", B, H, S, d + d_r), m.input("v", B, H, S, d_v)
+    _from_probabilities(m, Heads(B, H, H, N, S, causal, W), (B, H, N, d + d_r), k, v)
+
+
+def _from_probabilities(m, heads, shape, k, v):
+    """1/sqrt(d) is folded into the store of the softmax's gradient."""
+    (B, H, N, d), S = shape, v.shape[2]
+    q, dout = m.input("q", *shape), m.input("dout", B, H, N, v.shape[3])
     probs = _stored_probabilities(m, heads, q, k, (B, H, N, S))
     dprobs, dscores = m.between("dprobs", B, H, N, S), m.between("dscores", B, H, N, S)
     touch(probs)
-    _dv(m, heads, probs, dout, m.output("dv", B, H_kv, S, d))
+    _dv(m, heads, probs, dout, m.output("dv", *v.shape))
     m.next_kernel()
     _dprobs(m, heads, dout, v, dprobs)
     m.next_kernel()
@@ -340,10 +356,10 @@ def attention_backward(m, *, B, H, H_kv, N, S, d, causal=0, W=None):
             dscores[z, h, i, j] = float(gradient) * d**-0.5
     m.next_kernel()
     touch(dscores)
-    _dq(m, heads, dscores, k, m.output("dq", B, H, N, d))
+    _dq(m, heads, dscores, k, m.output("dq", *q.shape))
     m.next_kernel()
     touch(dscores)
-    _dk(m, heads, dscores, q, m.output("dk", B, H_kv, S, d))
+    _dk(m, heads, dscores, q, m.output("dk", *k.shape))
 
 
 def _keys(m, B, H_kv, S, d):
@@ -369,36 +385,44 @@ def _powers(heads, q, k, z, h, i):
     }
 
 
-def _stored_statistics(m, heads, q, k, v, out, logsumexp):
+def _stored_statistics(heads, q, k, v, out, logsumexp):
     for z, h, i in heads.queries:
         row = _powers(heads, q, k, z, h, i)
         logsumexp.values[z, h, i] = math.log(sum(row.values()))
-        for e in range(q.shape[-1]):
+        for e in range(v.shape[-1]):
             weighted = sum(power * v.values[z, h // heads.share, j, e] for j, power in row.items())
             out.values[z, h, i, e] = weighted / sum(row.values())
 
 
 def attention_backward_recompute(m, *, B, H, H_kv, N, S, d, causal=0, W=None):
+    _recomputing(m, Heads(B, H, H_kv, N, S, causal, W), (B, H, N, d), *_keys(m, B, H_kv, S, d))
+
+
+def mla_attention_backward_recompute(m, *, B, H, N, S, d, d_r, d_v, causal=0, W=None):
+    k, v = m.input("k", B, H, S, d + d_r), m.input("v", B, H, S, d_v)
+    _recomputing(m, Heads(B, H, H, N, S, causal, W), (B, H, N, d + d_r), k, v)
+
+
+def _recomputing(m, heads, shape, k, v):
     """One kernel: the probabilities again from the scores and each row's logarithm of the sum."""
-    out, dout, q = (m.input(name, B, H, N, d) for name in ("out", "dout", "q"))
-    k, v = _keys(m, B, H_kv, S, d)
-    logsumexp = m.input("logsumexp", B, H, N, item=4)
-    heads = Heads(B, H, H_kv, N, S, causal, W)
-    _stored_statistics(m, heads, q, k, v, out, logsumexp)
+    (B, H, N, d), S, width = shape, v.shape[2], v.shape[3]
+    q, logsumexp = m.input("q", *shape), m.input("logsumexp", B, H, N, item=4)
+    out, dout = m.input("out", B, H, N, width), m.input("dout", B, H, N, width)
+    _stored_statistics(heads, q, k, v, out, logsumexp)
     dprobs, probs, dscores = (m.scratch(B, H, N, S) for _ in range(3))
-    sums = {row: dot(m, ((dout[*row, e], out[*row, e]) for e in range(d))) for row in heads.queries}
+    sums = {row: dot(m, ((dout[*row, e], out[*row, e]) for e in range(width))) for row in heads.queries}
     for z, h, i in heads.queries:
         for j in heads.seen[i]:
             again = score(m, q, k, (z, h, i), j, heads.share, d)
             probs[z, h, i, j] = (_prescaled(again, d) - logsumexp[z, h, i]).exp()
-    _dv(m, heads, probs, dout, m.output("dv", B, H_kv, S, d))
+    _dv(m, heads, probs, dout, m.output("dv", *v.shape))
     _dprobs(m, heads, dout, v, dprobs)
     for z, h, i in heads.queries:
         for j in heads.seen[i]:
             gradient = probs[z, h, i, j] * (dprobs[z, h, i, j] - sums[z, h, i])
             dscores[z, h, i, j] = float(gradient) * d**-0.5
-    _dq(m, heads, dscores, k, m.output("dq", B, H, N, d))
-    _dk(m, heads, dscores, q, m.output("dk", B, H_kv, S, d))
+    _dq(m, heads, dscores, k, m.output("dq", *q.shape))
+    _dk(m, heads, dscores, q, m.output("dk", *k.shape))
 
 
 def _prescaled(number, d):
@@ -453,20 +477,23 @@ def rows_on_chip(M, d):
 
 
 def flash_attention_backward(m, *, B, H, H_kv, N, S, d, M, causal=0, W=None):
-    """Tiles of keys stay on chip with their gradients; the queries that see them stream past, and dq is added to."""
+    """Tiles of keys stay on chip with their gradients; the queries that see them stream past, and dq is added to.
+
+    Keys that a window hides from all queries are left alone.
+    """
     out, dout, q = (m.input(name, B, H, N, d) for name in ("out", "dout", "q"))
     k, v = _keys(m, B, H_kv, S, d)
     logsumexp, sums = m.input("logsumexp", B, H, N, item=4), m.output("row sums", B, H, N, item=4)
     dq, dk, dv = m.output("dq", B, H, N, d, item=4), m.output("dk", B, H_kv, S, d), m.output("dv", B, H_kv, S, d)
     heads, r = Heads(B, H, H_kv, N, S, causal, W), rows_on_chip(M, d)
-    _stored_statistics(m, heads, q, k, v, out, logsumexp)
+    _stored_statistics(heads, q, k, v, out, logsumexp)
     for row in heads.queries:
         sums[row] = dot(m, ((dout[*row, e], out[*row, e]) for e in range(d)))
     m.forget(dout, sums, dq)
     for z in range(B):
         for g in range(H_kv):
             for first in range(0, S, r):
-                tile = range(first, min(first + r, S))
+                tile = [j for j in range(first, min(first + r, S)) if heads.seeing[j]]
                 gradients = {(j, e): (m.zero(), m.zero()) for j in tile for e in range(d)}
                 touch_rows(k, z, g, tile)
                 touch_rows(v, z, g, tile)
@@ -558,7 +585,9 @@ def layernorm_backward(m, *, rows, cols):
         for j in range(cols):
             dx[i, j] = (gradients[j] - first - normal[i, j] * second) * rstd[i]
     m.next_kernel()
-    touch(x, mean, rstd)
+    if m.apart:
+        for i, j in x.indices():
+            normal[i, j] = (x[i, j] - mean[i]) * rstd[i]
     for j in range(cols):
         dgamma[j] = dot(m, ((dy[i, j], normal[i, j]) for i in range(rows)))
         total = m.zero()
@@ -592,7 +621,9 @@ def rmsnorm_backward(m, *, rows, cols):
         for j in range(cols):
             dx[i, j] = (gradients[j] - normal[i, j] * mean) * rstd[i]
     m.next_kernel()
-    touch(x, rstd)
+    if m.apart:
+        for i, j in x.indices():
+            normal[i, j] = x[i, j] * rstd[i]
     for j in range(cols):
         dgamma[j] = dot(m, ((dy[i, j], normal[i, j]) for i in range(rows)))
 
@@ -638,7 +669,282 @@ def conv1d_backward(m, *, B, N, D, K):
         dbias[c] = total
 
 
+def conv(m, *, B, N, D_in, D_out, K, stride=1):
+    """All channels with all; the first tap of the first output lies on the padding."""
+    x, filters, bias = m.input("x", B, N * stride, D_in), m.input("filters", D_out, D_in, K), m.input("bias", D_out)
+    y = m.output("y", B, N, D_out)
+    for z, t, o in y.indices():
+        taps = ((tap, i) for tap in range(K) for i in range(D_in))
+        total = dot(m, ((_padded(m, x, z, t * stride + tap - K // 2, i), filters[o, i, tap]) for tap, i in taps))
+        y[z, t, o] = total + bias[o]
+
+
+def _padded(m, array, z, t, i):
+    return array[z, t, i] if 0 <= t < array.shape[1] else m.zero()
+
+
+def conv_backward(m, *, B, N, D_in, D_out, K, stride=1):
+    """Each output's gradient goes back to the taps that it came from, those on the padding included."""
+    x, filters, dy = m.input("x", B, N * stride, D_in), m.input("filters", D_out, D_in, K), m.input("dy", B, N, D_out)
+    dx, dfilters, dbias = m.output("dx", *x.shape), m.output("dfilters", *filters.shape), m.output("dbias", D_out)
+    sums = {(z, t, i): m.zero() for z in range(B) for t in range(-K, N * stride + K) for i in range(D_in)}
+    for z, t, o in dy.indices():
+        for tap in range(K):
+            for i in range(D_in):
+                place = z, t * stride + tap - K // 2, i
+                sums[place] = sums[place] + dy[z, t, o] * filters[o, i, tap]
+    for place in dx.indices():
+        dx[place] = sums[place]
+    m.next_kernel()
+    for o, i, tap in dfilters.indices():
+        places = ((z, t) for z in range(B) for t in range(N))
+        dfilters[o, i, tap] = dot(m, ((_padded(m, x, z, t * stride + tap - K // 2, i), dy[z, t, o]) for z, t in places))
+    m.next_kernel()
+    for o in range(D_out):
+        total = m.zero()
+        for z in range(B):
+            for t in range(N):
+                total = total + dy[z, t, o]
+        dbias[o] = total
+
+
+# --- experts, every token sent to all of them, so that what is chosen and what is distinct is known
+
+
+def expert_linear(m, *, B, N, D_in, D_out, E, A):
+    x, w, y = m.input("x", B, N, A, D_in), m.input("w", E, D_in, D_out), m.output("y", B, N, A, D_out)
+    for z, t, a, o in y.indices():
+        y[z, t, a, o] = dot(m, ((x[z, t, a, i], w[a, i, o]) for i in range(D_in)))
+
+
+def expert_linear_bias(m, *, B, N, D_in, D_out, E, A):
+    expert_linear(m, B=B, N=N, D_in=D_in, D_out=D_out, E=E, A=A)
+    b, y = m.input("b", E, D_out), m.arrays["y"]
+    for z, t, a, o in y.indices():
+        y[z, t, a, o] = y[z, t, a, o] + b[a, o]
+
+
+def expert_input_gradient(m, *, B, N, D_in, D_out, E, A):
+    dy, w, dx = m.input("dy", B, N, A, D_out), m.input("w", E, D_in, D_out), m.output("dx", B, N, A, D_in)
+    for z, t, a, i in dx.indices():
+        dx[z, t, a, i] = dot(m, ((dy[z, t, a, o], w[a, i, o]) for o in range(D_out)))
+
+
+def expert_weight_gradient(m, *, B, N, D_in, D_out, E, A):
+    x, dy, dw = m.input("x", B, N, A, D_in), m.input("dy", B, N, A, D_out), m.output("dw", E, D_in, D_out)
+    for a, i, o in dw.indices():
+        dw[a, i, o] = dot(m, ((x[z, t, a, i], dy[z, t, a, o]) for z in range(B) for t in range(N)))
+
+
+def expert_bias_gradient(m, *, B, N, D_out, E, A):
+    dy, db = m.input("dy", B, N, A, D_out), m.output("db", E, D_out)
+    for a, o in db.indices():
+        total = m.zero()
+        for z in range(B):
+            for t in range(N):
+                total = total + dy[z, t, a, o]
+        db[a, o] = total
+
+
+def route(m, *, B, N, E, A):
+    """Softmax, then A times the largest that is left; what was taken stays in the search, below all others."""
+    scores_, chosen, weights = m.input("scores", B, N, E), m.output("chosen", B, N, A, item=8), m.output("weights", B, N, A)
+    for z in range(B):
+        for t in range(N):
+            left = softmax_row(m, [scores_[z, t, x] for x in range(E)])
+            for a in range(A):
+                best, place = m.lowest(), 0
+                for x in range(E):
+                    if left[x] > best:
+                        best, place = left[x], x
+                chosen[z, t, a], weights[z, t, a], left[place] = place, best, m.lowest()
+
+
+def route_backward(m, *, B, N, E, A):
+    """A gradient of zero arrives at the experts that were not chosen."""
+    probs, dscores = m.input("probs", B, N, E), m.output("dscores", B, N, E)
+    chosen, dweights = m.tokens("chosen", B, N, A, below=E), m.input("dweights", B, N, A)
+    for z in range(B):
+        for t in range(N):
+            arriving = [m.zero() for _ in range(E)]
+            for a in range(A):
+                chosen.values[z, t, a] = (t + 2 * a) % E
+                arriving[int(chosen[z, t, a].value)] = dweights[z, t, a]
+            total = dot(m, ((probs[z, t, x], arriving[x]) for x in range(E)))
+            for x in range(E):
+                dscores[z, t, x] = probs[z, t, x] * (arriving[x] - total)
+
+
+def combine_experts(m, *, B, N, D, A):
+    outputs, weights, y = m.input("outputs", B, N, A, D), m.input("weights", B, N, A), m.output("y", B, N, D)
+    for z, t, e in y.indices():
+        y[z, t, e] = dot(m, ((outputs[z, t, a, e], weights[z, t, a]) for a in range(A)))
+
+
+def combine_experts_backward(m, *, B, N, D, A):
+    outputs, weights, dy = m.input("outputs", B, N, A, D), m.input("weights", B, N, A), m.input("dy", B, N, D)
+    doutputs, dweights = m.output("doutputs", B, N, A, D), m.output("dweights", B, N, A)
+    for z, t, a, e in doutputs.indices():
+        doutputs[z, t, a, e] = dy[z, t, e] * weights[z, t, a]
+    for z, t, a in dweights.indices():
+        dweights[z, t, a] = dot(m, ((dy[z, t, e], outputs[z, t, a, e]) for e in range(D)))
+
+
+# --- recurrences
+
+
+def selective_scan(m, *, B, N, D, X):
+    """softplus of the step; then state by state h = exp(step a) h + step u b, and y = sum of c h, and the skip."""
+    u, delta, y = m.input("u", B, N, D), m.input("delta", B, N, D), m.output("y", B, N, D)
+    b, c, a, skip = m.input("b", B, N, X), m.input("c", B, N, X), m.input("a", D, X), m.input("skip", D)
+    state = m.output("state", B, D, X, item=4)
+    for z, t, e in y.indices():
+        step = (delta[z, t, e].exp() + 1.0).log()
+        entering = step * u[z, t, e]
+        for x in range(X):
+            state[z, e, x] = (step * a[e, x]).exp() * state[z, e, x] + entering * b[z, t, x]
+        read = dot(m, ((c[z, t, x], state[z, e, x]) for x in range(X)))
+        y[z, t, e] = read + skip[e] * u[z, t, e]
+
+
+def selective_scan_backward(m, *, B, N, D, X):
+    """The states again, kept on chip, and then from the last token to the first."""
+    dy, u, delta = (m.input(name, B, N, D) for name in ("dy", "u", "delta"))
+    b, c, a, skip = m.input("b", B, N, X), m.input("c", B, N, X), m.input("a", D, X), m.input("skip", D)
+    du, ddelta, db, dc = (m.output(f"d{name}", *m.arrays[name].shape) for name in ("u", "delta", "b", "c"))
+    da, dskip = m.output("da", D, X), m.output("dskip", D)
+    sums = {(array, *place): m.zero() for array in (db, dc, da, dskip) for place in array.indices()}
+
+    def add(array, place, term):
+        sums[array, *place] = sums[array, *place] + term
+
+    for z in range(B):
+        for e in range(D):
+            states, kept = [[m.zero() for _ in range(X)]], []
+            for t in range(N):
+                power = delta[z, t, e].exp()
+                above = power + 1.0
+                step = above.log()
+                entering = step * u[z, t, e]
+                decays = [(step * a[e, x]).exp() for x in range(X)]
+                states.append([decays[x] * states[t][x] + entering * b[z, t, x] for x in range(X)])
+                kept.append((power, above, step, entering, decays))
+            later = [m.zero() for _ in range(X)]
+            for t in reversed(range(N)):
+                power, above, step, entering, decays = kept[t]
+                dentering, dstep = m.zero(), m.zero()
+                for x in range(X):
+                    add(dc, (z, t, x), dy[z, t, e] * states[t + 1][x])
+                    arriving = later[x] + dy[z, t, e] * c[z, t, x]
+                    add(db, (z, t, x), arriving * entering)
+                    dentering = dentering + arriving * b[z, t, x]
+                    later[x] = arriving * decays[x]
+                    exponent = later[x] * states[t][x]
+                    dstep = dstep + exponent * a[e, x]
+                    add(da, (e, x), exponent * step)
+                add(dskip, (e,), dy[z, t, e] * u[z, t, e])
+                du[z, t, e] = dy[z, t, e] * skip[e] + dentering * step
+                ddelta[z, t, e] = (dstep + dentering * u[z, t, e]) * (power / above)
+    for (array, *place), total in sums.items():
+        array[*place] = total
+
+
+def wkv(m, *, B, N, D):
+    """RWKV-4: numerator, denominator and the exponent that both are relative to, per channel."""
+    k, v, y = m.input("k", B, N, D), m.input("v", B, N, D), m.output("y", B, N, D)
+    decay, first, state = m.input("decay", D), m.input("first", D), m.output("state", B, 3, D, item=4)
+    state.values.update(((z, 2, e), -1e30) for z in range(B) for e in range(D))
+    for z, t, e in y.indices():
+        above, below, exponent = (state[z, i, e] for i in range(3))
+        own = first[e] + k[z, t, e]
+        largest = exponent.maximum(own)
+        kept, new = (exponent - largest).exp(), (own - largest).exp()
+        y[z, t, e] = (kept * above + new * v[z, t, e]) / (kept * below + new)
+        faded = decay[e] + exponent
+        largest = faded.maximum(k[z, t, e])
+        kept, new = (faded - largest).exp(), (k[z, t, e] - largest).exp()
+        state[z, 0, e], state[z, 1, e], state[z, 2, e] = kept * above + new * v[z, t, e], kept * below + new, largest
+
+
+def wkv_backward(m, *, B, N, D):
+    """The recurrence again; then back, the gradients of both sums relative to an exponent of their own."""
+    k, v, dy = (m.input(name, B, N, D) for name in ("k", "v", "dy"))
+    decay, first, dk, dv = m.input("decay", D), m.input("first", D), m.output("dk", B, N, D), m.output("dv", B, N, D)
+    ddecay, dfirst = m.output("ddecay", D), m.output("dfirst", D)
+    for e in range(D):
+        of_decay, of_first = m.zero(), m.zero()
+        for z in range(B):
+            above, below, exponent, kept = m.zero(), m.zero(), Number(m, -1e30), []
+            for t in range(N):
+                own = first[e] + k[z, t, e]
+                largest = exponent.maximum(own)
+                old, new = (exponent - largest).exp(), (own - largest).exp()
+                under = old * below + new
+                y, faded = (old * above + new * v[z, t, e]) / under, decay[e] + exponent
+                kept.append((above, below, largest, new, under, y, faded))
+                exponent = faded.maximum(k[z, t, e])
+                old, new = (faded - exponent).exp(), (k[z, t, e] - exponent).exp()
+                above, below = old * above + new * v[z, t, e], old * below + new
+            dabove, dbelow, power = m.zero(), m.zero(), Number(m, -1e30)
+            for t in reversed(range(N)):
+                above, below, largest, new, under, y, faded = kept[t]
+                share = dy[z, t, e] / under
+                weight = new * share
+                own = (v[z, t, e] - y) * weight
+                of_first = of_first + own
+                passed = (k[z, t, e] + power).exp()
+                through = passed * dabove
+                dv[z, t, e] = weight + through
+                dk[z, t, e] = own + (through * v[z, t, e] + passed * dbelow)
+                of_decay = of_decay + (faded + power).exp() * (above * dabove + below * dbelow)
+                moved, low = decay[e] + power, -largest
+                power = moved.maximum(low)
+                old, new = (moved - power).exp(), (low - power).exp() * share
+                dabove, dbelow = old * dabove + new, old * dbelow - new * y
+        ddecay[e], dfirst[e] = of_decay, of_first
+
+
+def token_shift(m, *, B, N, D):
+    x, mean, mixed = m.input("x", B, N, D), m.input("mean", D), m.output("mixed", B, N, D)
+    for z, t, e in mixed.indices():
+        mixed[z, t, e] = x[z, t, e] * mean[e] + _padded(m, x, z, t - 1, e) * (1.0 - mean[e])
+
+
+def token_shift_backward(m, *, B, N, D):
+    x, mean, dmixed = m.input("x", B, N, D), m.input("mean", D), m.input("dmixed", B, N, D)
+    dx, dmean = m.output("dx", B, N, D), m.output("dmean", D)
+    for z, t, e in dx.indices():
+        dx[z, t, e] = dmixed[z, t, e] * mean[e] + _padded(m, dmixed, z, t + 1, e) * (1.0 - mean[e])
+    for e in range(D):
+        places = ((z, t) for z in range(B) for t in range(N))
+        dmean[e] = dot(m, ((dmixed[z, t, e], x[z, t, e] - _padded(m, x, z, t - 1, e)) for z, t in places))
+
+
 # --- tokens
+
+
+def learned(m, *, cols, rows=1):
+    table, y = m.input("table", rows, cols), m.output("y", rows, cols)
+    for place in y.indices():
+        y[place] = table[place]
+
+
+FIRST, SECOND, RATE_OF_STEP, DECAY, STEPS, TINY = 0.9, 0.999, 1e-2, 0.1, 5, 1e-8
+
+
+def adam(m, *, params):
+    """The corrections are folded into numbers that all parameters share."""
+    gradient, weight = m.input("gradient", params), m.output("weight", params)
+    mean, variance, master = (m.input(name, params, item=4) for name in ("mean", "variance", "master"))
+    correction, step = 1 / (1 - SECOND**STEPS), RATE_OF_STEP / (1 - FIRST**STEPS)
+    for i in range(params):
+        variance.values[i,] = abs(variance.values[i,])
+        g = gradient[i]
+        mean[i] = mean[i] * FIRST + g * (1 - FIRST)
+        variance[i] = variance[i] * SECOND + g * (1 - SECOND) * g
+        root = (variance[i] * correction).sqrt() + TINY
+        master[i] = master[i] - (mean[i] / root * step + master[i] * (RATE_OF_STEP * DECAY))
+        weight[i] = master[i]
 
 
 def embedding(m, *, B, N, D, V):
@@ -738,17 +1044,45 @@ def dropout_backward(m, *, numel):
         dx[i] = dy[i] * (float(kept[i]) / 0.9)
 
 
-def combine_experts(m, *, B, N, D, A):
-    outputs, weights, y = m.input("outputs", B, N, A, D), m.input("weights", B, N, A), m.output("y", B, N, D)
-    for z, t, e in y.indices():
-        y[z, t, e] = dot(m, ((outputs[z, t, a, e], weights[z, t, a]) for a in range(A)))
-
-
 # --- vectors and elementwise functions: the tensors read, those written, and one element of them
 
 
 def relu_backward(x, dy):
     return (dy.chosen(x > 0),)
+
+
+def div_backward(b, y, dy):
+    da = dy / b
+    return da, -(y * da)
+
+
+def relu_squared(x):
+    positive = x.maximum(0.0)
+    return (positive * positive,)
+
+
+def relu_squared_backward(x, dy):
+    return (x.maximum(0.0) * 2.0 * dy,)
+
+
+def clamped_swiglu_backward(gate, up, dy):
+    """Where a clamp holds, nothing goes back."""
+    low, high = gate.minimum(LIMIT), up.minimum(LIMIT).maximum(-LIMIT)
+    scaled = low * 1.702
+    share, shifted = Number(gate.machine, 1.0) / ((-scaled).exp() + 1.0), high + 1.0
+    dgate = share * (scaled * (1.0 - share) + 1.0) * shifted * dy
+    dup = low * share * dy
+    inside, over = not gate > LIMIT, up > LIMIT
+    return dgate.chosen(inside), dup.chosen(not over).chosen(up > -LIMIT)
+
+
+def clamped_swiglu(gate, up):
+    """gpt-oss: the gate clamped above, the linear part on both sides; a minimum counts like a maximum."""
+    gate, up = gate.minimum(LIMIT), up.minimum(LIMIT).maximum(-LIMIT)
+    return (gate * (Number(gate.machine, 1.0) / ((-(gate * 1.702)).exp() + 1.0)) * (up + 1.0),)
+
+
+LIMIT = 1.5
 
 
 def gelu(x):
@@ -842,10 +1176,15 @@ ELEMENTWISE = {
     "mul": ("a b", "y", lambda a, b: (a * b,)),
     "mul_backward": ("a b dy", "da db", lambda a, b, dy: (dy * b, dy * a)),
     "div": ("a b", "y", lambda a, b: (a / b,)),
+    "div_backward": ("b y dy", "da db", div_backward),
     "scale": ("x", "y", lambda x: (x * 3.0,)),
     "exp": ("x", "y", lambda x: (x.exp(),)),
     "relu": ("x", "y", lambda x: (x.maximum(0.0),)),
     "relu_backward": ("x dy", "dx", relu_backward),
+    "relu_squared": ("x", "y", relu_squared),
+    "relu_squared_backward": ("x dy", "dx", relu_squared_backward),
+    "clamped_swiglu": ("gate up", "y", clamped_swiglu),
+    "clamped_swiglu_backward": ("gate up dy", "dgate dup", clamped_swiglu_backward),
     "gelu": ("x", "y", gelu),
     "gelu_backward": ("x dy", "dx", gelu_backward),
     "gelu_tanh": ("x", "y", gelu_tanh),

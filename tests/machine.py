@@ -55,6 +55,9 @@ class Number:
     def maximum(self, other):
         return self._counted("max", max(self.value, float(other)))
 
+    def minimum(self, other):
+        return self._counted("max", min(self.value, float(other)))
+
     def exp(self, factor=1.0):
         """The exponential; a constant factor of its argument is folded into it."""
         return self._counted("exp", math.exp(factor * self.value))
@@ -67,6 +70,9 @@ class Number:
 
     def erf(self):
         return self._counted("erf", math.erf(self.value))
+
+    def sqrt(self):
+        return self._counted("sqrt", math.sqrt(self.value))
 
     def rsqrt(self):
         return self._counted("rsqrt", 1 / math.sqrt(self.value))

@@ -32,6 +32,16 @@ def test_fusing_keeps_what_passes_on_chip():
     assert [(name, kernel.traffic_byte()) for name, kernel in op.kernels()] == [("scale", 50), ("add", 50)]
 
 
+def test_what_is_fused_can_be_fused_again():
+    third = Op(
+        (Tensor("y", (10,), 2, reads=1), Tensor("z", (10,), 2, writes=1)), (Work("add", each(SUM, 10), Engine.VECTOR),)
+    )
+    op = fuse(fuse(*chained(), on_chip={"hidden"}), third, on_chip={"y"})
+    assert op.flops() == 30
+    assert op.traffic_byte() == 20 + 10 + 20
+    assert [kernel.traffic_byte() for _, kernel in op.kernels()] == [50, 50, 40]
+
+
 def test_fusing_without_staying_on_chip_moves_what_passes():
     op = fuse(*chained(), on_chip=())
     assert op.traffic_byte() == 20 + 10 + 20 + 20 + 20

@@ -6,11 +6,13 @@ for a command line that does not say what to do. An expected text is the beginni
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from command import MESSAGE, check_message, check_refused, perfmodel
 
@@ -52,7 +54,7 @@ ARGUMENTS = [
     (("flop",), 2, "perfmodel: no such command 'flop'"),
     (("flops",), 2, "perfmodel flops: no workload is named; --config NAME or FILE is required. See 'perfmodel models'."),
     (("flops", "--config"), 2, "perfmodel: option '--config' requires an argument;"),
-    ((*FLOPS, "--bogus"), 2, "perfmodel flops: no such option '--bogus'"),
+    ((*FLOPS, "--bogus"), 2, "perfmodel flops: no such option '--bogus';"),
     ((*FLOPS, "extra"), 2, "perfmodel flops: got unexpected extra argument (extra);"),
     ((*FLOPS, "--format", "xml"), 2, "perfmodel flops: invalid value for '--format': 'xml' is not one of 'table'"),
     ((*FLOPS, "--set", "N=1", "--set", "N=2"), 2, "--set N: it is set twice; a name has one value. Leave one of them out."),
@@ -379,6 +381,16 @@ BAD_LINES = [
         "attention: H % H_kv == 0 does not hold at H = 3, H_kv = 2; each group of query heads shares one key-value head",
     ),
     ('{"op": "qkv", "shape": {"B": 1, "N": 4, "D": 7, "H": 2}}', "d: 'D / H' is 7 / 2, which does not divide;"),
+    ('{"op": "softmax_backward", "shape": {"rows": 8, "cols": 8}, "direction": "backward"}', "direction: 'backward' stands"),
+    (MATMUL[:-1] + ', "kind": "gelu"}', "kind: 'gelu' stands there, and matmul does not take the word; matmul takes op,"),
+    (MATMUL[:-1] + ', "activation": null}', "activation: null stands there, and matmul does not take the word;"),
+    ('{"op": "matmul", "shape": []}', "shape: [] stands there; an object of sizes is accepted. Add m, k, n"),
+    ('{"op": "matmul", "shape": [1, 2, 3]}', "shape: [1, 2, 3] stands there; an object of sizes is accepted."),
+    ('{"op": "matmul", "shape": null}', "shape: null stands there; an object of sizes is accepted."),
+    ('{"op": null}', "op: null is not known; one of matmul, softmax,"),
+    (MATMUL[:-1] + ', "dtype": null}', "dtype: null is not known; one of fp64, fp32,"),
+    ('{"op": "matmul", "shape": {"m": null, "k": 8, "n": 8}}', f"m: null is not a whole number; {SIZES}"),
+    ('{"op": "softmax", "shape": {"rows": 8, "cols": 8}, "causal": true}', "causal: "),
     ('{"op": "elementwise", "kind": "rope", "shape": {"numel": 8}}', "kind: 'rope' is not known; one of add, mul,"),
 ]
 
@@ -392,6 +404,25 @@ def test_a_bad_case_is_told_with_its_line_and_does_not_stop_the_others(tmp_path,
     check_message(ran.err)
     assert ran.err.startswith(f"{file}:2: {found}")
     assert ran.out.count("\nmatmul,") == 2
+
+
+def test_words_that_say_what_is_so_anyhow_may_stand(tmp_path):
+    words = ', "direction": "forward", "causal": false, "median_us": 3.5, "comment": "anything"}'
+    assert perfmodel("predict", "--cases", "-", "--gpu", "t4", "--format", "csv", stdin=MATMUL[:-1] + words).code == 0
+
+
+def test_a_direction_counts_for_whatever_has_gradients():
+    """A product of 8 x 8 x 8: 1024 FLOP forward, two products of that size back."""
+    lines = "".join(f'{MATMUL[:-1]}, "direction": "{way}"}}\n' for way in ("forward", "backward", "forward_backward"))
+    ran = perfmodel("predict", "--cases", "-", "--gpu", "t4", "--format", "json", stdin=lines)
+    assert [case["flops"] for case in json.loads(ran.out)["cases"]] == [1024, 2048, 3072]
+
+
+def test_cases_may_come_from_standard_input():
+    ran = perfmodel("predict", "--cases", "-", "--gpu", "t4", "--format", "csv", stdin=f"{MATMUL}\n{{}}\n")
+    assert ran.code == 1
+    assert ran.out.count("\nmatmul,") == 1
+    assert ran.err.startswith("standard input:2: 'op' is missing;")
 
 
 @pytest.mark.parametrize(
@@ -465,11 +496,29 @@ def test_the_installed_command_ends_with_the_code_and_the_line(arguments, code):
     check_message(ran.stderr)
 
 
+def test_pythons_own_warnings_do_not_stand_beside_the_line():
+    """A number that runs into a word makes Python's parser warn, from 3.12 on where a user sees it."""
+    command = ("-W", "always", "-m", "perfmodel", *FLOPS, "--set", "N=D*5in D")
+    ran = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    check_message(ran.stderr)
+
+
 def test_a_reader_of_a_pipe_may_leave_early():
     command = f"{sys.executable} -m perfmodel ops | head -n 1"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert ran.stderr == ""
     assert "name" in ran.stdout
+
+
+def test_an_interruption_is_told_in_one_line(monkeypatch):
+    def interrupted(*_, **__):
+        raise click.exceptions.Abort
+
+    monkeypatch.setattr("perfmodel.__main__.cli.main", interrupted)
+    ran = perfmodel("ops")
+    assert (ran.code, ran.out) == (130, "")
+    check_message(ran.err)
 
 
 def test_help_is_no_error():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from fractions import Fraction
 from itertools import combinations, product
 
@@ -39,6 +40,8 @@ TILED = (
     {"B": 1, "H": 1, "H_kv": 1, "N": 4, "S": 9, "d": 2, "M": 48, "causal": 1},
     {"B": 1, "H": 1, "H_kv": 1, "N": 7, "S": 7, "d": 2, "M": 32, "causal": 1, "W": 3},
     {"B": 1, "H": 1, "H_kv": 1, "N": 7, "S": 9, "d": 2, "M": 48, "causal": 1, "W": 4},
+    {"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 12, "d": 2, "M": 32, "causal": 1, "W": 2},
+    {"B": 1, "H": 1, "H_kv": 1, "N": 4, "S": 13, "d": 2, "M": 48, "causal": 1, "W": 3},
 )
 TOKENS = {"B": 2, "N": 3, "V": 5}
 ROWS = ({"rows": 3, "cols": 4}, {"rows": 1, "cols": 7})
@@ -78,7 +81,21 @@ CASES = [
     *((name, TOKENS) for name in ("cross_entropy", "cross_entropy_backward")),
     ("rope", {"B": 2, "N": 3, "H": 2, "H_kv": 1, "d": 4}),
     ("residual", {"B": 2, "N": 3, "D": 4}),
-    ("combine_experts", {"B": 2, "N": 3, "D": 4, "A": 2}),
+    ("add_bias", {"B": 2, "N": 3, "D": 4}),
+    *((name, {"B": 2, "N": 3, "D": 4, "A": 2}) for name in ("combine_experts", "combine_experts_backward")),
+    *((name, {**LINEAR, "E": 3, "A": 3}) for name in ("expert_linear", "expert_linear_bias", "expert_input_gradient",
+      "expert_weight_gradient")),
+    *((name, {"B": 2, "N": 3, "D_in": 2, "D_out": 4, "K": 3}) for name in ("conv", "conv_backward")),
+    *((name, {"B": 1, "N": 3, "D_in": 2, "D_out": 1, "K": 3, "stride": 2}) for name in ("conv", "conv_backward")),
+    *((name, {"B": 1, "H": 2, "N": 3, "S": 4, "d": 2, "d_r": 1, "d_v": 2, "causal": 1}) for name in
+      ("mla_attention_backward", "mla_attention_backward_recompute")),
+    ("expert_bias_gradient", {"B": 2, "N": 3, "D_out": 4, "E": 3, "A": 3}),
+    *((name, {"B": 2, "N": 3, "E": 5, "A": 2}) for name in ("route", "route_backward")),
+    ("route", {"B": 1, "N": 2, "E": 4, "A": 1}),
+    *((name, {"B": 2, "N": 3, "D": 2, "X": 3}) for name in ("selective_scan", "selective_scan_backward")),
+    *((name, {"B": 2, "N": 3, "D": 2}) for name in ("wkv", "wkv_backward", "token_shift", "token_shift_backward")),
+    ("learned", {"rows": 3, "cols": 4}),
+    ("adam", {"params": 5}),
     *((name, {"numel": 6}) for name in ("dropout", "dropout_backward", "dot", *ELEMENTWISE)),
 ]  # fmt: skip
 
@@ -114,6 +131,14 @@ def performed(op):
 @each_case
 def test_each_primitive_is_executed_as_often_as_it_is_counted(name, sizes):
     assert performed(ops.find(name)(**sizes)) == executed(name, sizes).primitives
+
+
+@each_case
+def test_separate_kernels_execute_what_they_count(name, sizes):
+    """What a kernel does again because it runs on its own included."""
+    kernels = [op for _, op in ops.find(name)(**sizes).kernels()]
+    counted = sum((Counter(performed(op)) for op in kernels), Counter())
+    assert not kernels or counted == executed(name, sizes, apart=True).primitives
 
 
 @each_case
@@ -356,7 +381,58 @@ def gate_fed(r):
     return {"y": (r.F.silu(gate) * up) @ r["w_down"]}
 
 
+def combined(r):
+    return (r["outputs"] * r["weights"][..., None]).sum(2)
+
+
+def convolved_fully(r):
+    x, filters, bias = r["x filters bias"]
+    stride = r.sizes.get("stride", 1)
+    return r.F.conv1d(x.mT, filters, bias, padding=filters.shape[2] // 2, stride=stride).mT
+
+
+def conv_gradients(r):
+    r.tensors["bias"] = r.zeros(r["filters"].shape[0])
+    return r.derivatives(convolved_fully(r), "x filters bias", r["dy"])
+
+
+def shifted(r):
+    x, mean = r["x mean"]
+    return x * mean + r.F.pad(x, (0, 0, 1, 0))[:, :-1] * (1 - mean)
+
+
+def scanned(r):
+    torch, (u, delta, b, c, a, skip) = r.torch, r["u delta b c a skip"]
+    step, h, outputs = r.F.softplus(delta), torch.zeros(u.shape[0], *a.shape, dtype=u.dtype), []
+    for t in range(u.shape[1]):
+        h = (step[:, t, :, None] * a).exp() * h + (step * u)[:, t, :, None] * b[:, t, None]
+        outputs.append(h @ c[:, t, :, None])
+    return torch.cat(outputs, dim=-1).mT + skip * u
+
+
+def routed(r):
+    weights, chosen = r["scores"].softmax(-1).topk(r.sizes["A"])
+    return {"weights": weights, "chosen": chosen.double()}
+
+
+def routing_gradients(r):
+    arriving = r.torch.zeros_like(r["probs"]).scatter(2, r["chosen"].long(), r["dweights"])
+    return {"dscores": r.torch.ops.aten._softmax_backward_data(arriving, r["probs"], -1, arriving.dtype)}
+
+
+def decaying_mean(r):
+    """RWKV as its paper writes it: a mean of all values so far, weighted by exp(decay x age + key), the newest by first."""
+    torch, (k, v, decay, first) = r.torch, r["k v decay first"]
+    outputs = []
+    for t in range(k.shape[1]):
+        age = torch.arange(t - 1, -1, -1, dtype=k.dtype)[:, None]
+        weights = torch.cat([k[:, :t] + age * decay, (first + k[:, t])[:, None]], dim=1).exp()
+        outputs.append((weights * v[:, : t + 1]).sum(1) / weights.sum(1))
+    return torch.stack(outputs, dim=1)
+
+
 FUNCTIONS = {
+    "relu_squared": ("x", lambda r, x: r.F.relu(x) ** 2),
     "relu": ("x", lambda r, x: r.F.relu(x)),
     "gelu": ("x", lambda r, x: r.F.gelu(x)),
     "gelu_tanh": ("x", lambda r, x: r.F.gelu(x, approximate="tanh")),
@@ -370,7 +446,8 @@ FUNCTIONS = {
 }
 ATTENTION = ("attention", "multi_head_attention", "cross_attention", "attention_decode", "mla_attention",
              "mla_cached_attention", "flash_attention")  # fmt: skip
-ATTENTION_BACKWARD = ("attention_backward", "attention_backward_recompute", "flash_attention_backward")
+ATTENTION_BACKWARD = ("attention_backward", "attention_backward_recompute", "flash_attention_backward",
+                      "mla_attention_backward", "mla_attention_backward_recompute")  # fmt: skip
 PRODUCTS = ("linear", "output_projection", "logits")
 
 REFERENCES = {
@@ -404,7 +481,25 @@ REFERENCES = {
     "cross_entropy": lambda r: {"loss": r.entropy(r["logits"]).view(r["loss"].shape)},
     "cross_entropy_backward": lambda r: r.derivatives(r.entropy(r["logits"]).mean(), "logits", None),
     "rope": lambda r: {"q_turned": r.turned(r["q"]), "k_turned": r.turned(r["k"])},
-    "combine_experts": lambda r: {"y": (r["outputs"] * r["weights"][..., None]).sum(2)},
+    "add_bias": lambda r: {"y": r["x"] + r["b"]},
+    "combine_experts": lambda r: {"y": combined(r)},
+    "combine_experts_backward": lambda r: r.derivatives(combined(r), "outputs weights", r["dy"]),
+    "expert_linear": lambda r: {"y": r.torch.einsum("bnai,aio->bnao", *r["x w"])},
+    "expert_linear_bias": lambda r: {"y": r.torch.einsum("bnai,aio->bnao", *r["x w"]) + r["b"]},
+    "expert_input_gradient": lambda r: {"dx": r.torch.einsum("bnao,aio->bnai", *r["dy w"])},
+    "expert_weight_gradient": lambda r: {"dw": r.torch.einsum("bnai,bnao->aio", *r["x dy"])},
+    "conv": lambda r: {"y": convolved_fully(r)},
+    "conv_backward": conv_gradients,
+    "selective_scan": lambda r: {"y": scanned(r)},
+    "selective_scan_backward": lambda r: r.derivatives(scanned(r), "u delta b c a skip", r["dy"]),
+    "wkv": lambda r: {"y": decaying_mean(r)},
+    "wkv_backward": lambda r: r.derivatives(decaying_mean(r), "k v decay first", r["dy"]),
+    "learned": lambda r: {"y": r["table"]},
+    "route": routed,
+    "route_backward": routing_gradients,
+    "expert_bias_gradient": lambda r: {"db": r["dy"].sum((0, 1))},
+    "token_shift": lambda r: {"mixed": shifted(r)},
+    "token_shift_backward": lambda r: r.derivatives(shifted(r), "x mean", r["dmixed"]),
     "sigmoid": lambda r: {"y": r["x"].sigmoid()},
     "sigmoid_backward": lambda r: {"dx": r.torch.ops.aten.sigmoid_backward(*r["dy y"])},
     "tanh": lambda r: {"y": r["x"].tanh()},
@@ -429,3 +524,29 @@ def test_the_loops_compute_what_torch_computes(torch, name, sizes):
     for output, expected in REFERENCES[name](reference).items():
         found = torch.tensor(machine.arrays[output].nested(), dtype=torch.float64)
         torch.testing.assert_close(found, expected.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_the_loops_of_adam_take_torchs_step(torch):
+    """Both from the same moments, four steps in; the machine's random numbers come in the same order each time."""
+    run, before = executed("adam", {"params": 5}), Machine()
+    start = {name: before.input(name, 5).nested() for name in ("gradient", "mean", "variance", "master")}
+    tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in start.items()}
+    weight = torch.nn.Parameter(tensors["master"])
+    optimizer = torch.optim.AdamW([weight], algorithms.RATE_OF_STEP, (algorithms.FIRST, algorithms.SECOND),
+                                  algorithms.TINY, algorithms.DECAY)  # fmt: skip
+    moments = {"exp_avg": tensors["mean"], "exp_avg_sq": tensors["variance"].abs()}
+    optimizer.state[weight] = {"step": torch.tensor(algorithms.STEPS - 1.0), **moments}
+    weight.grad = tensors["gradient"]
+    optimizer.step()
+    found = torch.tensor(run.arrays["weight"].nested(), dtype=torch.float64)
+    torch.testing.assert_close(found, weight.detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_spilled_tensor_is_read_by_as_many_kernels_as_it_says(name):
+    op = ops.find(name)(**ops.find(name).example.at)
+    for tensor in op.tensors:
+        if tensor.spill:
+            readers = sum(tensor.name in work.reads for work in op.work)
+            writers = sum(tensor.name in work.writes for work in op.work)
+            assert (tensor.reads, tensor.writes) == (readers, writers), tensor.name

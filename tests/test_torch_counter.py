@@ -134,6 +134,16 @@ def test_depthwise_convolution_backward_is_not_torchs_number():
     assert theirs > 8 * ours
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_full_convolution_forward_and_backward(stride):
+    """Without groups torch's two gradients are right as well."""
+    sizes = {"B": 2, "N": 64, "D_in": 16, "D_out": 24, "K": 3, "stride": stride}
+    layer, x = torch.nn.Conv1d(16, 24, 3, stride, padding=1, **META), empty(2, 16, 64 * stride, grad=True)
+    forward = products("conv", **sizes)
+    assert counted(lambda: layer(x)) == forward
+    assert counted(lambda: layer(x).sum().backward()) == forward + backward_products("conv", **sizes) == 3 * forward
+
+
 # --- whole models
 
 

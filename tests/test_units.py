@@ -215,6 +215,9 @@ AT = {"B": 2, "N": 10, "D": 12, "H": 4, "S": 3}
         ("B*N >= 20", True),
         ("B > N", False),
         ("1000000*1000000*1000000*N", 10**19),
+        ("min(N, S)", 3),
+        ("max(N, S) * B", 20),
+        ("max(S - N, 1)", 1),
     ],
 )
 def test_an_expression(text, value):
@@ -249,7 +252,8 @@ def test_a_name_without_a_value_is_refused():
     "text",
     [
         "", " ", "N+", "(N", "N)", "N N", "2**3", "N**2", "-N", "+N", "~N", "not N", "N and S", "N if S else B", "[N]", "(N,)",
-        "{N}", "N[0]", "N.real", "f(N)", "abs(N)", "__import__('os')", "lambda: N", "N:=3", "'N'", "1.5", "1e3", "1j", "True",
+        "{N}", "N[0]", "N.real", "f(N)", "abs(N)", "min(N)", "min(N, S, D)",
+        "min(N, b=S)", "pow(N, S)", "N.min(S, D)", "min(*N)", "__import__('os')", "lambda: N", "N:=3", "'N'", "1.5", "1e3", "1j", "True",
         "None", "N < S < D", "N is S", "N in S", "N @ S", "N << 2", "N | S", "N; S", "N\nS", "N = 3", "*N", "await N",
         "10000000000000000", "N" + "+N" * 200, "(" * 300 + "N" + ")" * 300, "N\0", "#", "N # comment\n", "…", "0777",
     ],

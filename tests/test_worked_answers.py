@@ -241,6 +241,15 @@ def test_products_on_the_pcie_card(n, intensity, bound):
 
 
 @pytest.mark.parametrize(
+    ("intensity", "tera"),
+    # 2039 GB/s x I up to 312 TFLOP/s, which it meets at 153.0.
+    [(0.75, 1.52925), (100, 203.9), (153, 311.967), (154, 312), (10_000, 312)],
+)
+def test_attainable_flops_under_the_roof(intensity, tera):
+    assert rates(perfmodel.gpu(A100), "fp16").attainable(intensity) == pytest.approx(tera * 1e12)
+
+
+@pytest.mark.parametrize(
     ("name", "sizes", "intensity"),
     [
         ("saxpy", {"numel": 1000, "act": 8}, 1 / 12),  # 2 FLOPs, 3 x 8 bytes

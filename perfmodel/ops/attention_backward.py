@@ -28,7 +28,10 @@ from perfmodel.operation import GROUPED, PROMPT, Example, operation
 )
 def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
                        act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
-    """Reads the N S probabilities that the forward pass kept; unfused, dP and dS travel through memory too."""
+    """Reads the N S probabilities that the forward pass kept; unfused, dP and dS travel through memory too.
+
+    Under a window dk and dv are written for the keys that some query sees; the rest, zero, is its owner's to clear.
+    """
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     product = contract(B, H, pairs, d)

@@ -210,7 +210,7 @@ clamped_swiglu = elementwise(
 clamped_swiglu_backward = elementwise(
     "clamped_swiglu_backward", "gradients of the clamped gate for both", CLAMPED_SWIGLU_GRADIENT, reads="gate up dy",
     writes="dgate dup", sources=("gpt-oss model card 2025",),
-    counts=(200, 100, "10 x (6 for the clamps, 5 for the sigmoid, 9 for the products); 50 elements, 2 bytes each"),
+    counts=(230, 100, "10 x (9 for the clamps, 5 for the sigmoid, 9 for the products); 50 elements, 2 bytes each"),
 )  # fmt: skip
 softcap = elementwise(
     "softcap", "y = c tanh(x / c)", SOFTCAP, reads="x", writes="y", sources=("Gemma team 2024 (Gemma 2)",),

@@ -61,9 +61,9 @@ def selective_scan(B: Size, N: Size, D: Size, X: Size, act: Size = 2, acc: Size 
     summary="gradients of the selective scan, the states recomputed",
     example=Example(
         at={"B": 1, "N": 2, "D": 3, "X": 4},
-        flops=414,
+        flops=534,
         traffic=184,
-        because="24 states x (13, and 2 for the read-out's own) and 6 channels x 9; dy, u, Δ, du, dΔ 6 elements each, b, c, "
+        because="24 states x (15, and 4 for the read-out's two gradients) and 6 channels x 13; dy, u, Δ, du, dΔ 6 elements each, b, c, "
         "db, dc 8 each, a and da 12 each, skip and dskip 3 each: 92, 2 bytes each",
     ),
     sources=MAMBA,
@@ -83,7 +83,7 @@ def selective_scan_backward(B: Size, N: Size, D: Size, X: Size, act: Size = 2, a
         ),
         work=(
             Work("states again and back", each(SCAN_GRADIENT, B, N, D, X), Engine.VECTOR),
-            Work("read-out", contract(B, N, D, X), Engine.VECTOR),
+            Work("read-out", contract(2, B, N, D, X), Engine.VECTOR),
             Work("channels", each(SCAN_CHANNEL_GRADIENT, B, N, D), Engine.VECTOR),
         ),
     )
@@ -93,9 +93,9 @@ def selective_scan_backward(B: Size, N: Size, D: Size, X: Size, act: Size = 2, a
     summary="RWKV's recurrence: a decaying weighted mean of the values",
     example=Example(
         at={"B": 1, "N": 2, "D": 3},
-        flops=126,
+        flops=138,
         traffic=120,
-        because="6 channels x 21; k, v, y 6 elements each, decay and first 3 each, 2 bytes each: 48; 9 states read and "
+        because="6 channels x 23; k, v, y 6 elements each, decay and first 3 each, 2 bytes each: 48; 9 states read and "
         "written in float32: 72",
     ),
     sources=RWKV,
@@ -120,15 +120,15 @@ def wkv(B: Size, N: Size, D: Size, act: Size = 2, acc: Size = 4, weight: Size = 
     summary="gradients of RWKV's recurrence",
     example=Example(
         at={"B": 1, "N": 2, "D": 3},
-        flops=234,
+        flops=336,
         traffic=84,
-        because="6 channels x 39; k, v, dy read and dk, dv written, 6 elements each: 30; decay and first read, their "
+        because="6 channels x 56, of which 23 are the recurrence again; k, v, dy read and dk, dv written, 6 elements each: 30; decay and first read, their "
         "gradients written, 3 each: 12; 2 bytes each",
     ),
     sources=RWKV,
 )
 def wkv_backward(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """The recurrence again, and then backwards."""
+    """The recurrence again, and then backwards. NB what a token needs of the states before it is held to stay on chip."""
     return Op(
         tensors=(
             *(Tensor(name, (B, N, D), act, reads=1) for name in ("k", "v", "dy")),

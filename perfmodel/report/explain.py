@@ -7,7 +7,7 @@ from typing import Any
 
 from perfmodel import symbolic
 from perfmodel.explanation import Explanation, Growth
-from perfmodel.op import Tensor
+from perfmodel.op import Tensor, Work
 from perfmodel.report.answer import card_lines, roofs_line, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.roofline import rates
@@ -100,9 +100,14 @@ def tensor_note(tensor: Tensor) -> str:
     return {"parameter": "trained", "cache": "cached when decoding"}.get(tensor.kind.value, "")
 
 
+def work_name(work: Work) -> str:
+    """Its name, and whether one fused kernel is spared it."""
+    return f"{work.name} (unfused alone)" if work.again else work.name
+
+
 def _work(found: Explanation, width: int) -> list[str]:
     columns = [
-        Column("name", "work", lambda w: w[0].name, right=False),
+        Column("name", "work", lambda w: work_name(w[0]), right=False),
         Column("times", "so often", lambda w: symbolic.text(w[1][1]), right=False),
         Column("mix", "each time", lambda w: w[1][2], right=False),
         Column("engine", "engine", lambda w: w[0].engine.value, right=False),

@@ -10,7 +10,7 @@ from typing import Any
 from perfmodel import symbolic
 from perfmodel.explanation import Explanation
 from perfmodel.report.answer import card_lines, roofs_line, sizes_line
-from perfmodel.report.explain import crossings, tensor_note, trips
+from perfmodel.report.explain import crossings, tensor_note, trips, work_name
 from perfmodel.roofline import rates
 from perfmodel.symbols import SYMBOLS
 
@@ -90,7 +90,7 @@ def _symbols(found: Explanation) -> list[str]:
 
 def _work(found: Explanation) -> list[str]:
     rows = [
-        f"{escaped(work.name)} & {_math(times)} & {escaped(mix)} & {work.engine.value}"
+        f"{escaped(work_name(work))} & {_math(times)} & {escaped(mix)} & {work.engine.value}"
         for work, (_, times, mix) in zip(found.op.work, found.work, strict=True)
     ]
     return _table("llp{0.3\\linewidth}l", "work & so often & each time & engine", rows)
