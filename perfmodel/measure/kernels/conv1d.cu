@@ -6,14 +6,28 @@
 //
 // Set when compiled: K, RUN (rows asked for at once), STRIP (rows of a strip, a multiple of RUN).
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-conv1d_forward(const element* __restrict__ u, const element* __restrict__ filter, const element* __restrict__ bias,
-               element* __restrict__ out, int N, int D) {
-    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
-    if (d >= D) return;
-    int first = blockIdx.y * STRIP;
-    size_t base = (size_t)blockIdx.z * N * D + d;
+// One output of every channel, and the window moved on by one input. No condition stands in it: where a run of outputs is
+// unrolled the window then moves by renaming registers and not by copying them.
+__device__ __forceinline__ vec convolved(const vec& next, float (&past)[K > 1 ? K - 1 : 1][VEC], const float (&f)[K][VEC],
+                                         const float (&b)[VEC]) {
+    float y[VEC];
+#pragma unroll
+    for (int v = 0; v < VEC; ++v) {
+        float x = to_float(next.e[v]);
+        float sum = fmaf(f[K - 1][v], x, b[v]);
+#pragma unroll
+        for (int k = 0; k < K - 1; ++k) sum = fmaf(f[k][v], past[k][v], sum);
+#pragma unroll
+        for (int j = 0; j + 1 < K - 1; ++j) past[j][v] = past[j + 1][v];
+        if (K > 1) past[K > 1 ? K - 2 : 0][v] = x;
+        y[v] = sum;
+    }
+    return packed(y);
+}
 
+// A strip of outputs: ``x`` is the input's row 0 of these channels, ``ahead`` the rows of zeros that stand before it.
+__device__ __forceinline__ void strip_forward(const element* __restrict__ x, int ahead, const element* __restrict__ filter,
+                                              const element* __restrict__ bias, element* __restrict__ out, int N, int D, int d) {
     float f[K][VEC], b[VEC];
 #pragma unroll
     for (int v = 0; v < VEC; ++v) {
@@ -22,46 +36,60 @@ conv1d_forward(const element* __restrict__ u, const element* __restrict__ filter
         for (int k = 0; k < K; ++k) f[k][v] = to_float(filter[(size_t)(d + v) * K + k]);
     }
 
+    int first = blockIdx.y * STRIP, last = min(first + STRIP, N), n = first;
     float past[K > 1 ? K - 1 : 1][VEC];  // past[j] is the input at n - K + 1 + j
 #pragma unroll
     for (int j = 0; j < K - 1; ++j) {
-        int n = first - (K - 1) + j;
-        vec x = {};
-        if (n >= 0) x = load_shared(u + base + (size_t)n * D);
+        int row = first - (K - 1) + j;
+        vec before = {};
+        if (row + ahead >= 0) before = load_shared(x + (long long)row * D);
 #pragma unroll
-        for (int v = 0; v < VEC; ++v) past[j][v] = to_float(x.e[v]);
+        for (int v = 0; v < VEC; ++v) past[j][v] = to_float(before.e[v]);
     }
 
-    int last = min(first + STRIP, N);
-    for (int n = first; n < last; n += RUN) {
+    for (; n + RUN <= last; n += RUN) {
         vec next[RUN];
 #pragma unroll
-        for (int r = 0; r < RUN; ++r)
-            if (n + r < last) next[r] = load(u + base + (size_t)(n + r) * D);
+        for (int r = 0; r < RUN; ++r) next[r] = load(x + (size_t)(n + r) * D);
 #pragma unroll
-        for (int r = 0; r < RUN; ++r) {
-            if (n + r < last) {
-                float y[VEC];
-#pragma unroll
-                for (int v = 0; v < VEC; ++v) {
-                    float x = to_float(next[r].e[v]);
-                    float sum = fmaf(f[K - 1][v], x, b[v]);
-#pragma unroll
-                    for (int k = 0; k < K - 1; ++k) sum = fmaf(f[k][v], past[k][v], sum);
-#pragma unroll
-                    for (int j = 0; j + 1 < K - 1; ++j) past[j][v] = past[j + 1][v];
-                    if (K > 1) past[K > 1 ? K - 2 : 0][v] = x;
-                    y[v] = sum;
-                }
-                store(out + base + (size_t)(n + r) * D, packed(y));
-            }
-        }
+        for (int r = 0; r < RUN; ++r) store(out + (size_t)(n + r) * D, convolved(next[r], past, f, b));
     }
+    for (; n < last; ++n) store(out + (size_t)n * D, convolved(load(x + (size_t)n * D), past, f, b));
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+conv1d_forward(const element* __restrict__ u, const element* __restrict__ filter, const element* __restrict__ bias,
+               element* __restrict__ out, int N, int D) {
+    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    if (d >= D) return;
+    size_t base = (size_t)blockIdx.z * N * D + d;
+    strip_forward(u + base, 0, filter, bias, out + base, N, D, d);
 }
 
 // The gradient of the input convolves dout with the reversed filter; those of filter and bias sum dout u and dout over
 // all positions. One pass reads u and dout once: a thread walks its strip with K - 1 later rows of dout in registers,
 // adds to its own K + 1 sums per channel, and leaves them in ``partial`` (strips, K + 1, D) for the kernel below.
+// One input's gradient, and what it adds to those of the filter and the bias; the window of output gradients moves on.
+__device__ __forceinline__ vec gradients(const vec& x, const vec& g, float (&ahead)[K][VEC], const float (&f)[K][VEC],
+                                         float (&df)[K][VEC], float (&db)[VEC]) {
+    float y[VEC];
+#pragma unroll
+    for (int v = 0; v < VEC; ++v) {
+        ahead[K - 1][v] = to_float(g.e[v]);
+        float in = to_float(x.e[v]), sum = 0.0f;
+#pragma unroll
+        for (int j = 0; j < K; ++j) {
+            sum = fmaf(f[K - 1 - j][v], ahead[j][v], sum);
+            df[K - 1 - j][v] = fmaf(in, ahead[j][v], df[K - 1 - j][v]);
+        }
+        db[v] += ahead[0][v];
+#pragma unroll
+        for (int j = 0; j + 1 < K; ++j) ahead[j][v] = ahead[j + 1][v];
+        y[v] = sum;
+    }
+    return packed(y);
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv1d_backward(const element* __restrict__ u, const element* __restrict__ dout, const element* __restrict__ filter,
                 element* __restrict__ du, float* __restrict__ partial, int N, int D) {
@@ -92,36 +120,21 @@ conv1d_backward(const element* __restrict__ u, const element* __restrict__ dout,
         for (int v = 0; v < VEC; ++v) ahead[j][v] = to_float(g.e[v]);
     }
 
-    for (int n = first; n < last; n += RUN) {
+    int n = first;
+    for (; n + RUN <= last && n + RUN + K - 1 <= N; n += RUN) {
         vec x[RUN], g[RUN];
 #pragma unroll
         for (int r = 0; r < RUN; ++r) {
-            x[r] = {};
-            g[r] = {};
-            if (n + r < last) x[r] = load(u + base + (size_t)(n + r) * D);
-            if (n + r < last && n + r + K - 1 < N) g[r] = load_shared(dout + base + (size_t)(n + r + K - 1) * D);
+            x[r] = load(u + base + (size_t)(n + r) * D);
+            g[r] = load_shared(dout + base + (size_t)(n + r + K - 1) * D);
         }
 #pragma unroll
-        for (int r = 0; r < RUN; ++r) {
-            if (n + r < last) {
-                float y[VEC];
-#pragma unroll
-                for (int v = 0; v < VEC; ++v) {
-                    ahead[K - 1][v] = to_float(g[r].e[v]);
-                    float in = to_float(x[r].e[v]), sum = 0.0f;
-#pragma unroll
-                    for (int j = 0; j < K; ++j) {
-                        sum = fmaf(f[K - 1 - j][v], ahead[j][v], sum);
-                        df[K - 1 - j][v] = fmaf(in, ahead[j][v], df[K - 1 - j][v]);
-                    }
-                    db[v] += ahead[0][v];
-#pragma unroll
-                    for (int j = 0; j + 1 < K; ++j) ahead[j][v] = ahead[j + 1][v];
-                    y[v] = sum;
-                }
-                store(du + base + (size_t)(n + r) * D, packed(y));
-            }
-        }
+        for (int r = 0; r < RUN; ++r) store(du + base + (size_t)(n + r) * D, gradients(x[r], g[r], ahead, f, df, db));
+    }
+    for (; n < last; ++n) {
+        vec x = load(u + base + (size_t)n * D), g = {};
+        if (n + K - 1 < N) g = load_shared(dout + base + (size_t)(n + K - 1) * D);
+        store(du + base + (size_t)n * D, gradients(x, g, ahead, f, df, db));
     }
 
     size_t strip = (size_t)blockIdx.z * gridDim.y + blockIdx.y;
@@ -163,23 +176,30 @@ extern "C" __global__ void pad(const element* __restrict__ u, element* __restric
     }
 }
 
-extern "C" __global__ void convolve_padded(const element* __restrict__ padded, const element* __restrict__ filter,
-                                           const element* __restrict__ bias, element* __restrict__ out, int N, int D) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+convolve_padded(const element* __restrict__ padded, const element* __restrict__ filter, const element* __restrict__ bias,
+                element* __restrict__ out, int N, int D) {
+    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    if (d >= D) return;
+    const element* x = padded + ((size_t)blockIdx.z * (N + 2 * (K - 1)) + K - 1) * D + d;
+    strip_forward(x, K - 1, filter, bias, out + (size_t)blockIdx.z * N * D + d, N, D, d);
+}
+
+// The same where the filter is too long for registers.
+extern "C" __global__ void convolve_padded_long(const element* __restrict__ padded, const element* __restrict__ filter,
+                                                const element* __restrict__ bias, element* __restrict__ out, int N, int D) {
     int rows = N + 2 * (K - 1);
     int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
     if (d >= D) return;
     for (int n = blockIdx.y; n < N; n += gridDim.y) {
-        float sum[VEC];
+        float y[VEC];
 #pragma unroll
-        for (int v = 0; v < VEC; ++v) sum[v] = to_float(bias[d + v]);
+        for (int v = 0; v < VEC; ++v) y[v] = to_float(bias[d + v]);
         for (int k = 0; k < K; ++k) {
             vec x = load_shared(padded + ((size_t)blockIdx.z * rows + n + k) * D + d);
 #pragma unroll
-            for (int v = 0; v < VEC; ++v) sum[v] = fmaf(to_float(filter[(size_t)(d + v) * K + k]), to_float(x.e[v]), sum[v]);
+            for (int v = 0; v < VEC; ++v) y[v] = fmaf(to_float(filter[(size_t)(d + v) * K + k]), to_float(x.e[v]), y[v]);
         }
-        float y[VEC];
-#pragma unroll
-        for (int v = 0; v < VEC; ++v) y[v] = sum[v];
         store(out + ((size_t)blockIdx.z * N + n) * D + d, packed(y));
     }
 }

@@ -7,9 +7,11 @@ from typing import Any
 from perfmodel.errors import InputError
 from perfmodel.measure.kernels.launch import Array, array, cupy, empty, launch, module, multiprocessors, stream, vector
 
-THREADS = 256
+THREADS = 128
 STRIP = 128
-RUN = 16
+RUN, BACK_RUN = 16, 8
+# Rows of a strip where the signal is long: short ones keep what neighbours read again in L2, long ones read less again.
+LONGEST = {1: 16, 2: 16, 3: 16, 4: 16}
 # Filters of up to so many elements per thread stay in registers.
 REGISTER_TAPS = 56
 GRID_ROWS = 65535
@@ -26,7 +28,7 @@ def conv1d(u: Any, taps: Any, bias: Any) -> Any:
         grid = (_over(D, wide * THREADS), min(N, GRID_ROWS), B)
         launch(compiled, "conv1d_long_forward", grid, THREADS, (x, f, b, out, size(N), size(D)), stream(x))
         return out.source
-    strip = _strip(B, N, D, wide, RUN if K <= 4 else STRIP)
+    strip = _strip(B, N, D, wide, LONGEST.get(K, STRIP))
     compiled = module("conv1d.cu", x.dtype, VEC=wide, K=K, RUN=RUN, STRIP=strip, THREADS=THREADS)
     grid = (_over(D, wide * THREADS), _over(N, strip), B)
     launch(compiled, "conv1d_forward", grid, THREADS, (x, f, b, out, size(N), size(D)), stream(x))
@@ -37,14 +39,15 @@ def conv1d_two_kernels(u: Any, taps: Any, bias: Any) -> Any:
     """The same by padding and then convolving: the padded signal is written and read again."""
     x, f, b, (B, N, D, K) = _read(u, taps, bias)
     padded, out = empty(x, (B, N + 2 * (K - 1), D)), empty(x, x.shape)
-    wide, size = vector(D, x.dtype, x), cupy().int32
-    compiled = module("conv1d.cu", x.dtype, VEC=wide, K=K, RUN=1, STRIP=STRIP, THREADS=THREADS)
+    wide, kernel = _width(x, D, K)
+    size, long = cupy().int32, kernel == "long"
+    strip = 1 if long else _strip(B, N, D, wide, LONGEST.get(K, STRIP))
+    compiled = module("conv1d.cu", x.dtype, VEC=wide, K=K, RUN=1 if long else RUN, STRIP=strip, THREADS=THREADS)
     across = _over(D, wide * THREADS)
-    launch(
-        compiled, "pad", (across, min(N + 2 * (K - 1), GRID_ROWS), B), THREADS, (x, padded, size(N), size(D)), stream(x)
-    )
-    grid = (across, min(N, GRID_ROWS), B)
-    launch(compiled, "convolve_padded", grid, THREADS, (padded, f, b, out, size(N), size(D)), stream(x))
+    pads = (across, min(N + 2 * (K - 1), GRID_ROWS), B)
+    launch(compiled, "pad", pads, THREADS, (x, padded, size(N), size(D)), stream(x))
+    name, rows = ("convolve_padded_long", min(N, GRID_ROWS)) if long else ("convolve_padded", _over(N, strip))
+    launch(compiled, name, (across, rows, B), THREADS, (padded, f, b, out, size(N), size(D)), stream(x))
     return out.source
 
 
@@ -57,7 +60,7 @@ def conv1d_backward(u: Any, taps: Any, dout: Any) -> tuple[Any, Any, Any]:
     strip = STRIP if kernel == "long" else _strip(B, N, D, wide, STRIP)
     strips = B * _over(N, strip)
     partial = empty(x, (strips, K + 1, D), "float32")
-    compiled = module("conv1d.cu", x.dtype, VEC=wide, K=K, RUN=2, STRIP=strip, THREADS=THREADS)
+    compiled = module("conv1d.cu", x.dtype, VEC=wide, K=K, RUN=BACK_RUN, STRIP=strip, THREADS=THREADS)
     if kernel == "long":
         grid = (_over(D, wide * THREADS), min(N, GRID_ROWS), B)
         launch(compiled, "conv1d_long_input", grid, THREADS, (g, f, du, size(N), size(D)), on)

@@ -159,6 +159,11 @@ def blocks_per_multiprocessor(compiled: Any, name: str, threads: int, shared_byt
     return max(1, int(occupancy(function.kernel.ptr, threads, shared_byte)))
 
 
+def shared_at_most() -> int:
+    """Bytes of shared memory that a block may ask for; a little is left to the kernel itself."""
+    return int(cupy().cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]) - 2048
+
+
 def multiprocessors() -> int:
     """Of the card at hand."""
     return int(cupy().cuda.Device().attributes["MultiProcessorCount"])

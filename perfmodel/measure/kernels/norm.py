@@ -36,7 +36,7 @@ def rmsnorm(x: Any, gamma: Any, epsilon: float = EPSILON) -> Any:
 
 def _forward(name: str, rows: int, cols: int, arguments: tuple[Any, ...], a: Array) -> None:
     arrays = [value for value in arguments if isinstance(value, Array) and value.dtype == a.dtype]
-    found = layout(rows, cols, 1, *arrays, most=2)
+    found = layout(f"{name}_forward", rows, cols, 1, *arrays)
     if found:
         run(f"{name}_forward", rows, found, 1, lambda _: arguments, a)
     else:
@@ -60,9 +60,9 @@ def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tup
     sizes = (lib.int64(rows), lib.int32(cols))
     # A part costs 8 bytes per column to write and read: few enough that they stay small beside the rows.
     parts = max(multiprocessors() // 2, rows // 16)
-    found = layout(rows, cols, 2, a, g, w, most=1)
+    found = layout(name, rows, cols, 2, a, g, w)
     partial: Array
-    if found and found.vectors * found.row_threads <= 2048:
+    if found:
         made: list[Array] = []
 
         def arguments(blocks: int) -> tuple[Any, ...]:

@@ -10,23 +10,25 @@ from perfmodel.measure.kernels.launch import (
     launch,
     module,
     multiprocessors,
+    shared_at_most,
     stream,
     vector,
 )
 
-SHARED_BYTE = 160 * 1024  # of a multiprocessor's shared memory, what rows on their way may take
 LONG_THREADS = 1024
 MOST_BLOCKS = 2**31 - 1
 
 
 class Layout(NamedTuple):
-    """Elements of an access, threads of a row, accesses of a thread, rows on their way, threads of a block."""
+    """Elements of an access, threads of a row, accesses of a thread, rows on their way, threads of a block; and blocks of
+    a multiprocessor, or 0 for as many as it holds."""
 
     wide: int
     row_threads: int
     vectors: int
     stages: int
     threads: int
+    crowd: int = 0
 
     @property
     def groups(self) -> int:
@@ -43,43 +45,71 @@ class Layout(NamedTuple):
         return {**widths, "STAGES": self.stages, "THREADS": self.threads, "MASK": int(mask)}
 
 
-def layout(rows: int, cols: int, inputs: int, *arrays: Array, most: int = 4, many: int = 4) -> Layout | None:
-    """A layout for rows of a length; None where a row does not fit a block's registers.
+class Measured(NamedTuple):
+    """The layout that moved most for rows of up to so many accesses, of some hundred tried on an H200."""
 
-    Measured on an H200: four accesses a thread keep enough in flight with few threads to synchronise, eight where only
-    one input takes registers (``many``) and a row would otherwise need more than two warps; small blocks overlap one
-    another's phases. ``most`` is what the kernel's registers hold with 1024 threads.
+    accesses: int
+    of_thread: int
+    threads: int
+    stages: int
+    crowd: int
+
+
+# Few large blocks hide the loads of short rows; rows of 2048 elements and more want four to eight accesses in flight a
+# thread and blocks small enough that one computes while another loads. Longer rows than the last do not fit registers.
+LAYOUTS = {
+    "softmax_forward": (
+        Measured(16, 1, 1024, 2, 1), Measured(32, 1, 1024, 2, 1), Measured(64, 4, 256, 3, 1), Measured(128, 4, 256, 1, 3),
+        Measured(256, 8, 128, 1, 4), Measured(512, 8, 128, 3, 2), Measured(1024, 8, 128, 3, 2), Measured(2048, 2, 1024, 3, 1),
+        Measured(4096, 8, 512, 3, 1),
+    ),
+    "softmax_backward": (
+        Measured(16, 2, 256, 1, 3), Measured(32, 2, 128, 1, 6), Measured(128, 4, 128, 4, 1), Measured(256, 2, 512, 2, 1),
+        Measured(512, 4, 256, 2, 1), Measured(1024, 2, 512, 2, 1), Measured(2048, 4, 512, 3, 1), Measured(4096, 8, 512, 1, 1),
+    ),
+    "layernorm_forward": (
+        Measured(32, 1, 1024, 2, 1), Measured(64, 2, 128, 3, 3), Measured(128, 4, 256, 3, 1), Measured(256, 8, 256, 2, 1),
+        Measured(512, 4, 512, 2, 1), Measured(1024, 4, 256, 3, 1), Measured(2048, 4, 512, 2, 1),
+    ),
+    "layernorm_backward": (
+        Measured(16, 1, 128, 2, 8), Measured(128, 2, 128, 2, 5), Measured(512, 4, 128, 2, 3), Measured(1024, 2, 512, 2, 1),
+        Measured(2048, 2, 1024, 2, 1),
+    ),
+}  # fmt: skip
+LAYOUTS["rmsnorm_forward"] = LAYOUTS["layernorm_forward"]
+
+
+def layout(name: str, rows: int, cols: int, inputs: int, *arrays: Array) -> Layout | None:
+    """A kernel's layout for rows of a length; None where a row does not fit a block's registers.
+
+    Where rows are too few for every multiprocessor, blocks are as small as a row allows.
     """
     wide = vector(cols, arrays[0].dtype, *arrays)
-    vectors = -(-cols // wide)
-    per_thread = 1 if vectors <= 32 else 2 if vectors <= 64 else many if 256 < vectors <= 1024 else 4
-    per_thread = min(per_thread, max(most, 4)) if vectors <= 512 * 4 else most
-    row_threads = 1
-    while row_threads * per_thread < vectors:
-        row_threads *= 2
-    if row_threads > 1024:
+    accesses = -(-cols // wide)
+    best = next((one for one in LAYOUTS[name] if accesses <= one.accesses), None)
+    if best is None:
         return None
-    threads = max(128, row_threads)
-    if -(-rows * row_threads // threads) < multiprocessors():
-        threads = max(32, row_threads)
-    stages = 3
-    while stages > 1 and inputs * stages * per_thread * threads * 16 > SHARED_BYTE:
+    row_threads = 1
+    while row_threads * best.of_thread < accesses:
+        row_threads *= 2
+    threads, crowd = max(best.threads, row_threads), best.crowd
+    if -(-rows * row_threads // threads) < 2 * multiprocessors():
+        threads, crowd = max(128 if rows * row_threads >= 128 * multiprocessors() else 32, row_threads), 0
+    stages = best.stages
+    while stages > 1 and inputs * stages * best.of_thread * threads * 16 > shared_at_most():
         stages -= 1
-    return Layout(wide, row_threads, per_thread, stages, threads)
+    return Layout(wide, row_threads, best.of_thread, stages, threads, crowd)
 
 
 def run(
     name: str, rows: int, found: Layout, inputs: int, arguments: Any, like: Array, *, mask: bool = False,
-    at_most: int = MOST_BLOCKS, crowd: int = 1,
+    at_most: int = MOST_BLOCKS,
 ) -> int:  # fmt: skip
-    """Launches a kernel with as many blocks as the card holds at once, or as there is work for; returns how many.
-
-    ``crowd`` divides what the card holds: some kernels move more with half of it.
-    """
+    """Launches a kernel with as many blocks as its layout wants at once, or as there is work for; returns how many."""
     compiled = module("rows.cu", like.dtype, **found.settings(mask))
     shared = found.shared_byte(inputs)
     held = blocks_per_multiprocessor(compiled, name, found.threads, shared)
-    resident = -(-held // crowd) * multiprocessors()
+    resident = min(held, found.crowd or held) * multiprocessors()
     blocks = max(1, min(-(-rows // found.groups), resident, at_most))
     launch(compiled, name, (blocks,), found.threads, arguments(blocks), stream(like), shared)
     return blocks

@@ -23,9 +23,9 @@ def softmax(x: Any, mask: Any = None) -> Any:
         )
     out, lib = empty(a, a.shape), cupy()
     arguments = (a, m or lib.int64(0), out, lib.int64(rows), lib.int32(cols), lib.int32(prod(m.shape[:-1]) if m else 0))
-    found = layout(rows, cols, 1, a, many=8)
+    found = layout("softmax_forward", rows, cols, 1, a)
     if found:
-        run("softmax_forward", rows, found, 1, lambda _: arguments, a, mask=m is not None, crowd=2)
+        run("softmax_forward", rows, found, 1, lambda _: arguments, a, mask=m is not None)
     else:
         run_long("softmax_long_forward", rows, cols, arguments, a, mask=m is not None)
     return out.source
@@ -41,9 +41,9 @@ def softmax_backward(y: Any, dy: Any) -> Any:
     rows, cols = prod(a.shape[:-1]), a.shape[-1]
     out, lib = empty(a, a.shape), cupy()
     arguments = (a, g, out, lib.int64(rows), lib.int32(cols))
-    found = layout(rows, cols, 2, a, g)
+    found = layout("softmax_backward", rows, cols, 2, a, g)
     if found:
-        run("softmax_backward", rows, found, 2, lambda _: arguments, a, crowd=2)
+        run("softmax_backward", rows, found, 2, lambda _: arguments, a)
     else:
         run_long("softmax_long_backward", rows, cols, arguments, a)
     return out.source
