@@ -83,6 +83,11 @@ class Analysis(NamedTuple):
     total: Total
 
     @property
+    def card(self) -> Rates | None:
+        """The card's roofs for the data type of the activations."""
+        return rates(self.gpu, self.workload.dtypes["activation"]) if self.gpu else None
+
+    @property
     def not_counted(self) -> tuple[str, ...]:
         """What was recognised and has no formula here."""
         return (*self.workload.not_counted, *((GRADIENT_SUMS,) if self.phase == "train" else ()))

@@ -227,7 +227,7 @@ def _words(kind: Kind) -> dict[str, tuple[str, ...]]:
 
 def said(value: Any) -> str:
     """A value of a line as JSON writes it."""
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else shown(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else shown(value)
 
 
 def _word(line: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str | None, where: str) -> str:
@@ -254,8 +254,10 @@ def _dims(line: Mapping[str, Any], kind: Kind, where: str) -> dict[str, int]:
     """The shape's sizes, each checked, with those that may be left out filled in."""
     shape = line.get("shape")
     if not isinstance(shape, dict):
-        place, found = (f"{where}: shape", f"{said(shape)} stands there") if "shape" in line else (where, "'shape' is missing")
-        raise InputError(place, found, "an object of sizes is accepted", f"Add {', '.join(kind.shape)}.")
+        accepted, action = "an object of sizes is accepted", f"Add {', '.join(kind.shape)}."
+        if "shape" in line:
+            raise InputError(f"{where}: shape", f"{said(shape)} stands there", accepted, action)
+        raise InputError(where, "'shape' is missing", accepted, action)
     found: dict[str, int] = {}
     for given, value in shape.items():
         name = ALIASES.get(given, given)

@@ -115,12 +115,12 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = ()) -> Card:
 
 def _missing(gpu: Gpu, shown: Iterable[Rates]) -> list[str]:
     """The roofs that the file does not give, and what serves in their place."""
-    lines = []
+    lines: list[str] = []
     for rate in shown:
-        for engine, roof in rate.roofs.items():
-            if roof.engine is not engine:
-                what = f"no tensor rate for {rate.dtype}" if engine is Engine.TENSOR else "no special-function rate"
-                lines.append(f"{gpu.title}: {what}; that work runs at the rate of {roof.name}.")
+        lines += rate.notes
+        special = rate.roofs[Engine.SPECIAL]
+        if special.engine is not Engine.SPECIAL:
+            lines.append(f"{gpu.title}: no special-function rate; that work runs at the rate of {special.name}.")
     if "l2_bandwidth" not in gpu.caches:
         lines.append(f"{gpu.title}: no L2 bandwidth is known, so no L2 slope is drawn.")
     return list(dict.fromkeys(lines))

@@ -45,18 +45,22 @@ def one_line(text: str, limit: int = 400) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A closing sentence: the known words that it begins, the nearest one, or all of them when there are few."""
+    """A closing sentence: the known words that it begins, or the nearest one, where one is near."""
     from difflib import get_close_matches
 
-    choices = sorted(known)
-    by_fold = {choice.casefold(): choice for choice in choices}
+    by_fold = {choice.casefold(): choice for choice in sorted(known)}
     begun = [choice for fold, choice in by_fold.items() if len(word) >= 3 and fold.startswith(word.casefold())]
     if 1 <= len(begun) <= 3:
         return f"Did you mean {' or '.join(repr(choice) for choice in begun)}?"
     near = get_close_matches(word.casefold(), begun or by_fold, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean '{by_fold[near[0].casefold()]}'?"
-    return f"Known: {', '.join(choices)}." if len(choices) <= 24 else ""
+    return f"Did you mean '{by_fold[near[0].casefold()]}'?" if near else ""
+
+
+def near_or_known(word: str, known: Iterable[str]) -> str:
+    """The same for a message that does not list them: all known words when none is near and they are few."""
+    choices = sorted(known)
+    listed = f"Known: {', '.join(choices)}." if 0 < len(choices) <= 24 else ""
+    return did_you_mean(word, choices) or listed
 
 
 def shown(value: object, limit: int = 60) -> str:

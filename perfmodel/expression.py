@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from perfmodel.arithmetic import floor_div, maximum, remainder
-from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.errors import InputError, near_or_known, shown
 
 _BINARY = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
 _COMPARE = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
@@ -53,7 +53,7 @@ class Expression:
                         self._where,
                         f"'{name}' in {shown(self.text)} has no value",
                         "a size may use the other sizes of its place",
-                        did_you_mean(name, values) or "Give it a value.",
+                        near_or_known(name, values) or "Give it a value.",
                     )
                 return values[name]
             case ast.BinOp(left=left, op=operator, right=right):

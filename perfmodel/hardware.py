@@ -7,6 +7,7 @@ Absent means unknown, never zero. Dense and structured-sparse peaks are differen
 from __future__ import annotations
 
 import os.path
+from collections.abc import Mapping as Dict
 from functools import cache
 from typing import NamedTuple
 
@@ -17,7 +18,10 @@ from perfmodel.symbols import SYMBOLS
 from perfmodel.units import ITEM_BYTES
 
 # Which vector rate serves a data type that has none of its own: the next wider one.
-_VECTOR_FALLBACK = {"fp8": "fp16", "int8": "fp16", "fp16": "fp32", "bf16": "fp32", "tf32": "fp32", "fp32": "fp64"}
+_VECTOR_WIDER = {"fp8": "fp16", "int8": "fp16", "fp16": "fp32", "bf16": "fp32", "tf32": "fp32", "fp32": "fp64"}
+# Which tensor rate does: that of the next wider type that holds every value exactly, so that a kernel can widen what it
+# loads and multiply without loss. fp16 holds fp8 and int8; bf16's exponents need tf32's, which no fp16 has.
+_TENSOR_WIDER = {"fp8": "fp16", "int8": "fp16", "fp16": "tf32", "bf16": "tf32", "tf32": "fp32"}
 
 PEAK_TABLES = ("tensor", "tensor_sparse", "tensor_fp16_accumulate", "tensor_fp16_accumulate_sparse", "vector")
 PEAK_DTYPES = (*ITEM_BYTES, "fp6", "fp4", "int4")
@@ -82,16 +86,23 @@ class Gpu(NamedTuple):
     def peak(self, engine: Engine, dtype: str) -> tuple[float, str] | None:
         """Operations per second and the name of the roof that serves this data type; None where unknown.
 
-        A data type without a tensor rate runs on the vector engine, one without a vector rate at the next wider one.
+        A data type without a rate of its own runs at that of the next wider one that has one; where its products could
+        only be widened to a type whose tensor rate is below the vector engine's, or to none, on the vector engine.
         """
         if engine is Engine.SPECIAL:
             return (self.special.value, "special") if self.special else None
-        if engine is Engine.TENSOR and dtype in self.peaks["tensor"]:
-            return self.peaks["tensor"][dtype].value, f"tensor {dtype}"
+        vector = self._at("vector", dtype, _VECTOR_WIDER)
+        if engine is Engine.VECTOR:
+            return vector
+        tensor = self._at("tensor", dtype, _TENSOR_WIDER)
+        own = dtype in self.peaks["tensor"]
+        return tensor if tensor and (own or vector is None or tensor[0] > vector[0]) else vector
+
+    def _at(self, table: str, dtype: str, wider: Dict[str, str]) -> tuple[float, str] | None:
         serving: str | None = dtype
-        while serving is not None and serving not in self.peaks["vector"]:
-            serving = _VECTOR_FALLBACK.get(serving)
-        return (self.peaks["vector"][serving].value, f"vector {serving}") if serving else None
+        while serving is not None and serving not in self.peaks[table]:
+            serving = wider.get(serving)
+        return (self.peaks[table][serving].value, f"{table} {serving}") if serving else None
 
 
 @cache

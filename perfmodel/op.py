@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import Size, is_zero, product, sum_of_products, total
-from perfmodel.errors import InputError, did_you_mean
+from perfmodel.errors import InputError, near_or_known
 
 
 class Engine(StrEnum):
@@ -304,7 +304,7 @@ def fuse(first: Op, second: Op, on_chip: Iterable[str]) -> Op:
                 f"fuse: tensor '{name}'",
                 "it is not written by the first operation and read by the second",
                 "only such a tensor can stay on chip",
-                did_you_mean(name, merged),
+                near_or_known(name, merged),
             )
         merged[name] = merged[name]._replace(spill=True)
     return Op(tuple(merged.values()), (*_with_operands(first), *_with_operands(second)))

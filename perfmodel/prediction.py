@@ -21,6 +21,7 @@ class Prediction(NamedTuple):
     total: Total | None
     error: str = ""
     expected: Any = None
+    roof_notes: tuple[str, ...] = ()
 
 
 def predictions(cases: Iterable[Case | Refused], gpu: Gpu) -> Iterator[Prediction]:
@@ -37,7 +38,7 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu) -> Iterator[Predictio
             yield Prediction(case.line, None, case.error)
             continue
         try:
-            yield Prediction(case.line, predicted(case, card(case.dtype)))
+            yield Prediction(case.line, predicted(case, card(case.dtype)), roof_notes=card(case.dtype).notes)
         except PerfmodelError as error:
             yield Prediction(case.line, None, f"{case.where}: {error}")
 

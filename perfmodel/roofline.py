@@ -14,6 +14,7 @@ from perfmodel.arithmetic import maximum, total
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, Op
+from perfmodel.units import checked_dtype
 
 MEMORY = "memory"
 
@@ -33,6 +34,17 @@ class Rates(NamedTuple):
     dtype: str
     bandwidth_byte_per_s: float
     roofs: dict[Engine, Roof]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """At what rate products run where the card has none for their data type."""
+        roof, missing = self.roofs[Engine.TENSOR], f"{self.gpu.title}: no tensor rate for {self.dtype}"
+        if roof.engine is not Engine.TENSOR:
+            return (f"{missing}; that work runs at the rate of {roof.name}.",)
+        wider = roof.name.removeprefix("tensor ")
+        if wider == self.dtype:
+            return ()
+        return (f"{missing}; that work runs at the rate of {roof.name}, a type that holds every {self.dtype} value.",)
 
     def ridge(self, engine: Engine = Engine.TENSOR) -> float:
         """FLOP per byte at which the engine's roof meets the memory's slope."""
@@ -63,9 +75,10 @@ class Bounds(NamedTuple):
 def rates(gpu: Gpu, dtype: str) -> Rates:
     """The roofs of a card for a data type.
 
-    Work for an engine that the card lacks for this type goes to the vector engine at the vector rate: fp32 products
-    where there are tensor cores for shorter types only, exponentials where no special-function rate is published.
+    Products of a type that the tensor engine lacks are widened to one that it has, or go to the vector engine: fp32
+    where there are tensor cores for shorter types only. So do exponentials where no special-function rate is published.
     """
+    checked_dtype(dtype)
     vector = gpu.peak(Engine.VECTOR, dtype)
     if vector is None:
         raise InputError(

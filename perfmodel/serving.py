@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from perfmodel.analysis import Analysis
 from perfmodel.op import Engine
-from perfmodel.roofline import rates
 
 
 class Speed(NamedTuple):
     """Bounds of a phase: the time of a prompt, of a decoded token of each sequence, or of a training step.
 
     ``complete`` says that tokens go in and tokens come out, so that it is a model's time and not a part's. The prompt
-    of an encoder and decoder is what the encoder reads; a workload without batch and length has no tokens.
+    of an encoder and decoder is what the encoder reads; a workload without batch and length has no tokens. ``peak`` is
+    the roof of the products, whose use is told: the tensor engine's, or what stands in for it.
     """
 
     complete: bool
@@ -33,13 +33,13 @@ class Speed(NamedTuple):
 def speed(answer: Analysis) -> Speed | None:
     """The bounds of an answer that has a card."""
     lower_s = answer.total.lower_s
-    if answer.gpu is None or not lower_s:
+    if answer.card is None or not lower_s:
         return None
     dims = answer.dims
     length = dims.get("N_e" if answer.phase == "prefill" and "N_e" in dims else "N")
     products = any(row.engines[Engine.TENSOR.value] for row in answer.rows)
     tokens = dims["B"] * length if products and length and "B" in dims else None
-    roof = rates(answer.gpu, answer.workload.dtypes["activation"]).roofs[Engine.TENSOR]
+    roof = answer.card.roofs[Engine.TENSOR]
     return Speed(
         complete=bool(answer.parameters.embedding) and "decode" in answer.workload.phases,
         time_at_least_s=lower_s / dims.get("N", 1) if answer.phase == "decode" else lower_s,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from perfmodel.errors import InputError, shown
+from perfmodel.errors import InputError, did_you_mean, shown
 
 DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
@@ -35,6 +35,16 @@ LARGEST_SIZE = 10**15
 SIZES_ACCEPTED = "a size is a whole number from 1 to 10^15, such as 8192, 8k (8000), 8Ki (8192) or 1M (1,000,000)"
 
 _NUMBER = re.compile(r"([+-]?(?:\d+(?:_\d+)*)(?:\.\d+)?(?:[eE][+-]?\d{1,4})?)\s*([A-Za-z]*)(.*)", re.DOTALL | re.ASCII)
+
+
+def checked_dtype(name: str) -> str:
+    """The name itself, where it is that of a data type."""
+    if name not in ITEM_BYTES:
+        raise InputError(
+            f"dtype {shown(name)}", "it is not a data type", f"one of {', '.join(ITEM_BYTES)} is accepted",
+            did_you_mean(name, ITEM_BYTES),
+        )  # fmt: skip
+    return name
 
 
 def checked_size(value: object, where: str) -> int:

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from perfmodel import ops
 from perfmodel.block import Step
-from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.errors import InputError, did_you_mean, near_or_known, shown
 from perfmodel.expression import Expression
 from perfmodel.operation import Operation, checked_value
 from perfmodel.paths import find, stem
 from perfmodel.specfile import Mapping, load
 from perfmodel.symbols import ALIASES, SYMBOLS
-from perfmodel.units import ITEM_BYTES, size_from_text
+from perfmodel.units import ITEM_BYTES, checked_dtype, size_from_text
 
 PHASES = ("prefill", "decode", "train")
 COUNTS = ("all", "leading")
@@ -57,7 +57,7 @@ class Workload(NamedTuple):
             elsewhere = "Choose --phase decode." if form in self.decode else "Leave --form out."
             raise InputError(
                 f"{self.name}: form {shown(form)}", f"its {phase} phase has no form of that name", accepted,
-                did_you_mean(form, known) if known else elsewhere,
+                near_or_known(form, known) if known else elsewhere,
             )  # fmt: skip
         return form
 
@@ -75,12 +75,7 @@ class Workload(NamedTuple):
 
     def with_dtype(self, dtype: str) -> Workload:
         """The same with every role in one data type."""
-        if dtype not in ITEM_BYTES:
-            raise InputError(
-                f"dtype {shown(dtype)}", "it is not a data type", f"one of {', '.join(ITEM_BYTES)} is accepted",
-                did_you_mean(dtype, ITEM_BYTES),
-            )  # fmt: skip
-        return self._replace(dtypes=dict.fromkeys(DTYPE_ROLES, dtype))
+        return self._replace(dtypes=dict.fromkeys(DTYPE_ROLES, checked_dtype(dtype)))
 
     def dims(self, phase: str, settings: Dict[str, Any] | None = None, *, checked: bool = True) -> dict[str, Any]:
         """Every size as a number: the file's, the phase's over them, the caller's over both."""
@@ -254,7 +249,7 @@ def _sizes(table: Mapping) -> dict[str, Any]:
                 str(item.place), f"'{key}' is not a symbol", "the letters of 'perfmodel symbols' are accepted",
                 did_you_mean(key, SYMBOLS),
             )  # fmt: skip
-        found[name] = size_or_expression(name, item.text.strip(), f"{item.place}: {key}")
+        found[name] = size_or_expression(name, item.text.strip(), str(item.place))
     return found
 
 

@@ -748,7 +748,11 @@ def expert_bias_gradient(m, *, B, N, D_out, E, A):
 
 def route(m, *, B, N, E, A):
     """Softmax, then A times the largest that is left; what was taken stays in the search, below all others."""
-    scores_, chosen, weights = m.input("scores", B, N, E), m.output("chosen", B, N, A, item=8), m.output("weights", B, N, A)
+    scores_, chosen, weights = (
+        m.input("scores", B, N, E),
+        m.output("chosen", B, N, A, item=8),
+        m.output("weights", B, N, A),
+    )
     for z in range(B):
         for t in range(N):
             left = softmax_row(m, [scores_[z, t, x] for x in range(E)])

@@ -194,7 +194,10 @@ def test_the_dense_peak_serves_and_not_the_sparse_one() -> None:
 
 def test_a_type_that_an_engine_lacks_runs_on_the_next_wider_vector_rate() -> None:
     assert card("t4").peak(Engine.TENSOR, "bf16") == (8.1 * TERA, "vector fp32")  # no bf16 before Ampere
-    assert card("a100-sxm4-80gb").peak(Engine.TENSOR, "fp8") == (78 * TERA, "vector fp16")  # no fp8 before Ada
+    assert card("a100-sxm4-80gb").peak(Engine.TENSOR, "fp8") == (312 * TERA, "tensor fp16")  # no fp8 before Ada
+    assert card("t4").peak(Engine.TENSOR, "fp8") == (65 * TERA, "tensor fp16")
+    assert card("v100-sxm2-32gb").peak(Engine.TENSOR, "int8") == (125 * TERA, "tensor fp16")  # no int8 before Turing
+    assert card("a100-sxm4-80gb").peak(Engine.TENSOR, "fp32") == (19.5 * TERA, "vector fp32")  # tf32 would round
     assert card("epyc-7763").peak(Engine.TENSOR, "fp16") == (7.17 * TERA, "vector fp32")  # no matrix engine
 
 

@@ -16,7 +16,8 @@ import click
 import pytest
 from command import MESSAGE, check_message, check_refused, perfmodel
 
-from perfmodel.errors import InputError, NoDeviceError, UsageError, ValidationError, did_you_mean, shown
+from perfmodel import api
+from perfmodel.errors import InputError, NoDeviceError, UsageError, ValidationError, did_you_mean, near_or_known, shown
 
 WORKLOAD = """\
 title: A network
@@ -120,7 +121,7 @@ SETTINGS = [
     ("N=\u0663", "--set N: '\u0663' is not a size;"),
     ("W=0", f"--set W: 0 is out of range; {SIZES}"),
     ("causal=2", "--set causal: '2' is not a flag; 0 or 1 is accepted."),
-    ("D=4095", "configs/gpt2-124m.yaml:8: sizes.d: d: 'D/H' is 4095 / 12, which does not divide; '/' between sizes"),
+    ("D=4095", "configs/gpt2-124m.yaml:8: sizes.d: 'D/H' is 4095 / 12, which does not divide; '/' between sizes"),
     ("N=D/7", "--set N: 'D/7' is 768 / 7, which does not divide; '/' between sizes must come out whole."),
     (
         "H_kv=5",
@@ -199,18 +200,18 @@ SPOILED = [
     ("op: mlp", "op: mpl", ":10: steps.op: there is no operation 'mpl'; a name that 'perfmodel ops' lists is accepted."),
     ("dtype: fp16", "count: some\ndtype: fp16", ":5: count: 'some' is not known; one of all, leading is accepted."),
     # sizes
-    ("N: 2048", "N: 0", r":6: sizes.N: N: 0 is out of range;"),
-    ("N: 2048", "N: -4", r":6: sizes.N: N: -4 is out of range;"),
-    ("N: 2048", "N: 1.5", r":6: sizes.N: N: '1.5' is not a whole number;"),
-    ("N: 2048", "N: .nan", r":6: sizes.N: N: '.nan' is not a size;"),
-    ("N: 2048", "N: .inf", r":6: sizes.N: N: '.inf' is not a size;"),
-    ("N: 2048", f"N: {10**30}", f":6: sizes.N: N: {10**30} is out of range;"),
-    ("N: 2048", "N: " + "9" * 5000, ":6: sizes.N: N: '99999"),
-    ("N: 2048", "N: ten", ":6: sizes.N: N: 'ten' in 'ten' has no value; a size may use the other sizes of its place."),
-    ("N: 2048", "N: yes", ":6: sizes.N: N: 'yes' in 'yes' has no value;"),
-    ("N: 2048", "N: 2020-01-01", ":6: sizes.N: N: '2020-01-01' is not a size;"),
-    ("N: 2048", "N: D/7", ":6: sizes.N: N: 'D/7' is 4096 / 7, which does not divide;"),
-    ("N: 2048", "N: D/", ":6: sizes.N: N: 'D/' is not an expression of sizes;"),
+    ("N: 2048", "N: 0", r":6: sizes.N: 0 is out of range;"),
+    ("N: 2048", "N: -4", r":6: sizes.N: -4 is out of range;"),
+    ("N: 2048", "N: 1.5", r":6: sizes.N: '1.5' is not a whole number;"),
+    ("N: 2048", "N: .nan", r":6: sizes.N: '.nan' is not a size;"),
+    ("N: 2048", "N: .inf", r":6: sizes.N: '.inf' is not a size;"),
+    ("N: 2048", f"N: {10**30}", f":6: sizes.N: {10**30} is out of range;"),
+    ("N: 2048", "N: " + "9" * 5000, ":6: sizes.N: '99999"),
+    ("N: 2048", "N: ten", ":6: sizes.N: 'ten' in 'ten' has no value; a size may use the other sizes of its place."),
+    ("N: 2048", "N: yes", ":6: sizes.N: 'yes' in 'yes' has no value;"),
+    ("N: 2048", "N: 2020-01-01", ":6: sizes.N: '2020-01-01' is not a size;"),
+    ("N: 2048", "N: D/7", ":6: sizes.N: 'D/7' is 4096 / 7, which does not divide;"),
+    ("N: 2048", "N: D/", ":6: sizes.N: 'D/' is not an expression of sizes;"),
     ("N: 2048", "N: F, F: N, S: 1", ":6: sizes: 'F' stands twice"),
     ("N: 2048, D: 4096, F: 4*D", "N: F, D: 4096, F: N", "workload: the sizes F, N are given by each other; a size may depend on"),
     ("flow: {x: x, y: y}", "repeat: 0", "mlp: repeat: 0 is out of range;"),
@@ -381,8 +382,14 @@ BAD_LINES = [
         "attention: H % H_kv == 0 does not hold at H = 3, H_kv = 2; each group of query heads shares one key-value head",
     ),
     ('{"op": "qkv", "shape": {"B": 1, "N": 4, "D": 7, "H": 2}}', "d: 'D / H' is 7 / 2, which does not divide;"),
-    ('{"op": "softmax_backward", "shape": {"rows": 8, "cols": 8}, "direction": "backward"}', "direction: 'backward' stands"),
-    (MATMUL[:-1] + ', "kind": "gelu"}', "kind: 'gelu' stands there, and matmul does not take the word; matmul takes op,"),
+    (
+        '{"op": "softmax_backward", "shape": {"rows": 8, "cols": 8}, "direction": "backward"}',
+        "direction: 'backward' stands",
+    ),
+    (
+        MATMUL[:-1] + ', "kind": "gelu"}',
+        "kind: 'gelu' stands there, and matmul does not take the word; matmul takes op,",
+    ),
     (MATMUL[:-1] + ', "activation": null}', "activation: null stands there, and matmul does not take the word;"),
     ('{"op": "matmul", "shape": []}', "shape: [] stands there; an object of sizes is accepted. Add m, k, n"),
     ('{"op": "matmul", "shape": [1, 2, 3]}', "shape: [1, 2, 3] stands there; an object of sizes is accepted."),
@@ -544,10 +551,26 @@ def test_each_exception_has_its_exit_code_and_the_form(error, code):
 def test_the_nearest_word_is_proposed_whatever_its_case():
     assert did_you_mean("kv_head", ["kv_heads", "heads"]) == "Did you mean 'kv_heads'?"
     assert did_you_mean("h_KV", ["H_kv", "N"]) == "Did you mean 'H_kv'?"
-    assert did_you_mean("zzz", ["a", "b"]) == "Known: a, b."
+    assert did_you_mean("zzz", ["a", "b"]) == ""
+    assert near_or_known("kv_head", ["kv_heads", "heads"]) == "Did you mean 'kv_heads'?"
+    assert near_or_known("zzz", ["a", "b"]) == "Known: a, b."
     cards = ["a10", "a100", "a100-sxm4-40gb", "a100-sxm4-80gb", "b300-sxm"]
     assert did_you_mean("A100-sxm", cards) == "Did you mean 'a100-sxm4-40gb' or 'a100-sxm4-80gb'?"
     assert did_you_mean("a1000", cards) == "Did you mean 'a100'?"
+
+
+@pytest.mark.parametrize("arguments", [
+    ("solve", "--op", "matmul", "--gpu", "t4", "--for", "zzz"), ("explain", "attention", "--set", "K=4"),
+    (*FLOPS, "--set", "K=5"), ("flops", "--config", "conv1d-8192", "--phase", "decode"),
+])  # fmt: skip
+def test_choices_are_listed_once(arguments):
+    found = check_refused(perfmodel(*arguments))
+    assert "Known:" not in (found["action"] or "")
+
+
+def test_a_data_type_that_is_none_is_told_by_the_library_too():
+    with pytest.raises(InputError, match=r"^dtype 'fp17': it is not a data type; one of fp64, fp32, .* is accepted."):
+        api.bounds("matmul", "t4", dtype="fp17", m=8, k=8, n=8)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,9 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
         number = rows.write(output, plan, watch, WHERE)
         click.echo(f"{number:,} rows", err=True)
         click.echo(output)
+        for card in plan.cards:
+            for note in card.notes:
+                click.echo(note, err=True)
     else:
         sample = Sample()
         for chunk in watch:

@@ -10,7 +10,7 @@ from perfmodel.hardware import Gpu
 from perfmodel.report.serving import rates_document, speed_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
-from perfmodel.roofline import Rates, rates
+from perfmodel.roofline import Rates
 from perfmodel.serving import speed
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled, significant
@@ -39,6 +39,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "dims": answer.dims,
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu),
+        **roof_notes(answer),
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "steps": [_row(row) for row in answer.rows],
@@ -70,6 +71,11 @@ def _rates(answer: Analysis) -> dict[str, Any]:
 def gpu_document(gpu: Any) -> dict[str, str] | None:
     """Which card, from which file, and what its figures rest on."""
     return {"name": gpu.name, "file": gpu.file, "knowledge": gpu.knowledge} if gpu else None
+
+
+def roof_notes(answer: Analysis) -> dict[str, list[str]]:
+    """Which roof stands in for one that the card lacks, where there is a card."""
+    return {"roof_notes": list(answer.card.notes)} if answer.card else {}
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -181,9 +187,9 @@ def notes(answer: Analysis) -> list[str]:
         cache = answer.kv_cache_byte_per_token
         kept = f" Key-value cache: {cache:,} B per token." if cache else ""
         lines.append(f"Parameters: {answer.parameters.total:,}.{kept}")
-    if answer.gpu:
-        lines.append(roofs_line(rates(answer.gpu, types["activation"])))
-        lines.extend(card_lines(answer.dims, answer.gpu))
+    if answer.card:
+        lines.append(roofs_line(answer.card))
+        lines.extend((*card_lines(answer.dims, answer.card.gpu), *answer.card.notes))
     lines.extend(form_lines(answer))
     lines.extend(answer.workload.notes)
     lines.extend(f"Not counted: {what}." for what in answer.not_counted)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import ceil_div
 from perfmodel.comparison import Amdahl, Case, Comparison, Part
-from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, sizes_line, total_document
+from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, roof_notes, sizes_line, total_document
 from perfmodel.report.serving import rates_document
 from perfmodel.report.sheet import Column, Sheet, as_csv, markdown, table, terminal_width
 from perfmodel.serving import speed
@@ -118,6 +118,7 @@ def _case(case: Case) -> dict[str, Any]:
         "dims": answer.dims,
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu),
+        **roof_notes(answer),
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "total": total_document(answer.total),
@@ -215,6 +216,7 @@ def notes(comparison: Comparison) -> list[str]:
     lines += dict.fromkeys(dtypes_line(answer.workload.dtypes) for answer in answers.values())
     if comparison.cases[0].answer.gpu:
         lines.append("Times are at least and at most, from data sheets alone; rates are at most, at the lower time.")
+    lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
     lines += _kept(comparison)
     return [*lines, *comparison.notes]
 

@@ -10,7 +10,6 @@ from perfmodel.explanation import Explanation, Growth
 from perfmodel.op import Tensor, Work
 from perfmodel.report.answer import card_lines, roofs_line, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
-from perfmodel.roofline import rates
 from perfmodel.solve import Solution
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled, significant
@@ -183,9 +182,9 @@ def _numbers(found: Explanation, width: int) -> list[str]:
         f"  {line}" for line in wrapped(f"{sizes[:-1]}; {_type(found)}." if sizes else f"{_type(found)}.", width - 2)
     ]
     lines += _indented(Sheet(columns, answers), width)
-    if found.fused.gpu:
-        card = rates(found.fused.gpu, found.fused.workload.dtypes["activation"])
-        notes = [f"{found.fused.gpu.title}. {roofs_line(card)}", *card_lines(found.fused.dims, found.fused.gpu)]
+    if found.fused.gpu and found.fused.card:
+        card = found.fused.card
+        notes = [f"{found.fused.gpu.title}. {roofs_line(card)}", *card_lines(found.fused.dims, card.gpu), *card.notes]
         lines += [f"  {line}" for note in notes for line in wrapped(note, width - 2)]
     return lines
 

@@ -41,6 +41,7 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
         "bound": total.bound,
         "lower_s": total.lower_s,
         "upper_s": total.upper_s,
+        "roof_notes": list(prediction.roof_notes),
     }
 
 
@@ -68,4 +69,5 @@ def sheet(found: Sequence[Prediction], gpu: Gpu) -> Sheet:
         Column("lower_s", "at least", lambda p: p.total.lower_s, lambda value: scaled(value, "s")),
         Column("upper_s", "at most", lambda p: p.total.upper_s, lambda value: scaled(value, "s"), expendable=4),
     ]
-    return Sheet(columns, done, title=f"Bounds on {gpu.title} ({gpu.file}, {gpu.knowledge})")
+    notes = list(dict.fromkeys(note for prediction in done for note in prediction.roof_notes))
+    return Sheet(columns, done, title=f"Bounds on {gpu.title} ({gpu.file}, {gpu.knowledge})", notes=notes)

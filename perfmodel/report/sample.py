@@ -58,6 +58,7 @@ def table(plan: Plan, sample: Sample) -> str:
     notes = [f"Sizes: {sizes(plan)}."] if sizes(plan) else []
     if len(rows) < sample.rows:
         notes.append(f"{len(rows)} of {sample.rows:,} rows are shown; -o FILE.csv or FILE.jsonl writes all.")
+    notes += [note for card in plan.cards for note in card.notes]
     return render(Sheet(columns, rows, title=title(plan), notes=notes), "table")
 
 

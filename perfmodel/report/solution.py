@@ -26,6 +26,7 @@ def document(solution: Solution) -> dict[str, Any]:
         "schema": SCHEMA,
         "workload": solution.workload.name,
         "gpu": gpu_document(solution.card.gpu),
+        "roof_notes": list(solution.card.notes),
         "dtype": solution.card.dtype,
         "symbol": solution.name,
         "value": solution.own,
@@ -79,7 +80,7 @@ def page(solution: Solution) -> str:
     for answer in solution.answers:
         lines += _answer(answer, solution, width)
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
-    notes = [sizes_line(shown), roofs_line(card), *card_lines(solution.sizes, card.gpu), _letters(solution)]
+    notes = [sizes_line(shown), roofs_line(card), *card_lines(solution.sizes, card.gpu), *card.notes, _letters(solution)]
     lines += ["", *(line for note in filter(None, notes) for line in wrapped(note, width))]
     return "\n".join(lines) + "\n"
 
