@@ -10,7 +10,7 @@ from perfmodel.arithmetic import Size, total
 from perfmodel.errors import InputError, shown
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, by_engine
-from perfmodel.roofline import Bounds, Rates, bounds, rates
+from perfmodel.roofline import Bounds, Rates, bounds, rates, together
 from perfmodel.workload import COUNTS, Workload
 
 
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Total(NamedTuple):
-    """Sums over all kernels and their repeats. ``bound`` is what takes most of the lower time."""
+    """Sums over all kernels and their repeats. ``bound`` is what has most seconds of its own."""
 
     flops: int
     contraction_flops: int
@@ -193,15 +193,13 @@ def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:
 def summed(rows: tuple[Row, ...], compulsory_byte: int) -> Total:
     """Totals over all repeats."""
     known = [(row.bounds, row.repeat) for row in rows if row.bounds]
-    share: dict[str, float] = {}
-    for bound, repeat in known:
-        share[bound.bound] = share.get(bound.bound, 0.0) + bound.lower_s * repeat
+    whole = together(known) if known else None
     return Total(
         flops=sum(row.flops * row.repeat for row in rows),
         contraction_flops=sum(row.contraction_flops * row.repeat for row in rows),
         traffic_byte=sum(row.traffic_byte * row.repeat for row in rows),
         compulsory_byte=compulsory_byte,
-        lower_s=sum(bound.lower_s * repeat for bound, repeat in known) if known else None,
-        upper_s=sum(bound.upper_s * repeat for bound, repeat in known) if known else None,
-        bound=max(share, key=lambda name: share[name]) if share else None,
+        lower_s=whole.lower_s if whole else None,
+        upper_s=whole.upper_s if whole else None,
+        bound=whole.bound if whole else None,
     )

@@ -7,7 +7,7 @@ for memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import maximum, total
@@ -102,6 +102,23 @@ def bounds(op: Op, card: Rates) -> Bounds:
     for alone_s in engine_s.values():
         lower_s = maximum(lower_s, alone_s)
     return Bounds(memory_s, engine_s, lower_s, memory_s + total(engine_s.values()))
+
+
+def together(parts: Iterable[tuple[Bounds, Any]]) -> Bounds:
+    """Kernels one after the other, each so many times: the seconds of memory and of each engine summed apart.
+
+    What bounds them together is what has most seconds of its own, as if all were one kernel that overlaps everything;
+    the lower time is that of kernels that overlap nothing of each other.
+    """
+    memory_s, lower_s, upper_s = 0.0, 0.0, 0.0
+    engine_s: dict[Engine, Any] = {}
+    for one, repeat in parts:
+        memory_s += one.memory_s * repeat
+        lower_s += one.lower_s * repeat
+        upper_s += one.upper_s * repeat
+        for engine, alone_s in one.engine_s.items():
+            engine_s[engine] = engine_s.get(engine, 0.0) + alone_s * repeat
+    return Bounds(memory_s, engine_s, lower_s, upper_s)
 
 
 def seconds(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rates) -> tuple[Any, dict[Engine, Any]]:

@@ -16,7 +16,7 @@ from perfmodel import block, symbolic
 from perfmodel.errors import InputError, did_you_mean
 from perfmodel.expression import Expression
 from perfmodel.op import Engine, Kind, Op
-from perfmodel.roofline import MEMORY, Rates, bounds
+from perfmodel.roofline import Bounds, Rates, bounds, together
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import LARGEST_SIZE
 from perfmodel.workload import Workload
@@ -71,6 +71,7 @@ class Solution(NamedTuple):
     sizes: dict[str, Any]
     fused: bool
     answers: tuple[Answer, ...]
+    many: bool
 
 
 def solve(
@@ -114,7 +115,7 @@ def solve(
             one = _only(at, i)
             answers.append(_answer(kernel.name, [kernel], formulas[i : i + 1], one, card, name, own, sizes))
     shown = {key: value for key, value in sizes.items() if key != name}
-    return Solution(workload, card, name, own, shown, fused, tuple(answers))
+    return Solution(workload, card, name, own, shown, fused, tuple(answers), many)
 
 
 def _only(at: Callable[[Any], list[Any]], i: int) -> Callable[[Any], list[Any]]:
@@ -216,8 +217,8 @@ def _roots(difference: Any, x: Any, at: Callable[[Any], list[Any]], card: Rates,
 
     def difference_at(value: int) -> float:
         """Seconds of the engine less those of memory; not a number outside the operation's domain."""
-        seconds = _seconds(at, card, value)
-        return seconds[1][engine] - seconds[0] if seconds else float("nan")
+        whole = _together(at, card, value)
+        return whole.engine_s.get(engine, 0.0) - whole.memory_s if whole else float("nan")
 
     return _bisected(difference_at)
 
@@ -242,29 +243,19 @@ def _leads(engine: Engine, work: dict[Engine, Any], card: Rates, x: Any, root: f
     return seconds[engine] >= max(seconds.values()) * (1 - 1e-9)
 
 
-def _seconds(at: Callable[[Any], list[Any]], card: Rates, value: int) -> tuple[float, dict[Engine, float]] | None:
-    """Seconds of memory and of each engine, over all kernels; None where the size is outside the domain."""
+def _together(at: Callable[[Any], list[Any]], card: Rates, value: int) -> Bounds | None:
+    """All kernels at a whole size; None where it is outside the domain."""
     try:
         kernels = at(value)
     except InputError:
         return None
-    memory, engines = 0.0, dict.fromkeys(Engine, 0.0)
-    for kernel in kernels:
-        one = bounds(kernel.op, card)
-        memory += one.memory_s * kernel.repeat
-        for engine, seconds in one.engine_s.items():
-            engines[engine] += seconds * kernel.repeat
-    return memory, engines
+    return together((bounds(kernel.op, card), kernel.repeat) for kernel in kernels)
 
 
 def _bound(at: Callable[[Any], list[Any]], card: Rates, value: int) -> str | None:
     """What bounds the kernels together at a whole size; None where the size is outside the domain."""
-    seconds = _seconds(at, card, value)
-    if seconds is None:
-        return None
-    memory, engines = seconds
-    slowest = max(engines, key=lambda engine: engines[engine])
-    return MEMORY if engines[slowest] <= memory else slowest.value
+    whole = _together(at, card, value)
+    return whole.bound if whole else None
 
 
 def _whole(root: float, bound: Callable[[int], str | None]) -> tuple[int | None, int | None]:

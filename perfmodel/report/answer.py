@@ -16,6 +16,7 @@ from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled, significant
 
 SCHEMA = 1
+TOGETHER = "All kernels together are bound by what has most seconds, memory's and each engine's summed over them apart."
 
 
 def render(answer: Analysis, form: str) -> str:
@@ -190,6 +191,8 @@ def notes(answer: Analysis) -> list[str]:
     if answer.card:
         lines.append(roofs_line(answer.card))
         lines.extend((*card_lines(answer.dims, answer.card.gpu), *answer.card.notes))
+        if len({row.bounds.bound for row in answer.rows if row.bounds}) > 1:
+            lines.append(TOGETHER)
     lines.extend(form_lines(answer))
     lines.extend(answer.workload.notes)
     lines.extend(f"Not counted: {what}." for what in answer.not_counted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from perfmodel import symbolic
-from perfmodel.report.answer import SCHEMA, card_lines, gpu_document, roofs_line, sizes_line
+from perfmodel.report.answer import SCHEMA, TOGETHER, card_lines, gpu_document, roofs_line, sizes_line
 from perfmodel.report.sheet import terminal_width, wrapped
 from perfmodel.solve import Answer, Crossing, Limit, Solution
 from perfmodel.units import significant
@@ -80,7 +80,8 @@ def page(solution: Solution) -> str:
     for answer in solution.answers:
         lines += _answer(answer, solution, width)
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
-    notes = [sizes_line(shown), roofs_line(card), *card_lines(solution.sizes, card.gpu), *card.notes, _letters(solution)]
+    together = TOGETHER if solution.many else ""
+    notes = [sizes_line(shown), roofs_line(card), *card_lines(solution.sizes, card.gpu), *card.notes, together, _letters(solution)]
     lines += ["", *(line for note in filter(None, notes) for line in wrapped(note, width))]
     return "\n".join(lines) + "\n"
 

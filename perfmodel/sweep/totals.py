@@ -60,34 +60,28 @@ class Totals:
         self.points = points
         self.traffic_byte, self.lower_s = np.zeros(points), np.zeros(points)
         self.flops: dict[tuple[Engine, bool, bool], Values] = {}  # engine, of a contraction, counted
-        self.share: dict[Engine, Values] = {}
 
     def add(self, kernel: Kernel, counting: str, card: Rates) -> None:
-        """Counts of one kernel, and its lower time to what bounds it; memory's share is what the engines leave."""
+        """Counts of one kernel, and its lower time."""
         repeat = kernel.repeat
         traffic_byte, flops = kernel.op.traffic_byte(), kernel.op.flops_by_kind()
-        slowest_s, longest = _slowest(*seconds(traffic_byte, by_engine(flops), card))
-        lower_s = _repeated(slowest_s, repeat)
-        self.lower_s += lower_s
+        slowest_s, _ = _slowest(*seconds(traffic_byte, by_engine(flops), card))
+        self.lower_s += _repeated(slowest_s, repeat)
         self.traffic_byte += _repeated(traffic_byte, repeat)
         counts = counted(flops, counting)
         for kind, number in flops.items():
             self._sum(self.flops, (*kind, kind in counts), _repeated(number, repeat))
-        for engine, where in longest.items():
-            self._sum(self.share, engine, lower_s if where is True else lower_s * where)
 
     def _sum(self, sums: dict[Any, Values], key: Any, value: Any) -> None:
         if key not in sums:
             sums[key] = np.zeros(self.points)
         sums[key] += value
 
-    def bound(self) -> NDArray[np.int8]:
-        """What takes most of the lower time."""
+    def bound(self, longest: Mapping[Engine, Any]) -> NDArray[np.int8]:
+        """What has most seconds of its own."""
         codes = np.zeros(self.points, np.int8)
-        most = self.lower_s - total(self.share.values())
-        for engine, share in self.share.items():
-            np.copyto(codes, _CODES[engine], where=share > most)
-            most = np.maximum(most, share)
+        for engine, where in longest.items():
+            codes[where if where is not True else slice(None)] = _CODES[engine]
         return codes
 
     def chunk(self, card: Rates, at: Mapping[str, Any], dims: Mapping[str, Any], inside: Any) -> Chunk:
@@ -101,6 +95,7 @@ class Totals:
         flops = total(number for (*_, counts), number in self.flops.items() if counts)
         contraction_flops = total(number for (_, contraction, _), number in self.flops.items() if contraction)
         memory_s, engine_s = seconds(self.traffic_byte, by_engine(self.flops), card)
+        _, longest = _slowest(memory_s, engine_s)
         outside = None if mask is None or mask.all() else int(np.argmin(mask))
         return Chunk(
             gpu=card.gpu,
@@ -110,7 +105,7 @@ class Totals:
             contraction_flops=kept(contraction_flops),
             traffic_byte=kept(self.traffic_byte),
             intensity_flop_per_byte=kept(flops / self.traffic_byte),
-            bound=kept(self.bound()),
+            bound=kept(self.bound(longest)),
             lower_s=kept(self.lower_s),
             upper_s=kept(memory_s + total(engine_s.values())),
             points=self.points,
