@@ -174,7 +174,7 @@ def parameters(steps: Iterable[Step], dims: Mapping[str, Any]) -> Parameters:
             held = kernel.op.parameters() * kernel.repeat
             count += held
             active += kernel.op.active_parameters() * kernel.repeat
-            embedding += held if kernel.operation == "embedding" else 0
+            embedding += held if kernel.operation in ("embedding", "positions") else 0
     return Parameters(count, active, embedding)
 
 

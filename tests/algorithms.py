@@ -961,6 +961,15 @@ def embedding(m, *, B, N, D, V):
                 y[z, t, e] = table[row, e]
 
 
+def positions(m, *, N, T, D, V):
+    """The rows that end at the T-th, by their index."""
+    index, table, y = m.tokens("tokens", 1, N, below=V), m.input("table", V, D), m.output("y", 1, N, D)
+    for t in range(N):
+        index.values[0, t] = T - N + t
+        for e in range(D):
+            y[0, t, e] = table[int(index[0, t].value), e]
+
+
 def embedding_backward(m, *, B, N, D, V):
     tokens, dy, dtable = m.tokens("tokens", B, N, below=V), m.input("dy", B, N, D), m.output("dtable", V, D)
     for place in dtable.indices():

@@ -21,7 +21,7 @@ every_operation = pytest.mark.parametrize("name", NAMES)
 few = settings(max_examples=10, deadline=None, derandomize=True)
 
 # Sizes of independent work: twice as many, twice the FLOPs.
-INDEPENDENT = ("B", "rows", "numel", "batch", "params", "m")
+INDEPENDENT = ("B", "rows", "numel", "batch", "params", "m", "D")
 
 
 def valid_sizes(operation):
@@ -48,6 +48,9 @@ def valid_sizes(operation):
             sizes["S"] += sizes["N"]
         if operation.name == "rope":
             sizes["d"] *= 2
+        if operation.name == "positions":
+            sizes["T"] += sizes["N"]
+            sizes["V"] += sizes["T"]
         if "A" in sizes and "E" in sizes:
             sizes["E"] += sizes["A"]
         if "tile_m" in sizes:

@@ -143,7 +143,8 @@ SETTINGS = [
     ("N=D*D*D*D*D*D", "gpt2-124m: N: 205195258022068224 is out of range;"),
     ("N=D-D", "gpt2-124m: N: 0 is out of range;"),
     ("N=D<5", "gpt2-124m: N: False is not a whole number;"),
-    ("N=1e15", "embed.add: add: numel: 768000000000000000 is out of range;"),
+    ("B=1e15", "embed.add: add: numel: 786432000000000000000 is out of range;"),
+    ("N=1e15", "embed.positions: positions: T <= V does not hold at T = 1000000000000000, V = 1024; a learned table"),
 ]
 
 COMMAND_LINES = [*ARGUMENTS, *(((*FLOPS, "--set", text), 1, start) for text, start in SETTINGS)]

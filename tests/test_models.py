@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from perfmodel import analyse
+from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.importers import model
 from perfmodel.paths import files
@@ -267,3 +268,32 @@ def test_a_chunk_of_a_window_sees_all_that_it_may():
     rows = analyse("mistral-7b-v0.1", phase="decode", settings={"N": 4, "S": 32_768}, causal=True).rows
     attention = next(row for row in rows if row.name == "layers.attention")
     assert attention.contraction_flops == 4 * 4 * 4096 * 32 * 128
+
+
+# --- learned positions end where their table ends
+
+LAST = [
+    # The largest sizes that a table of so many positions allows, the new token's own among them.
+    ("gpt2", "prefill", "N", 1024),
+    ("gpt2", "train", "N", 1024),
+    ("gpt2", "decode", "S", 1023),
+    ("gpt2-124m", "prefill", "N", 1024),
+    ("opt-125m", "prefill", "N", 2048),
+    ("opt-125m", "decode", "S", 2047),
+    ("gpt-neo-2.7b", "prefill", "N", 2048),
+    ("bert-base-uncased", "prefill", "N", 512),
+    ("whisper-base", "prefill", "N", 448),
+    ("whisper-base", "prefill", "N_e", 1500),
+]
+
+
+@pytest.mark.parametrize(("name", "phase", "symbol", "last"), LAST)
+def test_a_length_beyond_the_learned_positions_is_refused(name, phase, symbol, last):
+    assert analyse(name, phase=phase, settings={symbol: last}).total.flops > 0
+    with pytest.raises(InputError, match=r"positions: T <= V does not hold at .*; a learned table has V positions"):
+        analyse(name, phase=phase, settings={symbol: last + 1})
+
+
+@pytest.mark.parametrize("name", ["llama-2-7b", "bloom-7b1", "t5-base"])
+def test_positions_that_are_computed_have_no_end(name):
+    assert analyse(name, settings={"N": 100_000}).total.flops > 0

@@ -78,6 +78,7 @@ CASES = [
     *((name, {"B": 1, "N": 2, "D": 2, "K": 5}) for name in ("conv1d", "conv1d_backward")),
     *((name, {"B": 1, "N": 3, "D": 2, "K": 1}) for name in ("conv1d", "conv1d_backward")),
     *((name, {**TOKENS, "D": 4}) for name in ("embedding", "embedding_backward")),
+    ("positions", {"N": 3, "T": 5, "D": 4, "V": 8}),
     *((name, TOKENS) for name in ("cross_entropy", "cross_entropy_backward")),
     ("rope", {"B": 2, "N": 3, "H": 2, "H_kv": 1, "d": 4}),
     ("residual", {"B": 2, "N": 3, "D": 4}),

@@ -32,8 +32,13 @@ def renamed(steps: Iterable[Step], names: Mapping[str, str], prefix: str = "") -
     ]
 
 
-def phases(prompt: int, encoder: int | None) -> dict[str, dict[str, int | str]]:
+def phases(prompt: int, encoder: int | None, positions: int | None = None) -> dict[str, dict[str, int | str]]:
     """N_e encoder positions: as many as decoder tokens unless the architecture fixes them."""
     prefill: dict[str, int | str] = {"N": prompt, "S": "N", "T": "S", "N_e": encoder or "N"}
-    decode: dict[str, int | str] = {"N": 1, "S": prompt, "T": "S + N", "N_e": encoder or "S"}
+    decode: dict[str, int | str] = {
+        "N": 1,
+        "S": prompt if positions is None else max(1, min(prompt, positions - 1)),
+        "T": "S + N",
+        "N_e": encoder or "S",
+    }
     return {"prefill": prefill, "decode": decode, "train": dict(prefill)}

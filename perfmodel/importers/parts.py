@@ -166,7 +166,7 @@ def embed(positions: int | None = None, *, types: int | None = None, kind: str =
     parts = ["tokens"]
     steps = [step("embed.tokens", "embedding", "y:stream" if positions is None else "y:tokens", D=width)]
     if positions is not None:
-        steps.append(step("embed.positions", "embedding", "y:positions", B=1, V=positions))
+        steps.append(step("embed.positions", "positions", "y:positions", V=positions))
         parts.append("positions")
     if types is not None:
         steps.append(step("embed.types", "embedding", "y:types", V=types))
@@ -191,14 +191,15 @@ def head(kind: str, *, tied: bool, width: str = "D", softcap: bool = False) -> l
     return steps
 
 
-def decoder_phases(prompt: int, window: bool = False) -> dict[str, dict[str, int | str]]:
+def decoder_phases(prompt: int, window: bool = False, positions: int | None = None) -> dict[str, dict[str, int | str]]:
     """Prompt, one token over a cache, and training: T keys are attended to, T_w within a window.
 
     In a prompt S counts the keys, N of them unless a chunk follows earlier ones; in decoding S are the tokens cached
-    already, and the new one attends to itself as well.
+    already, and the new one attends to itself as well: of ``positions`` learned ones the last is its own.
     """
+    cached = prompt if positions is None else max(1, min(prompt, positions - 1))
     prefill: dict[str, int | str] = {"N": prompt, "S": "N", "T": "S"}
-    decode: dict[str, int | str] = {"N": 1, "S": prompt, "T": "S + N"}
+    decode: dict[str, int | str] = {"N": 1, "S": cached, "T": "S + N"}
     if window:
         prefill["T_w"] = "S"
         decode["T_w"] = "min(S + N, W + N - 1)"

@@ -151,7 +151,7 @@ def _notes(account: Account, plan: Plan) -> list[str]:
         "Left out: the driver's own memory, buffers of communication, and what an allocator loses between blocks."
     )
     notes.extend(f"Not counted: {what}." for what in account.workload.not_counted)
-    return [*notes, *_beyond_positions(account)]
+    return notes
 
 
 def _compared(account: Account, plan: Plan) -> list[str]:
@@ -166,14 +166,3 @@ def _compared(account: Account, plan: Plan) -> list[str]:
         f"24 by ZeRO's rule, 34 + {square} by that of Korthikanti et al. (dropout and stored squares of scores included; "
         f"F = 4 D and 2-byte activations are meant)."
     ]
-
-
-def _beyond_positions(account: Account) -> list[str]:
-    """Where a length passes the table of learned positions."""
-    found = []
-    for step in account.steps:
-        if step.operation.name == "embedding" and step.name.endswith("embed.positions"):
-            values = step.values(account.dims)
-            if values["N"] > values["V"]:
-                found.append(f"NB N = {values['N']:,} passes the {values['V']:,} learned positions of the model.")
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from perfmodel.errors import InputError
 from perfmodel.memory.account import Account
 from perfmodel.memory.lines import Plan
 from perfmodel.units import ITEM_BYTES, LARGEST_SIZE
@@ -128,12 +129,18 @@ def _together(account: Account, plan: Plan, capacity_byte: int, another: Another
 def solved(symbol: str, byte_at: Callable[[int], int], capacity_byte: int, at_most: int = LARGEST_SIZE) -> Solved:
     """The largest size that fits, by doubling and halving: more never takes less, so what fits has one end.
 
-    The next size is looked at as well: it does not fit.
+    The next size is looked at as well: it does not fit. A size beyond the model's domain, such as a length past its
+    learned positions, fits nowhere.
     """
     low, high, sizes = 0, 1, dict[int, int]()
 
     def fits(value: int) -> bool:
-        sizes[value] = byte_at(value)
+        try:
+            sizes[value] = byte_at(value)
+        except InputError:
+            if not sizes:
+                raise
+            return False
         return sizes[value] <= capacity_byte
 
     while high < at_most and fits(high):
@@ -143,4 +150,4 @@ def solved(symbol: str, byte_at: Callable[[int], int], capacity_byte: int, at_mo
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    return Solved(symbol, low, sizes[low or 1], sizes[high] if low else None)
+    return Solved(symbol, low, sizes[low or 1], sizes.get(high) if low else None)

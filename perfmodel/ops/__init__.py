@@ -36,7 +36,7 @@ FAMILIES = {
         "softcap softcap_backward residual"
     ),
     "rope": "rope",
-    "embedding": "embedding embedding_backward",
+    "embedding": "embedding positions embedding_backward",
     "loss": "cross_entropy cross_entropy_backward",
     "conv1d": "conv1d conv1d_backward conv conv_backward",
     "matmul": "matmul gemm tiled_matmul",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from perfmodel.arithmetic import Size
 from perfmodel.mixes import NOTHING, SUM
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, each
-from perfmodel.operation import Backward, Example, operation
+from perfmodel.operation import Backward, Example, Valid, operation
 
 
 @operation(
@@ -30,6 +30,26 @@ def embedding(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 
         ),
         work=(Work("look-up", each(NOTHING, B, N, D), Engine.VECTOR),),
     )
+
+
+@operation(
+    summary="a row of a table of learned positions for every position, the same for all sequences",
+    example=Example(
+        at={"N": 3, "T": 5, "D": 4, "V": 8},
+        flops=0,
+        traffic=72,
+        because="no arithmetic; 3 indices of 8 bytes, rows 3 to 5 of the table, 3 x 4 elements read and written, 2 bytes each",
+    ),
+    sources=("Radford et al. 2019 (GPT-2)",),
+    valid=(
+        Valid("T <= V", "a learned table has V positions and none beyond, so the last of T positions may not pass V"),
+        Valid("N <= T", "the N positions end at the T-th, so there are no more of them than T"),
+    ),
+    backward=(Backward("embedding_backward", (("B", "1"),)),),
+)
+def positions(N: Size, T: Size, D: Size, V: Size, act: Size = 2, weight: Size = 2, index: Size = 8) -> Op:
+    """The N positions that end at the T-th. A table of V positions cannot be read beyond its end."""
+    return embedding.function(1, N, D, V, act, weight, index)
 
 
 @operation(

@@ -148,7 +148,8 @@ def solution(answer: Memory, found: Solved) -> str:
         )
     if found.largest == 0:
         return f"No {found.symbol} fits: {found.symbol} = 1 takes {_bytes(found.byte_per_gpu)}. The figures are those of 1."
-    beyond = f"{found.symbol} = {found.largest + 1:,} would take {found.next_byte_per_gpu:,} B."
+    taken = f"would take {found.next_byte_per_gpu:,} B" if found.next_byte_per_gpu else "is more than the model takes"
+    beyond = f"{found.symbol} = {found.largest + 1:,} {taken}."
     return f"The largest {found.symbol} that fits is {found.largest:,}: {found.byte_per_gpu:,} B. {beyond}"
 
 

@@ -21,7 +21,7 @@ def build(c: Config) -> Model:
     return Model(
         title=f"GPT-2 of {c.size('n_layer', also='num_hidden_layers')} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("n_inner", 4 * D), "V": c.size("vocab_size")},
-        phases=decoder_phases(min(P, 1024)),
+        phases=decoder_phases(min(P, 1024), positions=P),
         steps=(
             *embed(P),
             *layers("layers", c.size("n_layer", also="num_hidden_layers"), layer),

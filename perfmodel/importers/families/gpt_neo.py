@@ -30,7 +30,7 @@ def build(c: Config) -> Model:
             "V": c.size("vocab_size"),
             "W": c.size("window_size", 256),
         },
-        phases=decoder_phases(min(P, 2048)),
+        phases=decoder_phases(min(P, 2048), positions=P),
         steps=(*embed(P), *steps, *head("layernorm", tied=c.flag("tie_word_embeddings", True))),
     )
 

@@ -35,11 +35,11 @@ def build(c: Config) -> Model:
     return Model(
         title=f"OPT of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("ffn_dim"), "V": c.size("vocab_size")},
-        phases=decoder_phases(min(P, 2048)),
+        phases=decoder_phases(min(P, 2048), positions=P),
         steps=(
             step("embed.tokens", "embedding", "y:tokens", D=narrow),
             *([] if narrow == D else [linear("project_in", narrow, "D", "x:tokens y:tokens")]),
-            step("embed.positions", "embedding", "y:positions", B=1, V=P + 2),
+            step("embed.positions", "positions", "y:positions", T="T + 2", V=P + 2),
             step("embed.add_positions", "add", "a:tokens b:positions y:stream", numel="B*N*D"),
             *layers("layers", L, layer),
             *ends[:-1],

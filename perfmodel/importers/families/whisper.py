@@ -40,7 +40,7 @@ def build(c: Config) -> Model:
         step("conv1.gelu", "gelu", "x:conv1 y:conv1_active", numel="2*B*N*D"),
         step("conv2", "conv", "x:conv1_active y:conv2", D_in="D", D_out="D", K=3, stride=2),
         step("conv2.gelu", "gelu", "x:conv2 y:conv2_active", numel="B*N*D"),
-        step("positions", "embedding", "y:positions", B=1, V=positions),
+        step("positions", "positions", "y:positions", V=positions),
         step("add_positions", "add", "a:conv2_active b:positions y:stream", numel="B*N*D"),
         *layers("layers", L, inner),
         norm("norm", "layernorm", "x:stream y:encoded"),
@@ -48,7 +48,7 @@ def build(c: Config) -> Model:
     return Model(
         title=f"Whisper of {L} and {M} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": F, "V": c.size("vocab_size")},
-        phases=phases(P, positions),
+        phases=phases(P, positions, P),
         steps=(*renamed(encoder, {"N": "N_e", "T": "N_e"}, "encoder."), *_decoder(c, M, P, act, prompt=True)),
         decode={"cross-attention cached": _decoder(c, M, P, act, prompt=False)},
     )
@@ -83,7 +83,7 @@ def _decoder(c: Config, L: int, P: int, act: str, *, prompt: bool) -> tuple[Step
     ]
     return (
         step("decoder.embed.tokens", "embedding", "y:tokens"),
-        step("decoder.embed.positions", "embedding", "y:positions", B=1, V=P),
+        step("decoder.embed.positions", "positions", "y:positions", V=P),
         step("decoder.embed.add_positions", "add", "a:tokens b:positions y:stream", numel="B*N*D"),
         *layers("decoder.layers", L, layer),
         norm("decoder.norm", "layernorm"),
