@@ -88,6 +88,22 @@ class Analysis(NamedTuple):
         return rates(self.gpu, self.workload.dtypes["activation"]) if self.gpu else None
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the counts should know: the workload's own notes, and what these sizes call for."""
+        found, keys, window = [], self.dims.get("T", self.dims.get("S", 0)), self.dims.get("W")
+        longest = self.workload.longest
+        if longest is not None and keys > longest:
+            found.append(
+                f"NB {keys:,} positions pass the {longest:,} of the model's config (max_position_embeddings): they are "
+                "counted all the same."
+            )
+        if window is not None and not self.causal and self.phase != "decode" and keys > window:
+            found.append(
+                f"The window W = {window:,} is part of a causal mask: without --causal attention counts all pairs."
+            )
+        return (*self.workload.notes, *found)
+
+    @property
     def not_counted(self) -> tuple[str, ...]:
         """What was recognised and has no formula here."""
         return (*self.workload.not_counted, *((GRADIENT_SUMS,) if self.phase == "train" else ()))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from perfmodel import ops
 from perfmodel.block import Step
-from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression
 from perfmodel.operation import checked_value
 from perfmodel.symbols import ALIASES, SYMBOLS
@@ -223,11 +223,6 @@ def _words(kind: Kind) -> dict[str, tuple[str, ...]]:
     """The choices of a kind, each with its default first; a direction where an operation of it has gradients."""
     trained = any(ops.find(operation).backward for _, operation, _ in kind.steps)
     return {**({"direction": DIRECTIONS} if trained else {}), **kind.words}
-
-
-def said(value: Any) -> str:
-    """A value of a line as JSON writes it."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else shown(value)
 
 
 def _word(line: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str | None, where: str) -> str:

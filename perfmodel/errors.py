@@ -70,3 +70,9 @@ def shown(value: object, limit: int = 60) -> str:
     except ValueError:  # an int of more digits than Python agrees to print
         text = "a number of thousands of digits"
     return one_line(text, limit)
+
+
+def said(value: object, limit: int = 60) -> str:
+    """A value as JSON writes it, quoted like any other."""
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else shown(value, limit)

@@ -41,6 +41,7 @@ class Workload(NamedTuple):
     notes: tuple[str, ...] = ()
     not_counted: tuple[str, ...] = ()
     decode: Dict[str, tuple[Step, ...]] = MappingProxyType({})
+    longest: int | None = None
 
     def steps_in(self, phase: str, form: str | None = None) -> tuple[Step, ...]:
         """The steps of a phase: a decoding step may have its own, in one form or several; training ends in a loss."""
@@ -176,6 +177,7 @@ def imported(path: str) -> Workload:
         notes=model.notes,
         not_counted=model.not_counted,
         decode=model.decode or {},
+        longest=model.longest,
     )
 
 

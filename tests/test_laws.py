@@ -28,7 +28,7 @@ def valid_sizes(operation):
     """Small sizes inside the domain of an operation, optional ones and item sizes included."""
 
     @st.composite
-    def drawn(draw):
+    def drawn(draw):  # noqa: PLR0912 - one line for each tie between sizes
         sizes = {}
         for name in operation.arguments:
             kind = SYMBOLS[name].kind
@@ -49,8 +49,7 @@ def valid_sizes(operation):
         if operation.name == "rope":
             sizes["d"] *= 2
         if operation.name == "positions":
-            sizes["T"] += sizes["N"]
-            sizes["V"] += sizes["T"]
+            sizes |= {"T": sizes["T"] + sizes["N"], "V": sizes["V"] + sizes["T"] + sizes["N"]}
         if "A" in sizes and "E" in sizes:
             sizes["E"] += sizes["A"]
         if "tile_m" in sizes:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from command import perfmodel
 
 from perfmodel import analyse
 from perfmodel.errors import InputError
@@ -297,3 +298,101 @@ def test_a_length_beyond_the_learned_positions_is_refused(name, phase, symbol, l
 @pytest.mark.parametrize("name", ["llama-2-7b", "bloom-7b1", "t5-base"])
 def test_positions_that_are_computed_have_no_end(name):
     assert analyse(name, settings={"N": 100_000}).total.flops > 0
+
+
+@pytest.mark.parametrize(("symbol", "value", "told"), [("N", 4096, False), ("N", 4097, True)])
+def test_a_length_beyond_what_a_config_names_is_told(tmp_path, symbol, value, told):
+    """Positions that are computed go on; the model was made for so many."""
+    found = written(tmp_path, llama(max_position_embeddings=4096))
+    notes = analyse(found, settings={symbol: value}).notes
+    assert any(note.startswith("NB 4,097 positions pass the 4,096") for note in notes) == told
+    assert not any(note.startswith("NB") for note in analyse(found, phase="decode", settings={"S": 4095}).notes)
+    assert any(note.startswith("NB") for note in analyse(found, phase="decode", settings={"S": 4096}).notes)
+
+
+def test_a_window_without_a_causal_mask_is_told():
+    """Of a prompt: it hides keys only together with the mask; a decoded token sees its window alone either way."""
+    found = {c: analyse("mistral-7b-v0.1", settings={"N": 8192}, causal=c) for c in (False, True)}
+    assert [any("W = 4,096 is part of a causal mask" in n for n in a.notes) for a in found.values()] == [True, False]
+    assert not any("window" in note for note in analyse("mistral-7b-v0.1", settings={"N": 4096}).notes)
+    assert not any("window" in note for note in analyse("mistral-7b-v0.1", phase="decode").notes)
+
+
+@pytest.mark.parametrize("name", ["mistral-7b-v0.3", "mistral-nemo-12b", "mistral-small-24b"])
+def test_later_mistrals_see_all_keys(name):
+    """Their configs say so by a null."""
+    assert "W" not in workload(name).sizes
+
+
+# --- keys that no importer reads
+
+
+def llama(**keys):
+    return {**json.loads((ROOT / "configs" / "llama-2-7b.json").read_text(encoding="utf-8")), **keys}
+
+
+def written(folder, document):
+    """The workload of a file that holds this config."""
+    (folder / "config.json").write_text(json.dumps(document), encoding="utf-8")
+    return workload(str(folder / "config.json"))
+
+
+def test_keys_that_cannot_change_a_count_are_passed_over(tmp_path):
+    keys = {
+        "transformers_version": "4.40", "torch_dtype": "bfloat16", "rope_theta": 1e6, "rope_scaling": {"factor": 8.0},
+        "bos_token_id": 1, "sep_token_id": [1, 2], "attention_dropout": 0.1, "rms_norm_eps": 1e-6, "temperature": 0.6,
+        "use_cache": True, "initializer_range": 0.02, "router_aux_loss_coef": 0.1, "something_new": None, "pruned_heads": {},
+    }  # fmt: skip
+    found = written(tmp_path, llama(**keys))
+    assert (found.notes, found.not_counted) == ((), ())
+
+
+STRANGE = [
+    ({"banana": 7}, "the key banana = 7 of the config, which is not known here and may change the counts"),
+    ({"use_bananas": True}, "the key use_bananas = true of the config, which"),
+    ({"banana_config": {"hidden_size": 8}}, "the part banana_config of the config, which"),
+    (
+        {"position_embedding_type": "relative_key"},
+        "the key position_embedding_type = 'relative_key' of the config, which",
+    ),
+    ({"add_cross_attention": True}, "the key add_cross_attention = true of the config, which"),
+    ({"quantization_config": {"bits": 4}}, "the quantisation of the stored weights (counts are of the unquantised"),
+    ({"vision_config": {"depth": 4}}, "the vision tower"),
+]
+
+
+@pytest.mark.parametrize(("keys", "told"), STRANGE, ids=[next(iter(case[0])) for case in STRANGE])
+def test_a_key_that_is_not_known_is_told(tmp_path, keys, told):
+    (found,) = written(tmp_path, llama(**keys)).not_counted
+    assert found.startswith(told)
+    ran = perfmodel("flops", "--config", str(tmp_path / "config.json"))
+    assert told in " ".join(ran.out.split())
+
+
+def test_code_that_comes_with_the_weights_is_told(tmp_path):
+    (note,) = written(tmp_path, llama(auto_map={"AutoModel": "x.Y"})).notes
+    assert note.startswith("auto_map names code of its own: ")
+
+
+SLIPS = [
+    ("mlp_bais", True, "mlp_bias"),
+    ("tie_word_embedding", True, "tie_word_embeddings"),
+    ("head_dims", 8, "head_dim"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "meant"), SLIPS)
+def test_a_slip_of_the_pen_is_refused(tmp_path, key, value, meant):
+    document = llama(**{key: value})
+    document.pop(meant, None)
+    with pytest.raises(InputError, match=rf"config.json: {key}: it is not a key .* Did you mean '{meant}'\?"):
+        written(tmp_path, document)
+
+
+def test_a_part_of_a_config_is_read_as_strictly(tmp_path):
+    text = json.loads((ROOT / "configs" / "gemma-3-4b.json").read_text(encoding="utf-8"))
+    whole = {"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 8}}
+    before = written(tmp_path, whole).not_counted
+    whole["text_config"]["banana"] = 7
+    (extra,) = set(written(tmp_path, whole).not_counted) - set(before)
+    assert extra.startswith("the key banana = 7 of the config")

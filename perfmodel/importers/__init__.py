@@ -64,7 +64,12 @@ def model(document: dict[str, Any], where: str) -> Model:
         )  # fmt: skip
     config.refuse_remote_code()
     build: Callable[[Config], Model] = import_module(f"perfmodel.importers.families.{FAMILIES[kind]}").build
-    return build(config)
+    found = build(config)
+    return found._replace(
+        notes=tuple(dict.fromkeys((*found.notes, *config.notes))),
+        not_counted=tuple(dict.fromkeys((*found.not_counted, *config.not_counted(kind)))),
+        longest=config.longest(),
+    )
 
 
 def _document(path: str) -> dict[str, Any]:

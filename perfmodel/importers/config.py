@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.errors import InputError, did_you_mean, said, shown
+from perfmodel.importers.keys import UNCOUNTED, unread
 from perfmodel.units import checked_size
 
 _REQUIRED = object()
 
-# Keys whose presence changes the counts in ways that no family here knows.
-UNCOUNTED = {
-    "quantization_config": "the quantisation of the stored weights (counts are of the unquantised architecture)",
-    "num_nextn_predict_layers": "the layers that predict further tokens in training",
-    "vision_config": "the vision tower",
-    "audio_config": "the audio tower",
-}
+
+class Asked(Mapping[str, Any]):
+    """A dictionary that remembers which keys were asked for."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.keys_asked: set[str] = set()
+        self._document = document
+
+    def __getitem__(self, key: str) -> Any:
+        self.keys_asked.add(key)
+        if self._document.get(key) is None and key not in self._document:
+            raise KeyError(key)
+        return self._document.get(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.keys_asked.add(str(key))
+        return key in self._document
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._document)
+
+    def unasked(self) -> dict[str, Any]:
+        """What nobody has asked for."""
+        return {key: self._document[key] for key in self._document if key not in self.keys_asked}
+
+    def __len__(self) -> int:
+        return len(self._document)
 
 
 class Config:
     """A dictionary with a place; every look-up names the key and the place when it fails."""
 
     def __init__(self, document: Mapping[str, Any], where: str) -> None:
-        self.document = document
+        self.document = Asked(document)
         self.where = where
         self.notes: list[str] = []
+        self.parts: list[Config] = []
 
     def nested(self, key: str) -> Config:
         """The config of one part of a model; its notes go to the whole."""
@@ -34,6 +56,7 @@ class Config:
             raise self._wrong(key, value, "an object is accepted", f'Add "{key}": {{…}}.')
         inner = Config(value, f"{self.where}: {key}")
         inner.notes = self.notes
+        self.parts.append(inner)
         return inner
 
     def has(self, key: str) -> bool:
@@ -54,7 +77,7 @@ class Config:
                     did_you_mean(key, self.document) if self._near(key) else f'Add "{key}": a whole number.',
                 )  # fmt: skip
             if own:
-                self.notes.append(f"{key} is not in the config: the architecture's own {default}")
+                self.notes.append(f"{key} is not in the config: the architecture's own {default}.")
             return int(default)
         return checked_size(value, f"{self.where}: {found}")
 
@@ -146,12 +169,34 @@ class Config:
         """Code that comes with the weights may compute anything: its architecture is taken by name and said so."""
         if "auto_map" in self.document:
             self.notes.append(
-                "auto_map names code of its own: counts are of the published architecture of this model_type"
+                "auto_map names code of its own: counts are of the published architecture of this model_type."
             )
 
-    def not_counted(self) -> tuple[str, ...]:
-        """What the config asks for beyond the counts."""
-        return tuple(what for key, what in UNCOUNTED.items() if self.document.get(key))
+    def not_counted(self, kind: str) -> tuple[str, ...]:
+        """What the config asks for beyond the counts, once the family has read what it knows."""
+        known = [what for key, what in UNCOUNTED.items() if self.document.get(key)]
+        strangers = unread(self.document.unasked(), kind)
+        for key in strangers:
+            self._refuse_slip(key)
+        found = [_stranger(key, value) for key, value in strangers.items()]
+        return (*known, *found, *(what for part in self.parts for what in part.not_counted(kind)))
+
+    def _refuse_slip(self, key: str) -> None:
+        """A key that is nearly one that the family looked for in vain."""
+        from difflib import get_close_matches
+
+        missing = [asked for asked in self.document.keys_asked if not self.has(asked)]
+        near = get_close_matches(key, missing, n=1, cutoff=0.85)
+        if near:
+            raise InputError(
+                f"{self.where}: {shown(key)[1:-1]}", "it is not a key of this model_type",
+                "the keys of its published configs are accepted", f"Did you mean '{near[0]}'?",
+            )  # fmt: skip
+
+    def longest(self) -> int | None:
+        """The positions that the model is meant for, where its config says so."""
+        own = self.size_or_none("max_position_embeddings")
+        return next((found for part in self.parts if (found := part.longest())), None) if own is None else own
 
     def _near(self, key: str) -> bool:
         from difflib import get_close_matches
@@ -161,6 +206,12 @@ class Config:
     def _wrong(self, key: str, value: Any, accepted: str, action: str = "Mend it.") -> InputError:
         found = f"{shown(value)} stands there" if value is not None else "it is missing"
         return InputError(f"{self.where}: {key}", found, accepted, action)
+
+
+def _stranger(key: str, value: Any) -> str:
+    what = "part" if isinstance(value, dict) else "key"
+    held = "" if isinstance(value, (dict, list)) else f" = {said(value)}"
+    return f"the {what} {shown(key)[1:-1]}{held} of the config, which is not known here and may change the counts"
 
 
 Builder = Callable[[Config], Any]

@@ -48,6 +48,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "form": answer.form or None,
         **_forms(answer),
         **_rates(answer),
+        "notes": list(answer.notes),
         "not_counted": list(answer.not_counted),
     }
 
@@ -194,7 +195,7 @@ def notes(answer: Analysis) -> list[str]:
         if len({row.bounds.bound for row in answer.rows if row.bounds}) > 1:
             lines.append(TOGETHER)
     lines.extend(form_lines(answer))
-    lines.extend(answer.workload.notes)
+    lines.extend(answer.notes)
     lines.extend(f"Not counted: {what}." for what in answer.not_counted)
     return list(filter(None, lines))
 

@@ -182,6 +182,7 @@ def _numbers(found: Explanation, width: int) -> list[str]:
         f"  {line}" for line in wrapped(f"{sizes[:-1]}; {_type(found)}." if sizes else f"{_type(found)}.", width - 2)
     ]
     lines += _indented(Sheet(columns, answers), width)
+    lines += [f"  {line}" for text in found.fused.notes for line in wrapped(text, width - 2)]
     if found.fused.gpu and found.fused.card:
         card = found.fused.card
         notes = [f"{found.fused.gpu.title}. {roofs_line(card)}", *card_lines(found.fused.dims, card.gpu), *card.notes]

@@ -42,7 +42,7 @@ def architecture(c: Config, default: str) -> str:
     names = c.document.get("architectures")
     if isinstance(names, list) and names and isinstance(names[0], str):
         return names[0]
-    c.notes.append(f"architectures is not in the config: taken as {default}")
+    c.notes.append(f"architectures is not in the config: taken as {default}.")
     return default
 
 

@@ -55,7 +55,7 @@ def build(c: Config) -> Model:
             "Latent attention: the cache holds the latent and the rotary key of every token, r + d_r numbers a layer. "
             "A decoding step is shown absorbed by default; transformers' own code runs it re-expanded.",
         ),
-        not_counted=(*c.not_counted(), *(() if c.text("model_type") == "deepseek_v2" else (CORRECTION,))),
+        not_counted=() if c.text("model_type") == "deepseek_v2" else (CORRECTION,),
     )
 
 

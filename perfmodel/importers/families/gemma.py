@@ -35,7 +35,7 @@ SOFTCAP = "the cap on attention scores, c tanh(s / c): two multiplications and a
 
 def build(c: Config) -> Model:
     """The text part of a model that also sees is taken alone; what is left out is named."""
-    kind, missing = c.text("model_type"), c.not_counted()
+    kind = c.text("model_type")
     if kind == "gemma3" and c.has("text_config"):
         c = c.nested("text_config")
     generation = {"gemma": 1, "gemma2": 2}.get(kind, 3)
@@ -89,7 +89,7 @@ def build(c: Config) -> Model:
         sizes=sizes,
         phases=decoder_phases(2048, window=windowed),
         steps=(*tokens, *steps, *head("rmsnorm", tied=c.flag("tie_word_embeddings", True), softcap=final)),
-        not_counted=(*missing, *((SOFTCAP,) if cap else ())),
+        not_counted=(SOFTCAP,) if cap else (),
     )
 
 

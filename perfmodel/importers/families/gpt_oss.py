@@ -26,5 +26,4 @@ def build(c: Config) -> Model:
         sizes={**sizes, **moe, "W": W},
         phases=decoder_phases(2048, window=True),
         steps=(*embed(), *steps, *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
-        not_counted=c.not_counted(),
     )
