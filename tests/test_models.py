@@ -318,6 +318,11 @@ def test_a_window_without_a_causal_mask_is_told():
     assert not any("window" in note for note in analyse("mistral-7b-v0.1", phase="decode").notes)
 
 
+def test_a_comparison_tells_it_too():
+    ran = perfmodel("compare", "--config", "mistral-7b-v0.1", "--config", "llama-2-7b", "--set", "N=8192")
+    assert "In mistral-7b-v0.1: The window W = 4,096 is part of a causal mask" in " ".join(ran.out.split())
+
+
 @pytest.mark.parametrize("name", ["mistral-7b-v0.3", "mistral-nemo-12b", "mistral-small-24b"])
 def test_later_mistrals_see_all_keys(name):
     """Their configs say so by a null."""
@@ -396,3 +401,12 @@ def test_a_part_of_a_config_is_read_as_strictly(tmp_path):
     whole["text_config"]["banana"] = 7
     (extra,) = set(written(tmp_path, whole).not_counted) - set(before)
     assert extra.startswith("the key banana = 7 of the config")
+
+
+SHIPPED = [ROOT / "configs" / f"{name}.json" for name in MODELS]
+PUBLISHED = sorted((ORACLE / "configs").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", [*SHIPPED, *PUBLISHED], ids=lambda path: path.stem)
+def test_a_published_config_holds_nothing_strange(path):
+    assert not any("which is not known here" in told for told in workload(str(path)).not_counted)

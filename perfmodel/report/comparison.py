@@ -217,6 +217,8 @@ def notes(comparison: Comparison) -> list[str]:
     if comparison.cases[0].answer.gpu:
         lines.append("Times are at least and at most, from data sheets alone; rates are at most, at the lower time.")
     lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
+    calls = {note: None for a in answers.values() for note in a.notes if note not in a.workload.notes}
+    lines += [note if alone else f"In {_having(comparison, note)}: {note}" for note in calls]
     lines += _kept(comparison)
     return [*lines, *comparison.notes]
 
@@ -231,6 +233,10 @@ def _kept(comparison: Comparison) -> list[str]:
     }
     kept = _and(kind for kind, there in kinds.items() if there)
     return [f"Memory: {kept}; activations come on top."] if kept else []
+
+
+def _having(comparison: Comparison, note: str) -> str:
+    return ", ".join(dict.fromkeys(c.answer.workload.name for c in comparison.cases if note in c.answer.notes))
 
 
 # --- Amdahl
