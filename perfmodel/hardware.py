@@ -86,8 +86,9 @@ class Gpu(NamedTuple):
     def peak(self, engine: Engine, dtype: str) -> tuple[float, str] | None:
         """Operations per second and the name of the roof that serves this data type; None where unknown.
 
-        A data type without a rate of its own runs at that of the next wider one that has one; where its products could
-        only be widened to a type whose tensor rate is below the vector engine's, or to none, on the vector engine.
+        A data type without a rate of its own runs at that of the next wider one that has one. Products may be widened
+        also where that is faster than their own rate; where no tensor rate serves them, or a wider type's that is below
+        the vector engine's, they run on the vector engine.
         """
         if engine is Engine.SPECIAL:
             return (self.special.value, "special") if self.special else None
@@ -95,6 +96,8 @@ class Gpu(NamedTuple):
         if engine is Engine.VECTOR:
             return vector
         tensor = self._at("tensor", dtype, _TENSOR_WIDER)
+        wider = self.peak(engine, _TENSOR_WIDER[dtype]) if tensor and dtype in _TENSOR_WIDER else None
+        tensor = max(filter(None, (tensor, wider)), key=lambda rate: rate[0], default=None)
         own = dtype in self.peaks["tensor"]
         return tensor if tensor and (own or vector is None or tensor[0] > vector[0]) else vector
 

@@ -38,7 +38,8 @@ class Rates(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """At what rate products run where the card has none for their data type."""
-        roof, missing = self.roofs[Engine.TENSOR], f"{self.gpu.title}: no tensor rate for {self.dtype}"
+        roof, own = self.roofs[Engine.TENSOR], self.dtype in self.gpu.peaks["tensor"]
+        missing = f"{self.gpu.title}: {'a slower' if own else 'no'} tensor rate for {self.dtype}"
         if roof.engine is not Engine.TENSOR:
             return (f"{missing}; that work runs at the rate of {roof.name}.",)
         wider = roof.name.removeprefix("tensor ")
