@@ -1,0 +1,61 @@
+"""What the time model knows of a card: rates in bare units, and what the knowledge rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from perfmodel.hardware import Gpu
+
+
+class Tiling(NamedTuple):
+    """How a generation's matrix products run on one of its engines.
+
+    ``edge``: a tile of m by n loses the share edge (1/m + 1/n) of its rate to its rim. ``draw_byte_per_clock``: what one
+    multiprocessor takes in of operands. ``sharing``: multiprocessors that one read of L2 serves. ``lead_s``: before the
+    first and after the last. ``start_s``: a wave's first operands. ``drain_per_clock``: results that leave a multiprocessor per clock.
+    ``split_s``: the second kernel that adds the parts of a split sum. ``crooked`` and ``crooked_draw``: the shares of
+    rate and draw that are left where rows are not aligned to 16 bytes. ``issue``: the share of the peak that the
+    engine reaches inside a large tile.
+    """
+
+    edge: float
+    draw_byte_per_clock: float
+    sharing: float
+    lead_s: float
+    start_s: float
+    drain_per_clock: float
+    split_s: float
+    crooked: float
+    crooked_draw: float
+    issue: float
+
+
+class Card(NamedTuple):
+    """A card's rates as its kernels reach them."""
+
+    gpu: Gpu
+    knowledge: str
+    generation: str
+    basis: str
+    multiprocessors: int
+    clock_hz: float
+    read_byte_per_s: float
+    copy_byte_per_s: float
+    add_byte_per_s: float
+    write_byte_per_s: float
+    l2_byte: float
+    l2_byte_per_s: float
+    lane_per_s: float
+    cold_s: float
+    warm_s: float
+    node_s: float
+    host_s: float
+    dram_latency_s: float
+    l2_latency_s: float
+    peak_flop_per_s: Mapping[str, float]
+    held_flop_per_s: Mapping[str, float]
+    surge: float
+    patience_s: float
+    tilings: Mapping[str, Tiling]
+    spread: Mapping[str, float]

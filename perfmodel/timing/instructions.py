@@ -1,0 +1,34 @@
+"""Instructions: what an elementwise function costs the lanes of a multiprocessor.
+
+One lane does one simple instruction a clock. Functions that a card has no instruction for are sequences: a division, an
+exponential with its scaling, a tanh, the polynomial of an erf. A kernel also spends some on every element that it loads,
+converts and stores. The counts are of the sequences that the compiler makes, fitted on an H200's gelu, tanh, silu and
+sigmoid in fp16, where arithmetic and not memory bounds them.
+"""
+
+from __future__ import annotations
+
+from perfmodel.op import Mix, Op
+
+ELEMENT = 3.0
+SEQUENCES = {"erf": 30.0, "exp": 8.0, "tanh": 16.0, "divide": 8.0, "log": 8.0, "sqrt": 6.0, "rsqrt": 4.0}
+
+_OF_MIX: dict[int, tuple[Mix, float]] = {}
+
+
+def of_mix(mix: Mix) -> float:
+    """Instructions of one element of a function."""
+    known = _OF_MIX.get(id(mix))
+    if known is None:
+        count = sum(
+            number * SEQUENCES.get(p.name, 1.0) if p.engine or p.name == "erf" else number
+            for number, p in mix.primitives
+        )
+        known = _OF_MIX[id(mix)] = (mix, float(count))
+    return known[1]
+
+
+def of_op(op: Op, elements: float) -> float:
+    """Instructions of all of an operation's elementwise work, with what every element of its result costs besides."""
+    lanes: float = sum(of_mix(work.amount.mix) * work.amount.times for work in op.work)
+    return lanes + ELEMENT * elements

@@ -1,0 +1,246 @@
+"""Which mechanism an operation's kernel runs by: from its tensors and work to the parts that a library launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from typing import NamedTuple
+
+from perfmodel.op import Engine, Kind, Op, Tensor, Work
+from perfmodel.timing import attention, backends, convolution, instructions, own_rows, rows, tiles, torch_rows
+from perfmodel.timing.card import Card
+from perfmodel.timing.rows import Row
+from perfmodel.timing.stream import moved
+from perfmodel.timing.terms import Body, Term, overlapped
+
+SHARPNESS = 5.5
+OWN = ("ours", "fused")
+ROWS = ("softmax", "layernorm", "rmsnorm")
+
+
+class Part(NamedTuple):
+    """One launch: its time as a function of the share of its bytes that L2 holds, those bytes, and those of weights."""
+
+    body: Callable[[float], Body]
+    byte: int
+    fresh_byte: int = 0
+
+
+def parts(card: Card, name: str, op: Op, dtype: str, impl: str, forward: bool = True) -> tuple[Part, ...]:
+    """The launches of one kernel of the model, in order."""
+    if name in _BY_NAME:
+        return _BY_NAME[name](card, name, op, dtype, impl)
+    contractions = [work for work in op.work if work.amount.contraction]
+    if len(contractions) > 1 and any(t.name == "q" and t.reads for t in op.tensors):
+        return _attention(card, name, op, dtype, impl)
+    if contractions and contractions[0].engine is Engine.TENSOR:
+        return _products(card, op, dtype, contractions)
+    if op.work and op.work[0].name == "softmax":
+        return _rows(card, "softmax", op, dtype, impl)
+    if op.work and op.work[0].name == "softmax gradient":
+        return _rows_backward(card, "softmax_backward", op, dtype, impl)
+    return (_stream(card, op, dtype),)
+
+
+def _written(op: Op) -> Tensor:
+    """The result: what is written, the largest of it."""
+    return max((t for t in op.tensors if t.writes and not t.spill), key=lambda t: t.elements)
+
+
+def _byte(op: Op) -> tuple[int, int]:
+    """Bytes of all outer tensors, and of the weights among them."""
+    outer = [t for t in op.tensors if not t.spill]
+    fresh = sum(t.read_byte for t in outer if t.kind is Kind.PARAMETER or t.kind is Kind.WEIGHT)
+    return sum(t.read_byte + t.write_byte for t in outer), fresh
+
+
+def _stream(card: Card, op: Op, dtype: str) -> Part:
+    """An elementwise kernel: bytes once in and out, instructions in their shadow."""
+    read, write = op.read_byte(), op.write_byte()
+    byte, fresh = _byte(op)
+    elements = max((t.elements for t in op.tensors if not t.spill), default=0)
+    lanes_s = instructions.of_op(op, elements) / card.lane_per_s
+
+    def body(found: float) -> Body:
+        stream = moved(card, read, write, found)
+        seconds, terms = overlapped(
+            (("memory", stream.dram_s), ("L2", stream.l2_s), ("instructions", lanes_s)), SHARPNESS
+        )
+        return Body(seconds, terms, "stream")
+
+    return Part(body, byte, fresh)
+
+
+def _products(card: Card, op: Op, dtype: str, contractions: list[Work]) -> tuple[Part, ...]:
+    """Matrix products: those that read one tensor into several results are one of all their columns."""
+    byte, fresh = _byte(op)
+    sizes = _sizes(op, contractions)
+
+    def body(found: float) -> Body:
+        bodies = [tiles.body(card, m, k, n, batch, item, dtype, found=found) for m, k, n, batch, item in sizes]
+        if len(bodies) == 1:
+            return bodies[0]
+        terms = tuple(term for each in bodies for term in each.terms)
+        return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
+
+    return (Part(body, byte, fresh),)
+
+
+def _sizes(op: Op, contractions: list[Work]) -> list[tuple[int, int, int, int, int]]:
+    """m, k, n, batch and bytes per element of each product."""
+    read = [t for t in op.tensors if t.reads and not t.spill and len(t.shape) > 1]
+    first = read[0] if read else op.tensors[0]
+    if len(contractions) == 1:
+        out = _written(op)
+        count = contractions[0].amount.times
+        n = int(out.shape[-1])
+        experts = next((t for t in op.tensors if t.name == "distinct experts"), None)
+        if experts is not None:
+            *_, k, n = contractions[0].amount.dims
+            batch = max(1, experts.elements // max(1, k * n))
+            return [(max(1, ceil(count / (k * n * batch))), int(k), int(n), batch, first.item)]
+        flat = len(out.shape) <= 2 or any(len(t.shape) <= 2 for t in read)
+        batch = 1
+        if not flat:
+            batch = min(_lead(t) for t in (*read, out))
+        m = max(1, out.elements // (n * batch))
+        last = int(first.shape[-1])
+        k = last if count <= out.elements * last < 3 * count else max(1, round(count / out.elements))
+        return [(m, k, n, batch, first.item)]
+    together = len({work.reads[0] for work in contractions if work.reads}) == 1 and all(
+        work.reads for work in contractions
+    )
+    if together:
+        k = int(first.shape[-1])
+        m = max(1, first.elements // k)
+        total = sum(work.amount.times for work in contractions)
+        return [(m, k, max(1, total // (m * k)), 1, first.item)]
+    found = []
+    for work in contractions:
+        *_, k, n = work.amount.dims
+        found.append((max(1, work.amount.times // (int(k) * int(n))), int(k), int(n), 1, first.item))
+    return found
+
+
+def _lead(tensor: Tensor) -> int:
+    count = 1
+    for size in tensor.shape[:-2]:
+        count *= int(size)
+    return count
+
+
+def _row(op: Op) -> Row:
+    shape = op.tensors[0].shape
+    cols = int(shape[-1])
+    return Row(max(1, op.tensors[0].elements // cols), cols, op.tensors[0].item)
+
+
+def _rows(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """Softmax and normalisation, forward."""
+    row = _row(op)
+    byte, fresh = 2 * row.byte, 0
+    if impl in OWN and name in own_rows.HABITS:
+        plan, _ = own_rows.plan(card, name, *row)
+        return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
+    if name == "softmax":
+        plan = torch_rows.softmax(row.cols, row.item)
+        return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
+    plans = torch_rows.norm(row.cols, name == "rmsnorm")
+    if len(plans) == 1:
+        return (Part(lambda found: rows.body(card, plans[0], row, 1, 1, found), byte, fresh),)
+    return (
+        Part(lambda found: rows.body(card, plans[0], row, 1, 0, found), row.byte),
+        Part(lambda found: rows.body(card, plans[1], row, 1, 1, found), byte),
+    )
+
+
+def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """Their gradients."""
+    row = _row(op)
+    byte = 3 * row.byte
+    if impl in OWN and name in own_rows.HABITS:
+        plan, blocks = own_rows.plan(card, name, *row)
+        own = Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte)
+        return (own,) if name == "softmax_backward" else (own, *_own_columns(card, row, blocks))
+    if name == "softmax_backward":
+        plan = torch_rows.softmax_backward(row.cols, row.item)
+        product_s = 10.0 * row.rows * row.cols / card.lane_per_s
+
+        def product(found: float) -> Body:
+            stream = moved(card, 2 * row.byte, row.byte, found)
+            seconds, terms = overlapped(
+                (("memory", stream.dram_s), ("L2", stream.l2_s), ("instructions", product_s)), SHARPNESS
+            )
+            return Body(seconds, terms, "stream", "y dy")
+
+        return (Part(product, byte), Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte))
+    plan = torch_rows.norm_backward(row.cols, name == "rmsnorm_backward")
+    return (
+        Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte),
+        Part(lambda found: torch_rows.columns(card, row, found), 2 * row.byte),
+    )
+
+
+def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
+    """Partial sums of the weights' gradients, added up by a second kernel; long rows need one that makes them first."""
+    parts_ = blocks or min(max(card.multiprocessors // 2, row.rows // 16), row.rows, 1024)
+    partial = 8 * parts_ * row.cols
+
+    def sums(found: float) -> Body:
+        rounds = ceil(ceil(row.cols / 32) * 2 / (2 * card.multiprocessors))
+        seconds = 2.0 * partial / card.l2_byte_per_s + ceil(parts_ / 32) * SUM_TURN_S * rounds + SUM_START_S
+        return Body(seconds, (Term("sums of the parts", seconds),), "rows", "column sums")
+
+    last = Part(sums, partial)
+    if blocks:
+        return (last,)
+
+    def columns(found: float) -> Body:
+        stream = moved(card, 2 * row.byte, partial, found)
+        turns_s = row.rows / parts_ * PART_TURN_S
+        seconds, terms = overlapped((("memory", stream.dram_s), ("latency", turns_s)), SHARPNESS)
+        return Body(seconds, terms, "rows", "columns")
+
+    return (Part(columns, 2 * row.byte), last)
+
+
+# One turn of 32 parts down a column, the start of that kernel, and a row of a part.
+SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.96e-6, 1.2e-6, 8.5e-6
+
+
+def _heads(op: Op) -> attention.Heads:
+    by_name = {tensor.name: tensor for tensor in op.tensors}
+    q, k = by_name["q"], by_name.get("k") or by_name["latent"]
+    v = by_name.get("v", k)
+    B, H, N, width = (int(size) for size in q.shape)
+    H_kv, S = int(k.shape[1]), int(k.shape[2])
+    scored = next(work for work in op.work if work.amount.contraction)
+    pairs = scored.amount.dims[2]
+    return attention.Heads(B * H, B * H_kv, N, S, width, int(v.shape[-1]), N > 1 and pairs < N * S)
+
+
+def _attention(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    size = _heads(op)
+    how = backends.back_end(impl, card.generation)
+    item = op.tensors[0].item
+    byte, _ = _byte(op)
+    if "backward" in name:
+        return (Part(lambda found: attention.backward(card, how, size, item, dtype), byte),)
+    return (Part(lambda found: attention.forward(card, how, size, item, dtype, found), byte),)
+
+
+def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    B, N, D = (int(size) for size in op.tensors[0].shape)
+    K = int(op.tensor("filter").shape[1])
+    item, byte = op.tensors[0].item, 2 * B * N * D * op.tensors[0].item
+    if impl in ("torch", "torch_channels_first"):
+        turned = impl == "torch"
+        return (Part(lambda found: convolution.by_torch(card, B, N, D, K, item, turned=turned), byte),)
+    return (Part(lambda found: convolution.own(card, B, N, D, K, item, found), byte),)
+
+
+_BY_NAME: dict[str, Callable[[Card, str, Op, str, str], tuple[Part, ...]]] = {
+    **dict.fromkeys(ROWS, _rows),
+    **{f"{name}_backward": _rows_backward for name in ROWS},
+    "conv1d": _convolution,
+}

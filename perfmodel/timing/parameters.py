@@ -1,0 +1,247 @@
+"""What is known of a card, in three states, and where each figure comes from.
+
+``datasheet``: the card's sheet, and round shares that hold for most cards. ``family``: shares and library habits fitted
+on cards of the same generation, from the files of ``hardware/families``. ``calibrated``: the card's own ceilings from its
+file of readings; what no ceiling tells, such as the tiles of a library, stays the family's.
+
+Power: a board has so many watts, of which a share runs the board itself. The rest over the energy of one operation is
+the rate that can be held, whatever the sheet's peak. The energy belongs to the generation's process and the data type.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
+
+from perfmodel import measured
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.hardware import Gpu
+from perfmodel.op import Engine
+from perfmodel.paths import folders
+from perfmodel.specfile import Mapping as Page
+from perfmodel.specfile import load
+from perfmodel.timing.card import Card, Tiling
+
+KNOWLEDGE = ("datasheet", "family", "calibrated")
+# Generations whose habits are known, oldest first; a card of another takes the nearest one's and says so.
+GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
+ANY = "generic"
+DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
+TENSOR_DTYPES = ("tf32", "fp16", "bf16", "fp8", "int8", "fp64")
+
+
+class Family(NamedTuple):
+    """A generation's figures by section and name, and where they come from."""
+
+    name: str
+    file: str
+    sources: Mapping[str, str]
+    sections: Mapping[str, Mapping[str, float]]
+    origin: Mapping[str, str]
+
+    def value(self, section: str, name: str) -> float:
+        return self.sections[section][name]
+
+
+def generation(gpu: Gpu) -> str:
+    """The family of a card by the first word of its architecture; ``generic`` where none is known."""
+    first = gpu.architecture.split()[0].lower()
+    return first if first in GENERATIONS else ANY
+
+
+@cache
+def family(name: str) -> Family:
+    """A generation's file."""
+    paths = (os.path.join(folder, "families", f"{name}.yaml") for folder in folders("hardware"))
+    path = next(path for path in paths if os.path.isfile(path))
+    page = load(path)
+    sources = {key: page.mapping("sources").text(key) for key in page.mapping("sources")}
+    sections: dict[str, dict[str, float]] = {}
+    origin: dict[str, str] = {}
+    for section in page:
+        if section not in ("sources", "generation"):
+            table = page.mapping(section)
+            origin[section] = table.choice("from", tuple(sources))
+            sections[section] = {key: _number(table, key) for key in table if key != "from"}
+            table.finish()
+    found = Family(page.text("generation"), path, sources, sections, origin)
+    page.finish()
+    return found
+
+
+def _number(page: Page, key: str) -> float:
+    found = page.scalar(key)
+    try:
+        value = float(found.text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise InputError(str(found.place), f"{shown(found.text)} is not a figure", "a number of at least 0 is accepted")
+    return value
+
+
+def best_knowledge(gpu: Gpu) -> str:
+    """The most that is known of a card."""
+    if measured.of(gpu.name) is not None:
+        return "calibrated"
+    return "family" if generation(gpu) != ANY else "datasheet"
+
+
+def card(gpu: Gpu, knowledge: str | None = None) -> Card:
+    """The card at a state of knowledge, by default the best there is."""
+    best = best_knowledge(gpu)
+    if knowledge is not None and knowledge not in KNOWLEDGE:
+        raise InputError(
+            f"knowledge {shown(knowledge)}", "it is not a state", f"{', '.join(KNOWLEDGE)} are accepted",
+            did_you_mean(knowledge, KNOWLEDGE),
+        )  # fmt: skip
+    chosen = knowledge or best
+    if KNOWLEDGE.index(chosen) > KNOWLEDGE.index(best):
+        raise InputError(
+            f"{gpu.file}: knowledge {chosen}",
+            f"the card is known by its {best} alone",
+            f"{', '.join(KNOWLEDGE[: KNOWLEDGE.index(best) + 1])} are accepted",
+            "Measure it with 'perfmodel calibrate'." if chosen == "calibrated" else "Leave the option out.",
+        )
+    return _card(gpu.file, chosen, gpu)
+
+
+_CARDS: dict[tuple[str, str], Card] = {}
+
+
+def _card(file: str, knowledge: str, gpu: Gpu) -> Card:
+    at = (file, knowledge)
+    if at not in _CARDS:
+        own = generation(gpu)
+        found = from_family(gpu, knowledge, family(ANY if knowledge == "datasheet" else own))
+        readings = measured.of(gpu.name) if knowledge == "calibrated" else None
+        _CARDS[at] = with_readings(found, readings) if readings else found
+    return _CARDS[at]
+
+
+def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
+    """Rates as the family's shares of the sheet."""
+    stream, cache_, launch = known.sections["stream"], known.sections["l2"], known.sections["launch"]
+    bandwidth, count = gpu.bandwidth_byte_per_s.value, int(gpu.multiprocessors.value)
+    clock = gpu.clocks.get("boost") or gpu.clocks.get("tensor") or gpu.clocks.get("base")
+    clock_hz = clock.value if clock else known.value("clock", "boost") * 1e9
+    l2_byte = gpu.caches["l2"].value if "l2" in gpu.caches else 0.0
+    fp32 = gpu.peak(Engine.VECTOR, "fp32")
+    peaks = _peaks(gpu, clock_hz)
+    return Card(
+        gpu=gpu,
+        knowledge=knowledge,
+        generation=known.name,
+        basis=basis(gpu, knowledge, known),
+        multiprocessors=count,
+        clock_hz=clock_hz,
+        read_byte_per_s=bandwidth * stream["read"],
+        copy_byte_per_s=bandwidth * stream["copy"],
+        add_byte_per_s=bandwidth * stream["add"],
+        write_byte_per_s=bandwidth * stream["write"],
+        l2_byte=max(1.0, l2_byte * cache_["capacity"]),
+        l2_byte_per_s=max(bandwidth, cache_["byte_per_clock"] * count * clock_hz),
+        lane_per_s=(fp32[0] if fp32 else peaks["fp32"]) / 2.0,
+        cold_s=launch["cold"] * 1e-6,
+        warm_s=launch["warm"] * 1e-6,
+        node_s=launch["node"] * 1e-6,
+        host_s=launch["host"] * 1e-6,
+        dram_latency_s=known.value("latency", "dram") * 1e-9,
+        l2_latency_s=known.value("latency", "l2") * 1e-9,
+        peak_flop_per_s=peaks,
+        held_flop_per_s=_held(gpu, known, peaks),
+        surge=known.value("power", "surge"),
+        patience_s=known.value("power", "patience") * 1e-3,
+        tilings=_tilings(gpu, known),
+        spread=known.sections["spread"],
+    )
+
+
+def _peaks(gpu: Gpu, clock_hz: float) -> dict[str, float]:
+    """The peak of products by data type at the card's highest clock, which short kernels run at."""
+    found = {}
+    for dtype in DTYPES:
+        peak = gpu.peak(Engine.TENSOR, dtype)
+        if peak is not None:
+            table = gpu.peaks["tensor"] if peak[1].startswith("tensor") else gpu.peaks["vector"]
+            figure = table[peak[1].partition(" ")[2]]
+            at = gpu.clocks.get(figure.clock)
+            found[dtype] = peak[0] * (clock_hz / at.value if at and figure.per_sm_clock else 1.0)
+    return found
+
+
+def _held(gpu: Gpu, known: Family, peaks: Mapping[str, float]) -> dict[str, float]:
+    """What the board's watts let it hold, where it says how many it has; never more than the sheet's peak."""
+    power = known.sections["power"]
+    watts = gpu.power.value * (1.0 - power["board"]) if gpu.power else None
+    found = {}
+    for dtype, peak in peaks.items():
+        kind = dtype if dtype in gpu.peaks["tensor"] else "vector"
+        joule = power.get(kind, power["fp16"]) * 1e-12
+        found[dtype] = min(peak * power["clock"], watts / joule) if watts else peak * power["clock"]
+    return found
+
+
+def _tilings(gpu: Gpu, known: Family) -> dict[str, Tiling]:
+    """Of every data type that has a tensor rate, and of the vector engine."""
+    found = {"vector": _tiling(known, "vector")}
+    for dtype in TENSOR_DTYPES:
+        if dtype in gpu.peaks["tensor"]:
+            found[dtype] = _tiling(known, dtype if dtype in known.sections else "tensor")
+    return found
+
+
+def _tiling(known: Family, section: str) -> Tiling:
+    values = known.sections["tensor" if section in TENSOR_DTYPES else section]
+    if section in TENSOR_DTYPES:
+        values = {**values, **known.sections[section]}
+    return Tiling(
+        edge=values["edge"],
+        draw_byte_per_clock=values["draw"],
+        sharing=values["sharing"],
+        lead_s=values["lead"] * 1e-6,
+        start_s=values["start"] * 1e-6,
+        drain_per_clock=values["drain"],
+        split_s=values["split"] * 1e-6,
+        crooked=values["crooked"],
+        crooked_draw=values["crooked_draw"],
+        issue=values["issue"],
+    )
+
+
+def with_readings(found: Card, own: measured.Measured) -> Card:
+    """The card's own ceilings in the place of shares of its sheet."""
+
+    def reading(section: str, name: str, otherwise: float) -> float:
+        value = own.value(section, name)
+        return otherwise if value is None else value
+
+    held = {dtype: reading("matmul", f"{dtype} sustained", value) for dtype, value in found.held_flop_per_s.items()}
+    fma = own.value("fma", "fp32")
+    return found._replace(
+        read_byte_per_s=reading("stream", "read", found.read_byte_per_s),
+        copy_byte_per_s=reading("stream", "copy", found.copy_byte_per_s),
+        add_byte_per_s=reading("stream", "add", found.add_byte_per_s),
+        write_byte_per_s=reading("stream", "write", found.write_byte_per_s),
+        l2_byte_per_s=reading("l2", "read", found.l2_byte_per_s),
+        lane_per_s=fma / 2.0 if fma else found.lane_per_s,
+        cold_s=reading("launch", "replay cold", found.cold_s),
+        warm_s=reading("launch", "replay warm", found.warm_s),
+        node_s=reading("launch", "graph node", found.node_s),
+        host_s=reading("launch", "stream", found.host_s),
+        dram_latency_s=reading("latency", "dram", found.dram_latency_s),
+        l2_latency_s=reading("latency", "l2", found.l2_latency_s),
+        held_flop_per_s=held,
+        basis=f"readings of {own.made.get('date', 'an unknown day')} ({os.path.basename(own.file)})",
+    )
+
+
+def basis(gpu: Gpu, knowledge: str, known: Family) -> str:
+    """What the knowledge rests on, in a few words."""
+    if knowledge == "datasheet":
+        return "the data sheet and round shares that hold for most cards"
+    if known.name == ANY:
+        return f"the data sheet; no family is known of {gpu.architecture.split()[0]}"
+    return f"shares and habits of {known.name.capitalize()} cards"
