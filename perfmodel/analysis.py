@@ -11,6 +11,8 @@ from perfmodel.errors import InputError, shown
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, by_engine
 from perfmodel.roofline import Bounds, Rates, bounds, rates, together
+from perfmodel.timing.card import Card
+from perfmodel.timing.expectation import Expected
 from perfmodel.workload import COUNTS, Workload
 
 
@@ -32,6 +34,7 @@ class Row(NamedTuple):
     bounds: Bounds | None
     step: block.Step
     forward: bool
+    expected: Expected | None = None
 
     @property
     def intensity_flop_per_byte(self) -> float:
@@ -48,6 +51,7 @@ class Total(NamedTuple):
     lower_s: float | None = None
     upper_s: float | None = None
     bound: str | None = None
+    expected: Expected | None = None
 
     @property
     def intensity_flop_per_byte(self) -> float:
@@ -81,6 +85,9 @@ class Analysis(NamedTuple):
     kv_cache_byte_per_token: int
     rows: tuple[Row, ...]
     total: Total
+    forms: dict[str, Form]
+    knowledge: str = ""
+    basis: str = ""
 
     @property
     def card(self) -> Rates | None:
@@ -108,8 +115,6 @@ class Analysis(NamedTuple):
         """What was recognised and has no formula here."""
         return (*self.workload.not_counted, *((GRADIENT_SUMS,) if self.phase == "train" else ()))
 
-    forms: dict[str, Form]
-
 
 def counted(flops: Mapping[tuple[Engine, bool], Size], count: str) -> dict[tuple[Engine, bool], Size]:
     """The kinds of FLOPs of a kernel that a counting convention takes.
@@ -131,8 +136,9 @@ def analyse(
     causal: bool | None = None,
     count: str | None = None,
     form: str | None = None,
+    knowledge: str | None = None,
 ) -> Analysis:
-    """Counts, and with a card bounds, of every kernel of a workload; ``form`` chooses among forms of a decoding step."""
+    """Counts, and with a card bounds and expected times, of every kernel of a workload; ``form`` chooses among forms of a decoding step."""
     phase = phase or workload.default_phase
     fused = workload.fused if fused is None else fused
     causal = workload.causal if causal is None else causal
@@ -142,9 +148,10 @@ def analyse(
     dims = workload.dims(phase, settings)
     at = {"causal": int(causal), **dims}
     card = rates(gpu, workload.dtypes["activation"]) if gpu else None
+    timed = _timed(gpu, knowledge) if gpu else None
     chosen = workload.form_in(phase, form)
     forms = {
-        name: _form(workload, workload.steps_in(phase, name or None), phase, at, fused, count, card)
+        name: _form(workload, workload.steps_in(phase, name or None), phase, at, fused, count, card, timed)
         for name in (workload.decode if chosen else ("",))
     }
     return Analysis(
@@ -161,6 +168,8 @@ def analyse(
         rows=forms[chosen].rows,
         total=forms[chosen].total,
         forms=forms,
+        knowledge=timed.knowledge if timed else "",
+        basis=timed.basis if timed else "",
     )
 
 
@@ -172,14 +181,36 @@ def _form(
     fused: bool,
     count: str,
     card: Rates | None,
+    timed: Card | None,
 ) -> Form:
     """The compulsory bytes are those of the block's outer tensors; in training, which keeps activations, each kernel's."""
     train = phase == "train"
-    running = block.kernels(steps, at, fused=fused, backward=train, optimizer=train)
+    running = tuple(block.kernels(steps, at, fused=fused, backward=train, optimizer=train))
     rows = tuple(row(kernel, count, bounds(kernel.op, card) if card else None) for kernel in running)
+    whole = None
+    if timed:
+        rows, whole = _with_times(workload, running, rows, timed)
     apart = sum(row.compulsory_byte * row.repeat for row in rows)
     compulsory_byte = apart if train else block.compulsory_byte(steps, at)
-    return Form(rows, summed(rows, compulsory_byte), block.cache_byte_per_token(steps, at))
+    return Form(rows, summed(rows, compulsory_byte)._replace(expected=whole), block.cache_byte_per_token(steps, at))
+
+
+def _timed(gpu: Gpu, knowledge: str | None) -> Card:
+    """What the time model knows of the card; read where there is one."""
+    from perfmodel.timing.parameters import card
+
+    return card(gpu, knowledge)
+
+
+def _with_times(
+    workload: Workload, running: tuple[block.Kernel, ...], rows: tuple[Row, ...], timed: Card
+) -> tuple[tuple[Row, ...], Expected]:
+    """The expected time of every kernel and of all, one behind another."""
+    from perfmodel.timing.sequence import steps
+
+    lower = (row.bounds.lower_s if row.bounds else 0.0 for row in rows)
+    times, whole = steps(timed, zip(running, lower, strict=True), workload.dtypes["activation"])
+    return tuple(row._replace(expected=time) for row, time in zip(rows, times, strict=True)), whole
 
 
 def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:

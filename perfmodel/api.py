@@ -43,8 +43,9 @@ def analyse(
     causal: bool | None = None,
     count: str | None = None,
     form: str | None = None,
+    knowledge: str | None = None,
 ) -> Analysis:
-    """Counts, and with a card bounds, of every kernel of a workload: what ``perfmodel flops`` shows."""
+    """Counts, and with a card bounds and expected times, of every kernel of a workload: what ``perfmodel flops`` shows."""
     card = hardware.gpu(gpu) if isinstance(gpu, str) else gpu
     return _analyse(
         load(config),
@@ -55,6 +56,7 @@ def analyse(
         causal=causal,
         count=count,
         form=form,
+        knowledge=knowledge,
     )
 
 

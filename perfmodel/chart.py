@@ -50,6 +50,7 @@ class Point(NamedTuple):
     group: str = ""
     bound: str = ""
     roof: str = ""
+    expected_s: float | None = None
 
 
 class Card(NamedTuple):
@@ -136,8 +137,9 @@ def _points(run: Run, rate: Rates) -> list[Point]:
 def _point(row: Row, rate: Rates, run: Run) -> Point:
     """FLOPs over the least time. Work that rides along on a slower engine does not lift it past its roof."""
     bounds = row.bounds
+    expected_s = row.expected.expected_s if row.expected else None
     if not row.flops or not bounds:
-        return Point(row.name + run.ending, 0.0, 0.0, PREDICTED, run.workload.name, MEMORY)
+        return Point(row.name + run.ending, 0.0, 0.0, PREDICTED, run.workload.name, MEMORY, expected_s=expected_s)
     roof = max((rate.roofs[Engine(name)] for name, count in row.engines.items() if count), key=lambda r: r.flop_per_s)
     return Point(
         name=row.name + run.ending,
@@ -146,6 +148,7 @@ def _point(row: Row, rate: Rates, run: Run) -> Point:
         group=run.workload.name,
         bound=bounds.bound,
         roof=roof.name,
+        expected_s=expected_s,
     )
 
 

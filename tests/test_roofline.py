@@ -446,7 +446,7 @@ def test_show_keys_kernels_to_letters_and_names_roofs(monkeypatch, capsys) -> No
     monkeypatch.setenv("COLUMNS", "120")
     _, out, _ = run(monkeypatch, capsys, "--gpu", "t4", "show")
     upper, _, lower = out.partition("kernel")
-    row = re.search(r"conv1d \(fused\) +(\w) +\S+ +1\.4996 +memory +479\.9 GFLOP/s +2\.9 % +vector fp16", lower)
+    row = re.search(r"conv1d \(fused\) +(\w) +\S+ +1\.4996 +memory +479\.9 GFLOP/s +\S+ .s +2\.9 % +vector fp16", lower)
     assert row
     assert row[1] in upper.split("└")[0]
     assert "tensor fp16 65 TFLOP/s" in upper

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from perfmodel import ops
 from perfmodel.cli import options
+from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 
 
 @click.command()
-@click.argument("operation", metavar="OP")
+@click.argument("operation", metavar="OP", required=False)
+@click.option(
+    "--time", "case", metavar="CASE", help="Every term of a case's expected time: a JSON line, or a file's first."
+)
+@options.knowledge
 @click.option("--latex", is_flag=True, help="A LaTeX fragment (amsmath) instead of the page.")
 @options.settings
 @options.gpu
 @options.dtype
-def explain(operation: str, latex: bool, settings: tuple[str, ...], gpu: str | None, dtype: str | None) -> None:
+def explain(
+    operation: str | None,
+    case: str | None,
+    knowledge: str | None,
+    latex: bool,
+    settings: tuple[str, ...],
+    gpu: str | None,
+    dtype: str | None,
+) -> None:
     """An operation as a page of a textbook: derivation, formulas, growth, crossing, example.
 
     \b
     perfmodel explain attention --gpu a100
     perfmodel explain attention --set causal=1 --set N=8192 --set S=N
     perfmodel explain layernorm --latex
+    perfmodel explain --gpu t4 --time '{"op": "softmax", "shape": {"rows": 8192, "cols": 1024}}'
     """
-    chosen = ops.find(operation)
+    if (operation is None) == (case is None):
+        what = "missing argument 'OP'" if case is None else "OP and --time are both given"
+        raise UsageError("perfmodel explain", what, "an operation or --time CASE is accepted", "Name one of them.")
+    if case is not None:
+        _time(case, gpu, knowledge)
+        return
+    chosen = ops.find(str(operation))
     given = options.read_settings(settings)
     card = read_gpu(gpu) if gpu is not None else None
     from perfmodel.explanation import explain as explained
@@ -37,3 +59,28 @@ def explain(operation: str, latex: bool, settings: tuple[str, ...], gpu: str | N
     from perfmodel.report.explain import page
 
     click.echo(page(found), nl=False)
+
+
+def _time(text: str, gpu: str | None, knowledge: str | None) -> None:
+    """The page of a case's expected time."""
+    from perfmodel.cases import read
+    from perfmodel.errors import InputError
+    from perfmodel.prediction import predictions
+    from perfmodel.report.times import page
+    from perfmodel.specfile import read_lines
+    from perfmodel.timing import parameters as known
+
+    if gpu is None:
+        raise UsageError("perfmodel explain --time", "no GPU is named", "--gpu GPU is required", "Write --gpu t4.")
+    inline = text.lstrip().startswith("{")
+    name = "case" if inline else text
+    lines = [text] if inline else read_lines(text)
+    first = next(iter(read(lines, name)), None)
+    if first is None:
+        raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
+    card = read_gpu(gpu)
+    found = next(iter(predictions([first], card, knowledge=knowledge)))
+    if found.error:
+        click.echo(found.error, err=True)
+        sys.exit(InputError.exit_code)
+    click.echo(page(found, known.card(card, knowledge)), nl=False)

@@ -23,6 +23,7 @@ from perfmodel.workload import workload
 @options.causal
 @options.count
 @options.decode_form
+@options.knowledge
 @click.option("--symbolic", is_flag=True, help="Formulas in the workload's symbols instead of numbers.")
 @options.formats("table", "json", "csv", "markdown")
 def flops(
@@ -35,6 +36,7 @@ def flops(
     causal: bool | None,
     count: str | None,
     decode_form: str | None,
+    knowledge: str | None,
     symbolic: bool,
     form: str,
 ) -> None:
@@ -60,5 +62,6 @@ def flops(
         return
     from perfmodel.report.answer import render
 
-    answer = analyse(chosen, gpu=read_gpu(gpu) if gpu is not None else None, count=count, form=decode_form, **wanted)
+    card = read_gpu(gpu) if gpu is not None else None
+    answer = analyse(chosen, gpu=card, count=count, form=decode_form, knowledge=knowledge, **wanted)
     click.echo(render(answer, form), nl=False)

@@ -37,6 +37,11 @@ count = click.option(
     type=click.Choice(COUNTS),
     help="all: every primitive; leading: contractions where a kernel has matrix products.",
 )
+knowledge = click.option(
+    "--knowledge",
+    type=click.Choice(("datasheet", "family", "calibrated")),
+    help="What expected times may rest on. [default: the most that is known of the card]",
+)
 decode_form = click.option(
     "--form",
     "decode_form",

@@ -15,6 +15,7 @@ from perfmodel.paths import find
 from perfmodel.prediction import predictions
 from perfmodel.report.predictions import render
 from perfmodel.specfile import read_lines
+from perfmodel.timing import parameters as known
 
 
 @click.command()
@@ -25,9 +26,10 @@ from perfmodel.specfile import read_lines
     help="JSON Lines, one case a line; - reads standard input, 'cases' is the example that is shipped.",
 )
 @click.option("--gpu", metavar="GPU", required=True, help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
+@options.knowledge
 @options.formats("table", "json", "csv", "markdown")
-def predict(cases: str, gpu: str, form: str) -> None:
-    """FLOPs, bytes, bound and bounds of the time for every case of a file.
+def predict(cases: str, gpu: str, knowledge: str | None, form: str) -> None:
+    """FLOPs, bytes, bounds of the time and the expected time for every case of a file.
 
     A case that cannot be done is told on stderr, and the exit code is 1 after all others were done.
 
@@ -39,11 +41,12 @@ def predict(cases: str, gpu: str, form: str) -> None:
     card = read_gpu(gpu)
     path = cases if cases == "-" or exists(cases) else find("cases", cases)
     name = "standard input" if path == "-" else path
-    found = list(predictions(read(read_lines(path), name), card))
+    state = known.card(card, knowledge).knowledge
+    found = list(predictions(read(read_lines(path), name), card, knowledge=state))
     if not found:
         raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
     if form != "table" or any(prediction.total for prediction in found):
-        click.echo(render(found, card, form), nl=False)
+        click.echo(render(found, card, form, state), nl=False)
     refused = [prediction.error for prediction in found if prediction.total is None]
     for error in refused:
         click.echo(error, err=True)

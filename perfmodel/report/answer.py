@@ -13,6 +13,7 @@ from perfmodel.report.sheet import render as render_sheet
 from perfmodel.roofline import Rates
 from perfmodel.serving import speed
 from perfmodel.symbols import SYMBOLS
+from perfmodel.timing.expectation import Expected
 from perfmodel.units import scaled, significant
 
 SCHEMA = 1
@@ -39,7 +40,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "count": answer.counting,
         "dims": answer.dims,
         "dtypes": dict(answer.workload.dtypes),
-        "gpu": gpu_document(answer.gpu),
+        "gpu": gpu_document(answer.gpu, answer.knowledge),
         **roof_notes(answer),
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
@@ -70,9 +71,20 @@ def _rates(answer: Analysis) -> dict[str, Any]:
     return {"rates": rates_document(found, answer.phase)} if found else {}
 
 
-def gpu_document(gpu: Any) -> dict[str, str] | None:
-    """Which card, from which file, and what its figures rest on."""
-    return {"name": gpu.name, "file": gpu.file, "knowledge": gpu.knowledge} if gpu else None
+def gpu_document(gpu: Any, knowledge: str = "") -> dict[str, str] | None:
+    """Which card, from which file, and what its expected times rest on."""
+    return {"name": gpu.name, "file": gpu.file, "knowledge": knowledge or gpu.knowledge} if gpu else None
+
+
+def expected_document(expected: Expected | None) -> dict[str, float]:
+    """The expected time and its range, where there is one."""
+    if expected is None:
+        return {}
+    return {
+        "expected_s": expected.expected_s,
+        "expected_low_s": expected.low_s,
+        "expected_high_s": expected.high_s,
+    }
 
 
 def roof_notes(answer: Analysis) -> dict[str, list[str]]:
@@ -98,6 +110,7 @@ def _row(row: Row) -> dict[str, Any]:
     }
     if row.bounds:
         found |= {"bound": row.bounds.bound, "lower_s": row.bounds.lower_s, "upper_s": row.bounds.upper_s}
+        found |= expected_document(row.expected)
     return found
 
 
@@ -112,6 +125,7 @@ def total_document(total: Total) -> dict[str, Any]:
     }
     if total.lower_s is not None:
         found |= {"bound": total.bound, "lower_s": total.lower_s, "upper_s": total.upper_s}
+        found |= expected_document(total.expected)
     return found
 
 
@@ -135,6 +149,7 @@ def sheet(answer: Analysis) -> Sheet:
         columns += [
             Column("bound", "bound", _bound, right=False),
             Column("lower_s", "at least", lambda row: _seconds(row, "lower_s"), lambda value: scaled(value, "s")),
+            Column("expected_s", "expected", _expected_s, lambda value: scaled(value, "s")),
             Column(
                 "upper_s",
                 "at most",
@@ -155,10 +170,15 @@ class _TotalRow:
         self.name, self.repeat = "total", None
         self.flops, self.traffic_byte, self.compulsory_byte = total.flops, total.traffic_byte, total.compulsory_byte
         self.intensity_flop_per_byte, self.bounds = total.intensity_flop_per_byte, total
+        self.expected = total.expected
 
 
 def _bound(row: Any) -> str | None:
     return row.bounds.bound if row.bounds else None
+
+
+def _expected_s(row: Any) -> float | None:
+    return row.expected.expected_s if row.expected else None
 
 
 def _seconds(row: Any, key: str) -> float | None:
@@ -194,10 +214,20 @@ def notes(answer: Analysis) -> list[str]:
         lines.extend((*card_lines(answer.dims, answer.card.gpu), *answer.card.notes))
         if len({row.bounds.bound for row in answer.rows if row.bounds}) > 1:
             lines.append(TOGETHER)
+        lines.extend(expected_line(answer))
     lines.extend(form_lines(answer))
     lines.extend(answer.notes)
     lines.extend(f"Not counted: {what}." for what in answer.not_counted)
     return list(filter(None, lines))
+
+
+def expected_line(answer: Analysis) -> list[str]:
+    """The range of the expected time, and what it rests on."""
+    found = answer.total.expected
+    if found is None:
+        return []
+    low, high = scaled(found.low_s, "s"), scaled(found.high_s, "s")
+    return [f"Expected: {low} to {high} with its launch; {answer.knowledge} knowledge: {answer.basis}."]
 
 
 def form_lines(answer: Analysis) -> list[str]:

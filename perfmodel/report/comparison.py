@@ -51,6 +51,11 @@ def _rate(key: str) -> Callable[[Case], Any]:
     return lambda case: getattr(speed(case.answer), key, None)
 
 
+def _expected_s(case: Case) -> float | None:
+    found = case.answer.total.expected
+    return found.expected_s if found else None
+
+
 def _fits(case: Case) -> str | None:
     return None if case.spare_byte is None else "yes" if case.spare_byte >= 0 else "no"
 
@@ -68,6 +73,7 @@ FIGURES = (
     Figure("intensity_flop_per_byte", "FLOP/B", lambda c: c.answer.total.intensity_flop_per_byte, _ratio),
     Figure("bound", "bound", lambda c: c.answer.total.bound),
     Figure("lower_s", "at least", lambda c: c.answer.total.lower_s, _seconds),
+    Figure("expected_s", "expected", _expected_s, _seconds),
     Figure("upper_s", "at most", lambda c: c.answer.total.upper_s, _seconds),
     Figure("tokens_at_most_per_s", "tokens/s at most", _rate("tokens_at_most_per_s"), _count),
     Figure("flops_utilisation_at_most", "use of peak at most", _rate("flops_utilisation_at_most"), _percent),

@@ -8,22 +8,23 @@ from typing import Any
 
 from perfmodel.hardware import Gpu
 from perfmodel.prediction import Prediction
-from perfmodel.report.answer import SCHEMA, gpu_document
+from perfmodel.report.answer import SCHEMA, expected_document, gpu_document
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.units import scaled, significant
 
 
-def render(found: Sequence[Prediction], gpu: Gpu, form: str) -> str:
+def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = "") -> str:
     """The predictions in the form asked for, ending in a line break."""
     if form == "json":
-        return json.dumps(document(found, gpu), indent=1) + "\n"
-    return render_sheet(sheet(found, gpu), form)
+        return json.dumps(document(found, gpu, knowledge), indent=1) + "\n"
+    return render_sheet(sheet(found, gpu, knowledge), form)
 
 
-def document(found: Sequence[Prediction], gpu: Gpu) -> dict[str, Any]:
+def document(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> dict[str, Any]:
     """The JSON document of ``predict``."""
-    return {"schema": SCHEMA, "gpu": gpu_document(gpu), "cases": [case_document(prediction) for prediction in found]}
+    cases = [case_document(prediction) for prediction in found]
+    return {"schema": SCHEMA, "gpu": gpu_document(gpu, knowledge), "cases": cases}
 
 
 def case_document(prediction: Prediction) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
         "lower_s": total.lower_s,
         "upper_s": total.upper_s,
         "roof_notes": list(prediction.roof_notes),
+        **expected_document(prediction.expected),
     }
 
 
@@ -52,7 +54,7 @@ def how(line: Mapping[str, Any]) -> str:
     return ", ".join([*causal, *(word for word in words if word != "forward")])
 
 
-def sheet(found: Sequence[Prediction], gpu: Gpu) -> Sheet:
+def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
     """A line for each case; those that could not be done are told below."""
     done = [prediction for prediction in found if prediction.total]
     columns = [
@@ -67,7 +69,14 @@ def sheet(found: Sequence[Prediction], gpu: Gpu) -> Sheet:
         Column("intensity", "FLOP/B", lambda p: p.total.intensity_flop_per_byte, significant, expendable=3),
         Column("bound", "bound", lambda p: p.total.bound, right=False),
         Column("lower_s", "at least", lambda p: p.total.lower_s, lambda value: scaled(value, "s")),
+        Column(
+            "expected_s",
+            "expected",
+            lambda p: p.expected.expected_s if p.expected else None,
+            lambda value: scaled(value, "s"),
+        ),
         Column("upper_s", "at most", lambda p: p.total.upper_s, lambda value: scaled(value, "s"), expendable=4),
     ]
     notes = list(dict.fromkeys(note for prediction in done for note in prediction.roof_notes))
-    return Sheet(columns, done, title=f"Bounds on {gpu.title} ({gpu.file}, {gpu.knowledge})", notes=notes)
+    title = f"Bounds and expected times on {gpu.title} ({gpu.file}, {knowledge or gpu.knowledge})"
+    return Sheet(columns, done, title=title, notes=notes)

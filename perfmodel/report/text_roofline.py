@@ -176,6 +176,7 @@ def _kernels(card: Card, marks: dict[tuple[str, str, float], str]) -> Sheet:
         Column("intensity", "FLOP/B", lambda point: point.intensity, significant),
         Column("bound", "bound", lambda point: point.bound, right=False),
         Column("flop_per_s", "attainable", lambda point: point.flop_per_s or None, lambda v: scaled(v, "FLOP/s", 4)),
+        Column("expected_s", "expected", lambda point: point.expected_s, lambda v: scaled(v, "s", 4), expendable=4),
         Column("of_peak", "of its roof", card.of_peak, lambda value: f"{100 * value:.1f} %", expendable=1),
         Column("roof", "roof", lambda point: point.roof, right=False, expendable=2),
     ]

@@ -54,7 +54,7 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
 
 def _width(D: int, K: int, item: int) -> int:
     """Channels of a thread: 8 bytes of them, fewer where they do not divide or the filter would leave the registers."""
-    wide = 8 // item
+    wide = max(1, 8 // item)
     while wide > 1 and (D % wide or wide * K > TAP_REGISTERS):
         wide //= 2
     return wide

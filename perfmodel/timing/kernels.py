@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil
-from typing import NamedTuple
 
 from perfmodel.op import Engine, Kind, Op, Tensor, Work
-from perfmodel.timing import attention, backends, convolution, instructions, own_rows, rows, tiles, torch_rows
+from perfmodel.timing import attention, backends, convolution, instructions, own_rows, rows, stages, tiles, torch_rows
 from perfmodel.timing.card import Card
+from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
-from perfmodel.timing.stream import moved
+from perfmodel.timing.stream import elementwise, moved
 from perfmodel.timing.terms import Body, Term, overlapped
+from perfmodel.units import ITEM_BYTES
 
 SHARPNESS = 5.5
 OWN = ("ours", "fused")
 ROWS = ("softmax", "layernorm", "rmsnorm")
+PRODUCT = 10.0  # instructions of a product of two elements, with their access
 
 
-class Part(NamedTuple):
-    """One launch: its time as a function of the share of its bytes that L2 holds, those bytes, and those of weights."""
-
-    body: Callable[[float], Body]
-    byte: int
-    fresh_byte: int = 0
-
-
-def parts(card: Card, name: str, op: Op, dtype: str, impl: str, forward: bool = True) -> tuple[Part, ...]:
+def parts(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """The launches of one kernel of the model, in order."""
+    if impl in stages.EAGER and name in stages.STAGES:
+        own_type = "fp32" if impl == "math" else dtype
+        item = ITEM_BYTES[own_type]
+        return (*_stage(card, op, own_type, item), *stages.around(card, name, op, item, impl))
     if name in _BY_NAME:
         return _BY_NAME[name](card, name, op, dtype, impl)
     contractions = [work for work in op.work if work.amount.contraction]
@@ -40,6 +38,12 @@ def parts(card: Card, name: str, op: Op, dtype: str, impl: str, forward: bool = 
     if op.work and op.work[0].name == "softmax gradient":
         return _rows_backward(card, "softmax_backward", op, dtype, impl)
     return (_stream(card, op, dtype),)
+
+
+def _stage(card: Card, op: Op, dtype: str, item: int) -> tuple[Part, ...]:
+    """A stage of eager attention in the type that it runs in."""
+    wide = op._replace(tensors=tuple(tensor._replace(item=item) for tensor in op.tensors))
+    return parts(card, "", wide, dtype, "torch")
 
 
 def _written(op: Op) -> Tensor:
@@ -59,16 +63,8 @@ def _stream(card: Card, op: Op, dtype: str) -> Part:
     read, write = op.read_byte(), op.write_byte()
     byte, fresh = _byte(op)
     elements = max((t.elements for t in op.tensors if not t.spill), default=0)
-    lanes_s = instructions.of_op(op, elements) / card.lane_per_s
-
-    def body(found: float) -> Body:
-        stream = moved(card, read, write, found)
-        seconds, terms = overlapped(
-            (("memory", stream.dram_s), ("L2", stream.l2_s), ("instructions", lanes_s)), SHARPNESS
-        )
-        return Body(seconds, terms, "stream")
-
-    return Part(body, byte, fresh)
+    lanes = instructions.of_op(op, elements)
+    return Part(lambda found: elementwise(card, read, write, lanes, found), byte, fresh)
 
 
 def _products(card: Card, op: Op, dtype: str, contractions: list[Work]) -> tuple[Part, ...]:
@@ -164,16 +160,9 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
         return (own,) if name == "softmax_backward" else (own, *_own_columns(card, row, blocks))
     if name == "softmax_backward":
         plan = torch_rows.softmax_backward(row.cols, row.item)
-        product_s = 10.0 * row.rows * row.cols / card.lane_per_s
-
-        def product(found: float) -> Body:
-            stream = moved(card, 2 * row.byte, row.byte, found)
-            seconds, terms = overlapped(
-                (("memory", stream.dram_s), ("L2", stream.l2_s), ("instructions", product_s)), SHARPNESS
-            )
-            return Body(seconds, terms, "stream", "y dy")
-
-        return (Part(product, byte), Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte))
+        lanes = PRODUCT * row.rows * row.cols
+        product = Part(lambda found: elementwise(card, 2 * row.byte, row.byte, lanes, found, "y dy"), byte)
+        return (product, Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte))
     plan = torch_rows.norm_backward(row.cols, name == "rmsnorm_backward")
     return (
         Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte),

@@ -74,7 +74,7 @@ def layout(card: Card, habit: Habit, rows: int, cols: int, item: int) -> Layout 
 
 def widest(cols: int, item: int, byte: int = 16) -> int:
     """Elements of the widest access that divides a row."""
-    wide = byte // item
+    wide = max(1, byte // item)
     while wide > 1 and cols % wide:
         wide //= 2
     return wide

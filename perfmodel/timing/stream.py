@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from perfmodel.timing.card import Card
+from perfmodel.timing.terms import Body, overlapped
 
 # Where a working set has outgrown L2 so far that a next run over it finds nothing.
 NOTHING_LEFT = 1.6
@@ -19,6 +20,7 @@ NOTHING_LEFT = 1.6
 HELD_BACK = 0.5
 # Of the writes, the share that can be held back while the stream runs.
 LAZY = 0.18
+SHARPNESS = 5.5
 
 
 class Moved(NamedTuple):
@@ -51,3 +53,12 @@ def moved(card: Card, read_byte: float, write_byte: float, found: float = 0.0) -
     held = min(LAZY * write_byte, HELD_BACK * card.l2_byte)
     from_memory = (read_byte + write_byte - held) * (1.0 - found)
     return Moved(from_memory / rate(card, read_byte, write_byte), (read_byte + write_byte) / card.l2_byte_per_s)
+
+
+def elementwise(card: Card, read_byte: float, write_byte: float, lanes: float, found: float, choice: str = "") -> Body:
+    """An elementwise kernel: bytes once in and out, its instructions in their shadow."""
+    stream = moved(card, read_byte, write_byte, found)
+    seconds, terms = overlapped(
+        (("memory", stream.dram_s), ("L2", stream.l2_s), ("instructions", lanes / card.lane_per_s)), SHARPNESS
+    )
+    return Body(seconds, terms, "stream", choice)

@@ -56,7 +56,7 @@ def body(
     draw = how.draw_byte_per_clock * card.clock_hz
     if on_tensor and (k * item % ALIGNED_BYTE or n * item % ALIGNED_BYTE):
         peak, draw = peak * how.crooked, draw * how.crooked_draw
-    step_k = STEP_BYTE // item if on_tensor else VECTOR_STEP
+    step_k = max(1, STEP_BYTE // item) if on_tensor else VECTOR_STEP
     steps_all = -(-k // step_k)
     operand_byte = batch * item * (m * k + k * n)
     result_byte = batch * item * m * n + extra_byte

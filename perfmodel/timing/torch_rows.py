@@ -53,7 +53,7 @@ def softmax(cols: int, item: int) -> Plan:
     if cols <= REGISTERS_COLS:
         # More than two registers of elements a thread, and only one such block fits a multiprocessor.
         return Plan("a block a row, in registers", 1024, 1, 1, 2048 if cols <= 2048 else 1024, *REGISTERS)
-    wide = VECTOR_BYTE // item
+    wide = max(1, VECTOR_BYTE // item)
     if cols % wide == 0 and cols * item < SHARED_BYTE:
         return Plan("a block a row, in shared memory", 1024, wide, 2, 2048, *SHARED)
     return Plan("a block a row, three passes", 1024, wide if cols % wide == 0 else 1, 2, 2048, *GENERAL, 3, False)
@@ -65,7 +65,7 @@ def softmax_backward(cols: int, item: int) -> Plan:
         held = _power_of_two(cols)
         padded = cols + PADDING * (held - cols)
         return Plan("a warp a row", min(32, held), 1, 32, 2048, *WARP_BACK, padded=padded)
-    wide = VECTOR_BYTE // item
+    wide = max(1, VECTOR_BYTE // item)
     threads = min(1024, max(32, _power_of_two(cols // wide)))
     if cols % wide == 0 and cols * item < SHARED_BYTE:
         return Plan("a block a row, in shared memory", threads, wide, 2, 2048, *SHARED_BACK)

@@ -1,0 +1,17 @@
+"""The expected time of a kernel or a sequence, as every report shows it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from perfmodel.timing.terms import Body, Term
+
+
+class Expected(NamedTuple):
+    """A time, the range that about 80 % of measurements lie in, and its terms: those that count add up to it."""
+
+    expected_s: float
+    low_s: float
+    high_s: float
+    terms: tuple[Term, ...] = ()
+    bodies: tuple[Body, ...] = ()

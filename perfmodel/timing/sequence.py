@@ -1,0 +1,86 @@
+"""Kernels one behind another: what each finds in L2, the gaps between them, and the launch around all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from perfmodel.block import Kernel
+from perfmodel.timing.card import Card
+from perfmodel.timing.expectation import Expected
+from perfmodel.timing.kernels import parts
+from perfmodel.timing.launch import ramp_s, starts
+from perfmodel.timing.part import Part
+from perfmodel.timing.stream import kept
+from perfmodel.timing.terms import Body, Term
+
+
+def expected(
+    card: Card, kernels: Iterable[Kernel], dtype: str, *, impl: str = "", protocol: str = "warm", lower_s: float = 0.0
+) -> Expected:
+    """The time of kernels one behind another; never less than their lower bound."""
+    found: list[Part] = []
+    for kernel in kernels:
+        found.extend(parts(card, kernel.operation, kernel.op, dtype, impl) * int(kernel.repeat))
+    return sequence(card, found, protocol, lower_s)
+
+
+def sequence(card: Card, launched: Sequence[Part], protocol: str, lower_s: float = 0.0) -> Expected:
+    """Launches in a row, with the floor of their replay around them."""
+    bodies = run(card, launched, protocol != "cold")
+    around = starts(card, [body.seconds for body in bodies], protocol)
+    return _expected(card, bodies, around, lower_s)
+
+
+def steps(
+    card: Card, kernels: Iterable[tuple[Kernel, float]], dtype: str, impl: str = ""
+) -> tuple[list[Expected], Expected]:
+    """Every kernel of a workload for one repeat, with the gap before it, and the whole with its launch; each not below its bound."""
+    found: list[Expected] = []
+    whole = Expected(card.warm_s, card.warm_s, card.warm_s, (Term("launch", card.warm_s),))
+    before: Part | None = None
+    for kernel, lower_s in kernels:
+        own = parts(card, kernel.operation, kernel.op, dtype, impl)
+        bodies = run(card, own, False, before)
+        around = (
+            Term("from kernel to kernel", len(own) * card.node_s),
+            Term("ramp", len(own) * ramp_s(card, False)),
+        )
+        one = _expected(card, bodies, around, lower_s)
+        found.append(one)
+        before = own[-1]
+        whole = Expected(*(part + kernel.repeat * other for part, other in zip(whole[:3], one[:3], strict=True)))
+    return found, whole
+
+
+def run(card: Card, launched: Sequence[Part], warm: bool, before: Part | None = None) -> list[Body]:
+    """Kernels in a row: what one leaves in L2 the next finds there; weights come from memory unless the run is warm."""
+    whole = kept(card, sum(part.byte for part in launched)) if warm else 0.0
+    bodies = []
+    for part in launched:
+        share = whole
+        if before is not None and whole < 1.0 and part.byte:
+            left = kept(card, part.byte + before.byte) * (1.0 - part.fresh_byte / part.byte)
+            share = max(whole, left)
+        bodies.append(part.body(share))
+        before = part
+    return bodies
+
+
+def _expected(card: Card, bodies: Sequence[Body], around: tuple[Term, ...], lower_s: float) -> Expected:
+    """The sum of all, not below the bound, with its range."""
+    seconds = sum(body.seconds for body in bodies) + sum(term.seconds for term in around)
+    terms = (*around, *(term for body in bodies for term in body.terms))
+    if seconds < lower_s:
+        terms = (*terms, Term("up to the bound", lower_s - seconds))
+        seconds = lower_s
+    down, up = spread(card, bodies)
+    return Expected(seconds, max(lower_s, seconds * down), seconds * up, terms, tuple(bodies))
+
+
+def spread(card: Card, bodies: Sequence[Body]) -> tuple[float, float]:
+    """The range's ends as shares of the time: those of its mechanisms, each by its part of it."""
+    whole = sum(body.seconds for body in bodies)
+    half = card.spread["any"]
+    if whole > 0:
+        half = sum(card.spread.get(body.mechanism, half) * body.seconds for body in bodies) / whole
+    return 1.0 / (1.0 + half), 1.0 + half
