@@ -126,7 +126,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
     stream, cache_, launch = known.sections["stream"], known.sections["l2"], known.sections["launch"]
     bandwidth, count = gpu.bandwidth_byte_per_s.value, int(gpu.multiprocessors.value)
     clock = gpu.clocks.get("boost") or gpu.clocks.get("tensor") or gpu.clocks.get("base")
-    clock_hz = clock.value if clock else known.value("clock", "boost") * 1e9
+    clock_hz = clock.value if clock else 1.5e9
     l2_byte = gpu.caches["l2"].value if "l2" in gpu.caches else 0.0
     fp32 = gpu.peak(Engine.VECTOR, "fp32")
     peaks = _peaks(gpu, clock_hz)
@@ -143,7 +143,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         write_byte_per_s=bandwidth * stream["write"],
         l2_byte=max(1.0, l2_byte * cache_["capacity"]),
         l2_byte_per_s=max(bandwidth, cache_["byte_per_clock"] * count * clock_hz),
-        lane_per_s=(fp32[0] if fp32 else peaks["fp32"]) / 2.0,
+        lane_per_s=(fp32[0] if fp32 else peaks["fp32"]) / 2.0 * known.value("clock", "lanes"),
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,
         node_s=launch["node"] * 1e-6,
@@ -180,7 +180,7 @@ def _held(gpu: Gpu, known: Family, peaks: Mapping[str, float]) -> dict[str, floa
     for dtype, peak in peaks.items():
         kind = dtype if dtype in gpu.peaks["tensor"] else "vector"
         joule = power.get(kind, power["fp16"]) * 1e-12
-        found[dtype] = min(peak * power["clock"], watts / joule) if watts else peak * power["clock"]
+        found[dtype] = min(peak * power["ceiling"], watts / joule) if watts else peak * power["ceiling"]
     return found
 
 
