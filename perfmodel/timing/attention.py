@@ -34,7 +34,7 @@ class BackEnd(NamedTuple):
     instructions per score between the products. ``overlap``: 1 where products and softmax take turns, more where they
     run at once. ``together``: blocks that a multiprocessor holds. ``start_s``: a block's first loads and last stores.
     ``tail``: the share of the longest block's time that runs on when the others are done. ``splits``: whether the keys
-    may be split; ``split_queries``: the tile of queries where they are. ``merge_s``: the kernel that joins the parts.
+    may be split, ``always``, ``decoding`` or ``never``; ``split_queries``: the tile of queries where they are. ``merge_s``: the kernel that joins the parts.
     ``fill``: blocks that it takes to fill a multiprocessor. ``mask_slots``: lane instructions per score of a tile that
     the causal mask's edge crosses. ``back_share`` and ``back_slots``: the same of the backward pass.
     """
@@ -47,7 +47,7 @@ class BackEnd(NamedTuple):
     together: int
     start_s: float
     tail: float
-    splits: bool
+    splits: str
     split_queries: int
     split_keys: int
     merge_s: float
@@ -73,26 +73,26 @@ def forward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str, found:
     """The time of one forward pass."""
     group = size.heads // size.kv_heads
     rows, blocks_of = size.queries, size.heads
-    if size.queries == 1 and group > 1 and how.splits:
-        rows, blocks_of = group, size.kv_heads  # the heads that share keys take the place of queries
+    if group > 1 and how.splits != "never" and (size.queries == 1 or size.queries * 2 <= how.queries):
+        rows, blocks_of = group * size.queries, size.kv_heads  # the heads that share keys lie in one tile
     read_byte = item * (
         size.heads * size.queries * size.width + size.kv_heads * size.keys * (size.width + size.value_width)
     )
     write_byte = item * size.heads * size.queries * size.value_width
     stream = moved(card, read_byte, write_byte, found)
     count = card.multiprocessors
-    per_query = ceil(rows / how.queries)
-    blocks = blocks_of * per_query
     split = 1
     tile = how.queries
-    if how.splits:
+    if how.splits == "always" or (how.splits == "decoding" and size.queries == 1):
+        blocks = blocks_of * ceil(rows / how.split_queries)
         split = _split(blocks, count * SLOTS, ceil(size.keys / how.split_keys))
         tile = how.split_queries if split > 1 else tile
     per_score_s = score_s(card, how, dtype, 2.0 * (size.width + size.value_width), how.share, how.score_slots)
     edge_s = 0.0
     if size.causal and size.queries > 1:
         edge_s = how.mask_slots * tile * max(tile, how.keys) * count / card.lane_per_s
-    walked, longest = _walked(size, rows, tile, how.keys)
+    walked, longest = _walked(size, rows if blocks_of == size.heads else 1, tile, how.keys)
+    walked *= ceil(rows / tile) if blocks_of != size.heads else 1
     scores = blocks_of * walked * tile
     units = blocks_of * ceil(rows / tile) * split
     rounds = units / count
