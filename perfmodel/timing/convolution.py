@@ -14,17 +14,17 @@ from math import ceil
 
 from perfmodel.timing.card import Card
 from perfmodel.timing.stream import moved
-from perfmodel.timing.terms import Body, overlapped
+from perfmodel.timing.terms import Body, Term, overlapped
 
 THREADS = 256
 RUN = 16  # positions asked for at once
 STRIP, SHORT_TAPS = 128, 4
 REGISTERS = 65536
-OWN_REGISTERS = 4
+OWN_REGISTERS = 5.5
 TAP_REGISTERS = 56  # of filter elements a thread
-WAIT_LATENCIES = 6.7  # from asking for sixteen positions to their arrival, in DRAM latencies
-INSTRUCTIONS = 16.9  # per element
-SHARPNESS = 3.5
+WAIT_LATENCIES = 6.54  # from asking for sixteen positions to their arrival, in DRAM latencies
+INSTRUCTIONS = 18.4  # per element
+SHARPNESS = 3.9
 
 
 def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
@@ -52,6 +52,30 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
     return Body(seconds, terms, "convolution", f"strips of {strip}, {held} blocks a multiprocessor")
 
 
+def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
+    """Our backward kernel: two positions at a time, sums of the filter's gradients in registers, and their gathering."""
+    wide = _width(D, 2 * K, item)
+    across = ceil(D / (wide * THREADS))
+    strip = STRIP
+    while strip > RUN and B * ceil(N / strip) * across < 8 * card.multiprocessors:
+        strip //= 2
+    size, partial = B * N * D * item, B * ceil(N / strip) * (K + 1) * D * 4
+    stream = moved(card, 2 * size, size + partial, found)
+    registers = OWN_REGISTERS + wide * (3 * K + 1) + 2 * BACK_RUN * wide * item // 4
+    held = max(1, min(8, REGISTERS // (THREADS * 8 * ceil(registers / 8))))
+    blocks = B * ceil(N / strip) * across
+    live = min(float(held), blocks / card.multiprocessors)
+    each = BACK_TAP * K
+    compute_s = BACK_RUN * wide * THREADS * each / (card.lane_per_s / card.multiprocessors)
+    life_s = ceil(strip / BACK_RUN) * (BACK_WAIT_LATENCIES * card.dram_latency_s + compute_s * live)
+    turns_s = max(blocks / (card.multiprocessors * held), 1.0) * life_s
+    seconds, terms = overlapped(
+        (("memory", stream.dram_s), ("L2", stream.l2_s), ("waiting and computing by turns", turns_s)), SHARPNESS
+    )
+    gather_s = GATHER_S + card.node_s + partial / card.l2_byte_per_s
+    return Body(seconds + gather_s, (*terms, Term("sums of the parts", gather_s)), "convolution", f"strips of {strip}")
+
+
 def _width(D: int, K: int, item: int) -> int:
     """Channels of a thread: 8 bytes of them, fewer where they do not divide or the filter would leave the registers."""
     wide = max(1, 8 // item)
@@ -60,17 +84,22 @@ def _width(D: int, K: int, item: int) -> int:
     return wide
 
 
+# The backward kernel: positions at once, its wait, instructions per element and tap; the gathering kernel.
+BACK_RUN, BACK_WAIT_LATENCIES, BACK_TAP, GATHER_S = 2, 1.33, 9.0, 3.6e-6
+
 # Instructions of torch's kernel per output, and per output and tap; of a copy that turns a layout round, per element.
-OUTPUT = {2: 190.0, 4: 280.0}
-TAP = 10.0
-SLICE = 50.0
-TURN = 175.0
+OUTPUT = {"fp16": 140.0, "bf16": 288.0, "fp32": 307.0}
+TAP = 10.7
+SLICE = 73.0
+TURN = 200.0
+WEIGHT = 164.0  # of the weights' gradient
+BACK_KERNELS = 10
 
 
-def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, *, turned: bool) -> Body:
+def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:
     """torch's depthwise kernel with the copies around it."""
     elements = B * N * D
-    each = OUTPUT[item if item in OUTPUT else 4] + TAP * K
+    each = OUTPUT.get(dtype, OUTPUT["fp32"]) + TAP * K
     copies = 2 * TURN if turned else SLICE
     lanes_s = elements * (each + copies) / card.lane_per_s
     trips = 3 if turned else 2
@@ -79,3 +108,13 @@ def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, *, turned: b
     return Body(
         seconds + (trips - 1) * card.node_s, terms, "layout", "copies to and from (B, D, N)" if turned else "(B, D, N)"
     )
+
+
+def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:
+    """torch's gradients: the input's by the same kind of kernel, the weights' by a reduction, and the copies again."""
+    elements = B * N * D
+    each = OUTPUT.get(dtype, OUTPUT["fp32"]) + TAP * K + WEIGHT
+    lanes_s = elements * (each + (2 * TURN if turned else SLICE)) / card.lane_per_s
+    stream = moved(card, 5 * elements * item, 3 * elements * item)
+    seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), SHARPNESS)
+    return Body(seconds + BACK_KERNELS * card.node_s, terms, "layout", "")

@@ -172,7 +172,7 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
 
 def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
     """Partial sums of the weights' gradients, added up by a second kernel; long rows need one that makes them first."""
-    parts_ = blocks or min(max(card.multiprocessors // 2, row.rows // 16), row.rows, 1024)
+    parts_ = blocks or min(max(card.multiprocessors // 2, row.rows // own_rows.PART_ROWS), row.rows, 1024)
     partial = 8 * parts_ * row.cols
 
     def sums(found: float) -> Body:
@@ -194,7 +194,7 @@ def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
 
 
 # One turn of 32 parts down a column, the start of that kernel, and a row of a part.
-SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.96e-6, 1.2e-6, 8.5e-6
+SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.18e-6, 1.4e-6, 11.5e-6
 
 
 def _heads(op: Op) -> attention.Heads:
@@ -221,15 +221,19 @@ def _attention(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Pa
 def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     B, N, D = (int(size) for size in op.tensors[0].shape)
     K = int(op.tensor("filter").shape[1])
-    item, byte = op.tensors[0].item, 2 * B * N * D * op.tensors[0].item
+    item = op.tensors[0].item
+    byte, _ = _byte(op)
+    back = name == "conv1d_backward"
     if impl in ("torch", "torch_channels_first"):
-        turned = impl == "torch"
-        return (Part(lambda found: convolution.by_torch(card, B, N, D, K, item, turned=turned), byte),)
-    return (Part(lambda found: convolution.own(card, B, N, D, K, item, found), byte),)
+        run = convolution.torch_backward if back else convolution.by_torch
+        return (Part(lambda found: run(card, B, N, D, K, item, dtype, turned=impl == "torch"), byte),)
+    own = convolution.own_backward if back else convolution.own
+    return (Part(lambda found: own(card, B, N, D, K, item, found), byte),)
 
 
 _BY_NAME: dict[str, Callable[[Card, str, Op, str, str], tuple[Part, ...]]] = {
     **dict.fromkeys(ROWS, _rows),
     **{f"{name}_backward": _rows_backward for name in ROWS},
     "conv1d": _convolution,
+    "conv1d_backward": _convolution,
 }

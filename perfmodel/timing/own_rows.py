@@ -15,6 +15,7 @@ from perfmodel.timing.rows import Plan
 SHARED_BYTE = 160 * 1024
 HELD_SHARED_BYTE = 227 * 1024
 REGISTERS = 65536
+PART_ROWS = 16  # a part of the weights' gradients sums over so many rows at least
 KERNEL_REGISTERS = 29
 REGISTERS_PER_ELEMENT = 1.43
 # Instructions of a thread for an access, and for one of less than four bytes, which takes the way over registers.
@@ -38,7 +39,7 @@ HABITS = {
     "softmax_backward": Habit(1, 2.9, 2, 4, 4, 2),
     "layernorm": Habit(88, 11.4, 1, 2, 4, 1),
     "rmsnorm": Habit(72.5, 5.1, 1, 2, 4, 1),
-    "layernorm_backward": Habit(51, 9.6, 2, 1, 4, 1),
+    "layernorm_backward": Habit(73, 16, 2, 1, 4, 1),
 }
 
 
@@ -105,4 +106,8 @@ def plan(card: Card, op: str, rows: int, cols: int, item: int) -> tuple[Plan, in
         access,
         habit.per_element,
     )
-    return made, min(held * card.multiprocessors, ceil(rows / groups))
+    blocks = min(held * card.multiprocessors, ceil(rows / groups))
+    if op == "layernorm_backward":
+        blocks = min(blocks, max(card.multiprocessors // 2, rows // PART_ROWS))
+        made = made._replace(at_once=blocks * groups)
+    return made, blocks

@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     at once; ``resident`` threads fit a multiprocessor. A thread spends ``per_row`` instructions on a row, ``per_access``
     on an access, ``per_element`` on an element (of all passes together); ``passes`` times it reads the row, and
     ``on_chip`` says that only the first reading leaves the chip. ``padded`` elements of a row are gone through.
+    ``at_once``: rows in work, where the launch has fewer blocks than fit.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Plan(NamedTuple):
     passes: int = 1
     on_chip: bool = True
     padded: float = 0.0
+    at_once: int = 0
 
 
 def body(card: Card, plan: Plan, row: Row, inputs: int, outputs: int, found: float) -> Body:
@@ -68,7 +70,7 @@ def body(card: Card, plan: Plan, row: Row, inputs: int, outputs: int, found: flo
     through = plan.padded or cols
     accesses = through / plan.width * plan.per_access * plan.passes
     lanes = rows * (plan.threads * plan.per_row + accesses + through * plan.per_element)
-    in_work = max(1, plan.resident // plan.threads) * card.multiprocessors
+    in_work = plan.at_once or max(1, plan.resident // plan.threads) * card.multiprocessors
     turns = ceil(through / (plan.threads * plan.width * plan.ahead))
     latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
     again = 0 if plan.on_chip else plan.passes - 1
