@@ -6,12 +6,11 @@
 // STAGES 0: a row goes from memory straight to registers. Otherwise it passes through shared memory, where the rows of
 // the next STAGES - 1 turns are on their way while one is worked on; each thread fetches and uses its own vectors, so a
 // fetch needs no barrier, only its own wait.
-// Only gradients of gamma and beta need more registers than a block has: there CLUSTER neighbouring blocks share a row
-// and write to each other's shared memory.
+// Rows too long for a block's registers are shared by CLUSTER neighbouring blocks, which write to each other's shared
+// memory.
 //
 // Set when compiled: TPR (threads of a row in a block: a power of two up to 1024), VPT (vectors of a thread), STAGES,
-// THREADS (of a block, at least TPR), CLUSTER (blocks of a row; beyond 1, for layernorm_backward alone, THREADS is TPR and
-// the card sm_90 or newer), HELD (whether a row to be normalised stays in registers between its two uses, or is read from
+// THREADS (of a block, at least TPR), CLUSTER (blocks of a row; beyond 1, THREADS is TPR and the card sm_90 or newer), HELD (whether a row to be normalised stays in registers between its two uses, or is read from
 // shared memory again), FULL (whether every thread has all its vectors), MASK (whether a mask is added), FAMILY (what is
 // compiled: 1 the softmax, 2 normalisation, 3 its gradients).
 
@@ -93,7 +92,8 @@ struct weight : row {
 // ``turns`` neighbouring turns and ends, so that the card hands out work as multiprocessors get free; where ``turns`` is 0
 // as many blocks as fit walk over all rows in step.
 #define FOR_ROWS(FETCH)                                                                                   \
-    const long long block = blockIdx.x, step = turns ? GROUPS : (long long)gridDim.x * GROUPS;            \
+    const long long block = blockIdx.x / CLUSTER;                                                         \
+    const long long step = turns ? GROUPS : (long long)(gridDim.x / CLUSTER) * GROUPS;                    \
     const long long mine = block * (turns ? turns : 1) * GROUPS + threadIdx.x / TPR;                      \
     const long long end = turns ? min(rows, (block + 1) * turns * GROUPS) : rows;                         \
     _Pragma("unroll") for (int s = 0; s < STAGES - 1; ++s) {                                              \
@@ -127,24 +127,65 @@ struct __align__(8) pair {
 #define PLACES ((THREADS + 31) / 32 * CLUSTER)
 static_assert(WARPS <= 32 && (CLUSTER == 1 || (THREADS == TPR && TPR >= 32)), "a row has up to 32 warps");
 
-// A pair of every warp of a row, first of which the row's own is returned. Two turns' pairs have places of their own, so
-// that one barrier is enough.
+#if CLUSTER > 1
+#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS)
+#else
+#define BLOCKS __launch_bounds__(THREADS)
+#endif
+
+// A warp leaves a pair for all warps of its row, and says that it has come so far; ``listen`` waits until all have.
+__device__ __forceinline__ void tell(pair* here, pair own) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#if CLUSTER > 1
+    if (lane < CLUSTER) {
+        unsigned there, local = (unsigned)__cvta_generic_to_shared(here + blockIdx.x % CLUSTER * (TPR / 32) + warp);
+        asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(local), "r"(lane));
+        asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(there), "f"(own.a), "f"(own.b) : "memory");
+    }
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#else
+    if (lane == 0) here[warp] = own;
+#endif
+}
+
+__device__ __forceinline__ void listen() {
+#if CLUSTER > 1
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+    __syncthreads();
+#endif
+}
+
+// Before the first word: every block of the cluster is there.
+__device__ __forceinline__ void gather() {
+#if CLUSTER > 1
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    listen();
+#endif
+}
+
+// The first of the pairs of a thread's row.
+__device__ __forceinline__ const pair* of_row(const pair* here) {
+    return here + (CLUSTER > 1 ? 0 : threadIdx.x / 32 / WARPS * WARPS);
+}
+
+// Tells and listens. Two turns' pairs have places of their own, so that one barrier is enough.
 struct crossing {
     pair (*places)[PLACES];
     int turn = 0;
     __device__ __forceinline__ const pair* of(pair own) {
         pair* here = places[turn];
         turn ^= 1;
-        int warp = threadIdx.x / 32;
-        if (threadIdx.x % 32 == 0) here[warp] = own;
-        __syncthreads();
-        return here + warp / WARPS * WARPS;
+        tell(here, own);
+        listen();
+        return of_row(here);
     }
 };
 
 #define CROSSING                         \
     __shared__ pair crossed[2][PLACES];  \
-    crossing cross = {crossed};
+    crossing cross = {crossed};          \
+    gather();
 
 template <class Op, int OVER>
 __device__ __forceinline__ float within(float x) {
@@ -187,7 +228,7 @@ __device__ __forceinline__ float logit(const vec& x, int v, const element* hidde
     return MASK ? e + to_float(hidden[v]) : e;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void BLOCKS
 softmax_forward(const element* __restrict__ x, const element* __restrict__ mask, element* __restrict__ y, long long rows,
                 int cols, int turns, int mask_rows) {
     CROSSING
@@ -287,7 +328,7 @@ softmax_long_forward(const element* __restrict__ x, const element* __restrict__ 
 }
 
 // dx = y (dy - sum of y dy).
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void BLOCKS
 softmax_backward(const element* __restrict__ y, const element* __restrict__ dy, element* __restrict__ dx, long long rows,
                  int cols, int turns) {
     CROSSING
@@ -484,13 +525,13 @@ rmsnorm_long_forward(const element* x, const element* gamma, element* y, float* 
     normalise_long<true>(x, gamma, nullptr, y, nullptr, rstd, rows, cols, epsilon);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void BLOCKS
 layernorm_forward(const element* x, const element* gamma, const element* beta, element* y, float* mean, float* rstd,
                   long long rows, int cols, int turns, float epsilon) {
     normalise<false>(x, gamma, beta, y, mean, rstd, rows, cols, turns, epsilon);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void BLOCKS
 rmsnorm_forward(const element* x, const element* gamma, element* y, float* rstd, long long rows, int cols, int turns, float epsilon) {
     normalise<true>(x, gamma, nullptr, y, nullptr, rstd, rows, cols, turns, epsilon);
 }
@@ -571,25 +612,12 @@ column_parts(const element* __restrict__ x, const element* __restrict__ dy, cons
 // so that here blocks do stay and walk over all rows. Between a row's sums and its result stands what the row's threads
 // tell one another: a turn sums one row and finishes the one before, which is still in shared memory (STAGES is at least
 // 3). Gamma lies behind the stages.
-#if CLUSTER > 1
-#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS)
-
-// Every block of the cluster has come this far: the first half says so, the second waits for the others.
-__device__ __forceinline__ void here_am_i() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-__device__ __forceinline__ void here_are_all() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-#else
-#define BLOCKS __launch_bounds__(THREADS)
-#endif
-
 extern "C" __global__ void BLOCKS
 layernorm_backward(const element* __restrict__ x, const element* __restrict__ dy, const element* __restrict__ gamma,
                    const float* __restrict__ mean, const float* __restrict__ rstd, element* __restrict__ dx,
                    float* __restrict__ partial, long long rows, int cols) {
     __shared__ pair crossed[2][PLACES];
-#if CLUSTER > 1
-    here_am_i();
-    here_are_all();
-#endif
+    gather();
     vec* scale = slot(2, 0, 0);
     float dgamma[VPT * VEC], dbeta[VPT * VEC];
 #pragma unroll
@@ -639,18 +667,8 @@ layernorm_backward(const element* __restrict__ x, const element* __restrict__ dy
         }
         own = within_warp(own);
         if constexpr (WARPS > 1) {
-            int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#if CLUSTER > 1
-            if (lane < CLUSTER) {
-                unsigned there, local = (unsigned)__cvta_generic_to_shared(&crossed[turn][blockIdx.x % CLUSTER * (TPR / 32) + warp]);
-                asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(local), "r"(lane));
-                asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(there), "f"(own.a), "f"(own.b) : "memory");
-            }
-            here_am_i();
-#else
-            if (lane == 0) crossed[turn][warp] = own;
-#endif
-            all = over_warps(crossed[turn ^ 1] + (CLUSTER > 1 ? 0 : warp / WARPS * WARPS));
+            tell(crossed[turn], own);
+            all = over_warps(of_row(crossed[turn ^ 1]));
         }
         if (before) {
             float of_x = -all.b * over * old_times * old_times * old_times, rest = -all.a * over * old_times - old_centre * of_x;
@@ -666,15 +684,10 @@ layernorm_backward(const element* __restrict__ x, const element* __restrict__ dy
                 }
             }
         }
-        if constexpr (WARPS > 1) {
-#if CLUSTER > 1
-            here_are_all();
-#else
-            __syncthreads();
-#endif
-        } else {
+        if constexpr (WARPS > 1)
+            listen();
+        else
             all = own;
-        }
         stage = stage + 1 >= STAGES ? 0 : stage + 1;
         turn ^= 1;
     }

@@ -151,16 +151,5 @@ def run_long(name: str, rows: int, cols: int, arguments: tuple[Any, ...], like: 
 def long_module(name: str, cols: int, like: Array, mask: bool = False) -> Any:
     """The source compiled for whole blocks."""
     wide = vector(cols, like.dtype, like)
-    return module(
-        "rows.cu",
-        like.dtype,
-        VEC=wide,
-        TPR=LONG_THREADS,
-        VPT=1,
-        STAGES=1,
-        THREADS=LONG_THREADS,
-        CLUSTER=1,
-        HELD=1,
-        FULL=0,
-        MASK=int(mask),
-    )
+    whole = Layout(wide, LONG_THREADS, 1, 1, LONG_THREADS)
+    return module("rows.cu", like.dtype, FAMILY=family(name), **whole.settings(mask))
