@@ -17,7 +17,9 @@ __device__ __forceinline__ float to_float(element e) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(e));
     return f;
 #else
-    return __uint_as_float((unsigned)e << 16);
+    float f;  // a plain shift is moved to where the element was read, and takes a register from there on
+    asm("mov.b32 %0, {%1, %2};" : "=f"(f) : "h"((unsigned short)0), "h"(e));
+    return f;
 #endif
 }
 

@@ -48,15 +48,18 @@ def tile(B: int, N: int, D: int, K: int, *arrays: Array) -> Tile | None:
     """The tile of a forward pass; None where the filter does not fit the registers.
 
     Measured on an H200: a thread asks for up to 128 bytes at once and is done; 16 bytes of a row are best where the filter
-    leaves room for their window. Four short strips to a block find the rows that they share in the first-level cache.
+    leaves room for their window. The strips of a block find the rows that they share in the first-level cache.
     """
     if K > REGISTER_TAPS:
         return None
     wide = vector(D, arrays[0].dtype, *arrays)
     while wide > 1 and wide * K > REGISTER_TAPS:
         wide //= 2
-    strip = min(8 if K <= 4 else 16, 128 // (wide * TYPES[arrays[0].dtype][1]))
-    found = Tile(wide, strip, 64, 4) if strip <= 8 else Tile(wide, strip, 128, 1)
+    byte = wide * TYPES[arrays[0].dtype][1]
+    strip = min(8 if K <= 4 else 16, 128 // byte)
+    found = (
+        Tile(wide, strip, 64, 2) if strip > 8 else Tile(wide, strip, 64, 4) if byte < 16 else Tile(wide, strip, 128, 2)
+    )
     if prod(found.grid(B, N, D)) < 4 * multiprocessors():
         return Tile(wide, min(strip, 8), 64, 1)
     return found

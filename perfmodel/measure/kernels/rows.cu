@@ -128,7 +128,7 @@ struct __align__(8) pair {
 static_assert(WARPS <= 32 && (CLUSTER == 1 || (THREADS == TPR && TPR >= 32)), "a row has up to 32 warps");
 
 #if CLUSTER > 1
-#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS)
+#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, CLUSTER > 2 ? 2 : 1)  // a row on two multiprocessors
 #else
 #define BLOCKS __launch_bounds__(THREADS)
 #endif
@@ -705,22 +705,23 @@ layernorm_backward(const element* __restrict__ x, const element* __restrict__ dy
         }
         return;
     }
-    // The block's groups are added one after the other, in the same order every time.
-    float* sums = (float*)memory;
-    for (int g = 0; g < GROUPS; ++g) {
-        __syncthreads();
-        if (threadIdx.x / TPR == g) {
-            EACH(i, v) {
-                float before = g ? sums[AT(i) + v] : 0.0f, beside = g ? sums[cols + AT(i) + v] : 0.0f;
-                sums[AT(i) + v] = before + dgamma[i * VEC + v];
-                sums[cols + AT(i) + v] = beside + dbeta[i * VEC + v];
-            }
+    // The block's groups are added in the same order every time.
+    __syncthreads();
+    float* of_groups = (float*)memory;
+    float* own = of_groups + (size_t)(threadIdx.x / TPR) * 2 * cols;
+#pragma unroll
+    for (int i = 0; i < VPT; ++i) {
+        if (HAS(i)) {
+            leave(own + AT(i), dgamma + i * VEC);
+            leave(own + cols + AT(i), dbeta + i * VEC);
         }
     }
     __syncthreads();
-    for (int c = threadIdx.x; c < cols; c += THREADS) {
-        left[c] = sums[c];
-        left[apart + c] = sums[cols + c];
+    for (int c = threadIdx.x; c < 2 * cols; c += THREADS) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int g = 0; g < GROUPS; ++g) sum += of_groups[(size_t)g * 2 * cols + c];
+        left[c < cols ? c : apart + c - cols] = sum;
     }
 }
 

@@ -19,6 +19,7 @@ from perfmodel.measure.kernels.launch import (
 LONG_THREADS = 1024
 FAMILIES = {"softmax": 1, "layernorm": 2, "rmsnorm": 2, "layernorm_backward": 3, "layernorm_long_backward": 3}
 MOST_BLOCKS = 2**31 - 1
+LEAST_STAGES = {"layernorm_backward": 3}  # a row that is summed, one that is finished, one on its way
 
 
 class Layout(NamedTuple):
@@ -63,20 +64,27 @@ class Measured(NamedTuple):
     cluster: int = 1
 
 
-# Of some thousand layouts tried on an H200 those within 1 % of the best, with as few differences as that allows. Rows go
-# straight to registers, two accesses a thread, more where a block would be too large for its neighbours to overlap it.
-# Normalised rows pass through shared memory and are read from there twice, since gamma and beta take the registers.
-# Longer rows than the last do not fit.
+# Of some thousand layouts tried on an H200 those within 1 % of the best, with as few differences as that allows. The
+# softmax's rows go straight to registers, two accesses a thread, more where a block would be too large for its neighbours to
+# overlap it. Longer rows are normalised from shared memory, read there twice, since gamma and beta take the registers; sums
+# of gamma's and beta's gradients take more still, and long rows are then shared by blocks. Longer rows than the last do not
+# fit.
 LAYOUTS = {
     "softmax_forward": (Measured(512, 2, 0, 1), Measured(2048, 4, 0, 1), Measured(4096, 8, 2, 2)),
     "softmax_backward": (Measured(512, 2, 0, 1), Measured(2048, 4, 0, 1), Measured(4096, 8, 0, 1)),
     "layernorm_forward": (
-        Measured(16, 2, 1, 2), Measured(1024, 4, 1, 1, held=False), Measured(2048, 4, 2, 2, held=False),
+        Measured(64, 2, 2, 2),
+        Measured(128, 4, 1, 1),
+        Measured(2048, 4, 2, 1, held=False),
         Measured(4096, 8, 2, 0),
     ),
     "layernorm_backward": (
-        Measured(16, 1, 3, 0), Measured(128, 2, 3, 0), Measured(1024, 2, 4, 0, threads=512), Measured(2048, 4, 3, 0),
-        Measured(4096, 4, 3, 0, cluster=2),
+        Measured(32, 1, 3, 0, threads=256),
+        Measured(128, 4, 3, 0),
+        Measured(512, 2, 4, 0, threads=512),
+        Measured(1024, 2, 4, 0),
+        Measured(2048, 4, 3, 0, cluster=2),
+        Measured(4096, 4, 3, 0, cluster=4),
     ),
 }  # fmt: skip
 LAYOUTS["rmsnorm_forward"] = LAYOUTS["layernorm_forward"]
@@ -96,8 +104,11 @@ def layout(name: str, rows: int, cols: int, inputs: int, *arrays: Array) -> Layo
     while row_threads * best.of_thread * best.cluster < accesses:
         row_threads *= 2
     threads, turns = max(best.threads, row_threads), best.turns
-    if -(-rows * row_threads // threads) < 2 * multiprocessors():
-        threads, turns = max(128 if rows * row_threads >= 128 * multiprocessors() else 32, row_threads), min(turns, 1)
+    blocks = -(-rows * row_threads // threads)
+    if blocks < 2 * multiprocessors() * turns:
+        turns = 1
+    if blocks < 2 * multiprocessors():
+        threads = max(128 if rows * row_threads >= 128 * multiprocessors() else 32, row_threads)
     full = row_threads * best.of_thread * best.cluster * wide == cols
     held = best.held or row_threads <= 32
     found = Layout(wide, row_threads, best.of_thread, best.stages, threads, turns, best.cluster, held, full)
@@ -107,9 +118,6 @@ def layout(name: str, rows: int, cols: int, inputs: int, *arrays: Array) -> Layo
             return None
         found = found._replace(stages=found.stages - 1)
     return found
-
-
-LEAST_STAGES = {"layernorm_backward": 3}
 
 
 def weights_byte(name: str, found: Layout) -> int:
@@ -125,7 +133,7 @@ def run(
     compiled = module("rows.cu", like.dtype, FAMILY=family(name), **found.settings(mask))
     shared = found.shared_byte(inputs) + weights_byte(name, found)
     if name == "layernorm_backward" and found.groups > 1:
-        shared = max(shared, 8 * cols)  # the groups' sums at the end
+        shared = max(shared, 8 * cols * found.groups)  # their sums at the end
     if found.turns:
         blocks = -(-rows // (found.groups * found.turns))
     else:
