@@ -127,8 +127,10 @@ struct __align__(8) pair {
 #define PLACES ((THREADS + 31) / 32 * CLUSTER)
 static_assert(WARPS <= 32 && (CLUSTER == 1 || (THREADS == TPR && TPR >= 32)), "a row has up to 32 warps");
 
-#if CLUSTER > 1
-#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, CLUSTER > 2 ? 2 : 1)  // a row on two multiprocessors
+#if CLUSTER > 2
+#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 2)  // two blocks to a multiprocessor
+#elif CLUSTER > 1
+#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS)
 #else
 #define BLOCKS __launch_bounds__(THREADS)
 #endif
