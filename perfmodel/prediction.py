@@ -61,10 +61,15 @@ def is_environment(line: Mapping[str, Any]) -> bool:
 
 
 def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
-    """Counts, bounds and expected time of one case, over all its kernels."""
+    """Counts, bounds and expected time of one case, over all its kernels.
+
+    Warm, what the last cache holds from the run before need not come from memory, nor what it keeps go there.
+    """
+    cache = card.gpu.caches.get("l2") if case.protocol == "warm" else None
+    resident_byte = cache.value if cache else 0
     running = block.kernels(case.steps, case.dims, fused=case.fused, backward=case.backward)
     asked = tuple(kernel for kernel in running if case.forward or not kernel.forward)
-    rows = tuple(row(kernel, "all", bounds(kernel.op, card)) for kernel in asked)
+    rows = tuple(row(kernel, "all", bounds(kernel.op, card, resident_byte)) for kernel in asked)
     total = summed(rows, sum(r.compulsory_byte * r.repeat for r in rows))
     impl = str(case.line.get("impl", ""))
     time = expected(timed, asked, case.dtype, impl=impl, protocol=case.protocol, lower_s=total.lower_s or 0.0)
