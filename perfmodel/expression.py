@@ -106,6 +106,16 @@ def _compared(operator: ast.cmpop, a: Any, b: Any) -> Any:
     return a != b
 
 
+_KNOWN: dict[str, Expression] = {}
+
+
+def expression(text: str, where: str) -> Expression:
+    """An expression of the program's own, which is read once: its text is not a user's."""
+    if text not in _KNOWN:
+        _KNOWN[text] = Expression(text, where)
+    return _KNOWN[text]
+
+
 @lru_cache(maxsize=4096)
 def _parse(text: str, where: str) -> ast.expr:
     refused = InputError(where, f"{shown(text)} is not an expression of sizes", ACCEPTED)
