@@ -28,6 +28,8 @@ KNOWLEDGE = ("datasheet", "family", "calibrated")
 # Generations whose habits are known, oldest first; a card of another takes the nearest one's and says so.
 GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
 ANY = "generic"
+# The spread is that of the cards that were fitted; another card of the family lies further off.
+WIDER = {"datasheet": 1.0, "family": 1.5, "calibrated": 1.0}
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
 TENSOR_DTYPES = ("tf32", "fp16", "bf16", "fp8", "int8", "fp64")
 
@@ -155,7 +157,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         surge=known.value("power", "surge"),
         patience_s=known.value("power", "patience") * 1e-3,
         tilings=_tilings(gpu, known),
-        spread=known.sections["spread"],
+        spread={name: half * WIDER[knowledge] for name, half in known.sections["spread"].items()},
     )
 
 
