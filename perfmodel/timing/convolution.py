@@ -105,9 +105,9 @@ def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, 
     trips = 3 if turned else 2
     stream = moved(card, trips * elements * item, trips * elements * item)
     seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), SHARPNESS)
-    return Body(
-        seconds + (trips - 1) * card.node_s, terms, "layout", "copies to and from (B, D, N)" if turned else "(B, D, N)"
-    )
+    gaps_s = (trips - 1) * card.node_s
+    words = "copies to and from (B, D, N)" if turned else "(B, D, N)"
+    return Body(seconds + gaps_s, (*terms, Term("from kernel to kernel", gaps_s)), "layout", words)
 
 
 def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:
@@ -117,4 +117,5 @@ def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype:
     lanes_s = elements * (each + (2 * TURN if turned else SLICE)) / card.lane_per_s
     stream = moved(card, 5 * elements * item, 3 * elements * item)
     seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), SHARPNESS)
-    return Body(seconds + BACK_KERNELS * card.node_s, terms, "layout", "")
+    gaps_s = BACK_KERNELS * card.node_s
+    return Body(seconds + gaps_s, (*terms, Term("from kernel to kernel", gaps_s)), "layout")

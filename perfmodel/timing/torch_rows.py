@@ -17,7 +17,7 @@ from typing import NamedTuple
 from perfmodel.timing.card import Card
 from perfmodel.timing.rows import Plan, Row
 from perfmodel.timing.stream import moved
-from perfmodel.timing.terms import Body, overlapped
+from perfmodel.timing.terms import Body, Term, overlapped
 
 
 class Cost(NamedTuple):
@@ -114,6 +114,7 @@ def columns(card: Card, row: Row, found: float) -> Body:
     seconds, terms = overlapped(
         (("memory", stream.dram_s), ("L2", stream.l2_s), ("instructions", lanes_s), ("latency", turns_s)), 3.5
     )
+    terms = (*terms, Term("pipeline, first to last", COLUMN_START_S))
     return Body(seconds + COLUMN_START_S, terms, "rows", f"columns, {blocks} x {parts} blocks")
 
 
