@@ -76,7 +76,7 @@ def parameters(card: Card) -> str:
         ("launch, cold", scaled(card.cold_s, "s", 3)),
         ("launch, warm", scaled(card.warm_s, "s", 3)),
         ("from kernel to kernel", scaled(card.node_s, "s", 3)),
-        ("launch by the host", scaled(card.host_s, "s", 3)),
+        *((f"launch by the host, {kind}", scaled(value, "s", 3)) for kind, value in card.host_s.items()),
         ("latency of DRAM", scaled(card.dram_latency_s, "s", 3)),
         ("latency of L2", scaled(card.l2_latency_s, "s", 3)),
         *((f"held by the board's power, {dtype}", scaled(v, "FLOP/s", 4)) for dtype, v in card.held_flop_per_s.items()),

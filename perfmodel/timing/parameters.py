@@ -126,6 +126,7 @@ def _card(file: str, knowledge: str, gpu: Gpu) -> Card:
 def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
     """Rates as the family's shares of the sheet."""
     stream, cache_, launch = known.sections["stream"], known.sections["l2"], known.sections["launch"]
+    host = known.sections["host"]
     bandwidth, count = gpu.bandwidth_byte_per_s.value, int(gpu.multiprocessors.value)
     clock = gpu.clocks.get("boost") or gpu.clocks.get("tensor") or gpu.clocks.get("base")
     clock_hz = clock.value if clock else 1.5e9
@@ -149,7 +150,8 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,
         node_s=launch["node"] * 1e-6,
-        host_s=launch["host"] * 1e-6,
+        host_s={kind: value * 1e-6 for kind, value in host.items() if kind != "hidden"},
+        host_hidden_s=host["hidden"] * 1e-6,
         dram_latency_s=known.value("latency", "dram") * 1e-9,
         l2_latency_s=known.value("latency", "l2") * 1e-9,
         peak_flop_per_s=peaks,
@@ -221,7 +223,7 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
         return otherwise if value is None else value
 
     held = {dtype: reading("matmul", f"{dtype} sustained", value) for dtype, value in found.held_flop_per_s.items()}
-    fma = own.value("fma", "fp32")
+    fma, host_s = own.value("fma", "fp32"), own.value("launch", "stream")
     return found._replace(
         read_byte_per_s=reading("stream", "read", found.read_byte_per_s),
         copy_byte_per_s=reading("stream", "copy", found.copy_byte_per_s),
@@ -232,7 +234,8 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
         cold_s=reading("launch", "replay cold", found.cold_s),
         warm_s=reading("launch", "replay warm", found.warm_s),
         node_s=reading("launch", "graph node", found.node_s),
-        host_s=reading("launch", "stream", found.host_s),
+        host_s={"any": host_s} if host_s else found.host_s,
+        host_hidden_s=0.0 if host_s else found.host_hidden_s,
         dram_latency_s=reading("latency", "dram", found.dram_latency_s),
         l2_latency_s=reading("latency", "l2", found.l2_latency_s),
         held_flop_per_s=held,

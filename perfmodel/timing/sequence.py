@@ -19,15 +19,25 @@ def expected(
 ) -> Expected:
     """The time of kernels one behind another; never less than their lower bound."""
     found: list[Part] = []
+    kind = "any"
     for kernel in kernels:
+        kind = _launched(kernel) if not found else kind
         found.extend(parts(card, kernel.operation, kernel.op, dtype, impl) * int(kernel.repeat))
-    return sequence(card, found, protocol, lower_s)
+    return sequence(card, found, protocol, lower_s, kind)
 
 
-def sequence(card: Card, launched: Sequence[Part], protocol: str, lower_s: float = 0.0) -> Expected:
+def _launched(kernel: Kernel) -> str:
+    """What the host launches, as far as it makes a difference to it."""
+    name = kernel.operation
+    if name == "matmul":
+        return "batch" if kernel.op.tensors[0].shape[0] > 1 else "linear"
+    return "linear" if name.startswith("linear") else name
+
+
+def sequence(card: Card, launched: Sequence[Part], protocol: str, lower_s: float = 0.0, kind: str = "any") -> Expected:
     """Launches in a row, with the floor of their replay around them."""
     bodies = run(card, launched, protocol != "cold")
-    around = starts(card, [body.seconds for body in bodies], protocol)
+    around = starts(card, [body.seconds for body in bodies], protocol, kind)
     return _expected(card, bodies, around, lower_s)
 
 
