@@ -16,7 +16,7 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
 
-THREADS = 256
+THREADS = 128
 RUN = 16  # positions asked for at once
 STRIP, SHORT_TAPS = 128, 4
 REGISTERS = 65536

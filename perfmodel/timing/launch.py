@@ -15,7 +15,7 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.terms import Term
 
 # Latencies of the level that a kernel's first access goes to, from its start to its full stream and back.
-RAMP = 2.5
+RAMP = 3.0
 
 
 def ramp_s(card: Card, cold: bool) -> float:
