@@ -28,6 +28,7 @@ SENTENCES = {
     "sums of the parts": "a second kernel that adds up the parts' sums",
     "waiting and computing by turns": "strips wait for their rows, then compute",
     "imperfect overlap": "what runs at once with something as long does not hide entirely",
+    "a stack's own kernels": "what a serving stack runs around an attention: cache and bookkeeping",
     "up to the bound": "the model came out below the bound, which nothing beats",
 }
 

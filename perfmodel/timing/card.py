@@ -52,6 +52,7 @@ class Card(NamedTuple):
     node_s: float
     host_s: Mapping[str, float]
     host_hidden_s: float
+    around_attention_s: float
     dram_latency_s: float
     l2_latency_s: float
     peak_flop_per_s: Mapping[str, float]

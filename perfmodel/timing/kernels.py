@@ -215,7 +215,15 @@ def _attention(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Pa
     byte, _ = _byte(op)
     if "backward" in name:
         return (Part(lambda found: attention.backward(card, how, size, item, dtype), byte),)
-    return (Part(lambda found: attention.forward(card, how, size, item, dtype, found), byte),)
+
+    def forward(found: float) -> Body:
+        body = attention.forward(card, how, size, item, dtype, found)
+        if not card.around_attention_s:
+            return body
+        around = Term("a stack's own kernels", card.around_attention_s)
+        return body._replace(seconds=body.seconds + around.seconds, terms=(*body.terms, around))
+
+    return (Part(forward, byte),)
 
 
 def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
