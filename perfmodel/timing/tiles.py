@@ -31,7 +31,7 @@ VECTOR_TILES = (
     (256, 128), (128, 128), (128, 64), (64, 128), (64, 64), (256, 64), (64, 32), (32, 64), (32, 32), (128, 32), (32, 128),
 )  # fmt: skip
 # Batches on the vector engine: the few tiles that the library has for them (the names of the kernels in NeuSight's
-# profiles, cuBLAS of CUDA 12.1).
+# profiles, cuBLAS of CUDA 12.1). Their sums are not split.
 BATCH_TILES = {
     "volta": ((64, 64), (128, 32), (32, 128)),
     "turing": ((128, 64), (64, 64), (128, 32), (32, 128)),
@@ -78,6 +78,7 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
     count = card.multiprocessors
     choices, choosy = _choices(card, dtype, item, crooked, batch > 1)
     least, best = inf, None
+    whole = batch > 1 and not on_tensor
     for choice in choices:
         tile_m, tile_n, step_s, fetch_s, edge_s, slots = choice
         if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
@@ -86,7 +87,7 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
         if tiles * steps_all * step_s > least * count:
             continue
         for split in SPLITS:
-            if split > 1 and (steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
+            if split > 1 and (whole or steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
                 break
             steps, units = -(-steps_all // split), tiles * split
             work_s = -(-units // count) * steps * step_s
