@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil
+from typing import TYPE_CHECKING
 
 from perfmodel.op import Engine, Kind, Op, Tensor, Work
-from perfmodel.timing import attention, backends, convolution, instructions, own_rows, rows, stages, tiles, torch_rows
+from perfmodel.timing import instructions, rows, stages, tiles, torch_rows
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
@@ -14,8 +15,12 @@ from perfmodel.timing.stream import elementwise, moved
 from perfmodel.timing.terms import Body, Term, overlapped
 from perfmodel.units import ITEM_BYTES
 
+if TYPE_CHECKING:
+    from perfmodel.timing.attention import Heads
+
 SHARPNESS = 5.5
 OWN = ("ours", "fused")
+WITH_OWN_GRADIENT = ("softmax_backward", "layernorm_backward")
 ROWS = ("softmax", "layernorm", "rmsnorm")
 PRODUCT = 10.0  # instructions of a product of two elements, with their access
 
@@ -135,7 +140,9 @@ def _rows(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
     """Softmax and normalisation, forward."""
     row = _row(op)
     byte, fresh = 2 * row.byte, 0
-    if impl in OWN and name in own_rows.HABITS:
+    if impl in OWN:
+        from perfmodel.timing import own_rows
+
         plan, _ = own_rows.plan(card, name, *row)
         return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
     if name == "softmax":
@@ -154,7 +161,9 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
     """Their gradients."""
     row = _row(op)
     byte = 3 * row.byte
-    if impl in OWN and name in own_rows.HABITS:
+    if impl in OWN and name in WITH_OWN_GRADIENT:
+        from perfmodel.timing import own_rows
+
         plan, blocks = own_rows.plan(card, name, *row)
         own = Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte)
         return (own,) if name == "softmax_backward" else (own, *_own_columns(card, row, blocks))
@@ -172,7 +181,9 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
 
 def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
     """Partial sums of the weights' gradients, added up by a second kernel; long rows need one that makes them first."""
-    parts_ = blocks or min(max(card.multiprocessors // 2, row.rows // own_rows.PART_ROWS), row.rows, 1024)
+    from perfmodel.timing.own_rows import PART_ROWS
+
+    parts_ = blocks or min(max(card.multiprocessors // 2, row.rows // PART_ROWS), row.rows, 1024)
     partial = 8 * parts_ * row.cols
 
     def sums(found: float) -> Body:
@@ -197,7 +208,9 @@ def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
 SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.18e-6, 1.4e-6, 11.5e-6
 
 
-def _heads(op: Op) -> attention.Heads:
+def _heads(op: Op) -> Heads:
+    from perfmodel.timing import attention
+
     by_name = {tensor.name: tensor for tensor in op.tensors}
     q, k = by_name["q"], by_name.get("k") or by_name["latent"]
     v = by_name.get("v", k)
@@ -209,6 +222,8 @@ def _heads(op: Op) -> attention.Heads:
 
 
 def _attention(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    from perfmodel.timing import attention, backends
+
     size = _heads(op)
     how = backends.back_end(impl, card.generation)
     item = op.tensors[0].item
@@ -231,6 +246,8 @@ def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[
     K = int(op.tensor("filter").shape[1])
     item = op.tensors[0].item
     byte, _ = _byte(op)
+    from perfmodel.timing import convolution
+
     back = name == "conv1d_backward"
     if impl in ("torch", "torch_channels_first"):
         run = convolution.torch_backward if back else convolution.by_torch
