@@ -21,6 +21,7 @@ from perfmodel.timing import (
     backends,
     convolution,
     instructions,
+    kernels,
     launch,
     own_rows,
     parameters,
@@ -504,3 +505,23 @@ def test_every_kernel_of_a_model_has_a_time(name):
                 assert row.expected, row.name
                 assert row.bounds
                 assert row.expected.expected_s >= row.bounds.lower_s, row.name
+
+
+@pytest.mark.parametrize(
+    ("op", "sizes", "shape"),
+    [
+        # (m, k, n, batch) of the product that a library is asked for
+        ("matmul", {"m": 2, "k": 3, "n": 5, "batch": 7}, (2, 3, 5, 7)),
+        ("linear", {"B": 2, "N": 3, "D_in": 5, "D_out": 7}, (6, 5, 7, 1)),
+        ("linear_input_gradient", {"B": 2, "N": 3, "D_in": 5, "D_out": 7}, (6, 7, 5, 1)),
+        ("linear_weight_gradient", {"B": 2, "N": 3, "D_in": 5, "D_out": 7}, (5, 6, 7, 1)),
+        ("qkv", {"B": 2, "N": 3, "D": 8, "H": 4, "H_kv": 2, "d": 2}, (6, 8, 16, 1)),  # 8 columns of q, 4 each of k and v
+        ("scores", {"B": 2, "H": 4, "H_kv": 4, "N": 3, "S": 5, "d": 7}, (3, 7, 5, 8)),
+        ("scores", {"B": 2, "H": 4, "H_kv": 4, "N": 30, "S": 30, "d": 7, "causal": 1}, (30, 7, 30, 8)),
+        ("weighted_values", {"B": 2, "H": 4, "H_kv": 4, "N": 3, "S": 5, "d": 7}, (3, 5, 7, 8)),
+    ],
+)  # fmt: skip
+def test_a_product_is_read_from_tensors(op, sizes, shape):
+    made = block.ops.find(op)(**sizes)
+    contractions = [work for work in made.work if work.amount.contraction]
+    assert [found[:4] for found in kernels._sizes(made, contractions)] == [shape]

@@ -106,7 +106,9 @@ def _sizes(op: Op, contractions: list[Work]) -> list[tuple[int, int, int, int, i
             batch = min(_lead(t) for t in (*read, out))
         m = max(1, out.elements // (n * batch))
         last = int(first.shape[-1])
-        k = last if count <= out.elements * last < 3 * count else max(1, round(count / out.elements))
+        # A causal mask counts fewer pairs than the product goes through.
+        masked = len(out.shape) == 4 and count <= out.elements * last < 3 * count
+        k = last if masked else max(1, round(count / out.elements))
         return [(m, k, n, batch, first.item)]
     together = len({work.reads[0] for work in contractions if work.reads}) == 1 and all(
         work.reads for work in contractions
