@@ -10,6 +10,7 @@ from perfmodel.timing.expectation import Expected
 from perfmodel.timing.kernels import parts
 from perfmodel.timing.launch import ramp_s, starts
 from perfmodel.timing.part import Part
+from perfmodel.timing.power import settled
 from perfmodel.timing.stream import kept
 from perfmodel.timing.terms import Body, Term
 
@@ -20,6 +21,9 @@ def expected(
     """The time of kernels one behind another; never less than their lower bound."""
     found: list[Part] = []
     kind = "any"
+    kernels = tuple(kernels)
+    if len(kernels) > 1:
+        card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel in kernels))
     for kernel in kernels:
         kind = _launched(kernel) if not found else kind
         found.extend(parts(card, kernel.operation, kernel.op, dtype, impl) * int(kernel.repeat))
@@ -46,6 +50,8 @@ def steps(
 ) -> tuple[list[Expected], Expected]:
     """Every kernel of a workload for one repeat, with the gap before it, and the whole with its launch; each not below its bound."""
     found: list[Expected] = []
+    kernels = tuple(kernels)
+    card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel, _ in kernels))
     whole = Expected(card.warm_s, card.warm_s, card.warm_s, (Term("launch", card.warm_s),))
     before: Part | None = None
     for kernel, lower_s in kernels:

@@ -16,7 +16,7 @@ Long products meet the board's power: multiplications cost energy, and the clock
 from __future__ import annotations
 
 from math import inf, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from perfmodel.timing.card import Card
 from perfmodel.timing.power import rate as powered_rate
@@ -127,14 +127,15 @@ def _again_byte(card: Card, m: int, k: int, n: int, batch: int, item: int, tile_
     return batch * item * (m * k * left + k * n * right) * (1.0 - kept(card, item * (m * k + k * n)))
 
 
-_CHOICES: dict[tuple[int, str, int, bool, bool], tuple[Card, tuple[Choice, ...], bool]] = {}
+_CHOICES: dict[tuple[Any, ...], tuple[Card, tuple[Choice, ...], bool]] = {}
 
 
 def _choices(card: Card, dtype: str, item: int, crooked: bool, batched: bool) -> tuple[tuple[Choice, ...], bool]:
     """The tiles that a library has for such a product on this card, and whether it chooses among many."""
-    key = (id(card), dtype, item, crooked, batched)
+    rates = (id(card.tilings), id(card.peak_flop_per_s), card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
+    key = (*rates, dtype, item, crooked, batched)
     known = _CHOICES.get(key)
-    if known is None or known[0] is not card:
+    if known is None:  # the card is kept, so that no other may take its tables' place
         known = _CHOICES[key] = (card, *_made(card, dtype, item, crooked, batched))
     return known[1], known[2]
 
