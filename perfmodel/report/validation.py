@@ -31,7 +31,7 @@ def document(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> dict[s
     """The JSON document of ``validate``."""
     return {
         "schema": SCHEMA,
-        "gpu": gpu_document(gpu, best_knowledge(gpu)),
+        "gpu": gpu_document(gpu, known(gpu)),
         "environment": dict(environment),
         "cases": [_case(one) for one in found.cases],
         "summary": [one._asdict() for one in found.summaries],
@@ -46,6 +46,11 @@ def _case(one: Compared) -> dict[str, Any]:
     return {
         **one.record, **modelled, "measured_s": one.measured_s, "error": one.error, "of_roofline": one.of_roofline,
     }  # fmt: skip
+
+
+def known(gpu: Gpu) -> str:
+    """What the figures rest on: measurements where the card's own file holds nothing else, else the most that there is."""
+    return gpu.knowledge if gpu.knowledge == "calibrated" else best_knowledge(gpu)
 
 
 def _percent(value: float) -> str:
@@ -83,7 +88,7 @@ def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> She
     where = ", ".join(
         f"{name} {environment[name]}" for name in ("torch", "numpy", "driver", "date") if environment.get(name)
     )
-    title = f"{environment.get('gpu', gpu.title)} ({where}) against {gpu.file}; the time model: {best_knowledge(gpu)}"
+    title = f"{environment.get('gpu', gpu.title)} ({where}) against {gpu.file}; knowledge: {known(gpu)}"
     return Sheet(shown, done, title=title, notes=[*_short(kernels), *failed])
 
 
