@@ -96,16 +96,14 @@ def rates(gpu: Gpu, dtype: str) -> Rates:
     return Rates(gpu, dtype, gpu.bandwidth_byte_per_s.value, roofs)
 
 
-def bounds(op: Op, card: Rates, resident_byte: float = 0) -> Bounds:
-    """Bounds of one kernel; with arrays for sizes, of many.
+def bounds(op: Op, card: Rates) -> Bounds:
+    """Bounds of one kernel; with arrays for sizes, of many."""
+    return overlapping(op.traffic_byte(), op.engine_flops(), card)
 
-    ``resident_byte`` is what a cache may hold of its inputs before it begins, and of its outputs after it has ended: as
-    much of either need not pass through memory.
-    """
-    traffic_byte = op.traffic_byte()
-    if resident_byte:
-        traffic_byte = traffic_byte - min(op.read_byte(), resident_byte) - min(op.write_byte(), resident_byte)
-    memory_s, engine_s = seconds(traffic_byte, op.engine_flops(), card)
+
+def overlapping(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rates) -> Bounds:
+    """Bounds of so many bytes and FLOPs by engine: the longest alone, and all one after the other."""
+    memory_s, engine_s = seconds(traffic_byte, engine_flops, card)
     lower_s = memory_s
     for alone_s in engine_s.values():
         lower_s = maximum(lower_s, alone_s)
