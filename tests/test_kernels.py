@@ -23,14 +23,23 @@ def compiled(tmp_path, source, card, **macros):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+ROW = {"VEC": 8, "TPR": 128, "VPT": 4, "STAGES": 1, "THREADS": 128, "CLUSTER": 1, "HELD": 1, "FULL": 1, "MASK": 0}
+ONE = {"VEC": 1, "TPR": 1, "VPT": 1, "STAGES": 1, "THREADS": 32, "CLUSTER": 1, "HELD": 1, "FULL": 0, "MASK": 0}
+
+
 @pytest.mark.skipif(NVCC is None, reason="no CUDA compiler here")
 @pytest.mark.parametrize(
     ("source", "card", "macros"),
     [
-        ("conv1d.cu", "sm_90", {"T_FP16": "", "VEC": 8, "K": 3, "RUN": 16, "STRIP": 64, "THREADS": 256}),
+        ("conv1d.cu", "sm_90", {"T_FP16": "", "VEC": 8, "K": 3, "RUN": 8, "STRIP": 8, "THREADS": 256, "TALL": 4}),
         ("conv1d.cu", "sm_75", {"T_FP32": "", "VEC": 1, "K": 1, "RUN": 2, "STRIP": 16, "THREADS": 64}),
-        ("rows.cu", "sm_90", {"T_BF16": "", "VEC": 8, "TPR": 128, "VPT": 4, "STAGES": 3, "THREADS": 128, "MASK": 1}),
-        ("rows.cu", "sm_75", {"T_BF16": "", "VEC": 1, "TPR": 1, "VPT": 1, "STAGES": 1, "THREADS": 32, "MASK": 0}),
+        ("rows.cu", "sm_90", {"T_FP16": "", "FAMILY": 1, **ROW, "STAGES": 0, "MASK": 1}),
+        ("rows.cu", "sm_90", {"T_BF16": "", "FAMILY": 2, **ROW, "HELD": 0}),
+        ("rows.cu", "sm_90", {"T_BF16": "", "FAMILY": 3, **ROW, "CLUSTER": 2, "STAGES": 3}),
+        ("rows.cu", "sm_80", {"T_FP32": "", "FAMILY": 3, **ROW, "VEC": 4, "THREADS": 256, "STAGES": 3}),
+        ("rows.cu", "sm_75", {"T_BF16": "", "FAMILY": 1, **ONE}),
+        ("rows.cu", "sm_75", {"T_BF16": "", "FAMILY": 2, **ONE}),
+        ("rows.cu", "sm_75", {"T_BF16": "", "FAMILY": 3, **ONE}),
     ],
 )
 def test_sources_compile_without_a_word(tmp_path, source, card, macros):
@@ -56,12 +65,34 @@ def close(found, wanted, dtype):
 
 
 TYPES = ["float16", "bfloat16", "float32"]
-ROWS = [(7, 3), (33, 5), (1000, 77), (64, 1023), (300, 4096), (5, 20000), (3, 131072)]
+SHAPES = [
+    (7, 3),
+    (33, 5),
+    (1000, 77),
+    (64, 1023),
+    (3000, 128),
+    (300, 4096),
+    (700, 16384),
+    (5, 20000),
+    (300, 32768),
+    (3, 131072),
+]
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("shape", [(2, 333, 77, 3), (1, 100, 64, 7), (3, 5, 8, 9), (1, 50, 256, 64), (2, 1, 3, 1)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 333, 77, 3),
+        (1, 100, 64, 7),
+        (3, 5, 8, 9),
+        (1, 50, 256, 64),
+        (2, 1, 3, 1),
+        (2, 3001, 2056, 4),
+        (1, 4099, 1536, 7),
+    ],
+)
 def test_the_convolution_and_its_gradients(shape, dtype):
     torch = card()
     from perfmodel.measure import kernels
@@ -82,7 +113,7 @@ def test_the_convolution_and_its_gradients(shape, dtype):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("shape", ROWS)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_the_softmax_and_its_gradient(shape, dtype):
     torch = card()
     from perfmodel.measure import kernels
@@ -105,11 +136,17 @@ def test_the_softmax_of_masked_rows():
     close(kernels.softmax(x, mask), torch.softmax(x.double() + mask.double(), -1), "float32")
     assert float(kernels.softmax(torch.full_like(x, float("-inf"))).abs().max()) == 0  # no key at all: zeros
     close(kernels.softmax(x.transpose(0, 1)), torch.softmax(x.transpose(0, 1).double(), -1), "float32")
+    for cols in (4096, 32768):  # warps that see nothing but minus infinity
+        x = torch.randn(6, cols, device="cuda") + 50
+        x[:, : cols // 2 + 100] = float("-inf")
+        hidden = torch.randn(2, cols, device="cuda")
+        close(kernels.softmax(x), torch.softmax(x.double(), -1), "float32")
+        close(kernels.softmax(x, hidden), torch.softmax(x.double() + hidden.double().repeat(3, 1), -1), "float32")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("shape", ROWS)
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("offset", [0.0, 30.0])
 def test_the_norms_and_their_gradients(shape, dtype, offset):
     torch = card()

@@ -1,10 +1,16 @@
 // Causal depthwise convolution of u (B, N, D) with a filter (D, K) and a bias (D): out[n] = bias + sum f[k] u[n-K+1+k].
 //
 // A thread owns VEC neighbouring channels and walks down a strip of positions with the last K - 1 inputs in registers,
-// so that every input is read once but for the K - 1 rows above each strip, which the strip above has just brought to
-// L2. Filters stay in registers as floats. RUN rows are asked for before the first is used.
+// so that every input is read once but for the K - 1 rows above each strip, which a neighbour brings to the caches.
+// Filters stay in registers as floats. RUN rows are asked for before the first is used. Short strips, all asked for at
+// once and done with at once, move most: what is being read and written then lies close together in memory.
 //
-// Set when compiled: K, RUN (rows asked for at once), STRIP (rows of a strip, a multiple of RUN).
+// Set when compiled: K, RUN (rows asked for at once), STRIP (rows of a strip, a multiple of RUN), THREADS, TALL (strips of
+// a block, one below the other).
+
+#ifndef TALL
+#define TALL 1
+#endif
 
 // One output of every channel, and the window moved on by one input. No condition stands in it: where a run of outputs is
 // unrolled the window then moves by renaming registers and not by copying them.
@@ -25,34 +31,55 @@ __device__ __forceinline__ vec convolved(const vec& next, float (&past)[K > 1 ? 
     return packed(y);
 }
 
+// The taps of VEC channels lie one behind the other: K vectors.
+__device__ __forceinline__ void read_taps(const element* __restrict__ filter, const element* __restrict__ bias, float (&f)[K][VEC],
+                                          float (&b)[VEC], int d) {
+    vec taps[K], offset = load(bias + d);
+#pragma unroll
+    for (int k = 0; k < K; ++k) taps[k] = load(filter + (size_t)d * K + k * VEC);
+#pragma unroll
+    for (int v = 0; v < VEC; ++v) {
+        b[v] = to_float(offset.e[v]);
+#pragma unroll
+        for (int k = 0; k < K; ++k) f[k][v] = to_float(taps[(v * K + k) / VEC].e[(v * K + k) % VEC]);
+    }
+}
+
 // A strip of outputs: ``x`` is the input's row 0 of these channels, ``ahead`` the rows of zeros that stand before it.
 __device__ __forceinline__ void strip_forward(const element* __restrict__ x, int ahead, const element* __restrict__ filter,
                                               const element* __restrict__ bias, element* __restrict__ out, int N, int D, int d) {
-    float f[K][VEC], b[VEC];
-#pragma unroll
-    for (int v = 0; v < VEC; ++v) {
-        b[v] = to_float(bias[d + v]);
-#pragma unroll
-        for (int k = 0; k < K; ++k) f[k][v] = to_float(filter[(size_t)(d + v) * K + k]);
-    }
-
-    int first = blockIdx.y * STRIP, last = min(first + STRIP, N), n = first;
-    float past[K > 1 ? K - 1 : 1][VEC];  // past[j] is the input at n - K + 1 + j
+    int first = (blockIdx.y * TALL + threadIdx.x / (THREADS / TALL)) * STRIP, last = min(first + STRIP, N), n = first;
+    // The rows are asked for before the taps are looked at.
+    vec before[K > 1 ? K - 1 : 1], next[RUN];
 #pragma unroll
     for (int j = 0; j < K - 1; ++j) {
         int row = first - (K - 1) + j;
-        vec before = {};
-        if (row + ahead >= 0) before = load_shared(x + (long long)row * D);
-#pragma unroll
-        for (int v = 0; v < VEC; ++v) past[j][v] = to_float(before.e[v]);
+        before[j] = {};
+        if (row + ahead >= 0 && first < N) before[j] = load(x + (long long)row * D);
     }
-
-    for (; n + RUN <= last; n += RUN) {
-        vec next[RUN];
+    bool whole = n + RUN <= last;
+    if (whole) {
 #pragma unroll
         for (int r = 0; r < RUN; ++r) next[r] = load(x + (size_t)(n + r) * D);
+    }
+    float f[K][VEC], b[VEC];
+    read_taps(filter, bias, f, b, d);
+    float past[K > 1 ? K - 1 : 1][VEC];  // past[j] is the input at n - K + 1 + j
+#pragma unroll
+    for (int j = 0; j < K - 1; ++j)
+#pragma unroll
+        for (int v = 0; v < VEC; ++v) past[j][v] = to_float(before[j].e[v]);
+
+    while (whole) {
 #pragma unroll
         for (int r = 0; r < RUN; ++r) store(out + (size_t)(n + r) * D, convolved(next[r], past, f, b));
+        n += RUN;
+        if (RUN == STRIP) break;
+        whole = n + RUN <= last;
+        if (whole) {
+#pragma unroll
+            for (int r = 0; r < RUN; ++r) next[r] = load(x + (size_t)(n + r) * D);
+        }
     }
     for (; n < last; ++n) store(out + (size_t)n * D, convolved(load(x + (size_t)n * D), past, f, b));
 }
@@ -60,7 +87,7 @@ __device__ __forceinline__ void strip_forward(const element* __restrict__ x, int
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv1d_forward(const element* __restrict__ u, const element* __restrict__ filter, const element* __restrict__ bias,
                element* __restrict__ out, int N, int D) {
-    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    int d = (blockIdx.x * (THREADS / TALL) + threadIdx.x % (THREADS / TALL)) * VEC;
     if (d >= D) return;
     size_t base = (size_t)blockIdx.z * N * D + d;
     strip_forward(u + base, 0, filter, bias, out + base, N, D, d);
@@ -115,7 +142,7 @@ conv1d_backward(const element* __restrict__ u, const element* __restrict__ dout,
 #pragma unroll
     for (int j = 0; j < K - 1; ++j) {
         vec g = {};
-        if (first + j < N) g = load_shared(dout + base + (size_t)(first + j) * D);
+        if (first + j < N) g = load(dout + base + (size_t)(first + j) * D);
 #pragma unroll
         for (int v = 0; v < VEC; ++v) ahead[j][v] = to_float(g.e[v]);
     }
@@ -126,14 +153,14 @@ conv1d_backward(const element* __restrict__ u, const element* __restrict__ dout,
 #pragma unroll
         for (int r = 0; r < RUN; ++r) {
             x[r] = load(u + base + (size_t)(n + r) * D);
-            g[r] = load_shared(dout + base + (size_t)(n + r + K - 1) * D);
+            g[r] = load(dout + base + (size_t)(n + r + K - 1) * D);
         }
 #pragma unroll
         for (int r = 0; r < RUN; ++r) store(du + base + (size_t)(n + r) * D, gradients(x[r], g[r], ahead, f, df, db));
     }
     for (; n < last; ++n) {
         vec x = load(u + base + (size_t)n * D), g = {};
-        if (n + K - 1 < N) g = load_shared(dout + base + (size_t)(n + K - 1) * D);
+        if (n + K - 1 < N) g = load(dout + base + (size_t)(n + K - 1) * D);
         store(du + base + (size_t)n * D, gradients(x, g, ahead, f, df, db));
     }
 
@@ -179,7 +206,7 @@ extern "C" __global__ void pad(const element* __restrict__ u, element* __restric
 extern "C" __global__ void __launch_bounds__(THREADS)
 convolve_padded(const element* __restrict__ padded, const element* __restrict__ filter, const element* __restrict__ bias,
                 element* __restrict__ out, int N, int D) {
-    int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
+    int d = (blockIdx.x * (THREADS / TALL) + threadIdx.x % (THREADS / TALL)) * VEC;
     if (d >= D) return;
     const element* x = padded + ((size_t)blockIdx.z * (N + 2 * (K - 1)) + K - 1) * D + d;
     strip_forward(x, K - 1, filter, bias, out + (size_t)blockIdx.z * N * D + d, N, D, d);
@@ -196,7 +223,7 @@ extern "C" __global__ void convolve_padded_long(const element* __restrict__ padd
 #pragma unroll
         for (int v = 0; v < VEC; ++v) y[v] = to_float(bias[d + v]);
         for (int k = 0; k < K; ++k) {
-            vec x = load_shared(padded + ((size_t)blockIdx.z * rows + n + k) * D + d);
+            vec x = load(padded + ((size_t)blockIdx.z * rows + n + k) * D + d);
 #pragma unroll
             for (int v = 0; v < VEC; ++v) y[v] = fmaf(to_float(filter[(size_t)(d + v) * K + k]), to_float(x.e[v]), y[v]);
         }
@@ -215,7 +242,7 @@ extern "C" __global__ void conv1d_long_forward(const element* __restrict__ u, co
 #pragma unroll
         for (int v = 0; v < VEC; ++v) sum[v] = to_float(bias[d + v]);
         for (int k = max(0, K - 1 - n); k < K; ++k) {
-            vec x = load_shared(u + base + (size_t)(n - K + 1 + k) * D);
+            vec x = load(u + base + (size_t)(n - K + 1 + k) * D);
 #pragma unroll
             for (int v = 0; v < VEC; ++v) sum[v] = fmaf(to_float(filter[(size_t)(d + v) * K + k]), to_float(x.e[v]), sum[v]);
         }
@@ -234,7 +261,7 @@ extern "C" __global__ void conv1d_long_input(const element* __restrict__ dout, c
     for (int n = blockIdx.y; n < N; n += gridDim.y) {
         float sum[VEC] = {};
         for (int j = 0; j < min(K, N - n); ++j) {
-            vec g = load_shared(dout + base + (size_t)(n + j) * D);
+            vec g = load(dout + base + (size_t)(n + j) * D);
 #pragma unroll
             for (int v = 0; v < VEC; ++v)
                 sum[v] = fmaf(to_float(filter[(size_t)(d + v) * K + K - 1 - j]), to_float(g.e[v]), sum[v]);

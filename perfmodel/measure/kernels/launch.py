@@ -164,6 +164,11 @@ def shared_at_most() -> int:
     return int(cupy().cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]) - 2048
 
 
+def clusters() -> bool:
+    """Whether blocks of this card can reach one another's shared memory."""
+    return int(cupy().cuda.Device().compute_capability) >= 90
+
+
 def multiprocessors() -> int:
     """Of the card at hand."""
     return int(cupy().cuda.Device().attributes["MultiProcessorCount"])

@@ -10,7 +10,6 @@ from perfmodel.measure.kernels.launch import Array, array, cupy, empty, launch, 
 from perfmodel.measure.kernels.rows import LONG_THREADS, layout, long_module, run, run_long
 
 EPSILON = 1e-5
-CHEAP_BYTE = 4 << 20  # of partial sums that never leave the cache
 
 
 def layernorm(x: Any, gamma: Any, beta: Any, epsilon: float = EPSILON, *, keep: bool = False) -> Any:
@@ -20,8 +19,7 @@ def layernorm(x: Any, gamma: Any, beta: Any, epsilon: float = EPSILON, *, keep: 
     out, lib = empty(a, a.shape), cupy()
     mean, rstd = (empty(a, (rows,), "float32"), empty(a, (rows,), "float32")) if keep else (None, None)
     none = lib.int64(0)
-    sizes = (lib.int64(rows), lib.int32(cols), lib.float32(epsilon))
-    _forward("layernorm", rows, cols, (a, w, b, out, mean or none, rstd or none, *sizes), a)
+    _forward("layernorm", rows, cols, (a, w, b, out, mean or none, rstd or none), epsilon)
     return (out.source, mean.source, rstd.source) if mean and rstd else out.source
 
 
@@ -30,18 +28,20 @@ def rmsnorm(x: Any, gamma: Any, epsilon: float = EPSILON) -> Any:
     a, w = array(x, "rmsnorm: x"), array(gamma, "rmsnorm: gamma")
     rows, cols = _rows("rmsnorm", a, w)
     out, lib = empty(a, a.shape), cupy()
-    sizes = (lib.int64(rows), lib.int32(cols), lib.float32(epsilon))
-    _forward("rmsnorm", rows, cols, (a, w, out, lib.int64(0), *sizes), a)
+    _forward("rmsnorm", rows, cols, (a, w, out, lib.int64(0)), epsilon)
     return out.source
 
 
-def _forward(name: str, rows: int, cols: int, arguments: tuple[Any, ...], a: Array) -> None:
+def _forward(name: str, rows: int, cols: int, arguments: tuple[Any, ...], epsilon: float) -> None:
+    a, lib = arguments[0], cupy()
     arrays = [value for value in arguments if isinstance(value, Array) and value.dtype == a.dtype]
+    sizes, last = (lib.int64(rows), lib.int32(cols)), lib.float32(epsilon)
     found = layout(f"{name}_forward", rows, cols, 1, *arrays)
     if found:
-        run(f"{name}_forward", rows, found, 1, lambda _: arguments, a)
+        given = (*arguments, *sizes, lib.int32(found.turns), last)
+        run(f"{name}_forward", rows, cols, found, 1, lambda _: given, a)
     else:
-        run_long(f"{name}_long_forward", rows, cols, arguments, a)
+        run_long(f"{name}_long_forward", rows, cols, (*arguments, *sizes, last), a)
 
 
 def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tuple[Any, Any, Any]:
@@ -59,9 +59,8 @@ def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tup
     dx, dgamma, dbeta = empty(a, a.shape), empty(a, (cols,)), empty(a, (cols,))
     lib = cupy()
     sizes = (lib.int64(rows), lib.int32(cols))
-    # A part costs 8 bytes per column to write and read: few enough that they stay small beside the rows, or in the cache.
-    cheap = min(2 * multiprocessors(), CHEAP_BYTE // (8 * cols))
-    parts = max(multiprocessors() // 2, rows // 16, cheap)
+    # A part costs 8 bytes per column to write and read: few enough that they stay small beside the rows.
+    parts = max(multiprocessors(), rows // 16)
     found = layout(name, rows, cols, 2, a, g, w)
     partial: Array
     if found:
@@ -71,13 +70,13 @@ def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tup
             made.append(empty(a, (2, blocks, cols), "float32"))
             return (a, g, w, m, s, dx, made[0], *sizes)
 
-        parts = run(name, rows, found, 2, arguments, a, at_most=parts)
+        parts = run(name, rows, cols, found, 2, arguments, a, at_most=parts)
         partial = made[0]
     else:
         parts = min(parts, rows, 1024)
         partial = empty(a, (2, parts, cols), "float32")
         run_long("layernorm_long_backward", rows, cols, (a, g, w, m, s, dx, *sizes), a)
-        compiled = long_module(cols, a)
+        compiled = long_module(name, cols, a)
         wide = -(-cols // LONG_THREADS)
         launch(
             compiled,
@@ -88,7 +87,8 @@ def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tup
             stream(a),
         )
     summed = (partial, dgamma, dbeta, lib.int32(parts), lib.int32(cols))
-    launch(long_module(cols, a), "column_sums", (-(-cols // 32), 2), 1024, summed, stream(a))
+    across = 32 if cols % 4 else 128
+    launch(long_module(name, cols, a), "column_sums", (-(-cols // across), 2), 1024, summed, stream(a))
     return dx.source, dgamma.source, dbeta.source
 
 

@@ -1,19 +1,29 @@
 // Softmax and normalisation of rows: TPR threads share a row, VPT vectors each, so that it is read once and written once.
-// A block holds GROUPS rows at a time and walks over all of them; the rows of its next STAGES - 1 turns are already on
-// their way into shared memory while one is worked on. Each thread fetches and uses its own vectors, so a fetch needs
-// no barrier, only its own wait.
+// A block holds GROUPS rows at a time. It takes a turn or two and ends, so that the card hands out rows as
+// multiprocessors get free and neighbouring rows are in memory's pages together: on an H200 that moves 4 to 8 % more than
+// blocks that stay and walk over all rows. A row costs one barrier: all that its threads must know of one another crosses
+// at once.
+// STAGES 0: a row goes from memory straight to registers. Otherwise it passes through shared memory, where the rows of
+// the next STAGES - 1 turns are on their way while one is worked on; each thread fetches and uses its own vectors, so a
+// fetch needs no barrier, only its own wait.
+// Rows too long for a block's registers are shared by CLUSTER neighbouring blocks, which write to each other's shared
+// memory.
 //
-// Set when compiled: TPR (threads of a row: a power of two up to 1024), VPT (vectors of a thread), STAGES, THREADS (of a
-// block, at least TPR), MASK (whether a mask is added).
+// Set when compiled: TPR (threads of a row in a block: a power of two up to 1024), VPT (vectors of a thread), STAGES,
+// THREADS (of a block, at least TPR), CLUSTER (blocks of a row; beyond 1, THREADS is TPR and the card sm_90 or newer), HELD (whether a row to be normalised stays in registers between its two uses, or is read from
+// shared memory again), FULL (whether every thread has all its vectors), MASK (whether a mask is added), FAMILY (what is
+// compiled: 1 the softmax, 2 normalisation, 3 its gradients).
 
 #define GROUPS (THREADS / TPR)
+#define ROW (TPR * CLUSTER)
 
 // A thread's place in its row, and the element at which its vector i starts.
-#define LANE (threadIdx.x % TPR)
-#define AT(i) (((i) * TPR + LANE) * VEC)
+#define LANE (blockIdx.x % CLUSTER * TPR + threadIdx.x % TPR)
+#define AT(i) (((i) * ROW + LANE) * VEC)
+#define HAS(i) (FULL || AT(i) < cols)
 
 #define EACH(i, v) \
-    _Pragma("unroll") for (int i = 0; i < VPT; ++i) if (AT(i) < cols) _Pragma("unroll") for (int v = 0; v < VEC; ++v)
+    _Pragma("unroll") for (int i = 0; i < VPT; ++i) if (HAS(i)) _Pragma("unroll") for (int v = 0; v < VEC; ++v)
 
 extern __shared__ __align__(16) unsigned char memory[];
 
@@ -29,7 +39,7 @@ __device__ __forceinline__ vec* slot(int input, int stage, int i) {
 __device__ __forceinline__ void fetch(int input, int stage, const element* p, int cols) {
 #pragma unroll
     for (int i = 0; i < VPT; ++i) {
-        if (AT(i) < cols) {
+        if (HAS(i)) {
             [[maybe_unused]] constexpr int bytes = VEC * sizeof(element);
 #if __CUDA_ARCH__ >= 800
             if constexpr (bytes >= 4) {
@@ -46,85 +56,225 @@ __device__ __forceinline__ void fetch(int input, int stage, const element* p, in
     }
 }
 
-// Ends the fetches of one turn; ``arrived`` waits until those of the oldest of STAGES turns are there.
+// Ends the fetches of one turn; ``arrived`` waits until no more than those of the last LATER turns are on their way.
 __device__ __forceinline__ void sent() {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.commit_group;");
 #endif
 }
 
+template <int LATER>
 __device__ __forceinline__ void arrived() {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 1) : "memory");
+    asm volatile("cp.async.wait_group %0;" ::"n"(LATER > 0 ? LATER : 0) : "memory");
 #endif
 }
 
-__device__ __forceinline__ row taken(int input, int stage, int cols) {
-    row r;
+// A thread's vectors of a weight, for all its rows: kept packed, since as floats they would take twice the registers. A
+// compiler that sees what they are converts them once and for all, so it is told that they may have changed.
+struct weight : row {
+    __device__ __forceinline__ void read(const element* p, int cols) {
 #pragma unroll
-    for (int i = 0; i < VPT; ++i)
-        if (AT(i) < cols) r.v[i] = *slot(input, stage, i);
-    return r;
-}
+        for (int i = 0; i < VPT; ++i)
+            if (HAS(i)) v[i] = load(p + AT(i));
+    }
+    __device__ __forceinline__ vec at(int i) {
+        constexpr int words = VEC * sizeof(element) / 4;
+        unsigned* word = (unsigned*)&v[i];
+#pragma unroll
+        for (int w = 0; w < words; ++w) asm volatile("" : "+r"(word[w]));
+        return v[i];
+    }
+};
 
 // The rows of this thread's group, turn by turn: FETCH(stage, n) asks for row n, and BODY runs with ``n`` (a row, or
-// beyond the last) and ``stage`` when it has arrived. Every thread of a block takes part in every turn.
+// beyond the last) and ``stage`` when it has arrived. Every thread of a block takes part in every turn. A block takes
+// ``turns`` neighbouring turns and ends, so that the card hands out work as multiprocessors get free; where ``turns`` is 0
+// as many blocks as fit walk over all rows in step.
 #define FOR_ROWS(FETCH)                                                                                   \
-    const long long step = (long long)gridDim.x * GROUPS;                                                 \
-    const long long mine = (long long)blockIdx.x * GROUPS + threadIdx.x / TPR;                            \
+    const long long block = blockIdx.x / CLUSTER;                                                         \
+    const long long step = turns ? GROUPS : (long long)(gridDim.x / CLUSTER) * GROUPS;                    \
+    const long long mine = block * (turns ? turns : 1) * GROUPS + threadIdx.x / TPR;                      \
+    const long long end = turns ? min(rows, (block + 1) * turns * GROUPS) : rows;                         \
     _Pragma("unroll") for (int s = 0; s < STAGES - 1; ++s) {                                              \
-        if (mine + s * step < rows) { FETCH(s, mine + s * step); }                                        \
+        if (mine + s * step < end) { FETCH(s, mine + s * step); }                                         \
         sent();                                                                                           \
     }                                                                                                     \
     int stage = 0;                                                                                        \
-    for (long long n = mine; n - threadIdx.x / TPR < rows; n += step, stage = stage + 1 == STAGES ? 0 : stage + 1)
+    for (long long n = mine; n - threadIdx.x / TPR < end; n += step, stage = stage + 1 >= STAGES ? 0 : stage + 1)
 
 #define NEXT_ROW(FETCH)                                                                                   \
-    {                                                                                                     \
+    if constexpr (STAGES > 0) {                                                                           \
         int ahead = stage == 0 ? STAGES - 1 : stage - 1;                                                  \
-        if (n + (STAGES - 1) * step < rows) { FETCH(ahead, n + (STAGES - 1) * step); }                    \
+        if (n + (STAGES - 1) * step < end) { FETCH(ahead, n + (STAGES - 1) * step); }                     \
         sent();                                                                                           \
-        arrived();                                                                                        \
+        arrived<STAGES - 1>();                                                                            \
     }
 
+// Vector i of an input's row: where it has arrived, or from memory.
+__device__ __forceinline__ vec got(int input, int stage, int i, const element* p) {
+    return STAGES ? *slot(input, stage, i) : load(p + AT(i));
+}
+
+// --- what a row's threads tell one another ---------------------------------------------------------------------------
+
+struct __align__(8) pair {
+    float a, b;
+};
+
+#define LANES (TPR < 32 ? TPR : 32)
+#define WARPS (ROW > 32 ? ROW / 32 : 1)
+#define PLACES ((THREADS + 31) / 32 * CLUSTER)
+static_assert(WARPS <= 32 && (CLUSTER == 1 || (THREADS == TPR && TPR >= 32)), "a row has up to 32 warps");
+
+#if CLUSTER > 1
+#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS)
+#else
+#define BLOCKS __launch_bounds__(THREADS)
+#endif
+
+// A warp leaves a pair for all warps of its row, and says that it has come so far; ``listen`` waits until all have.
+__device__ __forceinline__ void tell(pair* here, pair own) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#if CLUSTER > 1
+    if (lane < CLUSTER) {
+        unsigned there, local = (unsigned)__cvta_generic_to_shared(here + blockIdx.x % CLUSTER * (TPR / 32) + warp);
+        asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(local), "r"(lane));
+        asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(there), "f"(own.a), "f"(own.b) : "memory");
+    }
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#else
+    if (lane == 0) here[warp] = own;
+#endif
+}
+
+__device__ __forceinline__ void listen() {
+#if CLUSTER > 1
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+    __syncthreads();
+#endif
+}
+
+// Before the first word: every block of the cluster is there.
+__device__ __forceinline__ void gather() {
+#if CLUSTER > 1
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    listen();
+#endif
+}
+
+// The first of the pairs of a thread's row.
+__device__ __forceinline__ const pair* of_row(const pair* here) {
+    return here + (CLUSTER > 1 ? 0 : threadIdx.x / 32 / WARPS * WARPS);
+}
+
+// Tells and listens. Two turns' pairs have places of their own, so that one barrier is enough.
+struct crossing {
+    pair (*places)[PLACES];
+    int turn = 0;
+    __device__ __forceinline__ const pair* of(pair own) {
+        pair* here = places[turn];
+        turn ^= 1;
+        tell(here, own);
+        listen();
+        return of_row(here);
+    }
+};
+
+#define CROSSING                         \
+    __shared__ pair crossed[2][PLACES];  \
+    crossing cross = {crossed};          \
+    gather();
+
+template <class Op, int OVER>
+__device__ __forceinline__ float within(float x) {
+#pragma unroll
+    for (int offset = OVER / 2; offset > 0; offset /= 2) x = Op::of(x, __shfl_xor_sync(~0u, x, offset));
+    return x;
+}
+
+__device__ __forceinline__ pair within_warp(pair x) { return {within<sum_of, LANES>(x.a), within<sum_of, LANES>(x.b)}; }
+
+// The sums of the pairs that a row's warps have left.
+__device__ __forceinline__ pair over_warps(const pair* each) {
+    pair x = each[threadIdx.x % WARPS];
+    return {within<sum_of, WARPS>(x.a), within<sum_of, WARPS>(x.b)};
+}
+
+// Two sums over a row's threads.
+__device__ __forceinline__ pair sums(pair x, crossing& cross) {
+    x = within_warp(x);
+    if constexpr (WARPS > 1) x = over_warps(cross.of(x));
+    return x;
+}
+
+__device__ __forceinline__ float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+#define LOG2E 1.4426950408889634f
+
+#if FAMILY == 1
 // --- softmax ---------------------------------------------------------------------------------------------------------
 
 // y = softmax(x + mask) along rows; where MASK is set, mask row = row % mask_rows. A row that is masked
-// everywhere with minus infinity has no softmax; it becomes zeros.
-extern "C" __global__ void __launch_bounds__(THREADS)
+// everywhere with minus infinity has no softmax; it becomes zeros. Every warp takes powers against its own maximum; the
+// maxima and the sums cross together.
+__device__ __forceinline__ float logit(const vec& x, int v, const element* hidden) {
+    float e = to_float(x.e[v]);
+    return MASK ? e + to_float(hidden[v]) : e;
+}
+
+extern "C" __global__ void BLOCKS
 softmax_forward(const element* __restrict__ x, const element* __restrict__ mask, element* __restrict__ y, long long rows,
-                int cols, int mask_rows) {
-    __shared__ float scratch[2][32];
+                int cols, int turns, int mask_rows) {
+    CROSSING
 #define FETCH(s, n) fetch(0, s, x + (n) * cols, cols)
     FOR_ROWS(FETCH) {
         NEXT_ROW(FETCH)
-        bool here = n < rows;
+        bool here = n < end;
+        const element* hidden = MASK && here ? mask + n % mask_rows * cols : mask;
         float f[VPT * VEC], top = max_of::none();
         if (here) {
-            const element* hidden = MASK ? mask + n % mask_rows * cols : nullptr;
-            row in = taken(0, stage, cols);
-            EACH(i, v) {
-                float e = to_float(in.v[i].e[v]);
-                if (MASK) e += to_float(hidden[AT(i) + v]);
-                f[i * VEC + v] = e;
-                top = fmaxf(top, e);
+#pragma unroll
+            for (int i = 0; i < VPT; ++i) {
+                if (HAS(i)) {
+                    vec in = got(0, stage, i, x + n * cols);
+#pragma unroll
+                    for (int v = 0; v < VEC; ++v) {
+                        f[i * VEC + v] = logit(in, v, hidden + AT(i));
+                        top = fmaxf(top, f[i * VEC + v]);
+                    }
+                }
             }
         }
-        top = reduce<max_of, TPR>(top, scratch[0]);
-        float shift = top == max_of::none() ? 0.0f : top * 1.4426950408889634f, sum = 0.0f;
+        top = within<max_of, LANES>(top) * LOG2E;
+        float shift = top == max_of::none() ? 0.0f : top, sum = 0.0f;
         if (here) {
             EACH(i, v) {
-                float e = exp2f(fmaf(f[i * VEC + v], 1.4426950408889634f, -shift));
+                float e = power_of_two(fmaf(f[i * VEC + v], LOG2E, -shift));
                 f[i * VEC + v] = e;
                 sum += e;
             }
         }
-        sum = reduce<sum_of, TPR>(sum, scratch[1]);
-        float scale = sum > 0.0f ? 1.0f / sum : 0.0f;
+        sum = within<sum_of, LANES>(sum);
+        float scale = 1.0f;
+        if constexpr (WARPS > 1) {
+            const pair* each = cross.of({top, sum});
+            pair one = each[threadIdx.x % WARPS];
+            float highest = within<max_of, WARPS>(one.a);
+            float whole = highest == max_of::none() ? 0.0f : highest;
+            sum = within<sum_of, WARPS>(one.b * power_of_two(one.a - whole));
+            scale = power_of_two(top - whole);
+        }
+        scale = sum > 0.0f ? __fdividef(scale, sum) : sum == 0.0f ? 0.0f : sum;
         if (here) {
 #pragma unroll
             for (int i = 0; i < VPT; ++i) {
-                if (AT(i) < cols) {
+                if (HAS(i)) {
 #pragma unroll
                     for (int v = 0; v < VEC; ++v) f[i * VEC + v] *= scale;
                     store(y + n * cols + AT(i), packed(f + i * VEC));
@@ -145,7 +295,7 @@ softmax_long_forward(const element* __restrict__ x, const element* __restrict__ 
         const element* m = MASK ? mask + n % mask_rows * cols : nullptr;
         float top = max_of::none(), sum = 0.0f;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec in = load_shared(p + at);
+            vec in = load(p + at);
             float f[VEC], high = top;
 #pragma unroll
             for (int v = 0; v < VEC; ++v) {
@@ -178,28 +328,32 @@ softmax_long_forward(const element* __restrict__ x, const element* __restrict__ 
 }
 
 // dx = y (dy - sum of y dy).
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void BLOCKS
 softmax_backward(const element* __restrict__ y, const element* __restrict__ dy, element* __restrict__ dx, long long rows,
-                 int cols) {
-    __shared__ float scratch[2][32];
-    int turn = 0;
+                 int cols, int turns) {
+    CROSSING
 #define FETCH(s, n) fetch(0, s, y + (n) * cols, cols), fetch(1, s, dy + (n) * cols, cols)
     FOR_ROWS(FETCH) {
         NEXT_ROW(FETCH)
-        bool here = n < rows;
+        bool here = n < end;
         float sum = 0.0f;
         row a, g;
         if (here) {
-            a = taken(0, stage, cols);
-            g = taken(1, stage, cols);
-            EACH(i, v) sum = fmaf(to_float(a.v[i].e[v]), to_float(g.v[i].e[v]), sum);
+#pragma unroll
+            for (int i = 0; i < VPT; ++i) {
+                if (HAS(i)) {
+                    a.v[i] = got(0, stage, i, y + n * cols);
+                    g.v[i] = got(1, stage, i, dy + n * cols);
+#pragma unroll
+                    for (int v = 0; v < VEC; ++v) sum = fmaf(to_float(a.v[i].e[v]), to_float(g.v[i].e[v]), sum);
+                }
+            }
         }
-        sum = reduce<sum_of, TPR>(sum, scratch[turn]);
-        turn ^= 1;
+        sum = sums({sum, 0.0f}, cross).a;
         if (here) {
 #pragma unroll
             for (int i = 0; i < VPT; ++i) {
-                if (AT(i) < cols) {
+                if (HAS(i)) {
                     float out[VEC];
 #pragma unroll
                     for (int v = 0; v < VEC; ++v) out[v] = to_float(a.v[i].e[v]) * (to_float(g.v[i].e[v]) - sum);
@@ -218,7 +372,7 @@ softmax_long_backward(const element* __restrict__ y, const element* __restrict__
     for (long long n = blockIdx.x; n < rows; n += gridDim.x) {
         float sum = 0.0f;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec a = load_shared(y + n * cols + at), g = load_shared(dy + n * cols + at);
+            vec a = load(y + n * cols + at), g = load(dy + n * cols + at);
 #pragma unroll
             for (int v = 0; v < VEC; ++v) sum = fmaf(to_float(a.e[v]), to_float(g.e[v]), sum);
         }
@@ -234,57 +388,62 @@ softmax_long_backward(const element* __restrict__ y, const element* __restrict__
     }
 }
 
+#endif
+
+#if FAMILY == 2
 // --- normalisation ---------------------------------------------------------------------------------------------------
 
-// LayerNorm: both reductions in one pass over registers. The sums are of x less the row's first element: a row with a
-// large common offset keeps its digits (variance = mean of squares - square of mean cancels otherwise).
+// LayerNorm: both sums in one pass. They are of x less the row's first element: a row with a large common offset keeps
+// its digits (variance = mean of squares - square of mean cancels otherwise). Where a row has several warps each reads
+// that element for itself, a turn ahead: a barrier less.
 // RMS: no mean, no beta. Statistics are kept for the backward pass where the pointers are not null.
 template <bool RMS>
 __device__ __forceinline__ void normalise(const element* __restrict__ x, const element* __restrict__ gamma,
                                           const element* __restrict__ beta, element* __restrict__ y,
                                           float* __restrict__ mean_out, float* __restrict__ rstd_out, long long rows,
-                                          int cols, float epsilon) {
-    __shared__ float scratch[4][32];
-    __shared__ float origins[2][GROUPS];
-    int turn = 0;
-    row scale, shift;
-#pragma unroll
-    for (int i = 0; i < VPT; ++i) {
-        if (AT(i) < cols) {
-            scale.v[i] = load_shared(gamma + AT(i));
-            if (!RMS) shift.v[i] = load_shared(beta + AT(i));
-        }
-    }
+                                          int cols, int turns, float epsilon) {
+    CROSSING
+    weight scale, shift;
+    scale.read(gamma, cols);
+    if (!RMS) shift.read(beta, cols);
     float over = 1.0f / cols;
+    element next = {};
 #define FETCH(s, n) fetch(0, s, x + (n) * cols, cols)
     FOR_ROWS(FETCH) {
+        bool here = n < end;
+        float origin = 0.0f, sum = 0.0f, squares = 0.0f;
+        if (!RMS && WARPS > 1) {
+            if (n == mine && here) next = x[n * cols];
+            origin = to_float(next);
+            if (n + step < end) next = x[(n + step) * cols];
+        }
         NEXT_ROW(FETCH)
-        bool here = n < rows;
-        float sum = 0.0f, squares = 0.0f, origin = 0.0f;
         row in;
-        if (here) in = taken(0, stage, cols);
-        if (!RMS) {
+        if (here) {
+#pragma unroll
+            for (int i = 0; i < VPT; ++i)
+                if (HAS(i)) in.v[i] = got(0, stage, i, x + n * cols);
+        }
+        if (!RMS && WARPS <= 1) {
             float own = here ? to_float(in.v[0].e[0]) : 0.0f;
-            if constexpr (TPR <= 32) {
-                origin = __shfl_sync(~0u, own, threadIdx.x % 32 / TPR * TPR);
-            } else {
-                if (LANE == 0) origins[turn][threadIdx.x / TPR] = own;
-                __syncthreads();
-                origin = origins[turn][threadIdx.x / TPR];
-            }
+            origin = __shfl_sync(~0u, own, threadIdx.x % 32 / LANES * LANES);
         }
         if (here) {
-            EACH(i, v) {
-                float e = to_float(in.v[i].e[v]) - origin;
-                if (!RMS) sum += e;
-                squares = fmaf(e, e, squares);
+#pragma unroll
+            for (int i = 0; i < VPT; ++i) {
+                if (HAS(i)) {
+#pragma unroll
+                    for (int v = 0; v < VEC; ++v) {
+                        float e = to_float(in.v[i].e[v]) - origin;
+                        if (!RMS) sum += e;
+                        squares = fmaf(e, e, squares);
+                    }
+                }
             }
         }
-        if (!RMS) sum = reduce<sum_of, TPR>(sum, scratch[turn]);
-        squares = reduce<sum_of, TPR>(squares, scratch[turn + 2]);
-        turn ^= 1;
-        float mean = sum * over;
-        float rstd = rsqrtf(fmaxf(squares * over - mean * mean, 0.0f) + epsilon);
+        pair both = sums({sum, squares}, cross);
+        float mean = both.a * over;
+        float rstd = rsqrtf(fmaxf(both.b * over - mean * mean, 0.0f) + epsilon);
         if (here) {
             float middle = mean + origin;
             if (LANE == 0) {
@@ -293,12 +452,15 @@ __device__ __forceinline__ void normalise(const element* __restrict__ x, const e
             }
 #pragma unroll
             for (int i = 0; i < VPT; ++i) {
-                if (AT(i) < cols) {
+                if (HAS(i)) {
                     float out[VEC];
+                    if (!HELD) in.v[i] = *slot(0, stage, i);
+                    vec by = scale.at(i), plus;
+                    if (!RMS) plus = shift.at(i);
 #pragma unroll
                     for (int v = 0; v < VEC; ++v) {
-                        float e = (to_float(in.v[i].e[v]) - middle) * rstd * to_float(scale.v[i].e[v]);
-                        out[v] = RMS ? e : e + to_float(shift.v[i].e[v]);
+                        float e = (to_float(in.v[i].e[v]) - middle) * rstd;
+                        out[v] = RMS ? e * to_float(by.e[v]) : fmaf(e, to_float(by.e[v]), to_float(plus.e[v]));
                     }
                     store(y + n * cols + AT(i), packed(out));
                 }
@@ -320,7 +482,7 @@ __device__ __forceinline__ void normalise_long(const element* __restrict__ x, co
         const element* p = x + n * cols;
         float origin = RMS ? 0.0f : to_float(p[0]), sum = 0.0f, squares = 0.0f;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec in = load_shared(p + at);
+            vec in = load(p + at);
 #pragma unroll
             for (int v = 0; v < VEC; ++v) {
                 float e = to_float(in.e[v]) - origin;
@@ -337,8 +499,8 @@ __device__ __forceinline__ void normalise_long(const element* __restrict__ x, co
             if (rstd_out) rstd_out[n] = rstd;
         }
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec in = load(p + at), scale = load_shared(gamma + at), shift;
-            if (!RMS) shift = load_shared(beta + at);
+            vec in = load(p + at), scale = load(gamma + at), shift;
+            if (!RMS) shift = load(beta + at);
             float out[VEC];
 #pragma unroll
             for (int v = 0; v < VEC; ++v) {
@@ -363,6 +525,20 @@ rmsnorm_long_forward(const element* x, const element* gamma, element* y, float* 
     normalise_long<true>(x, gamma, nullptr, y, nullptr, rstd, rows, cols, epsilon);
 }
 
+extern "C" __global__ void BLOCKS
+layernorm_forward(const element* x, const element* gamma, const element* beta, element* y, float* mean, float* rstd,
+                  long long rows, int cols, int turns, float epsilon) {
+    normalise<false>(x, gamma, beta, y, mean, rstd, rows, cols, turns, epsilon);
+}
+
+extern "C" __global__ void BLOCKS
+rmsnorm_forward(const element* x, const element* gamma, element* y, float* rstd, long long rows, int cols, int turns, float epsilon) {
+    normalise<true>(x, gamma, nullptr, y, nullptr, rstd, rows, cols, turns, epsilon);
+}
+
+#endif
+#if FAMILY == 3
+
 // The gradient of long rows' input; those of gamma and beta walk down the columns in the kernel below.
 extern "C" __global__ void __launch_bounds__(THREADS)
 layernorm_long_backward(const element* __restrict__ x, const element* __restrict__ dy, const element* __restrict__ gamma,
@@ -373,7 +549,7 @@ layernorm_long_backward(const element* __restrict__ x, const element* __restrict
     for (long long n = blockIdx.x; n < rows; n += gridDim.x) {
         float middle = mean[n], inverse = rstd[n], a = 0.0f, b = 0.0f;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec in = load_shared(x + n * cols + at), up = load_shared(dy + n * cols + at), scale = load_shared(gamma + at);
+            vec in = load(x + n * cols + at), up = load(dy + n * cols + at), scale = load(gamma + at);
 #pragma unroll
             for (int v = 0; v < VEC; ++v) {
                 float g = to_float(up.e[v]) * to_float(scale.e[v]);
@@ -384,7 +560,7 @@ layernorm_long_backward(const element* __restrict__ x, const element* __restrict
         a = reduce<sum_of, THREADS>(a, scratch[0]) * over;
         b = reduce<sum_of, THREADS>(b, scratch[1]) * over;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec in = load_shared(x + n * cols + at), up = load_shared(dy + n * cols + at), scale = load_shared(gamma + at);
+            vec in = load(x + n * cols + at), up = load(dy + n * cols + at), scale = load(gamma + at);
             float out[VEC];
 #pragma unroll
             for (int v = 0; v < VEC; ++v) {
@@ -394,6 +570,17 @@ layernorm_long_backward(const element* __restrict__ x, const element* __restrict
             store(dx + n * cols + at, packed(out));
         }
         __syncthreads();
+    }
+}
+
+// VEC floats of a part.
+__device__ __forceinline__ void leave(float* to, const float* f) {
+    if constexpr (VEC % 4 == 0) {
+#pragma unroll
+        for (int v = 0; v < VEC; v += 4) *(float4*)(to + v) = make_float4(f[v], f[v + 1], f[v + 2], f[v + 3]);
+    } else {
+#pragma unroll
+        for (int v = 0; v < VEC; ++v) to[v] = f[v];
     }
 }
 
@@ -420,73 +607,104 @@ column_parts(const element* __restrict__ x, const element* __restrict__ dy, cons
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-layernorm_forward(const element* x, const element* gamma, const element* beta, element* y, float* mean, float* rstd,
-                  long long rows, int cols, float epsilon) {
-    normalise<false>(x, gamma, beta, y, mean, rstd, rows, cols, epsilon);
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS)
-rmsnorm_forward(const element* x, const element* gamma, element* y, float* rstd, long long rows, int cols, float epsilon) {
-    normalise<true>(x, gamma, nullptr, y, nullptr, rstd, rows, cols, epsilon);
-}
-
 // dx = (g - mean of g - xhat mean of g xhat) / sigma with g = dy gamma; each thread adds dy xhat and dy of its own
-// columns over all the rows of its group; the block leaves its sums in ``partial`` (2, blocks, cols) for the kernel below.
-extern "C" __global__ void __launch_bounds__(THREADS)
+// columns over all the rows of its group; the block leaves its sums in ``partial`` (2, parts, cols) for the kernel below,
+// so that here blocks do stay and walk over all rows. Between a row's sums and its result stands what the row's threads
+// tell one another: a turn sums one row and finishes the one before, which is still in shared memory (STAGES is at least
+// 3). Gamma lies behind the stages.
+extern "C" __global__ void BLOCKS
 layernorm_backward(const element* __restrict__ x, const element* __restrict__ dy, const element* __restrict__ gamma,
                    const float* __restrict__ mean, const float* __restrict__ rstd, element* __restrict__ dx,
                    float* __restrict__ partial, long long rows, int cols) {
-    __shared__ float scratch[4][32];
-    int turn = 0;
-    row scale;
+    __shared__ pair crossed[2][PLACES];
+    gather();
+    vec* scale = slot(2, 0, 0);
     float dgamma[VPT * VEC], dbeta[VPT * VEC];
 #pragma unroll
-    for (int i = 0; i < VPT; ++i) {
-        if (AT(i) < cols) scale.v[i] = load_shared(gamma + AT(i));
+    for (int i = 0; i < VPT * VEC; ++i) dgamma[i] = dbeta[i] = 0.0f;
 #pragma unroll
-        for (int v = 0; v < VEC; ++v) dgamma[i * VEC + v] = dbeta[i * VEC + v] = 0.0f;
-    }
-    float over = 1.0f / cols;
+    for (int i = 0; i < VPT; ++i)
+        if (HAS(i)) scale[i * THREADS] = load(gamma + AT(i));
+
+    const long long step = (long long)(gridDim.x / CLUSTER) * GROUPS;
+    const long long mine = (long long)(blockIdx.x / CLUSTER) * GROUPS + threadIdx.x / TPR;
 #define FETCH(s, n) fetch(0, s, x + (n) * cols, cols), fetch(1, s, dy + (n) * cols, cols)
-    FOR_ROWS(FETCH) {
-        bool here = n < rows;
-        float middle = here ? mean[n] : 0.0f, inverse = here ? rstd[n] : 0.0f;
-        NEXT_ROW(FETCH)
-        float a = 0.0f, b = 0.0f;
-        row in, up;
-        if (here) {
-            in = taken(0, stage, cols);
-            up = taken(1, stage, cols);
-            EACH(i, v) {
-                float d = to_float(up.v[i].e[v]), xhat = (to_float(in.v[i].e[v]) - middle) * inverse;
-                float g = d * to_float(scale.v[i].e[v]);
-                a += g;
-                b = fmaf(g, xhat, b);
-                dgamma[i * VEC + v] = fmaf(d, xhat, dgamma[i * VEC + v]);
-                dbeta[i * VEC + v] += d;
-            }
-        }
-        a = reduce<sum_of, TPR>(a, scratch[turn]) * over;
-        b = reduce<sum_of, TPR>(b, scratch[turn + 2]) * over;
-        turn ^= 1;
+#pragma unroll
+    for (int s = 0; s < STAGES - 2; ++s) {
+        if (mine + s * step < rows) FETCH(s, mine + s * step);
+        sent();
+    }
+    float over = 1.0f / cols, middle = 0.0f, inverse = 0.0f, centre = 0.0f, times = 0.0f;
+    if (mine < rows) middle = mean[mine], inverse = rstd[mine];
+    int stage = 0, turn = 0;
+    pair all = {0.0f, 0.0f};
+    for (long long n = mine; n - threadIdx.x / TPR - step < rows; n += step) {
+        bool here = n < rows, before = n != mine && n - step < rows;
+        float old_centre = centre, old_times = times;
+        centre = middle, times = inverse;
+        if (n + step < rows) middle = mean[n + step], inverse = rstd[n + step];
+        int ahead = stage + STAGES - 2 >= STAGES ? stage - 2 : stage + STAGES - 2, behind = stage == 0 ? STAGES - 1 : stage - 1;
+        if (n + (STAGES - 2) * step < rows) FETCH(ahead, n + (STAGES - 2) * step);
+        sent();
+        arrived<STAGES - 2>();
+
+        pair own = {0.0f, 0.0f};
         if (here) {
 #pragma unroll
             for (int i = 0; i < VPT; ++i) {
-                if (AT(i) < cols) {
-                    float out[VEC];
+                if (HAS(i)) {
+                    vec in = *slot(0, stage, i), up = *slot(1, stage, i), by = scale[i * THREADS];
 #pragma unroll
                     for (int v = 0; v < VEC; ++v) {
-                        float xhat = (to_float(in.v[i].e[v]) - middle) * inverse;
-                        float g = to_float(up.v[i].e[v]) * to_float(scale.v[i].e[v]);
-                        out[v] = (g - a - xhat * b) * inverse;
+                        float d = to_float(up.e[v]), off = to_float(in.e[v]) - centre, g = d * to_float(by.e[v]);
+                        own.a += g;
+                        own.b = fmaf(g, off, own.b);
+                        dgamma[i * VEC + v] = fmaf(d * times, off, dgamma[i * VEC + v]);
+                        dbeta[i * VEC + v] += d;
                     }
-                    store(dx + n * cols + AT(i), packed(out));
                 }
             }
         }
+        own = within_warp(own);
+        if constexpr (WARPS > 1) {
+            tell(crossed[turn], own);
+            all = over_warps(of_row(crossed[turn ^ 1]));
+        }
+        if (before) {
+            float of_x = -all.b * over * old_times * old_times * old_times, rest = -all.a * over * old_times - old_centre * of_x;
+#pragma unroll
+            for (int i = 0; i < VPT; ++i) {
+                if (HAS(i)) {
+                    float out[VEC];
+                    vec in = *slot(0, behind, i), up = *slot(1, behind, i), by = scale[i * THREADS];
+#pragma unroll
+                    for (int v = 0; v < VEC; ++v)
+                        out[v] = fmaf(to_float(up.e[v]), to_float(by.e[v]) * old_times, fmaf(to_float(in.e[v]), of_x, rest));
+                    store(dx + (n - step) * cols + AT(i), packed(out));
+                }
+            }
+        }
+        if constexpr (WARPS > 1)
+            listen();
+        else
+            all = own;
+        stage = stage + 1 >= STAGES ? 0 : stage + 1;
+        turn ^= 1;
     }
 #undef FETCH
+
+    float* left = partial + (size_t)(blockIdx.x / CLUSTER) * cols;
+    size_t apart = (size_t)(gridDim.x / CLUSTER) * cols;
+    if constexpr (GROUPS == 1) {
+#pragma unroll
+        for (int i = 0; i < VPT; ++i) {
+            if (HAS(i)) {
+                leave(left + AT(i), dgamma + i * VEC);
+                leave(left + apart + AT(i), dbeta + i * VEC);
+            }
+        }
+        return;
+    }
     // The block's groups are added one after the other, in the same order every time.
     float* sums = (float*)memory;
     for (int g = 0; g < GROUPS; ++g) {
@@ -501,25 +719,39 @@ layernorm_backward(const element* __restrict__ x, const element* __restrict__ dy
     }
     __syncthreads();
     for (int c = threadIdx.x; c < cols; c += THREADS) {
-        partial[(size_t)blockIdx.x * cols + c] = sums[c];
-        partial[((size_t)gridDim.x + blockIdx.x) * cols + c] = sums[cols + c];
+        left[c] = sums[c];
+        left[apart + c] = sums[cols + c];
     }
 }
 
-// Sums the blocks' parts of both: a block takes 32 columns, its 32 warps take the parts in turn.
+// Sums the blocks' parts of both: a block takes 32 columns, or 128 where four lie together, and its 32 warps take the parts
+// in turn.
 extern "C" __global__ void __launch_bounds__(1024)
 column_sums(const float* __restrict__ partial, element* __restrict__ dgamma, element* __restrict__ dbeta, int parts, int cols) {
-    __shared__ float sums[32][33];
-    int col = blockIdx.x * 32 + threadIdx.x % 32, warp = threadIdx.x / 32;
+    __shared__ float4 sums[32][32];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const float* p = partial + (size_t)blockIdx.y * parts * cols;
-    float sum = 0.0f;
-    if (col < cols)
-        for (int s = warp; s < parts; s += 32) sum += p[(size_t)s * cols + col];
-    sums[warp][threadIdx.x % 32] = sum;
+    element* out = blockIdx.y ? dbeta : dgamma;
+    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+    int wide = cols % 4 ? 1 : 4, col = (blockIdx.x * 32 + lane) * wide;
+    if (col < cols) {
+#pragma unroll 4
+        for (int s = warp; s < parts; s += 32) {
+            if (wide == 4) {
+                float4 one = *(const float4*)(p + (size_t)s * cols + col);
+                sum = {sum.x + one.x, sum.y + one.y, sum.z + one.z, sum.w + one.w};
+            } else {
+                sum.x += p[(size_t)s * cols + col];
+            }
+        }
+    }
+    sums[warp][lane] = sum;
     __syncthreads();
-    sum = sums[threadIdx.x % 32][warp];
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(~0u, sum, offset);
-    col = blockIdx.x * 32 + warp;
-    if (threadIdx.x % 32 == 0 && col < cols) (blockIdx.y ? dbeta : dgamma)[col] = from_float(sum);
+    if (warp >= wide || col >= cols) return;
+    float total = 0.0f;
+#pragma unroll 8
+    for (int s = 0; s < 32; ++s) total += ((const float*)&sums[s][lane])[warp];
+    out[col + warp] = from_float(total);
 }
+
+#endif

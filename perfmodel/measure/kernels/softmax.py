@@ -22,12 +22,14 @@ def softmax(x: Any, mask: Any = None) -> Any:
             "a mask whose shape ends x's, in its type, is accepted",
         )
     out, lib = empty(a, a.shape), cupy()
-    arguments = (a, m or lib.int64(0), out, lib.int64(rows), lib.int32(cols), lib.int32(prod(m.shape[:-1]) if m else 0))
+    arguments = (a, m or lib.int64(0), out, lib.int64(rows), lib.int32(cols))
+    repeat = lib.int32(prod(m.shape[:-1]) if m else 0)
     found = layout("softmax_forward", rows, cols, 1, a)
     if found:
-        run("softmax_forward", rows, found, 1, lambda _: arguments, a, mask=m is not None)
+        given = (*arguments, lib.int32(found.turns), repeat)
+        run("softmax_forward", rows, cols, found, 1, lambda _: given, a, mask=m is not None)
     else:
-        run_long("softmax_long_forward", rows, cols, arguments, a, mask=m is not None)
+        run_long("softmax_long_forward", rows, cols, (*arguments, repeat), a, mask=m is not None)
     return out.source
 
 
@@ -43,7 +45,8 @@ def softmax_backward(y: Any, dy: Any) -> Any:
     arguments = (a, g, out, lib.int64(rows), lib.int32(cols))
     found = layout("softmax_backward", rows, cols, 2, a, g)
     if found:
-        run("softmax_backward", rows, found, 2, lambda _: arguments, a)
+        given = (*arguments, lib.int32(found.turns))
+        run("softmax_backward", rows, cols, found, 2, lambda _: given, a)
     else:
         run_long("softmax_long_backward", rows, cols, arguments, a)
     return out.source
