@@ -22,9 +22,9 @@ STRIP, SHORT_TAPS = 128, 4
 REGISTERS = 65536
 OWN_REGISTERS = 5.5
 TAP_REGISTERS = 56  # of filter elements a thread
-WAIT_LATENCIES = 2.05  # from asking for sixteen positions to their arrival, in DRAM latencies
-INSTRUCTIONS = 24.5  # per element
-SHARPNESS = 6.0
+WAIT_LATENCIES = 5.34  # from asking for sixteen positions to their arrival, in DRAM latencies
+INSTRUCTIONS, TAP_INSTRUCTIONS = 3.7, 2.7  # per element, and per element and tap
+SHARPNESS = 2.9
 
 
 def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
@@ -42,7 +42,8 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
     blocks = B * ceil(N / strip) * across
     rounds = blocks / (card.multiprocessors * held)
     turn = ceil(strip / RUN)
-    compute_s = RUN * wide * THREADS * INSTRUCTIONS / (card.lane_per_s / card.multiprocessors)
+    each = INSTRUCTIONS + TAP_INSTRUCTIONS * K
+    compute_s = RUN * wide * THREADS * each / (card.lane_per_s / card.multiprocessors)
     live = min(float(held), blocks / card.multiprocessors)
     life_s = turn * (WAIT_LATENCIES * card.dram_latency_s + compute_s * live)
     turns_s = max(rounds, 1.0) * life_s
@@ -53,7 +54,7 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
 
 
 def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
-    """Our backward kernel: eight positions at a time, sums of the filter's gradients in registers, and their gathering."""
+    """Our backward kernel: two positions at a time, sums of the filter's gradients in registers, and their gathering."""
     wide = _width(D, 2 * K, item)
     across = ceil(D / (wide * THREADS))
     strip = STRIP
@@ -85,7 +86,10 @@ def _width(D: int, K: int, item: int) -> int:
 
 
 # The backward kernel: positions at once, its wait, instructions per element and tap; the gathering kernel.
-BACK_RUN, BACK_WAIT_LATENCIES, BACK_TAP, GATHER_S = 8, 3.3, 14.5, 3.6e-6
+BACK_RUN, BACK_WAIT_LATENCIES, BACK_TAP, GATHER_S = 2, 1.33, 9.0, 3.6e-6
+
+# Of the kernel that convolves a padded signal, per output and tap: each is read and its place found anew.
+NAIVE_TAP = 27.0
 
 # Instructions of torch's kernel per output, and per output and tap; of a copy that turns a layout round, per element.
 OUTPUT = {"fp16": 140.0, "bf16": 288.0, "fp32": 307.0}

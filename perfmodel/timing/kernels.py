@@ -38,6 +38,8 @@ def parts(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
         return _attention(card, name, op, dtype, impl)
     if contractions and contractions[0].engine is Engine.TENSOR:
         return _products(card, op, dtype, contractions)
+    if name == "convolve" and impl == "naive":
+        return (_stream(card, op, dtype, convolution.NAIVE_TAP * op.work[0].amount.times),)
     if op.work and op.work[0].name == "softmax":
         return _rows(card, "softmax", op, dtype, impl)
     if op.work and op.work[0].name == "softmax gradient":
@@ -63,12 +65,12 @@ def _byte(op: Op) -> tuple[int, int]:
     return sum(t.read_byte + t.write_byte for t in outer), fresh
 
 
-def _stream(card: Card, op: Op, dtype: str) -> Part:
+def _stream(card: Card, op: Op, dtype: str, more: float = 0.0) -> Part:
     """An elementwise kernel: bytes once in and out, instructions in their shadow."""
     read, write = op.read_byte(), op.write_byte()
     byte, fresh = _byte(op)
     elements = max((t.elements for t in op.tensors if not t.spill), default=0)
-    lanes = instructions.of_op(op, elements)
+    lanes = instructions.of_op(op, elements) + more
     return Part(lambda found: elementwise(card, read, write, lanes, found), byte, fresh)
 
 
@@ -207,7 +209,7 @@ def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
 
 
 # One turn of 32 parts down a column, the start of that kernel, and a row of a part.
-SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.18e-6, 1.4e-6, 11.5e-6
+SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.16e-6, 1.45e-6, 11.6e-6
 
 
 def _heads(op: Op) -> Heads:

@@ -1,6 +1,6 @@
 """Row kernels of our own: their layout of rows over threads, and what their threads do (measured on an H200, 2026-11).
 
-Near the rule that the kernels use (theirs takes the best of many measured layouts for each length): accesses of up to 16 bytes that divide the row, four of them a thread, as many threads
+The same rule as the kernels use: accesses of up to 16 bytes that divide the row, four of them a thread, as many threads
 as the row needs, rows on their way into shared memory while one is worked on. Rows that fit no block are read twice.
 """
 
@@ -15,16 +15,19 @@ from perfmodel.timing.rows import Plan
 SHARED_BYTE = 160 * 1024
 HELD_SHARED_BYTE = 227 * 1024
 REGISTERS = 65536
+WARP = 32
+BARRIER_CLOCKS = 52.0  # per warp of a row, all reductions together
 PART_ROWS = 16  # a part of the weights' gradients sums over so many rows at least
 KERNEL_REGISTERS = 29
 REGISTERS_PER_ELEMENT = 1.43
 # Instructions of a thread for an access, and for one of less than four bytes, which takes the way over registers.
-ACCESS, NARROW_ACCESS = 23.4, 75.5
+ACCESS, NARROW_ACCESS = 20.9, 41.6
 
 
 class Habit(NamedTuple):
     """What a kernel's threads do: instructions per row and element, inputs, accesses at most and where many,
-    and how many times fewer blocks than fit run at once."""
+    how many
+    times fewer blocks than fit run at once, and registers of an element."""
 
     per_row: float
     per_element: float
@@ -35,11 +38,11 @@ class Habit(NamedTuple):
 
 
 HABITS = {
-    "softmax": Habit(94, 9.8, 1, 4, 8, 1),
-    "softmax_backward": Habit(1, 7.1, 2, 4, 4, 1),
-    "layernorm": Habit(27, 12, 1, 2, 4, 1),
-    "rmsnorm": Habit(15, 8.1, 1, 2, 4, 1),
-    "layernorm_backward": Habit(209, 5.1, 2, 1, 4, 1),
+    "softmax": Habit(97, 3.2, 1, 4, 8, 2),
+    "softmax_backward": Habit(14, 1.5, 2, 4, 4, 2),
+    "layernorm": Habit(88, 9.7, 1, 2, 4, 1),
+    "rmsnorm": Habit(116, 1.5, 1, 2, 4, 1),
+    "layernorm_backward": Habit(111, 14.7, 2, 1, 4, 1),
 }
 
 
@@ -107,6 +110,8 @@ def plan(card: Card, op: str, rows: int, cols: int, item: int) -> tuple[Plan, in
         habit.per_element,
     )
     blocks = min(held * card.multiprocessors, ceil(rows / groups))
+    if found.row_threads > WARP:
+        made = made._replace(barrier_clocks=BARRIER_CLOCKS * found.row_threads / WARP)
     if op == "layernorm_backward":
         blocks = min(blocks, max(card.multiprocessors // 2, rows // PART_ROWS))
         made = made._replace(at_once=blocks * groups)

@@ -46,7 +46,8 @@ class Plan(NamedTuple):
     at once; ``resident`` threads fit a multiprocessor. A thread spends ``per_row`` instructions on a row, ``per_access``
     on an access, ``per_element`` on an element (of all passes together); ``passes`` times it reads the row, and
     ``on_chip`` says that only the first reading leaves the chip. ``padded`` elements of a row are gone through.
-    ``at_once``: rows in work, where the launch has fewer blocks than fit.
+    ``at_once``: rows in work, where the launch has fewer blocks than fit. ``barrier_clocks``: what its threads
+    wait for one another in a row.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Plan(NamedTuple):
     on_chip: bool = True
     padded: float = 0.0
     at_once: int = 0
+    barrier_clocks: float = 0.0
 
 
 def body(card: Card, plan: Plan, row: Row, inputs: int, outputs: int, found: float) -> Body:
@@ -75,7 +77,10 @@ def body(card: Card, plan: Plan, row: Row, inputs: int, outputs: int, found: flo
     latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
     again = 0 if plan.on_chip else plan.passes - 1
     own = plan.per_row + (accesses + through * plan.per_element) / plan.threads
-    life_s = turns * LOADED * (latency_s + again * card.l2_latency_s) + own * ISSUE_CLOCKS / card.clock_hz
+    life_s = (
+        turns * LOADED * (latency_s + again * card.l2_latency_s)
+        + (own * ISSUE_CLOCKS + plan.barrier_clocks) / card.clock_hz
+    )
     dram_s, l2_s = stream.dram_s, stream.l2_s
     if again:
         byte = again * inputs * size
