@@ -39,7 +39,7 @@ def parts(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
     if contractions and contractions[0].engine is Engine.TENSOR:
         return _products(card, op, dtype, contractions)
     if name == "convolve" and impl == "naive":
-        return (_stream(card, op, dtype, convolution.NAIVE_TAP * op.work[0].amount.times),)
+        return _convolution(card, name, op, dtype, impl)
     if op.work and op.work[0].name == "softmax":
         return _rows(card, "softmax", op, dtype, impl)
     if op.work and op.work[0].name == "softmax gradient":
@@ -65,12 +65,12 @@ def _byte(op: Op) -> tuple[int, int]:
     return sum(t.read_byte + t.write_byte for t in outer), fresh
 
 
-def _stream(card: Card, op: Op, dtype: str, more: float = 0.0) -> Part:
+def _stream(card: Card, op: Op, dtype: str) -> Part:
     """An elementwise kernel: bytes once in and out, instructions in their shadow."""
     read, write = op.read_byte(), op.write_byte()
     byte, fresh = _byte(op)
     elements = max((t.elements for t in op.tensors if not t.spill), default=0)
-    lanes = instructions.of_op(op, elements) + more
+    lanes = instructions.of_op(op, elements)
     return Part(lambda found: elementwise(card, read, write, lanes, found), byte, fresh)
 
 
@@ -152,7 +152,7 @@ def _rows(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
     if name == "softmax":
         plan = torch_rows.softmax(row.cols, row.item)
         return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
-    plans = torch_rows.norm(row.cols, name == "rmsnorm")
+    plans = torch_rows.norm(row.cols, name == "rmsnorm", row.item)
     if len(plans) == 1:
         return (Part(lambda found: rows.body(card, plans[0], row, 1, 1, found), byte, fresh),)
     return (
@@ -185,9 +185,9 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
 
 def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
     """Partial sums of the weights' gradients, added up by a second kernel; long rows need one that makes them first."""
-    from perfmodel.timing.own_rows import PART_ROWS
+    from perfmodel.timing.own_rows import most_parts
 
-    parts_ = blocks or min(max(card.multiprocessors // 2, row.rows // PART_ROWS), row.rows, 1024)
+    parts_ = blocks or min(most_parts(card, row.rows, row.cols), row.rows, 1024)
     partial = 8 * parts_ * row.cols
 
     def sums(found: float) -> Body:
@@ -209,7 +209,7 @@ def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
 
 
 # One turn of 32 parts down a column, the start of that kernel, and a row of a part.
-SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.16e-6, 1.45e-6, 11.6e-6
+SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.68e-6, 0.88e-6, 2.0e-6
 
 
 def _heads(op: Op) -> Heads:
@@ -246,7 +246,9 @@ def _attention(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Pa
 
 
 def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    B, N, D = (int(size) for size in op.tensors[0].shape)
+    B, N, D = (
+        (int(size) for size in _written(op).shape) if name == "convolve" else (int(s) for s in op.tensors[0].shape)
+    )
     K = int(op.tensor("filter").shape[1])
     item = op.tensors[0].item
     byte, _ = _byte(op)
