@@ -283,6 +283,9 @@ def test_launches_by_protocol():
     plain = launch.starts(card, [1e-3], "eager", "softmax")[0].seconds
     hidden = launch.starts(card._replace(host_hidden_s=5e-6), [1e-3], "eager", "softmax")[0].seconds
     assert isclose(plain, 12e-6)
+    # where the host's own pace is known, later kernels wait by it: 20 us less the first kernel's microsecond
+    paced = card._replace(host_s={"any": 10e-6, "between": 20e-6})
+    assert isclose(launch.starts(paced, [1e-6, 1e-6], "eager")[0].seconds, 10e-6 + 19e-6)
     assert isclose(hidden, 7e-6)  # of a long kernel 5 us run before the host is back
 
 

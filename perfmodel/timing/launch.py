@@ -31,7 +31,8 @@ def starts(card: Card, bodies: Sequence[float], protocol: str, kind: str = "any"
     if protocol == "eager":
         # While a kernel runs the host prepares the next: it shows only where a kernel is shorter than its launch.
         host_s = card.host_s.get(kind, card.host_s["any"])
-        waits = sum(max(card.node_s, card.host_s["any"] - seconds) for seconds in bodies[:-1])
+        between_s = card.host_s.get("between", card.host_s["any"])
+        waits = sum(max(card.node_s, between_s - seconds) for seconds in bodies[:-1])
         hidden_s = min(card.host_hidden_s, ramps + sum(bodies))
         return Term("launch by the host", host_s + waits - hidden_s), Term("ramp", ramps)
     floor = Term("launch", card.cold_s if cold else card.warm_s)

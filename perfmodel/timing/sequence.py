@@ -35,6 +35,8 @@ def _launched(kernel: Kernel) -> str:
     name = kernel.operation
     if name == "matmul":
         return "batch" if kernel.op.tensors[0].shape[0] > 1 else "linear"
+    if name == "rmsnorm":
+        return "layernorm"
     return "linear" if name.startswith("linear") else name
 
 
