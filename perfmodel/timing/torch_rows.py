@@ -44,7 +44,7 @@ REGISTERS_OF_ALL, OWN_REGISTERS = 65536, 22.6  # of a multiprocessor; of a threa
 PADDING = 0.55  # what an element beyond the row's end costs of one within
 VECTOR_BYTE = 16
 NORM_VECTOR = 4
-WIDE_ROW = 1.57  # of a row's own instructions, where its elements are of four bytes
+WIDE_ROW = 1.25  # of a row's own instructions, where its elements are of four bytes
 
 
 def softmax(cols: int, item: int) -> Plan:
