@@ -70,6 +70,8 @@ ELEMENTWISE = {
     "tanh": "tanh",
 }
 NEUSIGHT_CARDS = {"Tesla_T4": "t4", "Tesla_V100-PCIE-32GB": "v100-pcie-32gb", "NVIDIA_A100-PCIE-40GB": "a100-pcie-40gb"}
+# Serving stacks run attention on Hopper by its own matrix instruction, as of our words cudnn alone does.
+ATTENTION_BY = {"h100-sxm5-80gb": "cudnn"}
 SERVING_CARDS = {"a100_sxm": "a100-sxm4-80gb", "h100_sxm": "h100-sxm5-80gb"}
 
 
@@ -111,7 +113,7 @@ def serving(folder: Path) -> Iterator[Measurement]:
     for path in sorted(folder.glob("aiconfigurator/*/*/*/*/*.parquet")):
         card = SERVING_CARDS[path.relative_to(folder).parts[1]]
         for row in pandas.read_parquet(path).to_dict("records"):
-            line = _serving_case(path.name, row)
+            line = _serving_case(path.name, row, ATTENTION_BY.get(card, "flash"))
             if line is not None:
                 name = (
                     line["op"]
@@ -123,7 +125,7 @@ def serving(folder: Path) -> Iterator[Measurement]:
                 yield Measurement(card, f"{name} {line['dtype']}", line, float(row["latency"]) * 1e-3)
 
 
-def _serving_case(name: str, row: dict[str, Any]) -> dict[str, Any] | None:
+def _serving_case(name: str, row: dict[str, Any], by: str = "flash") -> dict[str, Any] | None:
     if name == "gemm_perf.parquet" and row["gemm_dtype"] in ("bfloat16", "fp8"):
         shape = {key: int(row[key]) for key in ("m", "k", "n")}
         return {
@@ -156,7 +158,7 @@ def _serving_case(name: str, row: dict[str, Any]) -> dict[str, Any] | None:
             "op": "attention",
             "shape": shape,
             "dtype": "bf16",
-            "impl": "flash",
+            "impl": by,
             "causal": not decode,
             "protocol": "warm",
         }
