@@ -52,7 +52,8 @@ def tile(B: int, N: int, D: int, K: int, *arrays: Array) -> Tile | None:
     """
     if K > REGISTER_TAPS:
         return None
-    wide = vector(D, arrays[0].dtype, *arrays)
+    # Two bfloat16 are widened in more registers than two of the others: half as many channels a thread leave room.
+    wide = vector(D, arrays[0].dtype, *arrays, at_most=8 if arrays[0].dtype == "bfloat16" else 16)
     while wide > 1 and wide * K > REGISTER_TAPS:
         wide //= 2
     strip = min(8 if K <= 4 else 16, 128 // (wide * TYPES[arrays[0].dtype][1]))
