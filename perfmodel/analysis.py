@@ -223,7 +223,7 @@ def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:
         operation=kernel.operation,
         repeat=kernel.repeat,
         flops=total(counted(kinds, count).values()),
-        contraction_flops=op.contraction_flops(),
+        contraction_flops=total(number for (_, products), number in kinds.items() if products),
         work=op.primitives(),
         engines={engine.value: engines.get(engine, 0) for engine in Engine},
         traffic_byte=op.traffic_byte(),

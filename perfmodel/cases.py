@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, said, shown
-from perfmodel.expression import Expression
+from perfmodel.expression import Expression, expression
 from perfmodel.operation import checked_value
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED
@@ -209,8 +209,8 @@ def _refuse_strangers(line: Mapping[str, Any], words: Mapping[str, tuple[str, ..
                 f"{name} takes {', '.join(known)}",
                 "Remove it.",
             )
-        near = get_close_matches(key, known, n=1, cutoff=0.8)
-        if key not in (*known, *WORDS) and near:
+        near = [] if key in known or key in WORDS else get_close_matches(key, known, n=1, cutoff=0.8)
+        if near:
             raise InputError(
                 where,
                 f"{shown(key)} is not a word of a case",
@@ -266,7 +266,7 @@ def _dims(line: Mapping[str, Any], kind: Kind, where: str) -> dict[str, int]:
         found[name] = int(checked_value(name, value, f"{where}: {given}") or 0)
     for name in kind.shape:
         if name not in found and name in kind.ties:
-            found[name] = Expression(kind.ties[name], f"{where}: {name}")(found)
+            found[name] = expression(kind.ties[name], f"{where}: {name}")(found)
         elif name not in found:
             raise InputError(
                 f"{where}: shape", f"'{name}' is missing", f"{', '.join(kind.shape)} are required",
@@ -288,4 +288,4 @@ def _steps(kind: Kind, words: Mapping[str, str], where: str) -> tuple[Step, ...]
 def _sizes(text: str, where: str) -> dict[str, Expression]:
     """``D_in=D, D_out=F`` as expressions."""
     pairs = (part.partition("=") for part in text.split(", ") if part)
-    return {name: Expression(value, where) for name, _, value in pairs}
+    return {name: expression(value, where) for name, _, value in pairs}

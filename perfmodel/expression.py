@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator, Mapping
+from copy import copy
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -29,6 +30,12 @@ class Expression:
         self.text = text
         self._where = where
         self._tree = _parse(text, where)
+
+    def at(self, where: str) -> Expression:
+        """The same expression, standing elsewhere."""
+        other = copy(self)
+        other._where = where
+        return other
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -104,6 +111,16 @@ def _compared(operator: ast.cmpop, a: Any, b: Any) -> Any:
         case ast.Eq():
             return a == b
     return a != b
+
+
+_KNOWN: dict[str, Expression] = {}
+
+
+def expression(text: str, where: str) -> Expression:
+    """An expression of the program's own, which is read once: its text is not a user's."""
+    if text not in _KNOWN:
+        _KNOWN[text] = Expression(text, where)
+    return _KNOWN[text].at(where)
 
 
 @lru_cache(maxsize=4096)

@@ -7,11 +7,13 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from perfmodel import block
-from perfmodel.analysis import Total, row, summed
+from perfmodel.analysis import Total
+from perfmodel.block import Kernel
 from perfmodel.cases import Case, Refused
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
-from perfmodel.roofline import Rates, bounds, rates
+from perfmodel.op import by_engine
+from perfmodel.roofline import Rates, overlapping, rates, together
 from perfmodel.timing import parameters as known
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
@@ -61,11 +63,33 @@ def is_environment(line: Mapping[str, Any]) -> bool:
 
 
 def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
-    """Counts, bounds and expected time of one case, over all its kernels."""
+    """Counts, bounds and expected time of one case, over all its kernels.
+
+    Warm, what the last cache holds from the run before need not come from memory, nor what it keeps go there.
+    """
+    cache = card.gpu.caches.get("l2") if case.protocol == "warm" else None
+    resident_byte = cache.value if cache else 0
     running = block.kernels(case.steps, case.dims, fused=case.fused, backward=case.backward)
     asked = tuple(kernel for kernel in running if case.forward or not kernel.forward)
-    rows = tuple(row(kernel, "all", bounds(kernel.op, card)) for kernel in asked)
-    total = summed(rows, sum(r.compulsory_byte * r.repeat for r in rows))
+    total = _total(asked, card, resident_byte)
     impl = str(case.line.get("impl", ""))
     time = expected(timed, asked, case.dtype, impl=impl, protocol=case.protocol, lower_s=total.lower_s or 0.0)
     return total, time
+
+
+def _total(asked: Iterable[Kernel], card: Rates, resident_byte: float) -> Total:
+    """Sums over kernels, each counted once: what a table of their rows would add up to, without the rows."""
+    flops = contraction_flops = traffic_byte = compulsory_byte = 0
+    parts = []
+    for kernel in asked:
+        op, repeat = kernel.op, kernel.repeat
+        kinds, moved_byte = op.flops_by_kind(), op.traffic_byte()
+        flops += repeat * sum(kinds.values())
+        contraction_flops += repeat * sum(count for (_, contraction), count in kinds.items() if contraction)
+        traffic_byte += repeat * moved_byte
+        compulsory_byte += repeat * op.compulsory_byte()
+        if resident_byte:
+            moved_byte -= min(op.read_byte(), resident_byte) + min(op.write_byte(), resident_byte)
+        parts.append((overlapping(moved_byte, by_engine(kinds), card), repeat))
+    whole = together(parts)
+    return Total(flops, contraction_flops, traffic_byte, compulsory_byte, whole.lower_s, whole.upper_s, whole.bound)

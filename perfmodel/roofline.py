@@ -98,7 +98,12 @@ def rates(gpu: Gpu, dtype: str) -> Rates:
 
 def bounds(op: Op, card: Rates) -> Bounds:
     """Bounds of one kernel; with arrays for sizes, of many."""
-    memory_s, engine_s = seconds(op.traffic_byte(), op.engine_flops(), card)
+    return overlapping(op.traffic_byte(), op.engine_flops(), card)
+
+
+def overlapping(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rates) -> Bounds:
+    """Bounds of so many bytes and FLOPs by engine: the longest alone, and all one after the other."""
+    memory_s, engine_s = seconds(traffic_byte, engine_flops, card)
     lower_s = memory_s
     for alone_s in engine_s.values():
         lower_s = maximum(lower_s, alone_s)

@@ -27,7 +27,6 @@ UNITS = {
     "s": "seconds",
     "bit": "bits",
     "bit/s": "bits per second",
-    "s": "seconds",
 }
 
 ITEM_BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from perfmodel.cases import Case, Refused, case
 from perfmodel.errors import InputError
-from perfmodel.hardware import Gpu
+from perfmodel.hardware import Gpu, all_gpus
 from perfmodel.prediction import Prediction, predictions
 from perfmodel.records import case_of
 
@@ -129,6 +129,12 @@ def _summaries(cases: Iterable[Compared]) -> Iterable[Summary]:
             inside_share=sum(inside) / len(inside) if inside else None,
             of_roofline=median(one.of_roofline or 0.0 for one in group),
         )
+
+
+def card_of(environment: Mapping[str, Any]) -> Gpu | None:
+    """The one card that a run's device is called like; None where there is none or there are several."""
+    known = [gpu for gpu in all_gpus() if str(environment.get("gpu", "")) in gpu.matches]
+    return known[0] if len(known) == 1 else None
 
 
 def family(record: Mapping[str, Any]) -> str:

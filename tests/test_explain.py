@@ -34,7 +34,7 @@ def check_latex(text):
     begun, ended = (re.findall(rf"\\{word}{{(\S+?)}}", text) for word in ("begin", "end"))
     assert sorted(begun) == sorted(ended)
     outside = re.sub(r"(?s)\\begin{(align\*|tabular)}.*?\\end{\1}", "", text)
-    outside = re.sub(r"(?s)\$.*?\$", "", re.sub(r"\\[$_&%#{}]", "", outside))
+    outside = re.sub(r"(?s)\$.*?\$", "", re.sub(r"\\[$_&%#{}^]", "", outside))
     assert not re.search(r"[$_&#^]", outside), outside
 
 

@@ -490,3 +490,12 @@ def test_an_interruption_keeps_what_was_measured(tmp_path):
     assert "interrupted" in err
     assert "Traceback" not in err
     assert 3 <= len(records.read(str(path)).records) < 400
+
+
+def test_a_warm_run_may_find_its_data_in_the_cache():
+    """3 x 2^21 x 2 bytes are 12.6 MB, less than the 60 MiB of an H200's L2: warm, memory bounds nothing, and the additions
+    at 133.8 TFLOP/s are left; cold it takes 12.6 MB / 4.8 TB/s."""
+    line = {"op": "elementwise", "kind": "add", "shape": {"numel": 1 << 21}, "dtype": "fp16"}
+    warm, cold = validation.compare([record({**line, "protocol": p}, 5.0) for p in ("warm", "cold")], gpu("h200")).cases
+    assert cold.lower_s == pytest.approx(3 * 2 * 2**21 / 4.8e12)
+    assert warm.lower_s == pytest.approx(2**21 / 133.8e12, rel=1e-3)

@@ -83,25 +83,22 @@ def _refuse_together(first: str, others: Mapping[str, Any]) -> None:
 
 def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
     """A stored run, and the card that it was made on."""
-    from perfmodel.hardware import all_gpus
     from perfmodel.hardware import gpu as read_gpu
     from perfmodel.records import read
+    from perfmodel.validation import card_of
 
     run = read(path)
-    name = str(run.environment.get("gpu", ""))
     if gpu not in (None, "auto"):
         return run, read_gpu(str(gpu)), True
     if "card" in run.environment:
         return run, _described(run), True
-    known = [card for card in all_gpus() if name in card.matches]
-    if len(known) != 1:
+    known = card_of(run.environment)
+    if known is None:
         raise InputError(
-            f"{path}:1",
-            f"no one GPU file describes '{name}'",
-            "a card of 'perfmodel gpus' is accepted",
+            f"{path}:1", f"no one GPU file describes '{run.environment.get('gpu')}'", "a card of 'perfmodel gpus' is accepted",
             "Name it with --gpu.",
-        )
-    return run, known[0], True
+        )  # fmt: skip
+    return run, known, True
 
 
 def _described(run: Stored) -> Gpu:

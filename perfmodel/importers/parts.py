@@ -166,7 +166,8 @@ def embed(positions: int | None = None, *, types: int | None = None, kind: str =
     parts = ["tokens"]
     steps = [step("embed.tokens", "embedding", "y:stream" if positions is None else "y:tokens", D=width)]
     if positions is not None:
-        steps.append(step("embed.positions", "positions", "y:positions", V=positions))
+        # NB the step after a full cache is counted, as whoever asks for one expects, though no position is left for it.
+        steps.append(step("embed.positions", "positions", "y:positions", V=positions, T="S"))
         parts.append("positions")
     if types is not None:
         steps.append(step("embed.types", "embedding", "y:types", V=types))

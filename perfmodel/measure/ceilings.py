@@ -33,9 +33,10 @@ class Ceiling(NamedTuple):
 def measure(torch: Any, told: Callable[[str], None]) -> Iterator[Ceiling]:
     """Every ceiling, one group after another; ``told`` hears which is under way, and what cannot be measured."""
     watch = Cuda(torch)
+    # What draws most power comes last: a board that was held back by it runs at a lower clock for a while.
     for title, group in (
-        ("streams", _streams), ("products", _products), ("second-level cache", _cache), ("instructions", _instructions),
-        ("launches", _launches), ("latency", _latency),
+        ("launches", _launches), ("latency", _latency), ("instructions", _instructions), ("second-level cache", _cache),
+        ("streams", _streams), ("products", _products),
     ):  # fmt: skip
         told(title)
         yield from group(watch)

@@ -17,7 +17,10 @@ from perfmodel.units import scaled, significant
 def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = "") -> str:
     """The predictions in the form asked for, ending in a line break."""
     if form == "json":
-        return json.dumps(document(found, gpu, knowledge), indent=1) + "\n"
+        # A case a line: with the indentation of json, Python's slow encoder would take longer than all predictions.
+        head, _, tail = json.dumps(document((), gpu, knowledge)).rpartition("[]")
+        lines = ",\n".join(json.dumps(case_document(prediction)) for prediction in found)
+        return f"{head}[\n{lines}\n]{tail}\n"
     return render_sheet(sheet(found, gpu, knowledge), form)
 
 

@@ -81,7 +81,14 @@ def page(solution: Solution) -> str:
         lines += _answer(answer, solution, width)
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
     together = TOGETHER if solution.many else ""
-    notes = [sizes_line(shown), roofs_line(card), *card_lines(solution.sizes, card.gpu), *card.notes, together, _letters(solution)]
+    notes = [
+        sizes_line(shown),
+        roofs_line(card),
+        *card_lines(solution.sizes, card.gpu),
+        *card.notes,
+        together,
+        _letters(solution),
+    ]
     lines += ["", *(line for note in filter(None, notes) for line in wrapped(note, width))]
     return "\n".join(lines) + "\n"
 

@@ -28,6 +28,7 @@ SENTENCES = {
     "sums of the parts": "a second kernel that adds up the parts' sums",
     "waiting and computing by turns": "strips wait for their rows, then compute",
     "imperfect overlap": "what runs at once with something as long does not hide entirely",
+    "a stack's own kernels": "what a serving stack runs around an attention: cache and bookkeeping",
     "up to the bound": "the model came out below the bound, which nothing beats",
 }
 
@@ -76,7 +77,7 @@ def parameters(card: Card) -> str:
         ("launch, cold", scaled(card.cold_s, "s", 3)),
         ("launch, warm", scaled(card.warm_s, "s", 3)),
         ("from kernel to kernel", scaled(card.node_s, "s", 3)),
-        ("launch by the host", scaled(card.host_s, "s", 3)),
+        *((f"launch by the host, {kind}", scaled(value, "s", 3)) for kind, value in card.host_s.items()),
         ("latency of DRAM", scaled(card.dram_latency_s, "s", 3)),
         ("latency of L2", scaled(card.l2_latency_s, "s", 3)),
         *((f"held by the board's power, {dtype}", scaled(v, "FLOP/s", 4)) for dtype, v in card.held_flop_per_s.items()),

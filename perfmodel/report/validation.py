@@ -11,10 +11,11 @@ from perfmodel.report.answer import SCHEMA, gpu_document
 from perfmodel.report.predictions import case_document
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
+from perfmodel.timing.parameters import best_knowledge
 from perfmodel.units import scaled
 from perfmodel.validation import Compared, Outcome, Summary, described
 
-NOTES_AT_MOST = 12
+NOTES_AT_MOST = 6
 
 
 def render(found: Outcome, environment: Mapping[str, Any], gpu: Gpu, form: str) -> str:
@@ -30,7 +31,7 @@ def document(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> dict[s
     """The JSON document of ``validate``."""
     return {
         "schema": SCHEMA,
-        "gpu": gpu_document(gpu),
+        "gpu": gpu_document(gpu, known(gpu)),
         "environment": dict(environment),
         "cases": [_case(one) for one in found.cases],
         "summary": [one._asdict() for one in found.summaries],
@@ -45,6 +46,11 @@ def _case(one: Compared) -> dict[str, Any]:
     return {
         **one.record, **modelled, "measured_s": one.measured_s, "error": one.error, "of_roofline": one.of_roofline,
     }  # fmt: skip
+
+
+def known(gpu: Gpu) -> str:
+    """What the figures rest on: measurements where the card's own file holds nothing else, else the most that there is."""
+    return gpu.knowledge if gpu.knowledge == "calibrated" else best_knowledge(gpu)
 
 
 def _percent(value: float) -> str:
@@ -65,9 +71,9 @@ def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> She
         Column("op", "op", lambda one: one.record.get("kind", one.record.get("op")), right=False),
         Column("shape", "shape", _shape, right=False),
         Column("dtype", "type", lambda one: one.record.get("dtype"), right=False, expendable=5),
-        Column("how", "how", _how, right=False, expendable=4),
-        Column("lower_s", "at least", lambda one: one.lower_s, _seconds),
-        Column("expected_s", "expected", lambda one: one.expected_s, _seconds, expendable=3),
+        Column("how", "how", _how, right=False),
+        Column("lower_s", "at least", lambda one: one.lower_s, _seconds, expendable=4),
+        Column("expected_s", "expected", lambda one: one.expected_s, _seconds, expendable=1),
         Column("measured_s", "measured", lambda one: one.measured_s, _seconds),
         Column("error", "error", lambda one: one.error, _signed, expendable=2),
         Column("of_roofline", "of roofline", lambda one: one.of_roofline, _percent),
@@ -82,7 +88,7 @@ def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> She
     where = ", ".join(
         f"{name} {environment[name]}" for name in ("torch", "numpy", "driver", "date") if environment.get(name)
     )
-    title = f"{environment.get('gpu', gpu.title)} ({where}) against {gpu.file}, {gpu.knowledge}"
+    title = f"{environment.get('gpu', gpu.title)} ({where}) against {gpu.file}; knowledge: {known(gpu)}"
     return Sheet(shown, done, title=title, notes=[*_short(kernels), *failed])
 
 

@@ -50,7 +50,9 @@ class Card(NamedTuple):
     cold_s: float
     warm_s: float
     node_s: float
-    host_s: float
+    host_s: Mapping[str, float]
+    host_hidden_s: float
+    around_attention_s: float
     dram_latency_s: float
     l2_latency_s: float
     peak_flop_per_s: Mapping[str, float]

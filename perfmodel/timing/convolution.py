@@ -1,7 +1,7 @@
 """Depthwise convolution: our kernels by strips of positions, torch's by outputs and copies.
 
-Ours: a thread owns a few channels and walks down a strip of positions, sixteen at a time; it waits for their arrival,
-then computes. Its filter and its past lie in registers, so a longer filter leaves room for fewer blocks, and fewer blocks
+Ours: a thread owns a few channels and walks down a strip of positions, sixteen at a time; it waits for its filter
+and their arrival, then computes. Its filter and its past lie in registers, so a longer filter leaves room for fewer blocks, and fewer blocks
 hide less of the wait. Short signals give few strips, and the last round of blocks is not full.
 
 torch: its kernel is made for (B, D, N), finds every output's place by divisions, and pads by predicates. The other
@@ -16,15 +16,17 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
 
-THREADS = 256
+THREADS = 128
 RUN = 16  # positions asked for at once
 STRIP, SHORT_TAPS = 128, 4
 REGISTERS = 65536
 OWN_REGISTERS = 5.5
 TAP_REGISTERS = 56  # of filter elements a thread
-WAIT_LATENCIES = 6.54  # from asking for sixteen positions to their arrival, in DRAM latencies
-INSTRUCTIONS = 18.4  # per element
-SHARPNESS = 3.9
+# A warp's 256 bytes touch a third line where rows do not begin on one.
+LINE_BYTE, CROOKED = 128, 1.24
+START_LATENCIES = 1.24  # per tap: a block's filter and the rows above its strip come first
+INSTRUCTIONS, TAP_INSTRUCTIONS = 6.5, 1.4  # per element, and per element and tap
+SHARPNESS = 3.25
 
 
 def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
@@ -35,16 +37,18 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
     strip = longest
     while strip > RUN and B * ceil(N / strip) * across < 8 * card.multiprocessors:
         strip //= 2
-    stream = moved(card, B * N * D * item, B * N * D * item, found)
+    crooked = CROOKED if D * item % LINE_BYTE else 1.0
+    stream = moved(card, crooked * B * N * D * item, crooked * B * N * D * item, found)
     # Filter and past as floats, sixteen positions as they come.
     registers = OWN_REGISTERS + wide * 2 * K + RUN * wide * item // 4
     held = max(1, REGISTERS // (THREADS * 8 * ceil(registers / 8)))
     blocks = B * ceil(N / strip) * across
     rounds = blocks / (card.multiprocessors * held)
     turn = ceil(strip / RUN)
-    compute_s = RUN * wide * THREADS * INSTRUCTIONS / (card.lane_per_s / card.multiprocessors)
+    each = INSTRUCTIONS + TAP_INSTRUCTIONS * K
+    compute_s = RUN * wide * THREADS * each / (card.lane_per_s / card.multiprocessors)
     live = min(float(held), blocks / card.multiprocessors)
-    life_s = turn * (WAIT_LATENCIES * card.dram_latency_s + compute_s * live)
+    life_s = turn * compute_s * live + START_LATENCIES * K * card.dram_latency_s
     turns_s = max(rounds, 1.0) * life_s
     seconds, terms = overlapped(
         (("memory", stream.dram_s), ("L2", stream.l2_s), ("waiting and computing by turns", turns_s)), SHARPNESS
@@ -53,7 +57,7 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
 
 
 def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
-    """Our backward kernel: two positions at a time, sums of the filter's gradients in registers, and their gathering."""
+    """Our backward kernel: eight positions at a time, sums of the filter's gradients in registers, and their gathering."""
     wide = _width(D, 2 * K, item)
     across = ceil(D / (wide * THREADS))
     strip = STRIP
@@ -85,7 +89,7 @@ def _width(D: int, K: int, item: int) -> int:
 
 
 # The backward kernel: positions at once, its wait, instructions per element and tap; the gathering kernel.
-BACK_RUN, BACK_WAIT_LATENCIES, BACK_TAP, GATHER_S = 2, 1.33, 9.0, 3.6e-6
+BACK_RUN, BACK_WAIT_LATENCIES, BACK_TAP, GATHER_S = 8, 1.33, 9.0, 5.3e-6
 
 # Instructions of torch's kernel per output, and per output and tap; of a copy that turns a layout round, per element.
 OUTPUT = {"fp16": 140.0, "bf16": 288.0, "fp32": 307.0}
@@ -105,9 +109,9 @@ def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, 
     trips = 3 if turned else 2
     stream = moved(card, trips * elements * item, trips * elements * item)
     seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), SHARPNESS)
-    return Body(
-        seconds + (trips - 1) * card.node_s, terms, "layout", "copies to and from (B, D, N)" if turned else "(B, D, N)"
-    )
+    gaps_s = (trips - 1) * card.node_s
+    words = "copies to and from (B, D, N)" if turned else "(B, D, N)"
+    return Body(seconds + gaps_s, (*terms, Term("from kernel to kernel", gaps_s)), "layout", words)
 
 
 def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:
@@ -117,4 +121,5 @@ def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype:
     lanes_s = elements * (each + (2 * TURN if turned else SLICE)) / card.lane_per_s
     stream = moved(card, 5 * elements * item, 3 * elements * item)
     seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), SHARPNESS)
-    return Body(seconds + BACK_KERNELS * card.node_s, terms, "layout", "")
+    gaps_s = BACK_KERNELS * card.node_s
+    return Body(seconds + gaps_s, (*terms, Term("from kernel to kernel", gaps_s)), "layout")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil
+from typing import TYPE_CHECKING
 
 from perfmodel.op import Engine, Kind, Op, Tensor, Work
-from perfmodel.timing import attention, backends, convolution, instructions, own_rows, rows, stages, tiles, torch_rows
+from perfmodel.timing import instructions, rows, stages, tiles, torch_rows
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
@@ -14,8 +15,12 @@ from perfmodel.timing.stream import elementwise, moved
 from perfmodel.timing.terms import Body, Term, overlapped
 from perfmodel.units import ITEM_BYTES
 
+if TYPE_CHECKING:
+    from perfmodel.timing.attention import Heads
+
 SHARPNESS = 5.5
 OWN = ("ours", "fused")
+WITH_OWN_GRADIENT = ("softmax_backward", "layernorm_backward")
 ROWS = ("softmax", "layernorm", "rmsnorm")
 PRODUCT = 10.0  # instructions of a product of two elements, with their access
 
@@ -33,6 +38,8 @@ def parts(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
         return _attention(card, name, op, dtype, impl)
     if contractions and contractions[0].engine is Engine.TENSOR:
         return _products(card, op, dtype, contractions)
+    if name == "convolve" and impl == "naive":
+        return _convolution(card, name, op, dtype, impl)
     if op.work and op.work[0].name == "softmax":
         return _rows(card, "softmax", op, dtype, impl)
     if op.work and op.work[0].name == "softmax gradient":
@@ -101,7 +108,9 @@ def _sizes(op: Op, contractions: list[Work]) -> list[tuple[int, int, int, int, i
             batch = min(_lead(t) for t in (*read, out))
         m = max(1, out.elements // (n * batch))
         last = int(first.shape[-1])
-        k = last if count <= out.elements * last < 3 * count else max(1, round(count / out.elements))
+        # A causal mask counts fewer pairs than the product goes through.
+        masked = len(out.shape) == 4 and count <= out.elements * last < 3 * count
+        k = last if masked else max(1, round(count / out.elements))
         return [(m, k, n, batch, first.item)]
     together = len({work.reads[0] for work in contractions if work.reads}) == 1 and all(
         work.reads for work in contractions
@@ -135,13 +144,15 @@ def _rows(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
     """Softmax and normalisation, forward."""
     row = _row(op)
     byte, fresh = 2 * row.byte, 0
-    if impl in OWN and name in own_rows.HABITS:
+    if impl in OWN:
+        from perfmodel.timing import own_rows
+
         plan, _ = own_rows.plan(card, name, *row)
         return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
     if name == "softmax":
         plan = torch_rows.softmax(row.cols, row.item)
         return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
-    plans = torch_rows.norm(row.cols, name == "rmsnorm")
+    plans = torch_rows.norm(row.cols, name == "rmsnorm", row.item)
     if len(plans) == 1:
         return (Part(lambda found: rows.body(card, plans[0], row, 1, 1, found), byte, fresh),)
     return (
@@ -154,7 +165,9 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
     """Their gradients."""
     row = _row(op)
     byte = 3 * row.byte
-    if impl in OWN and name in own_rows.HABITS:
+    if impl in OWN and name in WITH_OWN_GRADIENT:
+        from perfmodel.timing import own_rows
+
         plan, blocks = own_rows.plan(card, name, *row)
         own = Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte)
         return (own,) if name == "softmax_backward" else (own, *_own_columns(card, row, blocks))
@@ -172,7 +185,9 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
 
 def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
     """Partial sums of the weights' gradients, added up by a second kernel; long rows need one that makes them first."""
-    parts_ = blocks or min(max(card.multiprocessors // 2, row.rows // own_rows.PART_ROWS), row.rows, 1024)
+    from perfmodel.timing.own_rows import most_parts
+
+    parts_ = blocks or min(most_parts(card, row.rows, row.cols), row.rows, 1024)
     partial = 8 * parts_ * row.cols
 
     def sums(found: float) -> Body:
@@ -194,10 +209,12 @@ def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
 
 
 # One turn of 32 parts down a column, the start of that kernel, and a row of a part.
-SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.18e-6, 1.4e-6, 11.5e-6
+SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.68e-6, 0.88e-6, 2.0e-6
 
 
-def _heads(op: Op) -> attention.Heads:
+def _heads(op: Op) -> Heads:
+    from perfmodel.timing import attention
+
     by_name = {tensor.name: tensor for tensor in op.tensors}
     q, k = by_name["q"], by_name.get("k") or by_name["latent"]
     v = by_name.get("v", k)
@@ -209,20 +226,34 @@ def _heads(op: Op) -> attention.Heads:
 
 
 def _attention(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    from perfmodel.timing import attention, backends
+
     size = _heads(op)
     how = backends.back_end(impl, card.generation)
     item = op.tensors[0].item
     byte, _ = _byte(op)
     if "backward" in name:
         return (Part(lambda found: attention.backward(card, how, size, item, dtype), byte),)
-    return (Part(lambda found: attention.forward(card, how, size, item, dtype, found), byte),)
+
+    def forward(found: float) -> Body:
+        body = attention.forward(card, how, size, item, dtype, found)
+        if not card.around_attention_s:
+            return body
+        around = Term("a stack's own kernels", card.around_attention_s)
+        return body._replace(seconds=body.seconds + around.seconds, terms=(*body.terms, around))
+
+    return (Part(forward, byte),)
 
 
 def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    B, N, D = (int(size) for size in op.tensors[0].shape)
+    B, N, D = (
+        (int(size) for size in _written(op).shape) if name == "convolve" else (int(s) for s in op.tensors[0].shape)
+    )
     K = int(op.tensor("filter").shape[1])
     item = op.tensors[0].item
     byte, _ = _byte(op)
+    from perfmodel.timing import convolution
+
     back = name == "conv1d_backward"
     if impl in ("torch", "torch_channels_first"):
         run = convolution.torch_backward if back else convolution.by_torch

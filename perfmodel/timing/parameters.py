@@ -28,6 +28,11 @@ KNOWLEDGE = ("datasheet", "family", "calibrated")
 # Generations whose habits are known, oldest first; a card of another takes the nearest one's and says so.
 GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
 ANY = "generic"
+# Of a host's time from launch to launch, what passes between the event before a call and its first kernel (an H200's
+# host, torch 2.11; the event itself is on its way while the host prepares the call).
+FIRST_CALL = 0.65
+# The spread is that of the cards that were fitted; another card of the family lies further off.
+WIDER = {"datasheet": 1.0, "family": 1.5, "calibrated": 1.0}
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
 TENSOR_DTYPES = ("tf32", "fp16", "bf16", "fp8", "int8", "fp64")
 
@@ -124,6 +129,7 @@ def _card(file: str, knowledge: str, gpu: Gpu) -> Card:
 def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
     """Rates as the family's shares of the sheet."""
     stream, cache_, launch = known.sections["stream"], known.sections["l2"], known.sections["launch"]
+    host = known.sections["host"]
     bandwidth, count = gpu.bandwidth_byte_per_s.value, int(gpu.multiprocessors.value)
     clock = gpu.clocks.get("boost") or gpu.clocks.get("tensor") or gpu.clocks.get("base")
     clock_hz = clock.value if clock else 1.5e9
@@ -147,7 +153,9 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,
         node_s=launch["node"] * 1e-6,
-        host_s=launch["host"] * 1e-6,
+        host_s={kind: value * 1e-6 for kind, value in host.items() if kind != "hidden"},
+        host_hidden_s=host["hidden"] * 1e-6,
+        around_attention_s=launch["attention"] * 1e-6,
         dram_latency_s=known.value("latency", "dram") * 1e-9,
         l2_latency_s=known.value("latency", "l2") * 1e-9,
         peak_flop_per_s=peaks,
@@ -155,7 +163,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         surge=known.value("power", "surge"),
         patience_s=known.value("power", "patience") * 1e-3,
         tilings=_tilings(gpu, known),
-        spread=known.sections["spread"],
+        spread={name: half * WIDER[knowledge] for name, half in known.sections["spread"].items()},
     )
 
 
@@ -219,7 +227,7 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
         return otherwise if value is None else value
 
     held = {dtype: reading("matmul", f"{dtype} sustained", value) for dtype, value in found.held_flop_per_s.items()}
-    fma = own.value("fma", "fp32")
+    fma, host_s = own.value("fma", "fp32"), own.value("launch", "stream")
     return found._replace(
         read_byte_per_s=reading("stream", "read", found.read_byte_per_s),
         copy_byte_per_s=reading("stream", "copy", found.copy_byte_per_s),
@@ -230,12 +238,20 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
         cold_s=reading("launch", "replay cold", found.cold_s),
         warm_s=reading("launch", "replay warm", found.warm_s),
         node_s=reading("launch", "graph node", found.node_s),
-        host_s=reading("launch", "stream", found.host_s),
+        host_s=_host(found, host_s) if host_s else found.host_s,
+        host_hidden_s=0.0 if host_s else found.host_hidden_s,
+        around_attention_s=0.0,
         dram_latency_s=reading("latency", "dram", found.dram_latency_s),
         l2_latency_s=reading("latency", "l2", found.l2_latency_s),
         held_flop_per_s=held,
         basis=f"readings of {own.made.get('date', 'an unknown day')} ({os.path.basename(own.file)})",
     )
+
+
+def _host(found: Card, period_s: float) -> dict[str, float]:
+    """This host's launches: those between kernels by its reading, first ones a share of it and by kind as elsewhere."""
+    usual = found.host_s["any"]
+    return {kind: FIRST_CALL * period_s * value / usual for kind, value in found.host_s.items()} | {"between": period_s}
 
 
 def basis(gpu: Gpu, knowledge: str, known: Family) -> str:

@@ -20,11 +20,11 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.stream import moved, rate
 from perfmodel.timing.terms import Body, overlapped
 
-SHARPNESS = 3.6
-# An access under load takes that many unloaded latencies less what its neighbours hide.
-LOADED = 0.657
+SHARPNESS = 2.9
+# An access under load takes that many unloaded latencies.
+LOADED = 1.06
 # Clocks from an instruction to the next that needs its result.
-ISSUE_CLOCKS = 6.8
+ISSUE_CLOCKS = 7.2
 
 
 class Row(NamedTuple):
@@ -46,7 +46,9 @@ class Plan(NamedTuple):
     at once; ``resident`` threads fit a multiprocessor. A thread spends ``per_row`` instructions on a row, ``per_access``
     on an access, ``per_element`` on an element (of all passes together); ``passes`` times it reads the row, and
     ``on_chip`` says that only the first reading leaves the chip. ``padded`` elements of a row are gone through.
-    ``at_once``: rows in work, where the launch has fewer blocks than fit.
+    ``at_once``: rows in work, where the launch has fewer blocks than fit. ``barrier_clocks``: what its threads
+    wait for one another in a row. ``staged``: the next rows are on their way while one is worked on, so that only the
+    first is waited for. ``sharpness``: how well its blocks overlap one another.
     """
 
     name: str
@@ -61,6 +63,9 @@ class Plan(NamedTuple):
     on_chip: bool = True
     padded: float = 0.0
     at_once: int = 0
+    barrier_clocks: float = 0.0
+    staged: bool = False
+    sharpness: float = SHARPNESS
 
 
 def body(card: Card, plan: Plan, row: Row, inputs: int, outputs: int, found: float) -> Body:
@@ -75,7 +80,10 @@ def body(card: Card, plan: Plan, row: Row, inputs: int, outputs: int, found: flo
     latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
     again = 0 if plan.on_chip else plan.passes - 1
     own = plan.per_row + (accesses + through * plan.per_element) / plan.threads
-    life_s = turns * LOADED * (latency_s + again * card.l2_latency_s) + own * ISSUE_CLOCKS / card.clock_hz
+    wait_s = turns * LOADED * (latency_s + again * card.l2_latency_s)
+    life_s = (own * ISSUE_CLOCKS + plan.barrier_clocks) / card.clock_hz
+    waves = ceil(rows / in_work)
+    waiting_s = wait_s + waves * life_s if plan.staged else waves * (wait_s + life_s)
     dram_s, l2_s = stream.dram_s, stream.l2_s
     if again:
         byte = again * inputs * size
@@ -88,8 +96,8 @@ def body(card: Card, plan: Plan, row: Row, inputs: int, outputs: int, found: flo
             ("memory", dram_s),
             ("L2", l2_s),
             ("instructions", lanes / card.lane_per_s),
-            ("latency", ceil(rows / in_work) * life_s),
+            ("latency", waiting_s),
         ),
-        SHARPNESS,
+        plan.sharpness,
     )
     return Body(seconds, terms, "rows", plan.name)

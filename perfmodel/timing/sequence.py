@@ -10,6 +10,7 @@ from perfmodel.timing.expectation import Expected
 from perfmodel.timing.kernels import parts
 from perfmodel.timing.launch import ramp_s, starts
 from perfmodel.timing.part import Part
+from perfmodel.timing.power import settled
 from perfmodel.timing.stream import kept
 from perfmodel.timing.terms import Body, Term
 
@@ -19,15 +20,30 @@ def expected(
 ) -> Expected:
     """The time of kernels one behind another; never less than their lower bound."""
     found: list[Part] = []
+    kind = "any"
+    kernels = tuple(kernels)
+    if len(kernels) > 1:
+        card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel in kernels))
     for kernel in kernels:
+        kind = _launched(kernel) if not found else kind
         found.extend(parts(card, kernel.operation, kernel.op, dtype, impl) * int(kernel.repeat))
-    return sequence(card, found, protocol, lower_s)
+    return sequence(card, found, protocol, lower_s, kind)
 
 
-def sequence(card: Card, launched: Sequence[Part], protocol: str, lower_s: float = 0.0) -> Expected:
+def _launched(kernel: Kernel) -> str:
+    """What the host launches, as far as it makes a difference to it."""
+    name = kernel.operation
+    if name == "matmul":
+        return "batch" if kernel.op.tensors[0].shape[0] > 1 else "linear"
+    if name == "rmsnorm":
+        return "layernorm"
+    return "linear" if name.startswith("linear") else name
+
+
+def sequence(card: Card, launched: Sequence[Part], protocol: str, lower_s: float = 0.0, kind: str = "any") -> Expected:
     """Launches in a row, with the floor of their replay around them."""
     bodies = run(card, launched, protocol != "cold")
-    around = starts(card, [body.seconds for body in bodies], protocol)
+    around = starts(card, [body.seconds for body in bodies], protocol, kind)
     return _expected(card, bodies, around, lower_s)
 
 
@@ -36,6 +52,8 @@ def steps(
 ) -> tuple[list[Expected], Expected]:
     """Every kernel of a workload for one repeat, with the gap before it, and the whole with its launch; each not below its bound."""
     found: list[Expected] = []
+    kernels = tuple(kernels)
+    card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel, _ in kernels))
     whole = Expected(card.warm_s, card.warm_s, card.warm_s, (Term("launch", card.warm_s),))
     before: Part | None = None
     for kernel, lower_s in kernels:

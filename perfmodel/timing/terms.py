@@ -23,16 +23,29 @@ class Body(NamedTuple):
     choice: str = ""
 
 
+# A stream shorter than this share of the longest hides behind it: its power would add less than half a percent.
+HIDDEN = 0.25
+
+
 def overlapped(parts: Sequence[tuple[str, float]], sharpness: float) -> tuple[float, tuple[Term, ...]]:
     """Streams of work that run at once: a little more than the longest, the more the closer the others come to it.
 
     (sum of t^p)^(1/p): with p large the longest alone, with p = 1 the sum. What the overlap lacks is told on its own.
     """
-    longest = max(parts, key=lambda part: part[1])
-    if longest[1] <= 0.0:
+    name, longest = "", 0.0
+    for part in parts:
+        if part[1] > longest:
+            name, longest = part
+    if longest <= 0.0:
         return 0.0, ()
-    scale = longest[1]
-    whole = scale * sum((seconds / scale) ** sharpness for _, seconds in parts if seconds > 0.0) ** (1.0 / sharpness)
-    terms = tuple(Term(name, seconds, name == longest[0]) for name, seconds in parts if seconds > 0.0)
-    lost = whole - scale
-    return whole, (*terms, Term("imperfect overlap", lost)) if lost > 1e-3 * whole else terms
+    powers = 0.0
+    terms = []
+    for own, seconds in parts:
+        if seconds > 0.0:
+            terms.append(Term(own, seconds, own == name))
+            if seconds > HIDDEN * longest:
+                powers += (seconds / longest) ** sharpness
+    if powers <= 1.0:
+        return longest, tuple(terms)
+    whole = longest * powers ** (1.0 / sharpness)
+    return whole, (*terms, Term("imperfect overlap", whole - longest))

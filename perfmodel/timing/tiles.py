@@ -15,12 +15,12 @@ Long products meet the board's power: multiplications cost energy, and the clock
 
 from __future__ import annotations
 
-from functools import cache
-from math import sqrt
+from math import inf, sqrt
+from typing import Any, NamedTuple
 
-from perfmodel.timing.card import Card, Tiling
+from perfmodel.timing.card import Card
 from perfmodel.timing.power import rate as powered_rate
-from perfmodel.timing.stream import HELD_BACK, NOTHING_LEFT, kept, rate
+from perfmodel.timing.stream import NOTHING_LEFT, kept, rate
 from perfmodel.timing.terms import Body, Term, overlapped
 
 TENSOR_TILES = (
@@ -31,7 +31,7 @@ VECTOR_TILES = (
     (256, 128), (128, 128), (128, 64), (64, 128), (64, 64), (256, 64), (64, 32), (32, 64), (32, 32), (128, 32), (32, 128),
 )  # fmt: skip
 # Batches on the vector engine: the few tiles that the library has for them (the names of the kernels in NeuSight's
-# profiles, cuBLAS of CUDA 12.1).
+# profiles, cuBLAS of CUDA 12.1). Their sums are not split.
 BATCH_TILES = {
     "volta": ((64, 64), (128, 32), (32, 128)),
     "turing": ((128, 64), (64, 64), (128, 32), (32, 128)),
@@ -44,54 +44,61 @@ FEWEST_STEPS = 2
 SHARPNESS = 5.6
 ALIGNED_BYTE = 16
 OVERHANG = 64  # a tile of this side is taken for anything smaller
+ALONE, PAIRED = 24576, 16384  # results of a tile that fills a multiprocessor, and of one that shares it with another
+LEFT_IN_L2 = 0.65  # of L2's effective capacity: results that are still there at the end
 
 
-def body(
-    card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, *, found: float = 0.0, extra_byte: int = 0
-) -> Body:
+class Choice(NamedTuple):
+    """A tile on a card: its sides, a step along k and its operands through L2, a wave's edges, tiles at once."""
+
+    tile_m: int
+    tile_n: int
+    step_s: float
+    fetch_s: float
+    edge_s: float
+    slots: int
+
+
+def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, *, found: float = 0.0) -> Body:
     """The time of one product, or of a batch of them, with the tile and split that make it least."""
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
-    peak = card.peak_flop_per_s[dtype] * how.issue / card.multiprocessors
-    draw = how.draw_byte_per_clock * card.clock_hz
-    if on_tensor and (k * item % ALIGNED_BYTE or n * item % ALIGNED_BYTE):
-        peak, draw = peak * how.crooked, draw * how.crooked_draw
+    crooked = on_tensor and bool(k * item % ALIGNED_BYTE or n * item % ALIGNED_BYTE)
     step_k = max(1, STEP_BYTE // item) if on_tensor else VECTOR_STEP
     steps_all = -(-k // step_k)
     operand_byte = batch * item * (m * k + k * n)
-    result_byte = batch * item * m * n + extra_byte
-    held = min(result_byte, HELD_BACK * card.l2_byte * 1.3)
+    result_byte = batch * item * m * n
     bandwidth = rate(card, operand_byte, result_byte)
-    compulsory_s = (operand_byte + result_byte - held) * (1.0 - found) / bandwidth
-    l2_rate = card.l2_byte_per_s * how.sharing
+    compulsory_s = (
+        (operand_byte + result_byte - min(result_byte, LEFT_IN_L2 * card.l2_byte)) * (1.0 - found) / bandwidth
+    )
     flops = 2.0 * batch * m * n * k
     powered_s = flops / powered_rate(card, dtype, flops)
+    part_s = 8.0 * m * n * batch / (card.l2_byte_per_s * how.sharing)
     count = card.multiprocessors
-    start = how.start_s
-    best = None
-    choices = tiles_of(card.generation, on_tensor, batch > 1)
-    choosy = len(choices) > 4
-    for tile_m, tile_n, area, rim, together in choices:
+    choices, choosy = _choices(card, dtype, item, crooked, batch > 1)
+    least, best = inf, None
+    whole = batch > 1 and not on_tensor
+    for choice in choices:
+        tile_m, tile_n, step_s, fetch_s, edge_s, slots = choice
         if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
             continue
-        multiply_s = 2.0 * area * step_k * (1.0 + how.edge * rim) / peak
-        fetch_byte = (tile_m + tile_n) * step_k * item
-        step_s = max(multiply_s, fetch_byte / draw)
-        drain_s = area / (how.drain_per_clock * card.clock_hz)
         tiles = -(-m // tile_m) * -(-n // tile_n) * batch
+        if tiles * steps_all * step_s > least * count:
+            continue
         for split in SPLITS:
-            if split > 1 and (steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
+            if split > 1 and (whole or steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
                 break
             steps, units = -(-steps_all // split), tiles * split
             work_s = -(-units // count) * steps * step_s
-            edges_s = -(-units // (count * together)) * (start + drain_s)
-            l2_s = units * fetch_byte * steps / l2_rate
-            sum_s = how.split_s + 8.0 * split * m * n * batch / l2_rate if split > 1 else 0.0
-            rough = max(max(work_s, powered_s) + edges_s, l2_s, compulsory_s) + sum_s
-            if best is None or rough < best[0]:
-                best = (rough, tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s)
+            edges_s = -(-units // slots) * edge_s
+            l2_s = units * fetch_s * steps
+            sum_s = how.split_s + part_s * split if split > 1 else 0.0
+            whole_s = max((work_s if work_s > powered_s else powered_s) + edges_s, l2_s, compulsory_s) + sum_s
+            if whole_s < least:
+                least, best = whole_s, (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s)
     assert best is not None
-    _, tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s = best
+    tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s = best
     again_s = _again_byte(card, m, k, n, batch, item, tile_m, tile_n) / bandwidth
     seconds, terms = overlapped(
         (
@@ -105,8 +112,8 @@ def body(
     if split > 1:
         terms = (*terms, Term("sum of the parts", sum_s))
     engine = "tensor" if on_tensor else "vector"
-    choice = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
-    return Body(seconds + how.lead_s + sum_s, terms, "tiles", choice)
+    words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
+    return Body(seconds + how.lead_s + sum_s, terms, "tiles", words)
 
 
 def _again_byte(card: Card, m: int, k: int, n: int, batch: int, item: int, tile_m: int, tile_n: int) -> float:
@@ -120,20 +127,41 @@ def _again_byte(card: Card, m: int, k: int, n: int, batch: int, item: int, tile_
     return batch * item * (m * k * left + k * n * right) * (1.0 - kept(card, item * (m * k + k * n)))
 
 
-@cache
-def _prepared(tiles: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int, int, float, int], ...]:
-    """Sides, area, rim 1/m + 1/n, and how many a multiprocessor holds at once."""
-    return tuple((a, b, a * b, 1 / a + 1 / b, 1 if a * b >= 24576 else 2 if a * b >= 16384 else 4) for a, b in tiles)
+_CHOICES: dict[tuple[Any, ...], tuple[Card, tuple[Choice, ...], bool]] = {}
 
 
-@cache
-def tiles_of(generation: str, on_tensor: bool, batched: bool) -> tuple[tuple[int, int, int, float, int], ...]:
-    """The tiles that a library has for such a product."""
-    if on_tensor:
-        return _prepared(TENSOR_TILES)
-    return _prepared(BATCH_TILES.get(generation, VECTOR_TILES) if batched else VECTOR_TILES)
+def _choices(card: Card, dtype: str, item: int, crooked: bool, batched: bool) -> tuple[tuple[Choice, ...], bool]:
+    """The tiles that a library has for such a product on this card, and whether it chooses among many."""
+    rates = (id(card.tilings), id(card.peak_flop_per_s), card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
+    key = (*rates, dtype, item, crooked, batched)
+    known = _CHOICES.get(key)
+    if known is None:  # the card is kept, so that no other may take its tables' place
+        known = _CHOICES[key] = (card, *_made(card, dtype, item, crooked, batched))
+    return known[1], known[2]
 
 
-def shape_of(tiling: Tiling) -> str:
-    """A tiling's figures in one line."""
-    return ", ".join(f"{name} {value:.3g}" for name, value in tiling._asdict().items())
+def _made(card: Card, dtype: str, item: int, crooked: bool, batched: bool) -> tuple[tuple[Choice, ...], bool]:
+    on_tensor = dtype in card.tilings
+    how = card.tilings[dtype if on_tensor else "vector"]
+    tiles: tuple[tuple[int, int], ...] = TENSOR_TILES if on_tensor else VECTOR_TILES
+    if batched and not on_tensor:
+        tiles = BATCH_TILES.get(card.generation, VECTOR_TILES)
+    peak = card.peak_flop_per_s[dtype] * how.issue / card.multiprocessors * (how.crooked if crooked else 1.0)
+    draw = how.draw_byte_per_clock * card.clock_hz * (how.crooked_draw if crooked else 1.0)
+    step_k = max(1, STEP_BYTE // item) if on_tensor else VECTOR_STEP
+    found = []
+    for tile_m, tile_n in tiles:
+        area, fetch_byte = tile_m * tile_n, (tile_m + tile_n) * step_k * item
+        multiply_s = 2.0 * area * step_k * (1.0 + how.edge * (1 / tile_m + 1 / tile_n)) / peak
+        together = 1 if area >= ALONE else 2 if area >= PAIRED else 4
+        found.append(
+            Choice(
+                tile_m,
+                tile_n,
+                max(multiply_s, fetch_byte / draw),
+                fetch_byte / (card.l2_byte_per_s * how.sharing),
+                how.start_s + area / (how.drain_per_clock * card.clock_hz),
+                card.multiprocessors * together,
+            )
+        )
+    return tuple(found), len(tiles) > 4

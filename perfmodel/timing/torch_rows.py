@@ -1,6 +1,6 @@
 """Row kernels of torch: how it lays softmax and normalisation over threads (torch 2.1 to 2.11, its CUDA sources).
 
-Softmax: rows of up to 1024 elements by a warp that holds a power of two of them; up to 9216 by a block of 1024 threads
+Softmax: rows of up to 2048 elements by a warp that holds a power of two of them; up to 9216 by a block of 1024 threads
 with an element at a time in registers (torch 2.3 on); longer ones through shared memory where they fit 48 KiB, else in
 three passes. Its gradient multiplies y and dy in a kernel of its own first. LayerNorm and RMSNorm: a block of 128
 threads and two passes where the row divides by 4, else a kernel for the statistics and one that applies them. Their
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from perfmodel.timing.card import Card
 from perfmodel.timing.rows import Plan, Row
 from perfmodel.timing.stream import moved
-from perfmodel.timing.terms import Body, overlapped
+from perfmodel.timing.terms import Body, Term, overlapped
 
 
 class Cost(NamedTuple):
@@ -28,31 +28,33 @@ class Cost(NamedTuple):
     element: float
 
 
-WARP, REGISTERS, SHARED, GENERAL = Cost(35, 0, 38.6), Cost(0, 0, 57), Cost(0, 4, 52.6), Cost(0, 0, 57)
-WARP_BACK, SHARED_BACK, GENERAL_BACK = Cost(50, 0, 21.4), Cost(0, 4, 17.3), Cost(0, 173, 17.3)
-LAYERNORM, RMSNORM = Cost(236, 0, 32.6), Cost(129, 0, 9.8)
-STATISTICS, NORMALISE = Cost(0, 0, 4.4), Cost(541, 0, 73.7)
-LAYERNORM_BACK, RMSNORM_BACK, NORM_BACK_BY_ELEMENTS = Cost(121, 0, 55.7), Cost(121, 0, 43), Cost(138, 0, 88.4)
+WARP, REGISTERS, SHARED, GENERAL = Cost(44, 0, 35.2), Cost(0, 0, 17.4), Cost(0, 4, 52.9), Cost(0, 0, 45.8)
+WARP_BACK, SHARED_BACK, GENERAL_BACK = Cost(37, 0, 21.3), Cost(0, 4, 12.4), Cost(0, 169, 12.4)
+LAYERNORM, RMSNORM = Cost(226, 0, 26.7), Cost(107, 0, 4.5)
+STATISTICS, NORMALISE = Cost(0, 0, 12.7), Cost(566, 0, 51.3)
+LAYERNORM_BACK, RMSNORM_BACK, NORM_BACK_BY_ELEMENTS = Cost(112, 0, 54.3), Cost(112, 0, 46.3), Cost(249, 0, 51.4)
 # Accesses of a thread that are on their way at once: fewer than one where an iteration waits for more than its own.
-NORM_AHEAD, ELEMENTS_AHEAD, NORM_BACK_AHEAD = 0.573, 0.586, 2.04
+NORM_AHEAD, ELEMENTS_AHEAD, NORM_BACK_AHEAD = 0.82, 0.95, 4.4
 
-WARP_COLS, WARP_BYTE = 1024, 4096
+WARP_COLS = 2048
+BACK_COLS, BACK_BYTE = 1024, 4096
 REGISTERS_COLS = 9 * 1024
 SHARED_BYTE = 47 * 1024
-PADDING = 0.635  # what an element beyond the row's end costs of one within
+REGISTERS_OF_ALL, OWN_REGISTERS = 65536, 22.6  # of a multiprocessor; of a thread besides its elements
+PADDING = 0.55  # what an element beyond the row's end costs of one within
 VECTOR_BYTE = 16
 NORM_VECTOR = 4
+WIDE_ROW = 1.25  # of a row's own instructions, where its elements are of four bytes
 
 
 def softmax(cols: int, item: int) -> Plan:
     """The kernel that torch takes for rows of that length."""
-    if cols <= WARP_COLS and cols * item <= WARP_BYTE:
+    if cols <= WARP_COLS:
         held = _power_of_two(cols)
         padded = cols + PADDING * (held - cols)
-        return Plan("a warp a row", min(32, held), 1, 32, 2048, *WARP, padded=padded)
+        return Plan("a warp a row", min(32, held), 1, 32, _resident(held), *WARP, padded=padded)
     if cols <= REGISTERS_COLS:
-        # More than two registers of elements a thread, and only one such block fits a multiprocessor.
-        return Plan("a block a row, in registers", 1024, 1, 1, 2048 if cols <= 2048 else 1024, *REGISTERS)
+        return Plan("a block a row, in registers", 1024, 1, 1, 1024, *REGISTERS)
     wide = max(1, VECTOR_BYTE // item)
     if cols % wide == 0 and cols * item < SHARED_BYTE:
         return Plan("a block a row, in shared memory", 1024, wide, 2, 2048, *SHARED)
@@ -61,7 +63,7 @@ def softmax(cols: int, item: int) -> Plan:
 
 def softmax_backward(cols: int, item: int) -> Plan:
     """The reduction behind the product of y and dy."""
-    if cols <= WARP_COLS and cols * item <= WARP_BYTE:
+    if cols <= BACK_COLS and cols * item <= BACK_BYTE:
         held = _power_of_two(cols)
         padded = cols + PADDING * (held - cols)
         return Plan("a warp a row", min(32, held), 1, 32, 2048, *WARP_BACK, padded=padded)
@@ -72,11 +74,14 @@ def softmax_backward(cols: int, item: int) -> Plan:
     return Plan("a block a row, two passes", threads, wide, 2, 2048, *GENERAL_BACK, 2, False)
 
 
-def norm(cols: int, rms: bool) -> tuple[Plan, ...]:
+def norm(cols: int, rms: bool, item: int) -> tuple[Plan, ...]:
     """LayerNorm's or RMSNorm's kernels."""
     if cols % NORM_VECTOR == 0:
         cost = RMSNORM if rms else LAYERNORM
-        return (Plan("128 threads a row, two passes", 128, 4, NORM_AHEAD, 2048, *cost, 2, False),)
+        if item == 4:
+            cost = cost._replace(row=cost.row * WIDE_ROW)
+        padded = ceil(cols / (32 * NORM_VECTOR)) * 32.0 * NORM_VECTOR
+        return (Plan("128 threads a row, two passes", 128, 4, NORM_AHEAD, 2048, *cost, 2, False, padded),)
     return (
         Plan("statistics", 512, 1, ELEMENTS_AHEAD, 2048, *STATISTICS),
         Plan("normalise", 256, 1, ELEMENTS_AHEAD, 2048, *NORMALISE),
@@ -95,7 +100,7 @@ def norm_backward(cols: int, rms: bool) -> Plan:
 COLUMNS = 32
 MANY_ROWS = 65536
 PART_ROWS = 256
-COLUMN_INSTRUCTIONS = 19.8
+COLUMN_INSTRUCTIONS = 20.6
 COLUMN_TURN_ROWS = 256
 COLUMN_TURN_S = 0.01e-6
 COLUMN_START_S = 0.87e-6
@@ -114,7 +119,13 @@ def columns(card: Card, row: Row, found: float) -> Body:
     seconds, terms = overlapped(
         (("memory", stream.dram_s), ("L2", stream.l2_s), ("instructions", lanes_s), ("latency", turns_s)), 3.5
     )
+    terms = (*terms, Term("pipeline, first to last", COLUMN_START_S))
     return Body(seconds + COLUMN_START_S, terms, "rows", f"columns, {blocks} x {parts} blocks")
+
+
+def _resident(held: int) -> int:
+    """Threads that a multiprocessor holds of a kernel that keeps a row in a warp's registers."""
+    return min(2048, 32 * int(REGISTERS_OF_ALL / (32 * (OWN_REGISTERS + held / 32))))
 
 
 def _power_of_two(count: int) -> int:

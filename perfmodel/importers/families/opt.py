@@ -39,7 +39,7 @@ def build(c: Config) -> Model:
         steps=(
             step("embed.tokens", "embedding", "y:tokens", D=narrow),
             *([] if narrow == D else [linear("project_in", narrow, "D", "x:tokens y:tokens")]),
-            step("embed.positions", "positions", "y:positions", T="T + 2", V=P + 2),
+            step("embed.positions", "positions", "y:positions", T="S + 2", V=P + 2),
             step("embed.add_positions", "add", "a:tokens b:positions y:stream", numel="B*N*D"),
             *layers("layers", L, layer),
             *ends[:-1],

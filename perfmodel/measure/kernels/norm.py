@@ -10,6 +10,7 @@ from perfmodel.measure.kernels.launch import Array, array, cupy, empty, launch, 
 from perfmodel.measure.kernels.rows import LONG_THREADS, layout, long_module, run, run_long
 
 EPSILON = 1e-5
+CHEAP_BYTE = 4 << 20  # of partial sums that never leave the cache
 
 
 def layernorm(x: Any, gamma: Any, beta: Any, epsilon: float = EPSILON, *, keep: bool = False) -> Any:
@@ -60,7 +61,8 @@ def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tup
     lib = cupy()
     sizes = (lib.int64(rows), lib.int32(cols))
     # A part costs 8 bytes per column to write and read: few enough that they stay small beside the rows.
-    parts = max(multiprocessors(), rows // 16)
+    cheap = min(2 * multiprocessors(), CHEAP_BYTE // (8 * cols))
+    parts = max(multiprocessors(), rows // 16, cheap)
     found = layout(name, rows, cols, 2, a, g, w)
     partial: Array
     if found:

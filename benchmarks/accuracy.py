@@ -1,0 +1,271 @@
+"""How far the expected times lie from measurements: python benchmarks/accuracy.py [--data FOLDER] [RECORDS.jsonl ...]
+
+Stored runs of ``perfmodel validate``, and public measurements where their folder is given or found: mean and median
+absolute percentage error, bias, the share inside the range, and the share below the bound, by card, operation and type.
+For public cards a second line takes the habits of another generation: what the model says of a card nothing like which
+was ever measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from random import Random
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+from perfmodel import records, validation
+from perfmodel.cases import case
+from perfmodel.errors import PerfmodelError
+from perfmodel.hardware import gpu
+from perfmodel.prediction import predicted
+from perfmodel.roofline import rates
+from perfmodel.timing import parameters
+
+AT_MOST = 400  # cases of one operation on one card, drawn once and for all
+
+
+class Measurement(NamedTuple):
+    """A public figure as a case of ours."""
+
+    card: str
+    group: str
+    line: dict[str, Any]
+    measured_s: float
+
+
+class Tally(NamedTuple):
+    """Errors of a group."""
+
+    errors: list[float]
+    inside: list[bool]
+    below: list[bool]
+
+    def row(self) -> str:
+        """Count, mean, median, bias, inside, below."""
+        if not self.errors:
+            return "-"
+        absolute = [abs(error) for error in self.errors]
+        return (
+            f"{len(self.errors)} | {mean(absolute):.1%} | {median(absolute):.1%} | {mean(self.errors):+.1%} | "
+            f"{mean(self.inside):.0%} | {mean(self.below):.1%}"
+        )
+
+
+# --- public data, as their folder holds them
+
+ELEMENTWISE = {
+    "add": "add",
+    "addu": "scale",
+    "mul": "mul",
+    "mulu": "scale",
+    "div": "div",
+    "divu": "scale",
+    "relu": "relu",
+    "gelu": "gelu",
+    "tanh": "tanh",
+}
+NEUSIGHT_CARDS = {"Tesla_T4": "t4", "Tesla_V100-PCIE-32GB": "v100-pcie-32gb", "NVIDIA_A100-PCIE-40GB": "a100-pcie-40gb"}
+# Serving stacks run attention on Hopper by its own matrix instruction, as of our words cudnn alone does.
+ATTENTION_BY = {"h100-sxm5-80gb": "cudnn"}
+SERVING_CARDS = {"a100_sxm": "a100-sxm4-80gb", "h100_sxm": "h100-sxm5-80gb"}
+
+
+def neusight(folder: Path) -> Iterator[Measurement]:
+    """Single calls in fp32, events round each, the host's launch included."""
+    for path in sorted(folder.glob("neusight/train/*/*.csv.gz")):
+        op, card = path.parent.name, NEUSIGHT_CARDS.get(path.name.removesuffix(".csv.gz"))
+        if card is None:
+            continue
+        with gzip.open(path, "rt") as file:
+            for row in csv.DictReader(file):
+                line = _neusight_case(
+                    op, {key: int(float(row[key])) for key in ("B", "M", "N", "K", "H") if row.get(key)}
+                )
+                if line is not None:
+                    yield Measurement(card, f"{line['op']} {line['dtype']}", line, float(row["Latency"]) * 1e-3)
+
+
+def _neusight_case(op: str, size: dict[str, int]) -> dict[str, Any] | None:
+    common = {"dtype": "fp32", "protocol": "eager", "impl": "torch"}
+    if op == "bmm":
+        return {"op": "matmul", "shape": {"batch": size["B"], "m": size["M"], "k": size["N"], "n": size["K"]}, **common}
+    if op == "linear":
+        return {"op": "matmul", "shape": {"m": size["B"] * size["M"], "k": size["N"], "n": size["K"]}, **common}
+    if op in ("softmax", "ln"):
+        return {"op": {"ln": "layernorm"}.get(op, op), "shape": {"rows": size["B"], "cols": size["H"]}, **common}
+    if op in ELEMENTWISE:
+        return {"op": "elementwise", "kind": ELEMENTWISE[op], "shape": {"numel": size["B"] * size["H"]}, **common}
+    return None
+
+
+def serving(folder: Path) -> Iterator[Measurement]:
+    """Products and attention of serving stacks, replays of graphs, activations warm."""
+    try:
+        import pandas
+    except ImportError:
+        print("(pandas and pyarrow are not installed: the serving stacks' tables are left out)", file=sys.stderr)
+        return
+    for path in sorted(folder.glob("aiconfigurator/*/*/*/*/*.parquet")):
+        card = SERVING_CARDS[path.relative_to(folder).parts[1]]
+        for row in pandas.read_parquet(path).to_dict("records"):
+            line = _serving_case(path.name, row, ATTENTION_BY.get(card, "flash"))
+            if line is not None:
+                name = (
+                    line["op"]
+                    if line["op"] != "attention"
+                    else "attention decode"
+                    if line["shape"]["N"] == 1
+                    else "attention prompt"
+                )
+                yield Measurement(card, f"{name} {line['dtype']}", line, float(row["latency"]) * 1e-3)
+
+
+def _serving_case(name: str, row: dict[str, Any], by: str = "flash") -> dict[str, Any] | None:
+    if name == "gemm_perf.parquet" and row["gemm_dtype"] in ("bfloat16", "fp8"):
+        shape = {key: int(row[key]) for key in ("m", "k", "n")}
+        return {
+            "op": "matmul",
+            "shape": shape,
+            "dtype": {"bfloat16": "bf16"}.get(row["gemm_dtype"], "fp8"),
+            "impl": "torch",
+            "protocol": "warm",
+        }
+    if (
+        name in ("context_attention_perf.parquet", "generation_attention_perf.parquet")
+        and row["attn_dtype"] == "bfloat16"
+    ):
+        if row.get("window_size") not in (None, 0, -1) or row["kv_cache_dtype"] != "bfloat16":
+            return None
+        decode = name.startswith("generation")
+        if not decode and row["step"]:
+            return None
+        N = 1 if decode else int(row["isl"])
+        S = int(row["step"]) + 1 if decode else N
+        shape = {
+            "B": int(row["batch_size"]),
+            "H": int(row["num_heads"]),
+            "H_kv": int(row["num_key_value_heads"]) or int(row["num_heads"]),
+            "N": N,
+            "S": S,
+            "d": int(row["head_dim"]),
+        }
+        return {
+            "op": "attention",
+            "shape": shape,
+            "dtype": "bf16",
+            "impl": by,
+            "causal": not decode,
+            "protocol": "warm",
+        }
+    return None
+
+
+def drawn(found: Iterable[Measurement]) -> list[Measurement]:
+    """At most so many of each card and group."""
+    groups: dict[tuple[str, str], list[Measurement]] = {}
+    for one in found:
+        groups.setdefault((one.card, one.group), []).append(one)
+    random = Random(1)
+    return [
+        one for group in groups.values() for one in (group if len(group) <= AT_MOST else random.sample(group, AT_MOST))
+    ]
+
+
+# --- against the model
+
+
+def timed(sheet: Any, knowledge: str, family: str | None = None) -> Any:
+    """The card at a state of knowledge, with its own generation's habits or another's."""
+    if family is None:
+        return parameters.card(sheet, knowledge)
+    return parameters.from_family(sheet, knowledge, parameters.family(family))
+
+
+def tallied(found: Iterable[Measurement], knowledge: str, family: str | None = None) -> dict[tuple[str, str], Tally]:
+    """Errors by card and group at a state of knowledge, with the card's own family or another."""
+    tallies: dict[tuple[str, str], Tally] = {}
+    for one in found:
+        read, sheet = case(one.line), gpu(one.card)
+        total, expected = predicted(read, rates(sheet, read.dtype), timed(sheet, knowledge, family))
+        lower_s = total.lower_s or 0.0
+        tally = tallies.setdefault((one.card, one.group), Tally([], [], []))
+        tally.errors.append(expected.expected_s / one.measured_s - 1)
+        tally.inside.append(expected.low_s <= one.measured_s <= expected.high_s)
+        tally.below.append(one.measured_s < lower_s * (1 - validation.RESOLUTION))
+    return tallies
+
+
+HEAD = "| what | state | cases | mean | median | bias | inside | below bound |\n|---|---|---:|---:|---:|---:|---:|---:|"
+OTHERS = {
+    "t4": "volta",
+    "v100-pcie-32gb": "turing",
+    "a100-pcie-40gb": "volta",
+    "a100-sxm4-80gb": "hopper",
+    "h100-sxm5-80gb": "ampere",
+}
+
+
+def public(folder: Path) -> None:
+    """The public cards: their own family, and what another generation's habits say of them."""
+    found = drawn([*neusight(folder), *serving(folder)])
+    own, others, sheet = tallied(found, "family"), {}, tallied(found, "datasheet")
+    for name, habits in OTHERS.items():
+        others |= tallied([one for one in found if one.card == name], "family", habits)
+    print("\n### Public measurements\n\n" + HEAD)
+    for at in sorted(own):
+        print(f"| {at[0]}: {at[1]} | family, among those it was fitted to | {own[at].row()} |")
+        print(f"| | {OTHERS[at[0]]}'s habits: card left out | {others[at].row()} |")
+        print(f"| | datasheet | {sheet[at].row()} |")
+
+
+def stored(path: str) -> None:
+    """A stored run at every state of knowledge that its card has."""
+    run = records.read(path)
+    card = validation.card_of(run.environment)
+    if card is None:
+        print(f"({path}: no one GPU file describes its card)", file=sys.stderr)
+        return
+    print(f"\n### {card.title}, {Path(path).name}\n\n" + HEAD)
+    groups: dict[str, dict[str, Tally]] = {}
+    for record in run.records:
+        read = case(records.case_of(record)) if "median_us" in record else None
+        if read is None:
+            continue
+        measured_s = record["median_us"] * 1e-6
+        for knowledge in ("calibrated", "family", "datasheet"):
+            try:
+                total, expected = predicted(read, rates(card, read.dtype), timed(card, knowledge))
+            except PerfmodelError:
+                continue
+            lower_s = total.lower_s or 0.0
+            for group in (validation.family(record), "all"):
+                tally = groups.setdefault(group, {}).setdefault(knowledge, Tally([], [], []))
+                tally.errors.append(expected.expected_s / measured_s - 1)
+                tally.inside.append(expected.low_s <= measured_s <= expected.high_s)
+                tally.below.append(measured_s < lower_s * (1 - validation.RESOLUTION))
+    for group, states in sorted(groups.items()):
+        for knowledge, tally in states.items():
+            print(f"| {group} | {knowledge} | {tally.row()} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("records", nargs="*", help="stored runs; by default those of benchmarks/results")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the public measurements")
+    given = parser.parse_args()
+    here = Path(__file__).parent / "results"
+    for path in given.records or sorted(map(str, here.glob("*.jsonl"))):
+        stored(path)
+    if given.data.is_dir():
+        public(given.data)
+    else:
+        print(f"\n(no public measurements in {given.data}: that part is left out)", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,544 @@
+"""The expected time: each mechanism on a small example worked by hand, and laws that hold over shapes and cards."""
+
+from __future__ import annotations
+
+import json
+from math import isclose
+
+import pytest
+from command import perfmodel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perfmodel import block, measured
+from perfmodel.analysis import analyse
+from perfmodel.cases import case
+from perfmodel.errors import InputError
+from perfmodel.hardware import gpu
+from perfmodel.prediction import predictions
+from perfmodel.timing import (
+    attention,
+    backends,
+    convolution,
+    instructions,
+    kernels,
+    launch,
+    own_rows,
+    parameters,
+    power,
+    rows,
+    sequence,
+    stream,
+    terms,
+    tiles,
+    torch_rows,
+)
+from perfmodel.timing.card import Card, Tiling
+from perfmodel.units import scaled
+from perfmodel.workload import workload
+
+SHEET = gpu("h200")
+
+
+def round_card(**changed) -> Card:
+    """A card of round figures: 10 multiprocessors at 1 GHz, 1 TB/s whatever the mix, no latency and no launch."""
+    plain = Tiling(
+        edge=0, draw_byte_per_clock=1e6, sharing=1, lead_s=0, start_s=0, drain_per_clock=1e9, split_s=1,
+        crooked=0.5, crooked_draw=1, issue=1,
+    )  # fmt: skip
+    made = Card(
+        gpu=SHEET, knowledge="family", generation="generic", basis="round", multiprocessors=10, clock_hz=1e9,
+        read_byte_per_s=1e12, copy_byte_per_s=1e12, add_byte_per_s=1e12, write_byte_per_s=1e12, l2_byte=1.0,
+        l2_byte_per_s=1e15, lane_per_s=1e12, cold_s=4e-6, warm_s=3e-6, node_s=1e-6, host_s={"any": 10e-6, "softmax": 12e-6}, host_hidden_s=0.0, around_attention_s=0.0, dram_latency_s=0.0,
+        l2_latency_s=0.0, peak_flop_per_s={"fp16": 1e15, "fp32": 1e14}, held_flop_per_s={"fp16": 1e15, "fp32": 1e14},
+        surge=1.0, patience_s=1e-3, tilings={"fp16": plain, "vector": plain}, spread={"any": 0.1},
+    )  # fmt: skip
+    return made._replace(**changed)
+
+
+# --- streams
+
+
+def test_a_stream_takes_its_bytes_over_the_rate_of_its_mix():
+    card = round_card(read_byte_per_s=1e12, add_byte_per_s=0.9e12, copy_byte_per_s=0.8e12, write_byte_per_s=0.5e12)
+    assert stream.rate(card, 1, 0) == 1e12
+    assert isclose(stream.rate(card, 2, 1), 0.9e12)
+    assert isclose(stream.rate(card, 1, 1), 0.8e12)
+    assert stream.rate(card, 0, 1) == 0.5e12
+    assert isclose(stream.rate(card, 1, 3), 0.65e12)  # half way from 1:1 (0.8) to writes alone (0.5)
+    assert isclose(stream.moved(card, 3e9, 0).dram_s, 3e-3)  # 3 GB at 1 TB/s
+
+
+def test_the_last_writes_need_not_reach_memory():
+    card = round_card(l2_byte=10e6)
+    # 18 % of 20 MB lie in L2 when the kernel ends: 3.6 of 40 MB are not waited for
+    assert isclose(stream.moved(card, 20e6, 20e6).dram_s, 36.4e-6)
+    # of 1 GB no more than half of L2: 5 of 2000 MB
+    assert isclose(stream.moved(card, 1e9, 1e9).dram_s, 1995e-6)
+
+
+def test_a_working_set_that_fits_is_kept_and_one_far_larger_is_not():
+    card = round_card(l2_byte=10e6)
+    assert [stream.kept(card, size) for size in (5e6, 10e6, 16e6, 1e9)] == [1, 1, 0, 0]
+    assert isclose(stream.kept(card, 13e6), 0.5)  # half way from 10 to 16 MB
+    assert stream.moved(card, 5e6, 0, found=1.0).dram_s == 0
+
+
+def test_overlap_is_the_longest_and_a_little_more():
+    assert terms.overlapped((("a", 3.0), ("b", 0.1)), 4)[0] == 3
+    whole, parts = terms.overlapped((("a", 1.0), ("b", 1.0)), 2)
+    assert isclose(whole, 2**0.5)  # sqrt(1 + 1)
+    assert [part.counts for part in parts] == [True, False, True]
+    assert isclose(sum(part.seconds for part in parts if part.counts), whole)
+    assert terms.overlapped((), 2) == (0.0, ())
+
+
+# --- tiles
+
+
+def seconds(card, m, k, n, dtype="fp16", batch=1, **more):
+    return tiles.body(card, m, k, n, batch, 2, dtype, **more).seconds
+
+
+def test_tiles_are_dealt_out_in_rounds():
+    card = round_card(read_byte_per_s=1e18, copy_byte_per_s=1e18, add_byte_per_s=1e18, write_byte_per_s=1e18)
+    one = tiles.body(card, 256 * 10, 4096, 128, 1, 2, "fp16").seconds
+    # 10 tiles of 256 x 128 on 10 multiprocessors: one round of 2 x 256 x 128 x 4096 FLOP at 1e14 each
+    assert isclose(one, 2 * 256 * 128 * 4096 / 1e14, rel_tol=1e-3)
+    for extra in (1, 9, 10):
+        many = tiles.body(card, 256 * (10 + extra), 4096, 128, 1, 2, "fp16").seconds
+        assert one < many <= 2.001 * one
+    assert isclose(tiles.body(card, 256 * 20, 4096, 128, 1, 2, "fp16").seconds, 2 * one, rel_tol=1e-3)
+
+
+def test_rows_that_are_not_aligned_run_at_the_crooked_rate():
+    card = round_card(read_byte_per_s=1e18, copy_byte_per_s=1e18, add_byte_per_s=1e18, write_byte_per_s=1e18)
+    straight, crooked = seconds(card, 2560, 4096, 128), seconds(card, 2560, 4095, 128)
+    assert isclose(crooked, 2 * straight, rel_tol=1e-3)  # crooked is 0.5 here, and 4095 takes as many steps as 4096
+
+
+def test_a_long_sum_is_split_where_tiles_are_few():
+    quick = {name: how._replace(split_s=1e-9) for name, how in round_card().tilings.items()}
+    fast = dict.fromkeys(("read_byte_per_s", "copy_byte_per_s", "add_byte_per_s", "write_byte_per_s"), 1e18)
+    card = round_card(tilings=quick, **fast)
+    body = tiles.body(card, 128, 65536, 128, 1, 2, "fp16")
+    assert "parts" in body.choice
+    assert body.seconds < seconds(round_card(**fast), 128, 65536, 128)  # there the second kernel takes a second
+
+
+def test_operands_that_outgrow_the_cache_are_read_again():
+    assert tiles._again_byte(round_card(l2_byte=1e12), 8192, 8192, 8192, 1, 2, 128, 256) == 0
+    again = tiles._again_byte(parameters.card(SHEET), 8192, 8192, 8192, 1, 2, 128, 256)
+    # the counters of an H200 read 1.25 GB for this product, of which 0.27 GB are its operands
+    assert 0.6e9 < again < 1.4e9
+
+
+def test_power_holds_a_rate_and_allows_a_burst():
+    card = round_card(held_flop_per_s={"fp16": 5e14}, surge=1.4, patience_s=1e-3)
+    assert isclose(power.rate(card, "fp16", 1.0), 7e14, rel_tol=1e-6)
+    assert isclose(power.rate(card, "fp16", 5e11), 6e14)  # after 1 ms at the held rate half of the surge is left
+    assert isclose(power.rate(card, "fp16", 1e20), 5e14, rel_tol=1e-3)
+    # a surge never passes the peak
+    assert power.rate(card._replace(surge=9.0), "fp16", 1.0) <= 1e15
+
+
+def test_a_small_board_holds_less_of_its_peak_than_a_large_one():
+    t4, v100 = parameters.card(gpu("t4")), parameters.card(gpu("v100-sxm2-16gb"))
+    share = [card.held_flop_per_s["fp16"] / card.peak_flop_per_s["fp16"] for card in (t4, v100)]
+    assert share[0] < 0.55
+    assert share[1] > 0.95
+
+
+# --- rows
+
+
+def test_a_row_kernel_takes_the_slowest_of_its_three_clocks():
+    plan = rows.Plan("p", 32, 1, 32, 2048, per_row=0, per_access=0, per_element=10)
+    slow = rows.body(round_card(lane_per_s=1e9), plan, rows.Row(1000, 32, 2), 1, 1, 0.0)
+    assert isclose(slow.seconds, 1000 * 32 * 10 / 1e9)  # 320,000 instructions at 1e9 a second
+    quick = rows.body(round_card(lane_per_s=1e18, clock_hz=1e18), plan, rows.Row(10**6, 32, 2), 1, 1, 0.0)
+    assert isclose(quick.seconds, 2 * 10**6 * 32 * 2 / 1e12, rel_tol=1e-6)  # 128 MB at 1 TB/s
+
+
+def test_blocks_wait_in_waves():
+    plan = rows.Plan("p", 1024, 1, 1, 1024, 0, 0, 0)
+    card = round_card(dram_latency_s=1e-6, read_byte_per_s=1e18, copy_byte_per_s=1e18, add_byte_per_s=1e18)
+    one = rows.body(card, plan, rows.Row(10, 2048, 2), 1, 1, 0.0).seconds
+    assert isclose(one, 2 * rows.LOADED * 1e-6)  # ten blocks at once, two accesses one behind the other
+    assert isclose(rows.body(card, plan, rows.Row(11, 2048, 2), 1, 1, 0.0).seconds, 2 * one)
+
+
+@pytest.mark.parametrize(
+    ("cols", "item", "words"),
+    [(2048, 2, "warp"), (2049, 2, "registers"), (9216, 2, "registers"), (9224, 2, "shared"), (9225, 2, "three passes")],
+)
+def test_torch_takes_its_softmax_by_the_rows_length(cols, item, words):
+    assert words in torch_rows.softmax(cols, item).name
+
+
+def test_our_layouts_are_those_of_the_kernels():
+    from perfmodel.measure.kernels import rows as kernel_rows
+
+    for op, table in own_rows.LAYOUTS.items():
+        name = op if op.endswith("backward") and op != "softmax_backward" else op.removesuffix("_backward")
+        name = {"softmax_backward": "softmax_backward", "layernorm_backward": "layernorm_backward"}.get(
+            op, f"{name}_forward"
+        )
+        assert tuple(map(tuple, kernel_rows.LAYOUTS[name])) == table, op
+
+
+def test_our_layout_is_chosen_as_by_the_kernels():
+    card = parameters.card(SHEET)
+    # 1024 halves are 128 accesses of 8; four a thread, so 32 threads a row in blocks of 256, one row on its way
+    assert own_rows.layout(card, "softmax", 131072, 1024, 2) == (8, 32, 4, 1, 256, 3)
+    # odd rows go element by element, and 65,537 of them fit no block
+    assert own_rows.layout(card, "softmax", 1, 65537, 2) is None
+
+
+# --- instructions
+
+
+def test_functions_are_sequences_of_instructions():
+    # x/2 (1 + erf(x/sqrt 2)): three products, an addition, an erf of 30
+    from perfmodel.mixes import GELU, SCALE, SOFTMAX
+
+    assert instructions.of_mix(SCALE) == 1
+    assert instructions.of_mix(GELU) == 3 + 1 + 30
+    assert instructions.of_mix(SOFTMAX) == 1 + 1 + 8 + 1 + 1  # the division by the row's sum is a product
+
+
+# --- attention
+
+HEADS = attention.Heads(64, 64, 1024, 1024, 128, 128, False)
+
+
+def test_a_mask_halves_the_walk_of_many_tiles():
+    walked, longest = attention._walked(HEADS._replace(queries=8192, keys=8192, causal=True), 8192, 128, 64)
+    # tile i of 64 goes over 128 (i + 1) keys: 128 x 64 x 65 / 2
+    assert walked == 128 * 64 * 65 / 2
+    assert longest == 8192
+
+
+def test_one_query_pays_for_its_tile():
+    card, how = parameters.card(SHEET), backends.back_end("efficient", "hopper")
+    one = attention.forward(card, how, HEADS._replace(queries=1), 2, "bf16", 0.0).seconds
+    full = attention.forward(card, how, HEADS._replace(queries=64), 2, "bf16", 0.0).seconds
+    assert isclose(one, full, rel_tol=0.02)
+
+
+def test_keys_are_split_where_blocks_are_few():
+    assert attention._split(300, 264, 100) == 1
+    # 32 blocks on 264 slots: 33 parts fill four rounds exactly; 7 parts fill 224 / 264 = 0.848 of one, 8 fill 0.970
+    assert attention._split(32, 264, 1000) == 8
+    assert attention._split(1, 264, 4) == 4
+
+
+def test_heads_that_share_keys_lie_in_one_tile():
+    card, how = parameters.card(SHEET), backends.back_end("flash", "hopper")
+    shared = attention.Heads(512, 128, 1, 8192, 128, 128, False)
+    alone = shared._replace(kv_heads=512)
+    assert (
+        attention.forward(card, how, shared, 2, "bf16", 0.0).seconds
+        < 0.5 * attention.forward(card, how, alone, 2, "bf16", 0.0).seconds
+    )
+
+
+def test_an_older_matrix_instruction_reaches_less_of_a_newer_peak():
+    assert backends.back_end("flash", "hopper").share == 0.5 * backends.back_end("flash", "ampere").share
+    assert backends.back_end("cudnn", "hopper").share == backends.back_end("cudnn", "ampere").share
+
+
+# --- convolution
+
+
+def test_a_longer_filter_leaves_room_for_fewer_blocks():
+    card = parameters.card(SHEET)
+    choices = [convolution.own(card, 4, 8192, 8192, K, 2, 0.0).choice for K in (3, 4, 7)]
+    held = [int(choice.split(", ")[1].split()[0]) for choice in choices]
+    assert held == sorted(held, reverse=True)
+    assert held[0] > held[-1]
+
+
+def test_the_other_layout_costs_torch_two_copies():
+    card = parameters.card(SHEET)
+    first, last = (
+        convolution.by_torch(card, 1, 4096, 4096, 3, 2, "fp16", turned=turned).seconds for turned in (False, True)
+    )
+    assert last > 1.5 * first
+
+
+# --- launches and sequences
+
+
+def test_launches_by_protocol():
+    card = round_card(dram_latency_s=400e-9, l2_latency_s=200e-9)
+    total = {
+        protocol: sum(term.seconds for term in launch.starts(card, [1e-6, 1e-6], protocol))
+        for protocol in ("cold", "warm", "eager")
+    }
+    assert isclose(total["cold"], 4e-6 + 1e-6 + launch.RAMP * (400e-9 + 200e-9))
+    assert isclose(total["warm"], 3e-6 + 1e-6 + launch.RAMP * (200e-9 + 200e-9))
+    # the first kernel of 1 us leaves 9 of the host's 10 us to wait
+    assert isclose(total["eager"], 10e-6 + 9e-6 + launch.RAMP * (200e-9 + 200e-9))
+    plain = launch.starts(card, [1e-3], "eager", "softmax")[0].seconds
+    hidden = launch.starts(card._replace(host_hidden_s=5e-6), [1e-3], "eager", "softmax")[0].seconds
+    assert isclose(plain, 12e-6)
+    # where the host's own pace is known, later kernels wait by it: 20 us less the first kernel's microsecond
+    paced = card._replace(host_s={"any": 10e-6, "between": 20e-6})
+    assert isclose(launch.starts(paced, [1e-6, 1e-6], "eager")[0].seconds, 10e-6 + 19e-6)
+    assert isclose(hidden, 7e-6)  # of a long kernel 5 us run before the host is back
+
+
+def timed(line, card=None):
+    read = case(line)
+    running = block.kernels(read.steps, read.dims, fused=read.fused, backward=read.backward)
+    asked = [kernel for kernel in running if read.forward or not kernel.forward]
+    return sequence.expected(
+        card or parameters.card(SHEET), asked, read.dtype, impl=line.get("impl", ""), protocol=read.protocol
+    )
+
+
+def test_terms_that_count_add_up():
+    for line in LINES:
+        found = timed(line)
+        assert isclose(sum(term.seconds for term in found.terms if term.counts), found.expected_s, rel_tol=1e-9), line
+
+
+def test_eager_stages_are_kernels_of_their_own():
+    shape = {"B": 4, "H": 16, "H_kv": 16, "N": 512, "S": 512, "d": 128}
+    line = {"op": "attention", "shape": shape, "dtype": "bf16", "impl": "naive"}
+    assert len(timed(line).bodies) == 4  # scores, their scale, softmax, output
+    assert len(timed({**line, "causal": True}).bodies) == 8  # and a mask made in two, a copy, a filling
+    assert timed(line).expected_s > 2 * timed({**line, "impl": "flash"}).expected_s
+
+
+# --- laws
+
+SHAPES = {
+    "matmul": ("m", "k", "n"),
+    "softmax": ("rows", "cols"),
+    "layernorm": ("rows", "cols"),
+    "rmsnorm_backward": ("rows", "cols"),
+}
+LINES = [
+    {"op": "matmul", "shape": {"m": 4096, "k": 4096, "n": 4096}, "dtype": "bf16"},
+    {"op": "matmul", "shape": {"m": 8, "k": 8192, "n": 8192}, "dtype": "fp16"},
+    {"op": "matmul", "shape": {"m": 512, "k": 64, "n": 512, "batch": 256}, "dtype": "fp32"},
+    {"op": "softmax", "shape": {"rows": 8192, "cols": 4096}, "impl": "torch"},
+    {"op": "softmax_backward", "shape": {"rows": 8192, "cols": 4096}, "impl": "ours"},
+    {"op": "layernorm", "shape": {"rows": 8192, "cols": 411}, "impl": "torch"},
+    {"op": "layernorm_backward", "shape": {"rows": 8192, "cols": 4096}, "impl": "ours"},
+    {"op": "rmsnorm", "shape": {"rows": 64, "cols": 40000}, "impl": "ours"},
+    {"op": "elementwise", "kind": "gelu", "shape": {"numel": 1 << 24}},
+    {"op": "attention", "shape": {"B": 4, "H": 16, "N": 2048, "d": 128}, "impl": "flash", "causal": True},
+    {"op": "attention", "shape": {"B": 8, "H": 32, "H_kv": 8, "N": 1, "S": 8192, "d": 128}, "impl": "flash"},
+    {"op": "attention", "shape": {"B": 4, "H": 16, "N": 1024, "d": 64}, "impl": "cudnn", "direction": "forward_backward"},
+    {"op": "conv1d", "shape": {"B": 1, "N": 8192, "D": 8192, "K": 3}, "impl": "fused", "direction": "forward_backward"},
+    {"op": "conv1d", "shape": {"B": 1, "N": 8192, "D": 8192, "K": 3}, "impl": "torch"},
+    {"op": "qkv", "shape": {"B": 1, "N": 2048, "D": 4096}, "dtype": "bf16"},
+    {"op": "mlp", "shape": {"B": 1, "N": 2048, "D": 4096, "F": 16384}, "dtype": "bf16", "direction": "train"},
+    {"op": "layer", "shape": {"B": 1, "N": 512, "D": 1024, "H": 16, "F": 4096}, "dtype": "bf16", "direction": "train"},
+]  # fmt: skip
+PROTOCOLS = ("cold", "warm", "eager")
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
+@pytest.mark.parametrize(
+    "name", ["h200", "a100", "t4", "v100-pcie-32gb", "l4", "b200-sxm-180gb", "mi300x", "epyc-7763"]
+)
+def test_never_below_the_bound_and_always_in_its_range(line, name):
+    for state in parameters.KNOWLEDGE[: parameters.KNOWLEDGE.index(parameters.best_knowledge(gpu(name))) + 1]:
+        for protocol in PROTOCOLS:
+            found = next(iter(predictions([case({**line, "protocol": protocol})], gpu(name), knowledge=state)))
+            assert found.expected
+            assert found.total
+            assert found.expected.expected_s >= found.total.lower_s
+            assert found.total.lower_s <= found.expected.low_s <= found.expected.expected_s < found.expected.high_s
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
+def test_eager_takes_longest_and_warm_no_longer_than_cold(line):
+    cold, warm, eager = (timed({**line, "protocol": protocol}).expected_s for protocol in PROTOCOLS)
+    assert warm <= cold * (1 + 1e-9)
+    assert eager >= warm
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
+def test_a_faster_card_is_never_slower(line):
+    card = parameters.card(SHEET)
+    now = timed(line, card).expected_s
+    better = {
+        "copy_byte_per_s": 2 * card.copy_byte_per_s,
+        "l2_byte_per_s": 2 * card.l2_byte_per_s,
+        "lane_per_s": 2 * card.lane_per_s,
+        "dram_latency_s": card.dram_latency_s / 2,
+        "cold_s": card.cold_s / 2,
+        "held_flop_per_s": {dtype: 2 * rate for dtype, rate in card.held_flop_per_s.items()},
+    }
+    for name, value in better.items():
+        assert timed(line, card._replace(**{name: value})).expected_s <= now * (1 + 1e-9), name
+
+
+@given(st.integers(1, 8), st.integers(1, 64), st.integers(1, 64), st.integers(1, 64))
+@settings(max_examples=60, deadline=None)
+def test_more_multiprocessors_are_never_slower(more, m, k, n):
+    """Each with its own rate: a card of more of the same."""
+    card = parameters.card(SHEET)
+    wider = card._replace(
+        multiprocessors=card.multiprocessors * (more + 1),
+        peak_flop_per_s={dtype: peak * (more + 1) for dtype, peak in card.peak_flop_per_s.items()},
+        l2_byte_per_s=card.l2_byte_per_s * (more + 1),
+    )
+    now, then = (tiles.body(c, 64 * m, 64 * k, 64 * n, 1, 2, "bf16").seconds for c in (card, wider))
+    assert then <= now * (1 + 1e-9)
+
+
+@given(st.sampled_from(sorted(SHAPES)), st.data())
+@settings(max_examples=80, deadline=None)
+def test_twice_the_size_is_never_quicker(op, data):
+    """Up to the steps of tiles and layouts: doubling keeps every alignment."""
+    shape = {name: 8 * data.draw(st.integers(1, 600), label=name) for name in SHAPES[op]}
+    grown = data.draw(st.sampled_from(SHAPES[op]))
+    line = {"op": op, "shape": shape, "impl": "torch", "dtype": "fp16"}
+    small = timed(line).expected_s
+    large = timed({**line, "shape": {**shape, grown: 2 * shape[grown]}}).expected_s
+    # a longer row may get a kernel that is better than the shorter one's, by no more than the steps between them
+    assert large >= small * (0.6 if grown == "cols" else 0.97)
+
+
+# --- knowledge
+
+
+def test_three_states_of_knowledge():
+    states = {state: parameters.card(SHEET, state) for state in parameters.KNOWLEDGE}
+    assert [card.knowledge for card in states.values()] == list(parameters.KNOWLEDGE)
+    assert states["datasheet"].copy_byte_per_s == 0.85 * 4.8e12
+    assert isclose(states["family"].copy_byte_per_s, 0.894 * 4.8e12)
+    assert states["calibrated"].copy_byte_per_s == measured.of(SHEET.name).value(
+        "stream", "copy"
+    )  # the card's own reading
+    assert parameters.best_knowledge(gpu("t4")) == "family"
+    assert parameters.best_knowledge(gpu("mi300x")) == "datasheet"
+
+
+def test_more_than_is_known_is_refused():
+    with pytest.raises(InputError, match="known by its family alone; datasheet, family are accepted"):
+        parameters.card(gpu("t4"), "calibrated")
+    with pytest.raises(InputError, match="knowledge 'measured': it is not a state"):
+        parameters.card(gpu("t4"), "measured")
+
+
+@pytest.mark.parametrize("name", [*parameters.GENERATIONS, parameters.ANY])
+def test_every_family_names_its_sources(name):
+    found = parameters.family(name)
+    assert found.name == name
+    assert set(found.origin.values()) <= set(found.sources)
+    assert all(0 < found.value("stream", mix) <= 1 for mix in ("read", "copy", "add", "write"))
+
+
+# --- where it is shown
+
+
+def test_predict_shows_it(tmp_path):
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text("\n".join(map(json.dumps, LINES)))
+    ran = perfmodel("predict", "--cases", str(cases), "--gpu", "h200", "--format", "json")
+    document = json.loads(ran.out)
+    assert document["gpu"]["knowledge"] == "calibrated"
+    for one in document["cases"]:
+        assert one["lower_s"] <= one["expected_low_s"] <= one["expected_s"] <= one["expected_high_s"]
+    family = json.loads(
+        perfmodel("predict", "--cases", str(cases), "--gpu", "h200", "--knowledge", "family", "--format", "json").out
+    )
+    assert family["gpu"]["knowledge"] == "family"
+
+
+def test_flops_shows_it():
+    document = json.loads(perfmodel("flops", "--config", "llama-2-7b-layer", "--gpu", "a100", "--format", "json").out)
+    assert document["gpu"]["knowledge"] == "family"
+    steps = sum(step["expected_s"] * step["repeat"] for step in document["steps"])
+    card = parameters.card(gpu("a100"))
+    assert isclose(document["total"]["expected_s"], steps + card.warm_s)
+    table = perfmodel("flops", "--config", "llama-2-7b-layer", "--gpu", "a100").out
+    assert "expected" in table
+    assert "family knowledge: shares and habits of Ampere cards" in table.replace("\n", " ")
+
+
+def test_without_a_card_there_is_none():
+    answer = analyse(workload("llama-2-7b-layer"))
+    assert answer.total.expected is None
+    assert all(row.expected is None for row in answer.rows)
+
+
+def test_explain_shows_every_term():
+    line = json.dumps(LINES[0])
+    ran = perfmodel("explain", "--time", line, "--gpu", "h200")
+    assert ran.code == 0
+    found = timed(LINES[0])
+    for term in found.terms:
+        assert term.name in ran.out
+    assert "held by the board's power, bf16" in ran.out
+    held = measured.of(SHEET.name).value("matmul", "bf16 sustained")
+    assert scaled(held, "FLOP/s", 4) in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("explain",), 2, "missing argument 'OP'"),
+        (("explain", "softmax", "--time", "{}"), 2, "OP and --time are both given"),
+        (("explain", "--time", json.dumps(LINES[0])), 2, "no GPU is named"),
+        (("explain", "--time", '{"op": "matmull"}', "--gpu", "t4"), 1, "'matmull' is not known"),
+        (("explain", "--time", json.dumps(LINES[0]), "--gpu", "t4", "--knowledge", "calibrated"), 1, "family alone"),
+    ],
+)
+def test_what_it_refuses(words, code, message):
+    ran = perfmodel(*words)
+    assert ran.code == code
+    assert message in ran.err
+    assert ran.out == ""
+
+
+MODELS = (
+    "deepseek-v3",
+    "mixtral-8x7b",
+    "mamba-130m",
+    "rwkv-4-169m",
+    "t5-small",
+    "whisper-base",
+    "gpt-oss-20b",
+    "gpt2-124m",
+)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kernel_of_a_model_has_a_time(name):
+    """Whatever operation a workload brings, a mechanism is found, and none beats its bound."""
+    chosen = workload(name)
+    for phase in chosen.phases:
+        for fused in (True, False):
+            answer = analyse(chosen, phase=phase, gpu=gpu("a100"), fused=fused)
+            for row in answer.rows:
+                assert row.expected, row.name
+                assert row.bounds
+                assert row.expected.expected_s >= row.bounds.lower_s, row.name
+
+
+@pytest.mark.parametrize(
+    ("op", "sizes", "shape"),
+    [
+        # (m, k, n, batch) of the product that a library is asked for
+        ("matmul", {"m": 2, "k": 3, "n": 5, "batch": 7}, (2, 3, 5, 7)),
+        ("linear", {"B": 2, "N": 3, "D_in": 5, "D_out": 7}, (6, 5, 7, 1)),
+        ("linear_input_gradient", {"B": 2, "N": 3, "D_in": 5, "D_out": 7}, (6, 7, 5, 1)),
+        ("linear_weight_gradient", {"B": 2, "N": 3, "D_in": 5, "D_out": 7}, (5, 6, 7, 1)),
+        ("qkv", {"B": 2, "N": 3, "D": 8, "H": 4, "H_kv": 2, "d": 2}, (6, 8, 16, 1)),  # 8 columns of q, 4 each of k and v
+        ("scores", {"B": 2, "H": 4, "H_kv": 4, "N": 3, "S": 5, "d": 7}, (3, 7, 5, 8)),
+        ("scores", {"B": 2, "H": 4, "H_kv": 4, "N": 30, "S": 30, "d": 7, "causal": 1}, (30, 7, 30, 8)),
+        ("weighted_values", {"B": 2, "H": 4, "H_kv": 4, "N": 3, "S": 5, "d": 7}, (3, 5, 7, 8)),
+    ],
+)  # fmt: skip
+def test_a_product_is_read_from_tensors(op, sizes, shape):
+    made = block.ops.find(op)(**sizes)
+    contractions = [work for work in made.work if work.amount.contraction]
+    assert [found[:4] for found in kernels._sizes(made, contractions)] == [shape]
