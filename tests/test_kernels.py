@@ -47,6 +47,40 @@ def test_sources_compile_without_a_word(tmp_path, source, card, macros):
     assert (told.returncode, told.stderr) == (0, "")
 
 
+CARDS = [(132, 227 << 10, True), (108, 163 << 10, False), (72, 64 << 10, False)]  # H200, A100, T4
+
+
+@pytest.mark.parametrize(("processors", "shared", "clusters"), CARDS)
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_layout_holds_its_row_and_fits_the_card(monkeypatch, processors, shared, clusters, size):
+    from perfmodel.measure.kernels import rows
+    from perfmodel.measure.kernels.launch import Array
+
+    monkeypatch.setattr(rows, "multiprocessors", lambda: processors)
+    monkeypatch.setattr(rows, "shared_at_most", lambda: shared - 2048)
+    monkeypatch.setattr(rows, "clusters", lambda: clusters)
+    for name, inputs in (
+        ("softmax_forward", 1),
+        ("softmax_backward", 2),
+        ("layernorm_forward", 1),
+        ("layernorm_backward", 2),
+    ):
+        for count in (1, 64, 1024, 1 << 20):
+            for cols in (1, 5, 77, 128, 513, 1024, 3537, 8192, 16384, 20001, 32768, 131072):
+                x = Array(0, (count, cols), {2: "float16", 4: "float32"}[size], None)
+                found = rows.layout(name, count, cols, inputs, x)
+                if found is None:
+                    assert cols > 512  # the kernels that read a row twice take it
+                    continue
+                assert found.row_threads * found.vectors * found.cluster * found.wide >= cols
+                assert found.threads % found.row_threads == 0
+                assert found.row_threads * found.cluster <= 1024
+                assert found.cluster == 1 or (clusters and found.threads == found.row_threads)
+                assert found.stages >= (3 if name == "layernorm_backward" else 0 if found.held else 1)
+                sums = 8 * cols * found.groups if name == "layernorm_backward" and found.groups > 1 else 0
+                assert max(sums, found.shared_byte(inputs) + rows.weights_byte(name, found)) <= shared - 2048
+
+
 def card():
     """torch with a CUDA device and CuPy beside it, or the reason why not."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
