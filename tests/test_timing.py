@@ -392,7 +392,7 @@ def test_twice_the_size_is_never_quicker(op, data):
     small = timed(line).expected_s
     large = timed({**line, "shape": {**shape, grown: 2 * shape[grown]}}).expected_s
     # a longer row may get a kernel that is better than the shorter one's, by no more than the steps between them
-    assert large >= small * (0.6 if grown == "cols" else 0.97)
+    assert large >= small * (0.45 if grown == "cols" else 0.97)
 
 
 # --- knowledge
