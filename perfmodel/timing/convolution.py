@@ -24,9 +24,9 @@ OWN_REGISTERS = 5.5
 TAP_REGISTERS = 56  # of filter elements a thread
 # A warp's 256 bytes touch a third line where rows do not begin on one.
 LINE_BYTE, CROOKED = 128, 1.24
-START_LATENCIES = 1.24  # per tap: a block's filter and the rows above its strip come first
-INSTRUCTIONS, TAP_INSTRUCTIONS = 6.5, 1.4  # per element, and per element and tap
-SHARPNESS = 3.25
+START_LATENCIES = 0.22  # per tap: a block's filter and the rows above its strip come first
+INSTRUCTIONS, TAP_INSTRUCTIONS = 20.0, 0.87  # per element, and per element and tap
+SHARPNESS = 12.0
 
 
 def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
