@@ -83,8 +83,7 @@ LAYOUTS = {
         Measured(128, 4, 3, 0),
         Measured(512, 2, 4, 0, threads=512),
         Measured(1024, 2, 4, 0),
-        Measured(2048, 4, 3, 0, cluster=2),
-        Measured(4096, 4, 3, 0, cluster=4),
+        Measured(4096, 4, 3, 0, cluster=2),
     ),
 }  # fmt: skip
 LAYOUTS["rmsnorm_forward"] = LAYOUTS["layernorm_forward"]
