@@ -70,8 +70,10 @@ ELEMENTWISE = {
     "tanh": "tanh",
 }
 NEUSIGHT_CARDS = {"Tesla_T4": "t4", "Tesla_V100-PCIE-32GB": "v100-pcie-32gb", "NVIDIA_A100-PCIE-40GB": "a100-pcie-40gb"}
-# Serving stacks run attention on Hopper by its own matrix instruction, as of our words cudnn alone does.
-ATTENTION_BY = {"h100-sxm5-80gb": "cudnn"}
+# vLLM reads its pages on Ampere by FlashAttention-2; other stacks, and vLLM on Hopper, by what "flash" means there.
+PAGED = ("a100_sxm", "vllm")
+# TRT-LLM's decoding on the A100: half of its records of more than 0.5 GB are faster than the data sheet's bandwidth.
+IMPOSSIBLE = ("a100_sxm", "trtllm")
 SERVING_CARDS = {"a100_sxm": "a100-sxm4-80gb", "h100_sxm": "h100-sxm5-80gb"}
 
 
@@ -111,9 +113,12 @@ def serving(folder: Path) -> Iterator[Measurement]:
         print("(pandas and pyarrow are not installed: the serving stacks' tables are left out)", file=sys.stderr)
         return
     for path in sorted(folder.glob("aiconfigurator/*/*/*/*/*.parquet")):
-        card = SERVING_CARDS[path.relative_to(folder).parts[1]]
+        stack = (path.relative_to(folder).parts[1], path.relative_to(folder).parts[3])
+        card = SERVING_CARDS[stack[0]]
+        if stack == IMPOSSIBLE and path.name.startswith("generation"):
+            continue
         for row in pandas.read_parquet(path).to_dict("records"):
-            line = _serving_case(path.name, row, ATTENTION_BY.get(card, "flash"))
+            line = _serving_case(path.name, row, "paged" if stack == PAGED else "flash")
             if line is not None:
                 name = (
                     line["op"]

@@ -28,7 +28,9 @@ SENTENCES = {
     "sums of the parts": "a second kernel that adds up the parts' sums",
     "waiting and computing by turns": "strips wait for their rows, then compute",
     "imperfect overlap": "what runs at once with something as long does not hide entirely",
-    "a stack's own kernels": "what a serving stack runs around an attention: cache and bookkeeping",
+    "code from memory": "instructions of a long kernel that come from memory one after another",
+    "start and joining": "the first loads of a kernel made for decoding, and its parts joined",
+    "plan and cache": "a serving stack's kernels before: the work planned, new keys and values stored",
     "up to the bound": "the model came out below the bound, which nothing beats",
 }
 
@@ -80,6 +82,12 @@ def parameters(card: Card) -> str:
         *((f"launch by the host, {kind}", scaled(value, "s", 3)) for kind, value in card.host_s.items()),
         ("latency of DRAM", scaled(card.dram_latency_s, "s", 3)),
         ("latency of L2", scaled(card.l2_latency_s, "s", 3)),
+        ("attention, older kernels against Ampere", significant(card.attention.older, 3)),
+        ("attention, a stack's share of the peak", significant(card.attention.serving, 3)),
+        *(
+            (f"attention, a stack's {what}", f"{significant(value, 3)} latencies of DRAM")
+            for what, value in (("joining", card.attention.join), ("joining, each part", card.attention.part))
+        ),
         *((f"held by the board's power, {dtype}", scaled(v, "FLOP/s", 4)) for dtype, v in card.held_flop_per_s.items()),
         ("a burst against what is held", f"{significant(card.surge, 3)} x for about {scaled(card.patience_s, 's', 3)}"),
     ]

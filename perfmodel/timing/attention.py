@@ -1,17 +1,25 @@
 """Attention in one kernel: tiles of queries, each walking over its keys.
 
-A block holds a tile of queries of one head and goes over the keys tile by tile: two products, and between them the
-exponentials of a softmax. A back end that does one after the other pays both; one that lets two groups of warps take
-turns hides the shorter behind the longer. A tile is filled up with zeros where a head has fewer queries: a decoding step
-with one query pays for the whole tile. Under a causal mask a block ends at its last query's key, so blocks are unequally
-long and the longest, dealt out late, end alone.
+A block holds a tile of queries of one head and goes over the keys that they see in steps. Each pair of a query and a key
+costs two products on the tensor engine and, between them, an exponential of the special-function unit and a few
+instructions (scale, maximum, sum, conversion). A multiprocessor does the two kinds of work partly at once, since it holds
+two blocks or two groups of warps that take turns: a pair takes (tensor² + softmax²)^½. A tile is worked on whole, be its
+rows real or not: a decoding step with one query costs as much as a tile full of them.
 
-Decoding has few blocks and many keys: where they do not fill the card the keys of a head are split over several blocks,
-and a second kernel puts their results together. Query heads that share a key head lie in one tile.
+Blocks are dealt out in rounds, some at once on each multiprocessor. In the last round a block that is alone there gets
+more than its part. Under a causal mask the steps beyond the diagonal are left out and those that it crosses cost the
+comparisons besides; blocks are unequally long, and the last of the longest runs on when the others have ended.
+
+Decoding has few blocks and many keys: where they do not fill the card a library cuts the keys into parts by its rule, and
+a second kernel joins the results. Query heads that share a key head may lie in one tile. A kernel that is made for
+decoding (cuDNN's) streams the cache and pays no tile.
+
+A serving stack first plans the work and stores the new keys and values in its cache.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
@@ -20,41 +28,60 @@ from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
 
-SHARPNESS = 5.0
-SLOTS = 2  # blocks of a multiprocessor that the library counts on when it splits
+SHARPNESS = 4.0
+EXPONENTIALS = 16.0  # of a multiprocessor's special-function units in a clock: Volta to Blackwell
+SLOTS = 2  # blocks of a multiprocessor that FlashAttention-2 counts on when it splits
 ENOUGH = 0.8  # of the slots filled: no split
 GOOD = 0.85  # of the best filling of the last round
 MOST_PARTS = 128
+FEWEST_STEPS, MARGIN = 5, 1.1  # FlashAttention-3 cuts no fewer steps than this; the margin in its rule
+COUNTED = 64  # tiles that are gone through one by one
+
+
+class Tile(NamedTuple):
+    """A block's queries, the keys of a step, and how many blocks a multiprocessor holds."""
+
+    queries: int
+    keys: int
+    resident: int
 
 
 class BackEnd(NamedTuple):
     """How a library's kernel goes about it.
 
-    ``queries`` and ``keys``: its tile. ``share``: of the engine's peak that its products reach. ``score_slots``: lane
-    instructions per score between the products. ``overlap``: 1 where products and softmax take turns, more where they
-    run at once. ``together``: blocks that a multiprocessor holds. ``start_s``: a block's first loads and last stores.
-    ``tail``: the share of the longest block's time that runs on when the others are done. ``splits``: whether the keys
-    may be split, ``always``, ``decoding`` or ``never``; ``split_queries``: the tile of queries where they are. ``merge_s``: the kernel that joins the parts.
-    ``fill``: blocks that it takes to fill a multiprocessor. ``mask_slots``: lane instructions per score of a tile that
-    the causal mask's edge crosses. ``back_share`` and ``back_slots``: the same of the backward pass.
+    ``tiles``: its tiles by the width of a head up to which they are used; ``narrow``: those where the keys are cut.
+    ``share``: of the engine's peak that its products reach. ``slots``: lane instructions per pair beside the exponential.
+    ``start``: of a block, its first loads and last stores, in latencies of the memory. ``mask``: lane instructions per
+    pair of a step that the mask's edge crosses. ``fill``: how soon few blocks fill a multiprocessor. ``tail``: how often
+    the longest block's excess over the mean shows at the end. ``cuts``: the rule by which keys are cut. ``packs``: whether
+    the heads of a group lie in one tile: for one query, for all, or not. ``join`` and ``part``: the second kernel and each
+    part in it, in latencies. ``stream``: of the read rate that a kernel for decoding reaches, ``decode`` its start in
+    latencies. ``plan``: thousand clocks before each call. ``back``, ``back_share``, ``back_start``: the gradients' kernel.
     """
 
-    queries: int
-    keys: int
+    title: str
+    tiles: tuple[tuple[int, Tile], ...]
+    narrow: tuple[tuple[int, Tile], ...]
     share: float
-    score_slots: float
-    overlap: float
-    together: int
-    start_s: float
-    tail: float
-    splits: str
-    split_queries: int
-    split_keys: int
-    merge_s: float
+    slots: float
+    start: float
+    mask: float
     fill: float
-    mask_slots: float
+    tail: float
+    back: tuple[tuple[int, Tile], ...]
     back_share: float
+    back_start: float
     back_slots: float
+    cuts: str = ""
+    packs: str = ""
+    join: float = 0.0
+    part: float = 0.0
+    stream: float = 0.0
+    decode: float = 0.0
+    plan: float = 0.0
+    cold: float = 0.0
+    power: float = 1.0
+    widths: int = 32
 
 
 class Heads(NamedTuple):
@@ -67,131 +94,227 @@ class Heads(NamedTuple):
     width: int
     value_width: int
     causal: bool
+    window: int = 0
 
 
 def forward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str, found: float) -> Body:
     """The time of one forward pass."""
-    group = size.heads // size.kv_heads
-    rows, blocks_of = size.queries, size.heads
-    if group > 1 and how.splits != "never" and (size.queries == 1 or size.queries * 2 <= how.queries):
-        rows, blocks_of = group * size.queries, size.kv_heads  # the heads that share keys lie in one tile
-    read_byte = item * (
-        size.heads * size.queries * size.width + size.kv_heads * size.keys * (size.width + size.value_width)
-    )
-    write_byte = item * size.heads * size.queries * size.value_width
-    stream = moved(card, read_byte, write_byte, found)
-    count = card.multiprocessors
-    split = 1
-    tile = how.queries
-    if how.splits == "always" or (how.splits == "decoding" and size.queries == 1):
-        blocks = blocks_of * ceil(rows / how.split_queries)
-        split = _split(blocks, count * SLOTS, ceil(size.keys / how.split_keys))
-        tile = how.split_queries if split > 1 else tile
-    per_score_s = score_s(card, how, dtype, 2.0 * (size.width + size.value_width), how.share, how.score_slots)
-    edge_s = 0.0
-    if size.causal and size.queries > 1:
-        edge_s = how.mask_slots * tile * max(tile, how.keys) * count / card.lane_per_s
-    walked, longest = _walked(size, rows if blocks_of == size.heads else 1, tile, how.keys)
-    walked *= ceil(rows / tile) if blocks_of != size.heads else 1
-    scores = blocks_of * walked * tile
-    units = blocks_of * ceil(rows / tile) * split
-    rounds = units / count
-    mean_s = scores / units * per_score_s + how.start_s + edge_s
-    if size.causal and size.queries > 1:
-        longest_s = longest / split * tile * per_score_s + how.start_s + edge_s
-        work_s = max(rounds, 1.0) * mean_s + how.tail * (longest_s - mean_s)
+    head_byte = item * (size.width + size.value_width)
+    stream = moved(
+        card, item * size.heads * size.queries * size.width + size.kv_heads * _seen(size) * head_byte,
+        item * size.heads * size.queries * size.value_width, found,
+    )  # fmt: skip
+    if how.stream and size.queries == 1:
+        return _streamed(card, how, stream.dram_s, stream.l2_s)
+    latency_s, count = card.dram_latency_s, card.multiprocessors
+    group = size.heads // size.kv_heads if how.packs == "all" or (how.packs == "one" and size.queries == 1) else 1
+    rows, heads = size.queries * group, size.heads // group
+    tile, parts = _cut(how, size, rows, heads, group, count)
+    each, longest, edges = walked(size, rows, tile, group)
+    blocks = heads * ceil(rows / tile.queries) * parts
+    width = padded(how, size.width) + padded(how, size.value_width)
+    area_s = tile.queries * pair_s(card, dtype, 2.0 * width, how.share, how.slots)
+    mask_s = tile.queries * how.mask * count / card.lane_per_s
+    start_s = how.start * latency_s
+    # Equal parts are whole steps; under a causal mask some of them are empty, and the mean is what counts.
+    own = each / parts if size.causal or parts == 1 else ceil(each / tile.keys / parts) * tile.keys
+    work_s = start_s + own * area_s + edges / parts * mask_s
+    if size.causal:
+        longest = ceil(longest / tile.keys / parts) * tile.keys
+        last_s = start_s + longest * area_s + min(longest, tile.queries + tile.keys) * mask_s
+        busy_s = unequal(blocks, count, tile.resident, how, work_s, last_s)
     else:
-        work_s = _rounds(units, count, how) * mean_s
-    flops = 2.0 * scores * (size.width + size.value_width)
-    work_s = max(work_s, flops / powered_rate(card, dtype, flops)) if dtype in card.held_flop_per_s else work_s
+        busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
+    flops = 2.0 * heads * rows * each * (size.width + size.value_width)
+    busy_s = _powered(card, how, dtype, busy_s, flops)
+    passed_s = blocks * own * head_byte / (card.l2_byte_per_s * _sharing(card, dtype))
     seconds, terms = overlapped(
-        (("products and softmax", work_s), ("memory", stream.dram_s), ("L2", stream.l2_s)), SHARPNESS
+        (("products and softmax", busy_s), ("memory", stream.dram_s), ("L2", max(stream.l2_s, passed_s))), SHARPNESS
     )
-    choice = f"tiles of {tile} queries x {how.keys} keys" + (f", keys in {split} parts" if split > 1 else "")
-    if split > 1:
-        joined_s = how.merge_s + split * size.heads * size.queries * size.value_width * 8.0 / card.l2_byte_per_s
-        terms = (*terms, Term("joining the parts", joined_s))
-        seconds += joined_s
+    choice = f"{how.title}: tiles of {tile.queries} queries x {tile.keys} keys"
+    if parts > 1:
+        joined = Term("joining the parts", (how.join + parts * how.part) * latency_s)
+        seconds, terms, choice = seconds + joined.seconds, (*terms, joined), f"{choice}, keys in {parts} parts"
+    seconds, terms = _around(card, how, size, item, found, seconds, terms)
     return Body(seconds, terms, "attention", choice)
 
 
-def score_s(card: Card, how: BackEnd, dtype: str, flops: float, share: float, slots: float) -> float:
-    """Seconds of a multiprocessor for one score: its products, its exponential and what goes with it."""
+def _around(
+    card: Card, how: BackEnd, size: Heads, item: int, found: float, seconds: float, terms: tuple[Term, ...]
+) -> tuple[float, tuple[Term, ...]]:
+    """With what a kernel's code costs that comes from memory, and what a stack does before it."""
+    added = []
+    if found <= 0.0 and how.cold:
+        added.append(Term("code from memory", how.cold * card.dram_latency_s))
+    if how.plan:
+        byte = item * size.kv_heads * size.queries * (size.width + size.value_width)
+        stored_s = moved(card, byte, byte, found)
+        added.append(Term("plan and cache", how.plan * 1e3 / card.clock_hz + max(stored_s)))
+    return seconds + sum(term.seconds for term in added), (*terms, *added)
+
+
+def _streamed(card: Card, how: BackEnd, dram_s: float, l2_s: float) -> Body:
+    """Decoding by a kernel made for it: it streams the cache, whatever the heads are."""
+    seconds, terms = overlapped((("memory", dram_s / how.stream), ("L2", l2_s / how.stream)), SHARPNESS)
+    start = Term("start and joining", how.decode * card.dram_latency_s)
+    return Body(seconds + start.seconds, (*terms, start), "attention", f"{how.title}: the cache as a stream")
+
+
+def pair_s(card: Card, dtype: str, flops: float, share: float, slots: float) -> float:
+    """Seconds of a multiprocessor for a pair of a query and a key: its products, and its softmax partly under them."""
     count = card.multiprocessors
-    product_s = flops * count / (card.peak_flop_per_s[dtype] * share)
-    softmax_s = slots * count / card.lane_per_s
-    return float((product_s**how.overlap + softmax_s**how.overlap) ** (1.0 / how.overlap))
+    product_s = flops * count / (_peak(card, dtype) * share)
+    softmax_s = 1.0 / (EXPONENTIALS * card.clock_hz) + slots * count / card.lane_per_s
+    return float((product_s * product_s + softmax_s * softmax_s) ** 0.5)
+
+
+def _peak(card: Card, dtype: str) -> float:
+    """The sheet's peak; fp32 is put together from three products in tf32 where the card has them."""
+    peaks = card.peak_flop_per_s
+    return max(peaks[dtype], peaks.get("tf32", 0.0) / 3.0) if dtype == "fp32" else peaks[dtype]
+
+
+def _sharing(card: Card, dtype: str) -> float:
+    """Multiprocessors that one read of L2 serves, as in a product."""
+    return card.tilings[dtype if dtype in card.tilings else "vector"].sharing
+
+
+def _powered(card: Card, how: BackEnd, dtype: str, seconds: float, flops: float) -> float:
+    """No faster than the board's power allows: exponentials take a part of it."""
+    if dtype not in card.held_flop_per_s or dtype == "fp32":
+        return seconds
+    return max(seconds, flops / (powered_rate(card, dtype, flops) * how.power))
 
 
 def backward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str) -> Body:
-    """The time of the gradients: a kernel over tiles of keys with five products per score, and streams around it.
+    """The time of the gradients: a kernel over tiles of keys with five products per pair, and streams around it.
 
     The row sums of dout and out come first; dq is added up in fp32 and converted at the end; where heads share keys,
     every query head's dk and dv are written and added.
     """
-    tile, count = how.queries, card.multiprocessors
-    blocks = size.heads * ceil(size.keys / tile)
-    walked, longest = _walked(size._replace(queries=max(2, size.queries)), size.queries, tile, how.keys)
-    scores = size.heads * walked * tile
-    per_score_s = score_s(card, how, dtype, 6.0 * size.width + 4.0 * size.value_width, how.back_share, how.back_slots)
-    mean_s = scores / blocks * per_score_s + 2.0 * how.start_s
+    tile, count = tile_of(how.back, size.width), card.multiprocessors
+    turned = size._replace(queries=size.keys, keys=size.queries)  # from the last key back: it is seen by one query
+    each, longest, edges = walked(turned, size.keys, tile, 1)
+    blocks = size.heads * ceil(size.keys / tile.queries)
+    flops = 6.0 * padded(how, size.width) + 4.0 * padded(how, size.value_width)
+    area_s = tile.queries * pair_s(card, dtype, flops, how.back_share, how.back_slots)
+    start_s = how.back_start * card.dram_latency_s
+    work_s = start_s + each * area_s + edges * tile.queries * how.mask * count / card.lane_per_s
     if size.causal:
-        mean_s += how.mask_slots * tile * max(tile, how.keys) * count / card.lane_per_s
-        longest_s = longest * tile * per_score_s + 2.0 * how.start_s
-        work_s = max(blocks / count, 1.0) * mean_s + how.tail * (longest_s - mean_s)
+        busy_s = unequal(blocks, count, tile.resident, how, work_s, start_s + longest * area_s)
     else:
-        work_s = _rounds(blocks, count, how) * mean_s
-    rows = size.heads * size.queries * size.width
+        busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
+    busy_s = _powered(card, how, dtype, busy_s, flops * blocks * tile.queries * each)
+    queries = size.heads * size.queries * size.width
     keys = size.kv_heads * size.keys * (size.width + size.value_width)
-    shared = size.heads > size.kv_heads
-    own = moved(card, item * (3 * rows + keys), 4 * rows + item * keys)
-    around = (
-        moved(card, 2 * item * rows, 0),
-        moved(card, 0, 4 * rows),
-        moved(card, 4 * rows, item * rows),
-        *((moved(card, item * size.heads * size.keys * 2 * size.width, item * keys),) if shared else ()),
+    own = moved(card, item * (3 * queries + keys), 4 * queries + item * keys)
+    around = [moved(card, 2 * item * queries, 4 * queries), moved(card, 4 * queries, item * queries)]
+    if size.heads > size.kv_heads:
+        around.append(moved(card, item * keys * (size.heads // size.kv_heads), item * keys))
+    seconds, terms = overlapped(
+        (("products and softmax", busy_s), ("memory", own.dram_s), ("L2", own.l2_s)), SHARPNESS
     )
-    seconds, terms = overlapped((("products and softmax", work_s), ("memory", own.dram_s), ("L2", own.l2_s)), SHARPNESS)
     around_s = sum(stream.dram_s for stream in around) + len(around) * card.node_s
-    return Body(
-        seconds + around_s, (*terms, Term("row sums, dq in fp32", around_s)), "attention", f"tiles of {tile} keys"
-    )
+    terms = (*terms, Term("row sums, dq in fp32", around_s))
+    return Body(seconds + around_s, terms, "attention", f"{how.title}: tiles of {tile.queries} keys")
 
 
-def _split(blocks: int, slots: int, tiles: int) -> int:
-    """Parts of the keys: none where the blocks nearly fill the card, else the fewest that fill the last round well."""
+def tile_of(tiles: tuple[tuple[int, Tile], ...], width: int) -> Tile:
+    """The tile that a library takes for a head of this width."""
+    return next((tile for most, tile in tiles if width <= most), tiles[-1][1])
+
+
+def padded(how: BackEnd, width: int) -> int:
+    """Widths that a library has kernels for: in between, the head is filled up with zeros."""
+    step = how.widths if width <= 128 else 2 * how.widths
+    return -(-width // step) * step
+
+
+def _cut(how: BackEnd, size: Heads, rows: int, heads: int, group: int, count: int) -> tuple[Tile, int]:
+    """The tile, and the parts of the keys."""
+    tile = tile_of(how.tiles, size.width)
+    if not how.cuts:
+        return tile, 1
+    narrow = tile_of(how.narrow, size.width)
+    blocks, steps = heads * -(-rows // narrow.queries), -(-_seen(size) // narrow.keys)
+    if how.cuts == "shared out":
+        parts = shared_out(size, blocks, steps, count)
+        return (narrow if parts > 1 or rows <= narrow.queries < tile.queries else tile), parts
+    if how.cuts == "groups" and group == 1:
+        return tile, 1
+    parts = split(blocks, SLOTS * count, steps)
+    return (narrow if parts > 1 else tile), parts
+
+
+def shared_out(size: Heads, blocks: int, steps: int, count: int) -> int:
+    """FlashAttention-3's rule: a block gets a multiprocessor's part of all steps and a tenth more, in decoding and in
+    prompts too short to fill the card."""
+    few = size.causal and blocks < ENOUGH * count
+    if steps < FEWEST_STEPS or not (size.queries == 1 or few):
+        return 1
+    return min(MOST_PARTS, ceil(steps / ceil(MARGIN * blocks * steps / count)))
+
+
+def split(blocks: int, slots: int, steps: int) -> int:
+    """FlashAttention-2's rule: one part where blocks nearly fill the card, else the fewest that fill the last round well."""
     if blocks >= ENOUGH * slots:
         return 1
-    most = min(MOST_PARTS, slots, tiles)
-    filled = []
-    for parts in range(1, most + 1):
-        rounds = blocks * parts / slots
-        filled.append(rounds / ceil(rounds) if parts == 1 or -(-tiles // parts) != -(-tiles // (parts - 1)) else 0.0)
-    best = max(filled)
-    return next(parts for parts, share in enumerate(filled, 1) if share >= GOOD * best)
+    best, filled = 0.0, []
+    for parts in range(1, min(MOST_PARTS, slots, steps) + 1):
+        if parts == 1 or -(-steps // parts) != -(-steps // (parts - 1)):
+            turns = blocks * parts / slots
+            filled.append((parts, turns / ceil(turns)))
+            best = max(best, filled[-1][1])
+    return next(parts for parts, share in filled if share >= GOOD * best)
 
 
-def _rounds(units: int, count: int, how: BackEnd) -> float:
-    """Full rounds of all multiprocessors, and the last: a block alone on one does not fill it."""
-    slots = count * how.together
-    full, rest = divmod(units, slots)
-    if rest == 0:
-        return float(full * how.together)
-    last = ceil(rest / count)
-    return full * how.together + max(float(last), min(how.fill, float(how.together)))
+def rounds(blocks: int, count: int, resident: int, fill: float) -> float:
+    """Rounds of equal blocks, in times that a multiprocessor takes for one of its many."""
+    full, rest = divmod(blocks, count * resident)
+    if not rest:
+        return float(full * resident)
+    last = -(-rest // count)
+    return full * resident + last / together(last, resident, fill)
 
 
-def _walked(size: Heads, rows: int, tile: int, keys: int) -> tuple[float, float]:
-    """Keys that the tiles of one head go over in all, in whole tiles, and those of the longest tile."""
-    tiles = ceil(rows / tile)
-    whole = ceil(size.keys / keys) * keys
-    if not size.causal or size.queries == 1:
-        return float(tiles * whole), float(whole)
-    offset = size.keys - size.queries
-    walked = 0.0
-    if tiles <= 64:
+def together(blocks: float, resident: int, fill: float) -> float:
+    """The share of its full rate that a multiprocessor reaches with so many blocks: more than their part."""
+    return float(1.0 - max(0.0, 1.0 - blocks / resident) ** fill)
+
+
+def unequal(blocks: int, count: int, resident: int, how: BackEnd, mean_s: float, longest_s: float) -> float:
+    """Blocks of unequal length: all at the full rate, and the last of the longest among its neighbours; where all have
+    a place at once, the multiprocessor with the most of the longest decides."""
+    most = -(-blocks // count)
+    if most <= resident:
+        return most * longest_s / together(most, resident, how.fill)
+    return max(longest_s * resident, blocks / count * mean_s + how.tail * resident * (longest_s - mean_s))
+
+
+@lru_cache(maxsize=4096)
+def walked(size: Heads, rows: int, tile: Tile, group: int) -> tuple[float, float, float]:
+    """Keys, in whole steps, that a tile walks over in the mean and at most, and how many of them the mask's edge crosses."""
+    whole = ceil(size.keys / tile.keys) * tile.keys
+    if not size.causal:
+        return float(whole), float(whole), 0.0
+    tiles, offset = ceil(rows / tile.queries), max(0, size.keys - size.queries)
+    far = _seen(size) + tile.queries / group - 1 + tile.keys if size.window else whole  # an interval begins anywhere
+    odd = rows % tile.queries or size.keys % tile.keys
+    edges = (ceil(tile.queries / group / tile.keys) + (1 if odd else 0) + (1 if size.window else 0)) * tile.keys
+    if tiles <= COUNTED:
+        total = masked = 0.0
         for i in range(tiles):
-            walked += min(whole, ceil((min((i + 1) * tile, rows) + offset) / keys) * keys)
-        return walked, float(whole)
-    mean = offset + (size.queries + tile + keys) / 2.0
-    return tiles * min(float(whole), mean), float(whole)
+            steps = min(whole, far, ceil((offset + min(rows, (i + 1) * tile.queries) / group) / tile.keys) * tile.keys)
+            total += steps
+            masked += min(steps, edges)
+        return total / tiles, float(min(whole, far)), masked / tiles
+    last = rows / group
+    rising = min(last, max(0.0, whole - offset))  # rows that do not see every key yet
+    mean = (offset * rising + rising**2 / 2 + (last - rising) * whole) / last
+    mean = min(mean + max(tile.queries / group, tile.keys) / 2, float(far), float(whole))
+    return mean, float(min(whole, far)), float(edges)
+
+
+def _seen(size: Heads) -> int:
+    """Keys that one query sees at most."""
+    return min(size.keys, size.window) if size.window else size.keys

@@ -31,6 +31,22 @@ class Tiling(NamedTuple):
     issue: float
 
 
+class Fused(NamedTuple):
+    """How attention in one kernel runs on a generation.
+
+    ``older``: what kernels written for Ampere's matrix instruction reach of what they reach there, as shares of the
+    peak. ``serving``: the share of the peak that a serving stack's kernel reaches; ``join`` and ``part``: its second
+    kernel that joins parts of the keys, and each part in it, in latencies of the memory. ``flash``: the back end that
+    the word means, torch's where the card was measured with it, else what the generation's figures are of.
+    """
+
+    older: float
+    serving: float
+    join: float
+    part: float
+    flash: str
+
+
 class Card(NamedTuple):
     """A card's rates as its kernels reach them."""
 
@@ -52,7 +68,7 @@ class Card(NamedTuple):
     node_s: float
     host_s: Mapping[str, float]
     host_hidden_s: float
-    around_attention_s: float
+    attention: Fused
     dram_latency_s: float
     l2_latency_s: float
     peak_flop_per_s: Mapping[str, float]

@@ -7,7 +7,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from perfmodel.op import Engine, Kind, Op, Tensor, Work
-from perfmodel.timing import instructions, rows, stages, tiles, torch_rows
+from perfmodel.timing import instructions, parameters, rows, stages, tiles, torch_rows
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
@@ -222,27 +222,22 @@ def _heads(op: Op) -> Heads:
     H_kv, S = int(k.shape[1]), int(k.shape[2])
     scored = next(work for work in op.work if work.amount.contraction)
     pairs = scored.amount.dims[2]
-    return attention.Heads(B * H, B * H_kv, N, S, width, int(v.shape[-1]), N > 1 and pairs < N * S)
+    causal = N > 1 and pairs < N * S
+    # Fewer pairs than the triangle holds are those of a window.
+    window = ceil(pairs / N) if causal and pairs < N * (S - (N - 1) / 2) else 0
+    return attention.Heads(B * H, B * H_kv, N, S, width, int(v.shape[-1]), causal, window)
 
 
 def _attention(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     from perfmodel.timing import attention, backends
 
     size = _heads(op)
-    how = backends.back_end(impl, card.generation)
+    how = backends.back_end(impl, dtype, parameters.generation(card.gpu), card.attention)
     item = op.tensors[0].item
     byte, _ = _byte(op)
     if "backward" in name:
         return (Part(lambda found: attention.backward(card, how, size, item, dtype), byte),)
-
-    def forward(found: float) -> Body:
-        body = attention.forward(card, how, size, item, dtype, found)
-        if not card.around_attention_s:
-            return body
-        around = Term("a stack's own kernels", card.around_attention_s)
-        return body._replace(seconds=body.seconds + around.seconds, terms=(*body.terms, around))
-
-    return (Part(forward, byte),)
+    return (Part(lambda found: attention.forward(card, how, size, item, dtype, found), byte),)
 
 
 def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

@@ -22,7 +22,7 @@ from perfmodel.op import Engine
 from perfmodel.paths import folders
 from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import load
-from perfmodel.timing.card import Card, Tiling
+from perfmodel.timing.card import Card, Fused, Tiling
 
 KNOWLEDGE = ("datasheet", "family", "calibrated")
 # Generations whose habits are known, oldest first; a card of another takes the nearest one's and says so.
@@ -155,7 +155,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         node_s=launch["node"] * 1e-6,
         host_s={kind: value * 1e-6 for kind, value in host.items() if kind != "hidden"},
         host_hidden_s=host["hidden"] * 1e-6,
-        around_attention_s=launch["attention"] * 1e-6,
+        attention=_fused(gpu, known),
         dram_latency_s=known.value("latency", "dram") * 1e-9,
         l2_latency_s=known.value("latency", "l2") * 1e-9,
         peak_flop_per_s=peaks,
@@ -165,6 +165,13 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         tilings=_tilings(gpu, known),
         spread={name: half * WIDER[knowledge] for name, half in known.sections["spread"].items()},
     )
+
+
+def _fused(gpu: Gpu, known: Family) -> Fused:
+    """What the generation's attention reaches; ``flash`` is torch's on a card that was measured, else a stack's."""
+    own = known.sections["attention"]
+    flash = "serving" if measured.of(gpu.name) is None else "flash"
+    return Fused(own["older"], own["serving"], own["join"], own["part"], flash)
 
 
 def _peaks(gpu: Gpu, clock_hz: float) -> dict[str, float]:
@@ -240,7 +247,6 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
         node_s=reading("launch", "graph node", found.node_s),
         host_s=_host(found, host_s) if host_s else found.host_s,
         host_hidden_s=0.0 if host_s else found.host_hidden_s,
-        around_attention_s=0.0,
         dram_latency_s=reading("latency", "dram", found.dram_latency_s),
         l2_latency_s=reading("latency", "l2", found.l2_latency_s),
         held_flop_per_s=held,

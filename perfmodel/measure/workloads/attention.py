@@ -14,6 +14,7 @@ BACK_ENDS = {
     "efficient": "EFFICIENT_ATTENTION",
     "math": "MATH",
 }
+STACKS = ("serving", "paged")
 ROWS_CHECKED = 64
 GRADIENTS_UP_TO = 4096
 
@@ -44,6 +45,8 @@ def attend(bench: Bench, group: int) -> Callable[[Any, Any, Any], Any]:
     """The implementation that the case names, as a function of q, k and v."""
     torch, causal = bench.torch, bool(bench.line.get("causal", False))
     impl = bench.word("impl", "flash")
+    if impl in STACKS:
+        raise bench.refuse(f"{impl} is a serving stack's kernel, which torch does not have", "the others are accepted")
     if impl == "naive":
         return lambda q, k, v: _stages(torch, q, k, v, causal)
     sdpa = torch.nn.functional.scaled_dot_product_attention
