@@ -70,8 +70,9 @@ ELEMENTWISE = {
     "tanh": "tanh",
 }
 NEUSIGHT_CARDS = {"Tesla_T4": "t4", "Tesla_V100-PCIE-32GB": "v100-pcie-32gb", "NVIDIA_A100-PCIE-40GB": "a100-pcie-40gb"}
-# vLLM reads its pages on Ampere by FlashAttention-2; other stacks, and vLLM on Hopper, by what "flash" means there.
-PAGED = ("a100_sxm", "vllm")
+# vLLM reads its pages on Ampere by FlashAttention-2, TRT-LLM by a kernel of its own of that age; SGLang there, and all on
+# Hopper, run what "flash" means.
+PAGED = (("a100_sxm", "vllm"), ("a100_sxm", "trtllm"))
 # TRT-LLM's decoding on the A100: half of its records of more than 0.5 GB are faster than the data sheet's bandwidth.
 IMPOSSIBLE = ("a100_sxm", "trtllm")
 SERVING_CARDS = {"a100_sxm": "a100-sxm4-80gb", "h100_sxm": "h100-sxm5-80gb"}
@@ -118,7 +119,7 @@ def serving(folder: Path) -> Iterator[Measurement]:
         if stack == IMPOSSIBLE and path.name.startswith("generation"):
             continue
         for row in pandas.read_parquet(path).to_dict("records"):
-            line = _serving_case(path.name, row, "paged" if stack == PAGED else "flash")
+            line = _serving_case(path.name, row, "paged" if stack in PAGED else "flash")
             if line is not None:
                 name = (
                     line["op"]

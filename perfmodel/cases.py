@@ -40,7 +40,10 @@ class Kind(NamedTuple):
 _IMPL = {"impl": ("ours", "torch", "fused", "naive")}
 _ROWS = ("rows", "cols")
 _HEADS = {"H_kv": "H", "S": "N"}
-_BACK_ENDS = {"impl": ("flash", "naive", "cudnn", "efficient", "math", "torch", "serving", "paged"), "causal": ("false", "true")}
+_BACK_ENDS = {
+    "impl": ("flash", "naive", "cudnn", "efficient", "math", "torch", "serving", "paged"),
+    "causal": ("false", "true"),
+}
 COMMON = ("op", "shape", "dtype", "protocol")
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "relu": "relu", "silu": "silu"}
 

@@ -211,9 +211,7 @@ def backward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str) -> Bo
     around = [moved(card, 2 * item * queries, 4 * queries), moved(card, 4 * queries, item * queries)]
     if size.heads > size.kv_heads:
         around.append(moved(card, item * keys * (size.heads // size.kv_heads), item * keys))
-    seconds, terms = overlapped(
-        (("products and softmax", busy_s), ("memory", own.dram_s), ("L2", own.l2_s)), SHARPNESS
-    )
+    seconds, terms = overlapped((("products and softmax", busy_s), ("memory", own.dram_s), ("L2", own.l2_s)), SHARPNESS)
     around_s = sum(stream.dram_s for stream in around) + len(around) * card.node_s
     terms = (*terms, Term("row sums, dq in fp32", around_s))
     return Body(seconds + around_s, terms, "attention", f"{how.title}: tiles of {tile.queries} keys")

@@ -30,7 +30,9 @@ def parts(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
     if impl in stages.EAGER and name in stages.STAGES:
         own_type = "fp32" if impl == "math" else dtype
         item = ITEM_BYTES[own_type]
-        return (*_stage(card, op, own_type, item), *stages.around(card, name, op, item, impl))
+        before, after = stages.around(card, name, op, item, impl)
+        alone = stages.single(card, name, op, item, own_type)
+        return (*before, *((alone,) if alone else _stage(card, op, own_type, item)), *after)
     if name in _BY_NAME:
         return _BY_NAME[name](card, name, op, dtype, impl)
     contractions = [work for work in op.work if work.amount.contraction]
