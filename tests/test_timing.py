@@ -15,6 +15,8 @@ from perfmodel.analysis import analyse
 from perfmodel.cases import case
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
+from perfmodel.measure.workloads import Bench
+from perfmodel.measure.workloads.attention import attend
 from perfmodel.prediction import predictions
 from perfmodel.timing import (
     attention,
@@ -33,7 +35,7 @@ from perfmodel.timing import (
     tiles,
     torch_rows,
 )
-from perfmodel.timing.card import Card, Tiling
+from perfmodel.timing.card import Card, Fused, Tiling
 from perfmodel.units import scaled
 from perfmodel.workload import workload
 
@@ -49,7 +51,7 @@ def round_card(**changed) -> Card:
     made = Card(
         gpu=SHEET, knowledge="family", generation="generic", basis="round", multiprocessors=10, clock_hz=1e9,
         read_byte_per_s=1e12, copy_byte_per_s=1e12, add_byte_per_s=1e12, write_byte_per_s=1e12, l2_byte=1.0,
-        l2_byte_per_s=1e15, lane_per_s=1e12, cold_s=4e-6, warm_s=3e-6, node_s=1e-6, host_s={"any": 10e-6, "softmax": 12e-6}, host_hidden_s=0.0, around_attention_s=0.0, dram_latency_s=0.0,
+        l2_byte_per_s=1e15, lane_per_s=1e12, cold_s=4e-6, warm_s=3e-6, node_s=1e-6, host_s={"any": 10e-6, "softmax": 12e-6}, host_hidden_s=0.0, attention=Fused(0.5, 0.5, 10, 1, "flash"), dram_latency_s=0.0,
         l2_latency_s=0.0, peak_flop_per_s={"fp16": 1e15, "fp32": 1e14}, held_flop_per_s={"fp16": 1e15, "fp32": 1e14},
         surge=1.0, patience_s=1e-3, tilings={"fp16": plain, "vector": plain}, spread={"any": 0.1},
     )  # fmt: skip
@@ -199,42 +201,125 @@ def test_functions_are_sequences_of_instructions():
 # --- attention
 
 HEADS = attention.Heads(64, 64, 1024, 1024, 128, 128, False)
+TILE = attention.Tile(128, 64, 2)
+HOPPER, AMPERE = parameters.card(SHEET), parameters.card(gpu("a100"))
+
+
+def back_end(impl, card=HOPPER, dtype="bf16"):
+    return backends.back_end(impl, dtype, parameters.generation(card.gpu), card.attention)
+
+
+def attended(size, impl, card=HOPPER, found=0.0):
+    return attention.forward(card, back_end(impl, card), size, 2, "bf16", found)
 
 
 def test_a_mask_halves_the_walk_of_many_tiles():
-    walked, longest = attention._walked(HEADS._replace(queries=8192, keys=8192, causal=True), 8192, 128, 64)
-    # tile i of 64 goes over 128 (i + 1) keys: 128 x 64 x 65 / 2
-    assert walked == 128 * 64 * 65 / 2
-    assert longest == 8192
+    mean, longest, edges = attention.walked(HEADS._replace(queries=8192, keys=8192, causal=True), 8192, TILE, 1)
+    # tile i of 64 goes over 128 (i + 1) keys, 128 x 65 / 2 in the mean; two steps of 64 are crossed by the diagonal
+    assert (mean, longest, edges) == (128 * 65 / 2, 8192, 128)
+    # counted tile by tile or summed up as a line: 65 tiles go over 128 x 66 / 2 in the mean
+    many, _, _ = attention.walked(HEADS._replace(queries=8320, keys=8320, causal=True), 8320, TILE, 1)
+    assert isclose(many, 128 * 66 / 2)
+
+
+def test_a_window_shortens_the_walk():
+    size = HEADS._replace(queries=8192, keys=8192, causal=True, window=512)
+    mean, longest, _ = attention.walked(size, 8192, TILE, 1)
+    assert mean <= longest == 512 + 128 - 1 + 64
+
+
+def test_a_pair_takes_the_root_of_the_squares():
+    card = round_card()
+    # 10 multiprocessors of 1e14 FLOP/s: 512 FLOP at half of that; an exponential at 16 e9/s, 8 instructions at 1e11/s
+    product_s, softmax_s = 512 / 5e13, 1 / 16e9 + 8 / 1e11
+    assert isclose(attention.pair_s(card, "fp16", 512.0, 0.5, 8.0), (product_s**2 + softmax_s**2) ** 0.5, rel_tol=1e-9)
 
 
 def test_one_query_pays_for_its_tile():
-    card, how = parameters.card(SHEET), backends.back_end("efficient", "hopper")
-    one = attention.forward(card, how, HEADS._replace(queries=1), 2, "bf16", 0.0).seconds
-    full = attention.forward(card, how, HEADS._replace(queries=64), 2, "bf16", 0.0).seconds
+    one, full = (attended(HEADS._replace(queries=queries), "efficient").seconds for queries in (1, 64))
     assert isclose(one, full, rel_tol=0.02)
 
 
 def test_keys_are_split_where_blocks_are_few():
-    assert attention._split(300, 264, 100) == 1
+    assert attention.split(300, 264, 100) == 1
     # 32 blocks on 264 slots: 33 parts fill four rounds exactly; 7 parts fill 224 / 264 = 0.848 of one, 8 fill 0.970
-    assert attention._split(32, 264, 1000) == 8
-    assert attention._split(1, 264, 4) == 4
+    assert attention.split(32, 264, 1000) == 8
+    assert attention.split(1, 264, 4) == 4
+
+
+def test_keys_are_shared_out_by_the_newer_rule():
+    decoding = HEADS._replace(queries=1, keys=8192)
+    # 32 blocks of 64 steps on 100 multiprocessors: 1.1 x 20.48 steps are a block's part, 23; 64 / 23 are 3 parts
+    assert attention.shared_out(decoding, 32, 64, 100) == 3
+    assert attention.shared_out(decoding, 32, 4, 100) == 1  # too few steps
+    assert (
+        attention.shared_out(HEADS._replace(causal=True), 320, 64, 100) == 1
+    )  # the blocks of this prompt fill the card
 
 
 def test_heads_that_share_keys_lie_in_one_tile():
-    card, how = parameters.card(SHEET), backends.back_end("flash", "hopper")
     shared = attention.Heads(512, 128, 1, 8192, 128, 128, False)
-    alone = shared._replace(kv_heads=512)
-    assert (
-        attention.forward(card, how, shared, 2, "bf16", 0.0).seconds
-        < 0.5 * attention.forward(card, how, alone, 2, "bf16", 0.0).seconds
-    )
+    for impl in ("flash", "serving", "paged", "cudnn"):
+        alone = attended(shared._replace(kv_heads=512), impl).seconds
+        assert attended(shared, impl).seconds < 0.5 * alone, impl
+
+
+def test_blocks_alone_on_a_multiprocessor_get_more_than_their_part():
+    assert attention.rounds(264, 132, 2, 1.7) == 2  # one full round of two
+    assert attention.rounds(132, 132, 2, 1.0) == 2  # alone, at its part of the rate
+    assert isclose(attention.rounds(132, 132, 2, 2.0), 1 / 0.75)  # or at 1 - (1 - 1/2)^2 of it
+    assert attention.rounds(265, 132, 1, 1.0) == 3
 
 
 def test_an_older_matrix_instruction_reaches_less_of_a_newer_peak():
-    assert backends.back_end("flash", "hopper").share == 0.5 * backends.back_end("flash", "ampere").share
-    assert backends.back_end("cudnn", "hopper").share == backends.back_end("cudnn", "ampere").share
+    assert back_end("flash").share == HOPPER.attention.older * backends.FLASH.share
+    assert back_end("paged", AMPERE).share == backends.PAGED.share
+    assert back_end("flash", dtype="fp32") == back_end("efficient", dtype="fp32")  # the one that takes it
+
+
+def test_flash_is_torchs_where_the_card_was_measured_and_a_stacks_elsewhere():
+    assert back_end("flash").title == "FlashAttention-2"
+    assert back_end("flash", AMPERE) == back_end("serving", AMPERE)
+    assert back_end("torch", AMPERE).title == "FlashAttention-2"
+    assert back_end("torch").title == back_end("cudnn").title
+    line = {"op": "attention", "shape": {"B": 1, "H": 32, "N": 1, "S": 64, "d": 128}, "impl": "serving"}
+    assert any(term.name == "plan and cache" for term in timed(line).terms)
+    assert timed(line).expected_s > timed({**line, "impl": "flash"}).expected_s
+
+
+def test_decoding_by_cudnn_is_a_stream():
+    size = attention.Heads(2048, 2048, 1, 8192, 128, 128, False)
+    found = attended(size, "cudnn")
+    assert isclose(found.seconds, 2048 * 8192 * 512 / HOPPER.read_byte_per_s, rel_tol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("h100", 500, 650), ("a100", 170, 215), ("b200", 900, 1600), ("l40s", 150, 280)]
+)
+def test_long_prompts_run_at_known_rates(name, low, high):
+    card, long = parameters.card(gpu(name)), 16384
+    size = attention.Heads(32, 32, long, long, 128, 128, True)
+    assert low < 2e-12 * 32 * long**2 * 128 / attended(size, "flash", card).seconds < high
+
+
+@pytest.mark.parametrize("impl", ["flash", "cudnn", "efficient", "serving", "paged"])
+@pytest.mark.parametrize("size", [HEADS, HEADS._replace(causal=True), HEADS._replace(queries=1, keys=4096)])
+def test_attention_of_more_is_never_quicker(impl, size):
+    now = attended(size, impl).seconds
+    for grown in (
+        size._replace(heads=2 * size.heads, kv_heads=2 * size.kv_heads),
+        size._replace(keys=2 * size.keys, queries=size.queries if size.queries == 1 else 2 * size.queries),
+        size._replace(width=256, value_width=256) if size.queries > 1 else size,  # a wide head's tile is lower
+    ):
+        assert attended(grown, impl).seconds >= 0.98 * now, grown
+
+
+def test_torch_has_no_stacks_kernels():
+    line = {"op": "attention", "shape": {"B": 1, "H": 8, "N": 64, "d": 64}, "impl": "paged"}
+    bench = Bench.__new__(Bench)  # without torch
+    bench.torch, bench.case, bench.line = None, case(line), line
+    with pytest.raises(InputError, match="paged is a serving stack's kernel, which torch does not have"):
+        attend(bench, 1)
 
 
 # --- convolution
@@ -299,6 +384,9 @@ def test_eager_stages_are_kernels_of_their_own():
     assert len(timed(line).bodies) == 4  # scores, their scale, softmax, output
     assert len(timed({**line, "causal": True}).bodies) == 8  # and a mask made in two, a copy, a filling
     assert timed(line).expected_s > 2 * timed({**line, "impl": "flash"}).expected_s
+    # three casts, two scales, scores, softmax; minus infinity, a comparison, whole rows, zero, a choice; output and cast
+    assert len(timed({**line, "impl": "math"}).bodies) == 14
+    assert len(timed({**line, "impl": "math", "shape": {**shape, "H_kv": 4}}).bodies) == 16  # every head's own keys
 
 
 # --- laws
@@ -322,6 +410,10 @@ LINES = [
     {"op": "attention", "shape": {"B": 4, "H": 16, "N": 2048, "d": 128}, "impl": "flash", "causal": True},
     {"op": "attention", "shape": {"B": 8, "H": 32, "H_kv": 8, "N": 1, "S": 8192, "d": 128}, "impl": "flash"},
     {"op": "attention", "shape": {"B": 4, "H": 16, "N": 1024, "d": 64}, "impl": "cudnn", "direction": "forward_backward"},
+    {"op": "attention", "shape": {"B": 4, "H": 16, "N": 2048, "d": 128}, "impl": "serving", "causal": True},
+    {"op": "attention", "shape": {"B": 64, "H": 32, "H_kv": 8, "N": 1, "S": 8192, "d": 128}, "impl": "paged"},
+    {"op": "attention", "shape": {"B": 64, "H": 32, "N": 1, "S": 8192, "d": 64}, "impl": "cudnn"},
+    {"op": "attention", "shape": {"B": 4, "H": 16, "N": 512, "d": 64}, "impl": "math", "direction": "forward_backward"},
     {"op": "conv1d", "shape": {"B": 1, "N": 8192, "D": 8192, "K": 3}, "impl": "fused", "direction": "forward_backward"},
     {"op": "conv1d", "shape": {"B": 1, "N": 8192, "D": 8192, "K": 3}, "impl": "torch"},
     {"op": "qkv", "shape": {"B": 1, "N": 2048, "D": 4096}, "dtype": "bf16"},

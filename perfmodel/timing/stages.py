@@ -7,8 +7,8 @@ altogether: compares every probability's score with minus infinity, reduces the 
 zero and the probability. The gradients pass through choice, mask, scale and casts once more.
 
 An operand that repeats over heads or along a row is read by broadcast: such a kernel works out by divisions where each
-element stands, and that, not the memory, decides. A single query's products are those of a vector and a matrix, whose
-rows need no alignment.
+element stands, and that, not the memory, decides. Where there is a single query a head, its scores are one row, which
+no alignment of the keys' number holds up.
 """
 
 from __future__ import annotations
@@ -95,17 +95,13 @@ def _table(op: Op, name: str) -> tuple[int, int, bool]:
 
 
 def single(card: Card, name: str, op: Op, item: int, dtype: str) -> Part | None:
-    """The products of a single query: keys in whole steps, whatever their number."""
-    if name not in ("scores", "output"):
+    """The scores of a single query: both operands run along the head's width, whatever the number of keys."""
+    q, k = op.tensors[0], op.tensors[1]
+    if name != "scores" or int(q.shape[1]) != int(k.shape[1]) or int(q.shape[2]) != 1:
         return None
-    a, b = op.tensors[0], op.tensors[1]
-    if int(a.shape[1]) != int(b.shape[1]) or int(a.shape[2]) != 1:
-        return None
-    batch, keys, width = int(b.shape[0]) * int(b.shape[1]), int(b.shape[2]), int(b.shape[3])
-    keys = -(-keys // ALIGNED) * ALIGNED
-    k, n = (width, keys) if name == "scores" else (keys, width)
-    byte = batch * item * (k + k * n + n)
-    return Part(lambda found: tiles.body(card, 1, k, n, batch, item, dtype, found=found), byte)
+    batch, keys, width = int(k.shape[0]) * int(k.shape[1]), -(-int(k.shape[2]) // ALIGNED) * ALIGNED, int(k.shape[3])
+    byte = batch * item * (width + width * keys + keys)
+    return Part(lambda found: tiles.body(card, 1, width, keys, batch, item, dtype, found=found), byte)
 
 
 def _cast(card: Card, elements: int, read: int, write: int) -> tuple[Part, ...]:
