@@ -51,7 +51,7 @@ def round_card(**changed) -> Card:
     made = Card(
         gpu=SHEET, knowledge="family", generation="generic", basis="round", multiprocessors=10, clock_hz=1e9,
         read_byte_per_s=1e12, copy_byte_per_s=1e12, add_byte_per_s=1e12, write_byte_per_s=1e12, l2_byte=1.0,
-        l2_byte_per_s=1e15, lane_per_s=1e12, cold_s=4e-6, warm_s=3e-6, node_s=1e-6, host_s={"any": 10e-6, "softmax": 12e-6}, host_hidden_s=0.0, attention=Fused(0.5, 0.5, 10, 1, "flash"), dram_latency_s=0.0,
+        l2_byte_per_s=1e15, lane_per_s=1e12, cold_s=4e-6, warm_s=3e-6, node_s=1e-6, host_s={"any": 10e-6, "softmax": 12e-6}, host_hidden_s=0.0, attention=Fused(0.5, "flash"), dram_latency_s=0.0,
         l2_latency_s=0.0, peak_flop_per_s={"fp16": 1e15, "fp32": 1e14}, held_flop_per_s={"fp16": 1e15, "fp32": 1e14},
         surge=1.0, patience_s=1e-3, tilings={"fp16": plain, "vector": plain}, spread={"any": 0.1},
     )  # fmt: skip
@@ -272,7 +272,7 @@ def test_blocks_alone_on_a_multiprocessor_get_more_than_their_part():
 
 
 def test_an_older_matrix_instruction_reaches_less_of_a_newer_peak():
-    assert back_end("flash").share == HOPPER.attention.older * backends.FLASH.share
+    assert back_end("flash").share == backends.OLDER_INSTRUCTION["hopper"] * backends.FLASH.share
     assert back_end("paged", AMPERE).share == backends.PAGED.share
     assert back_end("flash", dtype="fp32") == back_end("efficient", dtype="fp32")  # the one that takes it
 

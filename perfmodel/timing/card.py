@@ -34,16 +34,11 @@ class Tiling(NamedTuple):
 class Fused(NamedTuple):
     """How attention in one kernel runs on a generation.
 
-    ``older``: what kernels written for Ampere's matrix instruction reach of what they reach there, as shares of the
-    peak. ``serving``: the share of the peak that a serving stack's kernel reaches; ``join`` and ``part``: its second
-    kernel that joins parts of the keys, and each part in it, in latencies of the memory. ``flash``: the back end that
-    the word means, torch's where the card was measured with it, else what the generation's figures are of.
+    ``serving``: the share of the peak that a serving stack's kernel reaches. ``flash``: the back end that the word means,
+    torch's where the card was measured with it, else the stack's, which is what was measured of its generation.
     """
 
-    older: float
     serving: float
-    join: float
-    part: float
     flash: str
 
 

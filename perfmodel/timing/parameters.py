@@ -171,7 +171,7 @@ def _fused(gpu: Gpu, known: Family) -> Fused:
     """What the generation's attention reaches; ``flash`` is torch's on a card that was measured, else a stack's."""
     own = known.sections["attention"]
     flash = "serving" if measured.of(gpu.name) is None else "flash"
-    return Fused(own["older"], own["serving"], own["join"], own["part"], flash)
+    return Fused(own["serving"], flash)
 
 
 def _peaks(gpu: Gpu, clock_hz: float) -> dict[str, float]:
