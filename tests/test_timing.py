@@ -291,6 +291,8 @@ def test_decoding_by_cudnn_is_a_stream():
     size = attention.Heads(2048, 2048, 1, 8192, 128, 128, False)
     found = attended(size, "cudnn")
     assert isclose(found.seconds, 2048 * 8192 * 512 / HOPPER.read_byte_per_s, rel_tol=0.05)
+    few, many = (attended(HEADS._replace(queries=1, keys=keys), "cudnn") for keys in (639, 640))
+    assert many.seconds - few.seconds > 0.9 * backends.CUDNN.join * HOPPER.dram_latency_s  # now in parts
 
 
 @pytest.mark.parametrize(

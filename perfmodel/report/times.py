@@ -29,7 +29,7 @@ SENTENCES = {
     "waiting and computing by turns": "strips wait for their rows, then compute",
     "imperfect overlap": "what runs at once with something as long does not hide entirely",
     "code from memory": "instructions of a long kernel that come from memory one after another",
-    "start and joining": "the first loads of a kernel made for decoding, and its parts joined",
+    "start of a stream": "the first loads and last stores of a kernel made for decoding",
     "plan and cache": "a serving stack's kernels before: the work planned, new keys and values stored",
     "up to the bound": "the model came out below the bound, which nothing beats",
 }

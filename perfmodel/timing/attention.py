@@ -34,6 +34,7 @@ SLOTS = 2  # blocks of a multiprocessor that FlashAttention-2 counts on when it 
 ENOUGH = 0.8  # of the slots filled: no split
 GOOD = 0.85  # of the best filling of the last round
 MOST_PARTS = 128
+STREAM_PARTS = 640  # keys from which cuDNN's decoding cuts them (its times on an H200 step there)
 FEWEST_STEPS, MARGIN = 5, 1.1  # FlashAttention-3 cuts no fewer steps than this; the margin in its rule
 COUNTED = 64  # tiles that are gone through one by one
 
@@ -105,7 +106,7 @@ def forward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str, found:
         item * size.heads * size.queries * size.value_width, found,
     )  # fmt: skip
     if how.stream and size.queries == 1:
-        return _streamed(card, how, stream.dram_s, stream.l2_s)
+        return _streamed(card, how, size, stream.dram_s, stream.l2_s)
     latency_s, count = card.dram_latency_s, card.multiprocessors
     group = size.heads // size.kv_heads if how.packs == "all" or (how.packs == "one" and size.queries == 1) else 1
     rows, heads = size.queries * group, size.heads // group
@@ -153,11 +154,14 @@ def _around(
     return seconds + sum(term.seconds for term in added), (*terms, *added)
 
 
-def _streamed(card: Card, how: BackEnd, dram_s: float, l2_s: float) -> Body:
-    """Decoding by a kernel made for it: it streams the cache, whatever the heads are."""
+def _streamed(card: Card, how: BackEnd, size: Heads, dram_s: float, l2_s: float) -> Body:
+    """Decoding by a kernel made for it: it streams the cache, whatever the heads are; many keys are in parts."""
     seconds, terms = overlapped((("memory", dram_s / how.stream), ("L2", l2_s / how.stream)), SHARPNESS)
-    start = Term("start and joining", how.decode * card.dram_latency_s)
-    return Body(seconds + start.seconds, (*terms, start), "attention", f"{how.title}: the cache as a stream")
+    added = [Term("start of a stream", how.decode * card.dram_latency_s)]
+    if size.keys >= STREAM_PARTS:
+        added.append(Term("joining the parts", how.join * card.dram_latency_s))
+    seconds += sum(term.seconds for term in added)
+    return Body(seconds, (*terms, *added), "attention", f"{how.title}: the cache as a stream")
 
 
 def pair_s(card: Card, dtype: str, flops: float, share: float, slots: float) -> float:

@@ -31,7 +31,7 @@ FLASH = BackEnd(
 CUDNN = BackEnd(
     "cuDNN",
     tiles=((128, Tile(128, 128, 1)), (ANY, Tile(128, 64, 1))), narrow=(),
-    share=0.715, slots=5.28, start=2.42, mask=7.42, fill=1.0, tail=1.49, stream=1.0, decode=17.9,
+    share=0.715, slots=5.28, start=2.42, mask=7.42, fill=1.0, tail=1.49, stream=1.01, decode=11.7, join=7.06,
     back=((64, Tile(128, 128, 2)), (ANY, Tile(128, 64, 1))), back_share=0.6, back_start=17.8, back_slots=12.3,
     cold=8.54, power=0.816, widths=16,
 )  # fmt: skip
@@ -58,7 +58,6 @@ PAGED = FLASH._replace(
     mask=0.0, fill=2.63, tail=1.19, join=22.7, part=0.5, plan=9.87, cold=0.0,
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
-STACKS = ("serving", "paged")
 # What torch itself takes: cuDNN where it has kernels made for the card, else FlashAttention, which begins with Ampere.
 OWN_CHOICE = {"hopper": "cudnn", "blackwell": "cudnn", "ampere": "flash", "ada": "flash"}
 # Generations with a matrix instruction of their own that some kernels are made for; and what Ampere's instruction, which
@@ -73,7 +72,7 @@ def back_end(impl: str, dtype: str, generation: str, known: Fused) -> BackEnd:
     name = impl if impl in NAMED else OWN_CHOICE.get(generation, "efficient")
     if impl == "flash":
         name = known.flash
-    if dtype in ("fp32", "tf32", "fp64") and name not in STACKS:
+    if dtype in ("fp32", "tf32", "fp64"):
         name = "efficient"  # the one fused kernel that takes it
     if name == "serving":
         found = SERVING if generation in MODERN else SERVING_BEFORE
