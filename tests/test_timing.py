@@ -34,6 +34,7 @@ from perfmodel.timing import (
     torch_rows,
 )
 from perfmodel.timing.card import Card, Tiling
+from perfmodel.timing.rows import Row
 from perfmodel.units import scaled
 from perfmodel.workload import workload
 
@@ -178,10 +179,14 @@ def test_torch_takes_its_softmax_by_the_rows_length(cols, item, words):
 
 def test_our_layout_is_chosen_as_by_the_kernels():
     card = parameters.card(SHEET)
-    # 1024 halves are 128 accesses of 8; four a thread, so 32 threads a row in blocks of 256, one row on its way
-    assert own_rows.layout(card, "softmax", 131072, 1024, 2) == (8, 32, 4, 1, 256, 3)
+    # 1024 halves are 128 accesses of 8; two a thread, so 64 threads a row, two rows to a block of 128, one turn
+    on = own_rows.footing(card, "softmax_forward", Row(131072, 1024, 2))
+    assert on.found == (8, 64, 2, 0, 128, 1, 1, True, True)
+    assert on.blocks == 131072 // 2
+    # 40 registers a thread of 65,536, as the compiler reports them, leave room for twelve blocks
+    assert (own_rows.registers("softmax_forward", on.found, 2), on.held) == (40, 12)
     # odd rows go element by element, and 65,537 of them fit no block
-    assert own_rows.layout(card, "softmax", 1, 65537, 2) is None
+    assert own_rows.footing(card, "softmax_forward", Row(1, 65537, 2)) is None
 
 
 # --- instructions
