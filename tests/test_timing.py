@@ -245,12 +245,25 @@ def test_an_older_matrix_instruction_reaches_less_of_a_newer_peak():
 # --- convolution
 
 
-def test_a_longer_filter_leaves_room_for_fewer_blocks():
+def test_the_blocks_of_our_convolution_that_a_multiprocessor_holds():
     card = parameters.card(SHEET)
     choices = [convolution.own(card, 4, 8192, 8192, K, 2, 0.0).choice for K in (3, 4, 7)]
-    held = [int(choice.split(", ")[1].split()[0]) for choice in choices]
-    assert held == sorted(held, reverse=True)
-    assert held[0] > held[-1]
+    # as the occupancy of the compiled kernels: 98 and 64 registers in blocks of 256, 126 in blocks of 128
+    assert [int(choice.split(", ")[1].split()[0]) for choice in choices] == [2, 4, 4]
+
+
+def test_rows_that_no_strip_takes_in_come_one_by_one():
+    card = parameters.card(SHEET)
+    whole, rest = (convolution.own(card, 1, N, 1024, 3, 2, 0.0) for N in (2048, 2055))
+    waited = next(term.seconds for term in rest.terms if term.name == "the last rows")
+    assert isclose(waited, 7 * convolution.REST_LATENCIES * card.dram_latency_s)
+    assert all(term.name != "the last rows" for term in whole.terms)
+
+
+def test_padding_has_a_block_for_every_row():
+    card = parameters.card(SHEET)
+    narrow, wide = (convolution.pad(card, 16, 2048, 2052, D, 2, 1.0).seconds for D in (128, 256))
+    assert isclose(narrow, wide, rel_tol=0.01)  # half of the threads stand idle
 
 
 def test_the_other_layout_costs_torch_two_copies():

@@ -21,14 +21,14 @@ from perfmodel.timing.layouts import widest
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
 
-SHARPNESS = 8.0
+SHARPNESS = 4.4
 REGISTERS, THREADS = 65536, 2048
 OWN_REGISTERS, REGISTER_STEP = 20, 8
-# Instructions of an access, of an element, and of an element and tap.
-ACCESS, ELEMENT, TAP_EACH = 10.0, 5.0, 1.0
-ISSUE_CLOCKS = 5.0
+# Instructions of an access, of an element, and of an element and tap (an H200, 2026-11, as all below).
+ACCESS, ELEMENT, TAP_EACH = 33.0, 3.0, 0.6
+ISSUE_CLOCKS = 3.6
 WAIT_LATENCIES = 1.0
-REST_LATENCIES = 1.0  # of each row of the last strip
+REST_LATENCIES = 0.63  # of each row of the last strip
 
 
 def _held(threads: int, registers: float) -> int:
@@ -68,16 +68,13 @@ def pad(card: Card, B: int, N: int, rows: int, D: int, item: int, found: float) 
     lay = strips.tile(B, N, D, K, widest(D, item), item, card.multiprocessors)
     wide, threads = (lay.wide, lay.across * lay.tall) if lay else (widest(D, item), strips.THREADS)
     blocks = strips.over(D, wide * threads) * rows * B
-    held = _held(threads, 24)
     stream = moved(card, B * N * D * item, B * rows * D * item, found)
-    latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
-    turns_s = blocks / (held * card.multiprocessors) * (PAD_LATENCIES * latency_s + PAD_CLOCKS / card.clock_hz)
-    lanes_s = blocks * threads * PAD_LANES / card.lane_per_s
-    seconds, terms = _overlapped(stream.dram_s, stream.l2_s, lanes_s, turns_s)
-    return Body(seconds, terms, "convolution", f"{held} blocks a multiprocessor")
+    taken_s = blocks / card.multiprocessors * BLOCK_CLOCKS / card.clock_hz
+    seconds, terms = _overlapped(stream.dram_s, stream.l2_s, 0.0, taken_s)
+    return Body(seconds, terms, "convolution", f"{blocks} blocks of {threads}")
 
 
-PAD_LATENCIES, PAD_CLOCKS, PAD_LANES = 1.0, 400.0, 20.0
+BLOCK_CLOCKS = 165.0  # from one block that a multiprocessor takes up to the next, whatever its threads
 
 
 def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
@@ -94,7 +91,7 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     lanes = B * N * ceil(D / wide) * per_row
     latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
     runs = ceil(min(strip, N) / strips.BACK_RUN)
-    life_s = (runs + 2) * BACK_LATENCIES * latency_s + strip * per_row * ISSUE_CLOCKS / card.clock_hz
+    life_s = runs * BACK_LATENCIES * latency_s + strip * per_row * ISSUE_CLOCKS / card.clock_hz
     turns_s = ceil(blocks / (held * card.multiprocessors)) * life_s
     # The last strip has no whole run where it looks beyond its end.
     rest_s = (K - 1 + (N - K + 1) % strips.BACK_RUN) * REST_LATENCIES * latency_s
@@ -106,7 +103,9 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     return Body(seconds + rest_s + gather_s, terms, "convolution", f"strips of {strip}, {held} blocks a multiprocessor")
 
 
-BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = 1.0, 1.0, 0.5
+# Of the backward kernel: instructions of a tap, and of each of its two sums; latencies of eight positions under load; of the
+# sums, with some turns on their way at once.
+BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = 0.4, 5.0, 0.45
 
 # Instructions of torch's kernel per output, and per output and tap; of a copy that turns a layout round, per element.
 OUTPUT = {"fp16": 140.0, "bf16": 288.0, "fp32": 307.0}
