@@ -222,7 +222,7 @@ def _sums(card: Card, row: Row, parts: int) -> Part:
 
     def body(found: float) -> Body:
         byte_s = live * parts * min(across, row.cols) * 4 * card.multiprocessors / card.l2_byte_per_s
-        seconds = rounds * (byte_s + SUM_LATENCIES * turns * card.l2_latency_s) + SUM_START * card.l2_latency_s
+        seconds = rounds * (byte_s + (SUM_START + SUM_LATENCIES * turns) * card.l2_latency_s)
         return Body(seconds, (Term("sums of the parts", seconds),), "rows", "column sums")
 
     return Part(body, 8 * parts * row.cols)
@@ -242,7 +242,7 @@ def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
     live = min(held, ceil(blocks / card.multiprocessors))
     waves = ceil(blocks / (held * card.multiprocessors))
     block_byte = LONG_THREADS * wide * (2 * turns * row.item + 8 * COLUMN_WRITES)
-    life_s = turns * LONG_WAIT * card.dram_latency_s + live * block_byte * card.multiprocessors / card.l2_byte_per_s
+    life_s = (turns + 1) * card.dram_latency_s + live * block_byte * card.multiprocessors / card.l2_byte_per_s
     l2_s = (2 * row.byte + COLUMN_WRITES * partial) / card.l2_byte_per_s
     return _slowest((("memory", stream.dram_s), ("L2", l2_s), ("blocks", waves * life_s)), "parts of the columns")
 
