@@ -228,7 +228,7 @@ def _sums(card: Card, row: Row, parts: int) -> Part:
     return Part(body, 8 * parts * row.cols)
 
 
-SUMS_AHEAD, SUM_LATENCIES, SUM_START = 4, 1.7, 5.8
+SUMS_AHEAD, SUM_LATENCIES, SUM_START = 4, 0.3, 10.0
 
 
 def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
