@@ -55,6 +55,7 @@ CARDS = [(132, 227 << 10, True), (108, 163 << 10, False), (72, 64 << 10, False)]
 def test_a_layout_holds_its_row_and_fits_the_card(monkeypatch, processors, shared, clusters, size):
     from perfmodel.measure.kernels import rows
     from perfmodel.measure.kernels.launch import Array
+    from perfmodel.timing import layouts
 
     monkeypatch.setattr(rows, "multiprocessors", lambda: processors)
     monkeypatch.setattr(rows, "shared_at_most", lambda: shared - 2048)
@@ -78,7 +79,7 @@ def test_a_layout_holds_its_row_and_fits_the_card(monkeypatch, processors, share
                 assert found.cluster == 1 or (clusters and found.threads == found.row_threads)
                 assert found.stages >= (3 if name == "layernorm_backward" else 0 if found.held else 1)
                 sums = 8 * cols * found.groups if name == "layernorm_backward" and found.groups > 1 else 0
-                assert max(sums, found.shared_byte(inputs) + rows.weights_byte(name, found)) <= shared - 2048
+                assert max(sums, found.shared_byte(inputs) + layouts.weights_byte(name, found)) <= shared - 2048
 
 
 def card():

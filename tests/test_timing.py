@@ -36,6 +36,7 @@ from perfmodel.timing import (
     torch_rows,
 )
 from perfmodel.timing.card import Card, Fused, Tiling
+from perfmodel.timing.rows import Row
 from perfmodel.units import scaled
 from perfmodel.workload import workload
 
@@ -180,10 +181,14 @@ def test_torch_takes_its_softmax_by_the_rows_length(cols, item, words):
 
 def test_our_layout_is_chosen_as_by_the_kernels():
     card = parameters.card(SHEET)
-    # 1024 halves are 128 accesses of 8; four a thread, so 32 threads a row in blocks of 256, one row on its way
-    assert own_rows.layout(card, "softmax", 131072, 1024, 2) == (8, 32, 4, 1, 256, 3)
+    # 1024 halves are 128 accesses of 8; two a thread, so 64 threads a row, two rows to a block of 128, one turn
+    on = own_rows.footing(card, "softmax_forward", Row(131072, 1024, 2))
+    assert on.found == (8, 64, 2, 0, 128, 1, 1, True, True)
+    assert on.blocks == 131072 // 2
+    # 40 registers a thread of 65,536, as the compiler reports them, leave room for twelve blocks
+    assert (own_rows.registers("softmax_forward", on.found, 2), on.held) == (40, 12)
     # odd rows go element by element, and 65,537 of them fit no block
-    assert own_rows.layout(card, "softmax", 1, 65537, 2) is None
+    assert own_rows.footing(card, "softmax_forward", Row(1, 65537, 2)) is None
 
 
 # --- instructions
@@ -327,12 +332,25 @@ def test_torch_has_no_stacks_kernels():
 # --- convolution
 
 
-def test_a_longer_filter_leaves_room_for_fewer_blocks():
+def test_the_blocks_of_our_convolution_that_a_multiprocessor_holds():
     card = parameters.card(SHEET)
     choices = [convolution.own(card, 4, 8192, 8192, K, 2, 0.0).choice for K in (3, 4, 7)]
-    held = [int(choice.split(", ")[1].split()[0]) for choice in choices]
-    assert held == sorted(held, reverse=True)
-    assert held[0] > held[-1]
+    # as the occupancy of the compiled kernels: 98 and 64 registers in blocks of 256, 126 in blocks of 128
+    assert [int(choice.split(", ")[1].split()[0]) for choice in choices] == [2, 4, 4]
+
+
+def test_rows_that_no_strip_takes_in_come_one_by_one():
+    card = parameters.card(SHEET)
+    whole, rest = (convolution.own(card, 1, N, 1024, 3, 2, 0.0) for N in (2048, 2055))
+    waited = next(term.seconds for term in rest.terms if term.name == "the last rows")
+    assert isclose(waited, 7 * convolution.REST_LATENCIES * card.dram_latency_s)
+    assert all(term.name != "the last rows" for term in whole.terms)
+
+
+def test_padding_has_a_block_for_every_row():
+    card = parameters.card(SHEET)
+    narrow, wide = (convolution.pad(card, 16, 2048, 2052, D, 2, 1.0).seconds for D in (128, 256))
+    assert isclose(narrow, wide, rel_tol=0.01)  # half of the threads stand idle
 
 
 def test_the_other_layout_costs_torch_two_copies():

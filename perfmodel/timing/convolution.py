@@ -1,8 +1,10 @@
-"""Depthwise convolution: our kernels by strips of positions, torch's by outputs and copies.
+"""Depthwise convolution: our kernels by tiles of positions and channels, torch's by outputs and copies.
 
-Ours: a thread owns a few channels and walks down a strip of positions, sixteen at a time; it waits for its filter
-and their arrival, then computes. Its filter and its past lie in registers, so a longer filter leaves room for fewer blocks, and fewer blocks
-hide less of the wait. Short signals give few strips, and the last round of blocks is not full.
+Ours: a thread asks for a strip of positions of a few channels at once, computes and ends. Its filter, its past and its
+rows lie in registers, so that a longer filter leaves room for fewer blocks. Where the strip does not divide the
+positions the last strip comes row by row, each waited for: that is the end of the launch. The backward kernel walks
+longer strips, eight positions at a time, with sums of the filter's gradients in registers, and a second kernel adds
+them. The kernel that pads has a block for every row: few channels leave most of its threads idle.
 
 torch: its kernel is made for (B, D, N), finds every output's place by divisions, and pads by predicates. The other
 layout, (B, N, D), costs a copy that turns it round before, and one behind; both move single elements.
@@ -10,92 +12,107 @@ layout, (B, N, D), costs a copy that turns it round before, and one behind; both
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, prod
 
+from perfmodel.timing import strips
 from perfmodel.timing.card import Card
+from perfmodel.timing.launch import ramp_s
+from perfmodel.timing.layouts import widest
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
 
-THREADS = 128
-RUN = 16  # positions asked for at once
-STRIP, SHORT_TAPS = 128, 4
-REGISTERS = 65536
-OWN_REGISTERS = 5.5
-TAP_REGISTERS = 56  # of filter elements a thread
-# A warp's 256 bytes touch a third line where rows do not begin on one.
-LINE_BYTE, CROOKED = 128, 1.24
-START_LATENCIES = 0.22  # per tap: a block's filter and the rows above its strip come first
-INSTRUCTIONS, TAP_INSTRUCTIONS = 20.0, 0.87  # per element, and per element and tap
-SHARPNESS = 12.0
+SHARPNESS = 4.4
+REGISTERS, THREADS = 65536, 2048
+OWN_REGISTERS, REGISTER_STEP = 20, 8
+# Instructions of an access, of an element, and of an element and tap (an H200, 2026-11, as all below).
+ACCESS, ELEMENT, TAP_EACH = 33.0, 3.0, 0.6
+ISSUE_CLOCKS = 3.6
+WAIT_LATENCIES = 1.0
+REST_LATENCIES = 0.63  # of each row of the last strip
+
+
+def _held(threads: int, registers: float) -> int:
+    """Blocks of a multiprocessor."""
+    dealt = REGISTER_STEP * ceil(registers / REGISTER_STEP)
+    return max(1, min(32, THREADS // threads, REGISTERS // (threads * dealt)))
 
 
 def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
     """Our fused forward kernel."""
-    wide = _width(D, K, item)
-    longest = RUN if K <= SHORT_TAPS else STRIP
-    across = ceil(D / (wide * THREADS))
-    strip = longest
-    while strip > RUN and B * ceil(N / strip) * across < 8 * card.multiprocessors:
-        strip //= 2
-    crooked = CROOKED if D * item % LINE_BYTE else 1.0
-    stream = moved(card, crooked * B * N * D * item, crooked * B * N * D * item, found)
-    # Filter and past as floats, sixteen positions as they come.
-    registers = OWN_REGISTERS + wide * 2 * K + RUN * wide * item // 4
-    held = max(1, REGISTERS // (THREADS * 8 * ceil(registers / 8)))
-    blocks = B * ceil(N / strip) * across
-    rounds = blocks / (card.multiprocessors * held)
-    turn = ceil(strip / RUN)
-    each = INSTRUCTIONS + TAP_INSTRUCTIONS * K
-    compute_s = RUN * wide * THREADS * each / (card.lane_per_s / card.multiprocessors)
-    live = min(float(held), blocks / card.multiprocessors)
-    life_s = turn * compute_s * live + START_LATENCIES * K * card.dram_latency_s
-    turns_s = max(rounds, 1.0) * life_s
-    seconds, terms = overlapped(
-        (("memory", stream.dram_s), ("L2", stream.l2_s), ("waiting and computing by turns", turns_s)), SHARPNESS
-    )
-    return Body(seconds, terms, "convolution", f"strips of {strip}, {held} blocks a multiprocessor")
+    lay = strips.tile(B, N, D, K, widest(D, item), item, card.multiprocessors)
+    if lay is None:  # a filter that leaves the registers is read through the cache, tap by tap
+        lay = strips.Tile(widest(D, item), 1, strips.THREADS, 1)
+    threads, blocks = lay.across * lay.tall, prod(lay.grid(B, N, D))
+    held = _held(threads, OWN_REGISTERS + lay.wide * (2 * K - 1 + lay.strip * item / 4))
+    size = B * N * D * item
+    stream = moved(card, size, size, found)
+    l2_s = stream.l2_s + size * (K - 1) / (lay.strip * lay.tall) / card.l2_byte_per_s
+    per_row = ACCESS + lay.wide * (ELEMENT + TAP_EACH * K)
+    lanes = B * N * ceil(D / lay.wide) * per_row
+    latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
+    life_s = WAIT_LATENCIES * latency_s + lay.strip * per_row * ISSUE_CLOCKS / card.clock_hz
+    turns_s = ceil(blocks / (held * card.multiprocessors)) * life_s
+    rest_s = N % lay.strip * REST_LATENCIES * latency_s
+    seconds, terms = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s)
+    terms = (*terms, Term("the last rows", rest_s)) if rest_s else terms
+    return Body(seconds + rest_s, terms, "convolution", f"strips of {lay.strip}, {held} blocks a multiprocessor")
+
+
+def _overlapped(dram_s: float, l2_s: float, lanes_s: float, turns_s: float) -> tuple[float, tuple[Term, ...]]:
+    return overlapped((("memory", dram_s), ("L2", l2_s), ("instructions", lanes_s), ("blocks", turns_s)), SHARPNESS)
+
+
+def pad(card: Card, B: int, N: int, rows: int, D: int, item: int, found: float) -> Body:
+    """The kernel that writes the padded signal: a block for every row of so many channels."""
+    K = (rows - N) // 2 + 1
+    lay = strips.tile(B, N, D, K, widest(D, item), item, card.multiprocessors)
+    wide, threads = (lay.wide, lay.across * lay.tall) if lay else (widest(D, item), strips.THREADS)
+    blocks = strips.over(D, wide * threads) * rows * B
+    stream = moved(card, B * N * D * item, B * rows * D * item, found)
+    taken_s = blocks / card.multiprocessors * BLOCK_CLOCKS / card.clock_hz
+    seconds, terms = _overlapped(stream.dram_s, stream.l2_s, 0.0, taken_s)
+    return Body(seconds, terms, "convolution", f"{blocks} blocks of {threads}")
+
+
+BLOCK_CLOCKS = 165.0  # from one block that a multiprocessor takes up to the next, whatever its threads
 
 
 def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
-    """Our backward kernel: eight positions at a time, sums of the filter's gradients in registers, and their gathering."""
-    wide = _width(D, 2 * K, item)
-    across = ceil(D / (wide * THREADS))
-    strip = STRIP
-    while strip > RUN and B * ceil(N / strip) * across < 8 * card.multiprocessors:
-        strip //= 2
-    size, partial = B * N * D * item, B * ceil(N / strip) * (K + 1) * D * 4
-    stream = moved(card, 2 * size, size + partial, found)
-    registers = OWN_REGISTERS + wide * (3 * K + 1) + 2 * BACK_RUN * wide * item // 4
-    held = max(1, min(8, REGISTERS // (THREADS * 8 * ceil(registers / 8))))
-    blocks = B * ceil(N / strip) * across
-    live = min(float(held), blocks / card.multiprocessors)
-    each = BACK_TAP * K
-    compute_s = BACK_RUN * wide * THREADS * each / (card.lane_per_s / card.multiprocessors)
-    life_s = ceil(strip / BACK_RUN) * (BACK_WAIT_LATENCIES * card.dram_latency_s + compute_s * live)
-    turns_s = max(blocks / (card.multiprocessors * held), 1.0) * life_s
-    seconds, terms = overlapped(
-        (("memory", stream.dram_s), ("L2", stream.l2_s), ("waiting and computing by turns", turns_s)), SHARPNESS
-    )
-    gather_s = GATHER_S + card.node_s + partial / card.l2_byte_per_s
-    return Body(seconds + gather_s, (*terms, Term("sums of the parts", gather_s)), "convolution", f"strips of {strip}")
+    """Our backward kernel, and the gathering of its sums."""
+    wide = strips.back_width(K, widest(D, item, 8)) if strips.held_back(K) else widest(D, item)
+    strip = strips.back_strip(B, N, D, wide, card.multiprocessors) if strips.held_back(K) else strips.STRIP
+    count = B * strips.over(N, strip)
+    blocks = strips.over(D, wide * strips.THREADS) * count
+    size, partial = B * N * D * item, count * (K + 1) * D * 4
+    stream = moved(card, 2 * size, size, found)
+    l2_s = stream.l2_s + partial / card.l2_byte_per_s
+    held = _held(strips.THREADS, OWN_REGISTERS + wide * (3 * K + 1 + 2 * strips.BACK_RUN * item / 4))
+    per_row = 2 * ACCESS + wide * (ELEMENT + 2 * BACK_TAP * K)
+    lanes = B * N * ceil(D / wide) * per_row
+    latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
+    runs = ceil(min(strip, N) / strips.BACK_RUN)
+    life_s = runs * BACK_LATENCIES * latency_s + strip * per_row * ISSUE_CLOCKS / card.clock_hz
+    turns_s = ceil(blocks / (held * card.multiprocessors)) * life_s
+    # The last strip has no whole run where it looks beyond its end.
+    rest_s = (K - 1 + (N - K + 1) % strips.BACK_RUN) * REST_LATENCIES * latency_s
+    seconds, terms = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s)
+    across = ceil(ceil(D / 32) * (K + 1) / (8 * card.multiprocessors))
+    gather_s = card.node_s + ramp_s(card, False) + across * ceil(count / 8) * GATHER_LATENCIES * card.l2_latency_s
+    gather_s += partial / card.l2_byte_per_s
+    terms = (*terms, Term("the last rows", rest_s), Term("sums of the parts", gather_s))
+    return Body(seconds + rest_s + gather_s, terms, "convolution", f"strips of {strip}, {held} blocks a multiprocessor")
 
 
-def _width(D: int, K: int, item: int) -> int:
-    """Channels of a thread: 8 bytes of them, fewer where they do not divide or the filter would leave the registers."""
-    wide = max(1, 8 // item)
-    while wide > 1 and (D % wide or wide * K > TAP_REGISTERS):
-        wide //= 2
-    return wide
-
-
-# The backward kernel: positions at once, its wait, instructions per element and tap; the gathering kernel.
-BACK_RUN, BACK_WAIT_LATENCIES, BACK_TAP, GATHER_S = 8, 1.33, 9.0, 5.3e-6
+# Of the backward kernel: instructions of a tap, and of each of its two sums; latencies of eight positions under load; of the
+# sums, with some turns on their way at once.
+BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = 0.4, 5.0, 0.45
 
 # Instructions of torch's kernel per output, and per output and tap; of a copy that turns a layout round, per element.
 OUTPUT = {"fp16": 140.0, "bf16": 288.0, "fp32": 307.0}
 TAP = 10.7
 SLICE = 73.0
 TURN = 200.0
+TORCH_SHARPNESS = 12.0
 WEIGHT = 164.0  # of the weights' gradient
 BACK_KERNELS = 10
 
@@ -108,8 +125,8 @@ def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, 
     lanes_s = elements * (each + copies) / card.lane_per_s
     trips = 3 if turned else 2
     stream = moved(card, trips * elements * item, trips * elements * item)
-    seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), SHARPNESS)
-    gaps_s = (trips - 1) * card.node_s
+    seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), TORCH_SHARPNESS)
+    gaps_s = trips * (card.node_s + ramp_s(card, True))
     words = "copies to and from (B, D, N)" if turned else "(B, D, N)"
     return Body(seconds + gaps_s, (*terms, Term("from kernel to kernel", gaps_s)), "layout", words)
 
@@ -120,6 +137,6 @@ def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype:
     each = OUTPUT.get(dtype, OUTPUT["fp32"]) + TAP * K + WEIGHT
     lanes_s = elements * (each + (2 * TURN if turned else SLICE)) / card.lane_per_s
     stream = moved(card, 5 * elements * item, 3 * elements * item)
-    seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), SHARPNESS)
+    seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), TORCH_SHARPNESS)
     gaps_s = BACK_KERNELS * card.node_s
     return Body(seconds + gaps_s, (*terms, Term("from kernel to kernel", gaps_s)), "layout")

@@ -11,8 +11,8 @@ from perfmodel.timing import instructions, parameters, rows, stages, tiles, torc
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
-from perfmodel.timing.stream import elementwise, moved
-from perfmodel.timing.terms import Body, Term, overlapped
+from perfmodel.timing.stream import elementwise
+from perfmodel.timing.terms import Body, Term
 from perfmodel.units import ITEM_BYTES
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def parts(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
         return _attention(card, name, op, dtype, impl)
     if contractions and contractions[0].engine is Engine.TENSOR:
         return _products(card, op, dtype, contractions)
+    if name == "pad" and impl == "naive":
+        return _padding(card, op)
     if name == "convolve" and impl == "naive":
         return _convolution(card, name, op, dtype, impl)
     if op.work and op.work[0].name == "softmax":
@@ -149,8 +151,7 @@ def _rows(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
     if impl in OWN:
         from perfmodel.timing import own_rows
 
-        plan, _ = own_rows.plan(card, name, *row)
-        return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
+        return own_rows.forward(card, f"{name}_forward", row)
     if name == "softmax":
         plan = torch_rows.softmax(row.cols, row.item)
         return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
@@ -170,9 +171,7 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
     if impl in OWN and name in WITH_OWN_GRADIENT:
         from perfmodel.timing import own_rows
 
-        plan, blocks = own_rows.plan(card, name, *row)
-        own = Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte)
-        return (own,) if name == "softmax_backward" else (own, *_own_columns(card, row, blocks))
+        return own_rows.norm_backward(card, row) if name == "layernorm_backward" else own_rows.forward(card, name, row)
     if name == "softmax_backward":
         plan = torch_rows.softmax_backward(row.cols, row.item)
         lanes = PRODUCT * row.rows * row.cols
@@ -183,35 +182,6 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
         Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte),
         Part(lambda found: torch_rows.columns(card, row, found), 2 * row.byte),
     )
-
-
-def _own_columns(card: Card, row: Row, blocks: int) -> tuple[Part, ...]:
-    """Partial sums of the weights' gradients, added up by a second kernel; long rows need one that makes them first."""
-    from perfmodel.timing.own_rows import most_parts
-
-    parts_ = blocks or min(most_parts(card, row.rows, row.cols), row.rows, 1024)
-    partial = 8 * parts_ * row.cols
-
-    def sums(found: float) -> Body:
-        rounds = ceil(ceil(row.cols / 32) * 2 / (2 * card.multiprocessors))
-        seconds = 2.0 * partial / card.l2_byte_per_s + ceil(parts_ / 32) * SUM_TURN_S * rounds + SUM_START_S
-        return Body(seconds, (Term("sums of the parts", seconds),), "rows", "column sums")
-
-    last = Part(sums, partial)
-    if blocks:
-        return (last,)
-
-    def columns(found: float) -> Body:
-        stream = moved(card, 2 * row.byte, partial, found)
-        turns_s = row.rows / parts_ * PART_TURN_S
-        seconds, terms = overlapped((("memory", stream.dram_s), ("latency", turns_s)), SHARPNESS)
-        return Body(seconds, terms, "rows", "columns")
-
-    return (Part(columns, 2 * row.byte), last)
-
-
-# One turn of 32 parts down a column, the start of that kernel, and a row of a part.
-SUM_TURN_S, SUM_START_S, PART_TURN_S = 0.68e-6, 0.88e-6, 2.0e-6
 
 
 def _heads(op: Op) -> Heads:
@@ -257,6 +227,16 @@ def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[
         return (Part(lambda found: run(card, B, N, D, K, item, dtype, turned=impl == "torch"), byte),)
     own = convolution.own_backward if back else convolution.own
     return (Part(lambda found: own(card, B, N, D, K, item, found), byte),)
+
+
+def _padding(card: Card, op: Op) -> tuple[Part, ...]:
+    from perfmodel.timing import convolution
+
+    B, N, D = (int(size) for size in op.tensors[0].shape)
+    rows_ = int(_written(op).shape[1])
+    byte, _ = _byte(op)
+    item = op.tensors[0].item
+    return (Part(lambda found: convolution.pad(card, B, N, rows_, D, item, found), byte),)
 
 
 _BY_NAME: dict[str, Callable[[Card, str, Op, str, str], tuple[Part, ...]]] = {

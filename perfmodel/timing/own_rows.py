@@ -1,8 +1,18 @@
-"""Row kernels of our own: their layout of rows over threads, and what their threads do (measured on an H200, 2026-11).
+"""Row kernels of our own: from the layout that they are launched with (``layouts``) to the time of their blocks.
 
-A rule near the one that the kernels use: accesses of up to 16 bytes that divide the row, for each length of a row so many of
-them a thread, blocks of so many threads, and so many rows on their way into shared memory while one is worked on. Rows
-that fit no block are read twice.
+A block asks for its rows, waits, computes, writes and ends; the card then hands out the next. So many blocks are on a
+multiprocessor at once as registers and shared memory allow, and the time is that of the slowest of four clocks:
+
+- memory, which every input and output crosses once;
+- L2, which serves the weights once to every multiprocessor (its first-level cache keeps them);
+- instructions, at one per lane and clock: a thread pays for its part of the row's reductions, for each place that its
+  layout has for an access (an odd row leaves many of them empty), and for its elements;
+- the blocks' lives, one behind the other: a latency, the block's bytes at one multiprocessor's share of L2, its own
+  instructions each waiting for the one before, and the barriers. Few long rows are bound by this: most multiprocessors
+  then stand idle, and one alone draws no more than its share.
+
+Gradients of the weights are summed by blocks that stay (their rows come in stages while others are worked on), and
+leave parts that a second kernel adds. A row too long for a block is read twice, access by access.
 """
 
 from __future__ import annotations
@@ -11,137 +21,230 @@ from math import ceil
 from typing import NamedTuple
 
 from perfmodel.timing.card import Card
-from perfmodel.timing.rows import Plan
+from perfmodel.timing.layouts import LONG_THREADS, Chip, Layout, asked_byte, layout, long_parts, most_parts, widest
+from perfmodel.timing.part import Part
+from perfmodel.timing.rows import Row
+from perfmodel.timing.stream import moved, rate
+from perfmodel.timing.terms import Body, Term, overlapped
 
-REGISTERS = 65536
-KERNEL_REGISTERS = 29
-REGISTERS_PER_ELEMENT = 1.43
-SHARPNESS = 3.2
-WARP = 32
-BARRIER_CLOCKS = 65.0  # per warp of a row, all reductions together
-# A part of the weights' gradients sums over so many rows at least, unless the parts stay in the cache.
-PART_ROWS, CHEAP_BYTE = 16, 4 << 20
-# Instructions of a thread for an access, and for one of less than four bytes, which takes the way over registers.
-ACCESS, NARROW_ACCESS = 1.7, 20.6
-
-# As the kernels' own table: rows of up to so many accesses; accesses of a thread, threads of a block, rows on their
-# way, blocks of a multiprocessor.
-LAYOUTS = {
-    "softmax": (
-        (16, 1, 1024, 2, 1), (32, 1, 1024, 2, 1), (64, 4, 256, 3, 1), (128, 4, 256, 1, 3), (256, 8, 128, 1, 4),
-        (512, 8, 128, 3, 2), (1024, 8, 128, 3, 2), (2048, 2, 1024, 3, 1), (4096, 8, 512, 3, 1),
-    ),
-    "softmax_backward": (
-        (16, 2, 256, 1, 3), (32, 2, 128, 1, 6), (128, 4, 128, 4, 1), (256, 2, 512, 2, 1), (512, 4, 256, 2, 1),
-        (1024, 2, 512, 2, 1), (2048, 4, 512, 3, 1), (4096, 8, 512, 1, 1),
-    ),
-    "layernorm": (
-        (32, 1, 1024, 2, 1), (64, 2, 128, 3, 3), (128, 4, 256, 3, 1), (256, 8, 256, 2, 1), (512, 4, 512, 2, 1),
-        (1024, 4, 256, 3, 1), (2048, 4, 512, 2, 1),
-    ),
-    "layernorm_backward": (
-        (16, 1, 128, 2, 8), (128, 2, 128, 2, 5), (512, 4, 128, 2, 3), (1024, 2, 512, 2, 1), (2048, 2, 1024, 2, 1),
-    ),
-}  # fmt: skip
-LAYOUTS["rmsnorm"] = LAYOUTS["layernorm"]
+WARP, REGISTER_STEP, BLOCK_BYTE = 32, 8, 1024  # threads; registers of a thread are dealt so; shared memory of any block
+ASYNC_BYTE = 4  # of the narrowest copy that need not be waited for
+SHARPNESS = 3.5
+SCHEDULERS = 4  # of a multiprocessor, each for its own warps
+ISSUE_CLOCKS = 3.0  # from an instruction to the next that needs its result
+BARRIER_CLOCKS = 6.0  # per warp of a row
+WAIT_LATENCIES = 0.42  # of a block, from its start to its first row under load
+LONG_WAIT = 0.14  # latencies of an access there
+PART_WRITES = 5.0  # sums of the weights' gradients that blocks leave at their end
+LONG_ROW, LONG_ELEMENT = 100.0, 34.0  # instructions where a row is read twice
 
 
 class Habit(NamedTuple):
-    """What a kernel's threads do: instructions per row and element; and how many inputs it has."""
+    """A kernel's inputs and weights; its registers: those of any row, floats and packed words for each element that a
+    thread holds, those of a row that is read from shared memory again, and of its unfilled end; instructions of a thread
+    for a row, for a place of an access, for an element."""
 
-    per_row: float
-    per_element: float
     inputs: int
+    weights: int
+    registers: float
+    floats: float
+    words: float
+    again: float
+    unfilled: float
+    row: float
+    place: float
+    element: float
 
 
+# Registers as the compiler reports them for sm_90; instructions fitted on an H200.
 HABITS = {
-    "softmax": Habit(53, 2.05, 1),
-    "softmax_backward": Habit(42, 0.1, 2),
-    "layernorm": Habit(1, 3.9, 1),
-    "rmsnorm": Habit(37, 3.4, 1),
-    "layernorm_backward": Habit(28, 4.1, 2),
+    "softmax_forward": Habit(1, 0, 14, 1.3, 0, 0, 0, 77, 38, 6.9),
+    "softmax_backward": Habit(2, 0, 24, 0, 2, 0, 0, 171, 3.6, 4.6),
+    "layernorm_forward": Habit(1, 2, 24, 0, 3, 8, 28, 29, 56, 10.8),
+    "rmsnorm_forward": Habit(1, 1, 24, 0, 2, 12, 8, 225, 32, 2.2),
+    "layernorm_backward": Habit(2, 1, 38, 2.8, 0, 0, 0, 195, 34, 7.9),
 }
 
 
-class Layout(NamedTuple):
-    """Elements of an access, threads of a row, accesses of a thread, rows on their way, threads of a block; and blocks
-    of a multiprocessor, or 0 for as many as it holds."""
+class Footing(NamedTuple):
+    """A layout on a card: blocks of a multiprocessor, and all blocks of the launch."""
 
-    wide: int
-    row_threads: int
-    vectors: int
-    stages: int
-    threads: int
-    crowd: int
+    found: Layout
+    held: int
+    blocks: int
 
 
-def layout(card: Card, op: str, rows: int, cols: int, item: int) -> Layout | None:
-    """As the kernels choose it; None where a row does not fit a block."""
-    wide = widest(cols, item)
-    accesses = ceil(cols / wide)
-    best = next((one for one in LAYOUTS[op] if accesses <= one[0]), None)
-    if best is None:
-        return None
-    _, vectors, threads, stages, crowd = best
-    row_threads = 1
-    while row_threads * vectors < accesses:
-        row_threads *= 2
-    threads = max(threads, row_threads)
-    if ceil(rows * row_threads / threads) < 2 * card.multiprocessors:
-        threads = max(128 if rows * row_threads >= 128 * card.multiprocessors else 32, row_threads)
-        crowd = 0
-    while stages > 1 and HABITS[op].inputs * stages * vectors * threads * 16 > _shared_byte(card):
-        stages -= 1
-    return Layout(wide, row_threads, vectors, stages, threads, crowd)
+def chip(card: Card) -> Chip:
+    """What the launcher reads from a card at hand."""
+    shared = int(_of(card, "shared_memory_per_block", 48 * 1024)) - 2048
+    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9.0)
 
 
-def _shared_byte(card: Card) -> float:
-    figure = card.gpu.multiprocessor.get("shared_memory_per_block")
-    return (figure.value if figure else 48 * 1024) - 2048
+def _of(card: Card, name: str, other: float) -> float:
+    """A figure of a multiprocessor, or another where the sheet has none."""
+    figure = card.gpu.multiprocessor.get(name)
+    return figure.value if figure else other
 
 
-def widest(cols: int, item: int, byte: int = 16) -> int:
-    """Elements of the widest access that divides a row."""
-    wide = max(1, byte // item)
-    while wide > 1 and cols % wide:
-        wide //= 2
-    return wide
+def registers(name: str, found: Layout, item: int) -> int:
+    """Registers of a thread, as they are dealt."""
+    habit = HABITS[name]
+    words = habit.words - (0 if found.held else 1)
+    each = habit.floats + words * item / 4
+    again = 0.0 if found.held else habit.again + (0.0 if found.full else habit.unfilled)
+    most = min(255, 65536 // found.threads)
+    wanted = habit.registers + again + each * found.vectors * found.wide
+    return min(most, REGISTER_STEP * ceil(wanted / REGISTER_STEP))
 
 
-def plan(card: Card, op: str, rows: int, cols: int, item: int) -> tuple[Plan, int]:
-    """The kernel's plan, and the blocks that it runs as; none where its rows are read twice."""
-    habit = HABITS[op]
-    found = layout(card, op, rows, cols, item)
+def footing(card: Card, name: str, row: Row) -> Footing | None:
+    """As the launcher does it; None where the rows are read twice."""
+    habit = HABITS[name]
+    found = layout(name, row.rows, row.cols, widest(row.cols, row.item), habit.inputs, chip(card))
     if found is None:
-        wide = widest(cols, item)
-        cost = (habit.per_row, ACCESS, habit.per_element)
-        return Plan("a block a row, read twice", 1024, wide, 1, 2048, *cost, 2, False), 0
-    shared = habit.inputs * found.stages * found.vectors * found.threads * 16
-    registers = found.threads * (KERNEL_REGISTERS + found.vectors * found.wide * REGISTERS_PER_ELEMENT)
-    fit = int(min(2048 / found.threads, (_shared_byte(card) + 2048) / (shared + 1024), REGISTERS / registers))
-    held = max(1, min(fit, found.crowd or fit))
-    groups = found.threads // found.row_threads
-    blocks = min(held * card.multiprocessors, ceil(rows / groups))
-    if op == "layernorm_backward":
-        blocks = min(blocks, most_parts(card, rows, cols))
-    made = Plan(
-        f"{found.row_threads} threads a row, {found.stages} rows on their way",
-        found.row_threads,
-        found.wide,
-        found.vectors * found.stages,
-        held * found.threads,
-        habit.per_row,
-        ACCESS if found.wide * item >= 4 else NARROW_ACCESS,
-        habit.per_element,
-        at_once=blocks * groups,
-        staged=found.stages > 1,
-        sharpness=SHARPNESS,
-        barrier_clocks=BARRIER_CLOCKS * found.row_threads / WARP if found.row_threads > WARP else 0.0,
+        return None
+    shared = asked_byte(name, found, row.cols, habit.inputs) + BLOCK_BYTE
+    by_registers = _of(card, "registers", 65536 * 4) / 4 // (found.threads * registers(name, found, row.item))
+    by_shared = _of(card, "shared_memory", 65536) // shared
+    by_threads = min(_of(card, "threads", 2048) // found.threads, _of(card, "blocks", 32))
+    held = max(1, int(min(by_registers, by_shared, by_threads)))
+    most = most_parts(row.rows, row.cols, card.multiprocessors)
+    at_most = most if name == "layernorm_backward" else row.rows
+    return Footing(found, held, found.blocks(row.rows, held * card.multiprocessors, at_most) * found.cluster)
+
+
+def forward(card: Card, name: str, row: Row, outputs: int = 1) -> tuple[Part, ...]:
+    """A kernel that reads its rows once, or twice where they are too long."""
+    habit = HABITS[name]
+    byte = (habit.inputs + outputs) * row.byte
+    on = footing(card, name, row)
+    if on is None:
+        return (Part(lambda found: twice(card, name, row, found), byte),)
+    return (Part(lambda found: once(card, name, row, on, found), byte),)
+
+
+def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
+    """Rows that a block, or a few, hold."""
+    habit, lay = HABITS[name], on.found
+    stream = moved(card, habit.inputs * row.byte, row.byte, found)
+    turns = lay.turns or ceil(row.rows * lay.cluster / (on.blocks * lay.groups))
+    per_row = habit.row + lay.vectors * (habit.place + lay.wide * habit.element)
+    lanes = row.rows * lay.row_threads * lay.cluster * per_row
+    # Each row of a turn, and the weights once for every block; sums of the weights' gradients leave as floats.
+    turn_byte = (habit.inputs + 1) * lay.groups * row.cols * row.item / lay.cluster
+    once_byte = habit.weights * row.cols * row.item / lay.cluster
+    first = min(on.blocks, card.multiprocessors)
+    l2_s = (on.blocks * turns * turn_byte + first * once_byte) / card.l2_byte_per_s
+    share = card.l2_byte_per_s / card.multiprocessors
+    latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
+    # Elements of two bytes come over registers: each access is waited for before the next.
+    waits = lay.vectors if lay.stages and lay.wide * row.item < ASYNC_BYTE else 1
+    warps = lay.row_threads * lay.cluster / WARP
+    issue = max(ISSUE_CLOCKS, lay.threads / WARP / SCHEDULERS)
+    clocks = per_row * issue + (BARRIER_CLOCKS * warps if warps > 1 else 0.0)
+    own_s = turn_byte / share + clocks / card.clock_hz
+    if lay.stages > 1 and turns > 1:
+        own_s = max(turn_byte / share, clocks / card.clock_hz)
+    ahead = lay.stages - (2 if name == "layernorm_backward" else 1)
+    if turns > max(1, ahead):
+        own_s = max(own_s, WAIT_LATENCIES * latency_s / max(1, ahead))
+    if waits > 1:
+        own_s += waits * WAIT_LATENCIES * latency_s
+    life_s = WAIT_LATENCIES * latency_s + turns * own_s
+    waves = ceil(on.blocks / (on.held * card.multiprocessors))
+    body = _slowest(
+        (
+            ("memory", stream.dram_s),
+            ("L2", l2_s),
+            ("instructions", lanes / card.lane_per_s),
+            ("blocks", waves * life_s),
+        ),
+        f"{lay.row_threads * lay.cluster} threads a row, {on.held} blocks a multiprocessor",
     )
-    return made, blocks
+    if name != "layernorm_backward":
+        return body
+    live = min(on.held, ceil(on.blocks / card.multiprocessors))
+    leave_s = PART_WRITES * live * 8 * row.cols / lay.cluster / share
+    return body._replace(seconds=body.seconds + leave_s, terms=(*body.terms, Term("parts leave", leave_s)))
 
 
-def most_parts(card: Card, rows: int, cols: int) -> int:
-    """Parts at most that the rows are dealt into for the weights' gradients."""
-    cheap = min(2 * card.multiprocessors, CHEAP_BYTE // (8 * cols))
-    return max(card.multiprocessors // 2, rows // PART_ROWS, cheap)
+def twice(card: Card, name: str, row: Row, found: float) -> Body:
+    """A block a row, which it reads twice."""
+    habit = HABITS[name]
+    wide = widest(row.cols, row.item)
+    held = int(_of(card, "threads", 2048) // LONG_THREADS)
+    turns = ceil(row.cols / (wide * LONG_THREADS))
+    stream = moved(card, habit.inputs * row.byte, row.byte, found)
+    near = held * row.cols * row.item * (habit.inputs + habit.weights) <= _of(card, "l1_and_shared", 131072)
+    row_byte = row.cols * row.item * (habit.inputs * (1 if near else 2) + 1 + (0 if near else habit.weights))
+    per_row = LONG_ROW + turns * habit.inputs * wide * LONG_ELEMENT
+    latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
+    waves = ceil(row.rows / (held * card.multiprocessors))
+    wait_s = LONG_WAIT * turns * (latency_s + card.l2_latency_s)
+    clocks = per_row * ISSUE_CLOCKS + 4 * BARRIER_CLOCKS * LONG_THREADS / WARP
+    life_s = wait_s + row_byte * card.multiprocessors / card.l2_byte_per_s + clocks / card.clock_hz
+    active = min(row.rows, held * card.multiprocessors) * row.cols * row.item * habit.inputs
+    missed = min(1.0, max(0.0, (active / card.l2_byte - 1.0) / 1.5))
+    again_s = missed * habit.inputs * row.byte / rate(card, row.byte, 0.0)
+    lanes = row.rows * LONG_THREADS * per_row
+    return _slowest(
+        (
+            ("memory", stream.dram_s + again_s), ("L2", row.rows * row_byte / card.l2_byte_per_s),
+            ("instructions", lanes / card.lane_per_s), ("blocks", waves * life_s),
+        ),
+        "a block a row, read twice",
+    )  # fmt: skip
+
+
+def _slowest(streams: tuple[tuple[str, float], ...], choice: str) -> Body:
+    seconds, terms = overlapped(streams, SHARPNESS)
+    return Body(seconds, terms, "rows", choice)
+
+
+def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
+    """LayerNorm's gradients: the rows, and the sums of the blocks' parts; long rows need a kernel that makes parts first."""
+    name = "layernorm_backward"
+    on = footing(card, name, row)
+    rows_ = forward(card, name, row)
+    if on is not None:
+        return (*rows_, _sums(card, row, on.blocks // on.found.cluster))
+    parts = long_parts(row.rows, row.cols, card.multiprocessors)
+    return (*rows_, Part(lambda found: _columns(card, row, parts, found), 2 * row.byte), _sums(card, row, parts))
+
+
+def _sums(card: Card, row: Row, parts: int) -> Part:
+    """A block adds the parts of 128 columns, or of 32: its 32 warps take them in turn, four on their way at once."""
+    across = 32 if row.cols % 4 else 128
+    blocks = 2 * ceil(row.cols / across)
+    rounds = ceil(blocks / (2 * card.multiprocessors))
+    live = min(2, ceil(blocks / card.multiprocessors))
+    turns = ceil(parts / WARP / SUMS_AHEAD)
+
+    def body(found: float) -> Body:
+        byte_s = live * parts * min(across, row.cols) * 4 * card.multiprocessors / card.l2_byte_per_s
+        seconds = rounds * (byte_s + (SUM_START + SUM_LATENCIES * turns) * card.l2_latency_s)
+        return Body(seconds, (Term("sums of the parts", seconds),), "rows", "column sums")
+
+    return Part(body, 8 * parts * row.cols)
+
+
+SUMS_AHEAD, SUM_LATENCIES, SUM_START = 4, 0.3, 10.0
+
+
+def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
+    """Parts of the weights' gradients where rows are read twice: a thread walks down its columns of every parts-th row."""
+    wide = widest(row.cols, row.item)
+    blocks = parts * ceil(row.cols / (LONG_THREADS * wide))
+    held = int(_of(card, "threads", 2048) // LONG_THREADS)
+    partial = 8 * parts * row.cols
+    stream = moved(card, 2 * row.byte, partial, found)
+    turns = ceil(row.rows / parts)
+    live = min(held, ceil(blocks / card.multiprocessors))
+    waves = ceil(blocks / (held * card.multiprocessors))
+    block_byte = LONG_THREADS * wide * (2 * turns * row.item + 8 * COLUMN_WRITES)
+    life_s = (turns + 1) * card.dram_latency_s + live * block_byte * card.multiprocessors / card.l2_byte_per_s
+    l2_s = (2 * row.byte + COLUMN_WRITES * partial) / card.l2_byte_per_s
+    return _slowest((("memory", stream.dram_s), ("L2", l2_s), ("blocks", waves * life_s)), "parts of the columns")
+
+
+COLUMN_WRITES = 1.0

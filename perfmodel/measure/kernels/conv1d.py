@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from perfmodel.errors import InputError
 from perfmodel.measure.kernels.launch import (
@@ -18,51 +17,14 @@ from perfmodel.measure.kernels.launch import (
     stream,
     vector,
 )
-
-THREADS = 128  # of a block where no tile says otherwise
-STRIP = 128  # rows that a thread walks in the backward pass
-BACK_RUN = 8
-# Filters of up to so many elements per thread stay in registers; the backward pass keeps their gradients there too.
-REGISTER_TAPS, BACK_REGISTER_TAPS = 28, 56
-GRID_ROWS = 65535
-
-
-class Tile(NamedTuple):
-    """What a block makes: channels of a thread, rows of a thread, threads side by side, strips one below the other."""
-
-    wide: int
-    strip: int
-    across: int
-    tall: int
-
-    def grid(self, B: int, N: int, D: int) -> tuple[int, int, int]:
-        return _over(D, self.wide * self.across), _over(N, self.strip * self.tall), B
-
-    def settings(self, K: int) -> dict[str, int]:
-        """The macros of the source."""
-        rows = {"RUN": self.strip, "STRIP": self.strip, "TALL": self.tall}
-        return {"VEC": self.wide, "K": K, **rows, "THREADS": self.across * self.tall}
+from perfmodel.timing import strips
+from perfmodel.timing.strips import BACK_RUN, GRID_ROWS, STRIP, THREADS, Tile, over
 
 
 def tile(B: int, N: int, D: int, K: int, *arrays: Array) -> Tile | None:
-    """The tile of a forward pass; None where the filter does not fit the registers.
-
-    Measured on an H200: a thread asks for up to 128 bytes at once and is done; 16 bytes of a row are best where the filter
-    leaves room for their window. The strips of a block find the rows that they share in the first-level cache.
-    """
-    if K > REGISTER_TAPS:
-        return None
-    wide = vector(D, arrays[0].dtype, *arrays)
-    while wide > 1 and wide * K > REGISTER_TAPS:
-        wide //= 2
-    byte = wide * TYPES[arrays[0].dtype][1]
-    strip = min(8 if K <= 4 else 16, 128 // byte)
-    found = (
-        Tile(wide, strip, 64, 2) if strip > 8 else Tile(wide, strip, 64, 4) if byte < 16 else Tile(wide, strip, 128, 2)
-    )
-    if prod(found.grid(B, N, D)) < 4 * multiprocessors():
-        return Tile(wide, min(strip, 8), 64, 1)
-    return found
+    """The tile of a forward pass on the card at hand; None where the filter does not fit the registers."""
+    dtype = arrays[0].dtype
+    return strips.tile(B, N, D, K, vector(D, dtype, *arrays), TYPES[dtype][1], multiprocessors())
 
 
 def conv1d(u: Any, taps: Any, bias: Any) -> Any:
@@ -74,7 +36,7 @@ def conv1d(u: Any, taps: Any, bias: Any) -> Any:
     if found is None:
         wide = vector(D, x.dtype, x)
         compiled = module("conv1d.cu", x.dtype, VEC=wide, K=K, RUN=1, STRIP=1, THREADS=THREADS)
-        grid = (_over(D, wide * THREADS), min(N, GRID_ROWS), B)
+        grid = (over(D, wide * THREADS), min(N, GRID_ROWS), B)
         launch(compiled, "conv1d_long_forward", grid, THREADS, arguments, stream(x))
         return out.source
     compiled = module("conv1d.cu", x.dtype, **found.settings(K))
@@ -91,7 +53,7 @@ def conv1d_two_kernels(u: Any, taps: Any, bias: Any) -> Any:
     threads = found.across * found.tall if found else THREADS
     settings = found.settings(K) if found else {"VEC": wide, "K": K, "RUN": 1, "STRIP": 1, "THREADS": THREADS}
     compiled = module("conv1d.cu", x.dtype, **settings)
-    pads = (_over(D, wide * threads), min(N + 2 * (K - 1), GRID_ROWS), B)
+    pads = (over(D, wide * threads), min(N + 2 * (K - 1), GRID_ROWS), B)
     launch(compiled, "pad", pads, threads, (x, padded, size(N), size(D)), stream(x))
     name, grid = "convolve_padded_long", (pads[0], min(N, GRID_ROWS), B)
     if found:
@@ -104,21 +66,22 @@ def conv1d_backward(u: Any, taps: Any, dout: Any) -> tuple[Any, Any, Any]:
     """Gradients of the input, the filter and the bias; u and dout are read once."""
     x, f, g, (B, N, D, K) = _read(u, taps, None, dout)
     du, df, db = empty(x, x.shape), empty(x, f.shape), empty(x, (D,))
-    wide, kernel = _width(x, D, 2 * K)
+    held = strips.held_back(K)
+    wide = strips.back_width(K, vector(D, x.dtype, x, at_most=8)) if held else vector(D, x.dtype, x)
     size, on = cupy().int32, stream(x)
-    strip = STRIP if kernel == "long" else _strip(B, N, D, wide)
-    strips = B * _over(N, strip)
-    partial = empty(x, (strips, K + 1, D), "float32")
+    strip = strips.back_strip(B, N, D, wide, multiprocessors()) if held else STRIP
+    count = B * over(N, strip)
+    partial = empty(x, (count, K + 1, D), "float32")
     compiled = module("conv1d.cu", x.dtype, VEC=wide, K=K, RUN=BACK_RUN, STRIP=strip, THREADS=THREADS)
-    if kernel == "long":
-        grid = (_over(D, wide * THREADS), min(N, GRID_ROWS), B)
+    if not held:
+        grid = (over(D, wide * THREADS), min(N, GRID_ROWS), B)
         launch(compiled, "conv1d_long_input", grid, THREADS, (g, f, du, size(N), size(D)), on)
-        grid = (_over(D, THREADS), K + 1, min(strips, GRID_ROWS))
-        launch(compiled, "conv1d_long_filter", grid, THREADS, (x, g, partial, size(N), size(D), size(strips)), on)
+        grid = (over(D, THREADS), K + 1, min(count, GRID_ROWS))
+        launch(compiled, "conv1d_long_filter", grid, THREADS, (x, g, partial, size(N), size(D), size(count)), on)
     else:
-        grid = (_over(D, wide * THREADS), _over(N, strip), B)
+        grid = (over(D, wide * THREADS), over(N, strip), B)
         launch(compiled, "conv1d_backward", grid, THREADS, (x, g, f, du, partial, size(N), size(D)), on)
-    launch(compiled, "conv1d_gather", (_over(D, 32), K + 1), 256, (partial, df, db, size(strips), size(D)), on)
+    launch(compiled, "conv1d_gather", (over(D, 32), K + 1), 256, (partial, df, db, size(count), size(D)), on)
     return du.source, df.source, db.source
 
 
@@ -136,25 +99,3 @@ def _read(u: Any, taps: Any, bias: Any, dout: Any = None) -> tuple[Array, Array,
         )
     B, N, D = x.shape
     return x, f, other, (B, N, D, f.shape[1])
-
-
-def _width(x: Array, D: int, held: int) -> tuple[int, str]:
-    """Channels of a thread of the backward pass: 8 bytes of them, fewer where the filter would leave the registers."""
-    if held > BACK_REGISTER_TAPS // 2:
-        return vector(D, x.dtype, x), "long"
-    wide = vector(D, x.dtype, x, at_most=8)
-    while wide > 1 and wide * held > BACK_REGISTER_TAPS:
-        wide //= 2
-    return wide, "strips"
-
-
-def _strip(B: int, N: int, D: int, wide: int) -> int:
-    """Rows of a strip of the backward pass: long ones leave few parts to sum, short ones fill the card."""
-    strip = STRIP
-    while strip > 2 * BACK_RUN and B * _over(N, strip) * _over(D, wide * THREADS) < 8 * multiprocessors():
-        strip //= 2
-    return strip
-
-
-def _over(a: int, b: int) -> int:
-    return -(-a // b)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, NoDeviceError
+from perfmodel.timing.layouts import widest
 
 OLDEST = 70  # sm_70, Volta: the first with the warp shuffles and the fp16 conversions that the sources use
 TYPES = {"float16": ("T_FP16", 2), "bfloat16": ("T_BF16", 2), "float32": ("T_FP32", 4)}
@@ -76,11 +77,7 @@ def stream(like: Array) -> Any:
 
 def vector(elements: int, dtype: str, *arrays: Array, at_most: int = 16) -> int:
     """Elements of one access: as many as divide a row, and as the arrays are aligned to, up to 16 bytes."""
-    size = TYPES[dtype][1]
-    wide = at_most // size
-    while wide > 1 and (elements % wide or any(a.pointer % (wide * size) for a in arrays)):
-        wide //= 2
-    return wide
+    return widest(elements, TYPES[dtype][1], at_most, tuple(a.pointer for a in arrays))
 
 
 @cache

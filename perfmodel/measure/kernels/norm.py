@@ -7,10 +7,10 @@ from typing import Any
 
 from perfmodel.errors import InputError
 from perfmodel.measure.kernels.launch import Array, array, cupy, empty, launch, multiprocessors, stream
-from perfmodel.measure.kernels.rows import LONG_THREADS, layout, long_module, run, run_long
+from perfmodel.measure.kernels.rows import layout, long_module, run, run_long
+from perfmodel.timing.layouts import LONG_THREADS, long_parts, most_parts
 
 EPSILON = 1e-5
-CHEAP_BYTE = 4 << 20  # of partial sums that never leave the cache
 
 
 def layernorm(x: Any, gamma: Any, beta: Any, epsilon: float = EPSILON, *, keep: bool = False) -> Any:
@@ -60,9 +60,6 @@ def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tup
     dx, dgamma, dbeta = empty(a, a.shape), empty(a, (cols,)), empty(a, (cols,))
     lib = cupy()
     sizes = (lib.int64(rows), lib.int32(cols))
-    # A part costs 8 bytes per column to write and read: few enough that they stay small beside the rows.
-    cheap = min(2 * multiprocessors(), CHEAP_BYTE // (8 * cols))
-    parts = max(multiprocessors(), rows // 16, cheap)
     found = layout(name, rows, cols, 2, a, g, w)
     partial: Array
     if found:
@@ -72,10 +69,10 @@ def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tup
             made.append(empty(a, (2, blocks, cols), "float32"))
             return (a, g, w, m, s, dx, made[0], *sizes)
 
-        parts = run(name, rows, cols, found, 2, arguments, a, at_most=parts)
+        parts = run(name, rows, cols, found, 2, arguments, a, at_most=most_parts(rows, cols, multiprocessors()))
         partial = made[0]
     else:
-        parts = min(parts, rows, 1024)
+        parts = long_parts(rows, cols, multiprocessors())
         partial = empty(a, (2, parts, cols), "float32")
         run_long("layernorm_long_backward", rows, cols, (a, g, w, m, s, dx, *sizes), a)
         compiled = long_module(name, cols, a)

@@ -1,0 +1,76 @@
+"""How our own convolution's kernels lie over channels and positions: for their launcher, and for their expected time."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+THREADS = 128  # of a block where no tile says otherwise
+STRIP = 128  # rows that a thread walks in the backward pass
+BACK_RUN = 8
+# Filters of up to so many elements per thread stay in registers; the backward pass keeps their gradients there too.
+REGISTER_TAPS, BACK_REGISTER_TAPS = 28, 56
+GRID_ROWS = 65535
+
+
+class Tile(NamedTuple):
+    """What a block makes: channels of a thread, rows of a thread, threads side by side, strips one below the other."""
+
+    wide: int
+    strip: int
+    across: int
+    tall: int
+
+    def grid(self, B: int, N: int, D: int) -> tuple[int, int, int]:
+        return over(D, self.wide * self.across), over(N, self.strip * self.tall), B
+
+    def settings(self, K: int) -> dict[str, int]:
+        """The macros of the source."""
+        rows = {"RUN": self.strip, "STRIP": self.strip, "TALL": self.tall}
+        return {"VEC": self.wide, "K": K, **rows, "THREADS": self.across * self.tall}
+
+
+def tile(B: int, N: int, D: int, K: int, wide: int, item: int, multiprocessors: int) -> Tile | None:
+    """The tile of a forward pass where the data allow accesses of so many elements; None where the filter does not fit the
+    registers.
+
+    Measured on an H200: a thread asks for up to 128 bytes at once and is done; 16 bytes of a row are best where the filter
+    leaves room for their window. The strips of a block find the rows that they share in the first-level cache.
+    """
+    if K > REGISTER_TAPS:
+        return None
+    while wide > 1 and wide * K > REGISTER_TAPS:
+        wide //= 2
+    byte = wide * item
+    strip = min(8 if K <= 4 else 16, 128 // byte)
+    found = (
+        Tile(wide, strip, 64, 2) if strip > 8 else Tile(wide, strip, 64, 4) if byte < 16 else Tile(wide, strip, 128, 2)
+    )
+    if prod(found.grid(B, N, D)) < 4 * multiprocessors:
+        return Tile(wide, min(strip, 8), 64, 1)
+    return found
+
+
+def held_back(K: int) -> bool:
+    """Whether the backward pass keeps its filter and its gradients in registers."""
+    return 2 * K <= BACK_REGISTER_TAPS // 2
+
+
+def back_width(K: int, wide: int) -> int:
+    """Channels of a thread of the backward pass: 8 bytes of them, fewer where the filter would leave the registers."""
+    while wide > 1 and wide * 2 * K > BACK_REGISTER_TAPS:
+        wide //= 2
+    return wide
+
+
+def back_strip(B: int, N: int, D: int, wide: int, multiprocessors: int) -> int:
+    """Rows of a strip of the backward pass: long ones leave few parts to sum, short ones fill the card."""
+    strip = STRIP
+    while strip > 2 * BACK_RUN and B * over(N, strip) * over(D, wide * THREADS) < 8 * multiprocessors:
+        strip //= 2
+    return strip
+
+
+def over(a: int, b: int) -> int:
+    """The quotient, rounded up."""
+    return -(-a // b)
