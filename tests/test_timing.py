@@ -44,7 +44,7 @@ def round_card(**changed) -> Card:
     """A card of round figures: 10 multiprocessors at 1 GHz, 1 TB/s whatever the mix, no latency and no launch."""
     plain = Tiling(
         edge=0, draw_byte_per_clock=1e6, sharing=1, lead_s=0, start_s=0, drain_per_clock=1e9, split_s=1,
-        crooked=0.5, crooked_draw=1, issue=1,
+        small=1, small_draw=1, crooked=0.5, crooked_draw=1, issue=1,
     )  # fmt: skip
     made = Card(
         gpu=SHEET, knowledge="family", generation="generic", basis="round", multiprocessors=10, clock_hz=1e9,
