@@ -10,17 +10,18 @@ from __future__ import annotations
 from perfmodel.timing.card import Card
 
 UNENDING = 1e9
+SHARPNESS = 2.0
 
 
 def rate(card: Card, dtype: str, flops: float) -> float:
     """Operations per second that the power allows over a run of so many."""
     held = card.held_flop_per_s[dtype]
     surge = min(held * card.surge, card.peak_flop_per_s[dtype])
-    return held + (surge - held) / (1.0 + flops / held / card.patience_s)
+    return held + (surge - held) / (1.0 + (flops / held / card.patience_s) ** SHARPNESS)
 
 
 def settled(card: Card, dtype: str, flops: float) -> Card:
     """The card over a run of several kernels that multiply so much together: what is left of its surge, for all alike."""
     run_s = flops / card.held_flop_per_s[dtype] if dtype in card.held_flop_per_s else 0.0
-    left = (card.surge - 1.0) / (1.0 + run_s / card.patience_s)
+    left = (card.surge - 1.0) / (1.0 + (run_s / card.patience_s) ** SHARPNESS)
     return card._replace(surge=1.0 + left, patience_s=UNENDING)
