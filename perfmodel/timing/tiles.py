@@ -40,6 +40,7 @@ BATCH_TILES = {
     "volta": ((64, 64), (128, 32), (32, 128)),
     "turing": ((128, 64), (64, 64), (128, 32), (32, 128)),
     "ampere": ((128, 128),),
+    "ada": ((128, 128),),  # by the same library
 }
 SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 STEP_BYTE = 128  # of a row of an operand: one line of L2
