@@ -79,7 +79,7 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
     )
     flops = 2.0 * batch * m * n * k
     powered_s = flops / powered_rate(card, dtype, flops)
-    part_s = 8.0 * m * n * batch / (card.l2_byte_per_s * how.sharing)
+    part_s = 8.0 * m * n * batch / card.l2_byte_per_s
     count = card.multiprocessors
     choices, choosy = _choices(card, dtype, item, aligned, batch > 1)
     least, best = inf, None
