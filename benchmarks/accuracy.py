@@ -12,7 +12,7 @@ import argparse
 import csv
 import gzip
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 from statistics import mean, median
@@ -25,6 +25,7 @@ from perfmodel.hardware import gpu
 from perfmodel.prediction import predicted
 from perfmodel.roofline import rates
 from perfmodel.timing import parameters
+from perfmodel.units import ITEM_BYTES
 
 AT_MOST = 400  # cases of one operation on one card, drawn once and for all
 
@@ -36,6 +37,7 @@ class Measurement(NamedTuple):
     group: str
     line: dict[str, Any]
     measured_s: float
+    copies: int = 1  # of the weights, taken in turn
 
 
 class Tally(NamedTuple):
@@ -75,6 +77,10 @@ NEUSIGHT_CARDS = {"Tesla_T4": "t4", "Tesla_V100-PCIE-32GB": "v100-pcie-32gb", "N
 PAGED = (("a100_sxm", "vllm"), ("a100_sxm", "trtllm"))
 # TRT-LLM's decoding on the A100: half of its records of more than 0.5 GB are faster than the data sheet's bandwidth.
 IMPOSSIBLE = ("a100_sxm", "trtllm")
+# Their weights are so many copies in turn where one would fit in L2: the products find as much of it as of them all.
+ROTATED = 5
+LAYERS = "matmul fp16, layers"
+SHORTEST_S = 20e-6  # of times that are given in whole microseconds
 SERVING_CARDS = {"a100_sxm": "a100-sxm4-80gb", "h100_sxm": "h100-sxm5-80gb"}
 
 
@@ -128,7 +134,30 @@ def serving(folder: Path) -> Iterator[Measurement]:
                     if line["shape"]["N"] == 1
                     else "attention prompt"
                 )
-                yield Measurement(card, f"{name} {line['dtype']}", line, float(row["latency"]) * 1e-3)
+                copies = ROTATED if line["op"] == "matmul" else 1
+                known = f"{name} {line['dtype']}" + (", quantised inside" if line["dtype"] == "fp8" else "")
+                yield Measurement(card, known, line, float(row["latency"]) * 1e-3, copies)
+
+
+def layers(folder: Path) -> Iterator[Measurement]:
+    """Products of layers of language models in fp16 on an A100, kernels' own times: nothing was fitted to them."""
+    for path in sorted(folder.glob("vidur/compute/a100/*/*/mlp.csv.gz")):
+        with gzip.open(path, "rt") as file:
+            for row in csv.DictReader(file):
+                D, F, ranks = (int(row[key]) for key in ("n_embd", "n_expanded_embd", "num_tensor_parallel_workers"))
+                heads = int(row["n_head"]) + 2 * int(row["n_kv_head"])
+                gated = 2 if row["use_gated_mlp"] == "True" else 1
+                for name, k, n in (
+                    ("attn_pre_proj", D, D // int(row["n_head"]) * heads // ranks),
+                    ("attn_post_proj", D // ranks, D),
+                    ("mlp_up_proj", D, gated * F // ranks),
+                    ("mlp_down_proj", F // ranks, D),
+                ):
+                    measured_s = float(row[f"time_stats.{name}.median"] or 0.0) * 1e-3
+                    shape = {"m": int(row["num_tokens"]), "k": k, "n": n}
+                    line = {"op": "matmul", "shape": shape, "dtype": "fp16", "impl": "torch", "protocol": "cold"}
+                    if measured_s >= SHORTEST_S:
+                        yield Measurement("a100-sxm4-80gb", LAYERS, line, measured_s)
 
 
 def _serving_case(name: str, row: dict[str, Any], by: str = "flash") -> dict[str, Any] | None:
@@ -192,12 +221,25 @@ def timed(sheet: Any, knowledge: str, family: str | None = None) -> Any:
     return parameters.from_family(sheet, knowledge, parameters.family(family))
 
 
+def rotating(card: Any, line: Mapping[str, Any], copies: int) -> Any:
+    """The card as a product finds it whose weights are several copies in turn: its share of L2."""
+    shape, item = line["shape"], ITEM_BYTES[line["dtype"]]
+    weight = item * shape["k"] * shape["n"]
+    if weight > card.gpu.caches["l2"].value:
+        return card
+    working = weight + item * shape["m"] * (shape["k"] + shape["n"])
+    return card._replace(l2_byte=card.l2_byte * working / (working + (copies - 1) * weight))
+
+
 def tallied(found: Iterable[Measurement], knowledge: str, family: str | None = None) -> dict[tuple[str, str], Tally]:
     """Errors by card and group at a state of knowledge, with the card's own family or another."""
     tallies: dict[tuple[str, str], Tally] = {}
     for one in found:
         read, sheet = case(one.line), gpu(one.card)
-        total, expected = predicted(read, rates(sheet, read.dtype), timed(sheet, knowledge, family))
+        card = timed(sheet, knowledge, family)
+        if one.copies > 1:
+            card = rotating(card, one.line, one.copies)
+        total, expected = predicted(read, rates(sheet, read.dtype), card)
         lower_s = total.lower_s or 0.0
         tally = tallies.setdefault((one.card, one.group), Tally([], [], []))
         tally.errors.append(expected.expected_s / one.measured_s - 1)
@@ -218,13 +260,14 @@ OTHERS = {
 
 def public(folder: Path) -> None:
     """The public cards: their own family, and what another generation's habits say of them."""
-    found = drawn([*neusight(folder), *serving(folder)])
+    found = drawn([*neusight(folder), *serving(folder), *layers(folder)])
     own, others, sheet = tallied(found, "family"), {}, tallied(found, "datasheet")
     for name, habits in OTHERS.items():
         others |= tallied([one for one in found if one.card == name], "family", habits)
     print("\n### Public measurements\n\n" + HEAD)
     for at in sorted(own):
-        print(f"| {at[0]}: {at[1]} | family, among those it was fitted to | {own[at].row()} |")
+        rests = "not fitted to these" if at[1] == LAYERS else "among those it was fitted to"
+        print(f"| {at[0]}: {at[1]} | family, {rests} | {own[at].row()} |")
         print(f"| | {OTHERS[at[0]]}'s habits: card left out | {others[at].row()} |")
         print(f"| | datasheet | {sheet[at].row()} |")
 

@@ -47,7 +47,7 @@ def round_card(**changed) -> Card:
     """A card of round figures: 10 multiprocessors at 1 GHz, 1 TB/s whatever the mix, no latency and no launch."""
     plain = Tiling(
         edge=0, draw_byte_per_clock=1e6, sharing=1, lead_s=0, start_s=0, drain_per_clock=1e9, split_s=1,
-        crooked=0.5, crooked_draw=1, issue=1,
+        small=1, small_draw=1, crooked=0.5, crooked_draw=1, issue=1,
     )  # fmt: skip
     made = Card(
         gpu=SHEET, knowledge="family", generation="generic", basis="round", multiprocessors=10, clock_hz=1e9,
@@ -120,6 +120,36 @@ def test_rows_that_are_not_aligned_run_at_the_crooked_rate():
     assert isclose(crooked, 2 * straight, rel_tol=1e-3)  # crooked is 0.5 here, and 4095 takes as many steps as 4096
 
 
+def test_rows_aligned_to_four_or_eight_bytes_run_by_small_copies():
+    card = round_card(read_byte_per_s=1e18, copy_byte_per_s=1e18, add_byte_per_s=1e18, write_byte_per_s=1e18)
+    how = card.tilings["fp16"]._replace(small=0.8)
+    card = card._replace(tilings={**card.tilings, "fp16": how})
+    straight, four, eight = (seconds(card, 2560, k, 128) for k in (4096, 4094, 4092))
+    assert isclose(four, straight / 0.8, rel_tol=1e-3)  # rows of 8188 bytes: as many steps, at 0.8 of the rate
+    assert four == eight
+    assert seconds(card, 2560, 4095, 128) > four
+
+
+def test_partial_sums_are_not_shared_by_multiprocessors():
+    how = round_card().tilings["fp16"]._replace(split_s=0, sharing=8)
+    fast = dict.fromkeys(("read_byte_per_s", "copy_byte_per_s", "add_byte_per_s", "write_byte_per_s"), 1e18)
+    card = round_card(l2_byte_per_s=1e13, tilings={"fp16": how}, **fast)
+    body = tiles.body(card, 64, 65536, 64, 1, 2, "fp16")
+    parts_ = int(body.choice.split()[-2])
+    sums = next(term.seconds for term in body.terms if term.name == "sum of the parts")
+    assert isclose(sums, 8 * 64 * 64 * parts_ / 1e13)  # written and read once in fp32, whatever multicast shares
+
+
+def test_torch_launches_a_gate_as_two_kernels():
+    line = {"op": "silu_gate", "shape": {"numel": 1 << 20}, "dtype": "bf16", "protocol": "cold", "impl": "torch"}
+    op = next(
+        iter(block.kernels(case({**line, "op": "elementwise", "kind": "silu_gate"}).steps, {"numel": 1 << 20}))
+    ).op
+    launched = kernels.parts(round_card(), "silu_gate", op, "bf16", "torch")
+    assert [part.byte for part in launched] == [4 << 20, 6 << 20]  # one half in and out; two in, one out
+    assert len(kernels.parts(round_card(), "silu_gate", op, "bf16", "ours")) == 1
+
+
 def test_a_long_sum_is_split_where_tiles_are_few():
     quick = {name: how._replace(split_s=1e-9) for name, how in round_card().tilings.items()}
     fast = dict.fromkeys(("read_byte_per_s", "copy_byte_per_s", "add_byte_per_s", "write_byte_per_s"), 1e18)
@@ -141,6 +171,7 @@ def test_power_holds_a_rate_and_allows_a_burst():
     assert isclose(power.rate(card, "fp16", 1.0), 7e14, rel_tol=1e-6)
     assert isclose(power.rate(card, "fp16", 5e11), 6e14)  # after 1 ms at the held rate half of the surge is left
     assert isclose(power.rate(card, "fp16", 1e20), 5e14, rel_tol=1e-3)
+    assert isclose(power.rate(card, "fp16", 15e11), 5.2e14)  # after 3 ms a tenth of it
     # a surge never passes the peak
     assert power.rate(card._replace(surge=9.0), "fp16", 1.0) <= 1e15
 

@@ -14,8 +14,8 @@ class Tiling(NamedTuple):
     ``edge``: a tile of m by n loses the share edge (1/m + 1/n) of its rate to its rim. ``draw_byte_per_clock``: what one
     multiprocessor takes in of operands. ``sharing``: multiprocessors that one read of L2 serves. ``lead_s``: before the
     first and after the last. ``start_s``: a wave's first operands. ``drain_per_clock``: results that leave a multiprocessor per clock.
-    ``split_s``: the second kernel that adds the parts of a split sum. ``crooked`` and ``crooked_draw``: the shares of
-    rate and draw that are left where rows are not aligned to 16 bytes. ``issue``: the share of the peak that the
+    ``split_s``: the second kernel that adds the parts of a split sum. ``small`` and ``small_draw``: the shares
+    of rate and draw that are left where rows are aligned to 4 or 8 bytes alone, ``crooked`` and ``crooked_draw`` where to less. ``issue``: the share of the peak that the
     engine reaches inside a large tile.
     """
 
@@ -26,6 +26,8 @@ class Tiling(NamedTuple):
     start_s: float
     drain_per_clock: float
     split_s: float
+    small: float
+    small_draw: float
     crooked: float
     crooked_draw: float
     issue: float

@@ -78,6 +78,19 @@ def _stream(card: Card, op: Op, dtype: str) -> Part:
     return Part(lambda found: elementwise(card, read, write, lanes, found), byte, fresh)
 
 
+def _gated(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """A gate and what it lets through: two halves of every row. Torch launches the activation and the product apart."""
+    if impl in OWN:
+        return (_stream(card, op, dtype),)
+    half = _written(op).write_byte
+    elements = _written(op).elements
+    lanes = max(0.0, instructions.of_op(op, elements) - PRODUCT * elements)
+    return (
+        Part(lambda found: elementwise(card, half, half, lanes, found, "activation"), 2 * half),
+        Part(lambda found: elementwise(card, 2 * half, half, PRODUCT * elements, found, "product"), 3 * half),
+    )
+
+
 def _products(card: Card, op: Op, dtype: str, contractions: list[Work]) -> tuple[Part, ...]:
     """Matrix products: those that read one tensor into several results are one of all their columns."""
     byte, fresh = _byte(op)
@@ -241,6 +254,7 @@ def _padding(card: Card, op: Op) -> tuple[Part, ...]:
 
 _BY_NAME: dict[str, Callable[[Card, str, Op, str, str], tuple[Part, ...]]] = {
     **dict.fromkeys(ROWS, _rows),
+    "silu_gate": _gated,
     **{f"{name}_backward": _rows_backward for name in ROWS},
     "conv1d": _convolution,
     "conv1d_backward": _convolution,

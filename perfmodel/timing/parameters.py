@@ -220,6 +220,8 @@ def _tiling(known: Family, section: str) -> Tiling:
         start_s=values["start"] * 1e-6,
         drain_per_clock=values["drain"],
         split_s=values["split"] * 1e-6,
+        small=values["small"],
+        small_draw=values["small_draw"],
         crooked=values["crooked"],
         crooked_draw=values["crooked_draw"],
         issue=values["issue"],

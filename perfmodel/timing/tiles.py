@@ -10,6 +10,10 @@ Every tile reads its strips of both operands through L2; what is not found there
 group of tiles in work at a time. Which tile and which split the library takes is taken to be the one that this model
 finds fastest.
 
+Rows of an operand that start at multiples of 16 bytes come in by whole copies. Where they start at 4 or 8 the copies are
+as small, and the kernels are older ones whose instruction does not reach the peak of the newest; where they start at 2
+no copy will do, and every element passes through registers.
+
 Long products meet the board's power: multiplications cost energy, and the clock falls until the board keeps to its watts.
 """
 
@@ -36,13 +40,14 @@ BATCH_TILES = {
     "volta": ((64, 64), (128, 32), (32, 128)),
     "turing": ((128, 64), (64, 64), (128, 32), (32, 128)),
     "ampere": ((128, 128),),
+    "ada": ((128, 128),),  # by the same library
 }
 SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 STEP_BYTE = 128  # of a row of an operand: one line of L2
 VECTOR_STEP = 16  # of k
 FEWEST_STEPS = 2
 SHARPNESS = 5.6
-ALIGNED_BYTE = 16
+ALIGNMENTS = (16, 4, 2, 1)  # of rows, in bytes: whole copies, small copies, none
 OVERHANG = 64  # a tile of this side is taken for anything smaller
 ALONE, PAIRED = 24576, 16384  # results of a tile that fills a multiprocessor, and of one that shares it with another
 LEFT_IN_L2 = 0.65  # of L2's effective capacity: results that are still there at the end
@@ -63,7 +68,7 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
     """The time of one product, or of a batch of them, with the tile and split that make it least."""
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
-    crooked = on_tensor and bool(k * item % ALIGNED_BYTE or n * item % ALIGNED_BYTE)
+    aligned = next(byte for byte in ALIGNMENTS if not (k * item % byte or n * item % byte)) if on_tensor else 16
     step_k = max(1, STEP_BYTE // item) if on_tensor else VECTOR_STEP
     steps_all = -(-k // step_k)
     operand_byte = batch * item * (m * k + k * n)
@@ -74,9 +79,9 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
     )
     flops = 2.0 * batch * m * n * k
     powered_s = flops / powered_rate(card, dtype, flops)
-    part_s = 8.0 * m * n * batch / (card.l2_byte_per_s * how.sharing)
+    part_s = 8.0 * m * n * batch / card.l2_byte_per_s
     count = card.multiprocessors
-    choices, choosy = _choices(card, dtype, item, crooked, batch > 1)
+    choices, choosy = _choices(card, dtype, item, aligned, batch > 1)
     least, best = inf, None
     whole = batch > 1 and not on_tensor
     for choice in choices:
@@ -130,24 +135,25 @@ def _again_byte(card: Card, m: int, k: int, n: int, batch: int, item: int, tile_
 _CHOICES: dict[tuple[Any, ...], tuple[Card, tuple[Choice, ...], bool]] = {}
 
 
-def _choices(card: Card, dtype: str, item: int, crooked: bool, batched: bool) -> tuple[tuple[Choice, ...], bool]:
+def _choices(card: Card, dtype: str, item: int, aligned: int, batched: bool) -> tuple[tuple[Choice, ...], bool]:
     """The tiles that a library has for such a product on this card, and whether it chooses among many."""
     rates = (id(card.tilings), id(card.peak_flop_per_s), card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
-    key = (*rates, dtype, item, crooked, batched)
+    key = (*rates, dtype, item, aligned, batched)
     known = _CHOICES.get(key)
     if known is None:  # the card is kept, so that no other may take its tables' place
-        known = _CHOICES[key] = (card, *_made(card, dtype, item, crooked, batched))
+        known = _CHOICES[key] = (card, *_made(card, dtype, item, aligned, batched))
     return known[1], known[2]
 
 
-def _made(card: Card, dtype: str, item: int, crooked: bool, batched: bool) -> tuple[tuple[Choice, ...], bool]:
+def _made(card: Card, dtype: str, item: int, aligned: int, batched: bool) -> tuple[tuple[Choice, ...], bool]:
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
     tiles: tuple[tuple[int, int], ...] = TENSOR_TILES if on_tensor else VECTOR_TILES
     if batched and not on_tensor:
         tiles = BATCH_TILES.get(card.generation, VECTOR_TILES)
-    peak = card.peak_flop_per_s[dtype] * how.issue / card.multiprocessors * (how.crooked if crooked else 1.0)
-    draw = how.draw_byte_per_clock * card.clock_hz * (how.crooked_draw if crooked else 1.0)
+    share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.crooked, how.crooked_draw))
+    peak = card.peak_flop_per_s[dtype] * how.issue / card.multiprocessors * share
+    draw = how.draw_byte_per_clock * card.clock_hz * drawn
     step_k = max(1, STEP_BYTE // item) if on_tensor else VECTOR_STEP
     found = []
     for tile_m, tile_n in tiles:
