@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from perfmodel.op import Mix, Op
 
-ELEMENT = 3.0
-SEQUENCES = {"erf": 30.0, "exp": 8.0, "tanh": 16.0, "divide": 8.0, "log": 8.0, "sqrt": 6.0, "rsqrt": 4.0}
+ELEMENT = 0.717
+SEQUENCES = {"erf": 35.0, "exp": 9.7, "tanh": 23.0, "divide": 16.0, "log": 8.0, "sqrt": 6.0, "rsqrt": 4.0}
 
 _OF_MIX: dict[int, tuple[Mix, float]] = {}
 

@@ -79,9 +79,18 @@ def run(card: Card, launched: Sequence[Part], warm: bool, before: Part | None = 
         if before is not None and whole < 1.0 and part.byte:
             left = kept(card, part.byte + before.byte) * (1.0 - part.fresh_byte / part.byte)
             share = max(whole, left)
-        bodies.append(part.body(share))
+        body = part.body(share)
+        if body.late_s and (warm or part is not launched[-1]):
+            body = _drained(body)
+        bodies.append(body)
         before = part
     return bodies
+
+
+def _drained(body: Body) -> Body:
+    """A kernel that others follow: its last writes leave L2 while they run, or while the same runs again."""
+    late = Term("writes of the run before", body.late_s)
+    return body._replace(seconds=body.seconds + body.late_s, terms=(*body.terms, late))
 
 
 def _expected(card: Card, bodies: Sequence[Body], around: tuple[Term, ...], lower_s: float) -> Expected:
