@@ -26,14 +26,15 @@ SEATS = 32  # blocks of a multiprocessor at most
 THREADS, TURING_THREADS = 2048, 1024
 # Fitted on an H200's row kernels of torch (2026-11): waits under load over a lonely one, clocks from an instruction to
 # one that needs its result, clocks of a barrier, and how well the four clocks hide behind each other.
-WAIT = 0.972
-CHAIN_CLOCKS = 4.5
-BARRIER_CLOCKS = 120.0
-SHARPNESS, PHASED, CROWD = 5.3, 1.9, 0.0173
+WAIT = 0.98
+CHAIN_CLOCKS = 4.4
+BARRIER_CLOCKS = 150.0
+SHARPNESS, PHASED, CROWD = 6.0, 2.3, 0.032
 # Of the instructions, the share that needs an fp32 lane.
-FP32 = 0.35
-# Of a multiprocessor's own cache, the share that rows in work find free; a wait for it in waits for L2.
-NEAR_BYTE, NEAR_WAIT = 180e3, 0.968
+FP32 = 0.2
+# Of a multiprocessor's own cache, the share that rows in work find free; what a result pushes out of L2, in bytes of it;
+# a wait for the own cache in waits for L2.
+NEAR_SHARE, RESULTS, NEAR_WAIT = 0.9, 0.75, 0.21
 
 
 class Launch(NamedTuple):
@@ -60,14 +61,17 @@ class Launch(NamedTuple):
     mechanism: str = "rows"
 
 
-# torch's elementwise kernels: so many threads a block, and so many bytes of the result a thread.
-STREAM_THREADS, STREAM_BYTE = 128, 16
+# torch's elementwise kernels: so many threads a block, and so many bytes of the result a thread;
+# and the most tensors of a result's size that one reads.
+STREAM_THREADS, STREAM_BYTE, MOST_READ = 128, 16, 3
 
 
 def elementwise(card: Card, read_byte: float, write_byte: float, lanes: float, found: float, choice: str = "") -> Body:
     """An elementwise kernel of so many instructions in all: bytes once in and out, no block waits for another."""
-    blocks = max(1, ceil(write_byte / (STREAM_THREADS * STREAM_BYTE)))
-    each = lanes / max(1.0, write_byte / STREAM_BYTE)
+    # Where the result is far smaller, as a truth value or a sum of each, threads are dealt out by what they read.
+    dealt = write_byte if MOST_READ * write_byte >= read_byte else read_byte
+    blocks = max(1, ceil(dealt / (STREAM_THREADS * STREAM_BYTE)))
+    each = lanes / max(1.0, dealt / STREAM_BYTE)
     launch = Launch(choice, blocks, STREAM_THREADS, read_byte, write_byte, each, mechanism="stream")
     return body(card, launch, found)
 
@@ -127,5 +131,7 @@ def _again(card: Card, launch: Launch, at_once: int, each: int, seats: int) -> t
     """Whether what is read again lies on the multiprocessor, and the share that even L2 has lost."""
     if not launch.again_byte:
         return False, 0.0
-    near = min(each, seats) * launch.held_byte <= NEAR_BYTE
-    return near, 0.0 if near else 1.0 - kept(card, launch.held_byte * at_once)
+    if min(each, seats) * launch.held_byte <= NEAR_SHARE * card.near_byte:
+        return True, 0.0
+    # Their results pass through L2 too, and push some of it out.
+    return False, 1.0 - kept(card, (launch.held_byte + RESULTS * launch.write_byte / launch.blocks) * at_once)

@@ -153,14 +153,15 @@ def _rows(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
         plan, _ = own_rows.plan(card, name, *row)
         return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
     if name == "softmax":
-        return _launched(card, (torch_rows.softmax(row),))
-    return _launched(card, torch_rows.norm(row, name == "rmsnorm"), fresh)
+        return _launched(card, (torch_rows.softmax(row, card.before),))
+    return _launched(card, torch_rows.norm(row, name == "rmsnorm", card.before), fresh)
 
 
 def _launched(card: Card, launches: tuple[Launch, ...], fresh: int = 0) -> tuple[Part, ...]:
     """Launches as parts of a sequence."""
     return tuple(
-        Part(partial(launched_body, card, launch), int(launch.read_byte + launch.write_byte), fresh) for launch in launches
+        Part(partial(launched_body, card, launch), int(launch.read_byte + launch.write_byte), fresh)
+        for launch in launches
     )
 
 

@@ -8,9 +8,9 @@ everywhere is looked for and set to zero. The gradient passes through the mask a
 from __future__ import annotations
 
 from perfmodel.op import Op
+from perfmodel.timing.blocks import elementwise
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
-from perfmodel.timing.blocks import elementwise
 
 EAGER = ("naive", "math")
 STAGES = ("scores", "softmax", "output", "dv", "dprobs", "softmax gradient", "dq", "dk")

@@ -2,7 +2,7 @@
 
 A long stream runs at the rate that its mix of reads and writes leaves (memory turns its bus between them): the card's
 rates for reads alone, two reads to a write, one to one, and writes alone, and between them in proportion. A part of the
-last writes is still in L2 when the kernel ends and costs it nothing. In a warm run inputs that fit are in L2 from the run
+last writes is still in L2 when the kernel ends: that costs it nothing, but whoever runs next. In a warm run inputs that fit are in L2 from the run
 before; a working set that grows over the effective capacity (half of the chip's where it is two partitions that each
 keep a copy) leaves less and less of itself behind.
 """
@@ -12,14 +12,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from perfmodel.timing.card import Card
+
 # Where a working set has outgrown L2 so far that a next run over it finds nothing.
 NOTHING_LEFT = 1.6
 # Of L2's effective capacity, what dirty lines may hold back when a kernel ends.
-HELD_BACK = 0.686
+HELD_BACK = 0.6
 # Of the writes, the share that can be held back while the stream runs.
-LAZY = 0.239
+LAZY = 0.23
 # Writes into L2 over reads from it, in bytes a second (an H200's warm elementwise kernels).
-L2_WRITE = 0.407
+L2_WRITE = 0.39
 
 
 class Moved(NamedTuple):

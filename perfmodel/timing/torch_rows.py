@@ -15,29 +15,29 @@ from __future__ import annotations
 
 from math import ceil
 
-from perfmodel.timing.blocks import Launch
+from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch
 from perfmodel.timing.rows import Row
 
 # Of a thread: for its row (two reductions with their shuffles) and for an element.
-WARP_ROW, WARP_ELEMENT, WARP_BACK_ELEMENT = 42.0, 45.0, 33.0
-BLOCK_ROW, REGISTER_ELEMENT, SHARED_ELEMENT, PASS_ELEMENT, BACK_ELEMENT = 25.0, 64.0, 37.0, 28.0, 4.9
-LAYER_ROW, LAYER_ELEMENT, RMS_ROW, RMS_ELEMENT = 250.0, 22.0, 110.0, 0.596
-MOMENTS_ROW, MOMENT, RMS_MOMENTS_ROW, RMS_MOMENT = 260.0, 14.0, 260.0, 2.8
-ODD_ROW, ODD_ELEMENT = 4.0, 95.0
-BACK_ROW, LAYER_BACK_ELEMENT, RMS_BACK_ELEMENT = 120.0, 28.0, 20.0
-ODD_BACK_ELEMENT = 62.0
-SUMS_START, SUMS_ELEMENT, RMS_SUMS_ELEMENT = 320.0, 12.0, 8.7
+WARP_ROW, WARP_ELEMENT, WARP_BACK_ELEMENT = 38.0, 48.0, 36.0
+BLOCK_ROW, REGISTER_ELEMENT, SHARED_ELEMENT, PASS_ELEMENT, BACK_ELEMENT = 25.0, 72.0, 43.0, 39.0, 12.0
+LAYER_ROW, LAYER_ELEMENT, RMS_ROW, RMS_ELEMENT = 250.0, 32.0, 100.0, 13.0
+MOMENTS_ROW, MOMENT, RMS_MOMENTS_ROW, RMS_MOMENT = 270.0, 11.0, 270.0, 1.6
+ODD_ROW, ODD_ELEMENT = 4.0, 100.0
+BACK_ROW, LAYER_BACK_ELEMENT, RMS_BACK_ELEMENT = 120.0, 44.0, 39.0
+ODD_BACK_ELEMENT = 68.0
+SUMS_START, SUMS_ELEMENT, RMS_SUMS_ELEMENT = 320.0, 14.0, 9.6
 # From and to half precision, of an element of each tensor.
-CONVERT_SOFTMAX, CONVERT_NORM = 4.2, 0.683
+CONVERT_SOFTMAX, CONVERT_NORM = 2.5, 0.55
 # What a padded element costs of a real one; registers of a thread besides its elements, and for each of them.
-PADDING = 0.327
+PADDING = 0.32
 OWN_REGISTERS, ELEMENT_REGISTERS = 28.0, 1.25
 # What a norm's own instructions for a row of four-byte elements are of those for two-byte ones.
-WIDE_ROW = 1.4
+WIDE_ROW = 1.5
 # Steps of a thread's loop whose loads are on their way at once.
-LAYER_AHEAD, RMS_AHEAD, BACK_AHEAD, ODD_AHEAD, PARTS_AHEAD = 0.676, 0.902, 1.2, 7.0, 100.0
+LAYER_AHEAD, RMS_AHEAD, BACK_AHEAD, ODD_AHEAD, PARTS_AHEAD = 0.61, 0.9, 1.7, 1.2, 80.0
 # Waits for the ends of a row that is not aligned.
-ENDS = 7.0
+ENDS = 11.0
 # Threads of a block of torch of 2023 add up what its warps found one behind the other, at so many clocks each.
 SERIAL_CLOCKS = 30.0
 
@@ -47,7 +47,7 @@ SHARED_BYTE = 48 * 1024 - 128
 MULTIPROCESSOR_BYTE = 228 * 1024
 REGISTERS = 65536
 VECTOR_BYTE = 16
-NORM_VECTOR, NORM_THREADS = 4, 128
+NORM_VECTOR, NORM_THREADS, UNROLLED = 4, 128, 4
 COLUMNS, MANY_ROWS, ROWS_AT_ONCE, MOST_BLOCKS = 32, 65536, 8, 32768
 
 
@@ -71,7 +71,7 @@ def softmax(row: Row, before: bool = False) -> Launch:
         return Launch("a block a row, in shared memory", rows, 1024, size, size, work, steps, 4, seats=seats)
     work = BLOCK_ROW + steps * wide * (PASS_ELEMENT + narrow)
     waits = steps + (ENDS if cols % wide else 0.0)
-    barriers = 4 + (2 * (32 + threads / 32) * SERIAL_CLOCKS / 35.0 if before else 0.0)
+    barriers = 4 + (2 * (32 + threads / 32) * SERIAL_CLOCKS / BARRIER_CLOCKS if before else 0.0)
     return Launch(
         "a block a row, three passes", rows, threads, size, size, work, waits, barriers,
         near_waits=2 * waits, again_byte=2 * size, held_byte=cols * item,
@@ -90,9 +90,7 @@ def softmax_backward(row: Row) -> Launch:
     work = BLOCK_ROW / 2 + steps * wide * (BACK_ELEMENT + narrow)
     if cols % wide == 0 and cols * item < SHARED_BYTE:
         seats = MULTIPROCESSOR_BYTE // (cols * item + 1152)
-        return Launch(
-            "a block a row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3, seats=seats
-        )
+        return Launch("a block a row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3, seats=seats)
     ends = ENDS if cols % wide else 0.0
     return Launch(
         "a block a row, two passes", rows, threads, 2 * size, size, work, 2 * steps + ends, 3,
@@ -100,13 +98,15 @@ def softmax_backward(row: Row) -> Launch:
     )  # fmt: skip
 
 
-def norm(row: Row, rms: bool) -> tuple[Launch, ...]:
+def norm(row: Row, rms: bool, before: bool = False) -> tuple[Launch, ...]:
     """LayerNorm's or RMSNorm's kernels."""
     rows, cols, item = row
     size, narrow = float(row.byte), CONVERT_NORM if item < 4 else 0.0
     if cols % NORM_VECTOR == 0:
         own, element = (RMS_ROW, RMS_ELEMENT) if rms else (LAYER_ROW, LAYER_ELEMENT)
         own *= WIDE_ROW if item == 4 else 1.0
+        if before and cols // 512 % UNROLLED == UNROLLED - 1 and cols % 512:
+            own += UNROLLED * NORM_VECTOR * element  # some threads in the unrolled loop, others in its rest: both run
         return (_two_passes(row, 1, own, NORM_VECTOR * (element + narrow), RMS_AHEAD if rms else LAYER_AHEAD),)
     own, element = (RMS_MOMENTS_ROW, RMS_MOMENT) if rms else (MOMENTS_ROW, MOMENT)
     first, second = ceil(cols / 512), ceil(cols / 256)
