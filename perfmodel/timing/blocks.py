@@ -105,7 +105,7 @@ def body(card: Card, launch: Launch, found: float) -> Body:
         ("instructions", each * slots / card.clock_hz),
         ("chain of a block", life_s * (ceil(turns) if turns < FEW_TURNS else turns)),
     )
-    sharpness = PHASED + CROWD * min(each, seats) if launch.barriers else SHARPNESS
+    sharpness = PHASED + CROWD * seats if launch.barriers else SHARPNESS
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)
     all_s = overlapped((("memory", dram_s), *clocks), sharpness)[0] if late else seconds
     return Body(seconds, terms, launch.mechanism, launch.name, all_s - seconds)

@@ -30,7 +30,7 @@ GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
 ANY = "generic"
 # Of a host's time from launch to launch, what passes between the event before a call and its first kernel (an H200's
 # host, torch 2.11; the event itself is on its way while the host prepares the call).
-FIRST_CALL = 0.65
+FIRST_CALL = 0.68
 # Of a host's figures those that its reading does not scale: ways of calling that were not read.
 UNLIKE = ("wrapped", "product")
 # From this torch on softmax keeps longer rows in registers.
@@ -265,9 +265,11 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
 
 def _host(found: Card, period_s: float) -> dict[str, float]:
     """This host's launches: those between kernels by its reading, first ones a share of it and by kind as elsewhere."""
-    usual = found.host_s["any"]
+    usual = found.host_s["wrapped"]  # softmax and the norms are called by modules too
     return {
-        kind: FIRST_CALL * period_s * value / usual for kind, value in found.host_s.items() if kind not in UNLIKE
+        kind: FIRST_CALL * period_s * max(1.0, value / usual)
+        for kind, value in found.host_s.items()
+        if kind not in UNLIKE
     } | {"between": period_s}
 
 
