@@ -45,7 +45,12 @@ class Fused(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A card's rates as its kernels reach them."""
+    """A card's rates as its kernels reach them.
+
+    ``near_byte``: a multiprocessor's own cache. ``idle_share``: the clock that pauses between calls leave it at, of its highest; work of ``settle_s`` is half way up.
+    ``host_before``: its host's figures are those of a torch of before 2.3, whose row kernels are others (``before``:
+    those are the ones that run).
+    """
 
     gpu: Gpu
     knowledge: str
@@ -74,3 +79,8 @@ class Card(NamedTuple):
     patience_s: float
     tilings: Mapping[str, Tiling]
     spread: Mapping[str, float]
+    near_byte: float = 256e3
+    idle_share: float = 1.0
+    settle_s: float = 0.0
+    host_before: bool = False
+    before: bool = False

@@ -2,16 +2,16 @@
 
 One lane does one simple instruction a clock. Functions that a card has no instruction for are sequences: a division, an
 exponential with its scaling, a tanh, the polynomial of an erf. A kernel also spends some on every element that it loads,
-converts and stores. The counts are of the sequences that the compiler makes, fitted on an H200's gelu, tanh, silu and
-sigmoid in fp16, where arithmetic and not memory bounds them.
+converts and stores. The counts are of the sequences that the compiler makes, fitted on an H200's elementwise kernels
+(2026-11, torch 2.11), of which gelu, tanh, silu and sigmoid in fp16 are bound by arithmetic and not by memory.
 """
 
 from __future__ import annotations
 
 from perfmodel.op import Mix, Op
 
-ELEMENT = 3.0
-SEQUENCES = {"erf": 30.0, "exp": 8.0, "tanh": 16.0, "divide": 8.0, "log": 8.0, "sqrt": 6.0, "rsqrt": 4.0}
+ELEMENT = 0.5
+SEQUENCES = {"erf": 36.0, "exp": 9.9, "tanh": 24.0, "divide": 16.0, "log": 8.0, "sqrt": 6.0, "rsqrt": 4.0}
 
 _OF_MIX: dict[int, tuple[Mix, float]] = {}
 

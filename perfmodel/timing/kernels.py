@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
 
 from perfmodel.op import Engine, Kind, Op, Tensor, Work
-from perfmodel.timing import instructions, parameters, rows, stages, tiles, torch_rows
+from perfmodel.timing import instructions, parameters, stages, tiles, torch_rows
+from perfmodel.timing.blocks import Launch, elementwise
+from perfmodel.timing.blocks import body as launched_body
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
-from perfmodel.timing.stream import elementwise
-from perfmodel.timing.terms import Body, Term
+from perfmodel.timing.terms import Body
 from perfmodel.units import ITEM_BYTES
 
 if TYPE_CHECKING:
@@ -160,20 +162,19 @@ def _row(op: Op) -> Row:
 def _rows(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """Softmax and normalisation, forward."""
     row = _row(op)
-    byte, fresh = 2 * row.byte, 0
     if impl in OWN:
         from perfmodel.timing import own_rows
 
         return own_rows.forward(card, f"{name}_forward", row)
     if name == "softmax":
-        plan = torch_rows.softmax(row.cols, row.item)
-        return (Part(lambda found: rows.body(card, plan, row, 1, 1, found), byte),)
-    plans = torch_rows.norm(row.cols, name == "rmsnorm", row.item)
-    if len(plans) == 1:
-        return (Part(lambda found: rows.body(card, plans[0], row, 1, 1, found), byte, fresh),)
-    return (
-        Part(lambda found: rows.body(card, plans[0], row, 1, 0, found), row.byte),
-        Part(lambda found: rows.body(card, plans[1], row, 1, 1, found), byte),
+        return _launched(card, (torch_rows.softmax(row, card.before),))
+    return _launched(card, torch_rows.norm(row, name == "rmsnorm", card.before))
+
+
+def _launched(card: Card, launches: tuple[Launch, ...]) -> tuple[Part, ...]:
+    """Launches as parts of a sequence."""
+    return tuple(
+        Part(partial(launched_body, card, launch), int(launch.read_byte + launch.write_byte)) for launch in launches
     )
 
 
@@ -186,15 +187,12 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
 
         return own_rows.norm_backward(card, row) if name == "layernorm_backward" else own_rows.forward(card, name, row)
     if name == "softmax_backward":
-        plan = torch_rows.softmax_backward(row.cols, row.item)
         lanes = PRODUCT * row.rows * row.cols
         product = Part(lambda found: elementwise(card, 2 * row.byte, row.byte, lanes, found, "y dy"), byte)
-        return (product, Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte))
-    plan = torch_rows.norm_backward(row.cols, name == "rmsnorm_backward")
-    return (
-        Part(lambda found: rows.body(card, plan, row, 2, 1, found), byte),
-        Part(lambda found: torch_rows.columns(card, row, found), 2 * row.byte),
-    )
+        return (product, *_launched(card, (torch_rows.softmax_backward(row),)))
+    rms = name == "rmsnorm_backward"
+    own_row = torch_rows.norm_backward(row, rms)
+    return _launched(card, (own_row, *torch_rows.weights(row, rms, card.multiprocessors)))
 
 
 def _heads(op: Op) -> Heads:

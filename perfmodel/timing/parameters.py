@@ -30,7 +30,11 @@ GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
 ANY = "generic"
 # Of a host's time from launch to launch, what passes between the event before a call and its first kernel (an H200's
 # host, torch 2.11; the event itself is on its way while the host prepares the call).
-FIRST_CALL = 0.65
+FIRST_CALL = 0.68
+# Of a host's figures those that its reading does not scale: ways of calling that were not read.
+UNLIKE = ("wrapped", "product")
+# From this torch on softmax keeps longer rows in registers.
+BLOCKS_IN_REGISTERS = 2.3
 # The spread is that of the cards that were fitted; another card of the family lies further off.
 WIDER = {"datasheet": 1.0, "family": 1.5, "calibrated": 1.0}
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
@@ -153,7 +157,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,
         node_s=launch["node"] * 1e-6,
-        host_s={kind: value * 1e-6 for kind, value in host.items() if kind != "hidden"},
+        host_s={kind: value * 1e-6 for kind, value in host.items() if kind not in ("hidden", "torch")},
         host_hidden_s=host["hidden"] * 1e-6,
         attention=_fused(gpu, known),
         dram_latency_s=known.value("latency", "dram") * 1e-9,
@@ -163,6 +167,10 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         surge=known.value("power", "surge"),
         patience_s=known.value("power", "patience") * 1e-3,
         tilings=_tilings(gpu, known),
+        near_byte=cache_["near"] * 1024,
+        idle_share=_idle_share(gpu, clock_hz) if known.value("clock", "settle") else 1.0,
+        settle_s=known.value("clock", "settle") * 1e-6,
+        host_before=host["torch"] < BLOCKS_IN_REGISTERS,
         spread={name: half * WIDER[knowledge] for name, half in known.sections["spread"].items()},
     )
 
@@ -172,6 +180,12 @@ def _fused(gpu: Gpu, known: Family) -> Fused:
     own = known.sections["attention"]
     flash = "serving" if measured.of(gpu.name) is None else "flash"
     return Fused(own["serving"], flash)
+
+
+def _idle_share(gpu: Gpu, clock_hz: float) -> float:
+    """The sheet's base clock of its highest."""
+    base = gpu.clocks.get("base")
+    return min(1.0, base.value / clock_hz) if base else 1.0
 
 
 def _peaks(gpu: Gpu, clock_hz: float) -> dict[str, float]:
@@ -252,14 +266,19 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
         dram_latency_s=reading("latency", "dram", found.dram_latency_s),
         l2_latency_s=reading("latency", "l2", found.l2_latency_s),
         held_flop_per_s=held,
+        host_before=False,
         basis=f"readings of {own.made.get('date', 'an unknown day')} ({os.path.basename(own.file)})",
     )
 
 
 def _host(found: Card, period_s: float) -> dict[str, float]:
     """This host's launches: those between kernels by its reading, first ones a share of it and by kind as elsewhere."""
-    usual = found.host_s["any"]
-    return {kind: FIRST_CALL * period_s * value / usual for kind, value in found.host_s.items()} | {"between": period_s}
+    usual = found.host_s["wrapped"]  # softmax and the norms are called by modules too
+    return {
+        kind: FIRST_CALL * period_s * max(1.0, value / usual)
+        for kind, value in found.host_s.items()
+        if kind not in UNLIKE
+    } | {"between": period_s}
 
 
 def basis(gpu: Gpu, knowledge: str, known: Family) -> str:

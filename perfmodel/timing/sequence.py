@@ -22,12 +22,35 @@ def expected(
     found: list[Part] = []
     kind = "any"
     kernels = tuple(kernels)
+    if protocol == "eager" and card.host_before:
+        card = card._replace(before=True, host_before=False)
+    if protocol == "eager" and card.settle_s:
+        return _after_pauses(card, kernels, dtype, impl, lower_s)
     if len(kernels) > 1:
         card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel in kernels))
     for kernel in kernels:
         kind = _launched(kernel) if not found else kind
         found.extend(parts(card, kernel.operation, kernel.op, dtype, impl) * int(kernel.repeat))
     return sequence(card, found, protocol, lower_s, kind)
+
+
+def _after_pauses(card: Card, kernels: tuple[Kernel, ...], dtype: str, impl: str, lower_s: float) -> Expected:
+    """One call after a pause: short work runs near the clock that the pause left, longer work near the highest."""
+    settle_s, card = card.settle_s, card._replace(settle_s=0.0)
+    settled_ = expected(card, kernels, dtype, impl=impl, protocol="eager", lower_s=lower_s)
+    busy_s = sum(body.seconds for body in settled_.bodies)
+    if card.idle_share >= 1.0 or any(body.mechanism not in CLOCKED for body in settled_.bodies):
+        return settled_
+    up = busy_s**2 / (busy_s**2 + settle_s**2)
+    share = card.idle_share + (1.0 - card.idle_share) * up
+    slower = card._replace(
+        clock_hz=card.clock_hz * share, l2_byte_per_s=card.l2_byte_per_s * share, lane_per_s=card.lane_per_s * share
+    )
+    return expected(slower, kernels, dtype, impl=impl, protocol="eager", lower_s=lower_s)
+
+
+# Mechanisms whose pace at the clock of a pause was fitted.
+CLOCKED = ("rows", "stream")
 
 
 def _launched(kernel: Kernel) -> str:
@@ -37,12 +60,19 @@ def _launched(kernel: Kernel) -> str:
         return "batch" if kernel.op.tensors[0].shape[0] > 1 else "linear"
     if name == "rmsnorm":
         return "layernorm"
+    if name in WRAPPED:
+        return "wrapped"
     return "linear" if name.startswith("linear") else name
+
+
+# Calls that go through a module of Python, or take a number beside a tensor.
+WRAPPED = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "scale")
 
 
 def sequence(card: Card, launched: Sequence[Part], protocol: str, lower_s: float = 0.0, kind: str = "any") -> Expected:
     """Launches in a row, with the floor of their replay around them."""
-    bodies = run(card, launched, protocol != "cold")
+    warm = protocol != "cold"
+    bodies = run(card, launched, warm, followed=warm)
     around = starts(card, [body.seconds for body in bodies], protocol, kind)
     return _expected(card, bodies, around, lower_s)
 
@@ -58,7 +88,7 @@ def steps(
     before: Part | None = None
     for kernel, lower_s in kernels:
         own = parts(card, kernel.operation, kernel.op, dtype, impl)
-        bodies = run(card, own, False, before)
+        bodies = run(card, own, False, before, followed=True)
         around = (
             Term("from kernel to kernel", len(own) * card.node_s),
             Term("ramp", len(own) * ramp_s(card, False)),
@@ -70,18 +100,33 @@ def steps(
     return found, whole
 
 
-def run(card: Card, launched: Sequence[Part], warm: bool, before: Part | None = None) -> list[Body]:
-    """Kernels in a row: what one leaves in L2 the next finds there; weights come from memory unless the run is warm."""
+def run(
+    card: Card, launched: Sequence[Part], warm: bool, before: Part | None = None, followed: bool = False
+) -> list[Body]:
+    """Kernels in a row: what one leaves in L2 the next finds there; weights come from memory unless the run is warm.
+
+    The last one's last writes cost whoever comes next, so nobody unless it is ``followed``.
+    """
     whole = kept(card, sum(part.byte for part in launched)) if warm else 0.0
     bodies = []
-    for part in launched:
+    last = len(launched) - 1
+    for at, part in enumerate(launched):
         share = whole
         if before is not None and whole < 1.0 and part.byte:
             left = kept(card, part.byte + before.byte) * (1.0 - part.fresh_byte / part.byte)
             share = max(whole, left)
-        bodies.append(part.body(share))
+        body = part.body(share)
+        if body.late_s and (followed or at < last):
+            body = _drained(body)
+        bodies.append(body)
         before = part
     return bodies
+
+
+def _drained(body: Body) -> Body:
+    """A kernel that others follow: its last writes leave L2 while they run, or while the same runs again."""
+    late = Term("writes of the run before", body.late_s)
+    return body._replace(seconds=body.seconds + body.late_s, terms=(*body.terms, late))
 
 
 def _expected(card: Card, bodies: Sequence[Body], around: tuple[Term, ...], lower_s: float) -> Expected:

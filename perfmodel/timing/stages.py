@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from perfmodel.op import Op
 from perfmodel.timing import tiles
+from perfmodel.timing.blocks import elementwise
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
-from perfmodel.timing.stream import elementwise
 
 EAGER = ("naive", "math")
 STAGES = ("scores", "softmax", "output", "dv", "dprobs", "softmax gradient", "dq", "dk")

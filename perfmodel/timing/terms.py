@@ -15,12 +15,16 @@ class Term(NamedTuple):
 
 
 class Body(NamedTuple):
-    """A kernel's own time from its first block to its last, without its launch, and what kind of model gave it."""
+    """A kernel's own time from its first block to its last, without its launch, and what kind of model gave it.
+
+    ``late_s``: what its last writes, still in L2 at its end, will cost whoever runs next.
+    """
 
     seconds: float
     terms: tuple[Term, ...]
     mechanism: str
     choice: str = ""
+    late_s: float = 0.0
 
 
 # A stream shorter than this share of the longest hides behind it: its power would add less than half a percent.

@@ -1,131 +1,192 @@
-"""Row kernels of torch: how it lays softmax and normalisation over threads (torch 2.1 to 2.11, its CUDA sources).
+"""Row kernels of torch: which it launches for softmax and normalisation, from its CUDA sources (2.1 to 2.11).
 
-Softmax: rows of up to 2048 elements by a warp that holds a power of two of them; up to 9216 by a block of 1024 threads
-with an element at a time in registers (torch 2.3 on); longer ones through shared memory where they fit 48 KiB, else in
-three passes. Its gradient multiplies y and dy in a kernel of its own first. LayerNorm and RMSNorm: a block of 128
-threads and two passes where the row divides by 4, else a kernel for the statistics and one that applies them. Their
-gradients: a kernel of two passes for the input's, one down the columns for the weights'.
+Softmax: rows of up to 2048 elements by a warp that keeps a power of two of them; up to 9216 by a block of 1024 threads
+with an element at a time in registers; longer ones through shared memory where 48 KiB hold the row, else in three passes.
+torch of 2023 (``before``) takes a warp up to 1024 elements and three passes beyond. The gradient multiplies y and dy in
+a kernel of its own first. LayerNorm and RMSNorm: 128 threads a row, four elements a step, each step waiting for its
+load, and a second pass; where the row does not divide by four, a kernel for the statistics and one that applies them.
+Their gradients: two passes likewise, by single elements in odd rows; then the weights' sums down 32 columns a block, of
+which a thread has eight rows on their way at once.
 
-Instruction counts are fitted on an H200 (2026-11, torch 2.11); they belong to the compiled kernels, not to the card.
+Instructions are those of the compiled kernels, fitted on an H200 (2026-11, torch 2.11): they do not belong to a card.
 """
 
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
 
-from perfmodel.timing.card import Card
-from perfmodel.timing.rows import Plan, Row
-from perfmodel.timing.stream import moved
-from perfmodel.timing.terms import Body, Term, overlapped
+from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch
+from perfmodel.timing.rows import Row
 
+# Of a thread: for its row (two reductions with their shuffles) and for an element.
+WARP_ROW, WARP_ELEMENT, WARP_BACK_ELEMENT = 38.0, 48.0, 36.0
+BLOCK_ROW, REGISTER_ELEMENT, SHARED_ELEMENT, PASS_ELEMENT, BACK_ELEMENT = 25.0, 72.0, 43.0, 39.0, 12.0
+LAYER_ROW, LAYER_ELEMENT, RMS_ROW, RMS_ELEMENT = 250.0, 32.0, 100.0, 13.0
+MOMENTS_ROW, MOMENT, RMS_MOMENTS_ROW, RMS_MOMENT = 270.0, 11.0, 270.0, 1.6
+ODD_ROW, ODD_ELEMENT = 4.0, 100.0
+BACK_ROW, LAYER_BACK_ELEMENT, RMS_BACK_ELEMENT = 120.0, 44.0, 39.0
+ODD_BACK_ELEMENT = 68.0
+SUMS_START, SUMS_ELEMENT, RMS_SUMS_ELEMENT = 320.0, 14.0, 9.6
+# From and to half precision, of an element of each tensor.
+CONVERT_SOFTMAX, CONVERT_NORM = 2.5, 0.55
+# What a padded element costs of a real one; registers of a thread besides its elements, and for each of them.
+PADDING = 0.32
+OWN_REGISTERS, ELEMENT_REGISTERS = 28.0, 1.25
+# What a norm's own instructions for a row of four-byte elements are of those for two-byte ones.
+WIDE_ROW = 1.5
+# Steps of a thread's loop whose loads are on their way at once.
+LAYER_AHEAD, RMS_AHEAD, BACK_AHEAD, ODD_AHEAD, PARTS_AHEAD = 0.61, 0.9, 1.7, 1.2, 80.0
+# Waits for the ends of a row that is not aligned.
+ENDS = 11.0
+# Threads of a block of torch of 2023 add up what its warps found one behind the other, at so many clocks each.
+SERIAL_CLOCKS = 30.0
 
-class Cost(NamedTuple):
-    """Instructions of a thread for a row, for an access, and for an element."""
-
-    row: float
-    access: float
-    element: float
-
-
-WARP, REGISTERS, SHARED, GENERAL = Cost(44, 0, 35.2), Cost(0, 0, 17.4), Cost(0, 4, 52.9), Cost(0, 0, 45.8)
-WARP_BACK, SHARED_BACK, GENERAL_BACK = Cost(37, 0, 21.3), Cost(0, 4, 12.4), Cost(0, 169, 12.4)
-LAYERNORM, RMSNORM = Cost(226, 0, 26.7), Cost(107, 0, 4.5)
-STATISTICS, NORMALISE = Cost(0, 0, 12.7), Cost(566, 0, 51.3)
-LAYERNORM_BACK, RMSNORM_BACK, NORM_BACK_BY_ELEMENTS = Cost(112, 0, 54.3), Cost(112, 0, 46.3), Cost(249, 0, 51.4)
-# Accesses of a thread that are on their way at once: fewer than one where an iteration waits for more than its own.
-NORM_AHEAD, ELEMENTS_AHEAD, NORM_BACK_AHEAD = 0.82, 0.95, 4.4
-
-WARP_COLS = 2048
-BACK_COLS, BACK_BYTE = 1024, 4096
-REGISTERS_COLS = 9 * 1024
-SHARED_BYTE = 47 * 1024
-REGISTERS_OF_ALL, OWN_REGISTERS = 65536, 22.6  # of a multiprocessor; of a thread besides its elements
-PADDING = 0.55  # what an element beyond the row's end costs of one within
+WARP_COLS, WARP_COLS_BEFORE, BACK_COLS, BACK_BYTE = 2048, 1024, 1024, 4096
+REGISTERS_EACH = 9
+SHARED_BYTE = 48 * 1024 - 128
+MULTIPROCESSOR_BYTE = 228 * 1024
+REGISTERS = 65536
 VECTOR_BYTE = 16
-NORM_VECTOR = 4
-WIDE_ROW = 1.25  # of a row's own instructions, where its elements are of four bytes
+NORM_VECTOR, NORM_THREADS, UNROLLED = 4, 128, 4
+COLUMNS, MANY_ROWS, ROWS_AT_ONCE, MOST_BLOCKS = 32, 65536, 8, 32768
 
 
-def softmax(cols: int, item: int) -> Plan:
+def softmax(row: Row, before: bool = False) -> Launch:
     """The kernel that torch takes for rows of that length."""
-    if cols <= WARP_COLS:
-        held = _power_of_two(cols)
-        padded = cols + PADDING * (held - cols)
-        return Plan("a warp a row", min(32, held), 1, 32, _resident(held), *WARP, padded=padded)
-    if cols <= REGISTERS_COLS:
-        return Plan("a block a row, in registers", 1024, 1, 1, 1024, *REGISTERS)
-    wide = max(1, VECTOR_BYTE // item)
-    if cols % wide == 0 and cols * item < SHARED_BYTE:
-        return Plan("a block a row, in shared memory", 1024, wide, 2, 2048, *SHARED)
-    return Plan("a block a row, three passes", 1024, wide if cols % wide == 0 else 1, 2, 2048, *GENERAL, 3, False)
+    rows, cols, item = row
+    narrow = CONVERT_SOFTMAX if item < 4 else 0.0
+    if cols <= (WARP_COLS_BEFORE if before else WARP_COLS):
+        return _warps("a warp a row", row, 1, WARP_ELEMENT + narrow)
+    each, wide = ceil(cols / 1024), VECTOR_BYTE // item
+    size = float(row.byte)
+    if each <= REGISTERS_EACH and not before:
+        work = BLOCK_ROW + each * (REGISTER_ELEMENT + narrow)
+        seats = 1 if each > 6 else 2
+        return Launch("a block a row, in registers", rows, 1024, size, size, work, 1.0, 4, seats=seats)
+    threads = _threads(cols // wide) if before else 1024
+    steps = ceil(cols / threads / wide)
+    work = BLOCK_ROW + steps * wide * (SHARED_ELEMENT + narrow)
+    if cols % wide == 0 and cols * item < SHARED_BYTE and not before:
+        seats = MULTIPROCESSOR_BYTE // (cols * item + 1152)
+        return Launch("a block a row, in shared memory", rows, 1024, size, size, work, steps, 4, seats=seats)
+    work = BLOCK_ROW + steps * wide * (PASS_ELEMENT + narrow)
+    waits = steps + (ENDS if cols % wide else 0.0)
+    barriers = 4 + (2 * (32 + threads / 32) * SERIAL_CLOCKS / BARRIER_CLOCKS if before else 0.0)
+    return Launch(
+        "a block a row, three passes", rows, threads, size, size, work, waits, barriers,
+        near_waits=2 * waits, again_byte=2 * size, held_byte=cols * item,
+    )  # fmt: skip
 
 
-def softmax_backward(cols: int, item: int) -> Plan:
+def softmax_backward(row: Row) -> Launch:
     """The reduction behind the product of y and dy."""
+    rows, cols, item = row
+    size, narrow = float(row.byte), CONVERT_SOFTMAX if item < 4 else 0.0
     if cols <= BACK_COLS and cols * item <= BACK_BYTE:
-        held = _power_of_two(cols)
-        padded = cols + PADDING * (held - cols)
-        return Plan("a warp a row", min(32, held), 1, 32, 2048, *WARP_BACK, padded=padded)
-    wide = max(1, VECTOR_BYTE // item)
-    threads = min(1024, max(32, _power_of_two(cols // wide)))
+        return _warps("a warp a row", row, 2, WARP_BACK_ELEMENT + narrow)
+    wide = VECTOR_BYTE // item
+    threads = _threads(cols // wide)
+    steps = ceil(cols / threads / wide)
+    work = BLOCK_ROW / 2 + steps * wide * (BACK_ELEMENT + narrow)
     if cols % wide == 0 and cols * item < SHARED_BYTE:
-        return Plan("a block a row, in shared memory", threads, wide, 2, 2048, *SHARED_BACK)
-    return Plan("a block a row, two passes", threads, wide, 2, 2048, *GENERAL_BACK, 2, False)
+        seats = MULTIPROCESSOR_BYTE // (cols * item + 1152)
+        return Launch("a block a row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3, seats=seats)
+    ends = ENDS if cols % wide else 0.0
+    return Launch(
+        "a block a row, two passes", rows, threads, 2 * size, size, work, 2 * steps + ends, 3,
+        near_waits=steps + ends, again_byte=size, held_byte=2.0 * cols * item,
+    )  # fmt: skip
 
 
-def norm(cols: int, rms: bool, item: int) -> tuple[Plan, ...]:
+def norm(row: Row, rms: bool, before: bool = False) -> tuple[Launch, ...]:
     """LayerNorm's or RMSNorm's kernels."""
+    rows, cols, item = row
+    size, narrow = float(row.byte), CONVERT_NORM if item < 4 else 0.0
     if cols % NORM_VECTOR == 0:
-        cost = RMSNORM if rms else LAYERNORM
-        if item == 4:
-            cost = cost._replace(row=cost.row * WIDE_ROW)
-        padded = ceil(cols / (32 * NORM_VECTOR)) * 32.0 * NORM_VECTOR
-        return (Plan("128 threads a row, two passes", 128, 4, NORM_AHEAD, 2048, *cost, 2, False, padded),)
+        own, element = (RMS_ROW, RMS_ELEMENT) if rms else (LAYER_ROW, LAYER_ELEMENT)
+        own *= WIDE_ROW if item == 4 else 1.0
+        if before and cols // 512 % UNROLLED == UNROLLED - 1 and cols % 512:
+            own += UNROLLED * NORM_VECTOR * element  # some threads in the unrolled loop, others in its rest: both run
+        return (_two_passes(row, 1, own, NORM_VECTOR * (element + narrow), RMS_AHEAD if rms else LAYER_AHEAD),)
+    own, element = (RMS_MOMENTS_ROW, RMS_MOMENT) if rms else (MOMENTS_ROW, MOMENT)
+    first, second = ceil(cols / 512), ceil(cols / 256)
     return (
-        Plan("statistics", 512, 1, ELEMENTS_AHEAD, 2048, *STATISTICS),
-        Plan("normalise", 256, 1, ELEMENTS_AHEAD, 2048, *NORMALISE),
+        Launch("statistics", rows, 512, size, 8.0 * rows, own + first * (element + narrow), first, 3),
+        Launch("normalise", rows, 256, size, size, ODD_ROW + second * (ODD_ELEMENT + narrow), second),
     )
 
 
-def norm_backward(cols: int, rms: bool) -> Plan:
+def norm_backward(row: Row, rms: bool) -> Launch:
     """The kernel of the input's gradient."""
+    rows, cols, item = row
+    narrow = 2 * CONVERT_NORM if item < 4 else 0.0
+    element = RMS_BACK_ELEMENT if rms else LAYER_BACK_ELEMENT
     if cols % NORM_VECTOR == 0:
-        cost = RMSNORM_BACK if rms else LAYERNORM_BACK
-        return Plan("128 threads a row, two passes", 128, 4, NORM_BACK_AHEAD, 2048, *cost, 2, False)
-    return Plan("128 threads a row, by elements", 128, 1, NORM_BACK_AHEAD, 2048, *NORM_BACK_BY_ELEMENTS, 2, False)
+        return _two_passes(row, 2, BACK_ROW, NORM_VECTOR * (element + narrow), BACK_AHEAD)
+    size = float(row.byte)
+    work = BACK_ROW + cols / NORM_THREADS * (ODD_BACK_ELEMENT + narrow)
+    return Launch(
+        "128 threads a row, by elements", rows, NORM_THREADS, 2 * size, size, work, ceil(cols / 512), 4,
+        near_waits=ceil(cols / NORM_THREADS / ODD_AHEAD), again_byte=2 * size, held_byte=2.0 * cols * item,
+    )  # fmt: skip
 
 
-# Down the columns: 32 of them a block; parts of the rows only where the rows are many and the columns few.
-COLUMNS = 32
-MANY_ROWS = 65536
-PART_ROWS = 256
-COLUMN_INSTRUCTIONS = 20.6
-COLUMN_TURN_ROWS = 256
-COLUMN_TURN_S = 0.01e-6
-COLUMN_START_S = 0.87e-6
+def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
+    """The kernels of the weights' gradients: every column's sum over all rows."""
+    rows, cols, item = row
+    element = (RMS_SUMS_ELEMENT if rms else SUMS_ELEMENT) + (2 * CONVERT_NORM if item < 4 else 0.0)
+    across, size, outputs = ceil(cols / COLUMNS), 2.0 * row.byte, 1 if rms else 2
+    if rows > MANY_ROWS and cols // COLUMNS < multiprocessors // 2:
+        down = max(1, min(MOST_BLOCKS // across, ceil(rows / 32)))
+        each = ceil(rows / down)
+        part = float(down * cols * item)
+        first = Launch(
+            f"columns, {across} x {down} blocks", across * down, 32, size, outputs * part, SUMS_START + each * element,
+            ceil(each / 32),
+        )  # fmt: skip
+        last = Launch(
+            "sums of the parts", max(1, across // 4), 512, part, cols * item, 200 + down / 4, ceil(down / PARTS_AHEAD)
+        )
+        return (first, *(last,) * outputs)
+    tall = 1 if rows < 64 else 8 if rows < 128 else 16 if rows < 256 else 32
+    each = ceil(rows / tall)
+    work = SUMS_START + each * element
+    return (
+        Launch(
+            f"columns, {across} blocks", across, 32 * tall, size, outputs * cols * item, work, ceil(each / ROWS_AT_ONCE), 2
+        ),
+    )  # fmt: skip
 
 
-def columns(card: Card, row: Row, found: float) -> Body:
-    """The kernel of the weights' gradients: every column's sum over all rows."""
-    stream = moved(card, 2 * row.byte, 0, found)
-    blocks = ceil(row.cols / COLUMNS)
-    parts = 1
-    if row.rows > MANY_ROWS and blocks < card.multiprocessors // 2:
-        parts = max(1, min(ceil(row.rows / PART_ROWS), ceil(1.1 * card.multiprocessors / blocks)))
-    busy = min(card.multiprocessors, blocks * parts)
-    lanes_s = row.rows * row.cols * COLUMN_INSTRUCTIONS / card.lane_per_s * card.multiprocessors / busy
-    turns_s = ceil(row.rows / parts / COLUMN_TURN_ROWS) * COLUMN_TURN_S
-    seconds, terms = overlapped(
-        (("memory", stream.dram_s), ("L2", stream.l2_s), ("instructions", lanes_s), ("latency", turns_s)), 3.5
-    )
-    terms = (*terms, Term("pipeline, first to last", COLUMN_START_S))
-    return Body(seconds + COLUMN_START_S, terms, "rows", f"columns, {blocks} x {parts} blocks")
+def _two_passes(row: Row, inputs: int, own: float, four: float, ahead: float) -> Launch:
+    """128 threads walk their row twice, four elements at a step."""
+    rows, cols, item = row
+    steps = ceil(cols / NORM_THREADS / NORM_VECTOR)
+    size = float(row.byte)
+    return Launch(
+        "128 threads a row, two passes", rows, NORM_THREADS, inputs * size, size,
+        own + ceil(cols / NORM_THREADS) / NORM_VECTOR * four, steps / ahead, 4, own + steps * four,
+        steps / ahead, inputs * size, inputs * cols * float(item),
+    )  # fmt: skip
 
 
-def _resident(held: int) -> int:
-    """Threads that a multiprocessor holds of a kernel that keeps a row in a warp's registers."""
-    return min(2048, 32 * int(REGISTERS_OF_ALL / (32 * (OWN_REGISTERS + held / 32))))
+def _warps(name: str, row: Row, inputs: int, element: float) -> Launch:
+    """Rows that a warp, or a part of one, keeps in registers, padded to a power of two; two at a time if short."""
+    rows, cols, _ = row
+    held = _power_of_two(cols)
+    threads = min(32, held)
+    each, batch = held // threads, 2 if held <= 128 else 1
+    registers = min(255.0, OWN_REGISTERS + ELEMENT_REGISTERS * inputs * each * batch)
+    filled = (1.0 - PADDING) * cols / held + PADDING
+    return Launch(
+        name, ceil(rows / (128 // threads * batch)), 128, float(inputs * row.byte), float(row.byte),
+        WARP_ROW + each * batch * element * filled, seats=max(1, int(REGISTERS / (128 * registers))),
+    )  # fmt: skip
+
+
+def _threads(vectors: int) -> int:
+    """torch's block for a row of so many 16-byte vectors: a power of two, at most two vectors a thread where it can."""
+    return min(1024, max(32, _power_of_two(ceil(min(vectors, 1024) / 2))))
 
 
 def _power_of_two(count: int) -> int:
