@@ -6,8 +6,6 @@ time. A workload without matrix products (a depthwise convolution, a normalisati
 are positions.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from perfmodel.analysis import Analysis

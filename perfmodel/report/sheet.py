@@ -4,8 +4,6 @@ A column knows the raw value (for CSV and JSON) and how people read it (for tabl
 all columns loses the least important ones first, and says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
