@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ from perfmodel.errors import PerfmodelError, UsageError
 
 def main() -> None:
     """Runs ``perfmodel`` and leaves with its exit code: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device."""
-    before = signal.signal(signal.SIGTERM, _stopped)
+    before, often = signal.signal(signal.SIGTERM, _stopped), gc.get_threshold()
+    gc.set_threshold(100_000)  # while modules load there is no garbage to be found
     try:
         code = cli.main(prog_name="perfmodel", standalone_mode=False)
         sys.stdout.flush()
@@ -31,6 +33,7 @@ def main() -> None:
         code = 0
     finally:
         signal.signal(signal.SIGTERM, before)
+        gc.set_threshold(*often)
     sys.exit(code or 0)
 
 

@@ -1,7 +1,5 @@
 """A workload at given sizes on a card: one row for each kernel, and the totals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

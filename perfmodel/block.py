@@ -5,8 +5,6 @@ the block each of the operation's tensors is, so that the block's own inputs and
 between its steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, NamedTuple

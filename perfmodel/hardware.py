@@ -4,8 +4,6 @@ Absent means unknown, never zero. Dense and structured-sparse peaks are differen
 ``per_sm_clock``, from which the same peak follows as multiprocessors x operations per clock x clock.
 """
 
-from __future__ import annotations
-
 import os.path
 from collections.abc import Mapping as Dict
 from functools import cache

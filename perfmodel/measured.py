@@ -3,8 +3,6 @@
 Written by ``perfmodel calibrate``, read by whatever knows better with it; the data sheet stays as it is.
 """
 
-from __future__ import annotations
-
 import os.path
 from collections.abc import Iterable, Mapping
 from functools import cache

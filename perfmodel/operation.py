@@ -1,7 +1,5 @@
 """An operation's page: the function from sizes to an Op, with its title, worked example, sources and domain."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple

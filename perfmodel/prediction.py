@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from perfmodel import block
 from perfmodel.analysis import Total
 from perfmodel.block import Kernel
-from perfmodel.cases import Case, Refused
+from perfmodel.cases import REMEMBERED, Case, Refused
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
 from perfmodel.op import by_engine
@@ -37,7 +37,12 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu, *, knowledge: str | N
     def card(dtype: str) -> Rates:
         return rates(gpu, dtype)
 
+    @cache
+    def notes(dtype: str) -> tuple[str, ...]:
+        return card(dtype).notes
+
     timed = known.card(gpu, knowledge)
+    done: dict[tuple[Any, ...], tuple[Total, Expected]] = {}
     for number, case in enumerate(cases):
         if isinstance(case, Refused):
             if number == 0 and is_environment(case.line):
@@ -46,10 +51,22 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu, *, knowledge: str | N
             continue
         try:
             rate = card(case.dtype)
-            total, time = predicted(case, rate, timed)
-            yield Prediction(case.line, total, expected=time, roof_notes=rate.notes)
+            same = _same(case)
+            if same not in done:
+                if len(done) >= REMEMBERED:
+                    done.clear()
+                done[same] = predicted(case, rate, timed)
+            total, time = done[same]
+            yield Prediction(case.line, total, expected=time, roof_notes=notes(case.dtype))
         except PerfmodelError as error:
             yield Prediction(case.line, None, f"{case.where}: {error}")
+
+
+def _same(case: Case) -> tuple[Any, ...]:
+    """What a prediction depends on: cases that agree in it have one."""
+    operations = [step.operation.name for step in case.steps]
+    how = (case.dtype, case.protocol, case.fused, case.forward, case.backward, case.line.get("impl"))
+    return (*how, *operations, *case.dims.items())
 
 
 # What says of a line that it tells where a file was measured, and what says that it was meant as a case or a sweep's row.

@@ -5,8 +5,6 @@ their sum. The ridge of an engine is its peak over the bandwidth; an operation w
 for memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 

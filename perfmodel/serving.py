@@ -6,8 +6,6 @@ time. A workload without matrix products (a depthwise convolution, a normalisati
 are positions.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from perfmodel.analysis import Analysis
@@ -18,8 +16,8 @@ class Speed(NamedTuple):
     """Bounds of a phase: the time of a prompt, of a decoded token of each sequence, or of a training step.
 
     ``complete`` says that tokens go in and tokens come out, so that it is a model's time and not a part's. The prompt
-    of an encoder and decoder is what the encoder reads; a workload without batch and length has no tokens. ``peak`` is
-    the roof of the products, whose use is told: the tensor engine's, or what stands in for it.
+    of an encoder and decoder is what the encoder reads; a workload without batch and length has no tokens. ``roof`` is
+    that of the products, whose use is told: the tensor engine's, or what stands in for it.
     """
 
     complete: bool

@@ -259,7 +259,7 @@ def order(expression: Any, name: str) -> Order:
     """
     x = symbol("x_growing")
     smooth = sympy.sympify(expression).replace(sympy.ceiling, lambda a: a).replace(sympy.floor, lambda a: a)
-    grown = smooth.subs(symbol(name), x)
+    grown = smooth.xreplace({symbol(name): x})
     if not grown.has(x):
         return Order(0)
     top, bottom = sympy.fraction(sympy.together(sympy.expand(_eventual(_saturated(grown, x), x))))
@@ -269,9 +269,9 @@ def order(expression: Any, name: str) -> Order:
 
 def _rises(expression: sympy.Expr, name: str) -> bool | None:
     """Whether it is larger at twice the typical size; None where it is the same."""
-    typical = {symbol(s.name): s.typical for s in SYMBOLS.values()} | {symbol(BYTES): 2}
+    typical = {s: sympy.Integer(SYMBOLS[s.name].typical if s.name in SYMBOLS else 2) for s in expression.free_symbols}
     own = SYMBOLS[name].typical if name in SYMBOLS else 2
-    values = [float(expression.subs({**typical, symbol(name): size})) for size in (own, 2 * own)]
+    values = [float(expression.xreplace({**typical, symbol(name): sympy.Integer(size)})) for size in (own, 2 * own)]
     return None if values[0] == values[1] else values[1] > values[0]
 
 

@@ -4,8 +4,6 @@ An operation's arguments are names of this table and nothing else; the table of 
 README is printed from it.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

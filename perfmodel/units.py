@@ -7,6 +7,7 @@ sizes (``8k`` is 8000) and for quantities (``80 GB`` is 80e9 bytes, ``40 MiB`` i
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from perfmodel.errors import InputError, did_you_mean, shown
 
@@ -100,16 +101,21 @@ def _prefix_and_unit(word: str, unit: str) -> tuple[str, str]:
     return (prefix, unit) if prefix in PREFIXES and word.endswith(unit) else ("", word)
 
 
+_DECIMAL = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_SECONDS = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+@lru_cache(maxsize=1 << 16)
 def scaled(value: float, unit: str = "", digits: int = 5) -> str:
     """A number with a decimal prefix, as people write it: 312 TFLOP/s, 33.56 MB, 110.2 µs."""
-    steps = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
-    if unit == "s":
-        steps = [(1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")]
     if value == 0:
         return f"0 {unit}".rstrip()
     if unit == "" and abs(value) < 1000 and value == int(value):
         return str(int(value))
-    factor, prefix = next((step for step in steps if abs(value) >= step[0] * (1 - 5e-7)), steps[-1])
+    size = abs(value)
+    for factor, prefix in _SECONDS if unit == "s" else _DECIMAL:  # noqa: B007 - the last where none is reached
+        if size >= factor * (1 - 5e-7):
+            break
     return f"{significant(value / factor, digits)} {prefix}{unit}".rstrip()
 
 

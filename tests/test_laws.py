@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from importlib import import_module
 from itertools import chain
 
@@ -24,6 +25,7 @@ few = settings(max_examples=10, deadline=None, derandomize=True)
 INDEPENDENT = ("B", "rows", "numel", "batch", "params", "m", "D")
 
 
+@cache
 def valid_sizes(operation):
     """Small sizes inside the domain of an operation, optional ones and item sizes included."""
 

@@ -76,3 +76,18 @@ def test_other_lines_without_an_operation_are_told(lines):
 def test_where_nothing_can_be_done_there_is_no_empty_table():
     ran = perfmodel("predict", "--cases", "-", "--gpu", "a100", stdin="{}")
     assert (ran.code, ran.out) == (1, "")
+
+
+def test_a_case_that_comes_again_is_answered_as_before_and_refused_at_its_own_line():
+    """Cases are kept in mind: neither a word that tells two apart nor the place of an error may be lost by it."""
+    other = MATMUL.replace("}}", '}, "protocol": "warm"}')
+    layer = '{"op": "layer", "shape": {"B": 1, "N": 8, "D": 10, "H": 3}}'
+    wide = '{"op": "attention", "shape": {"B": 1, "H": 3, "H_kv": 2, "N": 8, "d": 8}}'
+    lines = [MATMUL, wide, other, layer, MATMUL, wide, layer]
+    ran = perfmodel(
+        "predict", "--cases", "-", "--gpu", "a100", "--format", "json", stdin="".join(f"{line}\n" for line in lines)
+    )
+    first, _, warm, _, again, *_ = json.loads(ran.out)["cases"]
+    assert first == again
+    assert first["expected_s"] != warm["expected_s"]
+    assert [text.partition(": ")[0] for text in ran.err.splitlines()] == [f"standard input:{n}" for n in (2, 4, 6, 7)]

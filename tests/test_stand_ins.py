@@ -59,6 +59,7 @@ TIMED = [
     ("compare", "--config", "mlp-4096", *FP8),
     ("solve", "--op", "matmul", *FP8, "--for", "n"),
     ("explain", "matmul", *FP8),
+    ("explain", "matmul", *FP8, "--latex"),
     ("roofline", *FP8, "show"),
 ]
 STANDS_IN = "no tensor rate for fp8; that work runs at the rate of tensor fp16, a type that holds every fp8 value."

@@ -559,3 +559,41 @@ def test_the_command_draws(tmp_path):
     ran = run("--gpu", "a100", "--over", "N=1:100", "--plot", str(path))
     assert (ran.code, ran.out, ran.err) == (0, f"{path}\n", "")
     assert path.read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("found", "over", "settings", "choices"),
+    [
+        (single(ops.find("matmul"), "fp16"), {"m": [8, 96, 4096]}, {"k": 512, "n": 768}, {}),
+        (workload("llama-2-7b-layer"), {"N": [128, 2048], "B": [1, 3]}, {}, {"phase": "train", "causal": True}),
+        (workload("llama-3-8b"), {"S": [512, 8192]}, {}, {"phase": "decode", "fused": False}),
+    ],
+    ids=["operation", "training", "decoding"],
+)
+def test_the_expected_time_of_a_point_is_its_analysis(found, over, settings, choices):
+    for card in (A100, T4):
+        for chunk in sweep(found, (card,), over, settings=settings, expected=True, **choices):
+            for i in range(chunk.flops.size):
+                at = {name: int(values[i]) for name, values in chunk.at.items()}
+                told = analyse(found, gpu=card, settings={**settings, **at}, **choices).total.expected
+                assert (chunk.expected_s[i], chunk.expected_low_s[i], chunk.expected_high_s[i]) == told[:3]
+
+
+def test_expected_times_come_where_they_are_asked_for(tmp_path):
+    line = ("sweep", "--op", "matmul", "--gpu", "t4", "--over", "m=8:800:300", "--set", "k=64", "--set", "n=64")
+    path = tmp_path / "rows.csv"
+    assert perfmodel(*line, "--expected", "-o", str(path)).code in (0, None)
+    listed = list(csv.DictReader(path.read_text().splitlines()))
+    assert len(listed) == 300  # more than one chunk
+    for row in listed:
+        assert float(row["lower_s"]) <= float(row["expected_low_s"]) <= float(row["expected_s"])
+        assert float(row["expected_s"]) <= float(row["expected_high_s"])
+    assert "expected" in perfmodel(*line, "--expected").out
+    assert "expected" not in perfmodel(*line).out
+
+
+def test_a_grid_whose_expected_times_take_minutes_is_said(monkeypatch):
+    monkeypatch.setattr("perfmodel.sweep.times.SECONDS_A_KERNEL", 60.0)  # 5 points of one kernel: 5 minutes
+    ran = perfmodel("sweep", "--op", "gelu", "--gpu", "t4", "--over", "numel=1:5", "--expected")
+    assert ran.code in (0, None)
+    assert "the expected times of 5 points take some 5 minutes" in ran.err

@@ -37,6 +37,11 @@ SECONDS_WITHOUT_A_BAR = 1.0
 @options.causal
 @options.count
 @options.decode_form
+@click.option(
+    "--expected",
+    is_flag=True,
+    help="Expected times too, with their range: some thousands of points of one operation a second.",
+)
 @click.option("-o", "--output", metavar="FILE", help="FILE.csv or FILE.jsonl: every row. [default: a table of some]")
 @click.option("--plot", "picture", metavar="FILE", help="FILE.png, FILE.svg or FILE.pdf: time over one size or two.")
 def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None, picture: str | None,
@@ -70,7 +75,9 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
 
         pictures.checked(picture, WHERE)
         sweep_plot.check(plan, WHERE)
-    watch = _Watch(plan if output is not None or picture is None else thinned(plan))
+    if plan.expected and (output is not None or picture is None):
+        _tell_if_long(plan)
+    watch = _Watch(plan if output is not None or picture is None else thinned(plan._replace(expected=False)))
     if output is not None:
         number = rows.write(output, plan, watch, WHERE)
         click.echo(f"{number:,} rows", err=True)
@@ -85,9 +92,22 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
         if picture is None:
             click.echo(table(plan, sample), nl=False)
     if picture is not None:
-        pictures.save(sweep_plot.figure(plan), picture, WHERE)
+        pictures.save(sweep_plot.figure(plan._replace(expected=False)), picture, WHERE)
         click.echo(picture)
     watch.report()
+
+
+def _tell_if_long(plan: Plan) -> None:
+    from perfmodel.sweep import times
+
+    minutes = times.seconds(plan) / 60
+    if minutes > 1:
+        points = plan.points * len(plan.cards)
+        click.echo(
+            f"{WHERE}: the expected times of {points:,} points take some {minutes:,.0f} minutes; "
+            "fewer points or a sweep without --expected are quicker.",
+            err=True,
+        )
 
 
 def _planned(ranges: tuple[str, ...], settings: tuple[str, ...], given: dict[str, Any]) -> Plan:

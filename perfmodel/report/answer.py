@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from perfmodel.analysis import Analysis, Form, Row, Total
-from perfmodel.hardware import Gpu
 from perfmodel.report.serving import rates_document, speed_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
@@ -210,8 +209,7 @@ def notes(answer: Analysis) -> list[str]:
         kept = f" Key-value cache: {cache:,} B per token." if cache else ""
         lines.append(f"Parameters: {answer.parameters.total:,}.{kept}")
     if answer.card:
-        lines.append(roofs_line(answer.card))
-        lines.extend((*card_lines(answer.dims, answer.card.gpu), *answer.card.notes))
+        lines.extend(card_lines(answer.dims, answer.card))
         if len({row.bounds.bound for row in answer.rows if row.bounds}) > 1:
             lines.append(TOGETHER)
         lines.extend(expected_line(answer))
@@ -256,14 +254,14 @@ def roofs_line(card: Rates) -> str:
     return f"Roofs: memory {bandwidth}, {', '.join(roofs)}; {card.gpu.file}, {card.gpu.knowledge}."
 
 
-def card_lines(dims: Mapping[str, Any], gpu: Gpu | None) -> list[str]:
-    """Sizes that are the card's own, with what they are of it."""
-    sizes = gpu.sizes() if gpu else {}
-    return [
-        f"{name} = {size} is the {SYMBOLS[name].card.replace('_', ' ')} of {gpu.file}."
-        for name, size in sizes.items()
-        if gpu and dims.get(name) == size
+def card_lines(dims: Mapping[str, Any], card: Rates) -> list[str]:
+    """A card's roofs, the sizes that are its own with what they are of it, and which roof stands in for another."""
+    sizes = [
+        f"{name} = {size} is the {SYMBOLS[name].card.replace('_', ' ')} of {card.gpu.file}."
+        for name, size in card.gpu.sizes().items()
+        if dims.get(name) == size
     ]
+    return [roofs_line(card), *sizes, *card.notes]
 
 
 def dtypes_line(types: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from perfmodel import symbolic
 from perfmodel.explanation import Explanation, Growth
 from perfmodel.op import Tensor, Work
-from perfmodel.report.answer import card_lines, roofs_line, sizes_line
+from perfmodel.report.answer import card_lines, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.solve import Solution
 from perfmodel.symbols import SYMBOLS
@@ -184,8 +184,8 @@ def _numbers(found: Explanation, width: int) -> list[str]:
     lines += _indented(Sheet(columns, answers), width)
     lines += [f"  {line}" for text in found.fused.notes for line in wrapped(text, width - 2)]
     if found.fused.gpu and found.fused.card:
-        card = found.fused.card
-        notes = [f"{found.fused.gpu.title}. {roofs_line(card)}", *card_lines(found.fused.dims, card.gpu), *card.notes]
+        roofs, *others = card_lines(found.fused.dims, found.fused.card)
+        notes = [f"{found.fused.gpu.title}. {roofs}", *others]
         lines += [f"  {line}" for note in notes for line in wrapped(note, width - 2)]
     return lines
 

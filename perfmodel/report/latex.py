@@ -9,9 +9,8 @@ from typing import Any
 
 from perfmodel import symbolic
 from perfmodel.explanation import Explanation
-from perfmodel.report.answer import card_lines, roofs_line, sizes_line
+from perfmodel.report.answer import card_lines, sizes_line
 from perfmodel.report.explain import crossings, tensor_note, trips, work_name
-from perfmodel.roofline import rates
 from perfmodel.symbols import SYMBOLS
 
 # What the prose uses beyond ASCII, as LaTeX writes it; Greek letters go by their names.
@@ -195,15 +194,14 @@ def _growth(found: Explanation) -> list[str]:
 
 def _crossings(found: Explanation) -> list[str]:
     """Where it flips on a card; nothing without one."""
-    gpu = found.fused.gpu
-    if gpu is None or not found.crossings:
+    card = found.fused.card
+    if card is None or not found.crossings:
         return []
-    card = rates(gpu, found.fused.workload.dtypes["activation"])
     items = [f"\\item {whose}: {text}." for whose, text in crossings(found, _math, escaped)]
-    notes = [sizes_line(found.fused.dims), *card_lines(found.fused.dims, gpu), roofs_line(card)]
+    notes = [sizes_line(found.fused.dims), *card_lines(found.fused.dims, card)]
     return [
         "\\paragraph{Where memory-bound turns compute-bound.}",
-        f"On {escaped(gpu.title)}. {escaped(' '.join(filter(None, notes)))}",
+        f"On {escaped(card.gpu.title)}. {escaped(' '.join(filter(None, notes)))}",
         "\\begin{itemize}",
         *items,
         "\\end{itemize}",

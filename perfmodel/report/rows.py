@@ -26,6 +26,13 @@ FIGURES = {
     "lower_s": "real",
     "upper_s": "real",
 }
+# Those of a sweep that was asked for expected times.
+EXPECTED = {"expected_s": "real", "expected_low_s": "real", "expected_high_s": "real"}
+
+
+def figures(plan: Plan) -> dict[str, str]:
+    """The figures of this sweep's rows."""
+    return {**FIGURES, **EXPECTED} if plan.expected else FIGURES
 
 
 def checked(path: str, where: str) -> str:
@@ -39,7 +46,7 @@ def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
     as_json = checked(path, where).lower().endswith(".jsonl")
     parts = _json_parts if as_json else _csv_parts
     with files.replacing(path, where) as file:
-        file.write(b"" if as_json else _csv_line(["gpu", *plan.symbols, *FIGURES]).encode() + b"\n")
+        file.write(b"" if as_json else _csv_line(["gpu", *plan.symbols, *figures(plan)]).encode() + b"\n")
         for chunk in chunks:
             if chunk.gpu is not card:
                 card, lines = chunk.gpu, Lines(parts(plan, chunk.gpu.name))
@@ -51,12 +58,12 @@ def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
 def columns(plan: Plan, chunk: Chunk) -> dict[str, Any]:
     """The swept symbols, the sizes that are tied to them and the figures, by name."""
     sizes = {name: chunk.size(name) for name in plan.varying}
-    return {**sizes, **{name: getattr(chunk, name) for name in FIGURES}}
+    return {**sizes, **{name: getattr(chunk, name) for name in figures(plan)}}
 
 
 def _csv_parts(plan: Plan, gpu: str) -> Iterator[str | Slot]:
     yield _csv_line([gpu])
-    for name, kind in (*((symbol, "whole") for symbol in plan.symbols), *FIGURES.items()):
+    for name, kind in (*((symbol, "whole") for symbol in plan.symbols), *figures(plan).items()):
         yield ","
         yield Slot(name, kind)
     yield "\n"
@@ -75,7 +82,7 @@ def _json_parts(plan: Plan, gpu: str) -> Iterator[str | Slot]:
     for symbol in plan.symbols:
         yield f', "{symbol}": '
         yield Slot(symbol, "whole")
-    for name, kind in FIGURES.items():
+    for name, kind in figures(plan).items():
         quote = '"' if kind == "bound" else ""
         yield f', "{name}": {quote}'
         yield Slot(name, kind)

@@ -25,6 +25,8 @@ class Sample:
     def add(self, chunk: Chunk) -> None:
         """Takes from the chunk what is due."""
         columns: dict[str, Any] = {**chunk.at, **{name: getattr(chunk, name) for name in _FIGURES}}
+        if chunk.expected_s is not None:
+            columns["expected_s"] = chunk.expected_s
         size = chunk.flops.size
         for place in range(-self.rows % self._step, size, self._step):
             self._picked.append({"gpu": chunk.gpu.name, **{name: value[place] for name, value in columns.items()}})
@@ -52,14 +54,19 @@ def table(plan: Plan, sample: Sample) -> str:
         Column("traffic_byte", "traffic", _value("traffic_byte"), lambda value: scaled(value, "B")),
         Column("intensity_flop_per_byte", "FLOP/B", _value("intensity_flop_per_byte"), significant),
         Column("bound", "bound", lambda row: BOUNDS[row["bound"]], right=False),
-        Column("lower_s", "at least", _value("lower_s"), lambda value: scaled(value, "s")),
-        Column("upper_s", "at most", _value("upper_s"), lambda value: scaled(value, "s"), expendable=1),
+        Column("lower_s", "at least", _value("lower_s"), _as_time),
+        *([Column("expected_s", "expected", _value("expected_s"), _as_time)] if plan.expected else []),
+        Column("upper_s", "at most", _value("upper_s"), _as_time, expendable=1),
     ]
     notes = [f"Sizes: {sizes(plan)}."] if sizes(plan) else []
     if len(rows) < sample.rows:
         notes.append(f"{len(rows)} of {sample.rows:,} rows are shown; -o FILE.csv or FILE.jsonl writes all.")
     notes += [note for card in plan.cards for note in card.notes]
     return render(Sheet(columns, rows, title=title(plan), notes=notes), "table")
+
+
+def _as_time(value: float) -> str:
+    return scaled(value, "s")
 
 
 def _value(name: str) -> Any:

@@ -4,8 +4,6 @@ A column knows the raw value (for CSV and JSON) and how people read it (for tabl
 all columns loses the least important ones first, and says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -90,28 +88,28 @@ def terminal_width() -> int:
     return max(40, get_terminal_size((120, 24)).columns) if known else 120
 
 
-def fitting(sheet: Sheet, width: int) -> list[Column]:
-    """The columns that fit, the most expendable gone first."""
-    rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
-    widths = {}
-    for column in sheet.columns:
-        natural = max(len(cell) for cell in (column.heading, *(shown(column, row) for row in rows)))
-        widths[column.key] = natural if column.right else min(natural, COMFORTABLE)
-    columns = list(sheet.columns)
-    while sum(widths[column.key] + 2 for column in columns) > width + 2 and any(c.expendable for c in columns):
-        columns.remove(max(columns, key=lambda column: column.expendable))
-    return columns
+def fitting(sheet: Sheet, natural: Sequence[int], width: int) -> list[int]:
+    """Which columns of these natural widths fit, the most expendable gone first."""
+    widths = [
+        one if column.right else min(one, COMFORTABLE) for column, one in zip(sheet.columns, natural, strict=True)
+    ]
+    kept = list(range(len(widths)))
+    while sum(widths[i] + 2 for i in kept) > width + 2 and any(sheet.columns[i].expendable for i in kept):
+        kept.remove(max(kept, key=lambda i: sheet.columns[i].expendable))
+    return kept
 
 
 def table(sheet: Sheet, width: int | None = None) -> str:
     """A terminal table: heading, rule, rows, rule and sums; then the notes, wrapped."""
     width = width or terminal_width()
-    columns = fitting(sheet, width)
-    body = [sheet.cells(row, columns) for row in sheet.rows]
-    closing = [sheet.cells(sheet.total, columns)] if sheet.total is not None else []
-    heading = [column.heading for column in columns]
-    natural = [max(map(len, cells)) for cells in zip(heading, *body, *closing, strict=True)]
-    widths = _squeezed(natural, [not column.right for column in columns], width)
+    rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
+    every = [[column.heading, *(shown(column, row) for row in rows)] for column in sheet.columns]
+    natural = [max(map(len, cells)) for cells in every]
+    kept = fitting(sheet, natural, width)
+    columns = [sheet.columns[i] for i in kept]
+    heading, *body = zip(*(every[i] for i in kept), strict=True)
+    closing = [body.pop()] if sheet.total is not None else []
+    widths = _squeezed([natural[i] for i in kept], [not column.right for column in columns], width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     right = [column.right for column in columns]
     lines = [*wrapped(sheet.title, width), ""] if sheet.title else []
@@ -143,15 +141,19 @@ def _squeezed(natural: Sequence[int], prose: Sequence[bool], width: int) -> list
 
 def _lines(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
     """Cells side by side, those that are too long on several lines."""
+    if all(map(_fits, cells, widths)):
+        return ["  ".join(map(_placed, cells, widths, right))]
     parts = [wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)]
     rows = [[part[i] if i < len(part) else "" for part in parts] for i in range(max(map(len, parts)))]
-    return [
-        "  ".join(
-            cell.rjust(width) if from_right else cell.ljust(width)
-            for cell, width, from_right in zip(row, widths, right, strict=True)
-        )
-        for row in rows
-    ]
+    return ["  ".join(map(_placed, row, widths, right)) for row in rows]
+
+
+def _fits(cell: str, width: int) -> bool:
+    return len(cell) <= width and not cell.startswith(" ")
+
+
+def _placed(cell: str, width: int, from_right: bool) -> str:
+    return cell.rjust(width) if from_right else cell.ljust(width)
 
 
 def wrapped(text: str, width: int) -> list[str]:

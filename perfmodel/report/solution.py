@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from perfmodel import symbolic
-from perfmodel.report.answer import SCHEMA, TOGETHER, card_lines, gpu_document, roofs_line, sizes_line
+from perfmodel.report.answer import SCHEMA, TOGETHER, card_lines, gpu_document, sizes_line
 from perfmodel.report.sheet import terminal_width, wrapped
 from perfmodel.solve import Answer, Crossing, Limit, Solution
 from perfmodel.units import significant
@@ -83,9 +83,7 @@ def page(solution: Solution) -> str:
     together = TOGETHER if solution.many else ""
     notes = [
         sizes_line(shown),
-        roofs_line(card),
-        *card_lines(solution.sizes, card.gpu),
-        *card.notes,
+        *card_lines(solution.sizes, card),
         together,
         _letters(solution),
     ]

@@ -63,6 +63,7 @@ class Plan(NamedTuple):
     varying: frozenset[str]
     steps: tuple[Step, ...]
     quotients: tuple[Expression, ...]
+    expected: bool = False
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -82,10 +83,17 @@ class Plan(NamedTuple):
         # glibc returns freed arrays to the system, and pays for them page by page when it needs them again, until it
         # has seen a larger block go: without this line everything takes twice as long.
         np.empty(3 << 20)
-        for card in self.cards:
+        if self.expected:
+            from perfmodel.sweep import times
+
+            clocks = [times.Clock(self, card) for card in self.cards]
+            points = min(points, times.POINTS)
+        for place, card in enumerate(self.cards):
             found, outside = False, None
             for low in range(0, self.points, points):
                 chunk = _evaluated(self, card, low, min(low + points, self.points))
+                if self.expected:
+                    chunk = clocks[place].timed(chunk)
                 found, outside = found or chunk.flops.size > 0, outside or chunk.skipped
                 yield chunk
             if not found and outside is not None:
@@ -137,8 +145,12 @@ def plan(
     causal: bool | None = None,
     count: str | None = None,
     form: str | None = None,
+    expected: bool = False,
 ) -> Plan:
-    """A sweep that is ready to run, its symbols and cards checked; the keywords are those of ``analyse``."""
+    """A sweep that is ready to run, its symbols and cards checked; the keywords are those of ``analyse``.
+
+    ``expected`` adds the expected time and its range to every point, which takes a thousand times as long as the rest.
+    """
     phase = phase or workload.default_phase
     axes = tuple(axis(symbol, values) for symbol, values in over.items())
     known = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
@@ -160,6 +172,7 @@ def plan(
         varying=varying,
         steps=steps,
         quotients=tuple(_quotients(given, steps, varying)),
+        expected=expected,
     )
 
 

@@ -26,7 +26,7 @@ class Chunk(NamedTuple):
 
     ``at`` holds the values of the swept symbols, ``sizes`` every size of the workload (a plain integer where it is the
     same for all points) and ``bound`` codes that ``BOUNDS`` names. ``points`` counts also those that could not be
-    evaluated, the first of which ``skipped`` tells.
+    evaluated, the first of which ``skipped`` tells. Expected times are there where they were asked for.
     """
 
     gpu: Gpu
@@ -41,6 +41,9 @@ class Chunk(NamedTuple):
     upper_s: Values
     points: int
     skipped: dict[str, int] | None = None
+    expected_s: Values | None = None
+    expected_low_s: Values | None = None
+    expected_high_s: Values | None = None
 
     def size(self, name: str) -> Values:
         """A size at every point, be it the same or not."""

@@ -1,7 +1,5 @@
 """What the time model knows of a card: rates in bare units, and what the knowledge rests on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The expected time of a kernel or a sequence, as every report shows it."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from perfmodel.timing.terms import Body, Term

@@ -8,8 +8,6 @@ Power: a board has so many watts, of which a share runs the board itself. The re
 the rate that can be held, whatever the sheet's peak. The energy belongs to the generation's process and the data type.
 """
 
-from __future__ import annotations
-
 import os.path
 from collections.abc import Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """One launch of a library: its time as a function of what L2 holds of its bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

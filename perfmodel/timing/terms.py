@@ -1,7 +1,5 @@
 """What an expected time is made of: named seconds, those that add up and those that hide behind them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
