@@ -756,3 +756,18 @@ def test_a_product_is_read_from_tensors(op, sizes, shape):
     made = block.ops.find(op)(**sizes)
     contractions = [work for work in made.work if work.amount.contraction]
     assert [found[:4] for found in kernels._sizes(made, contractions)] == [shape]
+
+
+def test_a_type_without_an_engine_of_its_own_holds_what_the_one_that_serves_it_holds():
+    a100, t4 = (parameters.card(gpu(name), "family") for name in ("a100", "t4"))
+    assert a100.held_flop_per_s["fp8"] == a100.held_flop_per_s["fp16"]
+    assert a100.tilings["fp8"] == a100.tilings["fp16"]
+    # bfloat16 has no tensor rate on Turing and runs as fp32 on the vector engine
+    assert t4.held_flop_per_s["bf16"] == t4.held_flop_per_s["fp32"]
+    assert "bf16" not in t4.tilings
+
+
+def test_the_next_kernel_waits_for_memory_where_its_data_lie_there():
+    card = round_card(dram_latency_s=400e-9, l2_latency_s=200e-9)
+    near, far = (sum(term.seconds for term in launch.starts(card, [1e-6, 1e-6], "warm", far=count)) for count in (0, 1))
+    assert isclose(far - near, launch.RAMP * 200e-9)

@@ -26,11 +26,12 @@ def ramp_s(card: Card, cold: bool) -> float:
     return RAMP * (card.dram_latency_s if cold else card.l2_latency_s)
 
 
-def starts(card: Card, bodies: Sequence[float], protocol: str, kind: str = "any") -> tuple[Term, ...]:
-    """Launches and ramps around kernels of so many seconds each; ``kind`` is what the host launches."""
+def starts(card: Card, bodies: Sequence[float], protocol: str, kind: str = "any", *, far: int = 0) -> tuple[Term, ...]:
+    """Launches and ramps around kernels of so many seconds each, ``far`` of which after the first begin with what memory
+    holds; ``kind`` is what the host launches."""
     cold = protocol == "cold"
     between = len(bodies) - 1
-    ramps = ramp_s(card, cold) + between * ramp_s(card, False)
+    ramps = ramp_s(card, cold) + far * ramp_s(card, True) + (between - far) * ramp_s(card, False)
     if protocol == "eager":
         # While a kernel runs the host prepares the next: it shows only where a kernel is shorter than its launch.
         host_s = card.host_s.get(kind, card.host_s["any"])

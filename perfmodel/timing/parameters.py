@@ -205,8 +205,7 @@ def _held(gpu: Gpu, known: Family, peaks: Mapping[str, float]) -> dict[str, floa
     watts = gpu.power.value * (1.0 - power["board"]) if gpu.power else None
     found = {}
     for dtype, peak in peaks.items():
-        kind = dtype if dtype in gpu.peaks["tensor"] else "vector"
-        joule = power.get(kind, power["fp16"]) * 1e-12
+        joule = power.get(_served(gpu, dtype) or "vector", power["fp16"]) * 1e-12
         found[dtype] = min(peak * power["ceiling"], watts / joule) if watts else peak * power["ceiling"]
     return found
 
@@ -215,9 +214,16 @@ def _tilings(gpu: Gpu, known: Family) -> dict[str, Tiling]:
     """Of every data type that has a tensor rate, and of the vector engine."""
     found = {"vector": _tiling(known, "vector")}
     for dtype in TENSOR_DTYPES:
-        if dtype in gpu.peaks["tensor"]:
-            found[dtype] = _tiling(known, dtype if dtype in known.sections else "tensor")
+        served = _served(gpu, dtype)
+        if served:
+            found[dtype] = _tiling(known, served if served in known.sections else "tensor")
     return found
+
+
+def _served(gpu: Gpu, dtype: str) -> str:
+    """The type by which the tensor engine serves products of a data type; none where the vector engine does."""
+    peak = gpu.peak(Engine.TENSOR, dtype)
+    return peak[1].partition(" ")[2] if peak is not None and peak[1].startswith("tensor") else ""
 
 
 def _tiling(known: Family, section: str) -> Tiling:

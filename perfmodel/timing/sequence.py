@@ -73,7 +73,8 @@ def sequence(card: Card, launched: Sequence[Part], protocol: str, lower_s: float
     """Launches in a row, with the floor of their replay around them."""
     warm = protocol != "cold"
     bodies = run(card, launched, warm, followed=warm)
-    around = starts(card, [body.seconds for body in bodies], protocol, kind)
+    far = sum(body.far for body in bodies[1:])
+    around = starts(card, [body.seconds for body in bodies], protocol, kind, far=far)
     return _expected(card, bodies, around, lower_s)
 
 
@@ -91,13 +92,17 @@ def steps(
         bodies = run(card, own, False, before, followed=True)
         around = (
             Term("from kernel to kernel", len(own) * card.node_s),
-            Term("ramp", len(own) * ramp_s(card, False)),
+            Term("ramp", sum(ramp_s(card, body.far) for body in bodies)),
         )
         one = _expected(card, bodies, around, lower_s)
         found.append(one)
         before = own[-1]
         whole = Expected(*(part + kernel.repeat * other for part, other in zip(whole[:3], one[:3], strict=True)))
     return found, whole
+
+
+# A kernel that finds so much of its bytes in L2 begins there.
+NEAR = 0.5
 
 
 def run(
@@ -118,7 +123,7 @@ def run(
         body = part.body(share)
         if body.late_s and (followed or at < last):
             body = _drained(body)
-        bodies.append(body)
+        bodies.append(body._replace(far=share < NEAR))
         before = part
     return bodies
 

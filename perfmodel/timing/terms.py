@@ -15,7 +15,8 @@ class Term(NamedTuple):
 class Body(NamedTuple):
     """A kernel's own time from its first block to its last, without its launch, and what kind of model gave it.
 
-    ``late_s``: what its last writes, still in L2 at its end, will cost whoever runs next.
+    ``late_s``: what its last writes, still in L2 at its end, will cost whoever runs next. ``far``: whether its first access
+    goes to memory.
     """
 
     seconds: float
@@ -23,6 +24,7 @@ class Body(NamedTuple):
     mechanism: str
     choice: str = ""
     late_s: float = 0.0
+    far: bool = False
 
 
 # A stream shorter than this share of the longest hides behind it: its power would add less than half a percent.
