@@ -137,7 +137,7 @@ def forward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str, found:
         joined = Term("joining the parts", (how.join + parts * how.part) * latency_s)
         seconds, terms, choice = seconds + joined.seconds, (*terms, joined), f"{choice}, keys in {parts} parts"
     seconds, terms = _around(card, how, size, item, found, seconds, terms)
-    return Body(seconds, terms, "attention", choice)
+    return Body(seconds, terms, "stack" if how.plan else "attention", choice)
 
 
 def _around(
