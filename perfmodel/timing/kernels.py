@@ -81,8 +81,9 @@ def _stream(card: Card, op: Op, dtype: str) -> Part:
 
 
 def _gated(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """A gate and what it lets through: two halves of every row. Torch launches the activation and the product apart."""
-    if impl in OWN:
+    """A gate and what it lets through: two halves of every row, by a kernel that was made for both. Torch launches the
+    activation and the product apart."""
+    if impl != "torch":
         return (_stream(card, op, dtype),)
     half = _written(op).write_byte
     elements = _written(op).elements
