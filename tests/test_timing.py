@@ -17,6 +17,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.measure.workloads import Bench
 from perfmodel.measure.workloads.attention import attend
+from perfmodel.ops.embedding import embedding
 from perfmodel.prediction import predictions
 from perfmodel.timing import (
     attention,
@@ -771,3 +772,35 @@ def test_the_next_kernel_waits_for_memory_where_its_data_lie_there():
     card = round_card(dram_latency_s=400e-9, l2_latency_s=200e-9)
     near, far = (sum(term.seconds for term in launch.starts(card, [1e-6, 1e-6], "warm", far=count)) for count in (0, 1))
     assert isclose(far - near, launch.RAMP * 200e-9)
+
+
+def test_graphics_chips_of_blackwell_have_the_habits_of_ada():
+    assert [parameters.generation(gpu(name)) for name in ("rtx-5090", "b200", "rtx-4090")] == [
+        "ada",
+        "blackwell",
+        "ada",
+    ]
+
+
+def test_a_kernel_finds_in_l2_no_more_than_the_one_before_it_touched():
+    card = round_card(l2_byte=1e9)
+    found = []
+    before, part = Part(lambda share: terms.Body(0.0, (), "any"), 1000), None
+    part = Part(lambda share: found.append(share) or terms.Body(0.0, (), "any"), 4000)
+    sequence.run(card, [part], False, before)
+    assert found == [0.25]  # 1000 of 4000 bytes, though all would fit
+
+
+def test_rows_picked_from_a_table_cost_no_instructions_for_the_others():
+    card = parameters.card(SHEET)
+    few, many = (
+        kernels.parts(card, "embedding", embedding(B=1, N=1, D=4096, V=V), "bf16", "")[0].body(0.0).seconds
+        for V in (1000, 128256)
+    )
+    assert few == many
+
+
+def test_a_vector_by_a_matrix_is_split_in_batches_too():
+    card = parameters.card(gpu("a100"), "family")
+    one, two = (tiles.body(card, 1, 16384, 64, batch, 4, "fp32").seconds for batch in (1, 2))
+    assert two < 2 * one

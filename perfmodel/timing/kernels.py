@@ -75,7 +75,7 @@ def _stream(card: Card, op: Op, dtype: str) -> Part:
     """An elementwise kernel: bytes once in and out, instructions in their shadow."""
     read, write = op.read_byte(), op.write_byte()
     byte, fresh = _byte(op)
-    elements = max((t.elements for t in op.tensors if not t.spill), default=0)
+    elements = max((t.elements for t in op.tensors if not t.spill and (t.reads or t.writes)), default=0)
     lanes = instructions.of_op(op, elements)
     return Part(lambda found: elementwise(card, read, write, lanes, found), byte, fresh)
 

@@ -26,6 +26,8 @@ KNOWLEDGE = ("datasheet", "family", "calibrated")
 # Generations whose habits are known, oldest first; a card of another takes the nearest one's and says so.
 GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
 ANY = "generic"
+# Blackwell's chips for graphics multiply by Ampere's instructions at full rate and stream GDDR, as Ada's do.
+SMALL_BLACKWELL = "gb20"
 # Of a host's time from launch to launch, what passes between the event before a call and its first kernel (an H200's
 # host, torch 2.11; the event itself is on its way while the host prepares the call).
 FIRST_CALL = 0.68
@@ -54,7 +56,9 @@ class Family(NamedTuple):
 
 def generation(gpu: Gpu) -> str:
     """The family of a card by the first word of its architecture; ``generic`` where none is known."""
-    first = gpu.architecture.split()[0].lower()
+    first, *chip = gpu.architecture.lower().split()
+    if chip and chip[0].startswith(SMALL_BLACKWELL):
+        return "ada"
     return first if first in GENERATIONS else ANY
 
 

@@ -108,7 +108,7 @@ NEAR = 0.5
 def run(
     card: Card, launched: Sequence[Part], warm: bool, before: Part | None = None, followed: bool = False
 ) -> list[Body]:
-    """Kernels in a row: what one leaves in L2 the next finds there; weights come from memory unless the run is warm.
+    """Kernels in a row: what one has touched the next may find in L2; weights come from memory unless the run is warm.
 
     The last one's last writes cost whoever comes next, so nobody unless it is ``followed``.
     """
@@ -118,7 +118,8 @@ def run(
     for at, part in enumerate(launched):
         share = whole
         if before is not None and whole < 1.0 and part.byte:
-            left = kept(card, part.byte + before.byte) * (1.0 - part.fresh_byte / part.byte)
+            touched = min(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
+            left = kept(card, part.byte + before.byte) * touched
             share = max(whole, left)
         body = part.body(share)
         if body.late_s and (followed or at < last):

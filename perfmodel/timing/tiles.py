@@ -83,7 +83,7 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
     count = card.multiprocessors
     choices, choosy = _choices(card, dtype, item, aligned, batch > 1)
     least, best = inf, None
-    whole = batch > 1 and not on_tensor
+    whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector by a matrix has kernels of its own, which split
     for choice in choices:
         tile_m, tile_n, step_s, fetch_s, edge_s, slots = choice
         if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
