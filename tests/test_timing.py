@@ -804,3 +804,21 @@ def test_a_vector_by_a_matrix_is_split_in_batches_too():
     card = parameters.card(gpu("a100"), "family")
     one, two = (tiles.body(card, 1, 16384, 64, batch, 4, "fp32").seconds for batch in (1, 2))
     assert two < 2 * one
+
+
+def test_every_term_is_explained():
+    from perfmodel.report.times import SENTENCES
+
+    for line in LINES:
+        for protocol in ("cold", "warm", "eager"):
+            assert {term.name for term in timed({**line, "protocol": protocol}).terms} <= SENTENCES.keys(), line
+
+
+def test_the_kernels_of_a_page_and_what_is_around_them_add_up():
+    from perfmodel.report import times
+
+    found = timed({"op": "layer", "shape": {"B": 1, "N": 512, "D": 1024, "H": 8}, "dtype": "bf16", "protocol": "cold"})
+    lines = times._by_kernel(found)
+    assert [line.name for line in lines if line.name[0].isdigit()][:3] == ["1 norm", "2 qkv", "3 attention"]
+    whole = sum(line.seconds for line in lines if not line.name.startswith(times.OF_KERNEL))
+    assert isclose(whole, found.expected_s, rel_tol=1e-9)

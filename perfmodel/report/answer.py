@@ -225,7 +225,13 @@ def expected_line(answer: Analysis) -> list[str]:
     if found is None:
         return []
     low, high = scaled(found.low_s, "s"), scaled(found.high_s, "s")
-    return [f"Expected: {low} to {high} with its launch; {answer.knowledge} knowledge: {answer.basis}."]
+    lines = [f"Expected: {low} to {high} with its launch; {answer.knowledge} knowledge: {answer.basis}."]
+    if answer.total.upper_s is not None and found.expected_s > answer.total.upper_s:
+        lines.append(
+            "At most means that nothing overlaps at the rates of the sheet; launches and what a card reaches of its sheet"
+            " make the expected time longer."
+        )
+    return lines
 
 
 def form_lines(answer: Analysis) -> list[str]:

@@ -7,7 +7,8 @@ all columns loses the least important ones first, and says so.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-COMFORTABLE = 28  # a column of prose counts as no wider than this when columns are dropped
+# A column of prose counts as no wider than this when columns are dropped, or than that part of a narrow terminal.
+COMFORTABLE, NARROW_PART = 28, 5
 NARROWEST = 12  # a column of prose gives way down to this width
 
 
@@ -90,9 +91,8 @@ def terminal_width() -> int:
 
 def fitting(sheet: Sheet, natural: Sequence[int], width: int) -> list[int]:
     """Which columns of these natural widths fit, the most expendable gone first."""
-    widths = [
-        one if column.right else min(one, COMFORTABLE) for column, one in zip(sheet.columns, natural, strict=True)
-    ]
+    prose = min(COMFORTABLE, width // NARROW_PART)
+    widths = [one if column.right else min(one, prose) for column, one in zip(sheet.columns, natural, strict=True)]
     kept = list(range(len(widths)))
     while sum(widths[i] + 2 for i in kept) > width + 2 and any(sheet.columns[i].expendable for i in kept):
         kept.remove(max(kept, key=lambda i: sheet.columns[i].expendable))

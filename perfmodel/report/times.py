@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from perfmodel.prediction import Prediction
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.timing.card import Card
+from perfmodel.timing.expectation import Expected
 from perfmodel.timing.parameters import family
 from perfmodel.timing.terms import Term
 from perfmodel.units import scaled, significant
 
+UP = "up to the bound"
+OF_KERNEL = "· "  # before a term of the kernel above it
 SENTENCES = {
     "launch": "the floor of a replay, before the first kernel and after the last",
     "launch by the host": "what the host adds where it launches each kernel",
@@ -19,6 +24,12 @@ SENTENCES = {
     "L2": "bytes through the second-level cache",
     "instructions": "lane instructions at one per lane and clock",
     "latency": "blocks in waves, each as long as its accesses and instructions one behind the other",
+    "blocks": "blocks in waves, each as long as its accesses, barriers and instructions one behind the other",
+    "chain of a block": "blocks by turns, each as long as its accesses, barriers and instructions one behind the other",
+    "the last rows": "positions that fill no strip, which a block goes over one by one",
+    "parts leave": "sums of the weights' gradients that blocks write at their end",
+    "writes of the run before": "results that the kernel before left in L2, written to memory while this one runs",
+    "parts": "sums that blocks leave for another kernel",
     "multiplications": "tiles in rounds over the multiprocessors, at the rate of their shape and of the board's power",
     "pipeline, first to last": "filling and emptying the pipeline of loads and products",
     "sum of the parts": "a second kernel that adds up a sum split along k",
@@ -26,12 +37,11 @@ SENTENCES = {
     "joining the parts": "a second kernel that joins the results of split keys",
     "row sums, dq in fp32": "kernels around the backward pass: row sums of dout and out, dq added up in fp32",
     "sums of the parts": "a second kernel that adds up the parts' sums",
-    "waiting and computing by turns": "strips wait for their rows, then compute",
     "imperfect overlap": "what runs at once with something as long does not hide entirely",
     "code from memory": "instructions of a long kernel that come from memory one after another",
     "start of a stream": "the first loads and last stores of a kernel made for decoding",
     "plan and cache": "a serving stack's kernels before: the work planned, new keys and values stored",
-    "up to the bound": "the model came out below the bound, which nothing beats",
+    UP: "the model came out below the bound, which nothing beats",
 }
 
 
@@ -40,28 +50,63 @@ def page(found: Prediction, card: Card) -> str:
     time, total = found.expected, found.total
     assert time is not None
     assert total is not None
-    rows = [(term.name, _share(term, time.expected_s), term, SENTENCES.get(term.name, "")) for term in time.terms]
+    rows = _by_kernel(time)
     columns = [
-        Column("name", "term", lambda row: row[0], right=False),
-        Column("seconds", "time", lambda row: row[2].seconds, lambda value: scaled(value, "s", 4)),
-        Column("share", "of it", lambda row: row[1]),
-        Column("because", "what it is", lambda row: row[3], right=False),
+        Column("name", "term", lambda row: row.name, right=False),
+        Column("seconds", "time", lambda row: row.seconds, lambda value: scaled(value, "s", 4)),
+        Column("share", "of it", lambda row: row.share),
+        Column("because", "what it is", lambda row: row.what, right=False),
     ]
     shape = " ".join(f"{key}={value}" for key, value in found.line["shape"].items())
     title = f"{found.line.get('kind', found.line['op'])} {shape} on {card.gpu.title}"
-    choices = [f"{body.mechanism}: {body.choice}." for body in time.bodies if body.choice]
     low, high = scaled(time.low_s, "s", 4), scaled(time.high_s, "s", 4)
     notes = [
         f"Expected {scaled(time.expected_s, 's', 4)}, 80 % of measurements between {low} and {high};"
         f" at least {scaled(total.lower_s or 0.0, 's', 4)}.",
-        *dict.fromkeys(choices),
         f"Knowledge: {card.knowledge}, {card.basis}.",
     ]
     return render_sheet(Sheet(columns, rows, title=title, notes=notes), "table") + "\n" + parameters(card)
 
 
-def _share(term: Term, whole_s: float) -> str:
-    return f"{100 * term.seconds / whole_s:.1f} %" if term.counts else "hidden"
+class Line(NamedTuple):
+    """A line of the page."""
+
+    name: str
+    seconds: float
+    share: str
+    what: str
+
+
+def _by_kernel(time: Expected) -> list[Line]:
+    """What is around the kernels, then every kernel with its own terms below it."""
+    own = sum(len(body.terms) for body in time.bodies)
+    end = time.terms[-1:] if time.terms[-1].name == UP else ()
+    around = time.terms[: len(time.terms) - own - len(end)]
+    lines = [_line(term, time.expected_s, "") for term in around]
+    for number, body in enumerate(time.bodies):
+        name = time.kernels[number] if time.kernels else ""
+        what = f"{body.mechanism}: {body.choice}" if body.choice else body.mechanism
+        share = f"{100 * body.seconds / time.expected_s:.1f} %"
+        lines.append(Line(f"{number + 1} {name.rpartition('.')[2]}", body.seconds, share, what))
+        lines += [_line(term, time.expected_s, OF_KERNEL) for term in body.terms]
+    lines += [_line(term, time.expected_s, "") for term in end]
+    return _once(lines)
+
+
+def _once(lines: list[Line]) -> list[Line]:
+    """Every term's sentence where it first appears."""
+    told: set[str] = set()
+    found = []
+    for line in lines:
+        term = line.name.startswith(OF_KERNEL)
+        found.append(line._replace(what="") if term and line.what in told else line)
+        told.add(line.what)
+    return found
+
+
+def _line(term: Term, whole_s: float, indent: str) -> Line:
+    share = f"{100 * term.seconds / whole_s:.1f} %" if term.counts else "hidden"
+    return Line(indent + term.name, term.seconds, share, SENTENCES.get(term.name, ""))
 
 
 def parameters(card: Card) -> str:

@@ -70,13 +70,13 @@ def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> She
     columns = [
         Column("op", "op", lambda one: one.record.get("kind", one.record.get("op")), right=False),
         Column("shape", "shape", _shape, right=False),
-        Column("dtype", "type", lambda one: one.record.get("dtype"), right=False, expendable=5),
+        Column("dtype", "type", lambda one: one.record.get("dtype"), right=False, expendable=3),
         Column("how", "how", _how, right=False),
-        Column("lower_s", "at least", lambda one: one.lower_s, _seconds, expendable=4),
+        Column("lower_s", "at least", lambda one: one.lower_s, _seconds, expendable=5),
         Column("expected_s", "expected", lambda one: one.expected_s, _seconds, expendable=1),
         Column("measured_s", "measured", lambda one: one.measured_s, _seconds),
-        Column("error", "error", lambda one: one.error, _signed, expendable=2),
-        Column("of_roofline", "of roofline", lambda one: one.of_roofline, _percent),
+        Column("error", "error", lambda one: one.error, _signed, expendable=1),
+        Column("of_roofline", "of roofline", lambda one: one.of_roofline, _percent, expendable=4),
         Column("of_stream", "of stream", _of_stream, _percent, expendable=6),
         *_counted(found),
         Column("flags", "flags", lambda one: "; ".join(one.record.get("flags", ())) or None, right=False, expendable=9),
@@ -146,7 +146,8 @@ def dram_byte(one: Compared) -> int | None:
 
 
 def _shape(one: Compared) -> str:
-    return " ".join(f"{name}={size}" for name, size in one.record.get("shape", {}).items())
+    shape = one.record.get("shape", {})
+    return " ".join(f"{name}={size}" for name, size in shape.items() if (name, size) != ("batch", 1))
 
 
 def _how(one: Compared) -> str:

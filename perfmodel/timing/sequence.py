@@ -20,6 +20,7 @@ def expected(
 ) -> Expected:
     """The time of kernels one behind another; never less than their lower bound."""
     found: list[Part] = []
+    names: list[str] = []
     kind = "any"
     kernels = tuple(kernels)
     if protocol == "eager" and card.host_before:
@@ -30,8 +31,11 @@ def expected(
         card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel in kernels))
     for kernel in kernels:
         kind = _launched(kernel) if not found else kind
-        found.extend(parts(card, kernel.operation, kernel.op, dtype, impl) * int(kernel.repeat))
-    return sequence(card, found, protocol, lower_s, kind)
+        launched = parts(card, kernel.operation, kernel.op, dtype, impl) * int(kernel.repeat)
+        found.extend(launched)
+        names.extend([kernel.name] * len(launched))
+    time = sequence(card, found, protocol, lower_s, kind)
+    return time._replace(kernels=tuple(names))
 
 
 def _after_pauses(card: Card, kernels: tuple[Kernel, ...], dtype: str, impl: str, lower_s: float) -> Expected:
