@@ -17,7 +17,7 @@ from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
 from perfmodel.operation import checked_value
 from perfmodel.symbols import ALIASES, SYMBOLS
-from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED
+from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, size_from_text
 
 PROTOCOLS = ("cold", "warm", "eager")
 DIRECTIONS = ("forward", "backward", "forward_backward", "train")
@@ -280,7 +280,8 @@ def _dims(line: Mapping[str, Any], kind: Kind, where: str) -> dict[str, int]:
             )  # fmt: skip
         if value is None:
             raise InputError(f"{where}: {given}", f"{said(value)} is not a whole number", SIZES_ACCEPTED)
-        found[name] = int(checked_value(name, value, f"{where}: {given}") or 0)
+        size = size_from_text(value, f"{where}: {given}") if isinstance(value, str) else value
+        found[name] = int(checked_value(name, size, f"{where}: {given}") or 0)
     for name in kind.shape:
         if name not in found and name in kind.ties:
             found[name] = expression(kind.ties[name], f"{where}: {name}")(found)

@@ -38,8 +38,11 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu, *, knowledge: str | N
         return rates(gpu, dtype)
 
     @cache
-    def notes(dtype: str) -> tuple[str, ...]:
-        return card(dtype).notes
+    def notes(dtype: str, attention: str) -> tuple[str, ...]:
+        from perfmodel.timing.backends import stand_in
+
+        told = stand_in(attention, dtype, timed.generation) if attention else ""
+        return (*card(dtype).notes, f"{told}.") if told else card(dtype).notes
 
     timed = known.card(gpu, knowledge)
     done: dict[tuple[Any, ...], tuple[Total, Expected]] = {}
@@ -57,9 +60,14 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu, *, knowledge: str | N
                     done.clear()
                 done[same] = predicted(case, rate, timed)
             total, time = done[same]
-            yield Prediction(case.line, total, expected=time, roof_notes=notes(case.dtype))
+            yield Prediction(case.line, total, expected=time, roof_notes=notes(case.dtype, _back_end(case)))
         except PerfmodelError as error:
             yield Prediction(case.line, None, f"{case.where}: {error}")
+
+
+def _back_end(case: Case) -> str:
+    """The word for the attention of a case that has one."""
+    return str(case.line.get("impl", "")) if case.line.get("op") in ("attention", "layer") else ""
 
 
 def _same(case: Case) -> tuple[Any, ...]:

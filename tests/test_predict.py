@@ -91,3 +91,25 @@ def test_a_case_that_comes_again_is_answered_as_before_and_refused_at_its_own_li
     assert first == again
     assert first["expected_s"] != warm["expected_s"]
     assert [text.partition(": ")[0] for text in ran.err.splitlines()] == [f"standard input:{n}" for n in (2, 4, 6, 7)]
+
+
+def test_sizes_may_be_written_as_on_the_command_line():
+    line = '{"op": "matmul", "shape": {"m": "4k", "k": 4096, "n": "8Ki"}}'
+    (found,) = predicted("--cases", "-", stdin=line)
+    assert found["flops"] == 2 * 4000 * 4096 * 8192
+
+
+@pytest.mark.parametrize(
+    ("gpu", "words", "told"),
+    [
+        ("t4", '"impl": "flash"', "flash has no kernels for cards before Ampere"),
+        ("a100", '"impl": "cudnn", "dtype": "fp32"', "cudnn takes no fp32"),
+        ("a100", '"impl": "efficient", "dtype": "fp32"', ""),
+        ("h100", '"impl": "flash"', ""),
+    ],
+)
+def test_a_back_end_that_the_card_does_not_have_is_told(gpu, words, told):
+    line = f'{{"op": "attention", "shape": {{"B": 1, "H": 8, "N": 512, "d": 64}}, {words}}}'
+    ran = perfmodel("predict", "--cases", "-", "--gpu", gpu, "--format", "json", stdin=line)
+    notes = " ".join(json.loads(ran.out)["cases"][0].get("roof_notes", []))
+    assert (told in notes) if told else ("kernel" not in notes)

@@ -221,7 +221,9 @@ def notes(comparison: Comparison) -> list[str]:
     ]
     lines += dict.fromkeys(dtypes_line(answer.workload.dtypes) for answer in answers.values())
     if comparison.cases[0].answer.gpu:
-        lines.append("At least and at most are from data sheets alone, rates are those of the least time; expected is the time model's.")
+        lines.append(
+            "At least and at most are from data sheets alone, rates are those of the least time; expected is the time model's."
+        )
     lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
     calls = {note: None for a in answers.values() for note in a.notes if note not in a.workload.notes}
     lines += [note if alone else f"In {_having(comparison, note)}: {note}" for note in calls]

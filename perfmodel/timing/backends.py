@@ -82,3 +82,12 @@ def back_end(impl: str, dtype: str, generation: str, known: Fused) -> BackEnd:
         return found if generation in MODERN else found._replace(share=known.serving)
     older = OLDER_INSTRUCTION.get(generation, 1.0)
     return found._replace(share=found.share * older, back_share=found.back_share * older)
+
+
+def stand_in(impl: str, dtype: str, generation: str) -> str:
+    """What a back end that a card's software does not have stands for; nothing where it has it."""
+    if impl in NAMED and impl != "efficient" and dtype in ("fp32", "tf32", "fp64"):
+        return f"{impl} takes no {dtype}: its attention is timed as the memory-efficient kernel, which does"
+    if impl in NAMED and impl != "efficient" and generation in ("volta", "turing"):
+        return f"{impl} has no kernels for cards before Ampere: its attention is timed as if it had"
+    return ""
