@@ -200,22 +200,6 @@ def test_a_small_board_holds_less_of_its_peak_than_a_large_one():
 # --- rows
 
 
-def test_a_row_kernel_takes_the_slowest_of_its_three_clocks():
-    plan = rows.Plan("p", 32, 1, 32, 2048, per_row=0, per_access=0, per_element=10)
-    slow = rows.body(round_card(lane_per_s=1e9), plan, rows.Row(1000, 32, 2), 1, 1, 0.0)
-    assert isclose(slow.seconds, 1000 * 32 * 10 / 1e9)  # 320,000 instructions at 1e9 a second
-    quick = rows.body(round_card(lane_per_s=1e18, clock_hz=1e18), plan, rows.Row(10**6, 32, 2), 1, 1, 0.0)
-    assert isclose(quick.seconds, 2 * 10**6 * 32 * 2 / 1e12, rel_tol=1e-6)  # 128 MB at 1 TB/s
-
-
-def test_blocks_wait_in_waves():
-    plan = rows.Plan("p", 1024, 1, 1, 1024, 0, 0, 0)
-    card = round_card(dram_latency_s=1e-6, read_byte_per_s=1e18, copy_byte_per_s=1e18, add_byte_per_s=1e18)
-    one = rows.body(card, plan, rows.Row(10, 2048, 2), 1, 1, 0.0).seconds
-    assert isclose(one, 2 * rows.LOADED * 1e-6)  # ten blocks at once, two accesses one behind the other
-    assert isclose(rows.body(card, plan, rows.Row(11, 2048, 2), 1, 1, 0.0).seconds, 2 * one)
-
-
 @pytest.mark.parametrize(
     ("cols", "item", "words"),
     [(2048, 2, "warp"), (2049, 2, "registers"), (9216, 2, "registers"), (9224, 2, "shared"), (9225, 2, "three passes")],
