@@ -23,7 +23,7 @@ from perfmodel.timing.terms import Body, overlapped
 
 SCHEDULERS, WARP = 4, 32
 SEATS = 32  # blocks of a multiprocessor at most
-THREADS, TURING_THREADS = 2048, 1024
+THREADS = 2048  # of a multiprocessor, where the sheet has no figure
 # Fitted on an H200's row kernels of torch (2026-11): waits under load over a lonely one, clocks from an instruction to
 # one that needs its result, clocks of a barrier, and how well the four clocks hide behind each other.
 WAIT = 0.98
@@ -116,8 +116,7 @@ FEW_TURNS = 4
 
 def seated(card: Card, launch: Launch) -> int:
     """Blocks of this kernel on a multiprocessor at once."""
-    threads = TURING_THREADS if card.generation == "turing" else THREADS
-    seats = max(1, min(SEATS, threads // launch.threads))
+    seats = max(1, min(SEATS, int(card.of_each("threads", THREADS)) // launch.threads))
     return max(1, min(seats, launch.seats)) if launch.seats else seats
 
 

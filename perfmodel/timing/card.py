@@ -82,3 +82,8 @@ class Card(NamedTuple):
     settle_s: float = 0.0
     host_before: bool = False
     before: bool = False
+
+    def of_each(self, name: str, otherwise: float) -> float:
+        """A figure of a multiprocessor, or another where the sheet has none."""
+        figure = self.gpu.multiprocessor.get(name)
+        return figure.value if figure else otherwise

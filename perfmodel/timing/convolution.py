@@ -18,8 +18,8 @@ from perfmodel.timing import strips
 from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
 from perfmodel.timing.layouts import widest
-from perfmodel.timing.stream import moved
-from perfmodel.timing.terms import Body, Term, overlapped
+from perfmodel.timing.stream import late_s, moved
+from perfmodel.timing.terms import Body, Term, later, overlapped
 
 SHARPNESS = 4.4
 REGISTERS, THREADS = 65536, 2048
@@ -31,10 +31,10 @@ WAIT_LATENCIES = 1.0
 REST_LATENCIES = 0.63  # of each row of the last strip
 
 
-def _held(threads: int, registers: float) -> int:
+def _held(card: Card, threads: int, registers: float) -> int:
     """Blocks of a multiprocessor."""
     dealt = REGISTER_STEP * ceil(registers / REGISTER_STEP)
-    return max(1, min(32, THREADS // threads, REGISTERS // (threads * dealt)))
+    return max(1, min(32, int(card.of_each("threads", THREADS)) // threads, REGISTERS // (threads * dealt)))
 
 
 def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
@@ -43,7 +43,7 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
     if lay is None:  # a filter that leaves the registers is read through the cache, tap by tap
         lay = strips.Tile(widest(D, item), 1, strips.THREADS, 1)
     threads, blocks = lay.across * lay.tall, prod(lay.grid(B, N, D))
-    held = _held(threads, OWN_REGISTERS + lay.wide * (2 * K - 1 + lay.strip * item / 4))
+    held = _held(card, threads, OWN_REGISTERS + lay.wide * (2 * K - 1 + lay.strip * item / 4))
     size = B * N * D * item
     stream = moved(card, size, size, found)
     l2_s = stream.l2_s + size * (K - 1) / (lay.strip * lay.tall) / card.l2_byte_per_s
@@ -53,13 +53,19 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
     life_s = WAIT_LATENCIES * latency_s + lay.strip * per_row * ISSUE_CLOCKS / card.clock_hz
     turns_s = ceil(blocks / (held * card.multiprocessors)) * life_s
     rest_s = N % lay.strip * REST_LATENCIES * latency_s
-    seconds, terms = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s)
+    late = late_s(card, (1.0 - found) * size, (1.0 - found) * size)
+    seconds, terms, late = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s, late)
     terms = (*terms, Term("the last rows", rest_s)) if rest_s else terms
-    return Body(seconds + rest_s, terms, "convolution", f"strips of {lay.strip}, {held} blocks a multiprocessor")
+    return Body(seconds + rest_s, terms, "convolution", f"strips of {lay.strip}, {held} blocks a multiprocessor", late)
 
 
-def _overlapped(dram_s: float, l2_s: float, lanes_s: float, turns_s: float) -> tuple[float, tuple[Term, ...]]:
-    return overlapped((("memory", dram_s), ("L2", l2_s), ("instructions", lanes_s), ("blocks", turns_s)), SHARPNESS)
+def _overlapped(
+    dram_s: float, l2_s: float, lanes_s: float, turns_s: float, late: float
+) -> tuple[float, tuple[Term, ...], float]:
+    """The time of the streams at once, their terms, and what the last writes cost whoever runs next."""
+    streams = (("memory", dram_s), ("L2", l2_s), ("instructions", lanes_s), ("blocks", turns_s))
+    seconds, terms = overlapped(streams, SHARPNESS)
+    return seconds, terms, later(streams, SHARPNESS, seconds, late)
 
 
 def pad(card: Card, B: int, N: int, rows: int, D: int, item: int, found: float) -> Body:
@@ -70,8 +76,9 @@ def pad(card: Card, B: int, N: int, rows: int, D: int, item: int, found: float) 
     blocks = strips.over(D, wide * threads) * rows * B
     stream = moved(card, B * N * D * item, B * rows * D * item, found)
     taken_s = blocks / card.multiprocessors * BLOCK_CLOCKS / card.clock_hz
-    seconds, terms = _overlapped(stream.dram_s, stream.l2_s, 0.0, taken_s)
-    return Body(seconds, terms, "convolution", f"{blocks} blocks of {threads}")
+    late = late_s(card, (1.0 - found) * B * N * D * item, (1.0 - found) * B * rows * D * item)
+    seconds, terms, late = _overlapped(stream.dram_s, stream.l2_s, 0.0, taken_s, late)
+    return Body(seconds, terms, "convolution", f"{blocks} blocks of {threads}", late)
 
 
 BLOCK_CLOCKS = 165.0  # from one block that a multiprocessor takes up to the next, whatever its threads
@@ -86,7 +93,7 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     size, partial = B * N * D * item, count * (K + 1) * D * 4
     stream = moved(card, 2 * size, size, found)
     l2_s = stream.l2_s + partial / card.l2_byte_per_s
-    held = _held(strips.THREADS, OWN_REGISTERS + wide * (3 * K + 1 + 2 * strips.BACK_RUN * item / 4))
+    held = _held(card, strips.THREADS, OWN_REGISTERS + wide * (3 * K + 1 + 2 * strips.BACK_RUN * item / 4))
     per_row = 2 * ACCESS + wide * (ELEMENT + 2 * BACK_TAP * K)
     lanes = B * N * ceil(D / wide) * per_row
     latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
@@ -95,12 +102,14 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     turns_s = ceil(blocks / (held * card.multiprocessors)) * life_s
     # The last strip has no whole run where it looks beyond its end.
     rest_s = (K - 1 + (N - K + 1) % strips.BACK_RUN) * REST_LATENCIES * latency_s
-    seconds, terms = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s)
+    late = late_s(card, (1.0 - found) * 2 * size, (1.0 - found) * size)
+    seconds, terms, late = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s, late)
     across = ceil(ceil(D / 32) * (K + 1) / (8 * card.multiprocessors))
     gather_s = card.node_s + ramp_s(card, False) + across * ceil(count / 8) * GATHER_LATENCIES * card.l2_latency_s
     gather_s += partial / card.l2_byte_per_s
     terms = (*terms, Term("the last rows", rest_s), Term("sums of the parts", gather_s))
-    return Body(seconds + rest_s + gather_s, terms, "convolution", f"strips of {strip}, {held} blocks a multiprocessor")
+    choice = f"strips of {strip}, {held} blocks a multiprocessor"
+    return Body(seconds + rest_s + gather_s, terms, "convolution", choice, late)
 
 
 # Of the backward kernel: instructions of a tap, and of each of its two sums; latencies of eight positions under load; of the
@@ -110,11 +119,11 @@ BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = 0.4, 5.0, 0.45
 # Instructions of torch's kernel per output, and per output and tap; of a copy that turns a layout round, per element.
 OUTPUT = {"fp16": 140.0, "bf16": 288.0, "fp32": 307.0}
 TAP = 10.7
-SLICE = 73.0
+SLICE = 73.0  # where the layout is torch's own: what cuts the padding off
 TURN = 200.0
-TORCH_SHARPNESS = 12.0
+TORCH_SHARPNESS = 12.0  # its instructions and its bytes hide behind one another almost wholly
 WEIGHT = 164.0  # of the weights' gradient
-BACK_KERNELS = 10
+BACK_KERNELS = 10  # of torch's backward pass
 
 
 def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:

@@ -20,7 +20,6 @@ from perfmodel.units import ITEM_BYTES
 if TYPE_CHECKING:
     from perfmodel.timing.attention import Heads
 
-SHARPNESS = 5.5
 OWN = ("ours", "fused")
 WITH_OWN_GRADIENT = ("softmax_backward", "layernorm_backward")
 ROWS = ("softmax", "layernorm", "rmsnorm")

@@ -24,12 +24,12 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.layouts import LONG_THREADS, Chip, Layout, asked_byte, layout, long_parts, most_parts, widest
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
-from perfmodel.timing.stream import moved, rate
-from perfmodel.timing.terms import Body, Term, overlapped
+from perfmodel.timing.stream import late_s, moved, rate
+from perfmodel.timing.terms import Body, Term, later, overlapped
 
 WARP, REGISTER_STEP, BLOCK_BYTE = 32, 8, 1024  # threads; registers of a thread are dealt so; shared memory of any block
 ASYNC_BYTE = 4  # of the narrowest copy that need not be waited for
-SHARPNESS = 3.5
+SHARPNESS = 3.5  # how well a kernel's streams hide behind one another (``terms.overlapped``)
 SCHEDULERS = 4  # of a multiprocessor, each for its own warps
 ISSUE_CLOCKS = 3.0  # from an instruction to the next that needs its result
 BARRIER_CLOCKS = 6.0  # per warp of a row
@@ -76,14 +76,8 @@ class Footing(NamedTuple):
 
 def chip(card: Card) -> Chip:
     """What the launcher reads from a card at hand."""
-    shared = int(_of(card, "shared_memory_per_block", 48 * 1024)) - 2048
+    shared = int(card.of_each("shared_memory_per_block", 48 * 1024)) - 2048
     return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9.0)
-
-
-def _of(card: Card, name: str, other: float) -> float:
-    """A figure of a multiprocessor, or another where the sheet has none."""
-    figure = card.gpu.multiprocessor.get(name)
-    return figure.value if figure else other
 
 
 def registers(name: str, found: Layout, item: int) -> int:
@@ -104,9 +98,9 @@ def footing(card: Card, name: str, row: Row) -> Footing | None:
     if found is None:
         return None
     shared = asked_byte(name, found, row.cols, habit.inputs) + BLOCK_BYTE
-    by_registers = _of(card, "registers", 65536 * 4) / 4 // (found.threads * registers(name, found, row.item))
-    by_shared = _of(card, "shared_memory", 65536) // shared
-    by_threads = min(_of(card, "threads", 2048) // found.threads, _of(card, "blocks", 32))
+    by_registers = card.of_each("registers", 65536 * 4) / 4 // (found.threads * registers(name, found, row.item))
+    by_shared = card.of_each("shared_memory", 65536) // shared
+    by_threads = min(card.of_each("threads", 2048) // found.threads, card.of_each("blocks", 32))
     held = max(1, int(min(by_registers, by_shared, by_threads)))
     most = most_parts(row.rows, row.cols, card.multiprocessors)
     at_most = most if name == "layernorm_backward" else row.rows
@@ -160,6 +154,7 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
             ("blocks", waves * life_s),
         ),
         f"{lay.row_threads * lay.cluster} threads a row, {on.held} blocks a multiprocessor",
+        late_s(card, (1.0 - found) * habit.inputs * row.byte, (1.0 - found) * row.byte),
     )
     if name != "layernorm_backward":
         return body
@@ -172,10 +167,10 @@ def twice(card: Card, name: str, row: Row, found: float) -> Body:
     """A block a row, which it reads twice."""
     habit = HABITS[name]
     wide = widest(row.cols, row.item)
-    held = int(_of(card, "threads", 2048) // LONG_THREADS)
+    held = int(card.of_each("threads", 2048) // LONG_THREADS)
     turns = ceil(row.cols / (wide * LONG_THREADS))
     stream = moved(card, habit.inputs * row.byte, row.byte, found)
-    near = held * row.cols * row.item * (habit.inputs + habit.weights) <= _of(card, "l1_and_shared", 131072)
+    near = held * row.cols * row.item * (habit.inputs + habit.weights) <= card.of_each("l1_and_shared", 131072)
     row_byte = row.cols * row.item * (habit.inputs * (1 if near else 2) + 1 + (0 if near else habit.weights))
     per_row = LONG_ROW + turns * habit.inputs * wide * LONG_ELEMENT
     latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
@@ -192,13 +187,13 @@ def twice(card: Card, name: str, row: Row, found: float) -> Body:
             ("memory", stream.dram_s + again_s), ("L2", row.rows * row_byte / card.l2_byte_per_s),
             ("instructions", lanes / card.lane_per_s), ("blocks", waves * life_s),
         ),
-        "a block a row, read twice",
+        "a block a row, read twice", late_s(card, (1.0 - found) * habit.inputs * row.byte, (1.0 - found) * row.byte),
     )  # fmt: skip
 
 
-def _slowest(streams: tuple[tuple[str, float], ...], choice: str) -> Body:
+def _slowest(streams: tuple[tuple[str, float], ...], choice: str, late: float = 0.0) -> Body:
     seconds, terms = overlapped(streams, SHARPNESS)
-    return Body(seconds, terms, "rows", choice)
+    return Body(seconds, terms, "rows", choice, later(streams, SHARPNESS, seconds, late))
 
 
 def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
@@ -228,6 +223,7 @@ def _sums(card: Card, row: Row, parts: int) -> Part:
     return Part(body, 8 * parts * row.cols)
 
 
+# Parts that a warp asks for at once, latencies of L2 for each such turn, and those of a round's start and end.
 SUMS_AHEAD, SUM_LATENCIES, SUM_START = 4, 0.3, 10.0
 
 
@@ -235,7 +231,7 @@ def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
     """Parts of the weights' gradients where rows are read twice: a thread walks down its columns of every parts-th row."""
     wide = widest(row.cols, row.item)
     blocks = parts * ceil(row.cols / (LONG_THREADS * wide))
-    held = int(_of(card, "threads", 2048) // LONG_THREADS)
+    held = int(card.of_each("threads", 2048) // LONG_THREADS)
     partial = 8 * parts * row.cols
     stream = moved(card, 2 * row.byte, partial, found)
     turns = ceil(row.rows / parts)
@@ -247,4 +243,4 @@ def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
     return _slowest((("memory", stream.dram_s), ("L2", l2_s), ("blocks", waves * life_s)), "parts of the columns")
 
 
-COLUMN_WRITES = 1.0
+COLUMN_WRITES = 1.0  # of the parts' bytes: what a written one costs of a read one

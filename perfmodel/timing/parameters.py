@@ -26,6 +26,7 @@ KNOWLEDGE = ("datasheet", "family", "calibrated")
 # Generations whose habits are known, oldest first; a card of another takes the nearest one's and says so.
 GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
 ANY = "generic"
+USUAL_CLOCK_HZ = 1.5e9  # of a card whose sheet has none
 # Blackwell's chips for graphics multiply by Ampere's instructions at full rate and stream GDDR, as Ada's do.
 SMALL_BLACKWELL = "gb20"
 # Of a host's time from launch to launch, what passes between the event before a call and its first kernel (an H200's
@@ -48,7 +49,6 @@ class Family(NamedTuple):
     file: str
     sources: Mapping[str, str]
     sections: Mapping[str, Mapping[str, float]]
-    origin: Mapping[str, str]
 
     def value(self, section: str, name: str) -> float:
         return self.sections[section][name]
@@ -70,14 +70,13 @@ def family(name: str) -> Family:
     page = load(path)
     sources = {key: page.mapping("sources").text(key) for key in page.mapping("sources")}
     sections: dict[str, dict[str, float]] = {}
-    origin: dict[str, str] = {}
     for section in page:
         if section not in ("sources", "generation"):
             table = page.mapping(section)
-            origin[section] = table.choice("from", tuple(sources))
+            table.choice("from", tuple(sources))
             sections[section] = {key: _number(table, key) for key in table if key != "from"}
             table.finish()
-    found = Family(page.text("generation"), path, sources, sections, origin)
+    found = Family(page.text("generation"), path, sources, sections)
     page.finish()
     return found
 
@@ -138,7 +137,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
     host = known.sections["host"]
     bandwidth, count = gpu.bandwidth_byte_per_s.value, int(gpu.multiprocessors.value)
     clock = gpu.clocks.get("boost") or gpu.clocks.get("tensor") or gpu.clocks.get("base")
-    clock_hz = clock.value if clock else 1.5e9
+    clock_hz = clock.value if clock else USUAL_CLOCK_HZ
     l2_byte = gpu.caches["l2"].value if "l2" in gpu.caches else 0.0
     fp32 = gpu.peak(Engine.VECTOR, "fp32")
     peaks = _peaks(gpu, clock_hz)

@@ -53,3 +53,11 @@ def overlapped(parts: Sequence[tuple[str, float]], sharpness: float) -> tuple[fl
         return longest, tuple(terms)
     whole = longest * powers ** (1.0 / sharpness)
     return whole, (*terms, Term("imperfect overlap", whole - longest))
+
+
+def later(streams: Sequence[tuple[str, float]], sharpness: float, seconds: float, late_s: float) -> float:
+    """What the last writes, kept out of the first stream, would add to streams that together take so long."""
+    if not late_s:
+        return 0.0
+    (name, first_s), *others = streams
+    return overlapped(((name, first_s + late_s), *others), sharpness)[0] - seconds
