@@ -545,13 +545,14 @@ def test_a_map_draws_the_border_between_bounds(tmp_path):
 
 @pytest.mark.parametrize(("number", "symbols"), [(1, 1), (1, 2), (4, 2)])
 def test_a_picture_of_little(number, symbols, tmp_path):
-    """One value of each symbol, one card or several: nothing to see, and nothing to fail."""
+    """One value of each symbol, one card or several: little to see, and nothing to fail."""
     from perfmodel.report import picture, sweep_plot
 
     over = {name: [7] for name in ("N", "B")[:symbols]}
     ready = plan(workload("llama-2-7b-layer"), [A100] * number, over)
     sweep_plot.check(ready, WHERE)
     picture.save(sweep_plot.figure(ready), str(tmp_path / "one.png"), WHERE)
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_command_draws(tmp_path):
