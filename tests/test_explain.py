@@ -63,3 +63,10 @@ def test_a_decoded_token_of_wide_layers_reaches_the_ridge_at_208_sequences():
     # Per byte of fp16 weights a batch of B does B FLOPs; 312 TFLOP/s over 1.5 TB/s are 208.
     out = shown("solve", "--op", "linear", "--gpu", "textbook-a100", "--for", "B", "--set", "N=1")
     assert "-> b I / (2 N) = 208.000 for wide layers (large D_in and D_out)" in out
+
+
+def test_a_card_gives_the_expected_time_and_what_it_rests_on():
+    ran = perfmodel("explain", "softmax", "--gpu", "a100", "--set", "rows=8192", "--set", "cols=8192")
+    assert ran.code == 0
+    assert "at least   expected    at most" in ran.out
+    assert "family knowledge: shares and habits of Ampere" in " ".join(ran.out.split())

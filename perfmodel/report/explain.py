@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from perfmodel import symbolic
+from perfmodel.analysis import Analysis
 from perfmodel.explanation import Explanation, Growth
 from perfmodel.op import Tensor, Work
-from perfmodel.report.answer import card_lines, sizes_line
+from perfmodel.report.answer import card_lines, expected_line, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.solve import Solution
 from perfmodel.symbols import SYMBOLS
@@ -175,6 +176,7 @@ def _numbers(found: Explanation, width: int) -> list[str]:
         columns += [
             Column("bound", "bound", lambda a: a[1].total.bound, right=False),
             Column("lower", "at least", lambda a: a[1].total.lower_s, lambda value: scaled(value, "s")),
+            Column("expected", "expected", _expected_s, lambda value: scaled(value, "s"), expendable=1),
             Column("upper", "at most", lambda a: a[1].total.upper_s, lambda value: scaled(value, "s")),
         ]
     sizes = sizes_line(found.fused.dims)
@@ -185,9 +187,14 @@ def _numbers(found: Explanation, width: int) -> list[str]:
     lines += [f"  {line}" for text in found.fused.notes for line in wrapped(text, width - 2)]
     if found.fused.gpu and found.fused.card:
         roofs, *others = card_lines(found.fused.dims, found.fused.card)
-        notes = [f"{found.fused.gpu.title}. {roofs}", *others]
+        notes = [f"{found.fused.gpu.title}. {roofs}", *others, *expected_line(found.fused)]
         lines += [f"  {line}" for note in notes for line in wrapped(note, width - 2)]
     return lines
+
+
+def _expected_s(answer: tuple[str, Analysis]) -> float | None:
+    found = answer[1].total.expected
+    return found.expected_s if found else None
 
 
 def _type(found: Explanation) -> str:
