@@ -36,6 +36,7 @@ from perfmodel.timing import (
     terms,
     tiles,
     torch_rows,
+    walks,
 )
 from perfmodel.timing.card import Card, Fused, Tiling
 from perfmodel.timing.part import Part
@@ -303,8 +304,8 @@ def test_functions_are_sequences_of_instructions():
 
 # --- attention
 
-HEADS = attention.Heads(64, 64, 1024, 1024, 128, 128, False)
-TILE = attention.Tile(128, 64, 2)
+HEADS = walks.Heads(64, 64, 1024, 1024, 128, 128, False)
+TILE = walks.Tile(128, 64, 2)
 HOPPER, AMPERE = parameters.card(SHEET), parameters.card(gpu("a100"))
 
 
@@ -317,17 +318,17 @@ def attended(size, impl, card=HOPPER, found=0.0):
 
 
 def test_a_mask_halves_the_walk_of_many_tiles():
-    mean, longest, edges = attention.walked(HEADS._replace(queries=8192, keys=8192, causal=True), 8192, TILE, 1)
+    mean, longest, edges = walks.walked(HEADS._replace(queries=8192, keys=8192, causal=True), 8192, TILE, 1)
     # tile i of 64 goes over 128 (i + 1) keys, 128 x 65 / 2 in the mean; two steps of 64 are crossed by the diagonal
     assert (mean, longest, edges) == (128 * 65 / 2, 8192, 128)
     # counted tile by tile or summed up as a line: 65 tiles go over 128 x 66 / 2 in the mean
-    many, _, _ = attention.walked(HEADS._replace(queries=8320, keys=8320, causal=True), 8320, TILE, 1)
+    many, _, _ = walks.walked(HEADS._replace(queries=8320, keys=8320, causal=True), 8320, TILE, 1)
     assert isclose(many, 128 * 66 / 2)
 
 
 def test_a_window_shortens_the_walk():
     size = HEADS._replace(queries=8192, keys=8192, causal=True, window=512)
-    mean, longest, _ = attention.walked(size, 8192, TILE, 1)
+    mean, longest, _ = walks.walked(size, 8192, TILE, 1)
     assert mean <= longest == 512 + 128 - 1 + 64
 
 
@@ -344,34 +345,32 @@ def test_one_query_pays_for_its_tile():
 
 
 def test_keys_are_split_where_blocks_are_few():
-    assert attention.split(300, 264, 100) == 1
+    assert walks.split(300, 264, 100) == 1
     # 32 blocks on 264 slots: 33 parts fill four rounds exactly; 7 parts fill 224 / 264 = 0.848 of one, 8 fill 0.970
-    assert attention.split(32, 264, 1000) == 8
-    assert attention.split(1, 264, 4) == 4
+    assert walks.split(32, 264, 1000) == 8
+    assert walks.split(1, 264, 4) == 4
 
 
 def test_keys_are_shared_out_by_the_newer_rule():
     decoding = HEADS._replace(queries=1, keys=8192)
     # 32 blocks of 64 steps on 100 multiprocessors: 1.1 x 20.48 steps are a block's part, 23; 64 / 23 are 3 parts
-    assert attention.shared_out(decoding, 32, 64, 100) == 3
-    assert attention.shared_out(decoding, 32, 4, 100) == 1  # too few steps
-    assert (
-        attention.shared_out(HEADS._replace(causal=True), 320, 64, 100) == 1
-    )  # the blocks of this prompt fill the card
+    assert walks.shared_out(decoding, 32, 64, 100) == 3
+    assert walks.shared_out(decoding, 32, 4, 100) == 1  # too few steps
+    assert walks.shared_out(HEADS._replace(causal=True), 320, 64, 100) == 1  # the blocks of this prompt fill the card
 
 
 def test_heads_that_share_keys_lie_in_one_tile():
-    shared = attention.Heads(512, 128, 1, 8192, 128, 128, False)
+    shared = walks.Heads(512, 128, 1, 8192, 128, 128, False)
     for impl in ("flash", "serving", "paged", "cudnn"):
         alone = attended(shared._replace(kv_heads=512), impl).seconds
         assert attended(shared, impl).seconds < 0.5 * alone, impl
 
 
 def test_blocks_alone_on_a_multiprocessor_get_more_than_their_part():
-    assert attention.rounds(264, 132, 2, 1.7) == 2  # one full round of two
-    assert attention.rounds(132, 132, 2, 1.0) == 2  # alone, at its part of the rate
-    assert isclose(attention.rounds(132, 132, 2, 2.0), 1 / 0.75)  # or at 1 - (1 - 1/2)^2 of it
-    assert attention.rounds(265, 132, 1, 1.0) == 3
+    assert walks.rounds(264, 132, 2, 1.7) == 2  # one full round of two
+    assert walks.rounds(132, 132, 2, 1.0) == 2  # alone, at its part of the rate
+    assert isclose(walks.rounds(132, 132, 2, 2.0), 1 / 0.75)  # or at 1 - (1 - 1/2)^2 of it
+    assert walks.rounds(265, 132, 1, 1.0) == 3
 
 
 def test_an_older_matrix_instruction_reaches_less_of_a_newer_peak():
@@ -391,7 +390,7 @@ def test_flash_is_torchs_where_the_card_was_measured_and_a_stacks_elsewhere():
 
 
 def test_decoding_by_cudnn_is_a_stream():
-    size = attention.Heads(2048, 2048, 1, 8192, 128, 128, False)
+    size = walks.Heads(2048, 2048, 1, 8192, 128, 128, False)
     found = attended(size, "cudnn")
     assert isclose(found.seconds, 2048 * 8192 * 512 / HOPPER.read_byte_per_s, rel_tol=0.05)
     few, many = (attended(HEADS._replace(queries=1, keys=keys), "cudnn") for keys in (639, 640))
@@ -403,7 +402,7 @@ def test_decoding_by_cudnn_is_a_stream():
 )
 def test_long_prompts_run_at_known_rates(name, low, high):
     card, long = parameters.card(gpu(name)), 16384
-    size = attention.Heads(32, 32, long, long, 128, 128, True)
+    size = walks.Heads(32, 32, long, long, 128, 128, True)
     assert low < 2e-12 * 32 * long**2 * 128 / attended(size, "flash", card).seconds < high
 
 

@@ -19,7 +19,6 @@ A serving stack first plans the work and stores the new keys and values in its c
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
@@ -27,24 +26,12 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
+from perfmodel.timing.walks import Heads, Tile, rounds, seen, shared_out, split, tile_of, unequal, walked
 
 SHARPNESS = 4.0
 EXPONENTIALS = 16.0  # of a multiprocessor's special-function units in a clock: Volta to Blackwell
 SLOTS = 2  # blocks of a multiprocessor that FlashAttention-2 counts on when it splits
-ENOUGH = 0.8  # of the slots filled: no split
-GOOD = 0.85  # of the best filling of the last round
-MOST_PARTS = 128
 STREAM_PARTS = 640  # keys from which cuDNN's decoding cuts them (its times on an H200 step there)
-FEWEST_STEPS, MARGIN = 5, 1.1  # FlashAttention-3 cuts no fewer steps than this; the margin in its rule
-COUNTED = 64  # tiles that are gone through one by one
-
-
-class Tile(NamedTuple):
-    """A block's queries, the keys of a step, and how many blocks a multiprocessor holds."""
-
-    queries: int
-    keys: int
-    resident: int
 
 
 class BackEnd(NamedTuple):
@@ -85,50 +72,21 @@ class BackEnd(NamedTuple):
     widths: int = 32
 
 
-class Heads(NamedTuple):
-    """The sizes of an attention: of ``heads`` query heads in all sequences, ``kv_heads`` key heads."""
-
-    heads: int
-    kv_heads: int
-    queries: int
-    keys: int
-    width: int
-    value_width: int
-    causal: bool
-    window: int = 0
-
-
 def forward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str, found: float) -> Body:
     """The time of one forward pass."""
     head_byte = item * (size.width + size.value_width)
     stream = moved(
-        card, item * size.heads * size.queries * size.width + size.kv_heads * _seen(size) * head_byte,
+        card, item * size.heads * size.queries * size.width + size.kv_heads * seen(size) * head_byte,
         item * size.heads * size.queries * size.value_width, found,
     )  # fmt: skip
     if how.stream and size.queries == 1:
         return _streamed(card, how, size, stream.dram_s, stream.l2_s)
-    latency_s, count = card.dram_latency_s, card.multiprocessors
+    latency_s = card.dram_latency_s
     group = size.heads // size.kv_heads if how.packs == "all" or (how.packs == "one" and size.queries == 1) else 1
     rows, heads = size.queries * group, size.heads // group
-    tile, parts = _cut(how, size, rows, heads, group, count)
-    each, longest, edges = walked(size, rows, tile, group)
-    blocks = heads * ceil(rows / tile.queries) * parts
-    width = padded(how, size.width) + padded(how, size.value_width)
-    area_s = tile.queries * pair_s(card, dtype, 2.0 * width, how.share, how.slots)
-    mask_s = tile.queries * how.mask * count / card.lane_per_s
-    start_s = how.start * latency_s
-    # Equal parts are whole steps; under a causal mask some of them are empty, and the mean is what counts.
-    own = each / parts if size.causal or parts == 1 else ceil(each / tile.keys / parts) * tile.keys
-    work_s = start_s + own * area_s + edges / parts * mask_s
-    if size.causal:
-        longest = ceil(longest / tile.keys / parts) * tile.keys
-        last_s = start_s + longest * area_s + min(longest, tile.queries + tile.keys) * mask_s
-        busy_s = unequal(blocks, count, tile.resident, how, work_s, last_s)
-    else:
-        busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
-    flops = 2.0 * heads * rows * each * (size.width + size.value_width)
-    busy_s = _powered(card, how, dtype, busy_s, flops)
-    passed_s = blocks * own * head_byte / (card.l2_byte_per_s * _sharing(card, dtype))
+    tile, parts = _cut(how, size, rows, heads, group, card.multiprocessors)
+    busy_s, passed = _busy(card, how, size, dtype, tile, parts, rows, heads)
+    passed_s = passed * head_byte / (card.l2_byte_per_s * _sharing(card, dtype))
     seconds, terms = overlapped(
         (("products and softmax", busy_s), ("memory", stream.dram_s), ("L2", max(stream.l2_s, passed_s))), SHARPNESS
     )
@@ -138,6 +96,30 @@ def forward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str, found:
         seconds, terms, choice = seconds + joined.seconds, (*terms, joined), f"{choice}, keys in {parts} parts"
     seconds, terms = _around(card, how, size, item, found, seconds, terms)
     return Body(seconds, terms, "stack" if how.plan else "attention", choice)
+
+
+def _busy(
+    card: Card, how: BackEnd, size: Heads, dtype: str, tile: Tile, parts: int, rows: int, heads: int
+) -> tuple[float, float]:
+    """Seconds of all blocks on their multiprocessors, and the keys that they go over together."""
+    count = card.multiprocessors
+    each, longest, edges = walked(size, rows, tile, rows // size.queries)
+    blocks = heads * ceil(rows / tile.queries) * parts
+    width = padded(how, size.width) + padded(how, size.value_width)
+    area_s = tile.queries * pair_s(card, dtype, 2.0 * width, how.share, how.slots)
+    mask_s = tile.queries * how.mask * count / card.lane_per_s
+    start_s = how.start * card.dram_latency_s
+    # Equal parts are whole steps; under a causal mask some of them are empty, and the mean is what counts.
+    own = each / parts if size.causal or parts == 1 else ceil(each / tile.keys / parts) * tile.keys
+    work_s = start_s + own * area_s + edges / parts * mask_s
+    if size.causal:
+        longest = ceil(longest / tile.keys / parts) * tile.keys
+        last_s = start_s + longest * area_s + min(longest, tile.queries + tile.keys) * mask_s
+        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, last_s)
+    else:
+        busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
+    flops = 2.0 * heads * rows * each * (size.width + size.value_width)
+    return _powered(card, how, dtype, busy_s, flops), blocks * own
 
 
 def _around(
@@ -205,7 +187,7 @@ def backward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str) -> Bo
     start_s = how.back_start * card.dram_latency_s
     work_s = start_s + each * area_s + edges * tile.queries * how.mask * count / card.lane_per_s
     if size.causal:
-        busy_s = unequal(blocks, count, tile.resident, how, work_s, start_s + longest * area_s)
+        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, start_s + longest * area_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     busy_s = _powered(card, how, dtype, busy_s, flops * blocks * tile.queries * each)
@@ -221,11 +203,6 @@ def backward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str) -> Bo
     return Body(seconds + around_s, terms, "attention", f"{how.title}: tiles of {tile.queries} keys")
 
 
-def tile_of(tiles: tuple[tuple[int, Tile], ...], width: int) -> Tile:
-    """The tile that a library takes for a head of this width."""
-    return next((tile for most, tile in tiles if width <= most), tiles[-1][1])
-
-
 def padded(how: BackEnd, width: int) -> int:
     """Widths that a library has kernels for: in between, the head is filled up with zeros."""
     step = how.widths if width <= 128 else 2 * how.widths
@@ -238,7 +215,7 @@ def _cut(how: BackEnd, size: Heads, rows: int, heads: int, group: int, count: in
     if not how.cuts:
         return tile, 1
     narrow = tile_of(how.narrow, size.width)
-    blocks, steps = heads * -(-rows // narrow.queries), -(-_seen(size) // narrow.keys)
+    blocks, steps = heads * -(-rows // narrow.queries), -(-seen(size) // narrow.keys)
     if how.cuts == "shared out":
         parts = shared_out(size, blocks, steps, count)
         return (narrow if parts > 1 or rows <= narrow.queries < tile.queries else tile), parts
@@ -246,77 +223,3 @@ def _cut(how: BackEnd, size: Heads, rows: int, heads: int, group: int, count: in
         return tile, 1
     parts = split(blocks, SLOTS * count, steps)
     return (narrow if parts > 1 else tile), parts
-
-
-def shared_out(size: Heads, blocks: int, steps: int, count: int) -> int:
-    """FlashAttention-3's rule: a block gets a multiprocessor's part of all steps and a tenth more, in decoding and in
-    prompts too short to fill the card."""
-    few = size.causal and blocks < ENOUGH * count
-    if steps < FEWEST_STEPS or not (size.queries == 1 or few):
-        return 1
-    return min(MOST_PARTS, ceil(steps / ceil(MARGIN * blocks * steps / count)))
-
-
-def split(blocks: int, slots: int, steps: int) -> int:
-    """FlashAttention-2's rule: one part where blocks nearly fill the card, else the fewest that fill the last round well."""
-    if blocks >= ENOUGH * slots:
-        return 1
-    best, filled = 0.0, []
-    for parts in range(1, min(MOST_PARTS, slots, steps) + 1):
-        if parts == 1 or -(-steps // parts) != -(-steps // (parts - 1)):
-            turns = blocks * parts / slots
-            filled.append((parts, turns / ceil(turns)))
-            best = max(best, filled[-1][1])
-    return next(parts for parts, share in filled if share >= GOOD * best)
-
-
-def rounds(blocks: int, count: int, resident: int, fill: float) -> float:
-    """Rounds of equal blocks, in times that a multiprocessor takes for one of its many."""
-    full, rest = divmod(blocks, count * resident)
-    if not rest:
-        return float(full * resident)
-    last = -(-rest // count)
-    return full * resident + last / together(last, resident, fill)
-
-
-def together(blocks: float, resident: int, fill: float) -> float:
-    """The share of its full rate that a multiprocessor reaches with so many blocks: more than their part."""
-    return float(1.0 - max(0.0, 1.0 - blocks / resident) ** fill)
-
-
-def unequal(blocks: int, count: int, resident: int, how: BackEnd, mean_s: float, longest_s: float) -> float:
-    """Blocks of unequal length: all at the full rate, and the last of the longest among its neighbours; where all have
-    a place at once, the multiprocessor with the most of the longest decides."""
-    most = -(-blocks // count)
-    if most <= resident:
-        return most * longest_s / together(most, resident, how.fill)
-    return max(longest_s * resident, blocks / count * mean_s + how.tail * resident * (longest_s - mean_s))
-
-
-@lru_cache(maxsize=4096)
-def walked(size: Heads, rows: int, tile: Tile, group: int) -> tuple[float, float, float]:
-    """Keys, in whole steps, that a tile walks over in the mean and at most, and how many of them the mask's edge crosses."""
-    whole = ceil(size.keys / tile.keys) * tile.keys
-    if not size.causal:
-        return float(whole), float(whole), 0.0
-    tiles, offset = ceil(rows / tile.queries), max(0, size.keys - size.queries)
-    far = _seen(size) + tile.queries / group - 1 + tile.keys if size.window else whole  # an interval begins anywhere
-    odd = rows % tile.queries or size.keys % tile.keys
-    edges = (ceil(tile.queries / group / tile.keys) + (1 if odd else 0) + (1 if size.window else 0)) * tile.keys
-    if tiles <= COUNTED:
-        total = masked = 0.0
-        for i in range(tiles):
-            steps = min(whole, far, ceil((offset + min(rows, (i + 1) * tile.queries) / group) / tile.keys) * tile.keys)
-            total += steps
-            masked += min(steps, edges)
-        return total / tiles, float(min(whole, far)), masked / tiles
-    last = rows / group
-    rising = min(last, max(0.0, whole - offset))  # rows that do not see every key yet
-    mean = (offset * rising + rising**2 / 2 + (last - rising) * whole) / last
-    mean = min(mean + max(tile.queries / group, tile.keys) / 2, float(far), float(whole))
-    return mean, float(min(whole, far)), float(edges)
-
-
-def _seen(size: Heads) -> int:
-    """Keys that one query sees at most."""
-    return min(size.keys, size.window) if size.window else size.keys

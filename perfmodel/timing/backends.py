@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from perfmodel.timing.attention import BackEnd, Tile
+from perfmodel.timing.attention import BackEnd
 from perfmodel.timing.card import Fused
+from perfmodel.timing.walks import Tile
 
 ANY = 1024  # wider than any head
 BACK = ((ANY, Tile(128, 64, 1)),)

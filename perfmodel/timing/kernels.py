@@ -18,7 +18,7 @@ from perfmodel.timing.terms import Body
 from perfmodel.units import ITEM_BYTES
 
 if TYPE_CHECKING:
-    from perfmodel.timing.attention import Heads
+    from perfmodel.timing.walks import Heads
 
 OWN = ("ours", "fused")
 WITH_OWN_GRADIENT = ("softmax_backward", "layernorm_backward")
@@ -196,7 +196,7 @@ def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tupl
 
 
 def _heads(op: Op) -> Heads:
-    from perfmodel.timing import attention
+    from perfmodel.timing.walks import Heads
 
     by_name = {tensor.name: tensor for tensor in op.tensors}
     q, k = by_name["q"], by_name.get("k") or by_name["latent"]
@@ -208,7 +208,7 @@ def _heads(op: Op) -> Heads:
     causal = N > 1 and pairs < N * S
     # Fewer pairs than the triangle holds are those of a window.
     window = ceil(pairs / N) if causal and pairs < N * (S - (N - 1) / 2) else 0
-    return attention.Heads(B * H, B * H_kv, N, S, width, int(v.shape[-1]), causal, window)
+    return Heads(B * H, B * H_kv, N, S, width, int(v.shape[-1]), causal, window)
 
 
 def _attention(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

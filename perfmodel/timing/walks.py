@@ -1,0 +1,120 @@
+"""How attention's work is cut and dealt out: the keys that a tile walks over, the parts that libraries cut them into, and
+the rounds in which blocks come to the multiprocessors.
+
+The rules of cutting are the libraries' own (FlashAttention 2 and 3, their published sources): they decide how many blocks a
+decoding step has, and with it whether the card is full.
+"""
+
+from functools import lru_cache
+from math import ceil
+from typing import NamedTuple
+
+ENOUGH = 0.8  # of the places for blocks filled: no split
+GOOD = 0.85  # of the best filling of the last round
+MOST_PARTS = 128
+FEWEST_STEPS, MARGIN = 5, 1.1  # FlashAttention-3 cuts no fewer steps than this; the margin in its rule
+COUNTED = 64  # tiles that are gone through one by one
+
+
+class Tile(NamedTuple):
+    """A block's queries, the keys of a step, and how many blocks a multiprocessor holds."""
+
+    queries: int
+    keys: int
+    resident: int
+
+
+class Heads(NamedTuple):
+    """The sizes of an attention: of ``heads`` query heads in all sequences, ``kv_heads`` key heads."""
+
+    heads: int
+    kv_heads: int
+    queries: int
+    keys: int
+    width: int
+    value_width: int
+    causal: bool
+    window: int = 0
+
+
+def tile_of(tiles: tuple[tuple[int, Tile], ...], width: int) -> Tile:
+    """The tile that a library takes for a head of this width."""
+    return next((tile for most, tile in tiles if width <= most), tiles[-1][1])
+
+
+def shared_out(size: Heads, blocks: int, steps: int, count: int) -> int:
+    """FlashAttention-3's rule: a block gets a multiprocessor's part of all steps and a tenth more, in decoding and in
+    prompts too short to fill the card."""
+    few = size.causal and blocks < ENOUGH * count
+    if steps < FEWEST_STEPS or not (size.queries == 1 or few):
+        return 1
+    return min(MOST_PARTS, ceil(steps / ceil(MARGIN * blocks * steps / count)))
+
+
+def split(blocks: int, slots: int, steps: int) -> int:
+    """FlashAttention-2's rule: one part where blocks nearly fill the card, else the fewest that fill the last round well."""
+    if blocks >= ENOUGH * slots:
+        return 1
+    best, filled = 0.0, []
+    for parts in range(1, min(MOST_PARTS, slots, steps) + 1):
+        if parts == 1 or -(-steps // parts) != -(-steps // (parts - 1)):
+            turns = blocks * parts / slots
+            filled.append((parts, turns / ceil(turns)))
+            best = max(best, filled[-1][1])
+    return next(parts for parts, share in filled if share >= GOOD * best)
+
+
+def rounds(blocks: int, count: int, resident: int, fill: float) -> float:
+    """Rounds of equal blocks, in times that a multiprocessor takes for one of its many."""
+    full, rest = divmod(blocks, count * resident)
+    if not rest:
+        return float(full * resident)
+    last = -(-rest // count)
+    return full * resident + last / together(last, resident, fill)
+
+
+def together(blocks: float, resident: int, fill: float) -> float:
+    """The share of its full rate that a multiprocessor reaches with so many blocks: more than their part."""
+    return float(1.0 - max(0.0, 1.0 - blocks / resident) ** fill)
+
+
+def unequal(
+    blocks: int, count: int, resident: int, ends: tuple[float, float], mean_s: float, longest_s: float
+) -> float:
+    """Blocks of unequal length: all at the full rate, and the last of the longest among its neighbours; where all have
+    a place at once, the multiprocessor with the most of the longest decides. ``ends``: how soon few blocks fill one, and
+    how often the longest's lead shows at the end."""
+    fill, tail = ends
+    most = -(-blocks // count)
+    if most <= resident:
+        return most * longest_s / together(most, resident, fill)
+    return max(longest_s * resident, blocks / count * mean_s + tail * resident * (longest_s - mean_s))
+
+
+@lru_cache(maxsize=4096)
+def walked(size: Heads, rows: int, tile: Tile, group: int) -> tuple[float, float, float]:
+    """Keys, in whole steps, that a tile walks over in the mean and at most, and how many of them the mask's edge crosses."""
+    whole = ceil(size.keys / tile.keys) * tile.keys
+    if not size.causal:
+        return float(whole), float(whole), 0.0
+    tiles, offset = ceil(rows / tile.queries), max(0, size.keys - size.queries)
+    far = seen(size) + tile.queries / group - 1 + tile.keys if size.window else whole  # an interval begins anywhere
+    odd = rows % tile.queries or size.keys % tile.keys
+    edges = (ceil(tile.queries / group / tile.keys) + (1 if odd else 0) + (1 if size.window else 0)) * tile.keys
+    if tiles <= COUNTED:
+        total = masked = 0.0
+        for i in range(tiles):
+            steps = min(whole, far, ceil((offset + min(rows, (i + 1) * tile.queries) / group) / tile.keys) * tile.keys)
+            total += steps
+            masked += min(steps, edges)
+        return total / tiles, float(min(whole, far)), masked / tiles
+    last = rows / group
+    rising = min(last, max(0.0, whole - offset))  # rows that do not see every key yet
+    mean = (offset * rising + rising**2 / 2 + (last - rising) * whole) / last
+    mean = min(mean + max(tile.queries / group, tile.keys) / 2, float(far), float(whole))
+    return mean, float(min(whole, far)), float(edges)
+
+
+def seen(size: Heads) -> int:
+    """Keys that one query sees at most."""
+    return min(size.keys, size.window) if size.window else size.keys
