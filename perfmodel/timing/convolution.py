@@ -18,7 +18,7 @@ from perfmodel.timing import strips
 from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
 from perfmodel.timing.layouts import widest
-from perfmodel.timing.stream import late_s, moved
+from perfmodel.timing.stream import first_latency_s, late_s, moved
 from perfmodel.timing.terms import Body, Term, later, overlapped
 
 SHARPNESS = 4.4
@@ -49,7 +49,7 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
     l2_s = stream.l2_s + size * (K - 1) / (lay.strip * lay.tall) / card.l2_byte_per_s
     per_row = ACCESS + lay.wide * (ELEMENT + TAP_EACH * K)
     lanes = B * N * ceil(D / lay.wide) * per_row
-    latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
+    latency_s = first_latency_s(card, found)
     life_s = WAIT_LATENCIES * latency_s + lay.strip * per_row * ISSUE_CLOCKS / card.clock_hz
     turns_s = ceil(blocks / (held * card.multiprocessors)) * life_s
     rest_s = N % lay.strip * REST_LATENCIES * latency_s
@@ -96,7 +96,7 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     held = _held(card, strips.THREADS, OWN_REGISTERS + wide * (3 * K + 1 + 2 * strips.BACK_RUN * item / 4))
     per_row = 2 * ACCESS + wide * (ELEMENT + 2 * BACK_TAP * K)
     lanes = B * N * ceil(D / wide) * per_row
-    latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
+    latency_s = first_latency_s(card, found)
     runs = ceil(min(strip, N) / strips.BACK_RUN)
     life_s = runs * BACK_LATENCIES * latency_s + strip * per_row * ISSUE_CLOCKS / card.clock_hz
     turns_s = ceil(blocks / (held * card.multiprocessors)) * life_s

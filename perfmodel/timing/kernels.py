@@ -49,7 +49,7 @@ def parts(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, .
         return _rows(card, "softmax", op, dtype, impl)
     if op.work and op.work[0].name == "softmax gradient":
         return _rows_backward(card, "softmax_backward", op, dtype, impl)
-    return (_stream(card, op, dtype),)
+    return (_stream(card, op),)
 
 
 def _stage(card: Card, op: Op, dtype: str, item: int) -> tuple[Part, ...]:
@@ -70,7 +70,7 @@ def _byte(op: Op) -> tuple[int, int]:
     return sum(t.read_byte + t.write_byte for t in outer), fresh
 
 
-def _stream(card: Card, op: Op, dtype: str) -> Part:
+def _stream(card: Card, op: Op) -> Part:
     """An elementwise kernel: bytes once in and out, instructions in their shadow."""
     read, write = op.read_byte(), op.write_byte()
     byte, fresh = _byte(op)
@@ -83,7 +83,7 @@ def _gated(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, 
     """A gate and what it lets through: two halves of every row, by a kernel that was made for both. Torch launches the
     activation and the product apart."""
     if impl != "torch":
-        return (_stream(card, op, dtype),)
+        return (_stream(card, op),)
     half = _written(op).write_byte
     elements = _written(op).elements
     lanes = max(0.0, instructions.of_op(op, elements) - PRODUCT * elements)

@@ -24,7 +24,7 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.layouts import LONG_THREADS, Chip, Layout, asked_byte, layout, long_parts, most_parts, widest
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
-from perfmodel.timing.stream import late_s, moved, rate
+from perfmodel.timing.stream import first_latency_s, late_s, moved, rate
 from perfmodel.timing.terms import Body, Term, later, overlapped
 
 WARP, REGISTER_STEP, BLOCK_BYTE = 32, 8, 1024  # threads; registers of a thread are dealt so; shared memory of any block
@@ -130,7 +130,7 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
     first = min(on.blocks, card.multiprocessors)
     l2_s = (on.blocks * turns * turn_byte + first * once_byte) / card.l2_byte_per_s
     share = card.l2_byte_per_s / card.multiprocessors
-    latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
+    latency_s = first_latency_s(card, found)
     # Elements of two bytes come over registers: each access is waited for before the next.
     waits = lay.vectors if lay.stages and lay.wide * row.item < ASYNC_BYTE else 1
     warps = lay.row_threads * lay.cluster / WARP
@@ -173,7 +173,7 @@ def twice(card: Card, name: str, row: Row, found: float) -> Body:
     near = held * row.cols * row.item * (habit.inputs + habit.weights) <= card.of_each("l1_and_shared", 131072)
     row_byte = row.cols * row.item * (habit.inputs * (1 if near else 2) + 1 + (0 if near else habit.weights))
     per_row = LONG_ROW + turns * habit.inputs * wide * LONG_ELEMENT
-    latency_s = card.dram_latency_s if found < 0.5 else card.l2_latency_s
+    latency_s = first_latency_s(card, found)
     waves = ceil(row.rows / (held * card.multiprocessors))
     wait_s = LONG_WAIT * turns * (latency_s + card.l2_latency_s)
     clocks = per_row * ISSUE_CLOCKS + 4 * BARRIER_CLOCKS * LONG_THREADS / WARP

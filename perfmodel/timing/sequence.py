@@ -11,7 +11,7 @@ from perfmodel.timing.kernels import parts
 from perfmodel.timing.launch import ramp_s, starts
 from perfmodel.timing.part import Part
 from perfmodel.timing.power import settled
-from perfmodel.timing.stream import kept
+from perfmodel.timing.stream import NEAR, kept
 from perfmodel.timing.terms import Body, Term
 
 
@@ -103,10 +103,6 @@ def steps(
         before = own[-1]
         whole = Expected(*(part + kernel.repeat * other for part, other in zip(whole[:3], one[:3], strict=True)))
     return found, whole
-
-
-# A kernel that finds so much of its bytes in L2 begins there.
-NEAR = 0.5
 
 
 def run(

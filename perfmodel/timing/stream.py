@@ -55,6 +55,15 @@ def moved(card: Card, read_byte: float, write_byte: float, found: float = 0.0) -
     return Moved(from_memory / rate(card, read_byte, write_byte), (read_byte + write_byte) / card.l2_byte_per_s)
 
 
+# A kernel that finds so much of its bytes in L2 begins there.
+NEAR = 0.5
+
+
+def first_latency_s(card: Card, found: float) -> float:
+    """Of the level that a kernel's first access goes to."""
+    return card.dram_latency_s if found < NEAR else card.l2_latency_s
+
+
 def late_s(card: Card, read_byte: float, write_byte: float) -> float:
     """What of a kernel's writes is still in L2 at its end, in seconds of memory."""
     held = min(LAZY * write_byte, HELD_BACK * card.l2_byte)

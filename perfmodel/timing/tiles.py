@@ -68,9 +68,6 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
     """The time of one product, or of a batch of them, with the tile and split that make it least."""
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
-    aligned = next(byte for byte in ALIGNMENTS if not (k * item % byte or n * item % byte)) if on_tensor else 16
-    step_k = max(1, STEP_BYTE // item) if on_tensor else VECTOR_STEP
-    steps_all = -(-k // step_k)
     operand_byte = batch * item * (m * k + k * n)
     result_byte = batch * item * m * n
     bandwidth = rate(card, operand_byte, result_byte)
@@ -79,13 +76,48 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
     )
     flops = 2.0 * batch * m * n * k
     powered_s = flops / powered_rate(card, dtype, flops)
+    aligned = next(byte for byte in ALIGNMENTS if not (k * item % byte or n * item % byte)) if on_tensor else 16
+    best = _fastest(card, m, k, n, batch, item, dtype, aligned, powered_s, compulsory_s)
+    tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s = best
+    again_s = _again_byte(card, m, k, n, batch, item, tile_m, tile_n) / bandwidth
+    seconds, terms = overlapped(
+        (
+            ("multiplications", max(work_s, powered_s) + edges_s),
+            ("memory", compulsory_s + again_s),
+            ("L2", l2_s),
+        ),
+        SHARPNESS,
+    )
+    terms = (*terms, Term("pipeline, first to last", how.lead_s))
+    if split > 1:
+        terms = (*terms, Term("sum of the parts", sum_s))
+    engine = "tensor" if on_tensor else "vector"
+    words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
+    return Body(seconds + how.lead_s + sum_s, terms, "tiles", words)
+
+
+def _fastest(
+    card: Card,
+    m: int,
+    k: int,
+    n: int,
+    batch: int,
+    item: int,
+    dtype: str,
+    aligned: int,
+    powered_s: float,
+    compulsory_s: float,
+) -> tuple[int, int, int, float, float, float, float]:
+    """The tile and the parts of k that take least: its sides, parts, multiplications, edges, L2 and the sum of the parts."""
+    on_tensor, count = dtype in card.tilings, card.multiprocessors
+    how = card.tilings[dtype if on_tensor else "vector"]
+    step_k = max(1, STEP_BYTE // item) if on_tensor else VECTOR_STEP
+    steps_all = -(-k // step_k)
     part_s = 8.0 * m * n * batch / card.l2_byte_per_s
-    count = card.multiprocessors
+    whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector by a matrix has kernels of its own, which split
     choices, choosy = _choices(card, dtype, item, aligned, batch > 1)
     least, best = inf, None
-    whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector by a matrix has kernels of its own, which split
-    for choice in choices:
-        tile_m, tile_n, step_s, fetch_s, edge_s, slots = choice
+    for tile_m, tile_n, step_s, fetch_s, edge_s, slots in choices:
         if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
             continue
         tiles = -(-m // tile_m) * -(-n // tile_n) * batch
@@ -103,22 +135,7 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
             if whole_s < least:
                 least, best = whole_s, (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s)
     assert best is not None
-    tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s = best
-    again_s = _again_byte(card, m, k, n, batch, item, tile_m, tile_n) / bandwidth
-    seconds, terms = overlapped(
-        (
-            ("multiplications", max(work_s, powered_s) + edges_s),
-            ("memory", compulsory_s + again_s),
-            ("L2", l2_s),
-        ),
-        SHARPNESS,
-    )
-    terms = (*terms, Term("pipeline, first to last", how.lead_s))
-    if split > 1:
-        terms = (*terms, Term("sum of the parts", sum_s))
-    engine = "tensor" if on_tensor else "vector"
-    words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
-    return Body(seconds + how.lead_s + sum_s, terms, "tiles", words)
+    return best
 
 
 def _again_byte(card: Card, m: int, k: int, n: int, batch: int, item: int, tile_m: int, tile_n: int) -> float:
