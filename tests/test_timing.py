@@ -605,6 +605,31 @@ def test_twice_the_size_is_never_quicker(op, data):
     assert large >= small * (0.45 if grown == "cols" else 0.97)
 
 
+# What grows in each, and what stays.
+GROWING = [
+    ({"op": "elementwise", "kind": "gelu", "impl": "torch"}, ("numel",), {}),
+    ({"op": "conv1d", "impl": "torch"}, ("B", "N", "D"), {"K": 3}),
+    ({"op": "conv1d", "impl": "fused"}, ("B", "N", "D"), {"K": 4}),
+    ({"op": "attention", "impl": "flash"}, ("B", "N", "S"), {"H": 8, "d": 64}),
+    ({"op": "attention", "impl": "cudnn", "causal": True}, ("B", "N"), {"H": 8, "d": 128}),
+    ({"op": "attention", "impl": "naive"}, ("B", "N"), {"H": 8, "d": 64}),
+    ({"op": "softmax", "impl": "ours"}, ("rows",), {"cols": 1024}),
+    ({"op": "mlp", "impl": "torch"}, ("B", "N", "D"), {}),
+    ({"op": "layer", "impl": "flash"}, ("B", "N"), {"D": 1024, "H": 8}),
+]
+
+
+@given(st.sampled_from(GROWING), st.sampled_from(["cold", "warm"]), st.data())
+@settings(max_examples=80, deadline=None)
+def test_twice_as_much_of_anything_is_never_quicker(growing, protocol, data):
+    words, names, fixed = growing
+    shape = {name: 8 * data.draw(st.integers(1, 8 if name == "B" else 200), label=name) for name in names} | fixed
+    grown = data.draw(st.sampled_from(names))
+    line = {**words, "shape": shape, "dtype": "fp16", "protocol": protocol}
+    small = timed(line).expected_s
+    assert timed({**line, "shape": {**shape, grown: 2 * shape[grown]}}).expected_s >= small * 0.97
+
+
 # --- knowledge
 
 
