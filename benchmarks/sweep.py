@@ -104,7 +104,11 @@ def compared() -> str:
         found = analyse(ready.workload, gpu=gpu("a100"), settings=settings).total
         assert found.bound == chunk.bound_names[i]
         exact += (found.flops, found.traffic_byte) == (int(chunk.flops[i]), int(chunk.traffic_byte[i]))
-        pairs = (found.flops, chunk.flops[i]), (found.lower_s, chunk.lower_s[i]), (found.upper_s, chunk.upper_s[i])
+        pairs = (
+            (found.flops, chunk.flops[i]),
+            (found.lower_s, chunk.lower_s[i]),
+            (found.no_overlap_s, chunk.no_overlap_s[i]),
+        )
         worst = max(worst, *(abs(float(many) / float(one or 0) - 1) for one, many in pairs))
     each_us = (time.perf_counter() - start) / chunk.flops.size * 1e6
     large = int((chunk.flops >= 2**53).sum())

@@ -47,7 +47,7 @@ class Total(NamedTuple):
     traffic_byte: int
     compulsory_byte: int
     lower_s: float | None = None
-    upper_s: float | None = None
+    no_overlap_s: float | None = None
     bound: str | None = None
     expected: Expected | None = None
 
@@ -245,6 +245,6 @@ def summed(rows: tuple[Row, ...], compulsory_byte: int) -> Total:
         traffic_byte=sum(row.traffic_byte * row.repeat for row in rows),
         compulsory_byte=compulsory_byte,
         lower_s=whole.lower_s if whole else None,
-        upper_s=whole.upper_s if whole else None,
+        no_overlap_s=whole.no_overlap_s if whole else None,
         bound=whole.bound if whole else None,
     )

@@ -117,4 +117,6 @@ def _total(asked: Iterable[Kernel], card: Rates, resident_byte: float) -> Total:
             moved_byte -= min(op.read_byte(), resident_byte) + min(op.write_byte(), resident_byte)
         parts.append((overlapping(moved_byte, by_engine(kinds), card), repeat))
     whole = together(parts)
-    return Total(flops, contraction_flops, traffic_byte, compulsory_byte, whole.lower_s, whole.upper_s, whole.bound)
+    return Total(
+        flops, contraction_flops, traffic_byte, compulsory_byte, whole.lower_s, whole.no_overlap_s, whole.bound
+    )

@@ -1,6 +1,6 @@
 """What bounds an operation on a card, and for how long at least and at most, from the data sheet alone.
 
-``lower``: everything overlaps, so the slowest of memory and engines is the time. ``upper``: nothing overlaps, so it is
+``lower``: everything overlaps, so the slowest of memory and engines is the time. ``no overlap``: memory and engines one after another, so it is
 their sum. The ridge of an engine is its peak over the bandwidth; an operation whose intensity lies left of it waits
 for memory.
 """
@@ -60,7 +60,7 @@ class Bounds(NamedTuple):
     memory_s: Any
     engine_s: dict[Engine, Any]
     lower_s: Any
-    upper_s: Any
+    no_overlap_s: Any
 
     @property
     def bound(self) -> str:
@@ -114,15 +114,15 @@ def together(parts: Iterable[tuple[Bounds, Any]]) -> Bounds:
     What bounds them together is what has most seconds of its own, as if all were one kernel that overlaps everything;
     the lower time is that of kernels that overlap nothing of each other.
     """
-    memory_s, lower_s, upper_s = 0.0, 0.0, 0.0
+    memory_s, lower_s, no_overlap_s = 0.0, 0.0, 0.0
     engine_s: dict[Engine, Any] = {}
     for one, repeat in parts:
         memory_s += one.memory_s * repeat
         lower_s += one.lower_s * repeat
-        upper_s += one.upper_s * repeat
+        no_overlap_s += one.no_overlap_s * repeat
         for engine, alone_s in one.engine_s.items():
             engine_s[engine] = engine_s.get(engine, 0.0) + alone_s * repeat
-    return Bounds(memory_s, engine_s, lower_s, upper_s)
+    return Bounds(memory_s, engine_s, lower_s, no_overlap_s)
 
 
 def seconds(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rates) -> tuple[Any, dict[Engine, Any]]:

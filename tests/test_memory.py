@@ -523,7 +523,7 @@ def test_the_json_document():
     page = json.loads(ran.out)
     assert list(page)[:4] == ["schema", "config", "phase", "form"]
     assert {k: page[k] for k in ("schema", "config", "phase", "gpus", "zero", "recompute", "optimizer")} == {
-        "schema": 1, "config": "gpt2", "phase": "train", "gpus": 4, "zero": 2, "recompute": "none", "optimizer": "adam",
+        "schema": 2, "config": "gpt2", "phase": "train", "gpus": 4, "zero": 2, "recompute": "none", "optimizer": "adam",
     }  # fmt: skip
     first = page["lines"][0]
     assert first == {

@@ -64,7 +64,7 @@ def check_against_analysis(found, over, *, cards=(A100,), settings=None, **choic
         counts = (total.flops, total.contraction_flops, total.traffic_byte, total.bound)
         assert tuple(figures[name] for name in ("flops", "contraction_flops", "traffic_byte", "bound")) == counts, key
         assert figures["lower_s"] == pytest.approx(total.lower_s, rel=1e-12)
-        assert figures["upper_s"] == pytest.approx(total.upper_s, rel=1e-12)
+        assert figures["no_overlap_s"] == pytest.approx(total.no_overlap_s, rel=1e-12)
         assert figures["intensity_flop_per_byte"] == pytest.approx(total.intensity_flop_per_byte, rel=1e-12)
     return expected
 

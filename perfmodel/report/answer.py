@@ -15,7 +15,7 @@ from perfmodel.symbols import SYMBOLS
 from perfmodel.timing.expectation import Expected
 from perfmodel.units import scaled, significant
 
-SCHEMA = 1
+SCHEMA = 2
 TOGETHER = "All kernels together are bound by what has most seconds, memory's and each engine's summed over them apart."
 
 
@@ -108,7 +108,7 @@ def _row(row: Row) -> dict[str, Any]:
         "intensity_flop_per_byte": row.intensity_flop_per_byte,
     }
     if row.bounds:
-        found |= {"bound": row.bounds.bound, "lower_s": row.bounds.lower_s, "upper_s": row.bounds.upper_s}
+        found |= {"bound": row.bounds.bound, "lower_s": row.bounds.lower_s, "no_overlap_s": row.bounds.no_overlap_s}
         found |= expected_document(row.expected)
     return found
 
@@ -123,7 +123,7 @@ def total_document(total: Total) -> dict[str, Any]:
         "intensity_flop_per_byte": total.intensity_flop_per_byte,
     }
     if total.lower_s is not None:
-        found |= {"bound": total.bound, "lower_s": total.lower_s, "upper_s": total.upper_s}
+        found |= {"bound": total.bound, "lower_s": total.lower_s, "no_overlap_s": total.no_overlap_s}
         found |= expected_document(total.expected)
     return found
 
@@ -150,9 +150,9 @@ def sheet(answer: Analysis) -> Sheet:
             Column("lower_s", "at least", lambda row: _seconds(row, "lower_s"), lambda value: scaled(value, "s")),
             Column("expected_s", "expected", _expected_s, lambda value: scaled(value, "s")),
             Column(
-                "upper_s",
-                "at most",
-                lambda row: _seconds(row, "upper_s"),
+                "no_overlap_s",
+                "no overlap",
+                lambda row: _seconds(row, "no_overlap_s"),
                 lambda value: scaled(value, "s"),
                 expendable=2,
             ),
@@ -226,7 +226,7 @@ def expected_line(answer: Analysis) -> list[str]:
         return []
     low, high = scaled(found.low_s, "s"), scaled(found.high_s, "s")
     lines = [f"Expected: {low} to {high} with its launch; {answer.knowledge} knowledge: {answer.basis}."]
-    if answer.total.upper_s is not None and found.expected_s > answer.total.upper_s:
+    if answer.total.no_overlap_s is not None and found.expected_s > answer.total.no_overlap_s:
         lines.append(
             "At most means that nothing overlaps at the rates of the sheet; launches and what a card reaches of its sheet"
             " make the expected time longer."

@@ -177,7 +177,7 @@ def _numbers(found: Explanation, width: int) -> list[str]:
             Column("bound", "bound", lambda a: a[1].total.bound, right=False),
             Column("lower", "at least", lambda a: a[1].total.lower_s, lambda value: scaled(value, "s")),
             Column("expected", "expected", _expected_s, lambda value: scaled(value, "s"), expendable=1),
-            Column("upper", "at most", lambda a: a[1].total.upper_s, lambda value: scaled(value, "s")),
+            Column("upper", "no overlap", lambda a: a[1].total.no_overlap_s, lambda value: scaled(value, "s")),
         ]
     sizes = sizes_line(found.fused.dims)
     lines = [

@@ -44,7 +44,7 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
         "intensity_flop_per_byte": total.intensity_flop_per_byte,
         "bound": total.bound,
         "lower_s": total.lower_s,
-        "upper_s": total.upper_s,
+        "no_overlap_s": total.no_overlap_s,
         "roof_notes": list(prediction.roof_notes),
         **expected_document(prediction.expected),
     }
@@ -78,7 +78,9 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
             lambda p: p.expected.expected_s if p.expected else None,
             lambda value: scaled(value, "s"),
         ),
-        Column("upper_s", "at most", lambda p: p.total.upper_s, lambda value: scaled(value, "s"), expendable=4),
+        Column(
+            "no_overlap_s", "no overlap", lambda p: p.total.no_overlap_s, lambda value: scaled(value, "s"), expendable=4
+        ),
     ]
     notes = list(dict.fromkeys(note for prediction in done for note in prediction.roof_notes))
     title = f"Bounds and expected times on {gpu.title} ({gpu.file}, {knowledge or gpu.knowledge})"

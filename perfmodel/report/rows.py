@@ -24,7 +24,7 @@ FIGURES = {
     "intensity_flop_per_byte": "real",
     "bound": "bound",
     "lower_s": "real",
-    "upper_s": "real",
+    "no_overlap_s": "real",
 }
 # Those of a sweep that was asked for expected times.
 EXPECTED = {"expected_s": "real", "expected_low_s": "real", "expected_high_s": "real"}

@@ -10,7 +10,7 @@ from perfmodel.units import scaled, significant
 
 SHOWN = 40
 _KEPT = 4096
-_FIGURES = ("flops", "traffic_byte", "intensity_flop_per_byte", "bound", "lower_s", "upper_s")
+_FIGURES = ("flops", "traffic_byte", "intensity_flop_per_byte", "bound", "lower_s", "no_overlap_s")
 
 
 class Sample:
@@ -56,7 +56,7 @@ def table(plan: Plan, sample: Sample) -> str:
         Column("bound", "bound", lambda row: BOUNDS[row["bound"]], right=False),
         Column("lower_s", "at least", _value("lower_s"), _as_time),
         *([Column("expected_s", "expected", _value("expected_s"), _as_time)] if plan.expected else []),
-        Column("upper_s", "at most", _value("upper_s"), _as_time, expendable=1),
+        Column("no_overlap_s", "no overlap", _value("no_overlap_s"), _as_time, expendable=1),
     ]
     notes = [f"Sizes: {sizes(plan)}."] if sizes(plan) else []
     if len(rows) < sample.rows:

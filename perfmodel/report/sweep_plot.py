@@ -77,7 +77,7 @@ def _lines(plan: Plan) -> Any:
     changes: list[tuple[Change, int]] = []
     for i, line in enumerate(lines(plan)):
         colour = COLOURS[i % len(COLOURS)]
-        axes.fill_between(line.sizes, line.lower_s, line.upper_s, color=colour, alpha=0.16, linewidth=0)
+        axes.fill_between(line.sizes, line.lower_s, line.no_overlap_s, color=colour, alpha=0.16, linewidth=0)
         axes.plot(line.sizes, line.lower_s, color=colour, linestyle=DASHES[i % len(DASHES)], linewidth=1.3)
         if len(line.swept) <= MARKED_VALUES:
             axes.plot(line.swept, line.swept_s, "o", color=colour, markersize=2.2)

@@ -25,7 +25,7 @@ class Change(NamedTuple):
 
     size: int
     lower_s: float
-    upper_s: float
+    no_overlap_s: float
     before: str
     after: str
 
@@ -36,7 +36,7 @@ class Line(NamedTuple):
     gpu: Gpu
     sizes: Values
     lower_s: Values
-    upper_s: Values
+    no_overlap_s: Values
     swept: Values
     swept_s: Values
     changes: tuple[Change, ...]
@@ -81,8 +81,8 @@ def lines(plan: Plan) -> Iterator[Line]:
         sizes = np.concatenate([swept, [change.size for change in changes]])
         order = np.argsort(sizes, kind="stable")
         lower_s = np.concatenate([chunk.lower_s, [change.lower_s for change in changes]])
-        upper_s = np.concatenate([chunk.upper_s, [change.upper_s for change in changes]])
-        yield Line(card.gpu, sizes[order], lower_s[order], upper_s[order], swept, chunk.lower_s, changes)
+        no_overlap_s = np.concatenate([chunk.no_overlap_s, [change.no_overlap_s for change in changes]])
+        yield Line(card.gpu, sizes[order], lower_s[order], no_overlap_s[order], swept, chunk.lower_s, changes)
 
 
 def _changes(plan: Plan, card: Rates, chunk: Chunk) -> Iterator[Change]:
@@ -104,7 +104,7 @@ def _between(plan: Plan, card: Rates, low: int, high: int, code: int) -> Change 
             return None
         first, sizes = int(others[0]), chunk.at[axis.symbol]
         if axis.number == high - low + 1 or first == 0:
-            times = float(chunk.lower_s[first]), float(chunk.upper_s[first])
+            times = float(chunk.lower_s[first]), float(chunk.no_overlap_s[first])
             return Change(int(sizes[first]), *times, BOUNDS[code], BOUNDS[chunk.bound[first]])
         low, high = int(sizes[first - 1]), int(sizes[first])
 

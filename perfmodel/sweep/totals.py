@@ -38,7 +38,7 @@ class Chunk(NamedTuple):
     intensity_flop_per_byte: Values
     bound: NDArray[np.int8]
     lower_s: Values
-    upper_s: Values
+    no_overlap_s: Values
     points: int
     skipped: dict[str, int] | None = None
     expected_s: Values | None = None
@@ -110,7 +110,7 @@ class Totals:
             intensity_flop_per_byte=kept(flops / self.traffic_byte),
             bound=kept(self.bound(longest)),
             lower_s=kept(self.lower_s),
-            upper_s=kept(memory_s + total(engine_s.values())),
+            no_overlap_s=kept(memory_s + total(engine_s.values())),
             points=self.points,
             skipped=None if outside is None else {n: int(v[outside]) if np.ndim(v) else v for n, v in at.items()},
         )
