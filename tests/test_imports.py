@@ -23,7 +23,7 @@ LAYERS = (
     ("hardware", "workload", "cases", "records", "measured", "importers"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "memory", "serving", "comparison", "sweep", "symbolic", "solve",
-        "explanation", "chart",
+        "explanation", "chart", "grouping",
     ),
     ("report", "measure"),
     ("cli", "api", "__main__"),

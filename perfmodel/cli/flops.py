@@ -23,7 +23,11 @@ from perfmodel.workload import workload
 @options.causal
 @options.count
 @options.decode_form
+@options.logits
 @options.knowledge
+@click.option("--steps", is_flag=True, help="A line for each kernel instead of each block.")
+@options.verbose
+@options.columns
 @click.option("--symbolic", is_flag=True, help="Formulas in the workload's symbols instead of numbers.")
 @options.formats("table", "json", "csv", "markdown")
 def flops(
@@ -36,11 +40,17 @@ def flops(
     causal: bool | None,
     count: str | None,
     decode_form: str | None,
+    logits: str | None,
     knowledge: str | None,
+    steps: bool,
+    verbose: bool,
+    columns: str,
     symbolic: bool,
     form: str,
 ) -> None:
-    """FLOPs, bytes, bound and time of every step of a workload.
+    """FLOPs, bytes, bottleneck and time of a workload: by block, or with --steps kernel by kernel.
+
+    Tables and Markdown show blocks; JSON and CSV hold every kernel.
 
     \b
     perfmodel flops --config llama-2-7b-layer --gpu a100
@@ -53,6 +63,8 @@ def flops(
         )
     chosen = workload(config)
     chosen = chosen.with_dtype(dtype) if dtype else chosen
+    chosen = chosen.with_logits(logits) if logits else chosen
+    keys = options.column_keys(columns, form)
     wanted: dict[str, Any] = {"phase": phase, "settings": options.read_settings(settings)}
     wanted |= {"fused": fused, "causal": causal}
     if symbolic:
@@ -64,4 +76,4 @@ def flops(
 
     card = read_gpu(gpu) if gpu is not None else None
     answer = analyse(chosen, gpu=card, count=count, form=decode_form, knowledge=knowledge, **wanted)
-    click.echo(render(answer, form), nl=False)
+    click.echo(render(answer, form, steps=steps, verbose=verbose, columns=keys), nl=False)

@@ -1,19 +1,27 @@
 """A sheet: rows under columns, shown as a terminal table, CSV, Markdown or JSON.
 
-A column knows the raw value (for CSV and JSON) and how people read it (for tables). A terminal that is too narrow for
-all columns loses the least important ones first, and says so.
+A column knows the raw value (for CSV and JSON) and its text (for tables). A terminal that is too narrow for all columns
+hides the least important ones first, and the table names them. The tables are drawn here and not by rich: importing its
+tables costs half the import time of click and yaml, which the start-up budget of ``flops`` does not allow.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-# A column of prose counts as no wider than this when columns are dropped, or than that part of a narrow terminal.
+from perfmodel.errors import UsageError, did_you_mean, shown
+
+# A column of text counts as no wider than this when columns are hidden, or than that part of a narrow terminal.
 COMFORTABLE, NARROW_PART = 28, 5
-NARROWEST = 12  # a column of prose gives way down to this width
+NARROWEST = 12  # a column of text is wrapped down to this width
+WIDE = 140  # a terminal of this width also shows the columns marked ``wide``
 
 
 class Column(NamedTuple):
-    """A heading, the raw value of a row, how it is shown, and how early it goes when space is short (0: never)."""
+    """A heading, the raw value of a row, how it is shown, and how early it is hidden when space is short (0: never).
+
+    ``wide`` columns are part of a table only on a wide terminal or when ``--columns`` names them; CSV, JSON and Markdown
+    always have them. ``wraps`` says that the cells may be wrapped; by default those of left-aligned columns may.
+    """
 
     key: str
     heading: str
@@ -21,6 +29,13 @@ class Column(NamedTuple):
     show: Callable[[Any], str] = str
     right: bool = True
     expendable: int = 0
+    wide: bool = False
+    wraps: bool | None = None
+
+    @property
+    def wrapping(self) -> bool:
+        """Whether the cells may be wrapped."""
+        return not self.right if self.wraps is None else self.wraps
 
 
 class Sheet(NamedTuple):
@@ -34,11 +49,22 @@ class Sheet(NamedTuple):
 
     def cells(self, row: Any, columns: Iterable[Column] | None = None) -> list[str]:
         """A row as people read it."""
-        return [shown(column, row) for column in columns or self.columns]
+        return [cell(column, row) for column in columns or self.columns]
+
+    def picked(self, keys: Sequence[str]) -> "Sheet":
+        """The sheet with the columns of these keys alone, in their order; all of them where no key is given."""
+        known = {column.key: column for column in self.columns}
+        for key in keys:
+            if key not in known:
+                raise UsageError(
+                    f"--columns {shown(key)}", "it is not a column of this table",
+                    f"{', '.join(known)} are accepted, separated by commas", did_you_mean(key, known),
+                )  # fmt: skip
+        return self._replace(columns=[known[key]._replace(wide=False, expendable=0) for key in keys] or self.columns)
 
 
-def shown(column: Column, row: Any) -> str:
-    """One cell; nothing where there is no value."""
+def cell(column: Column, row: Any) -> str:
+    """One cell; empty where there is no value."""
     value = column.value(row)
     return "" if value is None else column.show(value)
 
@@ -83,17 +109,21 @@ def terminal_width() -> int:
     """Columns of the terminal; 120 where the output goes to a file."""
     import os
     import sys
-    from shutil import get_terminal_size
 
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return max(40, get_terminal_size((120, 24)).columns) if known else 120
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return max(40, int(asked))
+    try:
+        return max(40, os.get_terminal_size(sys.stdout.fileno()).columns) if sys.stdout.isatty() else 120
+    except (AttributeError, ValueError, OSError):  # stdout is closed, or not a terminal of this process
+        return 120
 
 
 def fitting(sheet: Sheet, natural: Sequence[int], width: int) -> list[int]:
-    """Which columns of these natural widths fit, the most expendable gone first."""
-    prose = min(COMFORTABLE, width // NARROW_PART)
-    widths = [one if column.right else min(one, prose) for column, one in zip(sheet.columns, natural, strict=True)]
-    kept = list(range(len(widths)))
+    """Which columns of these natural widths fit; the most expendable are hidden first."""
+    text = min(COMFORTABLE, width // NARROW_PART)
+    widths = [min(one, text) if column.wrapping else one for column, one in zip(sheet.columns, natural, strict=True)]
+    kept = [i for i, column in enumerate(sheet.columns) if width >= WIDE or not column.wide]
     while sum(widths[i] + 2 for i in kept) > width + 2 and any(sheet.columns[i].expendable for i in kept):
         kept.remove(max(kept, key=lambda i: sheet.columns[i].expendable))
     return kept
@@ -103,35 +133,33 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     """A terminal table: heading, rule, rows, rule and sums; then the notes, wrapped."""
     width = width or terminal_width()
     rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
-    every = [[column.heading, *(shown(column, row) for row in rows)] for column in sheet.columns]
+    every = [[column.heading, *(cell(column, row) for row in rows)] for column in sheet.columns]
     natural = [max(map(len, cells)) for cells in every]
     kept = fitting(sheet, natural, width)
     columns = [sheet.columns[i] for i in kept]
+    gone = [c.heading for i, c in enumerate(sheet.columns) if i not in kept and not c.wide]
     heading, *body = zip(*(every[i] for i in kept), strict=True)
     closing = [body.pop()] if sheet.total is not None else []
-    widths = _squeezed([natural[i] for i in kept], [not column.right for column in columns], width)
+    widths = _squeezed([natural[i] for i in kept], [column.wrapping for column in columns], width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     right = [column.right for column in columns]
     lines = [*wrapped(sheet.title, width), ""] if sheet.title else []
     lines += [*_lines(heading, widths, right), rule]
     lines += [line for cells in body for line in _lines(cells, widths, right)]
     lines += [rule, *(line for cells in closing for line in _lines(cells, widths, right))] if closing else []
-    gone = [column.heading for column in sheet.columns if column not in columns]
-    notes = [*sheet.notes]
-    if gone:
-        notes.append(f"Too narrow for {', '.join(gone)}: a wider terminal shows more.")
+    notes = [*sheet.notes, *([f"Hidden columns: {', '.join(gone)} (widen the terminal)."] if gone else [])]
     lines += [""] if notes else []
     for note in notes:
         lines += wrapped(note, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _squeezed(natural: Sequence[int], prose: Sequence[bool], width: int) -> list[int]:
-    """Widths that fit: columns of prose give way, the widest first, and their cells wrap."""
+def _squeezed(natural: Sequence[int], wrapping: Sequence[bool], width: int) -> list[int]:
+    """Widths that fit: the cells of text columns are wrapped, those of the widest column first."""
     widths = list(natural)
     over = sum(widths) + 2 * (len(widths) - 1) - width
     while over > 0:
-        i = max((i for i, is_prose in enumerate(prose) if is_prose), key=lambda i: widths[i], default=-1)
+        i = max((i for i, wraps in enumerate(wrapping) if wraps), key=lambda i: widths[i], default=-1)
         if i < 0 or widths[i] <= NARROWEST:
             break
         widths[i] -= 1
@@ -140,7 +168,7 @@ def _squeezed(natural: Sequence[int], prose: Sequence[bool], width: int) -> list
 
 
 def _lines(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    """Cells side by side, those that are too long on several lines."""
+    """Cells side by side; a cell that is too long takes several lines."""
     if all(map(_fits, cells, widths)):
         return ["  ".join(map(_placed, cells, widths, right))]
     parts = [wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)]
