@@ -104,6 +104,6 @@ def sweep_over(config: str | Workload | Operation, gpus: Any, over: Mapping[str,
 
 
 def _sizes(values: Mapping[str, int | str] | None) -> dict[str, Any]:
-    """Sizes as numbers, or as text like '8k' or 'N'."""
+    """Sizes as numbers, or as text like '8Ki' or 'N'."""
     pairs = (values or {}).items()
     return dict(setting(f"{name}={value}") if isinstance(value, str) else (name, value) for name, value in pairs)

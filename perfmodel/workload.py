@@ -155,13 +155,13 @@ def resolved(sizes: Dict[str, Any], where: str, *, checked: bool = True) -> dict
 
 
 def setting(text: str) -> tuple[str, int | Expression]:
-    """``N=8k`` or ``S=N``: a symbol of the notation table and its size or expression."""
+    """``N=8Ki`` or ``S=N``: a symbol of the notation table and its size or expression."""
     name, equals, value = text.partition("=")
     name = ALIASES.get(name.strip(), name.strip())
     if not name or not equals or not value.strip():
         raise InputError(
             f"--set {shown(text)}", "it is not of the form SYMBOL=VALUE",
-            "a symbol and a size, such as N=8k, or an expression of sizes, such as S=N, is accepted", "Write N=2048, say.",
+            "a symbol and a size, such as N=8Ki, or an expression of sizes, such as S=N, is accepted", "Write N=2048, say.",
         )  # fmt: skip
     if name not in SYMBOLS:
         raise InputError(

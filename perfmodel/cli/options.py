@@ -62,7 +62,7 @@ decode_form = click.option(
 )
 settings = click.option(
     "--set", "settings", metavar="SYMBOL=VALUE", multiple=True,
-    help="A size: N=8192, N=8k (8000), N=8Ki (8192), or an expression of others, S=N. May be repeated.",
+    help="A size: N=8192, N=8Ki (8192), N=8k (8000), or an expression of others, S=N. May be repeated.",
 )  # fmt: skip
 
 

@@ -49,10 +49,10 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     """FLOPs, bytes, bound and time over ranges of sizes, for every GPU.
 
     \b
-    N=128:8192      65 values evenly spaced, or every whole number where there are no more
-    N=1:64:16       16 values
-    N=128:8k:log    128, 256, 512, ...: doublings, and the last
-    N=1k:1M:25:log  25 values, each the same factor above the one before, as distinct whole numbers
+    N=128:8192        65 values evenly spaced, or every whole number where there are no more
+    N=1:64:16         16 values
+    N=128:8Ki:log     128, 256, 512, ..., 8192: doublings, and the last
+    N=1Ki:1Mi:25:log  25 values, each the same factor above the one before, as distinct whole numbers
 
     Several --over make a grid. --set S=N keeps a size tied to a swept one. Points where an operation is not
     defined (H_kv that does not divide H, say) are skipped and counted on stderr. Lines of an --op sweep in

@@ -51,12 +51,12 @@ def table(plan: Plan, sample: Sample) -> str:
         *([Column("gpu", "GPU", lambda row: row["gpu"], right=False)] if len(plan.cards) > 1 else []),
         *(Column(name, name, _value(name), lambda value: str(int(value))) for name in plan.symbols),
         Column("flops", "FLOP", _value("flops"), scaled),
-        Column("traffic_byte", "traffic", _value("traffic_byte"), lambda value: scaled(value, "B")),
-        Column("intensity_flop_per_byte", "FLOP/B", _value("intensity_flop_per_byte"), significant),
+        Column("traffic_byte", "traffic", _value("traffic_byte"), lambda value: scaled(value, "B"), expendable=1),
+        Column("intensity_flop_per_byte", "FLOP/B", _value("intensity_flop_per_byte"), significant, expendable=2),
         Column("bound", "bound", lambda row: BOUNDS[row["bound"]], right=False),
         Column("lower_s", "at least", _value("lower_s"), _as_time),
         *([Column("expected_s", "expected", _value("expected_s"), _as_time)] if plan.expected else []),
-        Column("no_overlap_s", "no overlap", _value("no_overlap_s"), _as_time, expendable=1),
+        Column("no_overlap_s", "no overlap", _value("no_overlap_s"), _as_time, wide=True),
     ]
     notes = [f"Sizes: {sizes(plan)}."] if sizes(plan) else []
     if len(rows) < sample.rows:

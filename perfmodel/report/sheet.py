@@ -140,7 +140,7 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     gone = [c.heading for i, c in enumerate(sheet.columns) if i not in kept and not c.wide]
     heading, *body = zip(*(every[i] for i in kept), strict=True)
     closing = [body.pop()] if sheet.total is not None else []
-    widths = _squeezed([natural[i] for i in kept], [column.wrapping for column in columns], width)
+    widths = _squeezed([natural[i] for i in kept], columns, width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     right = [column.right for column in columns]
     lines = [*wrapped(sheet.title, width), ""] if sheet.title else []
@@ -154,16 +154,19 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _squeezed(natural: Sequence[int], wrapping: Sequence[bool], width: int) -> list[int]:
-    """Widths that fit: the cells of text columns are wrapped, those of the widest column first."""
+def _squeezed(natural: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
+    """Widths that fit: text columns are wrapped first, then the other left-aligned ones, then, if need be, numbers."""
     widths = list(natural)
     over = sum(widths) + 2 * (len(widths) - 1) - width
-    while over > 0:
-        i = max((i for i, wraps in enumerate(wrapping) if wraps), key=lambda i: widths[i], default=-1)
-        if i < 0 or widths[i] <= NARROWEST:
-            break
-        widths[i] -= 1
-        over -= 1
+    stages = (
+        ([i for i, column in enumerate(columns) if column.wrapping], NARROWEST),
+        ([i for i, column in enumerate(columns) if not column.right], NARROWEST),
+        (range(len(columns)), 1),
+    )
+    for may, narrowest in stages:
+        while over > 0 and any(widths[i] > narrowest for i in may):
+            widths[max(may, key=lambda i: widths[i])] -= 1
+            over -= 1
     return widths
 
 
