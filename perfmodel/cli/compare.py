@@ -22,6 +22,8 @@ from perfmodel.workload import workload
 @options.causal
 @click.option("--speedup", "speedups", metavar="KEY=FACTOR", multiple=True,
               help="A part becomes so many times as fast: an operation, a step or a kernel. May be repeated.")  # fmt: skip
+@options.logits
+@options.columns
 @options.formats("table", "json", "csv", "markdown")
 def compare(
     configs: tuple[str, ...],
@@ -32,6 +34,8 @@ def compare(
     fused: bool | None,
     causal: bool | None,
     speedups: tuple[str, ...],
+    logits: str | None,
+    columns: str,
     form: str,
 ) -> None:
     """Workloads and cards side by side: counts, bounds, tokens per second, memory; and what a faster part does.
@@ -59,7 +63,8 @@ def compare(
     from perfmodel.comparison import factor
     from perfmodel.report.comparison import render
 
-    chosen = options.distinct(map(workload, configs))
+    keys = options.column_keys(columns, form)
+    chosen = [w.with_logits(logits) if logits else w for w in options.distinct(map(workload, configs))]
     found = compared(
         [w.with_dtype(dtype) if dtype else w for w in chosen],
         options.distinct(map(read_gpu, gpus)),
@@ -69,4 +74,4 @@ def compare(
         fused=fused,
         causal=causal,
     )
-    click.echo(render(found, form), nl=False)
+    click.echo(render(found, form, columns=keys), nl=False)

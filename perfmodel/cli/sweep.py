@@ -37,6 +37,7 @@ SECONDS_WITHOUT_A_BAR = 1.0
 @options.causal
 @options.count
 @options.decode_form
+@options.logits
 @click.option(
     "--expected",
     is_flag=True,
@@ -112,6 +113,8 @@ def _tell_if_long(plan: Plan) -> None:
 
 def _planned(ranges: tuple[str, ...], settings: tuple[str, ...], given: dict[str, Any]) -> Plan:
     chosen = options.chosen(given.pop("operation"), given.pop("config"), given.pop("dtype"), WHERE)
+    logits = given.pop("logits")
+    chosen = chosen.with_logits(logits) if logits else chosen
     gpus = _gpus(given.pop("gpus"))
     if not ranges:
         raise UsageError(

@@ -174,10 +174,16 @@ def _numbers(found: Explanation, width: int) -> list[str]:
     columns = columns if found.unfused else columns[1:]
     if found.fused.gpu:
         columns += [
-            Column("bound", "bound", lambda a: a[1].total.bound, right=False),
+            Column("bound", "bottleneck", lambda a: a[1].total.bound, right=False),
             Column("lower", "at least", lambda a: a[1].total.lower_s, lambda value: scaled(value, "s")),
-            Column("expected", "expected", _expected_s, lambda value: scaled(value, "s"), expendable=1),
-            Column("upper", "no overlap", lambda a: a[1].total.no_overlap_s, lambda value: scaled(value, "s")),
+            Column("expected", "expected", _expected_s, lambda value: scaled(value, "s")),
+            Column(
+                "no_overlap",
+                "no overlap",
+                lambda a: a[1].total.no_overlap_s,
+                lambda value: scaled(value, "s"),
+                wide=True,
+            ),
         ]
     sizes = sizes_line(found.fused.dims)
     lines = [

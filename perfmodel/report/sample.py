@@ -53,7 +53,7 @@ def table(plan: Plan, sample: Sample) -> str:
         Column("flops", "FLOP", _value("flops"), scaled),
         Column("traffic_byte", "traffic", _value("traffic_byte"), lambda value: scaled(value, "B"), expendable=1),
         Column("intensity_flop_per_byte", "FLOP/B", _value("intensity_flop_per_byte"), significant, expendable=2),
-        Column("bound", "bound", lambda row: BOUNDS[row["bound"]], right=False),
+        Column("bound", "bottleneck", lambda row: BOUNDS[row["bound"]], right=False),
         Column("lower_s", "at least", _value("lower_s"), _as_time),
         *([Column("expected_s", "expected", _value("expected_s"), _as_time)] if plan.expected else []),
         Column("no_overlap_s", "no overlap", _value("no_overlap_s"), _as_time, wide=True),

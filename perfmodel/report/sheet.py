@@ -5,14 +5,17 @@ hides the least important ones first, and the table names them. The tables are d
 tables costs half the import time of click and yaml, which the start-up budget of ``flops`` does not allow.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from perfmodel.errors import UsageError, did_you_mean, shown
+from perfmodel.errors import UsageError, did_you_mean
+from perfmodel.errors import shown as quoted
 
 # A column of text counts as no wider than this when columns are hidden, or than that part of a narrow terminal.
 COMFORTABLE, NARROW_PART = 28, 5
-NARROWEST = 12  # a column of text is wrapped down to this width
+NARROWEST = 12  # a column of text is wrapped down to this width, or to its longest word
+BREAKS = re.compile(r"([._/-])")  # a long word is broken after one of these
 WIDE = 140  # a terminal of this width also shows the columns marked ``wide``
 
 
@@ -49,7 +52,7 @@ class Sheet(NamedTuple):
 
     def cells(self, row: Any, columns: Iterable[Column] | None = None) -> list[str]:
         """A row as people read it."""
-        return [cell(column, row) for column in columns or self.columns]
+        return [shown(column, row) for column in columns or self.columns]
 
     def picked(self, keys: Sequence[str]) -> "Sheet":
         """The sheet with the columns of these keys alone, in their order; all of them where no key is given."""
@@ -57,13 +60,13 @@ class Sheet(NamedTuple):
         for key in keys:
             if key not in known:
                 raise UsageError(
-                    f"--columns {shown(key)}", "it is not a column of this table",
+                    f"--columns {quoted(key)}", "it is not a column of this table",
                     f"{', '.join(known)} are accepted, separated by commas", did_you_mean(key, known),
                 )  # fmt: skip
         return self._replace(columns=[known[key]._replace(wide=False, expendable=0) for key in keys] or self.columns)
 
 
-def cell(column: Column, row: Any) -> str:
+def shown(column: Column, row: Any) -> str:
     """One cell; empty where there is no value."""
     value = column.value(row)
     return "" if value is None else column.show(value)
@@ -119,10 +122,10 @@ def terminal_width() -> int:
         return 120
 
 
-def fitting(sheet: Sheet, natural: Sequence[int], width: int) -> list[int]:
+def fitting(sheet: Sheet, natural: Sequence[int], narrowest: Sequence[int], width: int) -> list[int]:
     """Which columns of these natural widths fit; the most expendable are hidden first."""
     text = min(COMFORTABLE, width // NARROW_PART)
-    widths = [min(one, text) if column.wrapping else one for column, one in zip(sheet.columns, natural, strict=True)]
+    widths = [min(one, max(text, least)) for one, least in zip(natural, narrowest, strict=True)]
     kept = [i for i, column in enumerate(sheet.columns) if width >= WIDE or not column.wide]
     while sum(widths[i] + 2 for i in kept) > width + 2 and any(sheet.columns[i].expendable for i in kept):
         kept.remove(max(kept, key=lambda i: sheet.columns[i].expendable))
@@ -133,14 +136,18 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     """A terminal table: heading, rule, rows, rule and sums; then the notes, wrapped."""
     width = width or terminal_width()
     rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
-    every = [[column.heading, *(cell(column, row) for row in rows)] for column in sheet.columns]
+    every = [[column.heading, *(shown(column, row) for row in rows)] for column in sheet.columns]
     natural = [max(map(len, cells)) for cells in every]
-    kept = fitting(sheet, natural, width)
+    narrowest = [
+        _narrowest(cells) if column.wrapping else max(map(len, cells))
+        for column, cells in zip(sheet.columns, every, strict=True)
+    ]
+    kept = fitting(sheet, natural, narrowest, width)
     columns = [sheet.columns[i] for i in kept]
     gone = [c.heading for i, c in enumerate(sheet.columns) if i not in kept and not c.wide]
     heading, *body = zip(*(every[i] for i in kept), strict=True)
     closing = [body.pop()] if sheet.total is not None else []
-    widths = _squeezed([natural[i] for i in kept], columns, width)
+    widths = _squeezed([natural[i] for i in kept], [narrowest[i] for i in kept], columns, width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     right = [column.right for column in columns]
     lines = [*wrapped(sheet.title, width), ""] if sheet.title else []
@@ -154,18 +161,24 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _squeezed(natural: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
+def _narrowest(cells: Sequence[str]) -> int:
+    """The least width of a text column at which no word is broken."""
+    words = (word for cell in cells for word in BREAKS.sub(r"\1 ", cell).split())
+    return max(NARROWEST, *map(len, words), 0)
+
+
+def _squeezed(natural: Sequence[int], narrowest: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
     """Widths that fit: text columns are wrapped first, then the other left-aligned ones, then, if need be, numbers."""
     widths = list(natural)
     over = sum(widths) + 2 * (len(widths) - 1) - width
     stages = (
-        ([i for i, column in enumerate(columns) if column.wrapping], NARROWEST),
-        ([i for i, column in enumerate(columns) if not column.right], NARROWEST),
-        (range(len(columns)), 1),
+        {i: narrowest[i] for i, column in enumerate(columns) if column.wrapping},
+        {i: NARROWEST for i, column in enumerate(columns) if not column.right},
+        dict.fromkeys(range(len(columns)), 1),
     )
-    for may, narrowest in stages:
-        while over > 0 and any(widths[i] > narrowest for i in may):
-            widths[max(may, key=lambda i: widths[i])] -= 1
+    for stage in stages:
+        while over > 0 and any(widths[i] > least for i, least in stage.items()):
+            widths[max((i for i, least in stage.items() if widths[i] > least), key=lambda i: widths[i])] -= 1
             over -= 1
     return widths
 
@@ -195,6 +208,6 @@ def wrapped(text: str, width: int) -> list[str]:
             lines.append("")
         lines[-1] += f" {word}" if lines[-1] else word
         while len(lines[-1]) > width:
-            cut = max((lines[-1].rfind(c, 0, width) + 1 for c in "._-/"), default=0)
+            cut = max((found.end() for found in BREAKS.finditer(lines[-1], 0, width)), default=0)
             lines[-1:] = [lines[-1][: cut or width], lines[-1][cut or width :]]
     return lines
