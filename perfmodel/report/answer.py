@@ -251,7 +251,9 @@ def expected_line(answer: Analysis, verbose: bool = False) -> list[str]:
     rests = f"{answer.knowledge} knowledge{f': {answer.basis}' if verbose else ''}"
     hint = "" if answer.knowledge == "calibrated" else "; calibrate the card to narrow the range"
     lines = [f"Expected: {span(found.low_s, found.high_s, 's')} ({rests}; protocol {protocol}){hint}."]
-    return lines + [f"Protocol {protocol}: {PROTOCOLS[protocol]}. The range holds 80 % of measurements."] * verbose
+    return (
+        lines + [f"Protocol {protocol}: {PROTOCOLS[protocol]}. Four of five measurements lie in the range."] * verbose
+    )
 
 
 def span(low: float, high: float, unit: str) -> str:

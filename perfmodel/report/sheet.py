@@ -14,7 +14,7 @@ from perfmodel.errors import shown as quoted
 
 # A column of text counts as no wider than this when columns are hidden, or than that part of a narrow terminal.
 COMFORTABLE, NARROW_PART = 28, 5
-NARROWEST = 12  # a column of text is wrapped down to this width, or to its longest word
+NARROWEST = 10  # a column of text is wrapped down to this width, or to its longest word
 BREAKS = re.compile(r"([._/-])")  # a long word is broken after one of these
 WIDE = 140  # a terminal of this width also shows the columns marked ``wide``
 
