@@ -44,11 +44,15 @@ def analyse(
     count: str | None = None,
     form: str | None = None,
     knowledge: str | None = None,
+    logits: str = "all",
 ) -> Analysis:
-    """Counts, and with a card bounds and expected times, of every kernel of a workload: what ``perfmodel flops`` shows."""
+    """Counts, and with a card bounds and expected times, of every kernel of a workload: what ``perfmodel flops`` shows.
+
+    ``logits`` is ``all`` or ``last``: the logits of all positions, or of the last position of each sequence.
+    """
     card = hardware.gpu(gpu) if isinstance(gpu, str) else gpu
     return _analyse(
-        load(config),
+        load(config).with_logits(logits),
         phase=phase,
         gpu=card,
         settings=_sizes(settings),

@@ -106,6 +106,11 @@ class Workload(NamedTuple):
                 self.file, f"phase '{phase}' is not one that this workload has",
                 f"it has {', '.join(self.phases)}", f"Choose --phase {self.default_phase}.",
             )  # fmt: skip
+        if phase == "train" and self.logits == "last":
+            raise InputError(
+                f"{self.name}: logits last", "the loss of a training step reads the logits of every position",
+                "prefill and decode are accepted", "Leave --logits out.",
+            )  # fmt: skip
         chosen = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
         unknown = next((name for name in chosen if name not in self.settable()), None)
         if unknown is not None:

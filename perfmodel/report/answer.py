@@ -202,11 +202,12 @@ def notes(answer: Analysis, *, steps: bool = True, verbose: bool = True) -> list
 
 def warnings(answer: Analysis) -> list[str]:
     """What a reader must know before using the figures: not counted, a stand-in for a missing rate, an unusual size."""
-    lines = [*answer.card.notes] if answer.card else []
-    lines += [note for note in answer.notes if note not in answer.workload.notes]
+    lines = []
     if answer.not_counted:
         first, *others = answer.not_counted
         lines.append(f"Not counted: {first}{f'; and {len(others)} more' if others else ''}.")
+    lines += answer.card.notes if answer.card else ()
+    lines += (note for note in answer.notes if note not in answer.workload.notes)
     return lines
 
 

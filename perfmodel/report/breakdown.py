@@ -21,16 +21,16 @@ def breakdown(answer: Analysis, steps: bool = False) -> Sheet:
 
 def block_sheet(answer: Analysis, parts: Sequence[Block]) -> Sheet:
     """A line for each block, with its sums over all kernels and repeats."""
-    percent = percentages([part.share for part in parts if part.share is not None])
-    rows = [_Line(part.name, part.total, share) for part, share in zip_longest(parts, percent)]
+    found = _shares([part.share for part in parts if part.share is not None])
+    rows = [_Line(part.name, part.total, share) for part, share in zip_longest(parts, found)]
     columns = [Column("name", "block", lambda row: row.name, right=False, wraps=False), *_columns(answer, 4)]
     return Sheet(columns, rows, total=_Line("total", answer.total))
 
 
 def step_sheet(answer: Analysis) -> Sheet:
     """A line for each kernel with the figures of one repeat; shares and sums are over all repeats."""
-    percent = percentages(shares(answer.rows))
-    rows = [_Line(row.name, row, share, row.repeat) for row, share in zip_longest(answer.rows, percent)]
+    found = _shares(shares(answer.rows))
+    rows = [_Line(row.name, row, share, row.repeat) for row, share in zip_longest(answer.rows, found)]
     columns = [
         Column("name", "step", lambda row: row.name, right=False, wraps=False),
         *([Column("repeat", "×", lambda row: row.repeat)] if any(row.repeat > 1 for row in answer.rows) else []),
@@ -39,13 +39,25 @@ def step_sheet(answer: Analysis) -> Sheet:
     return Sheet(columns, rows, total=_Line("total", answer.total))
 
 
+class _Share(float):
+    """A share of the time, and the whole percentage by which a table shows it: those of a table add up to 100."""
+
+    percent: int
+
+
+def _shares(parts: Sequence[float]) -> list[_Share]:
+    found = [*map(_Share, parts)]
+    for share, percent in zip(found, percentages(parts), strict=True):
+        share.percent = percent
+    return found
+
+
 class _Line:
     """A line of the table: a kernel, a block or the total."""
 
-    def __init__(self, name: str, counts: Row | Total, share: int | None = None, repeat: int | None = None) -> None:
-        self.name, self.repeat, self.counts = name, repeat, counts
+    def __init__(self, name: str, counts: Row | Total, share: _Share | None = None, repeat: int | None = None) -> None:
+        self.name, self.repeat, self.counts, self.share = name, repeat, counts, share
         self.bounds = counts.bounds if isinstance(counts, Row) else counts if counts.lower_s is not None else None
-        self.share = None if share is None else share / 100
 
 
 def _columns(answer: Analysis, digits: int) -> list[Column]:
@@ -69,7 +81,7 @@ def _columns(answer: Analysis, digits: int) -> list[Column]:
             Column("lower_s", "at least", lambda row: _of_bounds(row, "lower_s"), show("s")),
             Column("expected_s", "expected", _expected_s, show("s")),
             Column("no_overlap_s", "no overlap", lambda row: _of_bounds(row, "no_overlap_s"), show("s"), wide=True),
-            Column("share", "share", lambda row: row.share, lambda value: f"{value:.0%}".replace("%", " %")),
+            Column("share", "share", lambda row: row.share, lambda share: f"{share.percent} %"),
         ]
     return columns
 
