@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perfmodel.analysis import Analysis, Form, Row, Total
+from perfmodel.analysis import PROTOCOL, Analysis, Form, Row, Total
 from perfmodel.expression import Expression
 from perfmodel.grouping import Block, blocks
 from perfmodel.report.breakdown import breakdown
@@ -24,7 +24,7 @@ STEPS = "Each kernel: --steps."
 TOGETHER = "The bottleneck of the total is the resource (memory or one engine) with the largest total time."
 NO_OVERLAP = '"No overlap" (--columns no_overlap_s) adds memory and compute time at data-sheet rates. Real kernels can be slower.'
 PROTOCOLS = {
-    "cold": "each kernel reads its inputs from memory, except what the kernel before left in L2",
+    "cold": "one replay of a graph whose first kernel finds nothing in L2",
     "warm": "back to back, with L2 as the run before left it",
     "rotating": "activations in L2, weights from memory",
     "eager": "the same kernels, launched one by one by the host",
@@ -195,7 +195,8 @@ def notes(answer: Analysis, *, steps: bool = True, verbose: bool = True) -> list
     room = BRIEF - 1 - len(expected)
     kept = [note for at, note in enumerate([*urgent, *rates]) if at < room]
     more = len(urgent) + len(rates) - len(kept)
-    hint = f"{f'{more} more notes, data' if more else 'Data'} sources and conventions: --verbose."
+    hidden = f"{more} more note{'s' * (more > 1)}, data" if more else "Data"
+    hint = f"{hidden} sources and conventions: --verbose."
     first = [note for note in kept if note in rates]
     return [*expected, *first, *(note for note in kept if note not in rates), hint if steps else f"{STEPS} {hint}"]
 
@@ -207,7 +208,7 @@ def warnings(answer: Analysis) -> list[str]:
         first, *others = answer.not_counted
         lines.append(f"Not counted: {first}{f'; and {len(others)} more' if others else ''}.")
     lines += answer.card.notes if answer.card else ()
-    lines += (note for note in answer.notes if note not in answer.workload.notes)
+    lines += answer.warnings
     return lines
 
 
@@ -248,12 +249,12 @@ def expected_line(answer: Analysis, verbose: bool = False) -> list[str]:
     found = answer.total.expected
     if found is None:
         return []
-    protocol = getattr(answer, "protocol", "cold")
     rests = f"{answer.knowledge} knowledge{f': {answer.basis}' if verbose else ''}"
-    hint = "" if answer.knowledge == "calibrated" else "; calibrate the card to narrow the range"
-    lines = [f"Expected: {span(found.low_s, found.high_s, 's')} ({rests}; protocol {protocol}){hint}."]
+    measured = "calibrated" in (answer.knowledge, answer.gpu.knowledge if answer.gpu else "")
+    hint = "" if measured else "; calibrate the card to narrow the range"
+    lines = [f"Expected: {span(found.low_s, found.high_s, 's')} ({rests}; protocol {PROTOCOL}){hint}."]
     return (
-        lines + [f"Protocol {protocol}: {PROTOCOLS[protocol]}. Four of five measurements lie in the range."] * verbose
+        lines + [f"Protocol {PROTOCOL}: {PROTOCOLS[PROTOCOL]}. Four of five measurements lie in the range."] * verbose
     )
 
 

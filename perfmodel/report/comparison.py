@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from perfmodel.analysis import PROTOCOL
 from perfmodel.arithmetic import ceil_div
 from perfmodel.comparison import Amdahl, Case, Comparison, Part
 from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, roof_notes, sizes_line, total_document
@@ -232,7 +233,7 @@ def notes(comparison: Comparison) -> list[str]:
     if comparison.cases[0].answer.gpu:
         lines.append(
             "'At least' and the rates follow from data sheets alone; 'expected' is the estimate of the time model"
-            f" (protocol {getattr(comparison.cases[0].answer, 'protocol', 'cold')})."
+            f" (protocol {PROTOCOL})."
         )
     lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
     calls = {note: None for a in answers.values() for note in a.notes if note not in a.workload.notes}
