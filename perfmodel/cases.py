@@ -44,6 +44,7 @@ _BACK_ENDS = {
     "impl": ("flash", "naive", "cudnn", "efficient", "math", "torch", "serving", "paged"),
     "causal": ("false", "true"),
 }
+DEFAULT_PROTOCOL = "cold"
 COMMON = ("op", "shape", "dtype", "protocol", "torch")
 # From this version of torch on softmax keeps longer rows in registers.
 BLOCKS_IN_REGISTERS = (2, 3)
@@ -196,7 +197,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     _refuse_strangers(line, choices, name, where)
     words = {key: _word(line, key, known, known[0], where) for key, known in choices.items()}
     dtype = _word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
-    protocol = _word(line, "protocol", PROTOCOLS, "cold", where)
+    protocol = _word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
     direction = words.get("direction", "forward")
     item = ITEM_BYTES[dtype]
     dims = {

@@ -186,6 +186,7 @@ def test_columns_are_checked():
     found = check_refused(perfmodel(*arguments, "name,no_overlap"), 2)
     assert found["action"] == "Did you mean 'no_overlap_s'?"
     check_refused(perfmodel(*arguments, "name", "--format", "json"), 2)
+    check_refused(perfmodel(*arguments, "name", "--symbolic"), 2)
 
 
 def test_csv_has_a_line_for_each_kernel_with_raw_figures():
@@ -274,6 +275,47 @@ def test_a_table_gives_way_until_it_fits(width):
 def test_words_are_not_broken_where_another_column_can_be_hidden(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert "numel=1048576" in shown("predict", "--cases", "cases", "--gpu", "a100")
+
+
+# --- the protocol beside every expected time
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("flops", "--config", "gpt2", "--gpu", "t4"),
+        ("compare", "--config", "gpt2", "--gpu", "t4"),
+        ("roofline", "--gpu", "t4", "show"),
+        ("sweep", "--op", "softmax", "--gpu", "t4", "--over", "rows=128:256:2", "--expected"),
+        ("predict", "--cases", "cases", "--gpu", "t4"),
+        ("explain", "softmax", "--gpu", "t4"),
+        ("explain", "--gpu", "t4", "--time", '{"op": "softmax", "shape": {"rows": 8192, "cols": 1024}}'),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_the_protocol_is_printed_with_every_expected_time(arguments):
+    assert re.search(r"protocol cold", shown(*arguments).replace("\n", " "), re.IGNORECASE)
+
+
+def test_json_names_the_protocol_of_its_expected_times():
+    assert json.loads(shown("flops", "--config", "gpt2", "--gpu", "t4", "--format", "json"))["protocol"] == "cold"
+    assert "protocol" not in json.loads(shown("flops", "--config", "gpt2", "--format", "json"))
+    cases = json.loads(shown("predict", "--cases", "cases", "--gpu", "t4", "--format", "json"))["cases"]
+    assert {case["protocol"] for case in cases} == {"cold"}
+
+
+# --- examples of lengths
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [ROOT / "README.md", *(ROOT / "perfmodel").glob("*.py"), *(ROOT / "perfmodel" / "cli").glob("*.py")]
+
+
+def test_examples_of_lengths_are_powers_of_two():
+    """A decimal prefix stands only where its meaning stands beside it: 8k (8000)."""
+    assert any("8Ki" in path.read_text(encoding="utf-8") for path in SOURCES)
+    for path in SOURCES:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert not re.search(r"[=:]\d+k\b(?! \()", line), f"{path.name}: {line}"
 
 
 # --- styles

@@ -10,7 +10,7 @@ from perfmodel import __version__
 
 # Command: its module, and its line in the list of commands.
 COMMANDS = {
-    "flops": ("flops", "FLOPs, bytes, bound and time of every step of a workload."),
+    "flops": ("flops", "FLOPs, bytes, bottleneck and time of a workload, by block or by kernel."),
     "compare": ("compare", "Workloads and cards side by side, and what a faster part does to the whole."),
     "roofline": ("roofline", "The roofs of one or more GPUs, with operations placed under them."),
     "explain": ("explain", "An operation as a page of a textbook: derivation, formulas, growth, example."),

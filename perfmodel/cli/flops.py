@@ -67,6 +67,10 @@ def flops(
     keys = options.column_keys(columns, form)
     wanted: dict[str, Any] = {"phase": phase, "settings": options.read_settings(settings)}
     wanted |= {"fused": fused, "causal": causal}
+    if symbolic and keys:
+        raise UsageError(
+            "--columns", "it has no effect on --symbolic", "it is accepted for numbers", "Leave one of them out."
+        )
     if symbolic:
         from perfmodel.report.formulas import workload_formulas
 

@@ -66,6 +66,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu, answer.knowledge),
         **roof_notes(answer),
+        **({"protocol": PROTOCOL} if answer.total.expected else {}),
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "steps": [_row(row) for row in answer.rows],
@@ -253,9 +254,12 @@ def expected_line(answer: Analysis, verbose: bool = False) -> list[str]:
     measured = "calibrated" in (answer.knowledge, answer.gpu.knowledge if answer.gpu else "")
     hint = "" if measured else "; calibrate the card to narrow the range"
     lines = [f"Expected: {span(found.low_s, found.high_s, 's')} ({rests}; protocol {PROTOCOL}){hint}."]
-    return (
-        lines + [f"Protocol {PROTOCOL}: {PROTOCOLS[PROTOCOL]}. Four of five measurements lie in the range."] * verbose
-    )
+    return lines + [f"{protocol_line(PROTOCOL)} Four of five measurements lie in the range."] * verbose
+
+
+def protocol_line(protocol: str) -> str:
+    """What the name of a protocol means."""
+    return f"Protocol {protocol}: {PROTOCOLS[protocol]}."
 
 
 def span(low: float, high: float, unit: str) -> str:

@@ -132,6 +132,7 @@ def _case(case: Case) -> dict[str, Any]:
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu),
         **roof_notes(answer),
+        **({"protocol": PROTOCOL} if answer.total.expected else {}),
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "total": total_document(answer.total),

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from perfmodel.cases import DEFAULT_PROTOCOL as PROTOCOL
 from perfmodel.hardware import Gpu
 from perfmodel.prediction import Prediction
-from perfmodel.report.answer import SCHEMA, expected_document, gpu_document
+from perfmodel.report.answer import SCHEMA, expected_document, gpu_document, protocol_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.units import scaled, significant
@@ -46,8 +47,14 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
         "lower_s": total.lower_s,
         "no_overlap_s": total.no_overlap_s,
         "roof_notes": list(prediction.roof_notes),
+        "protocol": protocol(prediction.line),
         **expected_document(prediction.expected),
     }
+
+
+def protocol(line: Mapping[str, Any]) -> str:
+    """The protocol of a case's expected time."""
+    return str(line.get("protocol", PROTOCOL))
 
 
 def how(line: Mapping[str, Any]) -> str:
@@ -89,5 +96,8 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
         ),
     ]
     notes = list(dict.fromkeys(note for prediction in done for note in prediction.roof_notes))
+    notes += [protocol_line(name) for name in dict.fromkeys(protocol(prediction.line) for prediction in done)]
+    if any("protocol" not in prediction.line for prediction in done):
+        notes.append(f"Cases that name no protocol are timed {PROTOCOL}.")
     title = f"Bounds and expected times on {gpu.title} ({gpu.file}, {knowledge or gpu.knowledge})"
     return Sheet(columns, done, title=title, notes=notes)

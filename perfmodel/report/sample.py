@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from perfmodel.analysis import PROTOCOL
+from perfmodel.report.answer import protocol_line
 from perfmodel.report.sheet import Column, Sheet, render
 from perfmodel.sweep import BOUNDS, Chunk, Plan
 from perfmodel.units import scaled, significant
@@ -61,6 +63,7 @@ def table(plan: Plan, sample: Sample) -> str:
     notes = [f"Sizes: {sizes(plan)}."] if sizes(plan) else []
     if len(rows) < sample.rows:
         notes.append(f"{len(rows)} of {sample.rows:,} rows are shown; -o FILE.csv or FILE.jsonl writes all.")
+    notes += [protocol_line(PROTOCOL)] if plan.expected else []
     notes += [note for card in plan.cards for note in card.notes]
     return render(Sheet(columns, rows, title=title(plan), notes=notes), "table")
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from string import ascii_letters
 from typing import NamedTuple
 
+from perfmodel.analysis import PROTOCOL
 from perfmodel.chart import Card, Limits, Point, Roof, Slope, brief, decade, decades, limits, unplaced
+from perfmodel.report.answer import protocol_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.units import scaled, significant
 
@@ -183,5 +185,6 @@ def _kernels(card: Card, marks: dict[tuple[str, str, float], str]) -> Sheet:
     if len({point.group for point in card.points}) < 2:
         columns = [column for column in columns if column.key != "group"]
     zeros = unplaced([card])
-    notes = [*card.notes, *(f"No FLOPs, so not on the chart: {', '.join(zeros)}." for _ in zeros[:1])]
+    timed = [protocol_line(PROTOCOL)] if any(point.expected_s for point in card.points) else []
+    notes = [*card.notes, *timed, *(f"No FLOPs, so not on the chart: {', '.join(zeros)}." for _ in zeros[:1])]
     return Sheet(columns, card.points, notes=notes)
