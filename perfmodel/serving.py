@@ -12,7 +12,7 @@ from typing import NamedTuple
 from perfmodel import block
 from perfmodel.analysis import Analysis
 from perfmodel.op import Engine
-from perfmodel.roofline import Rates, bounds
+from perfmodel.roofline import Rates, lower_under
 from perfmodel.workload import is_logits, last_position
 
 
@@ -67,6 +67,6 @@ def _other_logits(answer: Analysis, card: Rates) -> tuple[float, int]:
     spared_s = sum(row.bounds.lower_s * row.repeat for row in rows if row.bounds)
     flops = sum(row.contraction_flops * row.repeat for row in rows)
     for kernel in block.kernels(steps, at, fused=answer.fused):
-        spared_s -= bounds(kernel.op, card).lower_s * kernel.repeat
+        spared_s -= lower_under(kernel.op, card, answer.protocol).lower_s * kernel.repeat
         flops -= kernel.op.contraction_flops() * kernel.repeat
     return spared_s, flops

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perfmodel.analysis import PROTOCOL, Analysis, Form, Row, Total
+from perfmodel.analysis import Analysis, Form, Row, Total
 from perfmodel.expression import Expression
 from perfmodel.grouping import Block, blocks
 from perfmodel.report.breakdown import breakdown
@@ -66,7 +66,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu, answer.knowledge),
         **roof_notes(answer),
-        **({"protocol": PROTOCOL} if answer.total.expected else {}),
+        **({"protocol": answer.protocol} if answer.total.expected else {}),
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "steps": [_row(row) for row in answer.rows],
@@ -253,8 +253,8 @@ def expected_line(answer: Analysis, verbose: bool = False) -> list[str]:
     rests = f"{answer.knowledge} knowledge{f': {answer.basis}' if verbose else ''}"
     measured = "calibrated" in (answer.knowledge, answer.gpu.knowledge if answer.gpu else "")
     hint = "" if measured else "; calibrate the card to narrow the range"
-    lines = [f"Expected: {span(found.low_s, found.high_s, 's')} ({rests}; protocol {PROTOCOL}){hint}."]
-    return lines + [f"{protocol_line(PROTOCOL)} Four of five measurements lie in the range."] * verbose
+    lines = [f"Expected: {span(found.low_s, found.high_s, 's')} ({rests}; protocol {answer.protocol}){hint}."]
+    return lines + [f"{protocol_line(answer.protocol)} Four of five measurements lie in the range."] * verbose
 
 
 def protocol_line(protocol: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from perfmodel.analysis import PROTOCOL
 from perfmodel.arithmetic import ceil_div
 from perfmodel.comparison import Amdahl, Case, Comparison, Part
 from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, roof_notes, sizes_line, total_document
@@ -132,7 +131,7 @@ def _case(case: Case) -> dict[str, Any]:
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu),
         **roof_notes(answer),
-        **({"protocol": PROTOCOL} if answer.total.expected else {}),
+        **({"protocol": answer.protocol} if answer.total.expected else {}),
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "total": total_document(answer.total),
@@ -234,7 +233,7 @@ def notes(comparison: Comparison) -> list[str]:
     if comparison.cases[0].answer.gpu:
         lines.append(
             "'At least' and the rates follow from data sheets alone; 'expected' is the estimate of the time model"
-            f" (protocol {PROTOCOL})."
+            f" (protocol {comparison.cases[0].answer.protocol})."
         )
     lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
     calls = {note: None for a in answers.values() for note in a.notes if note not in a.workload.notes}
