@@ -924,6 +924,26 @@ def token_shift_backward(m, *, B, N, D):
         dmean[e] = dot(m, ((dmixed[z, t, e], x[z, t, e] - _padded(m, x, z, t - 1, e)) for z, t in places))
 
 
+# --- pooling
+
+
+def mean(m, *, B, N, D):
+    x, y = m.input("x", B, N, D), m.output("y", B, D)
+    for z, e in y.indices():
+        total = m.zero()
+        for t in range(N):
+            total = total + x[z, t, e]
+        y[z, e] = total * (1.0 / N)
+
+
+def mean_backward(m, *, B, N, D):
+    dy, dx = m.input("dy", B, D), m.output("dx", B, N, D)
+    for z, e in dy.indices():
+        share = dy[z, e] * (1.0 / N)
+        for t in range(N):
+            dx[z, t, e] = share
+
+
 # --- tokens
 
 

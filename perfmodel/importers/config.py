@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from perfmodel.errors import InputError, did_you_mean, said, shown
@@ -48,14 +48,16 @@ class Config:
         self.where = where
         self.notes: list[str] = []
         self.parts: list[Config] = []
+        self.whole = self
 
     def nested(self, key: str) -> Config:
-        """The config of one part of a model; its notes go to the whole."""
+        """The config of one part of a model; its notes go to the whole, which names the class and its labels."""
         value = self.document.get(key)
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object is accepted", f'Add "{key}": {{…}}.')
         inner = Config(value, f"{self.where}: {key}")
         inner.notes = self.notes
+        inner.whole = self.whole
         self.parts.append(inner)
         return inner
 
@@ -212,6 +214,3 @@ def _stranger(key: str, value: Any) -> str:
     what = "part" if isinstance(value, dict) else "key"
     held = "" if isinstance(value, (dict, list)) else f" = {said(value)}"
     return f"the {what} {shown(key)[1:-1]}{held} of the config, which is not known here and may change the counts"
-
-
-Builder = Callable[[Config], Any]

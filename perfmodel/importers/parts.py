@@ -182,16 +182,6 @@ def embed(positions: int | None = None, *, types: int | None = None, kind: str =
     return steps
 
 
-def head(kind: str, *, tied: bool, width: str = "D", softcap: bool = False) -> list[Step]:
-    """The last norm and the logits of every position; a tied table is the embedding's."""
-    steps = [norm("norm", kind)] if kind else []
-    source = "normed" if kind else "stream"
-    steps.append(linear("logits", width, "V", f"x:{source} y:{'raw_logits' if softcap else 'logits'}", tied=tied))
-    if softcap:
-        steps.append(step("logits.softcap", "softcap", "x:raw_logits y:logits", numel="B*N*V"))
-    return steps
-
-
 def decoder_phases(prompt: int, window: bool = False, positions: int | None = None) -> dict[str, dict[str, int | str]]:
     """Prompt, one token over a cache, and training: T keys are attended to, T_w within a window.
 
@@ -205,17 +195,6 @@ def decoder_phases(prompt: int, window: bool = False, positions: int | None = No
         prefill["T_w"] = "S"
         decode["T_w"] = "min(S + N, W + N - 1)"
     return {"prefill": prefill, "decode": decode, "train": dict(prefill)}
-
-
-def alternating(pattern: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Runs of equal layers: ('sliding', first layer, how many)."""
-    runs: list[tuple[str, int, int]] = []
-    for number, kind in enumerate(pattern):
-        if runs and runs[-1][0] == kind:
-            runs[-1] = (kind, runs[-1][1], runs[-1][2] + 1)
-        else:
-            runs.append((kind, number, 1))
-    return runs
 
 
 def counted(pattern: Sequence[str]) -> list[tuple[str, int]]:

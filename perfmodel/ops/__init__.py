@@ -35,6 +35,7 @@ FAMILIES = {
         "gelu_gate gelu_gate_backward gelu_tanh_gate gelu_tanh_gate_backward clamped_swiglu clamped_swiglu_backward "
         "softcap softcap_backward residual"
     ),
+    "pooling": "mean mean_backward",
     "rope": "rope",
     "embedding": "embedding positions embedding_backward",
     "loss": "cross_entropy cross_entropy_backward",

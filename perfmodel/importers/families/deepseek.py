@@ -19,12 +19,12 @@ from perfmodel.importers.parts import (
     embed,
     experts,
     gated_mlp,
-    head,
     layers,
     linear,
     norm,
     step,
 )
+from perfmodel.importers.tasks import head
 
 CORRECTION = "the routers' correction biases, E numbers a layer with experts, which no gradient trains"
 
@@ -69,7 +69,7 @@ def _steps(c: Config, L: int, dense: int, attended: list[Step]) -> tuple[Step, .
         *embed(),
         *(layers("layers.dense", dense, plain) if dense else []),
         *(layers("layers.experts", L - dense, mixed) if dense < L else []),
-        *head("rmsnorm", tied=c.flag("tie_word_embeddings", False)),
+        *head(c, "rmsnorm", tied=False),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, head, layers, mlp
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, layers, mlp
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -36,7 +37,7 @@ def build(c: Config) -> Model:
         steps=(
             *embed(),
             *layers("layers", L, layer),
-            *head("layernorm", tied=c.flag("tie_word_embeddings", True)),
+            *head(c, "layernorm", tied=True),
         ),
         not_counted=("the position slopes (ALiBi) that are added to the scores",) if alibi else (),
     )

@@ -19,10 +19,10 @@ from perfmodel.importers.parts import (
     decoder_phases,
     embed,
     gated_mlp,
-    head,
     layers,
     step,
 )
+from perfmodel.importers.tasks import head
 
 # What a Gemma 3 config may leave to its architecture.
 GEMMA3 = {
@@ -88,7 +88,7 @@ def build(c: Config) -> Model:
         title=f"Gemma {generation} of {L} layers and width {D}",
         sizes=sizes,
         phases=decoder_phases(2048, window=windowed),
-        steps=(*tokens, *steps, *head("rmsnorm", tied=c.flag("tie_word_embeddings", True), softcap=final)),
+        steps=(*tokens, *steps, *head(c, "rmsnorm", tied=True, softcap=final)),
         not_counted=(SOFTCAP,) if cap else (),
     )
 

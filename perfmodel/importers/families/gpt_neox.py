@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, head, layers, mlp
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, layers, mlp
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -23,5 +24,5 @@ def build(c: Config) -> Model:
         title=f"GPT-NeoX of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("intermediate_size"), "V": c.size("vocab_size")},
         phases=decoder_phases(2048),
-        steps=(*embed(), *layers("layers", L, layer), *head("layernorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *layers("layers", L, layer), *head(c, "layernorm", tied=False)),
     )

@@ -6,7 +6,8 @@ from perfmodel.block import Step
 from perfmodel.importers.config import Config
 from perfmodel.importers.heads import grouped, layer_types
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import attention, block, counted, decoder_phases, embed, experts, head, layers
+from perfmodel.importers.parts import attention, block, counted, decoder_phases, embed, experts, layers
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -25,5 +26,5 @@ def build(c: Config) -> Model:
         title=f"gpt-oss of {L} layers and width {sizes['D']}",
         sizes={**sizes, **moe, "W": W},
         phases=decoder_phases(2048, window=True),
-        steps=(*embed(), *steps, *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *steps, *head(c, "rmsnorm", tied=False)),
     )

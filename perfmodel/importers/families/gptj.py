@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import (
-    ACTIVATIONS,
-    attention,
-    block,
-    decoder_phases,
-    embed,
-    layers,
-    linear,
-    mlp,
-    norm,
-)
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, layers, mlp
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -28,8 +19,6 @@ def build(c: Config) -> Model:
         second_norm=False,
         parallel=True,
     )
-    tied = c.flag("tie_word_embeddings", False)
-    c.must(not tied, "the head is tied and has a bias", "an untied head is accepted")
     return Model(
         title=f"GPT-J of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("n_inner", 4 * D), "V": c.size("vocab_size")},
@@ -37,7 +26,6 @@ def build(c: Config) -> Model:
         steps=(
             *embed(),
             *layers("layers", L, layer),
-            norm("norm", "layernorm"),
-            linear("logits", "D", "V", "x:normed y:logits", bias=True),
+            *head(c, "layernorm", tied=False, bias=True),
         ),
     )

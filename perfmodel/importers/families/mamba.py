@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import embed, head, layers, linear, norm, residual, step
+from perfmodel.importers.parts import embed, layers, linear, norm, residual, step
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -45,6 +46,6 @@ def build(c: Config) -> Model:
             "decode": {"N": 1, "S": 2048, "N_c": "N + 1"},
             "train": {"N": 2048, "N_c": "N + K - 1"},
         },
-        steps=(*embed(), *layers("layers", L, layer), *head("rmsnorm", tied=c.flag("tie_word_embeddings", True))),
+        steps=(*embed(), *layers("layers", L, layer), *head(c, "rmsnorm", tied=True)),
         notes=("The state is of constant size: a decoding step costs the same after any number of tokens.",),
     )

@@ -9,12 +9,13 @@ from perfmodel.importers.parts import (
     attention,
     block,
     decoder_phases,
-    head,
     layers,
     linear,
     mlp,
+    norm,
     step,
 )
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -29,9 +30,7 @@ def build(c: Config) -> Model:
         mlp(c.choice(ACTIVATIONS, "activation_function", default="relu"), bias=bias),
         kind="layernorm",
     )
-    last = "layernorm" if before and not c.flag("_remove_final_layer_norm", False) else ""
-    out = [] if narrow == D else [linear("project_out", "D", narrow, "x:stream y:stream")]
-    ends = head(last, tied=c.flag("tie_word_embeddings", True), width=str(narrow))
+    last = before and not c.flag("_remove_final_layer_norm", False)
     return Model(
         title=f"OPT of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("ffn_dim"), "V": c.size("vocab_size")},
@@ -42,8 +41,8 @@ def build(c: Config) -> Model:
             step("embed.positions", "positions", "y:positions", T="S + 2", V=P + 2),
             step("embed.add_positions", "add", "a:tokens b:positions y:stream", numel="B*N*D"),
             *layers("layers", L, layer),
-            *ends[:-1],
-            *out,
-            ends[-1],
+            *([norm("norm", "layernorm", "x:stream y:stream")] if last else []),
+            *([] if narrow == D else [linear("project_out", "D", narrow, "x:stream y:stream")]),
+            *head(c, "", tied=True, width=str(narrow)),
         ),
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from perfmodel.importers.config import Config
 from perfmodel.importers.heads import grouped
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, layers, linear, mlp, norm
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, layers, mlp
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -24,7 +25,6 @@ def build(c: Config) -> Model:
         second_norm=False,
         parallel=True,
     )
-    c.must(not c.flag("tie_word_embeddings", False), "the head is tied and has a bias", "an untied head is accepted")
     return Model(
         title=f"Phi of {L} layers and width {sizes['D']}",
         sizes=sizes,
@@ -32,7 +32,6 @@ def build(c: Config) -> Model:
         steps=(
             *embed(),
             *layers("layers", L, layer),
-            norm("norm", "layernorm"),
-            linear("logits", "D", "V", "x:normed y:logits", bias=True),
+            *head(c, "layernorm", tied=False, bias=True),
         ),
     )

@@ -20,11 +20,11 @@ from perfmodel.importers.parts import (
     embed,
     experts,
     gated_mlp,
-    head,
     layers,
     linear,
     step,
 )
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -53,7 +53,7 @@ def build(c: Config) -> Model:
         title=f"Qwen 2{' with experts' if moe else ''} of {L} layers and width {sizes['D']}",
         sizes={**sizes, **({"W": window} if window else {})},
         phases=decoder_phases(2048, window=window is not None),
-        steps=(*embed(), *steps, *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *steps, *head(c, "rmsnorm", tied=False)),
     )
 
 

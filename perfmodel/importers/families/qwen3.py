@@ -17,9 +17,9 @@ from perfmodel.importers.parts import (
     embed,
     experts,
     gated_mlp,
-    head,
     layers,
 )
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -47,5 +47,5 @@ def build(c: Config) -> Model:
         title=f"Qwen 3{' with experts' if moe else ''} of {L} layers and width {sizes['D']}",
         sizes={**sizes, **({"W": window} if window else {})},
         phases=decoder_phases(2048, window=window is not None),
-        steps=(*embed(), *steps, *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *steps, *head(c, "rmsnorm", tied=False)),
     )

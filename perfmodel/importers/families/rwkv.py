@@ -5,7 +5,8 @@ from __future__ import annotations
 from perfmodel.block import Step
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import embed, head, layers, linear, norm, residual, step
+from perfmodel.importers.parts import embed, layers, linear, norm, residual, step
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -20,7 +21,7 @@ def build(c: Config) -> Model:
         steps=(
             *embed(kind="layernorm"),
             *layers("layers", L, layer),
-            *head("layernorm", tied=c.flag("tie_word_embeddings", False)),
+            *head(c, "layernorm", tied=False),
         ),
         notes=("The state is of constant size: a decoding step costs the same after any number of tokens.",),
     )

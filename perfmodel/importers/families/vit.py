@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from perfmodel.importers.config import Config
-from perfmodel.importers.families.bert import architecture
 from perfmodel.importers.model import Model
 from perfmodel.importers.parts import ACTIVATIONS, attention, block, layers, linear, mlp, norm, step
+from perfmodel.importers.tasks import Heads, classes, task
 
 
 def build(c: Config) -> Model:
@@ -18,15 +18,13 @@ def build(c: Config) -> Model:
         s._replace(cached=False, unmasked=True) for s in attention(qkv_bias=c.flag("qkv_bias", True), out_bias=True)
     ]
     layer = block(inner, mlp(c.choice(ACTIVATIONS, "hidden_act", default="gelu"), bias=True), kind="layernorm")
-    head = architecture(c, "ViTModel")
-    classify = linear("classes", "D", c.labels(), "x:normed y:logits", bias=True, N=1)
-    pooler = linear("pooler", "D", c.size("pooler_output_size", D), "x:normed y:pooled", bias=True, N=1)
-    c.must(head in ("ViTModel", "ViTForImageClassification"), f"architecture '{head}' has a head that is not known",
-           "ViTModel or ViTForImageClassification is accepted")  # fmt: skip
+    channels = c.size("num_channels", 3)
+    heads = _heads(c, channels)
+    head = task(c, heads, "Model")
     prefill: dict[str, int | str] = {"N": N, "S": "N", "T": "S"}
-    pixels = c.size("num_channels", 3) * c.size("patch_size", 16) ** 2
+    pixels = channels * c.size("patch_size", 16) ** 2
     return Model(
-        title=f"{head} of {L} layers and width {D}",
+        title=f"ViT{head} of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("intermediate_size")},
         phases={"prefill": prefill, "train": dict(prefill)},
         steps=(
@@ -36,6 +34,26 @@ def build(c: Config) -> Model:
             step("embed.add_positions", "add", "a:patches b:positions y:stream", numel="B*N*D"),
             *layers("layers", L, layer),
             norm("norm", "layernorm"),
-            classify if head == "ViTForImageClassification" else pooler,
+            *heads[head],
         ),
     )
+
+
+def _heads(c: Config, channels: int) -> Heads:
+    """A masked image is painted from every patch, encoder_stride pixels a side; a learned vector stands for a hidden one."""
+    width, act = (
+        c.size("pooler_output_size", c.size("hidden_size")),
+        c.choice(ACTIVATIONS, "pooler_act", default="tanh"),
+    )
+    painted = c.size("encoder_stride", 16) ** 2 * channels
+    return {
+        "Model": [
+            linear("pooler", "D", width, "x:normed y:pooled", bias=True, N=1),
+            step("pooler.activation", act, "x:pooled y:pooled", numel=f"B*{width}"),
+        ],
+        "ForImageClassification": [classes(c.labels(), "normed", tokens=1)],
+        "ForMaskedImageModeling": [
+            step("mask_token", "learned", rows=1, cols="D"),
+            linear("decoder", "D", painted, "x:normed y:painted", bias=True, N="N - 1"),
+        ],
+    }
