@@ -96,5 +96,5 @@ def build(c: Config) -> Model:
 def _windows(c: Config, generation: int, L: int) -> tuple[str, ...]:
     if generation == 1:
         return ("full",) * L
-    every = 2 if generation == 2 else c.size("sliding_window_pattern", 6)
+    every = 2 if generation == 2 else c.size("sliding_window_pattern", 6, also="_sliding_window_pattern")
     return layer_types(c, L, tuple("full" if (i + 1) % every == 0 else "sliding" for i in range(L)))

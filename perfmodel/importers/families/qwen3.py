@@ -33,7 +33,7 @@ def build(c: Config) -> Model:
     if any(sparse):
         sizes |= {
             "F_e": c.size("moe_intermediate_size"),
-            "E": c.size("num_experts"),
+            "E": c.size("num_experts", also="num_local_experts"),
             "A": c.size("num_experts_per_tok"),
         }
     steps: list[Step] = []
