@@ -16,7 +16,15 @@ def build(c: Config) -> Model:
     layer = block(attention(qkv_bias=True, out_bias=True), mlp("gelu_tanh", bias=True), kind="layernorm")
     return Model(
         title=f"BLOOM of {L} layers and width {D}",
-        sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("n_inner", 4 * D), "V": c.size("vocab_size")},
+        sizes={
+            "B": 1,
+            "D": D,
+            "H": H,
+            "H_kv": H,
+            "d": d,
+            "F": c.size("n_inner", 4 * D, derived=True),
+            "V": c.size("vocab_size"),
+        },
         phases=decoder_phases(2048),
         steps=(
             *embed(kind="layernorm"),

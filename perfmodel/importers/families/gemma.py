@@ -42,7 +42,7 @@ def build(c: Config) -> Model:
     own = GEMMA3 if generation == 3 else {"head_dim": 256}
 
     def size(key: str) -> int:
-        return c.size(key, own[key], own=True) if key in own else c.size(key)
+        return c.size(key, own[key]) if key in own else c.size(key)
 
     L, D, H, H_kv = (
         size(f"{k}") for k in ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads")

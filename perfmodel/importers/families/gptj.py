@@ -13,7 +13,7 @@ def build(c: Config) -> Model:
     D, H, L = c.size("n_embd", also="hidden_size"), c.size("n_head", also="num_attention_heads"), c.size("n_layer")
     d = c.divides(D, H, "the heads share the width evenly")
     layer = block(
-        attention(rotary=str(c.size("rotary_dim", d))),
+        attention(rotary=str(c.size("rotary_dim", d, derived=True))),
         mlp(c.choice(ACTIVATIONS, "activation_function", default="gelu_new"), bias=True),
         kind="layernorm",
         second_norm=False,
@@ -21,7 +21,15 @@ def build(c: Config) -> Model:
     )
     return Model(
         title=f"GPT-J of {L} layers and width {D}",
-        sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("n_inner", 4 * D), "V": c.size("vocab_size")},
+        sizes={
+            "B": 1,
+            "D": D,
+            "H": H,
+            "H_kv": H,
+            "d": d,
+            "F": c.size("n_inner", 4 * D, derived=True),
+            "V": c.size("vocab_size"),
+        },
         phases=decoder_phases(2048),
         steps=(
             *embed(),

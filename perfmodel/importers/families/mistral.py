@@ -21,8 +21,7 @@ from perfmodel.importers.tasks import head
 def build(c: Config) -> Model:
     """A null sliding_window means that every layer sees all keys."""
     sizes, L = grouped(c, kv_heads=8), c.size("num_hidden_layers")
-    given = "sliding_window" in c.document
-    window = c.size_or_none("sliding_window") if given else c.size("sliding_window", 4096, own=True)
+    window = c.size_or_none("sliding_window", 4096)
     layer = block(
         attention(rotary="d", windowed=window is not None),
         gated_mlp(GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]),
