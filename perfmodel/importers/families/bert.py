@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from perfmodel.block import Step
 from perfmodel.importers.config import Config
+from perfmodel.importers.encoder import encoder_phases
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, attention, embed, layers, linear, mlp, norm, residual, step
+from perfmodel.importers.parts import (
+    ACTIVATIONS,
+    attention,
+    both_ways,
+    embed,
+    layers,
+    linear,
+    mlp,
+    norm,
+    residual,
+    step,
+)
 from perfmodel.importers.tasks import Heads, classes, task, words
 
 
@@ -15,7 +27,7 @@ def build(c: Config) -> Model:
     d = c.divides(D, H, "the heads share the width evenly")
     P = c.size("max_position_embeddings", 512)
     act = c.choice(ACTIVATIONS, "hidden_act", default="gelu")
-    inner = [s._replace(cached=False, unmasked=True) for s in attention(qkv_bias=True, out_bias=True, source="stream")]
+    inner = both_ways(attention(qkv_bias=True, out_bias=True, source="stream"))
     layer = [
         *inner,
         residual("attention.residual", "attended"),
@@ -24,13 +36,12 @@ def build(c: Config) -> Model:
         residual("mlp.residual", "fed"),
         norm("mlp.norm", "layernorm", "x:stream y:stream"),
     ]
-    prefill: dict[str, int | str] = {"N": min(P, 512), "S": "N", "T": "S"}
     heads = _heads(c, act)
     head = task(c, heads, "Model")
     return Model(
         title=f"Bert{head} of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("intermediate_size"), "V": c.size("vocab_size")},
-        phases={"prefill": prefill, "train": dict(prefill)},
+        phases=encoder_phases(min(P, 512)),
         steps=(
             *embed(P, types=c.size("type_vocab_size", 2), kind="layernorm"),
             *layers("layers", L, layer),

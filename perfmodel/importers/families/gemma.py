@@ -1,13 +1,15 @@
 """Gemma 1 to 3 (text): RMSNorm, GeGLU network, heads of their own size, tied head.
 
 From Gemma 2 on each part is normed before and after, and layers look through a window: every other one in Gemma 2,
-five of six in Gemma 3. Gemma 2 caps scores and logits; Gemma 3 norms each head's queries and keys.
+five of six in Gemma 3. Gemma 2 caps scores and logits; Gemma 3 norms each head's queries and keys. A model for embeddings
+lets tokens see those after them (use_bidirectional_attention): it keeps no cache, and its window is a mask over all pairs.
 """
 
 from __future__ import annotations
 
 from perfmodel.block import Step
 from perfmodel.importers.config import Config
+from perfmodel.importers.encoder import encoder_phases
 from perfmodel.importers.heads import layer_types
 from perfmodel.importers.model import Model
 from perfmodel.importers.parts import (
@@ -15,6 +17,7 @@ from perfmodel.importers.parts import (
     GATES,
     attention,
     block,
+    both_ways,
     counted,
     decoder_phases,
     embed,
@@ -59,7 +62,8 @@ def build(c: Config) -> Model:
     }
     act = c.choice(ACTIVATIONS, "hidden_activation", "hidden_act", default="gelu_pytorch_tanh")
     windows = _windows(c, generation, L)
-    windowed = "sliding" in windows
+    both = c.flag("use_bidirectional_attention", False)
+    windowed = "sliding" in windows and not both
     if windowed:
         sizes["W"] = size("sliding_window") if generation == 3 else c.size("sliding_window", 4096)
     bias, cap = (
@@ -73,13 +77,13 @@ def build(c: Config) -> Model:
             out_bias=bias,
             rotary="d",
             qk_norm="rmsnorm" if generation == 3 else "",
-            windowed=window == "sliding",
+            windowed=windowed and window == "sliding",
         )
         fed = gated_mlp(GATES[act])
         steps += layers(
             "layers" if len(set(windows)) == 1 else f"layers.{window}",
             number,
-            block(inner, fed, kind="rmsnorm", after=generation > 1),
+            block(both_ways(inner) if both else inner, fed, kind="rmsnorm", after=generation > 1),
         )
     final = generation == 2 and c.document.get("final_logit_softcapping", 30.0) is not None
     final = final or (generation == 3 and c.document.get("final_logit_softcapping") is not None)
@@ -87,7 +91,7 @@ def build(c: Config) -> Model:
     return Model(
         title=f"Gemma {generation} of {L} layers and width {D}",
         sizes=sizes,
-        phases=decoder_phases(2048, window=windowed),
+        phases=encoder_phases(2048) if both else decoder_phases(2048, window=windowed),
         steps=(*tokens, *steps, *head(c, "rmsnorm", tied=True, softcap=final)),
         not_counted=(SOFTCAP,) if cap else (),
     )

@@ -13,7 +13,7 @@ def build(c: Config) -> Model:
     D, H, L = c.size("hidden_size"), c.size("num_attention_heads"), c.size("num_hidden_layers")
     d = c.divides(D, H, "the heads share the width evenly")
     bias = c.flag("attention_bias", True)
-    turned = int(d * c.share("rotary_pct", 0.25))
+    turned = int(d * c.rotary_share(0.25, also="rotary_pct"))
     layer = block(
         attention(qkv_bias=bias, out_bias=bias, rotary=str(turned) if turned else ""),
         mlp(c.choice(ACTIVATIONS, "hidden_act", default="gelu"), bias=True),

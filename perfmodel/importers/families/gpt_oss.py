@@ -12,7 +12,11 @@ from perfmodel.importers.tasks import head
 
 def build(c: Config) -> Model:
     """intermediate_size is the width of one expert; a sink is one score per head that joins every softmax."""
-    sizes, L, W = grouped(c, width="", head_dim=64), c.size("num_hidden_layers"), c.size("sliding_window", 128)
+    sizes, L, W = (
+        grouped(c, width="", head_dim=64, kv_heads=8),
+        c.size("num_hidden_layers"),
+        c.size("sliding_window", 128),
+    )
     bias = c.flag("attention_bias", True)
     windows = layer_types(c, L, tuple("sliding" if (i + 1) % 2 else "full" for i in range(L)))
     moe = {"F_e": c.size("intermediate_size"), "E": c.size("num_local_experts"), "A": c.size("num_experts_per_tok")}

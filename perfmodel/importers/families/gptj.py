@@ -13,7 +13,7 @@ def build(c: Config) -> Model:
     D, H, L = c.size("n_embd", also="hidden_size"), c.size("n_head", also="num_attention_heads"), c.size("n_layer")
     d = c.divides(D, H, "the heads share the width evenly")
     layer = block(
-        attention(rotary=str(c.size("rotary_dim", d, derived=True))),
+        attention(rotary=str(c.size_or_none("rotary_dim", 64) or d)),
         mlp(c.choice(ACTIVATIONS, "activation_function", default="gelu_new"), bias=True),
         kind="layernorm",
         second_norm=False,

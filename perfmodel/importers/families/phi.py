@@ -12,7 +12,7 @@ from perfmodel.importers.tasks import head
 def build(c: Config) -> Model:
     """partial_rotary_factor of each head is turned."""
     sizes, L = grouped(c), c.size("num_hidden_layers")
-    turned = int(int(sizes["d"]) * c.share("partial_rotary_factor", 0.5))
+    turned = int(int(sizes["d"]) * c.rotary_share(0.5))
     layer = block(
         attention(
             qkv_bias=True,

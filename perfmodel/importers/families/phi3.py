@@ -21,7 +21,7 @@ from perfmodel.importers.tasks import head
 def build(c: Config) -> Model:
     """Queries, keys and values are one matrix in the checkpoint, gate and up another: the same counts."""
     sizes, L, window = grouped(c), c.size("num_hidden_layers"), c.size_or_none("sliding_window")
-    turned = int(int(sizes["d"]) * c.share("partial_rotary_factor", 1.0))
+    turned = int(int(sizes["d"]) * c.rotary_share(1.0))
     layer = block(
         attention(rotary=str(turned), windowed=window is not None),
         gated_mlp(GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]),

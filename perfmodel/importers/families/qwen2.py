@@ -58,15 +58,14 @@ def build(c: Config) -> Model:
 
 
 def _windows(c: Config, L: int, window: int | None) -> tuple[str, ...]:
-    if window is None:
-        return ("full",) * L
-    full = min(L, c.count("max_window_layers", 28))
-    return layer_types(c, L, ("full",) * full + ("sliding",) * (L - full))
+    full = L if window is None else min(L, c.count("max_window_layers", 28))
+    found = layer_types(c, L, ("full",) * full + ("sliding",) * (L - full))
+    return ("full",) * L if window is None else found
 
 
 def sparse_layers(c: Config, L: int) -> tuple[bool, ...]:
     """Every decoder_sparse_step-th layer has experts, but for those that mlp_only_layers names."""
-    every, dense = c.size("decoder_sparse_step", 1), c.numbers("mlp_only_layers")
+    every, dense = c.size("decoder_sparse_step", 1, derived=True), c.numbers("mlp_only_layers")
     return tuple((i + 1) % every == 0 and i not in dense for i in range(L))
 
 
