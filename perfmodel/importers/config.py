@@ -236,6 +236,11 @@ class Config:
                 "the keys of its published configs are accepted", f"Did you mean '{near[0]}'?",
             )  # fmt: skip
 
+    def own_name(self) -> str:
+        """The name under which the model was published or saved, without the folders of a path."""
+        name = self.document.get("_name_or_path")
+        return name.strip().rstrip("/").rsplit("/", 1)[-1] if isinstance(name, str) else ""
+
     def longest(self) -> int | None:
         """The positions that the model is meant for, where its config says so."""
         own = self.size_or_none("max_position_embeddings")
