@@ -151,9 +151,11 @@ class Config:
         return tuple(value)
 
     def count(self, key: str, default: int) -> int:
-        """A whole number that may be 0."""
-        value = self.document.get(key)
-        return self._assume(key, default) if value is None else 0 if _is_zero(value) else self.size(key)
+        """A whole number that may be 0, as null means; the architecture's default where the key is absent."""
+        if key not in self.document:
+            return int(self._assume(key, default))
+        value = self.document[key]
+        return 0 if value is None or (type(value) is int and value == 0) else self.size(key)
 
     def share(self, key: str, default: float) -> float:
         """A number from 0 to 1."""
@@ -257,10 +259,6 @@ class Config:
         missing = "it is null" if key in self.document else "it is missing"
         found = missing if value is None else f"{shown(value)} stands there"
         return InputError(f"{self.where}: {key}", found, accepted, action)
-
-
-def _is_zero(value: Any) -> bool:
-    return type(value) is int and value == 0
 
 
 def _stranger(key: str, value: Any) -> str:
