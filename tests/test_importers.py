@@ -125,23 +125,42 @@ def described(found):
     return found.title, dict(found.sizes), {phase: dict(sizes) for phase, sizes in found.phases.items()}, words
 
 
-def default_config(kind):
+# Keys that decide whether others are read.
+VARIANTS = [
+    ("qwen2", {"use_sliding_window": True, "num_hidden_layers": 40}),
+    ("qwen2_moe", {"use_sliding_window": True, "num_hidden_layers": 40}),
+    ("qwen3", {"use_sliding_window": True, "num_hidden_layers": 40}),
+    ("qwen3_moe", {"use_sliding_window": True}),
+    ("falcon", {"new_decoder_architecture": True}),
+    ("falcon", {"multi_query": False}),
+    ("opt", {"do_layer_norm_before": False}),
+    ("t5", {"feed_forward_proj": "gated-gelu"}),
+    ("gemma2", {"use_bidirectional_attention": True}),
+    ("gemma3_text", {"use_bidirectional_attention": True}),
+    ("gemma3_text", {"attn_logit_softcapping": 30.0}),
+    ("mamba", {"time_step_rank": 7, "hidden_act": "gelu"}),
+    ("phi3", {"sliding_window": 100}),
+    ("deepseek_v3", {"q_lora_rank": None, "first_k_dense_replace": 0}),
+]
+
+
+def default_config(kind, **keys):
     transformers = pytest.importorskip("transformers")
     if kind not in transformers.CONFIG_MAPPING:
         pytest.skip("this version of transformers has no such model_type")
-    found = transformers.CONFIG_MAPPING[kind]().to_dict()
+    found = transformers.CONFIG_MAPPING[kind](**keys).to_dict()
     found = json.loads(json.dumps(found))
     # The class leaves it open.
     return {**found, **({"num_experts_per_tok": 6, "n_group": 8, "topk_group": 3} if kind == "deepseek_v2" else {})}
 
 
 @needs_transformers
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_every_default_is_the_config_class_own(kind):
+@pytest.mark.parametrize(("kind", "keys"), [*((kind, {}) for kind in FAMILIES), *VARIANTS])
+def test_every_default_is_the_config_class_own(kind, keys):
     """Each key of the default config left out in turn changes nothing, or is required."""
-    whole = default_config(kind)
+    whole = default_config(kind, **keys)
     before = described(model(whole, "x"))
-    for key in whole.keys() - {"model_type"}:
+    for key in whole.keys() - {"model_type", *keys}:
         try:
             after = described(model({k: v for k, v in whole.items() if k != key}, "x"))
         except InputError as error:
@@ -151,9 +170,9 @@ def test_every_default_is_the_config_class_own(kind):
 
 
 @needs_transformers
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_a_default_config_holds_nothing_strange(kind):
-    assert not any("which is not known here" in told for told in model(default_config(kind), "x").not_counted)
+@pytest.mark.parametrize(("kind", "keys"), [*((kind, {}) for kind in FAMILIES), *VARIANTS])
+def test_a_default_config_holds_nothing_strange(kind, keys):
+    assert not any("which is not known here" in told for told in model(default_config(kind, **keys), "x").not_counted)
 
 
 # --- gates
@@ -192,7 +211,7 @@ def instance(name, **keys):
     """The small model of a class, and the workload of what it saves."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     found = getattr(transformers, name)
-    config = found.config_class(**{**SMALL, **keys})
+    config = found.config_class(**(keys if "text_config" in keys else {**SMALL, **keys}))
     config._attn_implementation, config._experts_implementation = "eager", "batched_mm"
     config.architectures = [name]
     with torch.device("meta"):
@@ -216,6 +235,26 @@ def test_attention_both_ways_sees_all_pairs(tmp_path):
     assert answers == [forward(whole, 12)] * 2
     assert set(found.phases) == {"prefill", "train"}
     assert analyse(found).kv_cache_byte_per_token == 0
+
+
+@needs_transformers
+@pytest.mark.parametrize("name", ["Gemma3Model", "Gemma3ForConditionalGeneration", "Gemma3ForSequenceClassification"])
+def test_the_text_part_of_a_model_that_sees(tmp_path, name):
+    """The whole names the class and its labels; a prompt without images does not reach the tower."""
+    vision = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "image_size": 28,
+    }
+    text = {**SMALL, "sliding_window": 64}
+    whole, config = instance(name, text_config=text, vision_config=vision, num_labels=5)
+    answer = analyse(written(tmp_path, config), settings={"N": 12})
+    held = {id(p): p.numel() for key, p in whole.named_parameters() if "vision" not in key and "multi_modal" not in key}
+    assert answer.parameters.total == sum(held.values())
+    assert answer.total.contraction_flops == forward(whole, 12)
+    assert answer.not_counted == ("the vision tower",)
 
 
 @needs_transformers

@@ -66,10 +66,7 @@ def build(c: Config) -> Model:
     windowed = "sliding" in windows and not both
     if windowed:
         sizes["W"] = size("sliding_window") if generation == 3 else c.size("sliding_window", 4096)
-    bias, cap = (
-        c.flag("attention_bias", False),
-        generation == 2 and c.document.get("attn_logit_softcapping", 50.0) is not None,
-    )
+    bias, cap = c.flag("attention_bias", False), _capped(c, "attn_logit_softcapping", generation, 50.0)
     steps: list[Step] = []
     for window, number in counted(windows):
         inner = attention(
@@ -85,8 +82,7 @@ def build(c: Config) -> Model:
             number,
             block(both_ways(inner) if both else inner, fed, kind="rmsnorm", after=generation > 1),
         )
-    final = generation == 2 and c.document.get("final_logit_softcapping", 30.0) is not None
-    final = final or (generation == 3 and c.document.get("final_logit_softcapping") is not None)
+    final = _capped(c, "final_logit_softcapping", generation, 30.0)
     tokens = [*embed(), step("embed.scale", "scale", "x:stream y:stream", numel="B*N*D")]
     return Model(
         title=f"Gemma {generation} of {L} layers and width {D}",
@@ -95,6 +91,14 @@ def build(c: Config) -> Model:
         steps=(*tokens, *steps, *head(c, "rmsnorm", tied=True, softcap=final)),
         not_counted=(SOFTCAP,) if cap else (),
     )
+
+
+def _capped(c: Config, key: str, generation: int, default: float) -> bool:
+    """Gemma 2 caps unless the key is null, Gemma 3 where it has a value."""
+    if generation == 2 and key not in c.document:
+        c.assume(key, default)
+        return True
+    return generation > 1 and c.has(key)
 
 
 def _windows(c: Config, generation: int, L: int) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Qwen 2 and 2.5, dense or with experts: Llama's layer with biases on queries, keys and values.
 
-The window is used only where use_sliding_window says so, and then from layer max_window_layers on. With experts, a
-shared network stands beside the routed ones, weighted by a gate of one number per token.
+The window is used only where use_sliding_window says so, and then from layer max_window_layers on; with experts, by every
+other layer before that one. With experts, a shared network stands beside the routed ones, weighted by a gate of one number
+per token.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def build(c: Config) -> Model:
     """A layer's kind is its window and whether it has experts."""
     moe, L = c.text("model_type") == "qwen2_moe", c.size("num_hidden_layers")
     sizes = grouped(c)
-    window = c.size_or_none("sliding_window") if c.flag("use_sliding_window", False) else None
+    window = c.size_or_none("sliding_window", 4096) if c.flag("use_sliding_window", False) else None
     gate = GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]
     windows = _windows(c, L, window)
     sparse = sparse_layers(c, L) if moe else (False,) * L
@@ -58,8 +59,13 @@ def build(c: Config) -> Model:
 
 
 def _windows(c: Config, L: int, window: int | None) -> tuple[str, ...]:
-    full = L if window is None else min(L, c.count("max_window_layers", 28))
-    found = layer_types(c, L, ("full",) * full + ("sliding",) * (L - full))
+    """As layer_types lists them; without a window all see everything."""
+    first = L if window is None else min(L, c.count("max_window_layers", 28))
+    if c.text("model_type") == "qwen2_moe":
+        own = ["sliding" if i % 2 == 0 and i < first else "full" for i in range(L)]
+    else:
+        own = ["full" if i < first else "sliding" for i in range(L)]
+    found = layer_types(c, L, tuple(own))
     return ("full",) * L if window is None else found
 
 

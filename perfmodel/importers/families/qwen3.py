@@ -26,7 +26,7 @@ def build(c: Config) -> Model:
     """No biases unless attention_bias gives all four projections one."""
     moe, L = c.text("model_type") == "qwen3_moe", c.size("num_hidden_layers")
     sizes = grouped(c, head_dim=None, kv_heads=4) if moe else grouped(c, head_dim=128)
-    window = c.size_or_none("sliding_window") if c.flag("use_sliding_window", False) else None
+    window = c.size_or_none("sliding_window", 4096) if c.flag("use_sliding_window", False) else None
     gate, bias = GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")], c.flag("attention_bias", False)
     windows = ("sliding" if window else "full",) * L if moe else _windows(c, L, window)
     sparse = sparse_layers(c, L) if moe else (False,) * L
