@@ -106,3 +106,4 @@ def test_a_class_has_the_counts_of_its_instance(kind, found, tmp_path):
     answer = analyse(str(tmp_path / "config.json"), settings=LENGTHS.get(kind, {"N": LENGTH}))
     assert answer.parameters.total == sum({id(p): p.numel() for p in model.parameters()}.values())
     assert answer.total.contraction_flops == mode.get_total_flops()
+    assert not any("which is not known here" in told for told in answer.not_counted)
