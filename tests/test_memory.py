@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from command import check_refused, perfmodel
 
-from perfmodel import ops
+from perfmodel import analyse, ops
 from perfmodel.block import gradients
 from perfmodel.errors import InputError, SizeRangeError, UsageError
 from perfmodel.hardware import gpu
@@ -22,6 +22,8 @@ from perfmodel.memory.activations import size_byte
 from perfmodel.memory.fit import solved
 from perfmodel.memory.lines import Model, training_states, weights
 from perfmodel.memory.reserve import DEFAULT, reserve
+from perfmodel.memory.resident import resident
+from perfmodel.report.fit import certainly_fits
 from perfmodel.report.memory import document, render
 from perfmodel.units import LARGEST_SIZE
 from perfmodel.workload import single, workload
@@ -638,6 +640,27 @@ def test_a_time_on_a_card_that_is_too_small_says_so():
     assert (large["fits"], large["sentence"]) == (True, "")
     assert "fit on" not in perfmodel(*arguments, "b200").out
     assert "memory" not in json.loads(perfmodel(*arguments[:-1], "--format", "json").out)
+
+
+def test_a_chart_says_which_workloads_are_too_large():
+    """The founding attention of 16,384 tokens keeps 16 x 32 squares of 2 bytes: 275 GB each, where it runs in stages."""
+    out = " ".join(perfmodel("roofline", "--gpu", "t4", "show").out.split())
+    assert "attention-16x16384 (unfused): It does not fit on one NVIDIA T4: it needs " in out
+    assert "It does not fit" not in perfmodel("roofline", "--gpu", "t4", "--config", "gpt2", "show").out
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode", "train"])
+@pytest.mark.parametrize("name", ["t4", "h100"])
+def test_what_certainly_fits_does_fit(phase, name):
+    """The short test, which needs no account, never says yes where the account says no."""
+    found = {True: 0, False: 0}
+    for config in ("gpt2", "llama-3-8b", "mamba-130m", "rwkv-4-169m", "mixtral-8x7b", "t5-base", "mistral-7b-v0.1"):
+        for batch in (1, 16, 256):
+            sizes = {"B": batch} if phase == "decode" else {"B": batch, "N": 32}
+            answer = analyse(config, gpu=name, phase=phase, settings=sizes)
+            found[certainly_fits(answer)] += 1
+            assert resident(answer).fits or not certainly_fits(answer)
+    assert all(found.values())
 
 
 # --- how it is told
