@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from command import check_refused, perfmodel
 
 from perfmodel import analyse, ops
-from perfmodel.block import gradients
+from perfmodel.block import gradients, kernels
 from perfmodel.errors import InputError, SizeRangeError, UsageError
 from perfmodel.hardware import gpu
 from perfmodel.memory import Plan, memory
@@ -259,6 +260,52 @@ def test_no_operation_keeps_more_than_its_gradients_read(name):
         answer = memory(found, phase="train", settings=found.steps[0].operation.example.at, fused=fused)
         reads = sum(gradient.op.read_byte() for gradient in gradients(found.steps[0], answer.dims, fused=fused))
         assert kept(answer)["outside the layers"] <= reads
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("name", sorted(name for name in ops.FAMILY_OF if ops.find(name).backward))
+def test_a_forward_pass_moves_all_that_is_kept(name, fused):
+    """What waits for the gradients was an operand of a forward kernel of the training step: it was read or written there.
+
+    Inner tensors of an operation of several products have other names in its gradients: those are found by their size.
+    """
+    found = single(ops.find(name))
+    answer = memory(found, phase="train", settings=found.steps[0].operation.example.at, fused=fused)
+    dims = {"causal": 0, **answer.dims}
+    forward = [k for k in kernels(found.steps, dims, fused=fused, backward=True) if k.forward]
+    moved = [t for kernel in forward for t in kernel.op.tensors if t.traffic_byte and not t.spill]
+    names = {tensor.name for tensor in moved}
+    sizes = Counter({tensor.name: tensor.size_byte for tensor in moved}.values())
+    for tensor in answer.training.activations.layers[-1].first:
+        own = tensor.name.rpartition(": ")[2]
+        assert own in names or (" of " in own and sizes[tensor.byte] > 0), own
+        sizes[tensor.byte] -= own not in names
+
+
+WRITTEN_FOR_GRADIENTS = [
+    # operation, sizes, form, bytes that the forward pass of a training step writes beside those of an inference
+    ("layernorm", {"rows": 3, "cols": 4}, True, 3 * 2 * 4),  # mean and 1/σ of a row
+    ("layernorm", {"rows": 3, "cols": 4}, False, 3 * 2 * 4),
+    ("rmsnorm", {"rows": 3, "cols": 4}, True, 3 * 4),  # 1/rms of a row
+    ("softmax", {"rows": 3, "cols": 4}, True, 0),  # its result is an output anyway
+    ("attention", {"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8}, True, 2 * 3 * 4),  # a logsumexp of a row
+    ("attention", {"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8}, False, 0),  # the squares are written anyway
+    ("mla_attention", {"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5, "r": 6}, True, 2 * 3 * 4),
+    ("mlp", {"B": 1, "N": 2, "D": 3, "F": 4}, True, 2 * 8 * 2),  # the hidden layer before and after its GELU
+    ("mlp", {"B": 1, "N": 2, "D": 3, "F": 4}, False, 0),
+    ("gated_mlp", {"B": 1, "N": 2, "D": 3, "F": 4}, True, 3 * 8 * 2),  # gate, up and their product
+    ("route", {"B": 1, "N": 3, "E": 4, "A": 2}, True, 12 * 2),  # the probabilities of all experts
+    ("linear", {"B": 1, "N": 2, "D_in": 3, "D_out": 4}, True, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes", "fused", "byte"), WRITTEN_FOR_GRADIENTS)
+def test_what_a_forward_pass_writes_for_its_gradients(name, sizes, fused, byte):
+    found = single(ops.find(name))
+    infer, step = (analyse(found, phase=phase, settings=sizes, fused=fused) for phase in ("prefill", "train"))
+    written = [sum(row.write_byte for row in answer.rows if row.forward) for answer in (infer, step)]
+    read = [sum(row.read_byte for row in answer.rows if row.forward) for answer in (infer, step)]
+    assert (written[1] - written[0], read[1] - read[0]) == (byte, 0)
 
 
 def test_torch_keeps_the_same_tensors(config):
