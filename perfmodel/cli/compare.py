@@ -24,6 +24,7 @@ from perfmodel.workload import workload
               help="A part becomes so many times as fast: an operation, a step or a kernel. May be repeated.")  # fmt: skip
 @options.logits
 @options.columns
+@options.reserve
 @options.formats("table", "json", "csv", "markdown")
 def compare(
     configs: tuple[str, ...],
@@ -36,6 +37,7 @@ def compare(
     speedups: tuple[str, ...],
     logits: str | None,
     columns: str,
+    reserve: str | None,
     form: str,
 ) -> None:
     """Workloads and cards side by side: counts, bounds, tokens per second, memory; and what a faster part does.
@@ -61,6 +63,7 @@ def compare(
         )  # fmt: skip
     from perfmodel.comparison import compare as compared
     from perfmodel.comparison import factor
+    from perfmodel.memory.reserve import reserve as read_reserve
     from perfmodel.report.comparison import render
 
     keys = options.column_keys(columns, form)
@@ -73,5 +76,6 @@ def compare(
         phase=phase,
         fused=fused,
         causal=causal,
+        **({"reserve": read_reserve(reserve)} if reserve is not None else {}),
     )
     click.echo(render(found, form, columns=keys), nl=False)

@@ -9,6 +9,7 @@ from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.memory import OPTIMIZERS, RECOMPUTE, SOLVABLE, Plan
 from perfmodel.memory import memory as account
+from perfmodel.memory.reserve import reserve as read_reserve
 from perfmodel.workload import workload
 
 MOST_GPUS = 10**9
@@ -31,6 +32,7 @@ MOST_GPUS = 10**9
 @options.fused
 @options.decode_form
 @click.option("--solve", type=click.Choice(SOLVABLE), help="The largest size that fits on --gpu.")
+@options.reserve
 @options.formats("table", "json", "csv", "markdown")
 def memory(
     config: str | None,
@@ -45,6 +47,7 @@ def memory(
     fused: bool | None,
     decode_form: str | None,
     solve: str | None,
+    reserve: str | None,
     form: str,
 ) -> None:
     """Weights, training states, activations, caches: bytes with their formulas, and whether they fit on a GPU.
@@ -74,5 +77,6 @@ def memory(
         solve=solve,
         fused=fused,
         form=decode_form,
+        **({"reserve": read_reserve(reserve)} if reserve is not None else {}),
     )
     click.echo(render(answer, form), nl=False)
