@@ -154,7 +154,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
 
 def _operation(line: Mapping[str, Any], where: str) -> str:
     """The operation or composite; of an elementwise case the one that ``kind`` names."""
-    first = NAMES[: NAMES.index(next(reversed(COMPOSITES))) + 1]
+    first = NAMES[: NAMES.index(tuple(COMPOSITES)[-1]) + 1]
     listed = f"one of {', '.join(first)} or any other operation of 'perfmodel ops' is accepted"
     name = _word(line, "op", NAMES, None, where, listed)
     return _word(line, "kind", ELEMENTWISE_KINDS, None, where) if name == ELEMENTWISE else name
@@ -289,7 +289,8 @@ def _steps(found: Kind, words: Mapping[str, str], where: str) -> tuple[Step, ...
     parts = GATED if activation == "swiglu" else found.steps
     replaced = {"gelu": activation} if activation and len(parts) > 1 else {}
     return tuple(
-        Step(name, ops.find(replaced.get(operation, operation)), _sizes(sizes, where)) for name, operation, sizes in parts
+        Step(name, ops.find(replaced.get(operation, operation)), _sizes(sizes, where))
+        for name, operation, sizes in parts
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from os.path import realpath
 from typing import Any, TypeVar
 
@@ -11,7 +11,9 @@ import click
 from perfmodel import ops
 from perfmodel.errors import UsageError
 from perfmodel.hardware import Gpu
+from perfmodel.operation import Operation
 from perfmodel.units import ITEM_BYTES
+from perfmodel.vocabulary import splits
 from perfmodel.workload import COUNTS, PHASES, Workload, setting, single, workload
 
 Value = TypeVar("Value")
@@ -19,6 +21,9 @@ Named = TypeVar("Named", Gpu, Workload)
 
 CONFIG = "a name of 'perfmodel models', a YAML file, or a model's Hugging Face config.json."
 config = click.option("--config", metavar="NAME|FILE", help=f"A workload: {CONFIG}")
+configs = click.option(
+    "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"May be repeated. A workload: {CONFIG}"
+)
 operation = click.option("--op", "operation", metavar="OP", help="An operation of 'perfmodel ops'.")
 gpu = click.option("--gpu", "gpu", metavar="GPU", help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
 gpus = click.option("--gpu", "gpus", metavar="GPU", multiple=True, help="A GPU of 'perfmodel gpus'; may be repeated.")
@@ -72,6 +77,57 @@ def once(option: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
             raise UsageError(f"{option} {name}", "it is set twice", "a name has one value", "Leave one of them out.")
         found[name] = value
     return found
+
+
+def refuse_together(command: str, first: str, others: Mapping[str, Any], because: str) -> None:
+    """Refuses options that have no effect beside another; ``others`` are their values, None where they are not given."""
+    given = next((name for name, value in others.items() if value not in (None, False, ())), None)
+    if given is not None:
+        raise UsageError(command, f"{first} and {given} are both given", because, f"Leave {given} out.")
+
+
+def refuse_without(command: str, needed: str, found: Any, others: Mapping[str, Any], because: str) -> None:
+    """Refuses options that have no effect without another."""
+    given = next((name for name, value in others.items() if value not in (None, False, ())), None)
+    if found in (None, ()) and given is not None:
+        raise UsageError(command, f"{given} is given without {needed}", because, f"Add {needed}, or leave {given} out.")
+
+
+def check_form(
+    command: str, workloads: Iterable[Workload], phase: str | None, fused: bool | None, causal: bool | None,
+    given: Mapping[str, Any] = {},
+) -> None:  # fmt: skip
+    """Refuses --fused, --unfused and --causal where they change none of the workloads."""
+    if causal and "causal" in given:
+        raise UsageError(
+            command, "--causal and --set causal are both given", "one is accepted", "Leave one of them out."
+        )
+    named = [(one, ops_of(one, phase or one.default_phase)) for one in workloads]
+    names = ", ".join(one.name for one, _ in named)
+    if causal and not any("causal" in operation.arguments for _, found in named for operation in found):
+        raise UsageError(
+            command, f"--causal is given, and {names} has no attention with a mask",
+            "an operation or a workload with such attention is accepted", "Leave --causal out.",
+        )  # fmt: skip
+    if fused is not None and not any(splits(operation) for _, found in named for operation in found):
+        option = "--fused" if fused else "--unfused"
+        raise UsageError(
+            command, f"{option} is given, and every operation of {names} runs in one form",
+            "an operation that can run as one kernel or as several is accepted", f"Leave {option} out.",
+        )  # fmt: skip
+
+
+def ops_of(found: Workload, phase: str) -> list[Operation]:
+    """The operations of a phase whose form is not fixed, in training with those of the gradients."""
+    steps = (*found.steps, *(step for steps in found.decode.values() for step in steps))
+    forward = {step.operation.name: step.operation for step in steps if step.kernels == "either"}
+    gradients = [
+        ops.find(name)
+        for operation in forward.values()
+        for gradient in (operation.backward if phase == "train" else ())
+        for name in filter(None, (gradient.operation, gradient.fused))
+    ]
+    return [*forward.values(), *gradients]
 
 
 def distinct(found: Iterable[Named]) -> list[Named]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
@@ -22,7 +23,7 @@ WHERE = "perfmodel sweep"
 SECONDS_WITHOUT_A_BAR = 1.0
 
 
-@click.command()
+@command()
 @options.operation
 @options.config
 @options.gpus
@@ -75,7 +76,9 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
 
         pictures.checked(picture, WHERE)
         sweep_plot.check(plan, WHERE)
-    if plan.expected and (output is not None or picture is None):
+    if plan.expected:
+        if output is None:
+            options.refuse_together(WHERE, "--expected", {"--plot": picture}, "a plot shows the bounds")
         _tell_if_long(plan)
     watch = _Watch(plan if output is not None or picture is None else thinned(plan._replace(expected=False)))
     if output is not None:
@@ -125,7 +128,9 @@ def _planned(ranges: tuple[str, ...], settings: tuple[str, ...], given: dict[str
     axes = [axis_from_text(text) for text in ranges]
     over = options.once("--over", ((axis.symbol, axis) for axis in axes))
     given["form"] = given.pop("decode_form")
-    return plan(chosen, gpus, over, settings=options.read_settings(settings), **given)
+    sizes = options.read_settings(settings)
+    options.check_form(WHERE, [chosen], given["phase"], given["fused"], given["causal"], sizes)
+    return plan(chosen, gpus, over, settings=sizes, **given)
 
 
 def _gpus(names: tuple[str, ...]) -> list[Gpu]:
