@@ -11,6 +11,7 @@ from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
+from perfmodel.workload import single
 
 
 @command()
@@ -51,6 +52,7 @@ def explain(
     options.refuse_without("perfmodel explain", "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a card")
     chosen = ops.find(str(operation))
     given = options.read_settings(settings)
+    options.check_form("perfmodel explain", [single(chosen)], None, None, None, given)
     card = read_gpu(gpu) if gpu is not None else None
     from perfmodel.explanation import explain as explained
 

@@ -9,6 +9,7 @@ import click
 from perfmodel.analysis import analyse
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 
 COMMAND = "perfmodel flops"
@@ -51,6 +52,12 @@ def flops(
     perfmodel flops --config gpt2-124m --gpu t4 --set N=512 --causal --format json
     perfmodel flops --op attention --gpu h100 --set N=8Ki --causal
     """
+    if config is None and operation is None:
+        accepted, action = (
+            "--config NAME or FILE, or --op OP, is required",
+            "See 'perfmodel models' and 'perfmodel ops'.",
+        )
+        raise UsageError(COMMAND, "no workload is named", accepted, action)
     card = read_gpu(gpu) if gpu is not None else None
     chosen = options.chosen(operation, config, dtype, COMMAND, card)
     given = options.read_settings(settings)

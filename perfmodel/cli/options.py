@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os.path import realpath
 from typing import Any, TypeVar
 
 import click
 
 from perfmodel import ops
+from perfmodel.block import Step
 from perfmodel.errors import UsageError
+from perfmodel.expression import Expression
 from perfmodel.hardware import Gpu
 from perfmodel.operation import Operation
 from perfmodel.units import ITEM_BYTES
@@ -102,32 +104,42 @@ def check_form(
         raise UsageError(
             command, "--causal and --set causal are both given", "one is accepted", "Leave one of them out."
         )
-    named = [(one, ops_of(one, phase or one.default_phase)) for one in workloads]
-    names = ", ".join(one.name for one, _ in named)
-    if causal and not any("causal" in operation.arguments for _, found in named for operation in found):
+    known = [(one, phase or one.default_phase) for one in workloads]
+    names = ", ".join(one.name for one, _ in known)
+    operations = [(operation, step) for one, at in known for operation, step in operations_of(one, at)]
+    masked = [operation for operation, _ in operations if "causal" in operation.arguments]
+    if causal and not masked:
         raise UsageError(
             command, f"--causal is given, and {names} has no attention with a mask",
             "an operation or a workload with such attention is accepted", "Leave --causal out.",
         )  # fmt: skip
-    if fused is not None and not any(splits(operation) for _, found in named for operation in found):
+    if fused is not None and not any(step.kernels == "either" and splits(operation) for operation, step in operations):
         option = "--fused" if fused else "--unfused"
         raise UsageError(
             command, f"{option} is given, and every operation of {names} runs in one form",
             "an operation that can run as one kernel or as several is accepted", f"Leave {option} out.",
         )  # fmt: skip
+    if "W" in given and not (causal or given.get("causal")) and all(_drops_window(one, at) for one, at in known):
+        raise UsageError(
+            command, f"--set W is given, and {names} has no causal mask", "a window is a part of a causal mask",
+            "Add --causal, or leave W out.",
+        )  # fmt: skip
 
 
-def ops_of(found: Workload, phase: str) -> list[Operation]:
-    """The operations of a phase whose form is not fixed, in training with those of the gradients."""
+def operations_of(found: Workload, phase: str) -> Iterator[tuple[Operation, Step]]:
+    """The distinct operations of a phase with a step of each, in training those of the gradients too."""
     steps = (*found.steps, *(step for steps in found.decode.values() for step in steps))
-    forward = {step.operation.name: step.operation for step in steps if step.kernels == "either"}
-    gradients = [
-        ops.find(name)
-        for operation in forward.values()
-        for gradient in (operation.backward if phase == "train" else ())
-        for name in filter(None, (gradient.operation, gradient.fused))
-    ]
-    return [*forward.values(), *gradients]
+    for step in {(step.operation.name, step.kernels): step for step in steps}.values():
+        yield step.operation, step
+        for gradient in step.operation.backward if phase == "train" else ():
+            yield ops.find(gradient.operation), step
+
+
+def _drops_window(found: Workload, phase: str) -> bool:
+    """Whether a window changes nothing without a mask: no mask of its own, no size that depends on the window."""
+    sizes = [*found.sizes.values(), *found.phases.get(phase, {}).values()]
+    sizes += [size for step in found.steps for size in step.sizes.values()]
+    return not found.causal and not any(isinstance(size, Expression) and "W" in size.names for size in sizes)
 
 
 def distinct(found: Iterable[Named]) -> list[Named]:

@@ -57,7 +57,7 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
 
     Several --over make a grid. --set S=N keeps a size tied to a swept one. Points where an operation is not
     defined (H_kv that does not divide H, say) are skipped and counted on stderr. Lines of an --op sweep in
-    FILE.jsonl are cases that 'perfmodel predict' reads.
+    FILE.jsonl are cases that 'perfmodel predict' reads, in training without the optimizer's step.
 
     \b
     perfmodel sweep --config llama-2-7b-layer --gpu a100 --gpu h100 --over N=128:32Ki:log --plot layer.pdf

@@ -123,6 +123,8 @@ def _cases(suite: str | None, kind: str) -> list[Mapping[str, Any]]:
     from perfmodel.measure.suites import SUITES
 
     name = suite or "quick"
+    if kind == "cpu" and name == "full":
+        click.echo("--suite full is for GPUs: a processor runs its own short suite.", err=True)
     if name in SUITES:
         return list(SUITES["processor" if kind == "cpu" else name]())
     from perfmodel.cases import Refused
