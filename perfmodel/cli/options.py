@@ -122,7 +122,7 @@ def check_form(
     if "W" in given and not (causal or given.get("causal")) and all(_drops_window(one, at) for one, at in known):
         raise UsageError(
             command, f"--set W is given, and {names} has no causal mask", "a window is a part of a causal mask",
-            "Add --causal, or leave W out.",
+            "Add --set causal=1, or leave W out.",
         )  # fmt: skip
 
 
