@@ -64,6 +64,11 @@ def memory(
     chosen = workload(config)
     chosen = chosen.with_dtype(dtype) if dtype else chosen
     training = zero or recompute is not None or optimizer is not None
+    if optimizer is not None and phase not in (None, "train"):
+        raise UsageError(
+            "perfmodel memory --optimizer", f"a {phase} phase has no optimizer states", "a training phase is accepted",
+            "Choose --phase train.",
+        )  # fmt: skip
     phase = phase or ("train" if training else None)
     options.check_form("perfmodel memory", [chosen], phase, fused, None)
     from perfmodel.report.memory import render
