@@ -8,8 +8,8 @@ the composites ``mlp``, ``layer`` and ``elementwise``. ``mlp`` is the three kern
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 from perfmodel import ops
 from perfmodel.operation import Operation
@@ -21,7 +21,8 @@ ELEMENTWISE = "elementwise"
 WINDOW = "W"
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class Kind:
     """What a case of one name means.
 
     ``steps`` are its operations as (name, operation, sizes). ``sizes`` are those that a shape may give; ``ties`` are
@@ -35,10 +36,15 @@ class Kind(NamedTuple):
     optional: frozenset[str]
     words: Mapping[str, tuple[str, ...]]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[str, ...]:
         """The sizes without item sizes, as messages list them."""
         return tuple(name for name in self.sizes if SYMBOLS[name].kind != "item")
+
+    @cached_property
+    def by_card(self) -> tuple[str, ...]:
+        """The sizes that a card decides where a shape leaves them out."""
+        return tuple(name for name in self.sizes if SYMBOLS[name].card)
 
     @property
     def operations(self) -> list[Operation]:
