@@ -433,3 +433,14 @@ def test_measurements_of_another_card_are_reported():
     told = perfmodel("predict", "--cases", "-", "--gpu", "a100", stdin=text).err
     assert told.startswith("standard input:1: these cases were measured on 'NVIDIA H200', which is not NVIDIA A100")
     assert perfmodel("predict", "--cases", "-", "--gpu", "h200", stdin=text).err == ""
+
+
+def test_cases_that_differ_in_a_word_are_named_differently():
+    from perfmodel.report.predictions import how
+    from perfmodel.validation import described
+
+    plain = {**ATTENTION, "causal": "false"}
+    others = [{**ATTENTION, "causal": "true"}, {**ATTENTION, "window": 8}, {**ATTENTION, "impl": "naive"}]
+    others.append({"op": "mlp", "shape": {"B": 1, "N": 8, "D": 8}, "activation": "relu"})
+    assert len({how(line) for line in (plain, *others)}) == len({described(line) for line in (plain, *others)}) == 5
+    assert "causal" not in how(plain) + described(plain)
