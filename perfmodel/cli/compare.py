@@ -5,15 +5,14 @@ from __future__ import annotations
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.workload import workload
 
 
-@click.command()
-@click.option(
-    "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"May be repeated. A workload: {options.CONFIG}"
-)
+@command()
+@options.configs
 @options.gpus
 @options.phase
 @options.settings
@@ -66,12 +65,18 @@ def compare(
     from perfmodel.memory.reserve import reserve as read_reserve
     from perfmodel.report.comparison import render
 
+<<<<<<< HEAD
     keys = options.column_keys(columns, form)
     chosen = [w.with_logits(logits) if logits else w for w in options.distinct(map(workload, configs))]
+=======
+    chosen = options.distinct(map(workload, configs))
+    given = options.read_settings(settings)
+    options.check_form("perfmodel compare", chosen, phase, fused, causal, given)
+>>>>>>> main
     found = compared(
         [w.with_dtype(dtype) if dtype else w for w in chosen],
         options.distinct(map(read_gpu, gpus)),
-        settings=options.read_settings(settings),
+        settings=given,
         speedups=options.once("--speedup", map(factor, speedups)),
         phase=phase,
         fused=fused,

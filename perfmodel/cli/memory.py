@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.memory import OPTIMIZERS, RECOMPUTE, SOLVABLE, Plan
@@ -15,7 +16,7 @@ from perfmodel.workload import workload
 MOST_GPUS = 10**9
 
 
-@click.command()
+@command()
 @options.config
 @options.phase
 @options.gpu
@@ -66,11 +67,18 @@ def memory(
     chosen = workload(config)
     chosen = chosen.with_dtype(dtype) if dtype else chosen
     training = zero or recompute is not None or optimizer is not None
+    if optimizer is not None and phase not in (None, "train"):
+        raise UsageError(
+            "perfmodel memory --optimizer", f"a {phase} phase has no optimizer states", "a training phase is accepted",
+            "Choose --phase train.",
+        )  # fmt: skip
+    phase = phase or ("train" if training else None)
+    options.check_form("perfmodel memory", [chosen], phase, fused, None)
     from perfmodel.report.memory import render
 
     answer = account(
         chosen,
-        phase=phase or ("train" if training else None),
+        phase=phase,
         plan=Plan(gpus or 1, zero or 0, recompute or "none", optimizer or "adam"),
         gpu=read_gpu(gpu) if gpu else None,
         settings=options.read_settings(settings),
