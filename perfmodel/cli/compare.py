@@ -65,14 +65,10 @@ def compare(
     from perfmodel.memory.reserve import reserve as read_reserve
     from perfmodel.report.comparison import render
 
-<<<<<<< HEAD
     keys = options.column_keys(columns, form)
     chosen = [w.with_logits(logits) if logits else w for w in options.distinct(map(workload, configs))]
-=======
-    chosen = options.distinct(map(workload, configs))
     given = options.read_settings(settings)
     options.check_form("perfmodel compare", chosen, phase, fused, causal, given)
->>>>>>> main
     found = compared(
         [w.with_dtype(dtype) if dtype else w for w in chosen],
         options.distinct(map(read_gpu, gpus)),

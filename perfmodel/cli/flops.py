@@ -52,13 +52,9 @@ def flops(
     symbolic: bool,
     form: str,
 ) -> None:
-<<<<<<< HEAD
-    """FLOPs, bytes, bottleneck and time of a workload: by block, or with --steps kernel by kernel.
+    """FLOPs, bytes, bottleneck and time of a workload or an operation: by block, or with --steps kernel by kernel.
 
     Tables and Markdown show blocks; JSON and CSV hold every kernel.
-=======
-    """FLOPs, bytes, bound and time of every step of a workload, or of one operation.
->>>>>>> main
 
     \b
     perfmodel flops --config llama-2-7b-layer --gpu a100
@@ -71,18 +67,6 @@ def flops(
             "--config NAME or FILE, or --op OP, is required",
             "See 'perfmodel models' and 'perfmodel ops'.",
         )
-<<<<<<< HEAD
-    chosen = workload(config)
-    chosen = chosen.with_dtype(dtype) if dtype else chosen
-    chosen = chosen.with_logits(logits) if logits else chosen
-    keys = options.column_keys(columns, form)
-    wanted: dict[str, Any] = {"phase": phase, "settings": options.read_settings(settings)}
-    wanted |= {"fused": fused, "causal": causal}
-    if symbolic and keys:
-        raise UsageError(
-            "--columns", "it has no effect on --symbolic", "it is accepted for numbers", "Leave one of them out."
-        )
-=======
         raise UsageError(COMMAND, "no workload is named", accepted, action)
     card = read_gpu(gpu) if gpu is not None else None
     chosen = options.chosen(operation, config, dtype, COMMAND, card)
@@ -90,7 +74,12 @@ def flops(
     options.check_form(COMMAND, [chosen], phase, fused, causal, given)
     options.refuse_without(COMMAND, "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a card")
     wanted: dict[str, Any] = {"phase": phase, "settings": given, "fused": fused, "causal": causal}
->>>>>>> main
+    chosen = chosen.with_logits(logits) if logits else chosen
+    keys = options.column_keys(columns, form)
+    if symbolic and keys:
+        raise UsageError(
+            "--columns", "it has no effect on --symbolic", "it is accepted for numbers", "Leave one of them out."
+        )
     if symbolic:
         others = {"--gpu": gpu, "--count": count}
         options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every card and count everything")

@@ -46,13 +46,8 @@ def _without_collection() -> Iterator[None]:
 @options.knowledge
 @options.columns
 @options.formats("table", "json", "csv", "markdown")
-<<<<<<< HEAD
 def predict(cases: str, gpu: str, knowledge: str | None, columns: str, form: str) -> None:
-    """FLOPs, bytes, bounds of the time and the expected time for every case of a file.
-=======
-def predict(cases: str, gpu: str, knowledge: str | None, form: str) -> None:
     """FLOPs, bytes, bounds and the expected time for every case of a file, and how far measured times are off them.
->>>>>>> main
 
     A case names an operation of 'perfmodel ops' with its sizes, or one of the workloads elementwise, mlp and layer.
     Other keys are dtype, dtypes (by role), protocol, impl, and by operation causal, window, direction, activation.

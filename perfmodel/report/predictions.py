@@ -123,13 +123,10 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
         *(_measured() if any(compared(prediction).measured_s for prediction in done) else ()),
     ]
     notes = list(dict.fromkeys(note for prediction in done for note in prediction.roof_notes))
-<<<<<<< HEAD
+    notes += _below(done)
     notes += [protocol_line(name) for name in dict.fromkeys(protocol(prediction.line) for prediction in done)]
     if any("protocol" not in prediction.line for prediction in done):
         notes.append(f"Cases that name no protocol are timed {PROTOCOL}.")
-=======
-    notes += _below(done)
->>>>>>> main
     title = f"Bounds and expected times on {gpu.title} ({gpu.file}, {knowledge or gpu.knowledge})"
     return Sheet(columns, done, title=title, notes=notes)
 
