@@ -27,6 +27,7 @@ from perfmodel.vocabulary import (
     GATED,
     NAMES,
     STAGED,
+    STAGES,
     WINDOW,
     Kind,
     kind,
@@ -160,13 +161,13 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
         words = _windowed(line, dims, words, where)
     direction = words.get("direction", "forward")
     if (
-        words.get("impl") == "naive"
+        words.get("impl") in ("naive", STAGES)
         and name not in COMPOSITES
         and not splits(found.operations[0], direction != "forward")
     ):
         raise InputError(
-            f"{where}: impl", f"naive stands there, and {name} in the {direction} direction is one kernel",
-            "naive is accepted where there are several", "Remove it.",
+            f"{where}: impl", f"{words['impl']} stands there, and {name} in the {direction} direction is one kernel",
+            "it is accepted where there are several", "Remove it.",
         )  # fmt: skip
     return Case(
         line=line,

@@ -12,7 +12,7 @@ from perfmodel.report import files
 from perfmodel.sweep import Chunk, Plan
 from perfmodel.sweep.digits import Lines, Slot
 from perfmodel.symbols import SYMBOLS
-from perfmodel.vocabulary import ELEMENTWISE_KINDS, splits
+from perfmodel.vocabulary import ELEMENTWISE_KINDS, STAGES, splits
 
 ENDINGS = (".csv", ".jsonl")
 
@@ -108,7 +108,7 @@ def _case(plan: Plan) -> Iterator[str | Slot]:
     words: dict[str, Any] = {"dtype": workload.dtypes["activation"]}
     words |= {"causal": True} if plan.causal and "causal" in operation.arguments else {}
     words |= {"direction": "forward_backward"} if plan.phase == "train" else {}
-    words |= {"impl": "naive"} if not plan.fused and splits(operation, plan.phase == "train") else {}
+    words |= {"impl": STAGES} if not plan.fused and splits(operation, plan.phase == "train") else {}
     yield f"}}, {json.dumps(words)[1:-1]}, "
 
 
