@@ -16,11 +16,11 @@ from command import check_refused, perfmodel
 from perfmodel import ops
 from perfmodel.block import gradients
 from perfmodel.errors import InputError, UsageError
+from perfmodel.footprint import Plan, memory
+from perfmodel.footprint.activations import size_byte
+from perfmodel.footprint.fit import solved
+from perfmodel.footprint.lines import Model, training_states, weights
 from perfmodel.hardware import gpu
-from perfmodel.memory import Plan, memory
-from perfmodel.memory.activations import size_byte
-from perfmodel.memory.fit import solved
-from perfmodel.memory.lines import Model, training_states, weights
 from perfmodel.report.memory import document, render
 from perfmodel.workload import single, workload
 

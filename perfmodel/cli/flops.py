@@ -56,9 +56,10 @@ def flops(
     wanted: dict[str, Any] = {"phase": phase, "settings": options.read_settings(settings)}
     wanted |= {"fused": fused, "causal": causal}
     if symbolic:
-        from perfmodel.report.formulas import workload_formulas
+        from perfmodel.formulas import of_workload
+        from perfmodel.report import formulas
 
-        click.echo(workload_formulas(chosen, **wanted, decode_form=decode_form, form=form), nl=False)
+        click.echo(formulas.render(of_workload(chosen, **wanted, form=decode_form), form), nl=False)
         return
     from perfmodel.report.answer import render
 

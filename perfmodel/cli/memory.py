@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
+from perfmodel.api import memory as account
 from perfmodel.cli import options
 from perfmodel.errors import UsageError
-from perfmodel.hardware import gpu as read_gpu
-from perfmodel.memory import OPTIMIZERS, RECOMPUTE, SOLVABLE, Plan
-from perfmodel.memory import memory as account
+from perfmodel.footprint import OPTIMIZERS, RECOMPUTE, SOLVABLE
 from perfmodel.workload import workload
 
 MOST_GPUS = 10**9
@@ -62,14 +61,16 @@ def memory(
         )
     chosen = workload(config)
     chosen = chosen.with_dtype(dtype) if dtype else chosen
-    training = zero or recompute is not None or optimizer is not None
     from perfmodel.report.memory import render
 
     answer = account(
         chosen,
-        phase=phase or ("train" if training else None),
-        plan=Plan(gpus or 1, zero or 0, recompute or "none", optimizer or "adam"),
-        gpu=read_gpu(gpu) if gpu else None,
+        gpu,
+        phase=phase,
+        gpus=gpus,
+        zero=zero,
+        recompute=recompute,
+        optimizer=optimizer,
         settings=options.read_settings(settings),
         solve=solve,
         fused=fused,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError
-from perfmodel.memory.account import Account
-from perfmodel.memory.lines import Plan
+from perfmodel.footprint.account import Account
+from perfmodel.footprint.lines import Plan
 from perfmodel.units import ITEM_BYTES, LARGEST_SIZE
 from perfmodel.workload import DTYPE_ROLES
 
