@@ -14,6 +14,7 @@ from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
 from perfmodel.op import by_engine
 from perfmodel.roofline import Rates, overlapping, rates, together
+from perfmodel.symbols import BY_CARD
 from perfmodel.timing import parameters as known
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
@@ -66,14 +67,14 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu, *, knowledge: str | N
 
 
 def _back_end(case: Case) -> str:
-    """The word for the attention of a case that has one."""
-    return str(case.line.get("impl", "")) if case.line.get("op") in ("attention", "layer") else ""
+    """The implementation, which stands for a back end of attention where the case has one."""
+    return case.words.get("impl", "")
 
 
 def _same(case: Case) -> tuple[Any, ...]:
     """What a prediction depends on: cases that agree in it have one."""
     operations = [step.operation.name for step in case.steps]
-    how = (case.dtype, case.protocol, case.fused, case.forward, case.backward, case.line.get("impl"))
+    how = (case.dtype, case.protocol, case.fused, case.forward, case.backward, case.words.get("impl"))
     return (*how, *operations, *case.dims.items())
 
 
@@ -94,10 +95,11 @@ def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
     """
     cache = card.gpu.caches.get("l2") if case.protocol == "warm" else None
     resident_byte = cache.value if cache else 0
-    running = block.kernels(case.steps, case.dims, fused=case.fused, backward=case.backward)
+    dims = {**BY_CARD, **card.gpu.sizes(), **case.dims} if case.by_card else case.dims
+    running = block.kernels(case.steps, dims, fused=case.fused, backward=case.backward)
     asked = tuple(kernel for kernel in running if case.forward or not kernel.forward)
     total = _total(asked, card, resident_byte)
-    impl = str(case.line.get("impl", ""))
+    impl = case.words.get("impl", "")
     time = expected(timed, asked, case.dtype, impl=impl, protocol=case.protocol, lower_s=total.lower_s or 0.0)
     return total, time
 

@@ -137,12 +137,15 @@ def _cases(suite: str | None, kind: str) -> list[Mapping[str, Any]]:
         return list(SUITES["processor" if kind == "cpu" else name]())
     from perfmodel.cases import Refused
     from perfmodel.cases import read as read_cases
+    from perfmodel.measure.workloads import refused
     from perfmodel.specfile import read_lines
 
     found = []
     for case in read_cases(read_lines(name), name):
         if isinstance(case, Refused):
             raise InputError(*_split(case.error))
+        if error := refused(case):
+            raise error
         found.append(case.line)
     if not found:
         raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
