@@ -289,7 +289,8 @@ def _steps(found: Kind, words: Mapping[str, str], where: str) -> tuple[Step, ...
     parts = GATED if activation == "swiglu" else found.steps
     replaced = {"gelu": activation} if activation and len(parts) > 1 else {}
     return tuple(
-        Step(name, ops.find(replaced.get(operation, operation)), _sizes(sizes, where)) for name, operation, sizes in parts
+        Step(name, ops.find(replaced.get(operation, operation)), _sizes(sizes, where))
+        for name, operation, sizes in parts
     )
 
 

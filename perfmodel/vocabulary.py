@@ -68,20 +68,63 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
 }
 # Operations that torch runs as one kernel of its own or of a library.
 _TORCH = frozenset(
-    (
-        "matmul gemm linear linear_bias linear_input_gradient linear_weight_gradient bias_gradient add_bias "
-        "output_projection logits scores weighted_values conv embedding embedding_backward dropout dropout_backward "
-        "causal_mask full_mask residual adam saxpy dot stream_copy stream_scale stream_add stream_triad "
-        "add mul div scale exp relu relu_backward gelu gelu_backward gelu_tanh gelu_tanh_backward silu silu_backward "
-        "sigmoid sigmoid_backward tanh tanh_backward"
-    ).split()
+    [
+        "matmul",
+        "gemm",
+        "linear",
+        "linear_bias",
+        "linear_input_gradient",
+        "linear_weight_gradient",
+        "bias_gradient",
+        "add_bias",
+        "output_projection",
+        "logits",
+        "scores",
+        "weighted_values",
+        "conv",
+        "embedding",
+        "embedding_backward",
+        "dropout",
+        "dropout_backward",
+        "causal_mask",
+        "full_mask",
+        "residual",
+        "adam",
+        "saxpy",
+        "dot",
+        "stream_copy",
+        "stream_scale",
+        "stream_add",
+        "stream_triad",
+        "add",
+        "mul",
+        "div",
+        "scale",
+        "exp",
+        "relu",
+        "relu_backward",
+        "gelu",
+        "gelu_backward",
+        "gelu_tanh",
+        "gelu_tanh_backward",
+        "silu",
+        "silu_backward",
+        "sigmoid",
+        "sigmoid_backward",
+        "tanh",
+        "tanh_backward",
+    ]
 )
 STAGED = ("naive", "math")  # the implementations that run an operation as separate kernels
 
 # Sizes that a shape may leave out besides those of the notation table.
 _TIES: Mapping[str, Mapping[str, str]] = {"qkv": {"H": "1", "d": "D / H"}}
 
-_MLP = (("up", "linear", "D_in=D, D_out=F"), ("activation", "gelu", "numel=B*N*F"), ("down", "linear", "D_in=F, D_out=D"))
+_MLP = (
+    ("up", "linear", "D_in=D, D_out=F"),
+    ("activation", "gelu", "numel=B*N*F"),
+    ("down", "linear", "D_in=F, D_out=D"),
+)
 GATED = (
     ("gate_up", "linear", "D_in=D, D_out=2*F"),
     ("gate", "silu_gate", "numel=B*N*F"),
@@ -159,9 +202,7 @@ def kind(name: str) -> Kind:
 
 def _ties(operation: Operation, sizes: tuple[str, ...]) -> dict[str, str]:
     """Expressions of the sizes that may be left out: a tie of the operation, of the notation table, or a default."""
-    follows = {
-        name: SYMBOLS[name].follows for name in sizes if SYMBOLS[name].follows and _letters(name) <= set(sizes)
-    }
+    follows = {name: SYMBOLS[name].follows for name in sizes if SYMBOLS[name].follows and _letters(name) <= set(sizes)}
     defaults = {name: str(operation.defaults[name]) for name in sizes if operation.defaults.get(name) is not None
                 and SYMBOLS[name].kind == "size"}  # fmt: skip
     return {**follows, **defaults, **_TIES.get(operation.name, {})}

@@ -15,7 +15,7 @@ from perfmodel.errors import InputError, one_line
 from perfmodel.footprint import Memory
 from perfmodel.hardware import Gpu
 from perfmodel.prediction import Prediction
-from perfmodel.report.sheet import Sheet, shown
+from perfmodel.report.sheet import Sheet
 from perfmodel.roofline import Bounds
 from perfmodel.units import scaled
 
@@ -93,13 +93,13 @@ def _table(sheet: Sheet) -> str:
             + "</tr>"
         )
 
-    def cells(row: Any) -> list[str]:
-        return [shown(column, row) for column in sheet.columns]
-
     lines = [f"<caption>{escape(sheet.title)}</caption>"] if sheet.title else []
     lines += ["<thead>", line((column.heading for column in sheet.columns), "th"), "</thead>", "<tbody>"]
-    lines += [line(cells(row), "td") for row in sheet.rows]
-    lines += ["</tbody>", *(["<tfoot>", line(cells(sheet.total), "td"), "</tfoot>"] if sheet.total is not None else [])]
+    lines += [line(sheet.cells(row), "td") for row in sheet.rows]
+    lines += [
+        "</tbody>",
+        *(["<tfoot>", line(sheet.cells(sheet.total), "td"), "</tfoot>"] if sheet.total is not None else []),
+    ]
     notes = [f"<p>{escape(note)}</p>" for note in sheet.notes]
     return "\n".join(["<table>", *lines, "</table>", *notes])
 
