@@ -1,0 +1,147 @@
+"""The pages of docs/: their examples run, and they name every key that is accepted."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from command import perfmodel
+
+from perfmodel import api, cases, hardware, specfile
+from perfmodel.cli import cli
+from perfmodel.errors import InputError
+from perfmodel.vocabulary import ELEMENTWISE, NAMES
+from perfmodel.workload import PHASES, workload
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = {
+    name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("workloads", "cases", "gpu-files", "library")
+}
+# Fenced blocks: the language, a file name where the block is a file, the text.
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"`([^`\s]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall(PAGES[page])
+    for _, name, text in blocks:
+        if name:
+            (tmp_path / name).write_text(text, encoding="utf-8")
+    space: dict[str, object] = {}
+    ran = 0
+    for language, _, text in blocks:
+        if language == "python":
+            exec(text, space)
+            ran += 1
+        for line in text.splitlines() if language == "console" else ():
+            found = perfmodel(*shlex.split(line.removeprefix("$ perfmodel ")))
+            assert found.code == 0, (line, found.err)
+            ran += 1
+    assert ran >= 2
+
+
+def test_a_workload_of_the_page_runs_in_every_phase(tmp_path):
+    _, _, text = next(block for block in BLOCK.findall(PAGES["workloads"]) if block[1] == "block.yaml")
+    file = tmp_path / "block.yaml"
+    file.write_text(text)
+    assert tuple(workload(str(file)).phases) == PHASES
+    assert all(api.analyse(file, "a100", phase=phase).total.lower_s for phase in PHASES)
+
+
+@pytest.fixture
+def accepted(monkeypatch):
+    """The keys that the strict reader has accepted so far, on whichever level they stand."""
+    found: set[str] = set()
+    finish = specfile.Mapping.finish
+
+    def recorded(self):
+        finish(self)
+        found.update(self._asked)
+
+    monkeypatch.setattr(specfile.Mapping, "finish", recorded)
+    return found
+
+
+def test_the_page_of_workloads_names_every_key(accepted, tmp_path):
+    for _, name, text in BLOCK.findall(PAGES["workloads"]):
+        if name:
+            (tmp_path / name).write_text(text)
+            workload(str(tmp_path / name))
+    assert {"title", "op", "weight"} < accepted
+    assert accepted - set(NAMED.findall(PAGES["workloads"])) == set()
+
+
+def test_the_example_of_a_workload_uses_every_key(accepted, tmp_path):
+    """Each key of the reader stands in the example, but for the one that another of them replaces."""
+    (text,) = (text for _, name, text in BLOCK.findall(PAGES["workloads"]) if name == "block.yaml")
+    (tmp_path / "block.yaml").write_text(text)
+    workload(str(tmp_path / "block.yaml"))
+    assert {key for key in accepted if not re.search(rf"\b{key}:", text)} <= {"dtype"}
+
+
+def test_the_page_of_cards_names_every_key(accepted, tmp_path):
+    ((_, name, text),) = (block for block in BLOCK.findall(PAGES["gpu-files"]) if block[0] == "yaml")
+    hardware.described(specfile.parse(text, name), name)
+    assert {"title", "value", "l2", "page"} < accepted
+    assert accepted - set(NAMED.findall(PAGES["gpu-files"])) == set()
+    assert {key for key in accepted if not re.search(rf"\b{key}:", text)} == set()
+
+
+def test_the_page_of_cases_names_every_key_and_word():
+    named = set(NAMED.findall(PAGES["cases"]))
+    for name in NAMES:
+        line = {"op": name, "kind": "gelu", "no such key": 1} if name == ELEMENTWISE else {"op": name, "no such key": 1}
+        with pytest.raises(InputError) as caught:
+            cases.case(line)
+        keys = caught.value.accepted.partition(" takes ")[2].split(", ")
+        assert {"op", "shape", "dtype"} < set(keys), caught.value
+        assert set(keys) - named == set(), name
+        for key in {"impl", "protocol", "direction", "activation"} & set(keys):
+            with pytest.raises(InputError) as caught:
+                cases.case({**{k: v for k, v in line.items() if k != "no such key"}, key: "no such word"})
+            words = re.findall(r"[a-z_]+", caught.value.accepted.removeprefix("one of ").removesuffix(" is accepted"))
+            assert words
+            assert set(words) - named == set(), (name, key)
+
+
+# --- the library has what the commands have
+
+FUNCTIONS = {
+    "flops": api.analyse,
+    "solve": api.crossings,
+    "sweep": api.sweep_over,
+    "memory": api.memory,
+    "compare": api.compare,
+    "predict": api.predict,
+}
+# What an option is called as an argument, where a word of Python or the other way to name a thing is in the way.
+ARGUMENTS = {"set": "settings", "op": "config", "for": "symbol"}
+# Options that say how and where an answer is printed.
+PRINTING = {"format", "output", "plot", "symbolic", "steps", "verbose", "columns", "help"}
+
+
+@pytest.mark.parametrize("command", FUNCTIONS)
+def test_every_option_of_a_command_is_an_argument_of_its_function(command):
+    options = {
+        option.removeprefix("--")
+        for parameter in cli.get_command(click.Context(cli), command).params
+        for option in parameter.opts
+        if option.startswith("--")
+    }
+    arguments = set(inspect.signature(FUNCTIONS[command]).parameters)
+    assert {ARGUMENTS.get(option, option) for option in options - PRINTING} - arguments == set()
+
+
+def test_the_page_of_the_library_names_every_function_and_option():
+    prose = BLOCK.sub("", PAGES["library"])
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose))))
+    functions = (*FUNCTIONS.values(), api.formula, api.bounds, api.gpu, api.load, api.find)
+    assert {function.__name__ for function in functions} - words == set()
+    arguments = {name for function in functions for name in inspect.signature(function).parameters}
+    assert arguments - words - {"sizes", "name"} == set()
