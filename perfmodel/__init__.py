@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the one place: the package's metadata, --version and the library read it here
 
 _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
 
