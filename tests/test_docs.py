@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 from pathlib import Path
@@ -19,7 +20,8 @@ from perfmodel.workload import PHASES, workload
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {
-    name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("workloads", "cases", "gpu-files", "library")
+    name: (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("workloads", "cases", "gpu-files", "json", "library")
 }
 # Fenced blocks: the language, a file name where the block is a file, the text.
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -108,6 +110,40 @@ def test_the_page_of_cases_names_every_key_and_word():
             words = re.findall(r"[a-z_]+", caught.value.accepted.removeprefix("one of ").removesuffix(" is accepted"))
             assert words
             assert set(words) - named == set(), (name, key)
+
+
+# Commands whose documents have every field between them, and the fields whose own keys are names of the workload.
+DOCUMENTS = (
+    "flops --config deepseek-v2-lite --gpu a100 --phase decode",
+    "flops --config gpt2-124m --gpu a100 --phase train",
+    "flops --config gpt2-124m --gpu t4",
+    "flops --config llama-2-7b-layer --gpu t4 --phase decode",
+    "flops --config mlp-4096 --symbolic",
+    "memory --config gpt2 --gpu t4 --phase train --set B=64",
+    "memory --config gpt2 --gpu t4 --solve B",
+    "compare --config gpt2 --gpu t4 --speedup attention=2",
+    "solve --op linear --gpu a100 --for N",
+    "predict --cases cases --gpu t4",
+    "gpus", "models", "ops", "symbols",
+)  # fmt: skip
+OPEN = {"dims", "work", "tensors", "forms", "shape"}
+
+
+def fields(value):
+    """Every key of a document, on whichever level."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield key
+        yield from fields({} if key in OPEN - {"forms"} else [*inner.values()] if key in OPEN else inner)
+    for inner in value if isinstance(value, list) else ():
+        yield from fields(inner)
+
+
+@pytest.mark.parametrize("line", DOCUMENTS)
+def test_the_page_of_documents_names_every_field(line):
+    named = set(NAMED.findall(PAGES["json"])) | set(NAMED.findall(PAGES["cases"]))
+    found = set(fields(json.loads(perfmodel(*line.split(), "--format", "json").out)))
+    assert "name" in found
+    assert found - named == set()
 
 
 # --- the library has what the commands have
