@@ -212,10 +212,9 @@ def memory(
     from perfmodel.footprint import memory as account
 
     card = _card(gpu)
-    trains = bool(zero) or recompute is not None or optimizer is not None
     found = account(
         _chosen(config, dtype, card),
-        phase=phase or ("train" if trains else None),
+        phase=memory_phase(phase, zero, recompute, optimizer),
         plan=Plan(gpus or 1, zero or 0, recompute or "none", optimizer or "adam"),
         gpu=card,
         settings=_sizes(settings, sizes),
@@ -224,6 +223,11 @@ def memory(
         form=form,
     )
     return MemoryAnswer._make(found)
+
+
+def memory_phase(phase: str | None, zero: int | None, recompute: str | None, optimizer: str | None) -> str | None:
+    """The phase that is meant where none is named: training, if an option of training is given."""
+    return phase or ("train" if zero or recompute is not None or optimizer is not None else None)
 
 
 def compare(

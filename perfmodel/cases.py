@@ -20,7 +20,18 @@ from perfmodel.operation import checked_value
 from perfmodel.records import WRITTEN, measured_s
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, size_from_text
-from perfmodel.vocabulary import COMPOSITES, ELEMENTWISE, ELEMENTWISE_KINDS, GATED, NAMES, STAGED, WINDOW, Kind, kind
+from perfmodel.vocabulary import (
+    COMPOSITES,
+    ELEMENTWISE,
+    ELEMENTWISE_KINDS,
+    GATED,
+    NAMES,
+    STAGED,
+    WINDOW,
+    Kind,
+    kind,
+    splits,
+)
 from perfmodel.workload import DTYPE_ROLES, ROLES
 
 PROTOCOLS = ("cold", "warm", "eager")
@@ -128,6 +139,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     found = kind(name)
     windowed = WINDOW in found.sizes
     _refuse_strangers(line, found, name, where)
+    _check_implementation(line, found, name, where)
     words = {key: _word(line, key, known, known[0], where) for key, known in found.words.items()}
     protocol = _word(line, "protocol", PROTOCOLS, "cold", where)
     dtype, items = _items(line, found, name, where)
@@ -135,6 +147,15 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     if windowed:
         words = _windowed(line, dims, words, where)
     direction = words.get("direction", "forward")
+    if (
+        words.get("impl") == "naive"
+        and name not in COMPOSITES
+        and not splits(found.operations[0], direction != "forward")
+    ):
+        raise InputError(
+            f"{where}: impl", f"naive stands there, and {name} in the {direction} direction is one kernel",
+            "naive is accepted where there are several", "Remove it.",
+        )  # fmt: skip
     return Case(
         line=line,
         where=where,
@@ -154,7 +175,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
 
 def _operation(line: Mapping[str, Any], where: str) -> str:
     """The operation or composite; of an elementwise case the one that ``kind`` names."""
-    first = NAMES[: NAMES.index(next(reversed(COMPOSITES))) + 1]
+    first = NAMES[: NAMES.index(tuple(COMPOSITES)[-1]) + 1]
     listed = f"one of {', '.join(first)} or any other operation of 'perfmodel ops' is accepted"
     name = _word(line, "op", NAMES, None, where, listed)
     return _word(line, "kind", ELEMENTWISE_KINDS, None, where) if name == ELEMENTWISE else name
@@ -177,6 +198,16 @@ def _refuse_strangers(line: Mapping[str, Any], found: Kind, name: str, where: st
         raise InputError(
             where, f"{shown(key)} is not a key of a case", f"{name} takes {', '.join(known)}",
             "Move it into shape." if inside else did_you_mean(key, known) or "Remove it.",
+        )  # fmt: skip
+
+
+def _check_implementation(line: Mapping[str, Any], found: Kind, name: str, where: str) -> None:
+    """Refuses an implementation that does not exist for the operation."""
+    known, value = found.words.get("impl", ()), line.get("impl")
+    if "impl" in line and known and value not in known:
+        raise InputError(
+            f"{where}: impl", f"{said(value)} is not an implementation of {name}", f"{', '.join(known)} are accepted"
+            if len(known) > 1 else f"{known[0]} is accepted", did_you_mean(value, known) if isinstance(value, str) else "",
         )  # fmt: skip
 
 

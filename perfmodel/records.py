@@ -24,49 +24,14 @@ CASE_KEYS = (
 MEASURED = {"measured_us": 1e-6, "median_us": 1e-6, "measured_s": 1.0}
 AGREE = 1e-3  # two of them on one line may differ by this share, which rounding explains
 # Every other key that perfmodel writes beside a case: in measurements, in answers of predict and validate, in sweeps.
-WRITTEN = frozenset(
-    [
-        "schema",
-        "median_us",
-        "measured_s",
-        "p25_us",
-        "p75_us",
-        "n",
-        "relative_norm",
-        "peak_byte",
-        "kernels",
-        "flags",
-        "stream_us",
-        "error",
-        "failed",
-        "sm_clock_mhz",
-        "temperature_c",
-        "power_w",
-        "dram_read_byte",
-        "dram_write_byte",
-        "l2_byte",
-        "achieved_occupancy",
-        "tensor_instructions",
-        "vector_instructions",
-        "special_instructions",
-        "flops",
-        "contraction_flops",
-        "traffic_byte",
-        "compulsory_byte",
-        "intensity_flop_per_byte",
-        "bound",
-        "lower_s",
-        "no_overlap_s",
-        "expected_s",
-        "expected_low_s",
-        "expected_high_s",
-        "roof_notes",
-        "of_bound",
-        "of_roofline",
-        "of_expected",
-        "gpu",
-    ]
+_WRITTEN = (
+    "schema median_us measured_s p25_us p75_us n relative_norm peak_byte kernels flags stream_us error failed "
+    "sm_clock_mhz temperature_c power_w dram_read_byte dram_write_byte l2_byte achieved_occupancy "
+    "tensor_instructions vector_instructions special_instructions "
+    "flops contraction_flops traffic_byte compulsory_byte intensity_flop_per_byte bound lower_s no_overlap_s "
+    "expected_s expected_low_s expected_high_s roof_notes of_bound of_roofline of_expected gpu"
 )
+WRITTEN = frozenset(_WRITTEN.split())
 
 
 class Stored(NamedTuple):

@@ -51,8 +51,8 @@ _BACK_ENDS = ("torch", "flash", "cudnn", "efficient", "math", "serving", "paged"
 _CONVOLUTIONS = ("fused", "naive", "torch", "torch_channels_first")
 _OWN_ROWS = ("torch", "ours", "fused")
 IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("softmax", "softmax_backward", "layernorm", "rmsnorm"), _OWN_ROWS),
-    "layernorm_backward": (*_OWN_ROWS, "naive"),
+    **dict.fromkeys(("softmax", "softmax_backward"), _OWN_ROWS),
+    **dict.fromkeys(("layernorm", "layernorm_backward", "rmsnorm"), (*_OWN_ROWS, "naive")),
     "rmsnorm_backward": ("torch", "naive"),
     **dict.fromkeys(("attention", "multi_head_attention", "cross_attention", "attention_decode", "layer"), _BACK_ENDS),
     "attention_backward": ("fused", "naive", "math"),
@@ -62,59 +62,19 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "conv1d": _CONVOLUTIONS,
     "conv1d_backward": _CONVOLUTIONS,
-    "conv_backward": ("torch", "naive"),
+    **dict.fromkeys(("conv", "conv_backward", "scores", "weighted_values"), ("torch", "naive")),
     "qkv": ("torch", "fused", "naive"),
     "silu_gate": ("fused", "torch"),
 }
 # Operations that torch runs as one kernel of its own or of a library.
-_TORCH = frozenset(
-    [
-        "matmul",
-        "gemm",
-        "linear",
-        "linear_bias",
-        "linear_input_gradient",
-        "linear_weight_gradient",
-        "bias_gradient",
-        "add_bias",
-        "output_projection",
-        "logits",
-        "scores",
-        "weighted_values",
-        "conv",
-        "embedding",
-        "embedding_backward",
-        "dropout",
-        "dropout_backward",
-        "causal_mask",
-        "full_mask",
-        "residual",
-        "adam",
-        "saxpy",
-        "dot",
-        "stream_copy",
-        "stream_scale",
-        "stream_add",
-        "stream_triad",
-        "add",
-        "mul",
-        "div",
-        "scale",
-        "exp",
-        "relu",
-        "relu_backward",
-        "gelu",
-        "gelu_backward",
-        "gelu_tanh",
-        "gelu_tanh_backward",
-        "silu",
-        "silu_backward",
-        "sigmoid",
-        "sigmoid_backward",
-        "tanh",
-        "tanh_backward",
-    ]
+_TORCH_NAMES = (
+    "matmul gemm linear linear_bias linear_input_gradient linear_weight_gradient bias_gradient add_bias "
+    "output_projection logits embedding embedding_backward dropout dropout_backward "
+    "causal_mask full_mask residual adam saxpy dot stream_copy stream_scale stream_add stream_triad "
+    "add mul div scale exp relu relu_backward gelu gelu_backward gelu_tanh gelu_tanh_backward silu silu_backward "
+    "sigmoid sigmoid_backward tanh tanh_backward"
 )
+_TORCH = frozenset(_TORCH_NAMES.split())
 STAGED = ("naive", "math")  # the implementations that run an operation as separate kernels
 
 # Sizes that a shape may leave out besides those of the notation table.
@@ -152,9 +112,12 @@ def implementations(name: str) -> tuple[str, ...]:
     return ("fused", "naive") if name in ops.FAMILY_OF and splits(ops.find(name)) else ()
 
 
-def splits(operation: Operation) -> bool:
-    """Whether the operation has an unfused form of several kernels."""
-    return bool(operation(**operation.example.at).kernels())
+@cache
+def splits(operation: Operation, backward: bool = False) -> bool:
+    """Whether the operation, or with ``backward`` one of its gradients, has an unfused form of several kernels."""
+    if operation(**operation.example.at).kernels():
+        return True
+    return backward and any(splits(ops.find(gradient.operation)) for gradient in operation.backward)
 
 
 COMPOSITES: Mapping[str, Kind] = {

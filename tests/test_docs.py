@@ -14,8 +14,7 @@ from command import perfmodel
 
 from perfmodel import api, cases, hardware, specfile
 from perfmodel.cli import cli
-from perfmodel.errors import InputError
-from perfmodel.vocabulary import ELEMENTWISE, NAMES
+from perfmodel.vocabulary import COMPOSITES, ELEMENTWISE, NAMES, kind
 from perfmodel.workload import PHASES, workload
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -96,20 +95,19 @@ def test_the_page_of_cards_names_every_key(accepted, tmp_path):
 
 
 def test_the_page_of_cases_names_every_key_and_word():
-    named = set(NAMED.findall(PAGES["cases"]))
-    for name in NAMES:
-        line = {"op": name, "kind": "gelu", "no such key": 1} if name == ELEMENTWISE else {"op": name, "no such key": 1}
-        with pytest.raises(InputError) as caught:
-            cases.case(line)
-        keys = caught.value.accepted.partition(" takes ")[2].split(", ")
-        assert {"op", "shape", "dtype"} < set(keys), caught.value
-        assert set(keys) - named == set(), name
-        for key in {"impl", "protocol", "direction", "activation"} & set(keys):
-            with pytest.raises(InputError) as caught:
-                cases.case({**{k: v for k, v in line.items() if k != "no such key"}, key: "no such word"})
-            words = re.findall(r"[a-z_]+", caught.value.accepted.removeprefix("one of ").removesuffix(" is accepted"))
-            assert words
-            assert set(words) - named == set(), (name, key)
+    kinds = [kind(name) for name in NAMES if name != ELEMENTWISE]
+    keys = {*cases.COMMON, *cases.WORDS, *(key for one in kinds for key in one.words)}
+    words = {word for one in kinds for choices in one.words.values() for word in choices} | set(cases.PROTOCOLS)
+    assert {"op", "impl", "window"} < keys
+    assert {"flash", "cold", "true", "swiglu", "forward_backward"} < words
+    assert (keys | words | {ELEMENTWISE, *COMPOSITES}) - set(NAMED.findall(PAGES["cases"])) == set()
+
+
+def test_the_example_of_cases_uses_every_key():
+    (text,) = (text for _, name, text in BLOCK.findall(PAGES["cases"]) if name == "kernels.jsonl")
+    used = {key for line in text.splitlines() for key in json.loads(line)}
+    assert {*cases.COMMON, *cases.WORDS} - used == set()
+    assert all(one.total for one in api.predict(text, "a100").cases)
 
 
 # Commands whose documents have every field between them, and the fields whose own keys are names of the workload.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.workload import workload
 
 
-@click.command()
-@click.option(
-    "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"May be repeated. A workload: {options.CONFIG}"
-)
+@command()
+@options.configs
 @options.gpus
 @options.phase
 @options.settings
@@ -60,10 +59,12 @@ def compare(
     from perfmodel.report.comparison import render
 
     chosen = options.distinct(map(workload, configs))
+    given = options.read_settings(settings)
+    options.check_form("perfmodel compare", chosen, phase, fused, causal, given)
     found = compared(
         [w.with_dtype(dtype) if dtype else w for w in chosen],
         options.distinct(map(read_gpu, gpus)),
-        settings=options.read_settings(settings),
+        settings=given,
         speedups=options.once("--speedup", map(factor, speedups)),
         phase=phase,
         fused=fused,

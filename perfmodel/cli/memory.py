@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from perfmodel.api import memory as account
+from perfmodel.api import memory_phase
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.footprint import OPTIMIZERS, RECOMPUTE, SOLVABLE
 from perfmodel.workload import workload
@@ -13,7 +15,7 @@ from perfmodel.workload import workload
 MOST_GPUS = 10**9
 
 
-@click.command()
+@command()
 @options.config
 @options.phase
 @options.gpu
@@ -61,6 +63,8 @@ def memory(
         )
     chosen = workload(config)
     chosen = chosen.with_dtype(dtype) if dtype else chosen
+    phase = memory_phase(phase, zero, recompute, optimizer)
+    options.check_form("perfmodel memory", [chosen], phase, fused, None)
     from perfmodel.report.memory import render
 
     answer = account(

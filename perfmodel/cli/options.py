@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os.path import realpath
 from typing import Any, TypeVar
 
 import click
 
 from perfmodel import ops
+from perfmodel.block import Step
 from perfmodel.errors import UsageError
+from perfmodel.expression import Expression
 from perfmodel.hardware import Gpu
+from perfmodel.operation import Operation
 from perfmodel.units import ITEM_BYTES
+from perfmodel.vocabulary import splits
 from perfmodel.workload import COUNTS, PHASES, Workload, setting, single, workload
 
 Value = TypeVar("Value")
@@ -19,6 +23,9 @@ Named = TypeVar("Named", Gpu, Workload)
 
 CONFIG = "a name of 'perfmodel models', a YAML file, or a model's Hugging Face config.json."
 config = click.option("--config", metavar="NAME|FILE", help=f"A workload: {CONFIG}")
+configs = click.option(
+    "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"May be repeated. A workload: {CONFIG}"
+)
 operation = click.option("--op", "operation", metavar="OP", help="An operation of 'perfmodel ops'.")
 gpu = click.option("--gpu", "gpu", metavar="GPU", help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
 gpus = click.option("--gpu", "gpus", metavar="GPU", multiple=True, help="A GPU of 'perfmodel gpus'; may be repeated.")
@@ -72,6 +79,67 @@ def once(option: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
             raise UsageError(f"{option} {name}", "it is set twice", "a name has one value", "Leave one of them out.")
         found[name] = value
     return found
+
+
+def refuse_together(command: str, first: str, others: Mapping[str, Any], because: str) -> None:
+    """Refuses options that have no effect beside another; ``others`` are their values, None where they are not given."""
+    given = next((name for name, value in others.items() if value not in (None, False, ())), None)
+    if given is not None:
+        raise UsageError(command, f"{first} and {given} are both given", because, f"Leave {given} out.")
+
+
+def refuse_without(command: str, needed: str, found: Any, others: Mapping[str, Any], because: str) -> None:
+    """Refuses options that have no effect without another."""
+    given = next((name for name, value in others.items() if value not in (None, False, ())), None)
+    if found in (None, ()) and given is not None:
+        raise UsageError(command, f"{given} is given without {needed}", because, f"Add {needed}, or leave {given} out.")
+
+
+def check_form(
+    command: str, workloads: Iterable[Workload], phase: str | None, fused: bool | None, causal: bool | None,
+    given: Mapping[str, Any] = {},
+) -> None:  # fmt: skip
+    """Refuses --fused, --unfused and --causal where they change none of the workloads."""
+    if causal and "causal" in given:
+        raise UsageError(
+            command, "--causal and --set causal are both given", "one is accepted", "Leave one of them out."
+        )
+    known = [(one, phase or one.default_phase) for one in workloads]
+    names = ", ".join(one.name for one, _ in known)
+    operations = [(operation, step) for one, at in known for operation, step in operations_of(one, at)]
+    masked = [operation for operation, _ in operations if "causal" in operation.arguments]
+    if causal and not masked:
+        raise UsageError(
+            command, f"--causal is given, and {names} has no attention with a mask",
+            "an operation or a workload with such attention is accepted", "Leave --causal out.",
+        )  # fmt: skip
+    if fused is not None and not any(step.kernels == "either" and splits(operation) for operation, step in operations):
+        option = "--fused" if fused else "--unfused"
+        raise UsageError(
+            command, f"{option} is given, and every operation of {names} runs in one form",
+            "an operation that can run as one kernel or as several is accepted", f"Leave {option} out.",
+        )  # fmt: skip
+    if "W" in given and not (causal or given.get("causal")) and all(_drops_window(one, at) for one, at in known):
+        raise UsageError(
+            command, f"--set W is given, and {names} has no causal mask", "a window is a part of a causal mask",
+            "Add --set causal=1, or leave W out.",
+        )  # fmt: skip
+
+
+def operations_of(found: Workload, phase: str) -> Iterator[tuple[Operation, Step]]:
+    """The distinct operations of a phase with a step of each, in training those of the gradients too."""
+    steps = (*found.steps, *(step for steps in found.decode.values() for step in steps))
+    for step in {(step.operation.name, step.kernels): step for step in steps}.values():
+        yield step.operation, step
+        for gradient in step.operation.backward if phase == "train" else ():
+            yield ops.find(gradient.operation), step
+
+
+def _drops_window(found: Workload, phase: str) -> bool:
+    """Whether a window changes nothing without a mask: no mask of its own, no size that depends on the window."""
+    sizes = [*found.sizes.values(), *found.phases.get(phase, {}).values()]
+    sizes += [size for step in found.steps for size in step.sizes.values()]
+    return not found.causal and not any(isinstance(size, Expression) and "W" in size.names for size in sizes)
 
 
 def distinct(found: Iterable[Named]) -> list[Named]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.roofline import rates
 
 
-@click.command()
+@command()
 @options.operation
 @options.config
 @click.option("--gpu", "gpu", metavar="GPU", required=True, help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
@@ -37,5 +38,6 @@ def solve(operation: str | None, config: str | None, gpu: str, symbol: str, sett
     from perfmodel.solve import solve as solved
 
     given = options.read_settings(settings)
+    options.check_form("perfmodel solve", [chosen], phase, fused, causal, given)
     solution = solved(chosen, card, symbol, given, phase=phase, fused=fused, causal=causal)
     click.echo(render(solution, form), nl=False)

@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from perfmodel.cli import options
-from perfmodel.errors import InputError, UsageError, ValidationError
+from perfmodel.cli.command import command
+from perfmodel.errors import InputError, ValidationError
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
 
 
-@click.command()
+@command()
 @click.option(
     "--gpu",
     metavar="auto|cpu|GPU",
@@ -31,14 +32,12 @@ from perfmodel.records import Stored
     "--limit",
     metavar="SECONDS",
     type=click.FloatRange(min=1),
-    default=60,
-    show_default=True,
-    help="The most that one case may take.",
+    help="The most that one case may take. [default: 60]",
 )
 @options.formats("table", "json", "csv", "markdown")
 def validate(
     gpu: str | None, suite: str | None, save: str | None, stored: str | None, plot: str | None, counters: bool,
-    trace: str | None, limit: float, form: str,
+    trace: str | None, limit: float | None, form: str,
 ) -> None:  # fmt: skip
     """Measures kernels of torch and of our own, and shows what the model says of each beside it.
 
@@ -51,8 +50,10 @@ def validate(
     perfmodel validate --suite cases.jsonl --counters
     """
     if stored is not None:
-        _refuse_together("--from", {"--suite": suite, "--save": save, "--counters": counters or None, "--trace": trace})
-    run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit, counters, trace)
+        others = {"--suite": suite, "--save": save, "--counters": counters, "--trace": trace, "--limit": limit}
+        because = f"a stored run is read without {', '.join(others)}"
+        options.refuse_together("perfmodel validate", "--from", others, because)
+    run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit or 60, counters, trace)
     from perfmodel.report.validation import render
     from perfmodel.validation import compare
 
@@ -68,17 +69,6 @@ def validate(
         sys.exit(130)
     if found.broken:
         sys.exit(ValidationError.exit_code)
-
-
-def _refuse_together(first: str, others: Mapping[str, Any]) -> None:
-    given = [name for name, value in others.items() if value is not None]
-    if given:
-        raise UsageError(
-            "validate",
-            f"{first} and {given[0]} are both given",
-            f"a stored run is read without {', '.join(others)}",
-            f"Leave {given[0]} out.",
-        )
 
 
 def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
@@ -133,6 +123,8 @@ def _cases(suite: str | None, kind: str) -> list[Mapping[str, Any]]:
     from perfmodel.measure.suites import SUITES
 
     name = suite or "quick"
+    if kind == "cpu" and name == "full":
+        click.echo("--suite full is for GPUs: a processor runs its own short suite.", err=True)
     if name in SUITES:
         return list(SUITES["processor" if kind == "cpu" else name]())
     from perfmodel.cases import Refused

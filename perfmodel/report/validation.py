@@ -43,9 +43,7 @@ def _case(one: Compared) -> dict[str, Any]:
     if one.failed:
         return {**{name: value for name, value in one.record.items() if name != "error"}, "failed": one.failed}
     modelled = {name: value for name, value in case_document(one.prediction).items() if name not in one.record}
-    return {
-        **one.record, **modelled, "measured_s": one.measured_s, "error": one.error, "of_roofline": one.of_roofline,
-    }  # fmt: skip
+    return {**one.record, **modelled}
 
 
 def known(gpu: Gpu) -> str:
