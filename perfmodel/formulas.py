@@ -48,13 +48,14 @@ def of_operation(
     *,
     fused: bool | None = None,
     causal: bool | None = None,
+    form: str | None = None,
 ) -> Formulas:
     """The formulas of an operation, with a symbol for every size that is not given."""
     workload = single(operation)
     phase = phase or workload.default_phase
     workload.dims(phase, sizes)
     given = {name: value for name, value in symbolic.symbols_of(operation, sizes).items() if value is not None}
-    return _formulas(workload, phase, given, fused=fused is not False, causal=bool(causal), form=None)
+    return _formulas(workload, phase, given, fused=fused is not False, causal=bool(causal), form=form)
 
 
 def of_workload(

@@ -206,8 +206,11 @@ def test_html_escapes_what_a_file_says(tmp_path):
 def test_answers_are_the_results_themselves():
     answer = analyse("mlp-4096", "a100")
     assert answer.total == answer[list(answer._fields).index("total")]
-    with pytest.raises(AttributeError):
-        answer.extra = 1
+    for one in (answer, ANSWERS["bounds"][0](), ANSWERS["sweep"][0](), ANSWERS["predict"][0]()):
+        with pytest.raises((AttributeError, TypeError)):
+            one.extra = 1
+        with pytest.raises(AttributeError):
+            setattr(one, "plan" if hasattr(one, "plan") else one._fields[0], 1)
     assert type(answer._replace(fused=False)) is type(answer)
 
 
@@ -264,6 +267,13 @@ def test_sizes_are_keywords_or_settings():
         analyse("gpt2-124m", settings={"N": 8}, N=8)
     with pytest.raises(InputError, match="fase='decode': it is neither an option nor a size"):
         analyse("gpt2-124m", fase="decode")
+
+
+def test_an_option_that_changes_nothing_is_refused():
+    for call in (analyse, formula, lambda config, **option: bounds(config, "t4", **option)):
+        for config in SUBJECTS:
+            with pytest.raises(InputError, match="its prefill phase has no form of that name"):
+                call(config, form="absorbed")
 
 
 def test_whole_numbers_of_numpy_are_whole_numbers():

@@ -26,7 +26,7 @@ LAYERS = (
         "formulas", "explanation", "chart",
     ),
     ("report", "measure"),
-    ("cli", "api", "answers", "__main__"),
+    ("cli", "api", "answers", "given", "__main__"),
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 

@@ -7,6 +7,7 @@ table, LaTeX, JSON and pandas; ``report`` is loaded when one of them is called.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perfmodel.analysis import Analysis
@@ -124,13 +125,11 @@ class PredictionsAnswer(Answer, _Predictions):
         return views.predictions(self.cases, self.gpu, self.knowledge)
 
 
+@dataclass(frozen=True, repr=False, slots=True)
 class SweepAnswer(Answer):
     """A workload over ranges of its sizes: ``perfmodel sweep``. Each iteration evaluates the grid, chunk by chunk."""
 
-    __slots__ = ("plan",)
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    plan: Plan
 
     def __iter__(self) -> Iterator[Chunk]:
         return self.plan.chunks()
