@@ -34,9 +34,11 @@ from perfmodel.vocabulary import (
 )
 from perfmodel.workload import DTYPE_ROLES, ROLES
 
-PROTOCOLS = ("cold", "warm", "eager")
-# Keys of every case; ``comment`` is free text.
-COMMON = ("op", "shape", "dtype", "dtypes", "protocol", "measured_us", "comment")
+PROTOCOLS = ("cold", "warm", "rotating", "eager")
+# Keys of every case; ``torch`` is a version, ``comment`` free text.
+COMMON = ("op", "shape", "dtype", "dtypes", "protocol", "torch", "measured_us", "comment")
+# From this version of torch on softmax keeps longer rows in registers.
+BLOCKS_IN_REGISTERS = (2, 3)
 # Words that some operation takes, and their values that say nothing to one that does not.
 WORDS: Mapping[str, tuple[Any, ...]] = {
     "kind": (), "impl": (), "activation": (), "direction": ("forward",), "causal": (False, "false"), "window": (None,),
@@ -47,7 +49,8 @@ class Case(NamedTuple):
     """A case that was read: what the line said, and the steps at their sizes.
 
     ``op`` is the operation, of an elementwise case its function, or the composite. ``words`` are its choices, ``by_card``
-    tells that a size is left to the card, ``measured_s`` is the time that the line gives.
+    tells that a size is left to the card, ``measured_s`` is the time that the line gives. ``older_rows``: the row kernels
+    are those of torch before 2.3, as the word ``torch`` says.
     """
 
     line: Mapping[str, Any]
@@ -63,6 +66,7 @@ class Case(NamedTuple):
     backward: bool
     by_card: bool = False
     measured_s: float | None = None
+    older_rows: bool = False
 
 
 class Refused(NamedTuple):
@@ -170,7 +174,21 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
         backward=direction != "forward",
         by_card=any(SYMBOLS[size].card and size not in dims for size in found.sizes),
         measured_s=measured_s(line, where),
+        older_rows=_older(line, where),
     )
+
+
+def _older(line: Mapping[str, Any], where: str) -> bool:
+    """Whether the version of torch that the line names has the earlier row kernels; absent, it is the newest."""
+    version = line.get("torch")
+    if version is None:
+        return False
+    digits = str(version).split(".")[:2] if isinstance(version, str) else []
+    if len(digits) != 2 or not all(part.isascii() and part.isdigit() for part in digits):
+        raise InputError(
+            f"{where}: torch", f"{said(version)} is not a version", 'a text such as "2.1" is accepted', "Correct it."
+        )
+    return (int(digits[0]), int(digits[1])) < BLOCKS_IN_REGISTERS
 
 
 def _operation(line: Mapping[str, Any], where: str) -> str:

@@ -18,7 +18,8 @@ METHOD = 1  # of measuring; a change of protocol raises it
 
 # What tells one case from another; everything else on a line is about the measurement.
 CASE_KEYS = (
-    "op", "kind", "shape", "dtype", "dtypes", "impl", "protocol", "causal", "window", "direction", "activation"
+    "op", "kind", "shape", "dtype", "dtypes", "impl", "protocol", "causal", "window", "direction", "activation",
+    "torch",
 )  # fmt: skip
 # Keys that give a measured time, and their unit in seconds.
 MEASURED = {"measured_us": 1e-6, "median_us": 1e-6, "measured_s": 1.0}

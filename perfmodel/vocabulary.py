@@ -64,7 +64,7 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     "conv1d_backward": _CONVOLUTIONS,
     **dict.fromkeys(("conv", "conv_backward", "scores", "weighted_values"), ("torch", "naive")),
     "qkv": ("torch", "fused", "naive"),
-    "silu_gate": ("fused", "torch"),
+    **dict.fromkeys(("silu_gate", "gelu_gate", "gelu_tanh_gate", "clamped_swiglu"), ("fused", "torch")),
 }
 # Operations that torch runs as one kernel of its own or of a library.
 _TORCH_NAMES = (

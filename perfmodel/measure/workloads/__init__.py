@@ -93,6 +93,10 @@ def refused(case: Case) -> InputError | None:
         return InputError(
             case.where, "there is no program with a window", "attention over all keys is accepted", "Remove the window."
         )
+    if case.line.get("torch") is not None:
+        return InputError(
+            f"{case.where}: torch", f"{case.line['torch']} is named", "the installed version is measured", "Remove it."
+        )
     items = {ITEM_BYTES[case.dtype]}
     if {case.dims[symbol] for symbol in ROLES} != items:
         return InputError(
