@@ -191,11 +191,13 @@ def memory(
     recompute: str | None = None,
     optimizer: str | None = None,
     solve: str | None = None,
+    reserve: str | None = None,
     **sizes: Any,
 ) -> MemoryAnswer:
     """Weights, training states, activations and caches on each GPU, and whether they fit: ``perfmodel memory``.
 
-    Where no phase is named, ``zero``, ``recompute`` and ``optimizer`` mean training.
+    Where no phase is named, ``zero``, ``recompute`` and ``optimizer`` mean training. ``reserve`` is the memory that stays
+    free: ``"4 GB"``, ``"10%"`` of the capacity, or ``"0"``.
     """
     from perfmodel.footprint import Plan
     from perfmodel.footprint import memory as account
@@ -210,6 +212,7 @@ def memory(
         solve=solve,
         fused=fused,
         form=form,
+        reserve=given.reserve(reserve),
     )
     return MemoryAnswer._make(found)
 
@@ -229,6 +232,7 @@ def compare(
     fused: bool | None = None,
     causal: bool | None = None,
     speedup: Mapping[str, float] | Iterable[str] = (),
+    reserve: str | None = None,
     **sizes: Any,
 ) -> ComparisonAnswer:
     """Workloads and cards side by side: ``perfmodel compare``. ``speedup`` maps a part to its factor: ``{"softmax": 6.5}``."""
@@ -241,6 +245,7 @@ def compare(
         [given.known(one) for one in given.several(gpu)],
         settings=given.sizes(settings, sizes),
         speedups=dict(map(factor, texts)),
+        reserve=given.reserve(reserve),
         phase=phase,
         fused=fused,
         causal=causal,

@@ -81,7 +81,10 @@ def kernels(
     optimizer: bool = False,
     checked: bool | Check = True,
 ) -> Iterator[Kernel]:
-    """Every kernel in running order: the steps forward, then their gradients in reverse, then the optimizer's step."""
+    """Every kernel in running order: the steps forward, then their gradients in reverse, then the optimizer's step.
+
+    With ``backward`` the forward kernels also write what the gradients will read.
+    """
     steps = tuple(steps)
     held: Any = 0
     for step in steps:
@@ -89,7 +92,7 @@ def kernels(
         op = step.operation.function(**values)
         own = 0 if step.tied else op.parameters()
         held = held if is_zero(own) else held + own * repeat
-        yield from _split(step.name, step.operation, op, repeat, step, fused, forward=True)
+        yield from _split(step.name, step.operation, op, repeat, step, fused, forward=True, keeps=backward)
     for step in reversed(steps) if backward else ():
         for gradient, operation, op in _gradients(step, dims, fused, checked):
             name = f"{step.name}.backward"
@@ -151,11 +154,11 @@ def _apart(step: Step, fused: bool) -> bool:
 
 
 def _split(
-    name: str, operation: Operation, op: Op, repeat: Any, step: Step, fused: bool, forward: bool
+    name: str, operation: Operation, op: Op, repeat: Any, step: Step, fused: bool, forward: bool, keeps: bool = False
 ) -> Iterator[Kernel]:
     parts = op.kernels() if _apart(step, fused) else ()
     if not parts:
-        yield Kernel(name, operation.name, repeat, op, step, forward)
+        yield Kernel(name, operation.name, repeat, op.keeping() if keeps else op, step, forward)
     for part, kernel in parts:
         yield Kernel(f"{name}.{part}", part, repeat, kernel, step, forward)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from perfmodel import hardware, ops, paths
 from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.footprint.reserve import DEFAULT, Reserve
+from perfmodel.footprint.reserve import reserve as read_reserve
 from perfmodel.hardware import Gpu
 from perfmodel.operation import Operation
 from perfmodel.symbols import ALIASES, SYMBOLS
@@ -79,6 +81,11 @@ def sizes(settings: Settings, keywords: Mapping[str, Any]) -> dict[str, Any]:
 def _whole(value: Any) -> Any:
     """Whole numbers of other libraries, such as NumPy's, as Python's; anything else as it is."""
     return value.__index__() if hasattr(value, "__index__") and not isinstance(value, (bool, int)) else value
+
+
+def reserve(text: str | None) -> Reserve:
+    """The memory of a card that stays free, as ``--reserve`` takes it."""
+    return DEFAULT if text is None else read_reserve(text)
 
 
 def case_lines(cases: Any) -> tuple[Iterable[str], str]:

@@ -103,7 +103,8 @@ class Tensor(NamedTuple):
 
     ``read_elements`` and ``write_elements`` replace elements x trips where a kernel touches parts of a tensor unequally
     often; a tensor with these and no trips is scratch that starts and ends inside the operation. ``used`` are the
-    elements that one token needs, where it does not need all (the experts that it is sent to).
+    elements that one token needs, where it does not need all (the experts that it is sent to). ``kept`` marks what the
+    operation's gradients read and a forward pass alone does not write: see ``Op.keeping``.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Tensor(NamedTuple):
     read_elements: Size = None
     write_elements: Size = None
     used: Size = None
+    kept: bool = False
 
     @property
     def elements(self) -> Size:
@@ -239,6 +241,17 @@ class Op(NamedTuple):
 
     def tensor(self, name: str) -> Tensor:
         return next(tensor for tensor in self.tensors if tensor.name == name)
+
+    def keeping(self) -> Op:
+        """The same as one kernel of a training step: it also writes, once, what its gradients will read.
+
+        These are statistics, such as the log of a row's sum, and inner tensors that stay on chip otherwise. As separate
+        kernels the operation writes its inner tensors in any case.
+        """
+        if not any(tensor.kept for tensor in self.tensors):
+            return self
+        tensors = (t._replace(reads=0, writes=1, spill=False) if t.kept else t for t in self.tensors)
+        return self._replace(tensors=tuple(tensors))
 
     def kernels(self) -> tuple[tuple[str, Op], ...]:
         """The unfused form: one kernel for each work that names its operands; empty if the operation is one kernel."""

@@ -313,6 +313,14 @@ def test_memory_means_training_where_only_training_has_the_option():
     } == {"train"}
 
 
+def test_the_reserve_is_written_as_the_command_takes_it():
+    # All of a T4's 15,843,721,216 bytes, and 4e9 fewer.
+    free = [memory("gpt2", "t4", reserve=text).verdict.spare_byte for text in ("0", "4 GB")]
+    assert free[0] - free[1] == 4 * 10**9
+    with pytest.raises(InputError, match="reserve"):
+        memory("gpt2", "t4", reserve="much")
+
+
 @pytest.mark.parametrize(
     "given", [CASE, json.dumps(CASE), [CASE], [json.dumps(CASE)], f"{json.dumps(CASE)}\n{json.dumps(CASE)}"],
     ids=["mapping", "line", "mappings", "lines", "text"],

@@ -21,6 +21,7 @@ from perfmodel.workload import workload
 @options.causal
 @click.option("--speedup", "speedups", metavar="KEY=FACTOR", multiple=True,
               help="A part becomes so many times as fast: an operation, a step or a kernel. May be repeated.")  # fmt: skip
+@options.reserve
 @options.formats("table", "json", "csv", "markdown")
 def compare(
     configs: tuple[str, ...],
@@ -31,6 +32,7 @@ def compare(
     fused: bool | None,
     causal: bool | None,
     speedups: tuple[str, ...],
+    reserve: str | None,
     form: str,
 ) -> None:
     """Workloads and cards side by side: counts, bounds, tokens per second, memory; and what a faster part does.
@@ -56,6 +58,7 @@ def compare(
         )  # fmt: skip
     from perfmodel.comparison import compare as compared
     from perfmodel.comparison import factor
+    from perfmodel.footprint.reserve import reserve as read_reserve
     from perfmodel.report.comparison import render
 
     chosen = options.distinct(map(workload, configs))
@@ -69,5 +72,6 @@ def compare(
         phase=phase,
         fused=fused,
         causal=causal,
+        **({"reserve": read_reserve(reserve)} if reserve is not None else {}),
     )
     click.echo(render(found, form), nl=False)

@@ -32,6 +32,7 @@ MOST_GPUS = 10**9
 @options.fused
 @options.decode_form
 @click.option("--solve", type=click.Choice(SOLVABLE), help="The largest size that fits on --gpu.")
+@options.reserve
 @options.formats("table", "json", "csv", "markdown")
 def memory(
     config: str | None,
@@ -46,6 +47,7 @@ def memory(
     fused: bool | None,
     decode_form: str | None,
     solve: str | None,
+    reserve: str | None,
     form: str,
 ) -> None:
     """Weights, training states, activations, caches: bytes with their formulas, and whether they fit on a GPU.
@@ -79,5 +81,6 @@ def memory(
         solve=solve,
         fused=fused,
         form=decode_form,
+        reserve=reserve,
     )
     click.echo(render(answer, form), nl=False)

@@ -60,6 +60,12 @@ settings = click.option(
     help="A size: N=8192, N=8k (8000), N=8Ki (8192), or an expression of others, S=N. May be repeated.",
 )  # fmt: skip
 
+reserve = click.option(
+    "--reserve",
+    metavar="BYTES|PERCENT",
+    help="Memory that stays free, such as '4 GB', 10% of the capacity, or 0. [default: context, cuBLAS, fragmentation]",
+)
+
 
 def formats(*choices: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--format``, the first choice being the default."""

@@ -92,7 +92,7 @@ def plot(context: click.Context, /, output: str | None, **given: Any) -> None:
 
     save(figure(cards, f"{cards[0].title if len(cards) == 1 else 'Roofline'}, {subject}"), path, PLOT)
     zeros = chart.unplaced(cards)
-    notes = [note for card in cards for note in card.notes]
+    notes = [note for card in cards for note in (*card.notes, *card.too_large)]
     notes += [f"No FLOPs, so not on the axes: {', '.join(zeros)}."] if zeros else []
     for note in dict.fromkeys(notes):
         click.echo(note, err=True)

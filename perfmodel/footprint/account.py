@@ -31,14 +31,14 @@ class Training(NamedTuple):
 
 
 class Account:
-    """The figures of one GPU; what does not depend on a plan is worked out once."""
+    """The figures of one GPU at the sizes ``dims`` of a phase; what does not depend on a plan is worked out once."""
 
     def __init__(
-        self, workload: Workload, phase: str, settings: Mapping[str, Any], fused: bool, form: str | None = None
+        self, workload: Workload, phase: str, dims: Mapping[str, Any], fused: bool, form: str | None = None
     ) -> None:
         self.workload, self.phase, self.fused = workload, phase, fused
         self.form = workload.form_in(phase, form)
-        self.dims = workload.dims(phase, settings)
+        self.dims = dict(dims)
         self.steps = workload._replace(loss=()).steps_in(phase, form)
         self._at = {"causal": 0, **self.dims}
         total = block.parameters(workload.steps, self._at).total
@@ -58,6 +58,11 @@ class Account:
     def byte_per_gpu(self, plan: Plan) -> int:
         """Their sum."""
         return sum(line.byte_per_gpu for line in self.lines(plan))
+
+    def windowed(self) -> bool:
+        """Whether a window bounds the cache of any layer at these sizes."""
+        keeps = self.phase != "train" and "decode" in self.workload.phases
+        return keeps and any(share.windowed for share in inference.cache(self.steps, self._at).before)
 
     def trained(self, recompute: str) -> Training:
         """What a training step keeps under a recomputation."""
