@@ -523,6 +523,13 @@ def test_the_fewest_gpus(config):
         )
 
 
+def test_a_change_that_saves_nothing_is_no_remedy():
+    """The attention stage has no weights: neither shards nor shorter weights make its squares fit."""
+    answer = memory(workload("attention-16x16384"), phase="prefill", fused=False, gpu=gpu("t4"))
+    assert line(answer, "weights") == 0
+    assert [remedy.change for remedy in answer.verdict.remedies] == ["B = 1 instead of 16"]
+
+
 def test_shorter_weights_for_inference():
     answer = memory(workload("llama-3-70b"), phase="decode", settings={"S": 1000}, gpu=gpu("h100"))
     by = {remedy.change: remedy for remedy in answer.verdict.remedies}

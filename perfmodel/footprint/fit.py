@@ -69,7 +69,10 @@ def verdict(account: Account, plan: Plan, capacity_byte: int, reserve: Reserve, 
 
 
 def _remedies(account: Account, plan: Plan, room_byte: int, another: Another) -> Iterator[Remedy]:
-    """One change after another, each alone; where none but a smaller batch is enough, two together."""
+    """One change after another, each alone; where none but a smaller batch is enough, two together.
+
+    A change that saves nothing is no remedy.
+    """
 
     def remedy(change: str, byte: int) -> Remedy:
         return Remedy(change, byte, byte <= room_byte)
@@ -86,7 +89,8 @@ def _remedies(account: Account, plan: Plan, room_byte: int, another: Another) ->
         found += [remedy(change, byte) for change, byte in _shorter(account, plan, another)]
     if not any(each.fits for each in found if not each.change.startswith("B = ")):
         found += [remedy(change, byte) for change, byte in _together(account, plan, room_byte, another)]
-    yield from found
+    now_byte = account.byte_per_gpu(plan)
+    yield from (each for each in found if each.byte_per_gpu < now_byte)
 
 
 def _recomputed(account: Account, plan: Plan) -> Iterator[tuple[str, int]]:
@@ -99,12 +103,12 @@ def _recomputed(account: Account, plan: Plan) -> Iterator[tuple[str, int]]:
 
 
 def _shared(account: Account, plan: Plan, room_byte: int) -> Iterator[tuple[str, Plan]]:
-    """Each further stage of ZeRO over the fewest GPUs that do, or over the most that were tried."""
+    """Each further stage of ZeRO that saves memory, over the fewest GPUs that do, or over the most that were tried."""
     for stage in (1, 2, 3) if account.phase == "train" else (3,):
         if stage < plan.zero:
             continue
         other = _fewest(account, plan._replace(zero=stage), room_byte)
-        if other.gpus > plan.gpus or stage > plan.zero:
+        if account.byte_per_gpu(other) < account.byte_per_gpu(plan):
             what = f"ZeRO stage {stage}" if account.phase == "train" else "weights in shards (ZeRO stage 3)"
             yield f"{what} over {other.gpus:,} GPUs", other
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perfmodel.analysis import Analysis
+from perfmodel.units import ITEM_BYTES
 
 if TYPE_CHECKING:
     from perfmodel.footprint.resident import Resident
-
-WIDEST_BYTE = 8  # of a parameter
 
 
 def fit_lines(answer: Analysis) -> list[str]:
@@ -29,8 +28,9 @@ def certainly_fits(answer: Analysis) -> bool:
     capacity less 1 GB is below what any default reserve leaves. Loading the account takes a tenth of a short command.
     """
     assert answer.gpu is not None
-    most_byte = answer.total.traffic_byte + WIDEST_BYTE * answer.parameters.total
-    return most_byte <= answer.gpu.capacity_byte.value / 2 - 1e9
+    item = answer.dims.get("weight", ITEM_BYTES[answer.workload.dtypes["weight"]])
+    most_byte = answer.total.traffic_byte + item * answer.parameters.total
+    return bool(most_byte <= answer.gpu.capacity_byte.value / 2 - 1e9)
 
 
 def fit_document(answer: Analysis) -> dict[str, Any]:
