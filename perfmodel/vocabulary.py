@@ -54,7 +54,7 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("softmax", "softmax_backward"), _OWN_ROWS),
     **dict.fromkeys(("layernorm", "layernorm_backward", "rmsnorm"), (*_OWN_ROWS, "naive")),
     "rmsnorm_backward": ("torch", "naive"),
-    **dict.fromkeys(("attention", "multi_head_attention", "cross_attention", "attention_decode", "layer"), _BACK_ENDS),
+    **dict.fromkeys(("attention", "multi_head_attention", "cross_attention", "attention_decode"), _BACK_ENDS),
     "attention_backward": ("fused", "naive", "math"),
     **dict.fromkeys(
         ("flash_attention", "flash_attention_backward", "attention_backward_recompute"),
@@ -107,6 +107,8 @@ _LAYER_TIES = {"H_kv": "H", "S": "N", "d": "D / H", "F": "4 * D"}
 @cache
 def implementations(name: str) -> tuple[str, ...]:
     """The implementations of an operation or a composite, the default first; empty where the word has no meaning."""
+    if name in COMPOSITES:
+        return COMPOSITES[name].words["impl"]
     if name in IMPLEMENTATIONS or name in _TORCH:
         return IMPLEMENTATIONS.get(name, ("torch",))
     return ("fused", "naive") if name in ops.FAMILY_OF and splits(ops.find(name)) else ()

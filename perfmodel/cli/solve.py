@@ -33,11 +33,11 @@ def solve(operation: str | None, config: str | None, gpu: str, symbol: str, sett
     """
     known = read_gpu(gpu)
     chosen = options.chosen(operation, config, dtype, "perfmodel solve", known)
+    given = options.read_settings(settings)
+    options.check_form("perfmodel solve", [chosen], phase, fused, causal, given)
     card = rates(known, dtype or chosen.dtypes["activation"])
     from perfmodel.report.solution import render
     from perfmodel.solve import solve as solved
 
-    given = options.read_settings(settings)
-    options.check_form("perfmodel solve", [chosen], phase, fused, causal, given)
     solution = solved(chosen, card, symbol, given, phase=phase, fused=fused, causal=causal)
     click.echo(render(solution, form), nl=False)

@@ -63,6 +63,8 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     perfmodel sweep --config llama-2-7b-layer --gpu a100 --gpu h100 --over N=128:32Ki:log --plot layer.pdf
     perfmodel sweep --op matmul --gpu t4 --over m=64:8192:100 --set k=m --set n=m -o square.csv
     """
+    if given["expected"] and output is None:
+        options.refuse_together(WHERE, "--expected", {"--plot": picture}, "a plot shows the bounds")
     plan = _planned(ranges, settings, given)
     from perfmodel.report import picture as pictures
     from perfmodel.report import rows
@@ -77,8 +79,6 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
         pictures.checked(picture, WHERE)
         sweep_plot.check(plan, WHERE)
     if plan.expected:
-        if output is None:
-            options.refuse_together(WHERE, "--expected", {"--plot": picture}, "a plot shows the bounds")
         _tell_if_long(plan)
     watch = _Watch(plan if output is not None or picture is None else thinned(plan._replace(expected=False)))
     if output is not None:

@@ -93,6 +93,11 @@ def refused(case: Case) -> InputError | None:
         return InputError(
             case.where, "there is no program with a window", "attention over all keys is accepted", "Remove the window."
         )
+    if case.protocol == "rotating":
+        return InputError(
+            f"{case.where}: protocol", "no program rotates its weights", "cold, warm and eager are measured",
+            "Choose one of them.",
+        )  # fmt: skip
     if case.line.get("torch") is not None:
         return InputError(
             f"{case.where}: torch", f"{case.line['torch']} is named", "the installed version is measured", "Remove it."
