@@ -24,6 +24,9 @@ from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import LARGEST_SIZE
 from perfmodel.workload import Workload
 
+# Relative error of the intensities that a reason shows.
+DIGITS = 1e-5
+
 __all__ = ["Answer", "Crossing", "Limit", "Solution", "solve"]
 
 
@@ -137,7 +140,7 @@ def _answer(title: str, kernels: list[Any], formulas: list[Any], asked: Asked, o
     work = by_roof(kernels, card)
     signs = {engine: _runs(flops, traffic, _ridge(card, engine), x) for engine, flops in work.items()}
     found = crossings(signs, formulas, asked)
-    here = asked.bounds(own) if own else None
+    here = asked.bounds(own) if own is not None and asked.accepted.nearest(own, 1) == own else None
     return Answer(
         name=title,
         crossings=found.listed,
@@ -169,9 +172,9 @@ def _reason(work: dict[Engine, Any], traffic: Any, signs: Mapping[Engine, list[R
         roof, ridge = card.roofs[engine], card.ridge(engine)
         low, high = sorted((_ratio_at(count, traffic, x, 1), _limit(count, traffic, x)))
         if all(run.positive is not False for run in signs[engine]):
-            least = f" of {low:.4g} FLOP/B or more" if _bounded(-count, -traffic, low, x) else ""
+            least = f" of {low:.4g} FLOP/B or more" if _bounded(-count, -traffic, low * (1 - DIGITS), x) else ""
             return f"compute-bound at every {x.name}: {roof.name} work{least}, ridge {ridge:.4g}"
-        most = f"of at most {high:.4g} FLOP/B, ridge" if _bounded(count, traffic, high, x) else "below its ridge of"
+        most = f"of at most {high:.4g} FLOP/B, ridge" if _bounded(count, traffic, high * (1 + DIGITS), x) else "below its ridge of"
         nearest = max(nearest, (high / ridge, f"{roof.name} work {most} {ridge:.4g}"))
     if any(run.positive for runs in signs.values() for run in runs):
         return f"no two of the sizes that {x.name} may have lie on different sides"
@@ -179,9 +182,8 @@ def _reason(work: dict[Engine, Any], traffic: Any, signs: Mapping[Engine, list[R
 
 
 def _bounded(count: Any, traffic: Any, ratio: float, x: Any) -> bool:
-    """Whether the intensity never passes a ratio, to the digits that are shown of it."""
-    margin = sympy.Rational(ratio) * (1 + sympy.Rational(1, 10**5) * (1 if count.subs(x, 1) > 0 else -1))
-    return not any(run.positive or not run.searched for run in _runs(count, traffic, margin, x))
+    """Whether the intensity stays on one side of a ratio at every size."""
+    return not any(run.positive or not run.searched for run in _runs(count, traffic, sympy.Rational(ratio), x))
 
 
 def _enters(work: dict[Engine, Any], traffic: Any, x: Any) -> bool:

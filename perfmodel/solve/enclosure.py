@@ -165,8 +165,24 @@ def divided(top: Enclosure, bottom: Enclosure, first: int, last: int) -> Enclosu
     low, high = bottom.range(first, last)
     if low <= 0 <= high:
         return None
-    corners = [Fraction(a) / b for a in top.range(first, last) for b in (low, high)]
-    return Enclosure((Fraction(0),), min(corners), max(corners))
+    whole, rest = _long_division(top, bottom)
+    corners = [Fraction(a) / b for a in rest.range(first, last) for b in (low, high)]
+    return Enclosure(whole, min(corners), max(corners))
+
+
+def _long_division(top: Enclosure, bottom: Enclosure) -> tuple[Coefficients, Enclosure]:
+    """The whole part of a quotient of polynomials, and what is left of the numerator."""
+    divisor = list(bottom.polynomial)
+    while len(divisor) > 1 and not divisor[-1]:
+        divisor.pop()
+    if not bottom.exact or bottom.low or not divisor[-1]:
+        return (Fraction(0),), top
+    rest, whole = list(top.polynomial), [Fraction(0)] * max(1, len(top.polynomial) - len(divisor) + 1)
+    for place in range(len(rest) - len(divisor), -1, -1):
+        whole[place] = Fraction(rest[place + len(divisor) - 1]) / divisor[-1]
+        for i, coefficient in enumerate(divisor):
+            rest[place + i] -= whole[place] * coefficient
+    return tuple(whole), top._replace(polynomial=tuple(rest))
 
 
 def _floor(arguments: Sequence[Enclosure], first: int, last: int) -> Enclosure:
@@ -204,20 +220,26 @@ def _min(arguments: Sequence[Enclosure], first: int, last: int) -> Enclosure:
 
 
 def _power(arguments: Sequence[Enclosure], first: int, last: int) -> Enclosure | None:
-    """A share to a power, between its values at the ends of both; None beyond the range of floating-point numbers."""
-    (base_low, base_high), (low, high) = (one.range(first, last) for one in arguments)
+    """A share to a power, as 1 less what it lacks of it; None beyond the range of floating-point numbers."""
+    bases, exponents = (one.range(first, last) for one in arguments)
     try:
-        corners = [power(Fraction(a), Fraction(b)) for a in (base_low, base_high) for b in (low, high)]
+        corners = [_lacks(Fraction(a), Fraction(b)) for a in bases for b in exponents]
     except OverflowError:
         return None
-    return Enclosure((Fraction(0),), min(corners) * (1 - POWER_ERROR), max(corners) * (1 + POWER_ERROR))
+    errors = [lacks * (1 + sign * POWER_ERROR) for lacks in corners for sign in (-1, 1)]
+    return Enclosure((Fraction(1),), -max(errors), -min(errors))
+
+
+def _lacks(base: Fraction, exponent: Fraction) -> Fraction:
+    """1 less a power of a base, to a relative error. NB a base below 0, where no share lies, is taken as 0."""
+    if base <= 0:
+        return Fraction(1)
+    return Fraction(-math.expm1(float(exponent) * math.log1p(float(base - 1))))
 
 
 def power(base: Fraction, exponent: Fraction) -> Fraction:
-    """A power of a base of at least 0. NB below 0, where no share lies, it is taken as 0."""
-    if base <= 0:
-        return Fraction(0)
-    return Fraction(math.exp(float(exponent) * math.log1p(float(base - 1))))
+    """A power of a base of at least 0."""
+    return 1 - _lacks(base, exponent)
 
 
 ENCLOSED: dict[str, Any] = {"floor": _floor, "ceiling": _ceiling, "max": _max, "min": _min, "power": _power}

@@ -21,7 +21,7 @@ from perfmodel.solve.enclosure import Coefficients, Enclosure, UndefinedError
 from perfmodel.symbolic import HIGHEST_POWER
 
 # Ranges that one formula may be enclosed on before the search ends.
-BUDGET = 3000
+BUDGET = 1500
 
 Terms = list[tuple[tuple[int, ...], Fraction]]  # exponents of the size and of each atom, and the coefficient
 
