@@ -300,6 +300,17 @@ def _saturated(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     )
 
 
+def limit(expression: Any, x: sympy.Symbol) -> sympy.Expr | None:
+    """What a ratio of polynomials tends to as a symbol grows; None where it grows too, or is no such ratio."""
+    parts = sympy.fraction(sympy.together(expression))
+    if not all(part.is_polynomial(x) for part in parts):
+        return None
+    top, bottom = (sympy.Poly(sympy.expand(part), x) for part in parts)
+    if top.degree() > bottom.degree():
+        return None
+    return sympy.cancel(top.coeff_monomial(x ** bottom.degree()) / bottom.LC())
+
+
 def _eventual(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     """Maxima and minima decided for a growing x, by the leading terms of their arguments."""
 

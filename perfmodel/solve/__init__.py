@@ -19,13 +19,14 @@ from perfmodel.expression import Expression
 from perfmodel.op import Engine
 from perfmodel.roofline import Rates
 from perfmodel.solve.crossings import Accepted, Asked, Crossing, Limit, by_roof, crossings
-from perfmodel.solve.pieces import Formula, Run
+from perfmodel.solve.pieces import BUDGET, Formula, Run
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import LARGEST_SIZE
 from perfmodel.workload import Workload
 
-# Relative error of the intensities that a reason shows.
+# Relative error of the intensities that a reason shows, and ranges that are searched to prove that they are limits.
 DIGITS = 1e-5
+FEW = 200
 
 __all__ = ["Answer", "Crossing", "Limit", "Solution", "solve"]
 
@@ -156,9 +157,9 @@ def _ridge(card: Rates, engine: Engine) -> Any:
     return sympy.Rational(card.roofs[engine].flop_per_s) / sympy.Rational(card.bandwidth_byte_per_s)
 
 
-def _runs(flops: Any, traffic: Any, ridge: Any, x: Any) -> list[Run]:
+def _runs(flops: Any, traffic: Any, ridge: Any, x: Any, budget: int = BUDGET) -> list[Run]:
     """The sizes at which the work takes longer than memory, and those at which it does not."""
-    return Formula(flops - ridge * traffic, x).runs(1, LARGEST_SIZE)
+    return Formula(flops - ridge * traffic, x, budget).runs(1, LARGEST_SIZE)
 
 
 def _reason(work: dict[Engine, Any], traffic: Any, signs: Mapping[Engine, list[Run]], card: Rates, x: Any) -> str:
@@ -174,7 +175,11 @@ def _reason(work: dict[Engine, Any], traffic: Any, signs: Mapping[Engine, list[R
         if all(run.positive is not False for run in signs[engine]):
             least = f" of {low:.4g} FLOP/B or more" if _bounded(-count, -traffic, low * (1 - DIGITS), x) else ""
             return f"compute-bound at every {x.name}: {roof.name} work{least}, ridge {ridge:.4g}"
-        most = f"of at most {high:.4g} FLOP/B, ridge" if _bounded(count, traffic, high * (1 + DIGITS), x) else "below its ridge of"
+        most = (
+            f"of at most {high:.4g} FLOP/B, ridge"
+            if _bounded(count, traffic, high * (1 + DIGITS), x)
+            else "below its ridge of"
+        )
         nearest = max(nearest, (high / ridge, f"{roof.name} work {most} {ridge:.4g}"))
     if any(run.positive for runs in signs.values() for run in runs):
         return f"no two of the sizes that {x.name} may have lie on different sides"
@@ -183,7 +188,8 @@ def _reason(work: dict[Engine, Any], traffic: Any, signs: Mapping[Engine, list[R
 
 def _bounded(count: Any, traffic: Any, ratio: float, x: Any) -> bool:
     """Whether the intensity stays on one side of a ratio at every size."""
-    return not any(run.positive or not run.searched for run in _runs(count, traffic, sympy.Rational(ratio), x))
+    runs = _runs(count, traffic, sympy.Rational(ratio), x, budget=FEW)
+    return not any(run.positive or not run.searched for run in runs)
 
 
 def _enters(work: dict[Engine, Any], traffic: Any, x: Any) -> bool:
@@ -211,4 +217,5 @@ def _limit(count: Any, traffic: Any, x: Any) -> float:
     """FLOP per byte for a size without end."""
     if symbolic.rounds(count) or symbolic.rounds(traffic):
         return _ratio_at(count, traffic, x, 2**40)
-    return float(sympy.limit(sympy.cancel(count / traffic), x, sympy.oo))
+    limit = symbolic.limit(count / traffic, x)
+    return float(limit) if limit is not None else float("inf")

@@ -238,8 +238,8 @@ def _limit_of(form: Any, formulas: list[Any], x: Any, sizes: Mapping[str, Any], 
         names = sorted((shape & form.free_symbols) - {x}, key=str)
         if x in shape or not names:
             continue
-        limit = sympy.limit(sympy.cancel(form.subs({s: s * grows for s in names}, simultaneous=True)), grows, sympy.oo)
-        if limit.is_finite is not False and limit not in (0, form) and not limit.has(*names):
+        limit = symbolic.limit(form.subs({s: s * grows for s in names}, simultaneous=True), grows)
+        if limit is not None and limit not in (0, form) and not limit.has(*names):
             trained = tensor.kind is Kind.PARAMETER
             return Limit(symbolic.tidy(limit), _value(limit, sizes, ridge), tuple(map(str, names)), trained)
     return None

@@ -16,8 +16,16 @@ from typing import Any, NamedTuple
 
 import sympy
 
-from perfmodel.solve import enclosure
-from perfmodel.solve.enclosure import Coefficients, Enclosure, UndefinedError
+from perfmodel.solve.enclosure import (
+    Enclosures,
+    Form,
+    UnboundedError,
+    UndefinedError,
+    added,
+    multiplied,
+    power,
+)  # fmt: skip
+from perfmodel.solve.polynomial import Coefficients, signs, value_at
 from perfmodel.symbolic import HIGHEST_POWER
 
 # Ranges that one formula may be enclosed on before the search ends.
@@ -68,38 +76,42 @@ class Formula:
     def runs(self, first: int, last: int) -> list[Run]:
         """The runs of equal sign from ``first`` to ``last``, in order and without gaps.
 
-        An error interval matters relative to the size, so that each octave is enclosed by itself.
+        An error matters relative to the size, so that each octave is enclosed by itself; then the small sizes first.
         """
-        found: list[Run] = []
         octaves = ((max(first, 1 << i), min(last, (2 << i) - 1)) for i in range(last.bit_length()))
-        ranges = [(low, high) for low, high in octaves if low <= high][::-1]
+        found: list[Run] = []
+        ranges: list[tuple[int, int]] = []
+        for low, high in octaves:
+            if low <= high:
+                ranges = [*self._narrowed(low, high, found), *ranges]
         for _ in range(self._budget):
             if not ranges:
                 break
-            low, high = ranges.pop()
-            parts = self._parts(low, high)
-            if parts is None:
-                split = self._split(low, high)
-                ranges += [(split, high), (low, split - 1)]
-            else:
-                found += [part for part in parts if part.searched]
-                ranges += [(part.first, part.last) for part in reversed(parts) if not part.searched]
+            ranges += self._narrowed(*ranges.pop(), found)
         return _joined([*found, *(Run(*rest, None, searched=False) for rest in ranges)])
+
+    def _narrowed(self, first: int, last: int, found: list[Run]) -> list[tuple[int, int]]:
+        """What of a range stays undecided, the small sizes last; the runs that are decided join those found."""
+        parts = self._parts(first, last)
+        if parts is None:
+            split = self._split(first, last)
+            return [(split, last), (first, split - 1)]
+        found += [part for part in parts if part.searched]
+        return [(part.first, part.last) for part in reversed(parts) if not part.searched]
 
     def _parts(self, first: int, last: int) -> list[Run] | None:
         """The range in runs, what is undecided not ``searched``; None where less than half of it is decided."""
         try:
-            enclosed = self._enclosed(first, last)
+            least, most = self._enclosed(Enclosures(first, last))
         except UndefinedError:
             return [Run(first, last, None)]
-        if enclosed is None:
+        except UnboundedError:
             return [Run(first, last, None)] if first == last else None
-        polynomial, low, high = enclosed
-        if enclosed.exact or first == last:
-            exact = enclosure.plus(polynomial, (low + high) / 2)
-            signs = enclosure.signs(exact, first, last)
-            return [Run(*run, exact if enclosed.exact else None) for run in signs]
-        parts = list(_decided(enclosure.plus(polynomial, low), enclosure.plus(polynomial, high), first, last))
+        if least == most:
+            return [Run(*run, least) for run in signs(least, first, last)]
+        if first == last:  # within the error of a power
+            return [Run(first, last, bool(value_at(least, first) + value_at(most, first) > 0))]
+        parts = list(_decided(least, most, first, last))
         undecided = sum(part.last - part.first + 1 for part in parts if not part.searched)
         return parts if 2 * undecided <= last - first + 1 else None
 
@@ -129,26 +141,15 @@ class Formula:
                 found.append(arguments.index(values[-1]) if defined and kind in ("max", "min") else values[-1])
         return found
 
-    def _enclosed(self, first: int, last: int) -> Enclosure | None:
-        """The formula times a positive number, enclosed on a range; None where a divisor may be zero."""
-        values = [Enclosure((Fraction(0), Fraction(1)))]
+    def _enclosed(self, on: Enclosures) -> tuple[Coefficients, Coefficients]:
+        """Polynomials below and above the formula times a positive number."""
+        values: list[Form] = [{(1, ()): Fraction(1)}]
         for kind, ratios in self._atoms:
-            arguments = [self._ratio_on(ratio, values, first, last) for ratio in ratios]
-            if any(argument is None for argument in arguments):
-                return None
-            found = enclosure.ENCLOSED[kind](arguments, first, last)
-            if found is None:
-                return None
-            values.append(found)
-        top, bottom = (_terms_on(part, values, first, last) for part in self._whole)
-        enclosure.divided(top, bottom, first, last)  # raises where the divisor is zero
-        low, high = bottom.range(first, last)
-        return top if low > 0 else enclosure.scaled(top, Fraction(-1)) if high < 0 else None
-
-    @staticmethod
-    def _ratio_on(ratio: _Ratio, values: Sequence[Enclosure], first: int, last: int) -> Enclosure | None:
-        top, bottom = (_terms_on(part, values, first, last) for part in ratio)
-        return enclosure.divided(top, bottom, first, last)
+            arguments = [on.divided(*(_terms_on(part, values) for part in ratio)) for ratio in ratios]
+            values.append(getattr(on, kind)(*arguments))
+        top, bottom = (_terms_on(part, values) for part in self._whole)
+        on.divided(top, bottom)  # raises where the divisor is or may be zero
+        return on.limits(top if on.range(bottom)[0] > 0 else added({}, top, -1))
 
     # --- reading
 
@@ -191,15 +192,15 @@ def _terms(expression: Any, letters: Sequence[Any]) -> Terms:
     return [(powers, Fraction(int(c.p), int(c.q))) for powers, c in polynomial.terms()]
 
 
-def _terms_on(terms: Terms, values: Sequence[Enclosure], first: int, last: int) -> Enclosure:
-    """A polynomial in the size and the atoms, each atom enclosed on a range."""
-    found = Enclosure((Fraction(0),))
+def _terms_on(terms: Terms, values: Sequence[Form]) -> Form:
+    """A polynomial in the size and the atoms, each atom as its form."""
+    found: Form = {}
     for powers, coefficient in terms:
-        term = Enclosure((*[Fraction(0)] * powers[0], coefficient))
-        for power, value in zip(powers[1:], values[1:], strict=False):
-            for _ in range(power):
-                term = enclosure.multiplied(term, value, first, last)
-        found = enclosure.added(found, term)
+        term: Form = {(powers[0], ()): coefficient}
+        for exponent, value in zip(powers[1:], values[1:], strict=False):
+            for _ in range(exponent):
+                term = multiplied(term, value)
+        found = added(found, term)
     return found
 
 
@@ -227,14 +228,14 @@ def _value(kind: str, arguments: Sequence[Fraction]) -> Fraction | None:
         case "max" | "min":
             return max(arguments) if kind == "max" else min(arguments)
     try:
-        return enclosure.power(*arguments)
-    except OverflowError:
+        return power(*arguments)
+    except UnboundedError:
         return None
 
 
 def _decided(least: Coefficients, most: Coefficients, first: int, last: int) -> Iterator[Run]:
     """Runs between a lower and an upper polynomial: positive, not positive, and not yet searched."""
-    below, above = enclosure.signs(least, first, last), enclosure.signs(most, first, last)
+    below, above = signs(least, first, last), signs(most, first, last)
     starts = sorted({start for start, _, _ in (*below, *above)})
     for start, end in zip(starts, [*(s - 1 for s in starts[1:]), last], strict=True):
         positive = next(sign for low, high, sign in below if low <= start <= high)
@@ -264,9 +265,9 @@ def root(before: Run, after: Run) -> float:
     if before.polynomial is None or before.polynomial != after.polynomial:
         return float((low + high) / 2)
     for end in (low, high):
-        if enclosure.value_at(before.polynomial, end) == 0:
+        if value_at(before.polynomial, end) == 0:
             return float(end)
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (low, middle) if (enclosure.value_at(before.polynomial, middle) > 0) is rises else (middle, high)
+        low, high = (low, middle) if (value_at(before.polynomial, middle) > 0) is rises else (middle, high)
     return float((low + high) / 2)
