@@ -17,9 +17,9 @@ ROOT = Path(perfmodel.__file__).parent
 # Imports go down only, or stay in their layer. A package stands for its modules.
 LAYERS = (
     ("errors", "units", "symbols", "arithmetic", "expression", "paths"),
-    ("op", "operation", "mixes"),
+    ("runs", "op", "operation", "mixes"),
     ("ops",),
-    ("block", "specfile"),
+    ("block", "eager", "specfile"),
     ("hardware", "workload", "cases", "records", "measured", "importers"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "memory", "serving", "comparison", "sweep", "symbolic", "solve",
