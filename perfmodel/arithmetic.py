@@ -62,34 +62,39 @@ def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
     return total([number, *[product([factors[same], *others]) for same, others in arrays.items()]])
 
 
-_FLOOR: dict[str, Callable[[Size], Size]] = {}
+_OWN: dict[str, dict[str, Callable[..., Size]]] = {}
 
 
-def register_floor(package: str, function: Callable[[Size], Size]) -> None:
-    """How a package rounds down, where that is faster than its ``//`` and ``%`` and, for sizes below 2^53, as exact."""
-    _FLOOR[package] = function
+def register(package: str, **functions: Callable[..., Size]) -> None:
+    """A package's own ``floor``, ``ceiling``, ``maximum`` or ``minimum``, named by the module that loads the package.
+
+    NumPy's floor is faster than its ``//`` and, for sizes below 2^53, as exact; sympy shows its ceiling as one.
+    """
+    _OWN[package] = functions
 
 
-def _floor(a: Size, b: Size) -> Callable[[Size], Size] | None:
-    other = b if isinstance(a, int) else a
-    return _FLOOR.get(type(other).__module__.partition(".")[0])
+def _own(name: str, a: Size, b: Size) -> Callable[..., Size] | None:
+    """The function of the package that the values come from; None for plain numbers and where it has none."""
+    other = b if isinstance(a, (int, float)) else a
+    return _OWN.get(type(other).__module__.partition(".")[0], {}).get(name)
 
 
 def floor_div(a: Size, b: Size) -> Size:
     """A quotient rounded down."""
-    floor = _floor(a, b)
+    floor = _own("floor", a, b)
     return floor(a / b) if floor else a // b
 
 
 def remainder(a: Size, b: Size) -> Size:
     """What a quotient leaves."""
-    floor = _floor(a, b)
+    floor = _own("floor", a, b)
     return a - b * floor(a / b) if floor else a % b
 
 
 def ceil_div(a: Size, b: Size) -> Size:
     """The number of tiles of b that cover a."""
-    return -floor_div(-a, b)
+    ceiling = _own("ceiling", a, b)
+    return ceiling(a / b) if ceiling else -floor_div(-a, b)
 
 
 def exact_div(a: Size, b: Size) -> Size:
@@ -97,20 +102,14 @@ def exact_div(a: Size, b: Size) -> Size:
     return a // b if isinstance(a, int) and isinstance(b, int) else a / b
 
 
-_MAXIMUM: dict[str, Callable[[Size, Size], Size]] = {}
-
-
-def register_maximum(package: str, function: Callable[[Size, Size], Size]) -> None:
-    """How the values of a package (numpy, sympy) compare; the module that brings them in says so."""
-    _MAXIMUM[package] = function
-
-
 def maximum(a: Size, b: Size) -> Size:
     """The larger, element by element for arrays."""
-    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-        return max(a, b)
-    other = b if isinstance(a, (int, float)) else a
-    return _MAXIMUM[type(other).__module__.partition(".")[0]](a, b)
+    return (_own("maximum", a, b) or max)(a, b)
+
+
+def minimum(a: Size, b: Size) -> Size:
+    """The smaller, element by element for arrays."""
+    return (_own("minimum", a, b) or min)(a, b)
 
 
 def is_zero(value: Size) -> bool:
@@ -147,4 +146,4 @@ def visible_pairs(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:
 
 def visible_keys(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:
     """Keys that at least one of N queries sees: all S, or under a window the last N + W - 1 of them."""
-    return S if not causal or W is None else -maximum(-S, 1 - N - W)
+    return S if not causal or W is None else minimum(S, N + W - 1)

@@ -40,6 +40,7 @@ def document(solution: Solution) -> dict[str, Any]:
                 "crossings": [_crossing(crossing) for crossing in answer.crossings],
                 "reason": answer.reason,
                 "enters": answer.enters,
+                "left_out": answer.left_out,
             }
             for answer in solution.answers
         ],
@@ -114,6 +115,8 @@ def _answer(answer: Answer, solution: Solution, width: int) -> list[str]:
             text = f"{name} = {significant(crossing.at, 6)} (no short closed form)"
         texts = [text, *([_tends(crossing.limit)] if crossing.limit else []), _sides(crossing, name)]
         lines += [f"  {line}" for text in texts for line in wrapped(text, width - 2)]
+    if answer.left_out:
+        lines += [f"  {line}" for line in wrapped(answer.left_out, width - 2)]
     return lines
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from perfmodel import block
 from perfmodel.analysis import analyse
-from perfmodel.arithmetic import register_floor, register_maximum
+from perfmodel.arithmetic import register
 from perfmodel.block import Step
 from perfmodel.errors import InputError
 from perfmodel.expression import Expression
@@ -41,8 +41,7 @@ __all__ = [
     "sweep",
 ]
 
-register_maximum("numpy", np.maximum)
-register_floor("numpy", np.floor)
+register("numpy", floor=np.floor, maximum=np.maximum, minimum=np.minimum)
 
 # Points that are evaluated together: enough to drown what Python costs, few enough for the second-level cache.
 POINTS = 16384
