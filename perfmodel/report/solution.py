@@ -159,6 +159,7 @@ def sheet(solution: Solution) -> Sheet:
         Column("smallest_above", "from", of("above")),
         Column("bound_above", "bound", of("bound_above"), right=False),
         Column("reason", "why there is none", lambda row: row[0].reason or None, right=False),
+        Column("left_out", "not listed", lambda row: row[0].left_out or None, right=False),
     ]  # fmt: skip
     form = "fused" if solution.fused else "unfused"
     title = f"{solution.workload.title}: solved for {name}, {form}, on {solution.card.gpu.title}"
