@@ -257,7 +257,7 @@ def _windowed(line: Mapping[str, Any], dims: dict[str, Any], words: dict[str, st
     return {**words, "causal": "true"}
 
 
-def _items(line: Mapping[str, Any], found: Kind, name: str, where: str) -> tuple[str, dict[str, int]]:
+def _items(line: Mapping[str, Any], found: Kind, name: str, where: str) -> tuple[str, dict[str, float]]:
     """The data type that the operation runs in, and the bytes of an element by role."""
     dtype = _word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
     given = line.get("dtypes", {})

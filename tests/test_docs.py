@@ -14,6 +14,7 @@ from command import perfmodel
 
 from perfmodel import api, cases, hardware, specfile
 from perfmodel.cli import cli
+from perfmodel.units import ITEM_BYTES
 from perfmodel.vocabulary import COMPOSITES, ELEMENTWISE, NAMES, kind
 from perfmodel.workload import PHASES, workload
 
@@ -53,6 +54,11 @@ def test_a_workload_of_the_page_runs_in_every_phase(tmp_path):
     file.write_text(text)
     assert tuple(workload(str(file)).phases) == PHASES
     assert all(api.analyse(file, "a100", phase=phase).total.lower_s for phase in PHASES)
+
+
+@pytest.mark.parametrize("page", ["workloads", "cases", "gpu-files"])
+def test_the_pages_name_every_data_type(page):
+    assert set(ITEM_BYTES) - set(NAMED.findall(PAGES[page])) == set()
 
 
 @pytest.fixture
