@@ -22,7 +22,7 @@ from perfmodel.answers import (
     PredictionsAnswer,
     SweepAnswer,
 )
-from perfmodel.errors import InputError
+from perfmodel.errors import InputError, UsageError
 from perfmodel.given import Card, Config, Settings
 from perfmodel.hardware import Gpu
 from perfmodel.operation import Operation
@@ -219,6 +219,11 @@ def memory(
 
 def memory_phase(phase: str | None, zero: int | None, recompute: str | None, optimizer: str | None) -> str | None:
     """The phase that is meant where none is named: training, if an option of training is given."""
+    if optimizer is not None and phase not in (None, "train"):
+        raise UsageError(
+            "perfmodel memory --optimizer", f"a {phase} phase has no optimizer states", "a training phase is accepted",
+            "Choose --phase train.",
+        )  # fmt: skip
     return phase or ("train" if zero or recompute is not None or optimizer is not None else None)
 
 

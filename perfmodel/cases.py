@@ -8,7 +8,7 @@ A line that cannot be read is an answer of its own, so that it does not stop the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -80,10 +80,13 @@ class Refused(NamedTuple):
 REMEMBERED = 1 << 16
 
 
-def read(lines: Iterable[str], file: str) -> Iterator[Case | Refused]:
-    """Every line that is not blank; an environment line, as a measurement file begins with, is passed over.
+def read(
+    lines: Iterable[str], file: str, environment: Callable[[str, Mapping[str, Any]], None] | None = None
+) -> Iterator[Case | Refused]:
+    """Every line that is not blank.
 
-    A line that stood before is the case that it was then, at another place.
+    An environment line, as a measurement file begins with, is no case: its place and what it says are handed to
+    ``environment``. A line that stood before is the case that it was then, at another place.
     """
     known: dict[str, Case] = {}
     for number, text in enumerate(lines, 1):
@@ -97,6 +100,8 @@ def read(lines: Iterable[str], file: str) -> Iterator[Case | Refused]:
         try:
             line = _parsed(text, where)
             if "op" not in line and "environment" in line:
+                if environment is not None and isinstance(line["environment"], dict):
+                    environment(where, line["environment"])
                 continue
             found = case(line, where)
             if len(known) < REMEMBERED and not any(step.sizes for step in found.steps):  # whose messages name the line

@@ -313,6 +313,11 @@ def test_memory_means_training_where_only_training_has_the_option():
     } == {"train"}
 
 
+def test_an_optimizer_belongs_to_training():
+    with pytest.raises(PerfmodelError, match="a decode phase has no optimizer states"):
+        memory("gpt2", phase="decode", optimizer="sgd")
+
+
 def test_the_reserve_is_written_as_the_command_takes_it():
     # All of a T4's 15,843,721,216 bytes, and 4e9 fewer.
     free = [memory("gpt2", "t4", reserve=text).verdict.spare_byte for text in ("0", "4 GB")]

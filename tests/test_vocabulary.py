@@ -321,6 +321,7 @@ def test_a_chart_shows_every_workload_that_is_named():
         (("memory", "--config", "mlp-4096", "--unfused"), "--unfused is given, and"),
         (("roofline", "--gpu", "t4", "--config", "mlp-4096", "--unfused", "show"), "--unfused is given, and"),
         (("roofline", "--gpu", "t4", "--phase", "train", "show", "--phase", "prefill"), "--phase is given 2 times;"),
+        (("memory", "--config", "gpt2", "--phase", "prefill", "--optimizer", "sgd"), "--optimizer: a prefill phase has no"),
         (("validate", "--from", "x.jsonl", "--limit", "5"), "--from and --limit are both given;"),
     ],
 )  # fmt: skip
@@ -424,3 +425,11 @@ def test_a_model_type_is_never_answered_with_a_similar_architecture(tmp_path):
     check_refused(ran, 1)
     assert "Did you mean" not in ran.err
     assert "A similar name is another architecture" in ran.err
+
+
+def test_measurements_of_another_card_are_reported():
+    lines = [{"environment": {"gpu": "NVIDIA H200"}}, {**MATMUL, "measured_us": 50}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    told = perfmodel("predict", "--cases", "-", "--gpu", "a100", stdin=text).err
+    assert told.startswith("standard input:1: these cases were measured on 'NVIDIA H200', which is not NVIDIA A100")
+    assert perfmodel("predict", "--cases", "-", "--gpu", "h200", stdin=text).err == ""

@@ -105,30 +105,36 @@ def check_form(
     command: str, workloads: Iterable[Workload], phase: str | None, fused: bool | None, causal: bool | None,
     given: Mapping[str, Any] = {},
 ) -> None:  # fmt: skip
-    """Refuses --fused, --unfused and --causal where they change none of the workloads."""
-    if causal and "causal" in given:
-        raise UsageError(
-            command, "--causal and --set causal are both given", "one is accepted", "Leave one of them out."
-        )
+    """Refuses --fused, --unfused, --causal and a window that is set where they change none of the workloads."""
     known = [(one, phase or one.default_phase) for one in workloads]
     names = ", ".join(one.name for one, _ in known)
     operations = [(operation, step) for one, at in known for operation, step in operations_of(one, at)]
-    masked = [operation for operation, _ in operations if "causal" in operation.arguments]
-    if causal and not masked:
-        raise UsageError(
-            command, f"--causal is given, and {names} has no attention with a mask",
-            "an operation or a workload with such attention is accepted", "Leave --causal out.",
-        )  # fmt: skip
     if fused is not None and not any(step.kernels == "either" and splits(operation) for operation, step in operations):
         option = "--fused" if fused else "--unfused"
         raise UsageError(
             command, f"{option} is given, and every operation of {names} runs in one form",
             "an operation that can run as one kernel or as several is accepted", f"Leave {option} out.",
         )  # fmt: skip
-    if "W" in given and not (causal or given.get("causal")) and all(_drops_window(one, at) for one, at in known):
+    if causal and not any("causal" in operation.arguments for operation, _ in operations):
         raise UsageError(
-            command, f"--set W is given, and {names} has no causal mask", "a window is a part of a causal mask",
-            "Add --set causal=1, or leave W out.",
+            command, f"--causal is given, and {names} has no attention with a mask",
+            "an operation or a workload with such attention is accepted", "Leave --causal out.",
+        )  # fmt: skip
+    if causal and "causal" in given:
+        raise UsageError(
+            command, "--causal and --set causal are both given", "one is accepted", "Leave one of them out."
+        )
+    if "W" in given and not causal and not given.get("causal"):
+        _check_window(command, known)
+
+
+def _check_window(command: str, known: Iterable[tuple[Workload, str]]) -> None:
+    """Refuses a window that is set for workloads without a causal mask and without a size that depends on it."""
+    windowed = [(one, phase) for one, phase in known if "W" in one.settable()]
+    if windowed and not any(one.causal or _sized_by_window(one, phase) for one, phase in windowed):
+        raise UsageError(
+            command, f"--set W is given, and {', '.join(one.name for one, _ in windowed)} has no causal mask",
+            "a window is a part of a causal mask", "Add --set causal=1, or leave W out.",
         )  # fmt: skip
 
 
@@ -141,11 +147,11 @@ def operations_of(found: Workload, phase: str) -> Iterator[tuple[Operation, Step
             yield ops.find(gradient.operation), step
 
 
-def _drops_window(found: Workload, phase: str) -> bool:
-    """Whether a window changes nothing without a mask: no mask of its own, no size that depends on the window."""
+def _sized_by_window(found: Workload, phase: str) -> bool:
+    """Whether a size of the phase depends on the window, such as the keys that a cache with a window holds."""
     sizes = [*found.sizes.values(), *found.phases.get(phase, {}).values()]
     sizes += [size for step in found.steps for size in step.sizes.values()]
-    return not found.causal and not any(isinstance(size, Expression) and "W" in size.names for size in sizes)
+    return any(isinstance(size, Expression) and "W" in size.names for size in sizes)
 
 
 def distinct(found: Iterable[Named]) -> list[Named]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os.path import exists
+from typing import Any
 
 import click
 
 from perfmodel.cases import read
 from perfmodel.cli import options
 from perfmodel.cli.command import command
-from perfmodel.errors import InputError
+from perfmodel.errors import InputError, shown
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.paths import find
 from perfmodel.prediction import predictions
@@ -66,8 +67,14 @@ def predict(cases: str, gpu: str, knowledge: str | None, form: str) -> None:
     path = cases if cases == "-" or exists(cases) else find("cases", cases)
     name = "standard input" if path == "-" else path
     state = known.card(card, knowledge).knowledge
+
+    def environment(where: str, found: Mapping[str, Any]) -> None:
+        if "gpu" in found and found["gpu"] not in card.matches:
+            told = f"{where}: these cases were measured on {shown(found['gpu'])}, which is not {card.title}."
+            click.echo(told, err=True)
+
     with _without_collection():
-        found = list(predictions(read(read_lines(path), name), card, knowledge=state))
+        found = list(predictions(read(read_lines(path), name, environment), card, knowledge=state))
         if not found:
             raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
         if form != "table" or any(prediction.total for prediction in found):

@@ -11,7 +11,7 @@ import click
 
 from perfmodel.cli import options
 from perfmodel.cli.command import command
-from perfmodel.errors import InputError, ValidationError
+from perfmodel.errors import InputError, NoDeviceError, ValidationError
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
 
@@ -107,10 +107,14 @@ def _measure(
     here = session.device(gpu or "auto")
     if here.note:
         click.echo(f"{here.note}.", err=True)
+    if counters and here.kind == "cpu":
+        raise NoDeviceError(
+            "--counters", "this processor is measured", "counters are read on a GPU", "Leave the option out."
+        )
     cases = _cases(suite, here.kind)
     run, complete = _run(here, cases, save, limit)
     if counters:
-        run = run._replace(records=tuple(session.with_counters(run.records, here)))
+        run = run._replace(records=tuple(session.with_counters(run.records)))
         if save:
             session.rewrite(save, run)
     if trace is not None:
