@@ -165,6 +165,21 @@ def test_weights_of_one_byte_are_not_trained(config):
         train(config(TINY).with_dtype("fp8"))
 
 
+@pytest.mark.parametrize("sizes", [{"weight": 0.5, "cache": 0.5}, None], ids=["set", "int4"])
+def test_weights_and_cache_of_half_a_byte(sizes):
+    """Llama 3 8B: 8,030,261,248 parameters in half as many bytes, 65,536 elements of cache a token in 32,768."""
+    found = workload("llama-3-8b") if sizes else workload("llama-3-8b").with_dtype("int4")
+    answer = memory(found, phase="decode", settings={"S": 1000, **(sizes or {})})
+    assert line(answer, "weights") == 8_030_261_248 // 2
+    assert line(answer, "key-value cache") == 1000 * 32_768
+    assert all(type(each.byte_per_gpu) is int for each in answer.lines)
+    assert ".0 bytes" not in render(answer, "markdown")
+
+
+def test_odd_numbers_of_half_bytes_fill_the_last_one():
+    assert [each.byte_per_gpu for each in weights(Model(11, 0, 0.5), Plan())] == [6]
+
+
 def test_totals_are_of_all_gpus(config):
     answer = train(config(TINY), gpus=8, zero=1)
     page = document(answer)

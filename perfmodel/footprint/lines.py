@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from perfmodel.arithmetic import ceil_div
+from perfmodel.arithmetic import ceil_div, product, whole_bytes
 from perfmodel.errors import InputError
 from perfmodel.footprint.activations import OUTSIDE, Activations, Layer, size_byte
 from perfmodel.footprint.inference import Cache, Share, State, Workspace
@@ -55,7 +55,7 @@ class Model(NamedTuple):
 
     parameters: int
     largest: int
-    item: int
+    item: int | float
 
 
 def weights(model: Model, plan: Plan) -> list[Line]:
@@ -63,7 +63,7 @@ def weights(model: Model, plan: Plan) -> list[Line]:
     lines = [_sharded("weights", ((model.item, ""),), model.parameters, plan, 3, "weights")]
     if plan.zero == 3 and plan.gpus > 1:
         formula = f"{model.item} bytes x {model.largest:,} parameters of the largest layer, gathered while it runs"
-        lines.append(Line("gathered weights", model.item * model.largest, formula, "weights"))
+        lines.append(Line("gathered weights", _bytes(model.item, model.largest), formula, "weights"))
     return lines
 
 
@@ -85,7 +85,7 @@ def training_states(model: Model, plan: Plan, where: str) -> list[Line]:
 
 
 def _sharded(
-    name: str, parts: Sequence[tuple[int, str]], parameters: int, plan: Plan, from_stage: int, kind: str
+    name: str, parts: Sequence[tuple[int | float, str]], parameters: int, plan: Plan, from_stage: int, kind: str
 ) -> Line:
     """Bytes of one parameter times the parameters, or times a shard of them, rounded up to whole numbers."""
     each = " + ".join(f"{item} {what}".rstrip() for item, what in parts)
@@ -95,7 +95,7 @@ def _sharded(
     formula = f"{each} x {parameters:,} parameters"
     if share > 1:
         formula = f"{each} x {held:,}, a shard of {parameters:,} parameters over {share:,} GPUs"
-    return Line(name, sum(item for item, _ in parts) * held, formula, kind)
+    return Line(name, _bytes(sum(item for item, _ in parts), held), formula, kind)
 
 
 def kept(activations: Activations, plan: Plan) -> list[Line]:
@@ -169,7 +169,7 @@ def _shares(shares: Sequence[Share], B: int) -> str:
     return _times(B, f"({terms})" if len(shares) > 1 else terms)
 
 
-def state_lines(states: Sequence[State], item: int, B: int) -> list[Line]:
+def state_lines(states: Sequence[State], item: int | float, B: int) -> list[Line]:
     """Recurrent states of all sequences."""
     if not states:
         return []
@@ -179,7 +179,7 @@ def state_lines(states: Sequence[State], item: int, B: int) -> list[Line]:
         repeats[kind] = repeats.get(kind, 0) + state.repeat
     terms = " + ".join(f"{repeat:,} x {elements:,} ({name})" for (name, elements), repeat in repeats.items())
     number = sum(elements * repeat for (_, elements), repeat in repeats.items())
-    return [Line("recurrent state", number * item * B, _times(B, f"({terms}) x {item} bytes"), "cache")]
+    return [Line("recurrent state", _bytes(item, number * B), _times(B, f"({terms}) x {item} bytes"), "cache")]
 
 
 def workspace_line(found: Workspace) -> list[Line]:
@@ -190,6 +190,11 @@ def workspace_line(found: Workspace) -> list[Line]:
     waiting = f" + {found.waiting_byte:,} that wait for later kernels" if found.waiting_byte else ""
     formula = f"{found.operand_byte:,} bytes of inputs and outputs of {found.name}{waiting}"
     return [Line("workspace of the largest kernel", byte, formula, "activations")]
+
+
+def _bytes(item: int | float, number: int) -> int:
+    """Of so many elements; elements of half a byte lie two in a byte."""
+    return int(whole_bytes(product((item, number))))
 
 
 def _count(number: int, noun: str) -> str:
