@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from perfmodel.ops import FAMILY_OF
 from perfmodel.report import files
-from perfmodel.sweep import Chunk, Plan
-from perfmodel.sweep.digits import Lines, Slot
+from perfmodel.sweep import Chunk, Plan, exact
+from perfmodel.sweep.digits import Lines, Slot, slot
 from perfmodel.symbols import SYMBOLS
 
 ENDINGS = (".csv", ".jsonl")
@@ -42,17 +42,24 @@ def checked(path: str, where: str) -> str:
 
 def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
     """Writes every row of the chunks as the ending says, and counts them."""
-    rows, card, lines = 0, None, Lines(())
+    rows, known, lines = 0, None, Lines(())
     as_json = checked(path, where).lower().endswith(".jsonl")
     parts = _json_parts if as_json else _csv_parts
     with files.replacing(path, where) as file:
         file.write(b"" if as_json else _csv_line(["gpu", *plan.symbols, *figures(plan)]).encode() + b"\n")
         for chunk in chunks:
-            if chunk.gpu is not card:
-                card, lines = chunk.gpu, Lines(parts(plan, chunk.gpu.name))
-            file.write(lines.filled(columns(plan, chunk)))
+            large = exact.counts(plan, chunk)
+            wide = {name: slot(name, counts) for name, counts in large.items()}
+            if (chunk.gpu, wide) != known:
+                known, lines = (chunk.gpu, wide), Lines(_wide(parts(plan, chunk.gpu.name), wide))
+            file.write(lines.filled({**columns(plan, chunk), **large}))
             rows += chunk.flops.size
     return rows
+
+
+def _wide(parts: Iterable[str | Slot], wide: Mapping[str, Slot]) -> Iterator[str | Slot]:
+    """The parts of a line, with wide places for counts that are too large for float64."""
+    return (wide.get(part.column, part) if isinstance(part, Slot) else part for part in parts)
 
 
 def columns(plan: Plan, chunk: Chunk) -> dict[str, Any]:
