@@ -87,40 +87,40 @@ _OWN: dict[str, dict[str, Callable[..., Size]]] = {}
 
 
 def register(package: str, **functions: Callable[..., Size]) -> None:
-    """A package's own ``floor``, ``ceiling``, ``maximum`` or ``minimum``, named by the module that loads the package.
-
-    NumPy's floor is faster than its ``//`` and, for sizes below 2^53, as exact; sympy shows its ceiling as one.
-    """
+    """A package's own functions in the place of those of this module, named by the module that loads the package."""
     _OWN[package] = functions
 
 
-def _own(name: str, a: Size, b: Size) -> Callable[..., Size] | None:
+def _own(name: str, *values: Size) -> Callable[..., Size] | None:
     """The function of the package that the values come from; None for plain numbers and where it has none."""
-    other = b if isinstance(a, (int, float)) else a
+    other = next((value for value in values if not isinstance(value, (int, float))), 0)
     return _OWN.get(type(other).__module__.partition(".")[0], {}).get(name)
 
 
 def floor_div(a: Size, b: Size) -> Size:
     """A quotient rounded down."""
-    floor = _own("floor", a, b)
-    return floor(a / b) if floor else a // b
+    own = _own("floor_div", a, b)
+    return own(a, b) if own else a // b
 
 
 def remainder(a: Size, b: Size) -> Size:
     """What a quotient leaves."""
-    floor = _own("floor", a, b)
-    return a - b * floor(a / b) if floor else a % b
+    own = _own("floor_div", a, b)
+    return a - b * own(a, b) if own else a % b
 
 
 def ceil_div(a: Size, b: Size) -> Size:
     """The number of tiles of b that cover a."""
-    ceiling = _own("ceiling", a, b)
-    return ceiling(a / b) if ceiling else -floor_div(-a, b)
+    own = _own("ceil_div", a, b)
+    return own(a, b) if own else -floor_div(-a, b)
 
 
 def exact_div(a: Size, b: Size) -> Size:
     """A quotient that is whole by the operation's own validity rule."""
-    return a // b if isinstance(a, int) and isinstance(b, int) else a / b
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    own = _own("exact_div", a, b)
+    return own(a, b) if own else a / b
 
 
 def maximum(a: Size, b: Size) -> Size:
@@ -147,7 +147,8 @@ def whole(value: Size) -> Size:
     """An expected number of elements as a whole number; a formula stays as it is."""
     if isinstance(value, (int, float)):
         return round(value)
-    return value.round() if hasattr(value, "dtype") else value
+    own = _own("whole", value)
+    return own(value) if own else value
 
 
 def visible_pairs(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:

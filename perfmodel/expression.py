@@ -13,7 +13,7 @@ from copy import copy
 from functools import cached_property, lru_cache
 from typing import Any
 
-from perfmodel.arithmetic import floor_div, maximum, minimum, remainder
+from perfmodel.arithmetic import exact_div, floor_div, maximum, minimum, remainder
 from perfmodel.errors import InputError, near_or_known, shown
 
 _BINARY = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
@@ -87,7 +87,7 @@ class Expression:
             case ast.FloorDiv():
                 return floor_div(a, b)
         if not (isinstance(a, int) and isinstance(b, int)):
-            return a / b
+            return exact_div(a, b)
         if a % b:
             raise InputError(
                 self._where,

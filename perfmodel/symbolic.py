@@ -21,7 +21,7 @@ from perfmodel.operation import Operation
 from perfmodel.symbols import SYMBOLS
 from perfmodel.workload import Workload
 
-register("sympy", ceiling=sympy.ceiling, maximum=sympy.Max, minimum=sympy.Min)
+register("sympy", ceil_div=lambda a, b: sympy.ceiling(a / b), maximum=sympy.Max, minimum=sympy.Min)
 
 # One letter for the roles that a workload usually stores in one type; the others keep their default number of bytes.
 BYTES = "b"

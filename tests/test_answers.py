@@ -167,6 +167,13 @@ def test_dataframes_of_the_other_answers():
     assert cases["error"].notna().tolist() == [False, True]
 
 
+def test_a_dataframe_of_a_sweep_has_exact_counts():
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    size = 10**6 + 1  # 2 x 10^18 and more FLOPs, which float64 rounds
+    frame = sweep_over("matmul", "t4", {"m": [size]}, k=size, n=size).to_pandas()
+    assert int(frame["flops"][0]) == 2 * size**3
+
+
 def test_without_pandas_the_message_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match=r"pandas is not installed; .* Run 'pip install pandas', or use to_json"):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from perfmodel.report import files
-from perfmodel.sweep import Chunk, Plan
-from perfmodel.sweep.digits import Lines, Slot
+from perfmodel.sweep import Chunk, Plan, exact
+from perfmodel.sweep.digits import Lines, Slot, slot
 from perfmodel.symbols import SYMBOLS
 from perfmodel.vocabulary import ELEMENTWISE_KINDS, splits
 
@@ -62,18 +62,25 @@ def _filled(
     plan: Plan, chunks: Iterable[Chunk], parts: Callable[[Plan, str], Iterable[str | Slot]]
 ) -> Iterator[tuple[bytes, int]]:
     """The text of each chunk and how many rows it has."""
-    card, lines = None, Lines(())
+    known, lines = None, Lines(())
     for chunk in chunks:
-        if chunk.gpu is not card:
-            card, lines = chunk.gpu, Lines(parts(plan, chunk.gpu.name))
-        yield lines.filled(columns(plan, chunk)), chunk.flops.size
+        large = exact.counts(plan, chunk)
+        wide = {name: slot(name, counts) for name, counts in large.items()}
+        if (chunk.gpu, wide) != known:
+            known, lines = (chunk.gpu, wide), Lines(_wide(parts(plan, chunk.gpu.name), wide))
+        yield lines.filled({**columns(plan, chunk), **large}), chunk.flops.size
+
+
+def _wide(parts: Iterable[str | Slot], wide: Mapping[str, Slot]) -> Iterator[str | Slot]:
+    """The parts of a line, with wide places for counts that are too large for float64."""
+    return (wide.get(part.column, part) if isinstance(part, Slot) else part for part in parts)
 
 
 def records(plan: Plan) -> Iterator[dict[str, Any]]:
     """Every row of the sweep, its values by the names of the CSV's columns."""
     kinds = {**dict.fromkeys(plan.symbols, "whole"), **figures(plan)}
     for chunk in plan.chunks():
-        found = {**columns(plan, chunk), "bound": chunk.bound_names}
+        found = {**columns(plan, chunk), **exact.counts(plan, chunk), "bound": chunk.bound_names}
         for i in range(chunk.flops.size):
             yield {"gpu": chunk.gpu.name, **{name: _PLAIN[kind](found[name][i]) for name, kind in kinds.items()}}
 
