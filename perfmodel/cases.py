@@ -19,7 +19,7 @@ from perfmodel.expression import Expression, expression
 from perfmodel.operation import checked_value
 from perfmodel.records import WRITTEN, measured_s
 from perfmodel.symbols import ALIASES, SYMBOLS
-from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, size_from_text
+from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, item_from_text, size_from_text
 from perfmodel.vocabulary import (
     COMPOSITES,
     ELEMENTWISE,
@@ -39,6 +39,9 @@ PROTOCOLS = ("cold", "warm", "rotating", "eager")
 COMMON = ("op", "shape", "dtype", "dtypes", "protocol", "torch", "measured_us", "comment")
 # From this version of torch on softmax keeps longer rows in registers.
 BLOCKS_IN_REGISTERS = (2, 3)
+# How a message lists the names of ``op``: those of the cases format, which stand first.
+_FIRST = NAMES[: NAMES.index(tuple(COMPOSITES)[-1]) + 1]
+LISTED = f"one of {', '.join(_FIRST)} or any other operation of 'perfmodel ops' is accepted"
 # Words that some operation takes, and their values that say nothing to one that does not.
 WORDS: Mapping[str, tuple[Any, ...]] = {
     "kind": (), "impl": (), "activation": (), "direction": ("forward",), "causal": (False, "false"), "window": (None,),
@@ -177,7 +180,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
         fused=words.get("impl", "") not in STAGED,
         forward=direction != "backward",
         backward=direction != "forward",
-        by_card=any(SYMBOLS[size].card and size not in dims for size in found.sizes),
+        by_card=any(size not in dims for size in found.by_card),
         measured_s=measured_s(line, where),
         older_rows=_older(line, where),
     )
@@ -198,9 +201,7 @@ def _older(line: Mapping[str, Any], where: str) -> bool:
 
 def _operation(line: Mapping[str, Any], where: str) -> str:
     """The operation or composite; of an elementwise case the one that ``kind`` names."""
-    first = NAMES[: NAMES.index(tuple(COMPOSITES)[-1]) + 1]
-    listed = f"one of {', '.join(first)} or any other operation of 'perfmodel ops' is accepted"
-    name = _word(line, "op", NAMES, None, where, listed)
+    name = _word(line, "op", NAMES, None, where, LISTED)
     return _word(line, "kind", ELEMENTWISE_KINDS, None, where) if name == ELEMENTWISE else name
 
 
@@ -262,10 +263,12 @@ def _windowed(line: Mapping[str, Any], dims: dict[str, Any], words: dict[str, st
     return {**words, "causal": "true"}
 
 
-def _items(line: Mapping[str, Any], found: Kind, name: str, where: str) -> tuple[str, dict[str, float]]:
+def _items(line: Mapping[str, Any], found: Kind, name: str, where: str) -> tuple[str, dict[str, int | float]]:
     """The data type that the operation runs in, and the bytes of an element by role."""
     dtype = _word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
-    given = line.get("dtypes", {})
+    if "dtypes" not in line:
+        return dtype, dict.fromkeys(ROLES, ITEM_BYTES[dtype])
+    given = line["dtypes"]
     if not isinstance(given, dict):
         raise InputError(
             f"{where}: dtypes", f"{said(given)} stands there", "an object of data types by role is accepted",
@@ -334,7 +337,9 @@ def _size(symbol: str, value: Any, where: str) -> Any:
     """A size as a number, or as text such as 8k."""
     if value is None:
         raise InputError(where, f"{said(value)} is not a whole number", SIZES_ACCEPTED)
-    return checked_value(symbol, size_from_text(value, where) if isinstance(value, str) else value, where)
+    if isinstance(value, str):
+        value = (item_from_text if SYMBOLS[symbol].kind == "item" else size_from_text)(value, where)
+    return checked_value(symbol, value, where)
 
 
 def _steps(found: Kind, words: Mapping[str, str], where: str) -> tuple[Step, ...]:

@@ -150,6 +150,8 @@ def family(record: Mapping[str, Any]) -> str:
 def described(record: Mapping[str, Any]) -> str:
     """A case in one line, as a person would name it."""
     shape = " ".join(f"{name}={size}" for name, size in record.get("shape", {}).items())
-    words = [str(record[name]) for name in ("kind", "dtype", "impl", "direction", "protocol") if name in record]
-    causal = ["causal"] if record.get("causal") else []
+    names = ("kind", "dtype", "impl", "activation", "direction", "protocol")
+    words = [str(record[name]) for name in names if name in record]
+    causal = ["causal"] if record.get("causal") in (True, "true") else []
+    causal += [f"window {record['window']}"] if record.get("window") is not None else []
     return " ".join([str(record.get("op", "?")), shape, *words, *causal])

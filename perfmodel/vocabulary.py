@@ -8,8 +8,8 @@ the composites ``mlp``, ``layer`` and ``elementwise``. ``mlp`` is the three kern
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 from perfmodel import ops
 from perfmodel.operation import Operation
@@ -21,7 +21,8 @@ ELEMENTWISE = "elementwise"
 WINDOW = "W"
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class Kind:
     """What a case of one name means.
 
     ``steps`` are its operations as (name, operation, sizes). ``sizes`` are those that a shape may give; ``ties`` are
@@ -35,10 +36,15 @@ class Kind(NamedTuple):
     optional: frozenset[str]
     words: Mapping[str, tuple[str, ...]]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[str, ...]:
         """The sizes without item sizes, as messages list them."""
         return tuple(name for name in self.sizes if SYMBOLS[name].kind != "item")
+
+    @cached_property
+    def by_card(self) -> tuple[str, ...]:
+        """The sizes that a card decides where a shape leaves them out."""
+        return tuple(name for name in self.sizes if SYMBOLS[name].card)
 
     @property
     def operations(self) -> list[Operation]:
@@ -64,13 +70,12 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     "conv1d_backward": _CONVOLUTIONS,
     **dict.fromkeys(("conv", "conv_backward", "scores", "weighted_values"), ("torch", "naive")),
     "qkv": ("torch", "fused", "naive"),
-    **dict.fromkeys(("silu_gate", "gelu_gate", "gelu_tanh_gate", "clamped_swiglu"), ("fused", "torch")),
 }
 # Operations that torch runs as one kernel of its own or of a library.
 _TORCH_NAMES = (
     "matmul gemm linear linear_bias linear_input_gradient linear_weight_gradient bias_gradient add_bias "
     "output_projection logits embedding embedding_backward dropout dropout_backward "
-    "causal_mask full_mask residual adam saxpy dot stream_copy stream_scale stream_add stream_triad "
+    "causal_mask full_mask residual mean adam saxpy dot stream_copy stream_scale stream_add stream_triad "
     "add mul div scale exp relu relu_backward gelu gelu_backward gelu_tanh gelu_tanh_backward silu silu_backward "
     "sigmoid sigmoid_backward tanh tanh_backward"
 )
@@ -111,7 +116,10 @@ def implementations(name: str) -> tuple[str, ...]:
         return COMPOSITES[name].words["impl"]
     if name in IMPLEMENTATIONS or name in _TORCH:
         return IMPLEMENTATIONS.get(name, ("torch",))
-    return ("fused", "naive") if name in ops.FAMILY_OF and splits(ops.find(name)) else ()
+    operation = ops.find(name)
+    if getattr(operation(**operation.example.at).runs, "gate", False):
+        return ("fused", "torch")  # torch runs the activation and the product as two kernels
+    return ("fused", "naive") if splits(operation) else ()
 
 
 @cache

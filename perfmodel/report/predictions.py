@@ -74,12 +74,13 @@ def measured_document(one: Compared) -> dict[str, float | None]:
 
 
 def how(line: Mapping[str, Any]) -> str:
-    """Causal, implementation, direction, activation and protocol, as far as a case names them; forward goes unsaid."""
-    causal = ["causal"] if line.get("causal") in (True, "true") else []
-    causal += [f"window {line['window']}"] if line.get("window") is not None else []
-    causal += [f"{role} {dtype}" for role, dtype in line.get("dtypes", {}).items()]
-    words = [str(line[key]) for key in ("impl", "direction", "activation", "protocol") if key in line]
-    return ", ".join([*causal, *(word for word in words if word != "forward")])
+    """What a case says of itself besides its sizes and its one data type; forward goes unsaid."""
+    words = ["causal"] if line.get("causal") in (True, "true") else []
+    words += [f"window {line['window']}"] if line.get("window") is not None else []
+    words += [f"{role} {dtype}" for role, dtype in line.get("dtypes", {}).items()]
+    words += [str(line[key]) for key in ("impl", "direction", "activation", "protocol") if key in line]
+    words += [f"torch {line['torch']}"] if line.get("torch") is not None else []
+    return ", ".join(word for word in words if word != "forward")
 
 
 def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:

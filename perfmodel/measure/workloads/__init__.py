@@ -93,6 +93,11 @@ def refused(case: Case) -> InputError | None:
         return InputError(
             case.where, "there is no program with a window", "attention over all keys is accepted", "Remove the window."
         )
+    if case.dtype not in TORCH_TYPES:
+        return InputError(
+            f"{case.where}: dtype", f"there is no program in {case.dtype}", f"{', '.join(TORCH_TYPES)} are accepted",
+            "Use 'perfmodel predict' for it.",
+        )  # fmt: skip
     if case.protocol == "rotating":
         return InputError(
             f"{case.where}: protocol", "no program rotates its weights", "cold, warm and eager are measured",
