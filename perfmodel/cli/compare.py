@@ -58,7 +58,7 @@ def compare(
         )  # fmt: skip
     from perfmodel.comparison import compare as compared
     from perfmodel.comparison import factor
-    from perfmodel.memory.reserve import reserve as read_reserve
+    from perfmodel.footprint.reserve import reserve as read_reserve
     from perfmodel.report.comparison import render
 
     chosen = options.distinct(map(workload, configs))

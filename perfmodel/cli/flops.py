@@ -65,11 +65,12 @@ def flops(
     options.refuse_without(COMMAND, "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a card")
     wanted: dict[str, Any] = {"phase": phase, "settings": given, "fused": fused, "causal": causal}
     if symbolic:
+        from perfmodel.formulas import of_workload
+        from perfmodel.report import formulas
+
         others = {"--gpu": gpu, "--count": count}
         options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every card and count everything")
-        from perfmodel.report.formulas import workload_formulas
-
-        click.echo(workload_formulas(chosen, **wanted, decode_form=decode_form, form=form), nl=False)
+        click.echo(formulas.render(of_workload(chosen, **wanted, form=decode_form), form), nl=False)
         return
     from perfmodel.report.answer import render
 
