@@ -150,6 +150,14 @@ def test_the_page_of_documents_names_every_field(line):
     assert found - named == set()
 
 
+def test_the_page_of_documents_names_the_fields_of_a_measured_case():
+    (text,) = (text for _, name, text in BLOCK.findall(PAGES["cases"]) if name == "kernels.jsonl")
+    measured = json.loads(api.predict([line for line in text.splitlines() if "measured_us" in line], "a100").to_json())
+    found = set(fields(measured))
+    assert {"of_bound", "of_expected"} < found
+    assert found - set(NAMED.findall(PAGES["json"])) - set(NAMED.findall(PAGES["cases"])) == set()
+
+
 # --- the library has what the commands have
 
 FUNCTIONS = {
