@@ -59,13 +59,18 @@ def analyse(
     causal: bool | None = None,
     count: str | None = None,
     form: str | None = None,
+    logits: str | None = None,
     knowledge: str | None = None,
     **sizes: Any,
 ) -> AnalysisAnswer:
-    """Counts, and with a card bounds and expected times, of every kernel: ``perfmodel flops``."""
+    """Counts, and with a card bounds and expected times, of every kernel: ``perfmodel flops``.
+
+    ``logits`` is ``all`` or ``last``: the logits of all positions, or of the last position of each sequence.
+    """
     card = given.card(gpu)
+    chosen = given.workload(config, dtype, card)
     found = _analyse(
-        given.workload(config, dtype, card),
+        chosen.with_logits(logits) if logits else chosen,
         phase=phase,
         gpu=card,
         settings=given.sizes(settings, sizes),
@@ -151,6 +156,7 @@ def sweep_over(
     causal: bool | None = None,
     count: str | None = None,
     form: str | None = None,
+    logits: str | None = None,
     expected: bool = False,
     **sizes: Any,
 ) -> SweepAnswer:
@@ -161,9 +167,10 @@ def sweep_over(
     """
     from perfmodel.sweep import plan
 
+    chosen = given.workload(config, dtype)
     cards = [given.known(one) for one in given.several(gpu)]
     found = plan(
-        given.workload(config, dtype),
+        chosen.with_logits(logits) if logits else chosen,
         cards,
         over,
         phase=phase,
@@ -236,6 +243,7 @@ def compare(
     dtype: str | None = None,
     fused: bool | None = None,
     causal: bool | None = None,
+    logits: str | None = None,
     speedup: Mapping[str, float] | Iterable[str] = (),
     reserve: str | None = None,
     **sizes: Any,
@@ -244,9 +252,10 @@ def compare(
     from perfmodel.comparison import compare as compared
     from perfmodel.comparison import factor
 
+    chosen = [given.workload(one, dtype) for one in given.several(config)]
     texts = [f"{key}={value}" for key, value in speedup.items()] if isinstance(speedup, Mapping) else speedup
     found = compared(
-        [given.workload(one, dtype) for one in given.several(config)],
+        [one.with_logits(logits) if logits else one for one in chosen],
         [given.known(one) for one in given.several(gpu)],
         settings=given.sizes(settings, sizes),
         speedups=dict(map(factor, texts)),

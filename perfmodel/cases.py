@@ -36,6 +36,7 @@ from perfmodel.vocabulary import (
 from perfmodel.workload import DTYPE_ROLES, ROLES
 
 PROTOCOLS = ("cold", "warm", "rotating", "eager")
+DEFAULT_PROTOCOL = "cold"
 # Keys of every case; ``torch`` is a version, ``comment`` free text.
 COMMON = ("op", "shape", "dtype", "dtypes", "protocol", "torch", "measured_us", "comment")
 # From this version of torch on softmax keeps longer rows in registers.
@@ -154,7 +155,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     _refuse_strangers(line, found, name, where)
     _check_implementation(line, found, name, where)
     words = {key: _word(line, key, known, known[0], where) for key, known in found.words.items()}
-    protocol = _word(line, "protocol", PROTOCOLS, "cold", where)
+    protocol = _word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
     dtype, items = _items(line, found, name, where)
     dims = {**items, **_dims(line, found, name, where)}
     if windowed:

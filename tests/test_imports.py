@@ -23,7 +23,7 @@ LAYERS = (
     ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "footprint", "serving", "comparison", "sweep", "symbolic", "solve",
-        "formulas", "explanation", "chart",
+        "formulas", "explanation", "chart", "grouping",
     ),
     ("report", "measure"),
     ("cli", "api", "answers", "given", "__main__"),

@@ -108,10 +108,15 @@ def _table(sheet: Sheet) -> str:
 
 
 def analysis(found: Analysis) -> View:
-    """The answer of ``flops``."""
+    """The answer of ``flops``; pandas gets every kernel, as CSV does."""
     from perfmodel.report import answer
 
-    return View(_of(found, *_times(found)), lambda: [answer.sheet(found)], lambda: answer.render(found, "json"))
+    return View(
+        _of(found, *_times(found)),
+        lambda: [answer.sheet(found)],
+        lambda: answer.render(found, "json"),
+        lambda: _records(answer.sheet(found, steps=True)),
+    )
 
 
 def bounds(found: Bounds, of: Analysis) -> View:
