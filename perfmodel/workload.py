@@ -91,9 +91,9 @@ class Workload(NamedTuple):
             raise InputError(f"logits {shown(which)}", "it is not a choice", f"{' and '.join(LOGITS)} are accepted")
         if which == self.logits:
             return self
-        if not any(map(is_logits, steps)):
+        if "decode" not in self.phases or not any(map(is_logits, steps)):
             raise InputError(
-                f"{self.name}: logits {which}", "the workload has no logits", "a model with a step named 'logits' is accepted",
+                f"{self.name}: logits {which}", "the workload has no logits of a next token", "a model with a decode phase and a step named 'logits' is accepted",
                 "Leave --logits out.",
             )  # fmt: skip
         decode = {form: tuple(map(last_position, steps)) for form, steps in self.decode.items()}
