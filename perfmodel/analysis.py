@@ -67,7 +67,7 @@ class Form(NamedTuple):
     kv_cache_byte_per_token: int
 
 
-NOTABLE = 0.01  # share of the expected time from which operations timed by bytes alone are a warning
+NOTABLE = 0.01  # share of the expected time from which operations without a mechanism are a warning
 # Work of a training step besides the gradients of its operations.
 GRADIENT_SUMS = "the sums of gradients where several operations read one tensor, one addition per element and reader"
 
@@ -106,11 +106,11 @@ class Analysis(NamedTuple):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The notes that a reader needs before the figures: unusual sizes, and times without a model that matter."""
+        """Notes that a reader needs before the figures: unusual sizes, and operations without a time model."""
         return (*self._by_bytes(NOTABLE), *self._called_for())
 
     def _called_for(self) -> list[str]:
-        """Notes on these sizes: more positions than the model knows, a window that is not applied."""
+        """Notes on these sizes: more positions than the model has, a window that is not applied."""
         found, keys, window = [], self.dims.get("T", self.dims.get("S", 0)), self.dims.get("W")
         longest = self.workload.longest
         if longest is not None and keys > longest:
@@ -125,7 +125,7 @@ class Analysis(NamedTuple):
         return found
 
     def _by_bytes(self, least: float = 0.0) -> list[str]:
-        """Names the operations that the time model prices by bytes alone, if they take the least share of the time or more."""
+        """Names the operations that are priced by bytes alone, if their share of the expected time is at least this."""
         whole = self.total.expected
         seconds: dict[str, float] = {}
         for row in self.rows:

@@ -2,10 +2,8 @@
 
 They come from the data sheet alone: times are lower bounds, rates upper bounds. Utilisation is that of contractions
 against the roof of the tensor engine, at the lower time. A workload without matrix products (a depthwise convolution, a
-normalisation) has neither utilisation nor tokens; its N counts positions.
-
-The first token needs the logits of the last position of a prompt alone: its time leaves out those of the other
-positions, which the counts of ``flops`` include.
+normalisation) has neither utilisation nor tokens; its N counts positions. The first token needs only the logits of the
+last position of a prompt: its time leaves out the others, which the counts of ``flops`` include.
 """
 
 from typing import NamedTuple
@@ -21,8 +19,8 @@ class Speed(NamedTuple):
     """Bounds of a phase: time of a prompt, of a decoded token of each sequence, or of a training step.
 
     ``complete``: tokens go in and tokens come out, so it is the time of a model and not of a part. The prompt of an
-    encoder-decoder model is the encoder's input. ``roof`` is the roof of the products.
-    ``last_logits``: only the logits of the last position are included.
+    encoder-decoder model is the encoder's input. ``roof`` is the roof of the products. ``last_logits``: only the logits of
+    the last position are included.
     """
 
     complete: bool

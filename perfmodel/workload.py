@@ -46,6 +46,9 @@ class Workload(NamedTuple):
     longest: int | None = None
     logits: str = "all"
 
+    def __repr__(self) -> str:
+        return f"<Workload {self.name}: {self.title}, {len(self.steps)} steps, {', '.join(self.phases)}>"
+
     def steps_in(self, phase: str, form: str | None = None) -> tuple[Step, ...]:
         """The steps of a phase: a decoding step may have its own, in one form or several; training ends in a loss."""
         name = self.form_in(phase, form)

@@ -21,9 +21,9 @@ from perfmodel.workload import workload
 @options.causal
 @click.option("--speedup", "speedups", metavar="KEY=FACTOR", multiple=True,
               help="A part becomes so many times as fast: an operation, a step or a kernel. May be repeated.")  # fmt: skip
+@options.reserve
 @options.logits
 @options.columns
-@options.reserve
 @options.formats("table", "json", "csv", "markdown")
 def compare(
     configs: tuple[str, ...],
@@ -34,9 +34,9 @@ def compare(
     fused: bool | None,
     causal: bool | None,
     speedups: tuple[str, ...],
+    reserve: str | None,
     logits: str | None,
     columns: str,
-    reserve: str | None,
     form: str,
 ) -> None:
     """Workloads and cards side by side: counts, bounds, tokens per second, memory; and what a faster part does.
@@ -62,7 +62,7 @@ def compare(
         )  # fmt: skip
     from perfmodel.comparison import compare as compared
     from perfmodel.comparison import factor
-    from perfmodel.memory.reserve import reserve as read_reserve
+    from perfmodel.footprint.reserve import reserve as read_reserve
     from perfmodel.report.comparison import render
 
     keys = options.column_keys(columns, form)

@@ -81,11 +81,12 @@ def flops(
             "--columns", "it has no effect on --symbolic", "it is accepted for numbers", "Leave one of them out."
         )
     if symbolic:
-        others = {"--gpu": gpu, "--count": count}
-        options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every card and count everything")
-        from perfmodel.report.formulas import workload_formulas
+        from perfmodel.formulas import of_workload
+        from perfmodel.report import formulas
 
-        click.echo(workload_formulas(chosen, **wanted, decode_form=decode_form, form=form), nl=False)
+        others = {"--gpu": gpu, "--count": count, "--columns": columns or None}
+        options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every card and count everything")
+        click.echo(formulas.render(of_workload(chosen, **wanted, form=decode_form), form), nl=False)
         return
     from perfmodel.report.answer import render
 

@@ -83,7 +83,8 @@ def trips(tensor: Tensor, times: Any, elements: Any, show: Callable[[Any], str] 
         times = symbolic.quotient(elements, tensor.elements)
     if times in (0, 1):
         return "once" if times else ""
-    return f"× {show(times)}"
+    shown = show(times)
+    return f"× ({shown})" if getattr(times, "is_Add", False) else f"× {shown}"
 
 
 def tensor_note(tensor: Tensor) -> str:
@@ -252,7 +253,8 @@ def _crossing_texts(solution: Solution, show: Callable[[Any], str], say: Callabl
         sides = f"{crossing.bound_below} to {crossing.bound_above}"
         roof = f"{crossing.engine}, I = {crossing.ridge_flop_per_byte:.4g}"
         texts.append(f"{_letter(solution, show)} = {formula}{significant(crossing.at, 5)}, {sides} ({roof})")
-    return texts or [say(answer.reason)]
+    texts += [say(text) for text in (answer.reason, answer.left_out) if text]
+    return texts
 
 
 def _backward(found: Explanation, width: int) -> list[str]:

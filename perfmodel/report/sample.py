@@ -47,6 +47,11 @@ class Sample:
 
 
 def table(plan: Plan, sample: Sample) -> str:
+    """The picked rows as a terminal table."""
+    return render(sheet(plan, sample), "table")
+
+
+def sheet(plan: Plan, sample: Sample) -> Sheet:
     """The picked rows under the symbols and the figures."""
     rows = sample.shown()
     columns = [
@@ -65,7 +70,7 @@ def table(plan: Plan, sample: Sample) -> str:
         notes.append(f"{len(rows)} of {sample.rows:,} rows are shown; -o FILE.csv or FILE.jsonl writes all.")
     notes += [protocol_line(PROTOCOL)] if plan.expected else []
     notes += [note for card in plan.cards for note in card.notes]
-    return render(Sheet(columns, rows, title=title(plan), notes=notes), "table")
+    return Sheet(columns, rows, title=title(plan), notes=notes)
 
 
 def _as_time(value: float) -> str:
