@@ -87,7 +87,7 @@ _OWN: dict[str, dict[str, Callable[..., Size]]] = {}
 
 
 def register(package: str, **functions: Callable[..., Size]) -> None:
-    """Registers a package's own functions, which replace those of this module for its values."""
+    """Registers a package's own functions, which replace those of this module for its values (numpy, sympy)."""
     _OWN[package] = functions
 
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cached_property, lru_cache
+from re import sub
 from typing import Any
 
 from perfmodel.arithmetic import exact_div, floor_div, maximum, minimum, remainder
@@ -36,6 +37,10 @@ class Expression:
         other = copy(self)
         other._where = where
         return other
+
+    def fixed(self, name: str, value: int) -> Expression:
+        """The same expression with a number in the place of a symbol."""
+        return Expression(sub(rf"\b{name}\b", str(value), self.text), self._where)
 
     @cached_property
     def names(self) -> frozenset[str]:
