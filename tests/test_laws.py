@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from functools import cache
 from importlib import import_module
 from itertools import chain
@@ -12,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from perfmodel import ops
+from perfmodel.arithmetic import visible_pairs
 from perfmodel.expression import Expression
 from perfmodel.op import Engine
 from perfmodel.operation import Operation
@@ -424,3 +426,27 @@ def test_a_familys_file_holds_no_operation_that_the_table_leaves_out(family):
     module = import_module(f"perfmodel.ops.{family}")
     pages = {value.name for value in vars(module).values() if isinstance(value, Operation)}
     assert pages == set(ops.FAMILIES[family].split())
+
+
+STAGES_AT = {"B": 2, "H": 4, "H_kv": 2, "N": 3, "S": 7, "d": 6}
+
+
+@pytest.mark.parametrize("masked", [{}, {"causal": 1}, {"causal": 1, "W": 4}], ids=str)
+def test_attention_as_a_whole_is_the_sum_of_its_stages(masked):
+    """The scale of the scores among them: a multiplication for each pair, and for each gradient made of them."""
+
+    def primitives(*names):
+        found = Counter()
+        for name in names:
+            found.update(ops.find(name)(**STAGES_AT, **masked).primitives())
+        return found
+
+    pairs = 2 * 4 * visible_pairs(3, 7, masked.get("causal", 0), masked.get("W"))
+    softmax = Counter({"max": pairs, "subtract": pairs, "exp": pairs, "add": pairs, "divide": pairs})
+    gradient = Counter({"multiply": 2 * pairs, "add": pairs, "subtract": pairs})
+    assert primitives("attention") == primitives("scores", "weighted_values") + softmax
+    assert primitives("attention_backward") == primitives("scores_backward", "weighted_values_backward") + gradient
+    # One kernel recomputes the scores, scales them and their gradient once, and knows the row sums.
+    again = primitives("attention_backward_recompute") - primitives("attention_backward")
+    sums = 2 * 4 * 3 * 6  # a multiply-add for each output
+    assert again == Counter(multiply=6 * pairs - pairs + sums, add=6 * pairs - pairs + sums, subtract=pairs, exp=pairs)

@@ -19,6 +19,7 @@ from machine import Machine
 
 from perfmodel import ops
 from perfmodel.arithmetic import expected_distinct, visible_pairs
+from perfmodel.ops.flash import rescalings
 
 NAMES = tuple(ops.FAMILY_OF)
 
@@ -168,6 +169,7 @@ def test_keys_that_no_query_sees_are_not_read(sizes):
 def test_flash_attention_rereads_what_its_tiles_reread(sizes):
     op, machine = ops.find("flash_attention")(**sizes), executed("flash_attention", sizes)
     assert (op.read_byte(), op.write_byte()) == (machine.read_byte, machine.write_byte)
+    assert performed(op) == machine.primitives
 
 
 @pytest.mark.parametrize("sizes", TILED, ids=str)
@@ -177,10 +179,13 @@ def test_flash_attention_backward_rereads_what_its_tiles_reread(sizes):
     assert performed(op) == machine.primitives
 
 
-@pytest.mark.parametrize("sizes", TILED[:2], ids=str)
-def test_flash_attention_executes_what_it_counts_where_tiles_divide(sizes):
-    """Where the tile does not divide the keys, rescaled rows are rounded: pairs / r for the tiles that each row meets."""
-    assert performed(ops.find("flash_attention")(**sizes)) == executed("flash_attention", sizes).primitives
+def test_a_row_is_rescaled_once_for_every_r_keys_that_it_sees():
+    for N, extra, r, W in product(range(1, 6), range(5), range(1, 5), (None, *range(1, 8))):
+        S = N + extra
+        for causal in (0, 1):
+            keys = [sum(algorithms.sees(i, j, N, S, causal, W) for j in range(S)) for i in range(N)]
+            rescaled = sum(-(-number // r) for number in keys)
+            assert rescalings(N, S, r, causal, W) == rescaled, (N, S, r, causal, W)
 
 
 @pytest.mark.parametrize(
