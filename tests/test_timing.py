@@ -708,7 +708,7 @@ def test_explain_shows_every_term():
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("explain",), 2, "missing argument 'OP'"),
+        (("explain",), 2, "argument 'OP' is missing"),
         (("explain", "softmax", "--time", "{}"), 2, "OP and --time are both given"),
         (("explain", "--time", json.dumps(LINES[0])), 2, "no GPU is named"),
         (("explain", "--time", '{"op": "matmull"}', "--gpu", "t4"), 1, "'matmull' is not known"),
