@@ -1,6 +1,12 @@
-"""What holds for all tests: the modules they loaded stay, so that the garbage collector need not go through them."""
+"""Settings of all tests: hypothesis draws the same examples every time, and the modules loaded at collection are kept out of
+garbage collection."""
 
 import gc
+
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_finish():
