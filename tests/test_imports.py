@@ -33,6 +33,7 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # Each package that is not Python's own, and the modules that may know it.
 THIRD_PARTY = {
     "yaml": {"specfile"},
+    "platformdirs": {"paths"},
     "numpy": {"sweep", "measure"},
     "sympy": {"symbolic", "solve"},
     "matplotlib": {"report"},
