@@ -46,6 +46,7 @@ def test_the_rule_of_the_users_folder_is_that_of_platformdirs(monkeypatch):
 
 def test_elsewhere_platformdirs_says_where(monkeypatch):
     monkeypatch.setattr(sys, "platform", "other")
+    pytest.importorskip("platformdirs")
     monkeypatch.setattr("platformdirs.user_data_dir", lambda name, appauthor: f"/users/{name}")
     assert user_folder("configs") == os.path.join("/users/perfmodel", "configs")
 
