@@ -150,6 +150,16 @@ def test_a_users_folder_that_cannot_be_made_is_told(own, card_at_hand, tmp_path)
     assert found["action"] == "Name a file with -o."
 
 
+def test_what_cannot_be_written_or_read_is_refused_before_anything_is_measured(own, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "device", lambda name: pytest.fail("it was measured"))
+    sheet = tmp_path / "sheet.yaml"
+    sheet.write_text("title: a data sheet\n")
+    check_refused(command("calibrate", "--gpu", "cpu", "-o", str(sheet)), 1)
+    check_refused(command("validate", "--gpu", "cpu", "--suite", "missing.jsonl"), 1)
+    sheet.write_text("nonsense\n")
+    check_refused(command("validate", "--gpu", "cpu", "--suite", str(sheet)), 1)
+
+
 def test_a_folder_is_no_file_for_readings(own, card_at_hand, tmp_path):
     ran = command("calibrate", "-o", str(tmp_path))
     check_refused(ran, 1)

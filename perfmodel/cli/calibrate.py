@@ -34,6 +34,8 @@ def calibrate(gpu: str, output: str | None) -> None:
     """
     from perfmodel.measure import session
 
+    if output is not None:  # refused before anything is measured
+        _may_write(output)
     device = session.device(gpu)
     name = PROCESSOR if device.kind == "cpu" else device.card.name + MEASURED
     path = output or os.path.join(_made(user_folder("hardware")), name)

@@ -10,10 +10,11 @@ from perfmodel.errors import PerfmodelError, one_line
 from perfmodel.measure import environment
 from perfmodel.measure.kernels import launch
 from perfmodel.measure.program import Program, verdict
-from perfmodel.measure.stopwatch import Cpu, Cuda
+from perfmodel.measure.stopwatch import Cpu, Cuda, steadiest
 from perfmodel.records import SCHEMA, case_of
 
 NOISY = 0.1  # quartiles further apart than this share of the median are flagged
+PROBE_ELEMENTS = 1 << 26  # of a float32 stream on a GPU, far more than a cache holds
 SLOWER = 0.97  # a clock that fell below this share of what it was
 
 # Operations that move data and little else: beside each stands an addition of the same bytes, of the same run.
@@ -57,6 +58,17 @@ class Device:
         finally:
             self.watch.release()
 
+    def probe(self) -> dict[str, Any]:
+        """Times one stream of a fixed size: what else runs on the device shows in it."""
+        on_gpu = self.watch.name == "cuda"
+        number = PROBE_ELEMENTS if on_gpu else environment.cache_byte()  # on a processor four times its cache
+        made = {"dtype": self.lib.float32, **({"device": self.watch.name} if self.lib.__name__ == "torch" else {})}
+        a, b, out = (self.lib.ones(number, **made) for _ in range(3))
+        run, _ = self.watch.ready(Program(lambda: self.lib.add(a, b, out=out), lambda _: iter(())), "warm")
+        found = {"byte": 12 * number, **self.watch.times(run, "warm").fields()}
+        self.watch.release()
+        return found
+
     def program(self, read: Case) -> Program:
         """What the case runs here."""
         if self.lib.__name__ == "numpy":
@@ -77,15 +89,17 @@ class Device:
         if found.wrong:
             return {"error": f"wrong result: {found.wrong}", "relative_norm": found.relative_norm}
         before = environment.state() if self.watch.name == "cuda" else environment.State()
-        samples = self.watch.times(run, read.protocol)
+        samples, tries = steadiest(lambda: self.watch.times(run, read.protocol), self.watch.tries)
         after = environment.state() if self.watch.name == "cuda" else environment.State()
         fields: dict[str, Any] = {**samples.fields(), "relative_norm": float(f"{found.relative_norm:.3g}")}
+        if tries > 1:
+            fields["tries"] = tries
         if peak:
             fields["peak_byte"] = peak
         fields |= after.fields()
         if launch.launched:
             fields["kernels"] = [one._asdict() for one in launch.footprints()]
-        if flags := _flags(samples.quantile_us(0.75) - samples.quantile_us(0.25), samples.median_us, before, after):
+        if flags := _flags(samples.spread, before, after):
             fields["flags"] = flags
         if read.line["op"] in STREAMED and self.watch.name == "cuda":
             del program, run, out
@@ -123,11 +137,11 @@ def step_byte(read: Case) -> list[int]:
     return [kernel.repeat * kernel.op.compulsory_byte() for kernel in kernels if read.forward or not kernel.forward]
 
 
-def _flags(spread_us: float, median_us: float, before: environment.State, after: environment.State) -> list[str]:
+def _flags(spread: float, before: environment.State, after: environment.State) -> list[str]:
     """What one should know before one trusts the figure."""
     found = []
-    if spread_us > NOISY * median_us:
-        found.append(f"noisy: quartiles {spread_us / median_us:.0%} apart")
+    if spread > NOISY:
+        found.append(f"noisy: quartiles {spread:.0%} apart")
     if before.sm_clock_mhz and after.sm_clock_mhz and after.sm_clock_mhz < SLOWER * before.sm_clock_mhz:
         found.append(f"throttled: {before.sm_clock_mhz} to {after.sm_clock_mhz} MHz")
     return found
