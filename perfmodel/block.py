@@ -54,7 +54,10 @@ class Step(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A kernel that runs: its name, the operation it belongs to, its repeats and what it does."""
+    """A kernel that runs: its name, the operation it belongs to, its repeats and what it does.
+
+    ``dtype`` is the data type that it computes in where that is not the workload's.
+    """
 
     name: str
     operation: str
@@ -62,6 +65,7 @@ class Kernel(NamedTuple):
     op: Op
     step: Step
     forward: bool = True
+    dtype: str = ""
 
 
 # What completes an operation's sizes and judges them in the place of ``Operation.checked``.
