@@ -14,10 +14,10 @@ import pytest
 from command import perfmodel as command
 
 from perfmodel import measured, records, validation
-from perfmodel.cases import case
+from perfmodel.cases import PROTOCOLS, case
 from perfmodel.errors import InputError, NoDeviceError
 from perfmodel.hardware import gpu
-from perfmodel.measure import counters, environment, processor, runner, session, suites
+from perfmodel.measure import counters, environment, processor, runner, session, stopwatch, suites
 from perfmodel.measure.program import Program, verdict
 from perfmodel.measure.stopwatch import Cpu, Cuda, Samples, steadiest
 
@@ -136,6 +136,15 @@ def test_whatever_a_library_throws_is_a_record(monkeypatch):
     device = Device("cpu")
     monkeypatch.setattr(device, "program", lambda read: (_ for _ in ()).throw(MemoryError("out of memory")))
     assert device.measure(ADD)["error"] == "MemoryError: out of memory"
+
+
+@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name not in stopwatch.PROTOCOLS])
+def test_a_protocol_that_is_only_predicted_is_refused_and_not_measured_as_another(protocol, monkeypatch):
+    from perfmodel.measure.bench import Device
+
+    device = Device("cpu")
+    monkeypatch.setattr(device.watch, "times", lambda *_: pytest.fail("it was timed"))
+    assert f"'{protocol}' is not measured" in device.measure({**ADD, "protocol": protocol})["error"]
 
 
 def test_every_suite_is_made_of_cases_that_differ():

@@ -399,7 +399,10 @@ BAD_LINES = [
     ),
     ('{"op": "matmul", "op": "matmul"}', "'op' stands twice; a key may stand once."),
     (MATMUL[:-1] + ', "dtype": "fp17"}', "dtype: 'fp17' is not known; one of fp64, fp32,"),
-    (MATMUL[:-1] + ', "protocol": "hot"}', "protocol: 'hot' is not known; one of cold, warm, eager is accepted."),
+    (
+        MATMUL[:-1] + ', "protocol": "hot"}',
+        "protocol: 'hot' is not known; one of cold, warm, rotating, eager is accepted.",
+    ),
     (
         '{"op": "attention", "shape": {"B": 1, "H": 3, "H_kv": 2, "N": 4, "d": 8}}',
         "attention: H % H_kv == 0 does not hold at H = 3, H_kv = 2; each group of query heads shares one key-value head",

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from perfmodel.cases import Case, case
-from perfmodel.errors import PerfmodelError, one_line
+from perfmodel.errors import InputError, PerfmodelError, one_line
 from perfmodel.measure import environment
 from perfmodel.measure.kernels import launch
 from perfmodel.measure.program import Program, verdict
-from perfmodel.measure.stopwatch import Cpu, Cuda, steadiest
+from perfmodel.measure.stopwatch import PROTOCOLS, Cpu, Cuda, steadiest
 from perfmodel.records import SCHEMA, case_of
 
 NOISY = 0.1  # quartiles further apart than this share of the median are flagged
@@ -80,6 +80,11 @@ class Device:
         return build(self.lib, self.watch.name, read)
 
     def _measured(self, read: Case) -> dict[str, Any]:
+        if read.protocol not in PROTOCOLS:
+            raise InputError(
+                f"{read.where}: protocol", f"'{read.protocol}' is not measured", f"one of {', '.join(PROTOCOLS)} is accepted",
+                "Use 'perfmodel predict' for its expected time.",
+            )  # fmt: skip
         program = self.program(read)
         self.watch.peak_byte()
         launch.launched.clear()

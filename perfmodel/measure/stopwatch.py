@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from perfmodel.measure.program import Program
 
+PROTOCOLS = ("cold", "warm", "eager")
 FEWEST, MOST = 12, 60
 STEADY = 0.05  # quartiles no further apart than this share of the median need no second try
 WARM_UP = 3
