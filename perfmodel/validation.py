@@ -17,6 +17,7 @@ RESOLUTION = 0.02
 WRONG = "wrong result"
 # By how much the times of one stream, before and after the cases, differ on a device that does nothing else.
 QUIET = {"cpu": 0.25, "cuda": 0.1}
+CPU_SHARE = 0.8  # of the processor's time that a stream gets on a quiet machine, at least
 
 
 class Compared(NamedTuple):
@@ -85,6 +86,7 @@ class Streams(NamedTuple):
     high_us: float
     quiet: float
     roof_us: float = 0.0  # the time at the memory roof, where that was measured by the same run
+    cpu_share: float = 1.0  # the processor time that the stream got, of what its threads could use
 
     @property
     def spread(self) -> float:
@@ -93,7 +95,8 @@ class Streams(NamedTuple):
     @property
     def busy(self) -> bool:
         """Whether other work took part of the device, during the cases or while the roofs were measured."""
-        return self.spread > self.quiet or self.low_us < self.roof_us * (1 - RESOLUTION)
+        roof_passed = self.low_us < self.roof_us * (1 - RESOLUTION)
+        return self.spread > self.quiet or self.cpu_share < CPU_SHARE or roof_passed
 
 
 class Outcome(NamedTuple):
@@ -152,6 +155,7 @@ def streams(environment: Mapping[str, Any], gpu: Gpu) -> Streams | None:
         high_us=max(probe["p75_us"] for probe in found),
         quiet=QUIET.get(str(environment.get("device")), max(QUIET.values())),
         roof_us=max(probe["byte"] for probe in found) / gpu.bandwidth_byte_per_s.value * 1e6 if roofs_measured else 0.0,
+        cpu_share=min(probe.get("cpu_share", 1.0) for probe in found),
     )
 
 

@@ -370,11 +370,10 @@ def test_what_cannot_be_validated_is_said(tmp_path, monkeypatch, arguments, code
 # --- a busy device
 
 
-def streams(*times, byte=12e9):
+def streams(*times, byte=12e9, **more):
     """Probes of so many bytes; of each the quartiles in microseconds."""
-    return [
-        {"byte": byte, "p25_us": low, "median_us": (low + high) / 2, "p75_us": high, "n": 12} for low, high in times
-    ]
+    found = [{"p25_us": low, "median_us": (low + high) / 2, "p75_us": high} for low, high in times]
+    return [{"byte": byte, "n": 12, **probe, **more} for probe in found]
 
 
 def told(tmp_path, environment, *lines, gpu=None):

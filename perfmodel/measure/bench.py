@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import perf_counter, process_time
 from typing import Any
 
 from perfmodel.cases import Case, case
@@ -65,7 +66,12 @@ class Device:
         made = {"dtype": self.lib.float32, **({"device": self.watch.name} if self.lib.__name__ == "torch" else {})}
         a, b, out = (self.lib.ones(number, **made) for _ in range(3))
         run, _ = self.watch.ready(Program(lambda: self.lib.add(a, b, out=out), lambda _: iter(())), "warm")
-        found = {"byte": 12 * number, **self.watch.times(run, "warm").fields()}
+        began = perf_counter(), process_time()
+        found: dict[str, Any] = {"byte": 12 * number, **self.watch.times(run, "warm").fields()}
+        if not on_gpu:
+            wall_s, own_s = perf_counter() - began[0], process_time() - began[1]
+            threads = self.lib.get_num_threads() if self.lib.__name__ == "torch" else 1
+            found["cpu_share"] = round(own_s / (wall_s * threads), 3)
         self.watch.release()
         return found
 

@@ -13,7 +13,7 @@ from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.timing.parameters import best_knowledge
 from perfmodel.units import scaled
-from perfmodel.validation import Compared, Outcome, Summary, described
+from perfmodel.validation import CPU_SHARE, Compared, Outcome, Summary, described
 
 NOTES_AT_MOST = 6
 
@@ -195,10 +195,11 @@ def busy_notes(found: Outcome) -> list[str]:
     streams = found.streams
     if streams is None or not streams.busy:
         return []
+    share = f", with {_percent(streams.cpu_share)} of the processor" if streams.cpu_share < CPU_SHARE else ""
     told = (
         f"The device was busy: one stream took {scaled(streams.low_us * 1e-6, 's', 3)} to "
         f"{scaled(streams.high_us * 1e-6, 's', 3)} before and after the cases, {_percent(streams.spread)} apart "
-        f"(quiet: at most {_percent(streams.quiet)}). Measure again when nothing else runs."
+        f"(quiet: at most {_percent(streams.quiet)}){share}. Measure again when nothing else runs."
     )
     excused = len(found.below) if found.excused else 0
     cases = f"{excused} case{'s are' if excused > 1 else ' is'} faster than the roofs"
