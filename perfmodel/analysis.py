@@ -1,4 +1,4 @@
-"""A workload at given sizes on a card: one row for each kernel, and the totals."""
+"""The analysis of a workload at given sizes on a card: one row per kernel, and totals."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,14 +8,17 @@ from perfmodel.arithmetic import Size, total
 from perfmodel.errors import InputError, shown
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, by_engine
-from perfmodel.roofline import Bounds, Rates, bounds, rates, together
+from perfmodel.roofline import Bounds, Rates, lower_under, rates, together
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
 from perfmodel.workload import COUNTS, Workload
 
+# The protocol of expected times of workloads: one replay of a graph whose first kernel finds nothing in L2.
+PROTOCOL = "cold"
+
 
 class Row(NamedTuple):
-    """The counts of one kernel, for one repeat, and its bounds where there is a card."""
+    """The counts of one kernel for one repeat, with its bounds and expected time if there is a card."""
 
     name: str
     operation: str
@@ -40,7 +43,7 @@ class Row(NamedTuple):
 
 
 class Total(NamedTuple):
-    """Sums over all kernels and their repeats. ``bound`` is what has most seconds of its own."""
+    """Sums over all kernels and repeats. ``bound`` is the resource with the largest total time."""
 
     flops: int
     contraction_flops: int
@@ -57,21 +60,21 @@ class Total(NamedTuple):
 
 
 class Form(NamedTuple):
-    """One way to run a phase: its kernels, their totals, and the bytes that it keeps of a token of one sequence."""
+    """One way to run a phase: its kernels, their totals, and the cache bytes per token of one sequence."""
 
     rows: tuple[Row, ...]
     total: Total
     kv_cache_byte_per_token: int
 
 
-# The protocol of expected times of workloads: one replay of a graph whose first kernel finds nothing in L2.
-PROTOCOL = "cold"
-# What a training step does besides its operations' own gradients.
+# Work of a training step besides the gradients of its operations.
 GRADIENT_SUMS = "the sums of gradients where several operations read one tensor, one addition per element and reader"
 
 
 class Analysis(NamedTuple):
-    """The whole answer, as tables, JSON and plots show it. ``forms`` are all ways to run its phase, ``form`` is shown."""
+    """The whole answer, as tables, JSON and plots show it. ``forms`` holds all ways to run the phase; ``form`` is
+    shown.
+    """
 
     workload: Workload
     phase: str
@@ -88,6 +91,7 @@ class Analysis(NamedTuple):
     forms: dict[str, Form]
     knowledge: str = ""
     basis: str = ""
+    protocol: str = PROTOCOL
 
     @property
     def card(self) -> Rates | None:
@@ -96,7 +100,7 @@ class Analysis(NamedTuple):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the counts should know: the workload's own notes, and what these sizes call for."""
+        """Notes for the reader of the counts: those of the workload, and those that these sizes require."""
         found, keys, window = [], self.dims.get("T", self.dims.get("S", 0)), self.dims.get("W")
         longest = self.workload.longest
         found.extend(self._by_bytes())
@@ -112,7 +116,7 @@ class Analysis(NamedTuple):
         return (*self.workload.notes, *found)
 
     def _by_bytes(self) -> list[str]:
-        """Which operations have no mechanism of the time model, and their share of the expected time."""
+        """Names the operations that the time model prices by bytes alone, with their share of the expected time."""
         whole = self.total.expected
         seconds: dict[str, float] = {}
         for row in self.rows:
@@ -127,15 +131,15 @@ class Analysis(NamedTuple):
 
     @property
     def not_counted(self) -> tuple[str, ...]:
-        """What was recognised and has no formula here."""
+        """Features of the workload that have no formula."""
         return (*self.workload.not_counted, *((GRADIENT_SUMS,) if self.phase == "train" else ()))
 
 
 def counted(flops: Mapping[tuple[Engine, bool], Size], count: str) -> dict[tuple[Engine, bool], Size]:
-    """The kinds of FLOPs of a kernel that a counting convention takes.
+    """The FLOPs of a kernel that a counting convention includes.
 
-    ``all``: every primitive. ``leading``: of a kernel with matrix products its contractions, of any other everything;
-    the softmax inside a fused attention kernel is then left out, as many published tables do.
+    ``all``: every primitive. ``leading``: only contractions in kernels that have matrix products, everything in other
+    kernels. The softmax inside a fused attention kernel is then not counted, as in many published tables.
     """
     leading = count == "leading" and (Engine.TENSOR, True) in flops
     return {kind: number for kind, number in flops.items() if kind[1] or not leading}
@@ -152,8 +156,11 @@ def analyse(
     count: str | None = None,
     form: str | None = None,
     knowledge: str | None = None,
+    protocol: str = PROTOCOL,
 ) -> Analysis:
-    """Counts, and with a card bounds and expected times, of every kernel of a workload; ``form`` chooses among forms of a decoding step."""
+    """Returns counts, and with a card bounds and expected times, of every kernel. ``form`` selects a form of the
+    decoding step.
+    """
     phase = phase or workload.default_phase
     fused = workload.fused if fused is None else fused
     causal = workload.causal if causal is None else causal
@@ -165,10 +172,12 @@ def analyse(
     card = rates(gpu, workload.dtypes["activation"]) if gpu else None
     timed = _timed(gpu, knowledge) if gpu else None
     chosen = workload.form_in(phase, form)
-    forms = {
-        name: _form(workload, workload.steps_in(phase, name or None), phase, at, fused, count, card, timed)
-        for name in (workload.decode if chosen else ("",))
-    }
+    forms, forward = {}, {}
+    for name in workload.decode if chosen else ("",):
+        steps = workload.steps_in(phase, name or None)
+        forward[name] = tuple(block.wholes(steps, at))
+        forms[name] = _form(workload, steps, forward[name], phase, at, fused, count, card, timed, protocol)
+    held = forward[""] if "" in forward else tuple(block.wholes(workload.steps, at))
     return Analysis(
         workload=workload,
         phase=phase,
@@ -178,58 +187,61 @@ def analyse(
         dims=dims,
         gpu=gpu,
         form=chosen,
-        parameters=block.parameters(workload.steps, at),
+        parameters=block.parameters(held),
         kv_cache_byte_per_token=forms[chosen].kv_cache_byte_per_token,
         rows=forms[chosen].rows,
         total=forms[chosen].total,
         forms=forms,
         knowledge=timed.knowledge if timed else "",
         basis=timed.basis if timed else "",
+        protocol=protocol,
     )
 
 
 def _form(
     workload: Workload,
     steps: tuple[block.Step, ...],
+    forward: tuple[block.Kernel, ...],
     phase: str,
     at: Mapping[str, Any],
     fused: bool,
     count: str,
     card: Rates | None,
     timed: Card | None,
+    protocol: str,
 ) -> Form:
-    """The compulsory bytes are those of the block's outer tensors; in training, which keeps activations, each kernel's."""
+    """Compulsory bytes are those of the outer tensors; in training, which keeps activations, those of every kernel."""
     train = phase == "train"
-    running = tuple(block.kernels(steps, at, fused=fused, backward=train, optimizer=train))
-    rows = tuple(row(kernel, count, bounds(kernel.op, card) if card else None) for kernel in running)
+    running = tuple(block.running(forward, steps, at, fused=fused, backward=train, optimizer=train))
+    rows = tuple(row(kernel, count, lower_under(kernel.op, card, protocol) if card else None) for kernel in running)
     whole = None
     if timed:
-        rows, whole = _with_times(workload, running, rows, timed)
+        rows, whole = _with_times(workload, running, rows, timed, protocol)
     apart = sum(row.compulsory_byte * row.repeat for row in rows)
-    compulsory_byte = apart if train else block.compulsory_byte(steps, at)
-    return Form(rows, summed(rows, compulsory_byte)._replace(expected=whole), block.cache_byte_per_token(steps, at))
+    compulsory_byte = apart if train else block.compulsory_byte(forward)
+    return Form(rows, summed(rows, compulsory_byte)._replace(expected=whole), block.cache_byte_per_token(forward))
 
 
 def _timed(gpu: Gpu, knowledge: str | None) -> Card:
-    """What the time model knows of the card; read where there is one."""
+    """What the time model knows of the card."""
     from perfmodel.timing.parameters import card
 
     return card(gpu, knowledge)
 
 
 def _with_times(
-    workload: Workload, running: tuple[block.Kernel, ...], rows: tuple[Row, ...], timed: Card
+    workload: Workload, running: tuple[block.Kernel, ...], rows: tuple[Row, ...], timed: Card, protocol: str
 ) -> tuple[tuple[Row, ...], Expected]:
-    """The expected time of every kernel and of all, one behind another."""
+    """The expected time of every kernel, and of all in sequence."""
     from perfmodel.timing.sequence import expected
 
     lower = (row.bounds.lower_s if row.bounds else 0.0 for row in rows)
-    times, whole = expected(timed, zip(running, lower, strict=True), workload.dtypes["activation"], protocol=PROTOCOL)
+    times, whole = expected(timed, zip(running, lower, strict=True), workload.dtypes["activation"], protocol=protocol)
     return tuple(row._replace(expected=time) for row, time in zip(rows, times, strict=True)), whole
 
 
 def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:
-    """One kernel's counts as plain integers."""
+    """Returns one kernel's counts as plain integers."""
     op = kernel.op
     kinds = op.flops_by_kind()
     engines = by_engine(kinds)
@@ -253,7 +265,7 @@ def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:
 
 
 def summed(rows: tuple[Row, ...], compulsory_byte: int) -> Total:
-    """Totals over all repeats."""
+    """Returns totals over all repeats."""
     known = [(row.bounds, row.repeat) for row in rows if row.bounds]
     whole = together(known) if known else None
     return Total(

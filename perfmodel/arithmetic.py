@@ -1,34 +1,51 @@
-"""The few functions that work alike on integers, NumPy arrays and sympy expressions: sizes of all three kinds."""
+"""Functions that work alike on integers, NumPy arrays and sympy expressions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import ceil
 from typing import Any
 
-Size = Any  # an int, a NumPy array or a sympy expression: the arithmetic is the same
+Size = Any  # an int, a NumPy array or a sympy expression
 
 
 def product(sizes: Iterable[Size]) -> Size:
-    """Plain numbers first, so that arrays are touched as seldom as possible and the smallest soonest."""
-    number, others = 1, []
+    """The product of sizes. Plain numbers are multiplied first, which touches arrays least often.
+
+    A float is half a byte (or another power of two); the division is exact where the whole product is a whole number.
+    """
+    number, below, others = 1, 1, []
     for size in sizes:
         if type(size) is int:
             number *= size
+        elif type(size) is float:
+            above, divisor = size.as_integer_ratio()
+            number, below = number * above, below * divisor
         else:
             others.append(size)
     if not others:
-        return number
+        return _divided(number, below)
     result = others[0] if number == 1 else others[0] * number
     for size in others[1:]:
         result = result * size
-    return result
+    return result if below == 1 else result / below
+
+
+def _divided(number: int, below: int) -> int | float:
+    return number if below == 1 else number / below if number % below else number // below
+
+
+def whole_bytes(count: Size) -> Size:
+    """Bytes as a whole number: an odd number of half-byte elements fills its last byte."""
+    return ceil(count) if type(count) is float else count
 
 
 def total(values: Iterable[Size]) -> Size:
-    """A sum, zero of none; plain numbers apart, so that arrays are touched as seldom as possible."""
-    number, others = 0, None
+    """The sum of values, 0 for none. Plain numbers are added first, which touches arrays least often."""
+    number: int | float = 0
+    others = None
     for value in values:
-        if type(value) is int:
+        if type(value) is int or type(value) is float:
             number += value
         else:
             others = value if others is None else others + value
@@ -38,24 +55,28 @@ def total(values: Iterable[Size]) -> Size:
 
 
 def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
-    """The sum of all products: numbers with numbers first, so that each set of arrays is multiplied out once."""
-    number = 0
-    factors: dict[tuple[int, ...], int] = {}
+    """The sum of all products. Terms with the same arrays are combined first, so each set is multiplied once."""
+    number: int | float = 0
+    factors: dict[tuple[int, ...], int | float] = {}
     arrays: dict[tuple[int, ...], list[Size]] = {}
     for sizes in terms:
-        factor, others = 1, None
+        factor, below, others = 1, 1, None
         for size in sizes:
             if type(size) is int:
                 factor *= size
+            elif type(size) is float:
+                above, divisor = size.as_integer_ratio()
+                factor, below = factor * above, below * divisor
             elif others is None:
                 others = [size]
             else:
                 others.append(size)
+        amount = _divided(factor, below)
         if others is None:
-            number += factor
+            number += amount
         else:
             same = tuple(map(id, others))
-            factors[same] = factors.get(same, 0) + factor
+            factors[same] = factors.get(same, 0) + amount
             arrays[same] = others
     if not arrays:
         return number
@@ -66,7 +87,7 @@ _FLOOR: dict[str, Callable[[Size], Size]] = {}
 
 
 def register_floor(package: str, function: Callable[[Size], Size]) -> None:
-    """How a package rounds down, where that is faster than its ``//`` and ``%`` and, for sizes below 2^53, as exact."""
+    """Registers a package's rounding where it is faster than ``//`` and ``%`` and equally exact below 2^53."""
     _FLOOR[package] = function
 
 
@@ -82,18 +103,18 @@ def floor_div(a: Size, b: Size) -> Size:
 
 
 def remainder(a: Size, b: Size) -> Size:
-    """What a quotient leaves."""
+    """The remainder of a division."""
     floor = _floor(a, b)
     return a - b * floor(a / b) if floor else a % b
 
 
 def ceil_div(a: Size, b: Size) -> Size:
-    """The number of tiles of b that cover a."""
+    """The number of tiles of size b that cover a."""
     return -floor_div(-a, b)
 
 
 def exact_div(a: Size, b: Size) -> Size:
-    """A quotient that is whole by the operation's own validity rule."""
+    """A quotient that is whole because the operation requires divisibility."""
     return a // b if isinstance(a, int) and isinstance(b, int) else a / b
 
 
@@ -101,12 +122,12 @@ _MAXIMUM: dict[str, Callable[[Size, Size], Size]] = {}
 
 
 def register_maximum(package: str, function: Callable[[Size, Size], Size]) -> None:
-    """How the values of a package (numpy, sympy) compare; the module that brings them in says so."""
+    """Registers how the values of a package (numpy, sympy) are compared."""
     _MAXIMUM[package] = function
 
 
 def maximum(a: Size, b: Size) -> Size:
-    """The larger, element by element for arrays."""
+    """The larger value, element by element for arrays."""
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return max(a, b)
     other = b if isinstance(a, (int, float)) else a
@@ -114,17 +135,17 @@ def maximum(a: Size, b: Size) -> Size:
 
 
 def is_zero(value: Size) -> bool:
-    """Whether it is the plain number 0: an array or a symbol never is."""
+    """Whether the value is the plain number 0; arrays and symbols never are."""
     return isinstance(value, int) and value == 0
 
 
 def expected_distinct(E: Size, A: Size, tokens: Size) -> Size:
-    """Experts of E that at least one of the tokens uses, if each picks A of them at random: E (1 - (1 - A/E)^tokens)."""
+    """Expected number of the E experts used by at least one token, if each picks A at random: E (1 - (1 - A/E)^tokens)."""
     return E * (1 - (1 - A / E) ** tokens)
 
 
 def whole(value: Size) -> Size:
-    """An expected number of elements as a whole number; a formula stays as it is."""
+    """An expected number of elements, rounded; a formula is left as it is."""
     if isinstance(value, (int, float)):
         return round(value)
     return value.round() if hasattr(value, "dtype") else value

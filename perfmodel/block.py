@@ -1,8 +1,7 @@
-"""Steps: operations with their sizes, repeats and the tensors that join them; a model is a list of them.
+"""Steps: operations with sizes, repeats and the tensors that connect them. A model is a list of steps.
 
-A step gives each argument of its operation as an expression of the workload's sizes. Its ``flow`` says which tensor of
-the block each of the operation's tensors is, so that the block's own inputs and outputs can be told from what passes
-between its steps.
+A step gives each argument of its operation as an expression of the workload's sizes. Its ``flow`` maps the operation's
+tensors to tensors of the block, so that inputs and outputs of the block can be told from tensors between its steps.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from perfmodel.arithmetic import is_zero
 from perfmodel.expression import Expression
 from perfmodel.op import Kind, Op, Tensor
 from perfmodel.operation import Backward, Operation, checked_value
+from perfmodel.runs import each as each_fact
 
 
 class Step(NamedTuple):
@@ -22,7 +22,7 @@ class Step(NamedTuple):
     ``kernels``: ``together`` or ``apart`` says that its kernels always run as one or one by one; ``either`` leaves it
     to the form that is asked for. ``group`` names the steps that repeat together, ``tied`` says that the weights are
     another step's, ``windowed`` that a window applies, ``cached`` that keys and values are kept for later tokens,
-    ``unmasked`` that no causal mask does, ``crosses`` that the keys are an encoder's, ``forgets`` that the cache drops what the window
+    ``unmasked`` that no causal mask does, ``crosses`` that the keys are an encoder's, ``data`` which of its tensors are data, whose gradient nobody needs, ``forgets`` that the cache drops what the window
     has passed.
     """
 
@@ -39,9 +39,10 @@ class Step(NamedTuple):
     unmasked: bool = False
     crosses: bool = False
     forgets: bool = True
+    data: tuple[str, ...] = ()
 
     def values(self, dims: Mapping[str, Any]) -> dict[str, Any]:
-        """The operation's arguments: as the step says, else the block's size of that name, else the default."""
+        """The operation's arguments: from the step, otherwise the block's size of that name, otherwise the default."""
         found: dict[str, Any] = {}
         for name in self.operation.arguments:
             if name in self.sizes:
@@ -68,7 +69,7 @@ class Kernel(NamedTuple):
     dtype: str = ""
 
 
-# What completes an operation's sizes and judges them in the place of ``Operation.checked``.
+# A replacement for ``Operation.checked``: completes and checks the sizes of an operation.
 Check = Callable[[Operation, dict[str, Any], str], dict[str, Any]]
 
 
@@ -81,15 +82,36 @@ def kernels(
     optimizer: bool = False,
     checked: bool | Check = True,
 ) -> Iterator[Kernel]:
-    """Every kernel in running order: the steps forward, then their gradients in reverse, then the optimizer's step."""
+    """Every kernel in execution order: forward steps, their gradients in reverse, the optimizer's step."""
     steps = tuple(steps)
-    held: Any = 0
+    forward = tuple(wholes(steps, dims, checked=checked))
+    return running(forward, steps, dims, fused=fused, backward=backward, optimizer=optimizer, checked=checked)
+
+
+def wholes(steps: Iterable[Step], dims: Mapping[str, Any], *, checked: bool | Check = True) -> Iterator[Kernel]:
+    """Every forward step as one kernel, evaluated once."""
     for step in steps:
         values, repeat = _evaluated(step.operation, step.values(dims), step.name, checked), _repeat(step, dims, checked)
-        op = step.operation.function(**values)
+        yield Kernel(step.name, step.operation.name, repeat, step.operation.function(**values), step)
+
+
+def running(
+    forward: Iterable[Kernel],
+    steps: tuple[Step, ...],
+    dims: Mapping[str, Any],
+    *,
+    fused: bool = True,
+    backward: bool = False,
+    optimizer: bool = False,
+    checked: bool | Check = True,
+) -> Iterator[Kernel]:
+    """The kernels that run, given forward steps that were already evaluated."""
+    held: Any = 0
+    for kernel in forward:
+        step, op = kernel.step, kernel.op
         own = 0 if step.tied else op.parameters()
-        held = held if is_zero(own) else held + own * repeat
-        yield from _split(step.name, step.operation, op, repeat, step, fused, forward=True)
+        held = held if is_zero(own) else held + own * kernel.repeat
+        yield from _split(step.name, step.operation, op, kernel.repeat, step, fused, forward=True)
     for step in reversed(steps) if backward else ():
         for gradient, operation, op in _gradients(step, dims, fused, checked):
             name = f"{step.name}.backward"
@@ -101,14 +123,14 @@ def kernels(
 
 
 def _update(held: Any, dims: Mapping[str, Any], checked: bool | Check) -> Kernel:
-    """The optimizer's step over every trained number."""
+    """The optimizer's step over all trained numbers."""
     step = Step("optimizer", ops.find("adam"))
     values = _evaluated(step.operation, {**step.values(dims), "params": held}, step.name, checked)
     return Kernel(step.name, step.operation.name, 1, step.operation.function(**values), step, forward=False)
 
 
 class Gradient(NamedTuple):
-    """An operation of a step's backward pass: why it runs, the whole of it, and the kernels that it runs as."""
+    """An operation of the backward pass: the rule it comes from, the whole operation, and the kernels that it runs as."""
 
     backward: Backward
     op: Op
@@ -116,7 +138,7 @@ class Gradient(NamedTuple):
 
 
 def gradients(step: Step, dims: Mapping[str, Any], *, fused: bool = True) -> Iterator[Gradient]:
-    """The operations of a step's backward pass in running order."""
+    """The operations of a step's backward pass in execution order."""
     for gradient, _, op in _gradients(step, dims, fused, True):
         parts = op.kernels() if _apart(step, fused) else ()
         yield Gradient(gradient, op, tuple(part for _, part in parts) or (op,))
@@ -125,13 +147,37 @@ def gradients(step: Step, dims: Mapping[str, Any], *, fused: bool = True) -> Ite
 def _gradients(
     step: Step, dims: Mapping[str, Any], fused: bool, checked: bool | Check
 ) -> Iterator[tuple[Backward, Operation, Op]]:
-    """Each at its sizes: the forward's, but for those that it gives as expressions of them."""
+    """Gradient ops use the forward sizes unless ``Backward`` overrides them."""
     forward = {**step.operation.defaults, **step.values(dims)}
     for gradient in step.operation.backward:
         operation = ops.find(gradient.fused if gradient.fused and not _apart(step, fused) else gradient.operation)
         given = {name: Expression(text, step.name)(forward) for name, text in gradient.sizes}
         values = {name: value for name, value in {**forward, **given}.items() if name in operation.arguments}
-        yield gradient, operation, operation.function(**_evaluated(operation, values, step.name, checked))
+        op = _asked(operation.function(**_evaluated(operation, values, step.name, checked)), step.data)
+        if op is not None:
+            yield gradient, operation, op
+
+
+def _asked(op: Op, data: tuple[str, ...]) -> Op | None:
+    """A gradient operation without the gradients of data; nothing where it gives no others.
+
+    Works that name no operands belong to the one before them. One that gives two gradients at once is kept whole.
+    """
+    dead = {f"d{name}" for name in data}
+    if not dead or {tensor.name for tensor in op.tensors if tensor.writes} <= dead:
+        return None if dead else op
+    left, dropped = [], False
+    for work in op.work:
+        if work.reads or work.writes:
+            dropped = bool(work.writes) and dead.issuperset(work.writes)
+        if not dropped:
+            left.append(work)
+    if len(left) == len(op.work):
+        return op
+    touched = {name for work in left for name in (*work.reads, *work.writes)}
+    tensors = tuple(tensor for tensor in op.tensors if tensor.name in touched)
+    facts = tuple(fact for work in left if work.amount.contraction for fact in each_fact(work.runs))
+    return Op(tensors, tuple(left), (facts[0] if len(facts) == 1 else facts) or op.runs)
 
 
 def _evaluated(operation: Operation, values: dict[str, Any], where: str, checked: bool | Check) -> dict[str, Any]:
@@ -161,17 +207,17 @@ def _split(
 
 
 class Parameters(NamedTuple):
-    """Trained numbers of a block: all, those that one token needs, and those of embedding tables."""
+    """Trained numbers of a block: in total, per token, and of embedding tables."""
 
     total: int
     active: int
     embedding: int
 
 
-def parameters(steps: Iterable[Step], dims: Mapping[str, Any]) -> Parameters:
+def parameters(forward: Iterable[Kernel]) -> Parameters:
     """Counts over all repeats; a tied step shares another's."""
     count = active = embedding = 0
-    for kernel in kernels(steps, dims):
+    for kernel in forward:
         if not kernel.step.tied:
             held = kernel.op.parameters() * kernel.repeat
             count += held
@@ -180,10 +226,10 @@ def parameters(steps: Iterable[Step], dims: Mapping[str, Any]) -> Parameters:
     return Parameters(count, active, embedding)
 
 
-def cache_byte_per_token(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
-    """Bytes of keys and values that one token of one sequence leaves behind, over all repeats."""
+def cache_byte_per_token(forward: Iterable[Kernel]) -> int:
+    """Bytes of keys and values that one token of one sequence adds to the cache, over all repeats."""
     found = 0
-    for kernel in kernels(steps, dims):
+    for kernel in forward:
         for tensor in kernel.op.tensors:
             if tensor.kind is Kind.CACHE and kernel.step.cached:
                 batch, heads, _, width = tensor.shape
@@ -191,25 +237,25 @@ def cache_byte_per_token(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
     return found
 
 
-def compulsory_byte(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
-    """Bytes of the block's outer tensors alone: what is read before any step wrote it, once, and what is left unread.
+def compulsory_byte(forward: Iterable[Kernel]) -> int:
+    """Bytes of the block's outer tensors: what is read before any step wrote it, once, and what is written and never
+    read.
 
-    Keys and values that later tokens will need are outputs although the attention reads them. A tensor that a
-    step does not place in the flow is outer. Repeats are run twice and the second run, which starts where the first
-    ended, stands for all further ones.
+    Keys and values that later tokens need are outputs, although attention reads them. A tensor outside the flow is an
+    outer tensor. Repeated steps are evaluated twice; the second evaluation stands for all further ones.
     """
     ledger = _Ledger()
-    for _, group in groupby(kernels(steps, dims), key=lambda kernel: (kernel.step.group, kernel.repeat)):
-        running = tuple(group)
-        repeat = running[0].repeat
-        ledger.moved += ledger.run(running)
+    for _, group in groupby(forward, key=lambda kernel: (kernel.step.group, kernel.repeat)):
+        together = tuple(group)
+        repeat = together[0].repeat
+        ledger.moved += ledger.run(together)
         if repeat > 1:
-            ledger.moved += ledger.run(running) * (repeat - 1)
+            ledger.moved += ledger.run(together) * (repeat - 1)
     return ledger.moved + sum(ledger.written[name] for name in ledger.unread)
 
 
 class _Ledger:
-    """Which tensors of a block have been written, with their bytes, and which outer ones have been read."""
+    """The tensors of a block that have been written, with their bytes, and the outer tensors that have been read."""
 
     def __init__(self) -> None:
         self.moved = 0
@@ -218,7 +264,7 @@ class _Ledger:
         self._read: set[str] = set()
 
     def run(self, running: Iterable[Kernel]) -> int:
-        """The bytes that cross the block's border while these kernels run once."""
+        """Bytes that enter or leave the block while these kernels run once."""
         return sum(self._crossing(tensor, kernel.step) for kernel in running for tensor in _inputs_first(kernel.op))
 
     def _crossing(self, tensor: Tensor, step: Step) -> int:
@@ -227,16 +273,16 @@ class _Ledger:
             return int(tensor.compulsory_byte)
         moved = 0
         if tensor.kind is Kind.CACHE and step.cached:
-            moved += self.written.get(name, 0)  # later tokens will need what was written now
+            moved += self.written.get(name, 0)  # later tokens need what is written now
         if tensor.reads:
             self.unread.discard(name)
-            if name in self.written:  # a cache holds more than the tokens that were written now
+            if name in self.written:  # the cache holds more tokens than were written now
                 moved += max(0, tensor.size_byte - self.written[name])
             elif name not in self._read:
                 moved += tensor.size_byte
                 self._read.add(name)
         if tensor.writes:
-            # A part that is written over, such as the turned part of a head, leaves the rest where it was.
+            # Overwriting a part, such as the rotated part of a head, leaves the rest in place.
             self.written[name] = max(tensor.size_byte, self.written.get(name, 0))
             self.unread.add(name)
         return moved

@@ -924,6 +924,26 @@ def token_shift_backward(m, *, B, N, D):
         dmean[e] = dot(m, ((dmixed[z, t, e], x[z, t, e] - _padded(m, x, z, t - 1, e)) for z, t in places))
 
 
+# --- pooling
+
+
+def mean(m, *, B, N, D):
+    x, y = m.input("x", B, N, D), m.output("y", B, D)
+    for z, e in y.indices():
+        total = m.zero()
+        for t in range(N):
+            total = total + x[z, t, e]
+        y[z, e] = total * (1.0 / N)
+
+
+def mean_backward(m, *, B, N, D):
+    dy, dx = m.input("dy", B, D), m.output("dx", B, N, D)
+    for z, e in dy.indices():
+        share = dy[z, e] * (1.0 / N)
+        for t in range(N):
+            dx[z, t, e] = share
+
+
 # --- tokens
 
 
@@ -1144,6 +1164,27 @@ def silu_backward(x, dy):
     return (s * (x * (1.0 - s) + 1.0) * dy,)
 
 
+def relu_gate_backward(gate, up, dy):
+    return (dy * up).chosen(gate > 0), gate.maximum(0.0) * dy
+
+
+def relu_squared_gate_backward(gate, up, dy):
+    positive = gate.maximum(0.0)
+    reached = positive * dy
+    return reached * up * 2.0, reached * positive
+
+
+def sigmoid_gate_backward(gate, up, dy):
+    (s,) = sigmoid(gate)
+    dup = s * dy
+    return dup * up * (1.0 - s), dup
+
+
+def tanh_gate_backward(gate, up, dy):
+    t = gate.tanh()
+    return dy * up * (1.0 - t * t), t * dy
+
+
 def silu_gate(gate, up):
     return (silu(gate)[0] * up,)
 
@@ -1208,6 +1249,14 @@ ELEMENTWISE = {
     "sigmoid_backward": ("y dy", "dx", lambda y, dy: (dy * y * (1.0 - y),)),
     "tanh": ("x", "y", lambda x: (x.tanh(),)),
     "tanh_backward": ("y dy", "dx", lambda y, dy: (dy * (1.0 - y * y),)),
+    "relu_gate": ("gate up", "y", lambda gate, up: (gate.maximum(0.0) * up,)),
+    "relu_gate_backward": ("gate up dy", "dgate dup", relu_gate_backward),
+    "relu_squared_gate": ("gate up", "y", lambda gate, up: (relu_squared(gate)[0] * up,)),
+    "relu_squared_gate_backward": ("gate up dy", "dgate dup", relu_squared_gate_backward),
+    "sigmoid_gate": ("gate up", "y", lambda gate, up: (sigmoid(gate)[0] * up,)),
+    "sigmoid_gate_backward": ("gate up dy", "dgate dup", sigmoid_gate_backward),
+    "tanh_gate": ("gate up", "y", lambda gate, up: (gate.tanh() * up,)),
+    "tanh_gate_backward": ("gate up dy", "dgate dup", tanh_gate_backward),
     "silu_gate": ("gate up", "y", silu_gate),
     "silu_gate_backward": ("gate up dy", "dgate dup", silu_gate_backward),
     "gelu_gate": ("gate up", "y", gelu_gate),

@@ -215,7 +215,7 @@ SPOILED = [
     ("  - {name: mlp, op: mlp, kernels: apart, flow: {x: x, y: y}}", "  - mlp", ":10: steps: the single value 'mlp'"),
     ("  - {name: mlp, op: mlp, kernels: apart, flow: {x: x, y: y}}", "  []", ": steps: there is none; at least one step"),
     # words
-    ("dtype: fp16", "dtype: fp17", ":5: dtype: 'fp17' is not known; one of fp64, fp32, tf32, fp16, bf16, fp8, int8 is"),
+    ("dtype: fp16", "dtype: fp17", ":5: dtype: 'fp17' is not known; one of fp64, fp32, tf32, fp16, bf16, fp8, int8, fp4, int4 is"),
     ("kernels: apart", "kernels: sometimes", ":10: steps.kernels: 'sometimes' is not known; one of either, together,"),
     ("op: mlp", "op: mpl", ":10: steps.op: there is no operation 'mpl'; a name that 'perfmodel ops' lists is accepted."),
     ("dtype: fp16", "count: some\ndtype: fp16", ":5: count: 'some' is not known; one of all, leading is accepted."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from perfmodel.errors import InputError, did_you_mean, said, shown
@@ -47,15 +47,19 @@ class Config:
         self.document = Asked(document)
         self.where = where
         self.notes: list[str] = []
+        self.assumed: dict[str, Any] = {}
         self.parts: list[Config] = []
+        self.whole = self
+        self.turns_part = False
 
     def nested(self, key: str) -> Config:
-        """The config of one part of a model; its notes go to the whole."""
+        """The config of one part of a model; its notes go to the whole, which names the class and its labels."""
         value = self.document.get(key)
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object is accepted", f'Add "{key}": {{…}}.')
         inner = Config(value, f"{self.where}: {key}")
-        inner.notes = self.notes
+        inner.notes, inner.assumed = self.notes, self.assumed
+        inner.whole = self.whole
         self.parts.append(inner)
         return inner
 
@@ -63,33 +67,45 @@ class Config:
         """Whether the key is there and not null."""
         return self.document.get(key) is not None
 
-    def size(self, key: str, default: Any = _REQUIRED, *, also: str = "", own: bool = False) -> int:
-        """A whole number of at least 1; ``also`` is an older name of the key.
+    def size(self, key: str, default: Any = _REQUIRED, *, also: str = "", derived: bool = False) -> int:
+        """A whole number of at least 1; ``also`` is another name of the key.
 
-        ``own`` says that the default is the architecture's, for configs that leave it out: it is told in a note.
+        A default is the architecture's, for configs that leave the key out, and is told in a note, unless it is
+        ``derived`` from sizes that are given.
         """
         found = key if self.has(key) or not (also and self.has(also)) else also
         value = self.document.get(found)
         if value is None:
             if default is _REQUIRED:
                 raise InputError(
-                    self.where, f"'{key}' is missing", "it is required for this model_type",
-                    did_you_mean(key, self.document) if self._near(key) else f'Add "{key}": a whole number.',
+                    self.where, f"'{key}' is {'null' if key in self.document else 'missing'}",
+                    "it is required for this model_type", self._near(key) or f'Add "{key}": a whole number.',
                 )  # fmt: skip
-            if own:
-                self.notes.append(f"{key} is not in the config: the architecture's own {default}.")
-            return int(default)
+            return int(default) if derived else int(self.assume(key, default))
         return checked_size(value, f"{self.where}: {found}")
 
-    def size_or_none(self, key: str) -> int | None:
-        """A whole number, or nothing where the key is absent or null."""
+    def size_or_none(self, key: str, default: int | None = None) -> int | None:
+        """A whole number, or nothing where the key is null; the architecture's default where it is absent."""
+        if key not in self.document:
+            return default if default is None else self.size(key, default)
         return self.size(key) if self.has(key) else None
+
+    def assumptions(self) -> tuple[str, ...]:
+        """The note of what was read as the architecture's default."""
+        told = ", ".join(f"{key} = {said(value)}" for key, value in self.assumed.items())
+        return (f"Not in the config and taken as this model_type's default: {told}.",) if told else ()
+
+    def assume(self, key: str, value: Any) -> Any:
+        """A default that is not in the config and adds something to the model: it is told."""
+        if value not in (False, 0, None):
+            self.assumed[key] = value
+        return value
 
     def flag(self, key: str, default: bool) -> bool:
         """true or false."""
         value = self.document.get(key)
         if value is None:
-            return default
+            return bool(self.assume(key, default))
         if not isinstance(value, bool):
             raise self._wrong(key, value, "true or false is accepted")
         return value
@@ -98,7 +114,7 @@ class Config:
         """A word."""
         value = self.document.get(key)
         if value is None and default is not _REQUIRED:
-            return str(default)
+            return str(self.assume(key, default) or "")
         if not isinstance(value, str):
             raise self._wrong(key, value, "a text is accepted", f'Add "{key}".')
         return value
@@ -135,24 +151,50 @@ class Config:
         return tuple(value)
 
     def count(self, key: str, default: int) -> int:
-        """A whole number that may be 0."""
-        value = self.document.get(key)
-        return default if value is None else 0 if type(value) is int and value == 0 else self.size(key)
+        """A whole number that may be 0, as null means; the architecture's default where the key is absent."""
+        if key not in self.document:
+            return int(self.assume(key, default))
+        value = self.document[key]
+        return 0 if value is None or (type(value) is int and value == 0) else self.size(key)
 
     def share(self, key: str, default: float) -> float:
         """A number from 0 to 1."""
-        value = self.document.get(key, default)
-        value = default if value is None else value
+        value = self.document.get(key)
+        value = (default if default == 1 else self.assume(key, default)) if value is None else value
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise self._wrong(key, value, "a number from 0 to 1 is accepted")
         return float(value)
+
+    def rotary_share(self, default: float, also: str = "") -> float:
+        """How much of each head is turned: a key of its own, an older name of it, or one of ``rope_parameters``.
+
+        Layers of different kinds may have parameters of their own there, which must agree.
+        """
+        self.turns_part = True
+        key = "partial_rotary_factor"
+        own = next((name for name in (key, also) if name and self.has(name)), "")
+        if own:
+            return self.share(own, default)
+        found = set(self._rotary_shares())
+        if len(found) > 1:
+            raise self._wrong("rope_parameters", sorted(found), f"one {key} for all layers is accepted")
+        return found.pop() if found else self.share(key, default)
+
+    def _rotary_shares(self) -> Iterator[float]:
+        """What the rotary parameters of the layers say of it, those of each kind of layer apart."""
+        for name in ("rope_parameters", "rope_scaling"):
+            given = self.document.get(name)
+            tables = [given, *given.values()] if isinstance(given, dict) else []
+            for table in tables:
+                if isinstance(table, dict) and table.get("partial_rotary_factor") is not None:
+                    yield Config(table, f"{self.where}: {name}").share("partial_rotary_factor", 1.0)
 
     def labels(self) -> int:
         """Classes of a classifier: named, counted, or the two that an unnamed one has."""
         named = self.document.get("id2label")
         if isinstance(named, dict) and named:
             return len(named)
-        return self.size("num_labels", 2)
+        return self.size("num_labels", 2, derived=True)
 
     def divides(self, whole: int, part: int, because: str) -> int:
         """A quotient that must come out whole."""
@@ -179,6 +221,9 @@ class Config:
         for key in strangers:
             self._refuse_slip(key)
         found = [_stranger(key, value) for key, value in strangers.items()]
+        if not self.turns_part:
+            parts = (share for share in self._rotary_shares() if share != 1)
+            found += [_stranger("partial_rotary_factor", share) for share in parts]
         return (*known, *found, *(what for part in self.parts for what in part.not_counted(kind)))
 
     def _refuse_slip(self, key: str) -> None:
@@ -193,18 +238,26 @@ class Config:
                 "the keys of its published configs are accepted", f"Did you mean '{near[0]}'?",
             )  # fmt: skip
 
+    def own_name(self) -> str:
+        """The name under which the model was published or saved, without the folders of a path."""
+        name = self.document.get("_name_or_path")
+        return name.strip().rstrip("/").rsplit("/", 1)[-1] if isinstance(name, str) else ""
+
     def longest(self) -> int | None:
         """The positions that the model is meant for, where its config says so."""
         own = self.size_or_none("max_position_embeddings")
         return next((found for part in self.parts if (found := part.longest())), None) if own is None else own
 
-    def _near(self, key: str) -> bool:
+    def _near(self, key: str) -> str:
+        """A closing sentence with the key that was perhaps meant, where one is near."""
         from difflib import get_close_matches
 
-        return bool(get_close_matches(key, [k for k in self.document if isinstance(k, str)], n=1, cutoff=0.8))
+        others = [k for k in self.document if isinstance(k, str) and k != key]
+        return did_you_mean(key, others) if get_close_matches(key, others, n=1, cutoff=0.8) else ""
 
     def _wrong(self, key: str, value: Any, accepted: str, action: str = "Mend it.") -> InputError:
-        found = f"{shown(value)} stands there" if value is not None else "it is missing"
+        missing = "it is null" if key in self.document else "it is missing"
+        found = missing if value is None else f"{shown(value)} stands there"
         return InputError(f"{self.where}: {key}", found, accepted, action)
 
 
@@ -212,6 +265,3 @@ def _stranger(key: str, value: Any) -> str:
     what = "part" if isinstance(value, dict) else "key"
     held = "" if isinstance(value, (dict, list)) else f" = {said(value)}"
     return f"the {what} {shown(key)[1:-1]}{held} of the config, which is not known here and may change the counts"
-
-
-Builder = Callable[[Config], Any]

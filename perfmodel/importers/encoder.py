@@ -32,6 +32,16 @@ def renamed(steps: Iterable[Step], names: Mapping[str, str], prefix: str = "") -
     ]
 
 
+def encoder_of(steps: Iterable[Step], tokens: str = "N_e") -> list[Step]:
+    """The steps of an encoder over so many positions: N_e beside a decoder, N alone."""
+    return renamed(steps, {"N": tokens, "T": tokens}, "encoder.")
+
+
+def encoder_phases(prompt: int) -> dict[str, dict[str, int | str]]:
+    """The phases of an encoder alone: it reads all positions at once and keeps no cache."""
+    return {phase: {"N": prompt, "S": "N", "T": "S"} for phase in ("prefill", "train")}
+
+
 def phases(prompt: int, encoder: int | None, positions: int | None = None) -> dict[str, dict[str, int | str]]:
     """N_e encoder positions: as many as decoder tokens unless the architecture fixes them."""
     prefill: dict[str, int | str] = {"N": prompt, "S": "N", "T": "S", "N_e": encoder or "N"}

@@ -14,17 +14,22 @@ from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.expression import Expression
 
-GATES = {"silu": "silu_gate", "gelu": "gelu_gate", "gelu_tanh": "gelu_tanh_gate", "clamped_swiglu": "clamped_swiglu"}
 # Hugging Face's names of activations, as the operations here call them.
 ACTIVATIONS = {
     "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh",
+    "gelu_python": "gelu", "gelu_accurate": "gelu_tanh", "relu": "relu", "relu2": "relu_squared", "sigmoid": "sigmoid",
+    "silu": "silu", "swish": "silu", "tanh": "tanh",
 }  # fmt: skip
+# The operation of each activation where it is the gate of a network.
+GATES = {activation: f"{activation}_gate" for activation in ACTIVATIONS.values()}
 
 
 def step(name: str, operation: str, flow: str = "", *, windowed: bool = False, cached: bool = True, tied: bool = False,
-         **sizes: Any) -> Step:  # fmt: skip
-    """One step; ``flow`` is 'x:stream y:normed', sizes are whole numbers or expressions."""
+         data: tuple[str, ...] = (), **sizes: Any) -> Step:  # fmt: skip
+    """One step; ``flow`` is 'x:stream y:normed', sizes are whole numbers or expressions.
+
+    ``data`` names tensors that come from outside, such as pixels: nobody needs their gradient.
+    """
     return Step(
         name=name,
         operation=ops.find(operation),
@@ -33,6 +38,7 @@ def step(name: str, operation: str, flow: str = "", *, windowed: bool = False, c
         windowed=windowed,
         cached=cached,
         tied=tied,
+        data=data,
     )
 
 
@@ -98,6 +104,11 @@ def attention(
     steps.append(attention_core("attention", keys="T_w" if windowed else "T", windowed=windowed))
     steps.append(linear("attention.project", "H*d", "D", "x:heads y:attended", bias=out_bias))
     return steps
+
+
+def both_ways(steps: Iterable[Step]) -> list[Step]:
+    """Attention of an encoder: every token sees all others, and no keys are kept for later ones."""
+    return [s._replace(cached=False, unmasked=True) for s in steps]
 
 
 def mlp(activation: str, *, bias: bool = False, width: str = "F", source: str = "normed") -> list[Step]:
@@ -182,16 +193,6 @@ def embed(positions: int | None = None, *, types: int | None = None, kind: str =
     return steps
 
 
-def head(kind: str, *, tied: bool, width: str = "D", softcap: bool = False) -> list[Step]:
-    """The last norm and the logits of every position; a tied table is the embedding's."""
-    steps = [norm("norm", kind)] if kind else []
-    source = "normed" if kind else "stream"
-    steps.append(linear("logits", width, "V", f"x:{source} y:{'raw_logits' if softcap else 'logits'}", tied=tied))
-    if softcap:
-        steps.append(step("logits.softcap", "softcap", "x:raw_logits y:logits", numel="B*N*V"))
-    return steps
-
-
 def decoder_phases(prompt: int, window: bool = False, positions: int | None = None) -> dict[str, dict[str, int | str]]:
     """Prompt, one token over a cache, and training: T keys are attended to, T_w within a window.
 
@@ -202,20 +203,10 @@ def decoder_phases(prompt: int, window: bool = False, positions: int | None = No
     prefill: dict[str, int | str] = {"N": prompt, "S": "N", "T": "S"}
     decode: dict[str, int | str] = {"N": 1, "S": cached, "T": "S + N"}
     if window:
-        prefill["T_w"] = "S"
+        # The first query of a chunk sees W keys, and each of the others one more: those before them are dropped.
+        prefill["T_w"] = "min(S, W + N - 1)"
         decode["T_w"] = "min(S + N, W + N - 1)"
     return {"prefill": prefill, "decode": decode, "train": dict(prefill)}
-
-
-def alternating(pattern: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Runs of equal layers: ('sliding', first layer, how many)."""
-    runs: list[tuple[str, int, int]] = []
-    for number, kind in enumerate(pattern):
-        if runs and runs[-1][0] == kind:
-            runs[-1] = (kind, runs[-1][1], runs[-1][2] + 1)
-        else:
-            runs.append((kind, number, 1))
-    return runs
 
 
 def counted(pattern: Sequence[str]) -> list[tuple[str, int]]:

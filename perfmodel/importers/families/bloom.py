@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import attention, block, decoder_phases, embed, head, layers, mlp
+from perfmodel.importers.parts import attention, block, decoder_phases, embed, layers, mlp
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -15,12 +16,20 @@ def build(c: Config) -> Model:
     layer = block(attention(qkv_bias=True, out_bias=True), mlp("gelu_tanh", bias=True), kind="layernorm")
     return Model(
         title=f"BLOOM of {L} layers and width {D}",
-        sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("n_inner", 4 * D), "V": c.size("vocab_size")},
+        sizes={
+            "B": 1,
+            "D": D,
+            "H": H,
+            "H_kv": H,
+            "d": d,
+            "F": c.size("n_inner", 4 * D, derived=True),
+            "V": c.size("vocab_size"),
+        },
         phases=decoder_phases(2048),
         steps=(
             *embed(kind="layernorm"),
             *layers("layers", L, layer),
-            *head("layernorm", tied=c.flag("tie_word_embeddings", True)),
+            *head(c, "layernorm", tied=True),
         ),
         not_counted=("the position slopes (ALiBi) that are added to the scores, one addition per score",),
     )

@@ -19,12 +19,12 @@ from perfmodel.importers.parts import (
     embed,
     experts,
     gated_mlp,
-    head,
     layers,
     linear,
     norm,
     step,
 )
+from perfmodel.importers.tasks import head
 
 CORRECTION = "the routers' correction biases, E numbers a layer with experts, which no gradient trains"
 
@@ -38,7 +38,7 @@ def build(c: Config) -> Model:
         "V": c.size("vocab_size"), "F_e": c.size("moe_intermediate_size"), "E": c.size("n_routed_experts"),
         "A": c.size("num_experts_per_tok"),
     }  # fmt: skip
-    dense = min(L, c.count("first_k_dense_replace", 0 if c.text("model_type") == "deepseek_v2" else 3))
+    dense = min(L, c.count("first_k_dense_replace", 0 if _second(c) else 3))
     if dense == 0:
         del sizes["F"]
     return Model(
@@ -55,26 +55,31 @@ def build(c: Config) -> Model:
             "Latent attention: the cache holds the latent and the rotary key of every token, r + d_r numbers a layer. "
             "A decoding step is shown absorbed by default; transformers' own code runs it re-expanded.",
         ),
-        not_counted=() if c.text("model_type") == "deepseek_v2" else (CORRECTION,),
+        not_counted=() if _second(c) else (CORRECTION,),
     )
+
+
+def _second(c: Config) -> bool:
+    return c.text("model_type") == "deepseek_v2"
 
 
 def _steps(c: Config, L: int, dense: int, attended: list[Step]) -> tuple[Step, ...]:
     gate = GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]
-    width = c.count("n_shared_experts", 0) * c.size("moe_intermediate_size")
-    shared = gated_mlp(gate, name="moe.shared", width=str(width), target="shared") if width else []
-    plain = block(attended, gated_mlp(gate), kind="rmsnorm")
+    width = c.count("n_shared_experts", 2 if _second(c) else 1) * c.size("moe_intermediate_size")
+    bias = _second(c) and c.flag("mlp_bias", False)
+    shared = gated_mlp(gate, bias=bias, name="moe.shared", width=str(width), target="shared") if width else []
+    plain = block(attended, gated_mlp(gate, bias=bias), kind="rmsnorm")
     mixed = block(attended, experts(gate, shared=shared), kind="rmsnorm")
     return (
         *embed(),
         *(layers("layers.dense", dense, plain) if dense else []),
         *(layers("layers.experts", L - dense, mixed) if dense < L else []),
-        *head("rmsnorm", tied=c.flag("tie_word_embeddings", False)),
+        *head(c, "rmsnorm", tied=False),
     )
 
 
 def _queries(c: Config) -> list[Step]:
-    bias, rank = c.flag("attention_bias", False), c.size_or_none("q_lora_rank")
+    bias, rank = c.flag("attention_bias", False), c.size_or_none("q_lora_rank", 1536)
     if rank is None:
         return [linear("attention.q", "D", "H*(d + d_r)", "x:normed y:q")]
     return [

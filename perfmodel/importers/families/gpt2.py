@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from perfmodel.block import Step
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, head, layers, mlp
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, layers, linear, mlp, step
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -20,11 +22,28 @@ def build(c: Config) -> Model:
     d = c.divides(D, H, "the heads share the width evenly")
     return Model(
         title=f"GPT-2 of {c.size('n_layer', also='num_hidden_layers')} layers and width {D}",
-        sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("n_inner", 4 * D), "V": c.size("vocab_size")},
+        sizes={
+            "B": 1,
+            "D": D,
+            "H": H,
+            "H_kv": H,
+            "d": d,
+            "F": c.size("n_inner", 4 * D, derived=True),
+            "V": c.size("vocab_size"),
+        },
         phases=decoder_phases(min(P, 1024), positions=P),
         steps=(
             *embed(P),
             *layers("layers", c.size("n_layer", also="num_hidden_layers"), layer),
-            *head("layernorm", tied=c.flag("tie_word_embeddings", True)),
+            *head(c, "layernorm", tied=True, more={"DoubleHeadsModel": lambda: _choices(c)}),
         ),
     )
+
+
+def _choices(c: Config) -> list[Step]:
+    """A score for each choice of an answer, from the token that ends it; B counts the choices of all questions."""
+    word = c.text("summary_activation", "")
+    width = 1 if c.flag("summary_proj_to_labels", True) else "D"
+    score = linear("choices", "D", width, "x:normed y:choice", bias=True, N=1)
+    act = [step("choices.activation", ACTIVATIONS[word], "x:choice y:choice", numel=f"B*{width}")] if word else []
+    return [*([score] if c.flag("summary_use_proj", True) else []), *act]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, attention, block, counted, decoder_phases, embed, head, layers, mlp
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, counted, decoder_phases, embed, layers, mlp
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -26,12 +27,12 @@ def build(c: Config) -> Model:
         title=f"GPT-Neo of {L} layers and width {D}",
         sizes={
             **sizes,
-            "F": c.size("intermediate_size", 4 * D),
+            "F": c.size("intermediate_size", 4 * D, derived=True),
             "V": c.size("vocab_size"),
             "W": c.size("window_size", 256),
         },
         phases=decoder_phases(min(P, 2048), positions=P),
-        steps=(*embed(P), *steps, *head("layernorm", tied=c.flag("tie_word_embeddings", True))),
+        steps=(*embed(P), *steps, *head(c, "layernorm", tied=True)),
     )
 
 

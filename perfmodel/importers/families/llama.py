@@ -13,9 +13,9 @@ from perfmodel.importers.parts import (
     decoder_phases,
     embed,
     gated_mlp,
-    head,
     layers,
 )
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -31,5 +31,5 @@ def build(c: Config) -> Model:
         title=f"Llama of {L} layers and width {sizes['D']}",
         sizes=sizes,
         phases=decoder_phases(2048),
-        steps=(*embed(), *layers("layers", L, layer), *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *layers("layers", L, layer), *head(c, "rmsnorm", tied=False)),
     )

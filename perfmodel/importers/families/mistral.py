@@ -13,16 +13,15 @@ from perfmodel.importers.parts import (
     decoder_phases,
     embed,
     gated_mlp,
-    head,
     layers,
 )
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
     """A null sliding_window means that every layer sees all keys."""
     sizes, L = grouped(c, kv_heads=8), c.size("num_hidden_layers")
-    given = "sliding_window" in c.document
-    window = c.size_or_none("sliding_window") if given else c.size("sliding_window", 4096, own=True)
+    window = c.size_or_none("sliding_window", 4096)
     layer = block(
         attention(rotary="d", windowed=window is not None),
         gated_mlp(GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]),
@@ -32,5 +31,5 @@ def build(c: Config) -> Model:
         title=f"Mistral of {L} layers and width {sizes['D']}",
         sizes={**sizes, **({"W": window} if window else {})},
         phases=decoder_phases(2048, window=window is not None),
-        steps=(*embed(), *layers("layers", L, layer), *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *layers("layers", L, layer), *head(c, "rmsnorm", tied=False)),
     )

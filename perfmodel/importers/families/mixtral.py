@@ -5,7 +5,8 @@ from __future__ import annotations
 from perfmodel.importers.config import Config
 from perfmodel.importers.heads import grouped
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, GATES, attention, block, decoder_phases, embed, experts, head, layers
+from perfmodel.importers.parts import ACTIVATIONS, GATES, attention, block, decoder_phases, embed, experts, layers
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
@@ -19,5 +20,5 @@ def build(c: Config) -> Model:
         title=f"Mixtral of {L} layers and width {sizes['D']}",
         sizes={**sizes, **moe, **({"W": window} if window else {})},
         phases=decoder_phases(2048, window=window is not None),
-        steps=(*embed(), *layers("layers", L, layer), *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *layers("layers", L, layer), *head(c, "rmsnorm", tied=False)),
     )

@@ -9,18 +9,19 @@ from perfmodel.importers.parts import (
     attention,
     block,
     decoder_phases,
-    head,
     layers,
     linear,
     mlp,
+    norm,
     step,
 )
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
     """The 350M model embeds in a narrower width, projects in and out, and has no last norm."""
     D, H, L = c.size("hidden_size"), c.size("num_attention_heads"), c.size("num_hidden_layers")
-    P, narrow = c.size("max_position_embeddings"), c.size("word_embed_proj_dim", D)
+    P, narrow = c.size("max_position_embeddings"), c.size("word_embed_proj_dim", D, derived=True)
     d, bias = c.divides(D, H, "the heads share the width evenly"), c.flag("enable_bias", True)
     c.must(c.flag("layer_norm_elementwise_affine", True), "norms without weights are asked for", "true is accepted")
     before = c.flag("do_layer_norm_before", True)
@@ -29,9 +30,8 @@ def build(c: Config) -> Model:
         mlp(c.choice(ACTIVATIONS, "activation_function", default="relu"), bias=bias),
         kind="layernorm",
     )
-    last = "layernorm" if before and not c.flag("_remove_final_layer_norm", False) else ""
-    out = [] if narrow == D else [linear("project_out", "D", narrow, "x:stream y:stream")]
-    ends = head(last, tied=c.flag("tie_word_embeddings", True), width=str(narrow))
+    removed = c.flag("_remove_final_layer_norm", False)
+    last = before and not removed
     return Model(
         title=f"OPT of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("ffn_dim"), "V": c.size("vocab_size")},
@@ -42,8 +42,8 @@ def build(c: Config) -> Model:
             step("embed.positions", "positions", "y:positions", T="S + 2", V=P + 2),
             step("embed.add_positions", "add", "a:tokens b:positions y:stream", numel="B*N*D"),
             *layers("layers", L, layer),
-            *ends[:-1],
-            *out,
-            ends[-1],
+            *([norm("norm", "layernorm", "x:stream y:stream")] if last else []),
+            *([] if narrow == D else [linear("project_out", "D", narrow, "x:stream y:stream")]),
+            *head(c, "", tied=True, width=str(narrow)),
         ),
     )

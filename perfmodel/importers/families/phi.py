@@ -5,13 +5,14 @@ from __future__ import annotations
 from perfmodel.importers.config import Config
 from perfmodel.importers.heads import grouped
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, layers, linear, mlp, norm
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, decoder_phases, embed, layers, mlp
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
     """partial_rotary_factor of each head is turned."""
     sizes, L = grouped(c), c.size("num_hidden_layers")
-    turned = int(int(sizes["d"]) * c.share("partial_rotary_factor", 0.5))
+    turned = int(int(sizes["d"]) * c.rotary_share(0.5))
     layer = block(
         attention(
             qkv_bias=True,
@@ -24,7 +25,6 @@ def build(c: Config) -> Model:
         second_norm=False,
         parallel=True,
     )
-    c.must(not c.flag("tie_word_embeddings", False), "the head is tied and has a bias", "an untied head is accepted")
     return Model(
         title=f"Phi of {L} layers and width {sizes['D']}",
         sizes=sizes,
@@ -32,7 +32,6 @@ def build(c: Config) -> Model:
         steps=(
             *embed(),
             *layers("layers", L, layer),
-            norm("norm", "layernorm"),
-            linear("logits", "D", "V", "x:normed y:logits", bias=True),
+            *head(c, "layernorm", tied=False, bias=True),
         ),
     )

@@ -13,15 +13,15 @@ from perfmodel.importers.parts import (
     decoder_phases,
     embed,
     gated_mlp,
-    head,
     layers,
 )
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
     """Queries, keys and values are one matrix in the checkpoint, gate and up another: the same counts."""
     sizes, L, window = grouped(c), c.size("num_hidden_layers"), c.size_or_none("sliding_window")
-    turned = int(int(sizes["d"]) * c.share("partial_rotary_factor", 1.0))
+    turned = int(int(sizes["d"]) * c.rotary_share(1.0))
     layer = block(
         attention(rotary=str(turned), windowed=window is not None),
         gated_mlp(GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]),
@@ -31,5 +31,5 @@ def build(c: Config) -> Model:
         title=f"Phi 3 of {L} layers and width {sizes['D']}",
         sizes={**sizes, **({"W": window} if window else {})},
         phases=decoder_phases(2048, window=window is not None),
-        steps=(*embed(), *layers("layers", L, layer), *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *layers("layers", L, layer), *head(c, "rmsnorm", tied=False)),
     )

@@ -1,7 +1,8 @@
 """Qwen 2 and 2.5, dense or with experts: Llama's layer with biases on queries, keys and values.
 
-The window is used only where use_sliding_window says so, and then from layer max_window_layers on. With experts, a
-shared network stands beside the routed ones, weighted by a gate of one number per token.
+The window is used only where use_sliding_window says so, and then from layer max_window_layers on; with experts, by every
+other layer before that one. With experts, a shared network stands beside the routed ones, weighted by a gate of one number
+per token.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from perfmodel.importers.parts import (
     embed,
     experts,
     gated_mlp,
-    head,
     layers,
     linear,
     step,
 )
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
     """A layer's kind is its window and whether it has experts."""
     moe, L = c.text("model_type") == "qwen2_moe", c.size("num_hidden_layers")
     sizes = grouped(c)
-    window = c.size_or_none("sliding_window") if c.flag("use_sliding_window", False) else None
+    window = c.size_or_none("sliding_window", 4096) if c.flag("use_sliding_window", False) else None
     gate = GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]
     windows = _windows(c, L, window)
     sparse = sparse_layers(c, L) if moe else (False,) * L
     if any(sparse):
         sizes |= {
             "F_e": c.size("moe_intermediate_size"),
-            "E": c.size("num_experts"),
+            "E": c.size("num_experts", also="num_local_experts"),
             "A": c.size("num_experts_per_tok"),
         }
     steps: list[Step] = []
@@ -53,20 +54,24 @@ def build(c: Config) -> Model:
         title=f"Qwen 2{' with experts' if moe else ''} of {L} layers and width {sizes['D']}",
         sizes={**sizes, **({"W": window} if window else {})},
         phases=decoder_phases(2048, window=window is not None),
-        steps=(*embed(), *steps, *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *steps, *head(c, "rmsnorm", tied=False)),
     )
 
 
 def _windows(c: Config, L: int, window: int | None) -> tuple[str, ...]:
-    if window is None:
-        return ("full",) * L
-    full = min(L, c.count("max_window_layers", 28))
-    return layer_types(c, L, ("full",) * full + ("sliding",) * (L - full))
+    """As layer_types lists them; without a window all see everything."""
+    first = L if window is None else min(L, c.count("max_window_layers", 28))
+    if c.text("model_type") == "qwen2_moe":
+        own = ["sliding" if i % 2 == 0 and i < first else "full" for i in range(L)]
+    else:
+        own = ["full" if i < first else "sliding" for i in range(L)]
+    found = layer_types(c, L, tuple(own))
+    return ("full",) * L if window is None else found
 
 
 def sparse_layers(c: Config, L: int) -> tuple[bool, ...]:
     """Every decoder_sparse_step-th layer has experts, but for those that mlp_only_layers names."""
-    every, dense = c.size("decoder_sparse_step", 1), c.numbers("mlp_only_layers")
+    every, dense = c.size("decoder_sparse_step", 1, derived=True), c.numbers("mlp_only_layers")
     return tuple((i + 1) % every == 0 and i not in dense for i in range(L))
 
 

@@ -17,23 +17,23 @@ from perfmodel.importers.parts import (
     embed,
     experts,
     gated_mlp,
-    head,
     layers,
 )
+from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
     """No biases unless attention_bias gives all four projections one."""
     moe, L = c.text("model_type") == "qwen3_moe", c.size("num_hidden_layers")
-    sizes = grouped(c, head_dim=None if moe else 128)
-    window = c.size_or_none("sliding_window") if c.flag("use_sliding_window", False) else None
+    sizes = grouped(c, head_dim=None, kv_heads=4) if moe else grouped(c, head_dim=128)
+    window = c.size_or_none("sliding_window", 4096) if c.flag("use_sliding_window", False) else None
     gate, bias = GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")], c.flag("attention_bias", False)
     windows = ("sliding" if window else "full",) * L if moe else _windows(c, L, window)
     sparse = sparse_layers(c, L) if moe else (False,) * L
     if any(sparse):
         sizes |= {
             "F_e": c.size("moe_intermediate_size"),
-            "E": c.size("num_experts"),
+            "E": c.size("num_experts", also="num_local_experts"),
             "A": c.size("num_experts_per_tok"),
         }
     steps: list[Step] = []
@@ -47,5 +47,5 @@ def build(c: Config) -> Model:
         title=f"Qwen 3{' with experts' if moe else ''} of {L} layers and width {sizes['D']}",
         sizes={**sizes, **({"W": window} if window else {})},
         phases=decoder_phases(2048, window=window is not None),
-        steps=(*embed(), *steps, *head("rmsnorm", tied=c.flag("tie_word_embeddings", False))),
+        steps=(*embed(), *steps, *head(c, "rmsnorm", tied=False)),
     )

@@ -1,14 +1,16 @@
 """T5: encoder and decoder with RMSNorm, learned biases of relative positions, plain or gated network, no other biases.
 
 The prompt's phase runs the encoder over N_e tokens and the decoder over N; a decoding step runs the decoder alone, the
-cross-attention's keys and values having been kept.
+cross-attention's keys and values having been kept. A class without a decoder runs the encoder over N tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perfmodel.block import Step
 from perfmodel.importers.config import Config
-from perfmodel.importers.encoder import phases, renamed
+from perfmodel.importers.encoder import encoder_of, encoder_phases, phases
 from perfmodel.importers.model import Model
 from perfmodel.importers.parts import (
     ACTIVATIONS,
@@ -23,6 +25,9 @@ from perfmodel.importers.parts import (
     residual,
     step,
 )
+from perfmodel.importers.tasks import Heads, classes, task, words
+
+NOT_COUNTED = ("the position biases that are added to the scores, one addition per score",)
 
 
 def build(c: Config) -> Model:
@@ -32,7 +37,6 @@ def build(c: Config) -> Model:
     sizes: dict[str, int | str] = {
         "B": 1, "D": D, "H": H, "H_kv": H, "d": c.size("d_kv"), "F": c.size("d_ff"), "V": c.size("vocab_size"),
     }  # fmt: skip
-    tied = c.flag("tie_word_embeddings", True)
     buckets = c.size("relative_attention_num_buckets", 32)
     fed = _network(c)
     encoder = [norm("attention.norm", "rmsnorm"), *attention(), residual("attention.residual", "attended"), *fed]
@@ -42,16 +46,46 @@ def build(c: Config) -> Model:
         *layers("layers", L, encoder),
         norm("norm", "rmsnorm", "x:stream y:encoded"),
     ]
-    enc = renamed(around, {"N": "N_e", "T": "N_e"}, "encoder.")
-    M = c.size("num_decoder_layers", L)
+    alone, heads = _encoder_heads(c), _heads(c)
+    head = task(c, (*heads, *alone), "ForConditionalGeneration")
+    if head in alone:
+        steps, found = (*encoder_of(around, "N"), *alone[head]()), encoder_phases(512)
+        return Model(f"T5{head} of {L} layers and width {D}", sizes, found, steps, not_counted=NOT_COUNTED)
+    M = c.size("num_decoder_layers", L, derived=True)
+    prompt, decode = (_decoder(M, buckets, fed, prompt=prompt, ends=heads[head]()) for prompt in (True, False))
     return Model(
         title=f"T5 of {L} and {M} layers and width {D}",
         sizes=sizes,
         phases=phases(512, None),
-        steps=(*enc, *_decoder(M, buckets, tied, fed, prompt=True)),
-        decode={"cross-attention cached": _decoder(M, buckets, tied, fed, prompt=False)},
-        not_counted=("the position biases that are added to the scores, one addition per score",),
+        steps=(*encoder_of(around), *prompt),
+        decode={"cross-attention cached": decode},
+        not_counted=NOT_COUNTED,
     )
+
+
+def _heads(c: Config) -> Heads:
+    """The heads of a decoder's last state; a sequence is classified from the token that ends it."""
+
+    def scores() -> list[Step]:
+        tied = c.flag("tie_word_embeddings", True)
+        scaled = [step("logits.scale", "scale", "x:normed y:normed", numel="B*N*D")]
+        return [*(scaled if c.flag("scale_decoder_outputs", tied) else []), *words(c, "normed", tied=True)]
+
+    return {
+        "ForConditionalGeneration": scores,
+        "WithLMHeadModel": scores,
+        "Model": list,
+        "ForSequenceClassification": lambda: [
+            linear("classes.dense", "D", "D", "x:normed y:dense", bias=True, N=1),
+            step("classes.tanh", "tanh", "x:dense y:dense", numel="B*D"),
+            classes(c.labels(), "dense", tokens=1),
+        ],
+        "ForQuestionAnswering": lambda: [classes(c.labels(), "normed")],
+    }
+
+
+def _encoder_heads(c: Config) -> Heads:
+    return {"EncoderModel": list, "ForTokenClassification": lambda: [classes(c.labels(), "encoder.encoded")]}
 
 
 def _network(c: Config) -> list[Step]:
@@ -77,7 +111,7 @@ def _bias(name: str, buckets: int, keys: str) -> Step:
     return step(name, "embedding", "y:position_bias", B="N", N=keys, V=buckets, D="H")
 
 
-def _decoder(L: int, buckets: int, tied: bool, fed: list[Step], *, prompt: bool) -> tuple[Step, ...]:
+def _decoder(L: int, buckets: int, fed: list[Step], *, prompt: bool, ends: Sequence[Step]) -> tuple[Step, ...]:
     projections = [
         linear("cross.k", "D", "H*d", "x:encoder.encoded y:cross_k", N="N_e"),
         linear("cross.v", "D", "H*d", "x:encoder.encoded y:cross_v", N="N_e"),
@@ -101,5 +135,5 @@ def _decoder(L: int, buckets: int, tied: bool, fed: list[Step], *, prompt: bool)
         _bias("decoder.attention.positions", buckets, "T"),
         *layers("decoder.layers", L, layer),
         norm("decoder.norm", "rmsnorm"),
-        linear("logits", "D", "V", "x:normed y:logits", tied=tied),
+        *ends,
     )
