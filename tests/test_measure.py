@@ -416,23 +416,22 @@ def test_a_quiet_device_is_not_told_and_one_stream_says_nothing(tmp_path, times)
 
 # 12 GB at the 100 GB/s that the roofs say take 120,000 us.
 @pytest.mark.parametrize(
-    ("times", "excused"),
+    ("times", "share", "excused"),
     [
-        ([(120e3, 121e3), (121e3, 123e3)], False),
-        ([(120e3, 121e3), (180e3, 200e3)], True),  # beside other work
-        (
-            [(60e3, 61e3), (60e3, 61e3)],
-            True,
-        ),  # steady, and twice as fast as the roof: that was measured beside other work
+        ([(120e3, 121e3), (121e3, 123e3)], 0.99, False),
+        ([(120e3, 121e3), (180e3, 200e3)], 0.99, True),  # beside other work
+        ([(120e3, 121e3), (120e3, 121e3)], 0.45, True),  # beside other work that never ends
+        ([(60e3, 61e3), (60e3, 61e3)], 0.99, True),  # twice as fast as the roof: that was measured beside other work
     ],
 )
-def test_times_below_roofs_that_a_busy_processor_measured_are_no_error_of_the_model(tmp_path, times, excused):
+def test_times_below_roofs_that_a_busy_processor_measured_are_no_error_of_the_model(tmp_path, times, share, excused):
     card = CARD.format(bandwidth="100 GB/s")
-    environment = {"gpu": "Some processor", "device": "cpu", "card": card, "streams": streams(*times)}
+    environment = {"gpu": "Some processor", "device": "cpu", "card": card, "streams": streams(*times, cpu_share=share)}
     line = {"op": "elementwise", "kind": "add", "shape": {"numel": 10**8}, "dtype": "fp32"}  # 1.2 GB: 12 ms at the roof
     wrong = {"schema": 1, **ADD, "error": "wrong result: the sum is off by 1 of its norm"}
     ran, document = told(tmp_path, environment, record(line, 9e3))
     assert ran.code == (0 if excused else 3)
+    assert ("with 45% of the processor" in " ".join(ran.out.split())) == (share == 0.45)
     assert ("1 case is faster than the roofs, which the same run measured" in " ".join(ran.out.split())) == excused
     assert ("under the bound" in ran.err) != excused
     assert bool(document["broken"]) != excused
@@ -586,6 +585,7 @@ def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
     assert {records.key(r) for r in kept.records} == {records.key(line) for line in lines}
     assert len(kept.environment["streams"]) == 4  # before and after the cases of either run
     assert all(probe["byte"] == 12 * environment.cache_byte() for probe in kept.environment["streams"])
+    assert all(0 < probe["cpu_share"] < 1.2 for probe in kept.environment["streams"])
     assert all(0 < probe["p25_us"] <= probe["p75_us"] for probe in kept.environment["streams"])
     report = command("validate", "--from", path)
     assert report.code in (0, 3)
