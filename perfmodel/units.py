@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.errors import InputError, SizeRangeError, did_you_mean, shown
 
 DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
@@ -57,7 +57,8 @@ def checked_size(value: object, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(where, f"{shown(value)} is not a whole number", SIZES_ACCEPTED)
     if not 1 <= value <= LARGEST_SIZE:
-        raise InputError(where, f"{shown(value)} is out of range", SIZES_ACCEPTED)
+        error = SizeRangeError if value > LARGEST_SIZE else InputError
+        raise error(where, f"{shown(value)} is out of range", SIZES_ACCEPTED)
     return value
 
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("runs", "op", "operation", "mixes", "cuda"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),
-    ("hardware", "workload", "cases", "records", "measured", "importers"),
+    ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "memory", "serving", "comparison", "sweep", "symbolic", "solve",
         "explanation", "chart",

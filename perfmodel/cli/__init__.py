@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 from perfmodel import __version__
+from perfmodel.cli.command import Group
 from perfmodel.errors import UsageError, did_you_mean, shown
 
 # Command: its module, and its line in the list of commands.
@@ -18,7 +19,7 @@ COMMANDS = {
     "solve": ("solve", "Where an operation turns from memory- to compute-bound, in closed form."),
     "sweep": ("sweep", "An operation or a workload over ranges of its sizes, to CSV, JSON Lines or a plot."),
     "memory": ("memory", "Weights, training states, activations and caches on each GPU, and whether they fit."),
-    "predict": ("predict", "Bounds for a file of cases."),
+    "predict": ("predict", "Bounds and expected times for a file of cases, and how far measured times are off them."),
     "validate": ("validate", "Real kernels measured on this device and held against the model."),
     "calibrate": ("calibrate", "What this device can do at most: bandwidths, rates, launch times, latency."),
     "gpus": ("listings", "The GPU files and their main figures."),
@@ -28,7 +29,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Finds a command's module by the table above."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from perfmodel.cli.command import command
 from perfmodel.errors import InputError
 from perfmodel.paths import MEASURED, user_folder
 
@@ -13,7 +14,7 @@ ANYTHING = "auto"
 PROCESSOR = "cpu.yaml"
 
 
-@click.command()
+@command()
 @click.option(
     "--gpu",
     default=ANYTHING,

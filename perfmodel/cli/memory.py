@@ -5,16 +5,18 @@ from __future__ import annotations
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.memory import OPTIMIZERS, RECOMPUTE, SOLVABLE, Plan
 from perfmodel.memory import memory as account
+from perfmodel.memory.reserve import reserve as read_reserve
 from perfmodel.workload import workload
 
 MOST_GPUS = 10**9
 
 
-@click.command()
+@command()
 @options.config
 @options.phase
 @options.gpu
@@ -31,6 +33,7 @@ MOST_GPUS = 10**9
 @options.fused
 @options.decode_form
 @click.option("--solve", type=click.Choice(SOLVABLE), help="The largest size that fits on --gpu.")
+@options.reserve
 @options.formats("table", "json", "csv", "markdown")
 def memory(
     config: str | None,
@@ -45,6 +48,7 @@ def memory(
     fused: bool | None,
     decode_form: str | None,
     solve: str | None,
+    reserve: str | None,
     form: str,
 ) -> None:
     """Weights, training states, activations, caches: bytes with their formulas, and whether they fit on a GPU.
@@ -63,16 +67,24 @@ def memory(
     chosen = workload(config)
     chosen = chosen.with_dtype(dtype) if dtype else chosen
     training = zero or recompute is not None or optimizer is not None
+    if optimizer is not None and phase not in (None, "train"):
+        raise UsageError(
+            "perfmodel memory --optimizer", f"a {phase} phase has no optimizer states", "a training phase is accepted",
+            "Choose --phase train.",
+        )  # fmt: skip
+    phase = phase or ("train" if training else None)
+    options.check_form("perfmodel memory", [chosen], phase, fused, None)
     from perfmodel.report.memory import render
 
     answer = account(
         chosen,
-        phase=phase or ("train" if training else None),
+        phase=phase,
         plan=Plan(gpus or 1, zero or 0, recompute or "none", optimizer or "adam"),
         gpu=read_gpu(gpu) if gpu else None,
         settings=options.read_settings(settings),
         solve=solve,
         fused=fused,
         form=decode_form,
+        **({"reserve": read_reserve(reserve)} if reserve is not None else {}),
     )
     click.echo(render(answer, form), nl=False)

@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from perfmodel.cli import options
-from perfmodel.errors import InputError, UsageError, ValidationError
+from perfmodel.cli.command import command
+from perfmodel.errors import InputError, NoDeviceError, ValidationError
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
 
 
-@click.command()
+@command()
 @click.option(
     "--gpu",
     metavar="auto|cpu|GPU",
@@ -31,14 +32,12 @@ from perfmodel.records import Stored
     "--limit",
     metavar="SECONDS",
     type=click.FloatRange(min=1),
-    default=60,
-    show_default=True,
-    help="The most that one case may take.",
+    help="The most that one case may take. [default: 60]",
 )
 @options.formats("table", "json", "csv", "markdown")
 def validate(
     gpu: str | None, suite: str | None, save: str | None, stored: str | None, plot: str | None, counters: bool,
-    trace: str | None, limit: float, form: str,
+    trace: str | None, limit: float | None, form: str,
 ) -> None:  # fmt: skip
     """Measures kernels of torch and of our own, and shows what the model says of each beside it.
 
@@ -51,8 +50,10 @@ def validate(
     perfmodel validate --suite cases.jsonl --counters
     """
     if stored is not None:
-        _refuse_together("--from", {"--suite": suite, "--save": save, "--counters": counters or None, "--trace": trace})
-    run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit, counters, trace)
+        others = {"--suite": suite, "--save": save, "--counters": counters, "--trace": trace, "--limit": limit}
+        because = f"a stored run is read without {', '.join(others)}"
+        options.refuse_together("perfmodel validate", "--from", others, because)
+    run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit or 60, counters, trace)
     from perfmodel.report.validation import render
     from perfmodel.validation import compare
 
@@ -68,17 +69,6 @@ def validate(
         sys.exit(130)
     if found.broken:
         sys.exit(ValidationError.exit_code)
-
-
-def _refuse_together(first: str, others: Mapping[str, Any]) -> None:
-    given = [name for name, value in others.items() if value is not None]
-    if given:
-        raise UsageError(
-            "validate",
-            f"{first} and {given[0]} are both given",
-            f"a stored run is read without {', '.join(others)}",
-            f"Leave {given[0]} out.",
-        )
 
 
 def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
@@ -120,10 +110,16 @@ def _measure(
     here = session.device(gpu or "auto")
     if here.note:
         click.echo(f"{here.note}.", err=True)
+    if counters and here.kind == "cpu":
+        raise NoDeviceError(
+            "--counters", "this processor is measured", "counters are read on a GPU", "Leave the option out."
+        )
+    if here.kind == "cpu" and name == "full":
+        click.echo("--suite full is for GPUs: a processor runs its own short suite.", err=True)
     cases = given or SUITES["processor" if here.kind == "cpu" else name]()
     run, complete = _run(here, cases, save, limit)
     if counters:
-        run = run._replace(records=tuple(session.with_counters(run.records, here)))
+        run = run._replace(records=tuple(session.with_counters(run.records)))
         if save:
             session.rewrite(save, run)
     if trace is not None:
@@ -135,12 +131,15 @@ def _cases(name: str) -> list[Mapping[str, Any]]:
     """Returns the cases of a file; a line that cannot be read is refused before anything is measured."""
     from perfmodel.cases import Refused
     from perfmodel.cases import read as read_cases
+    from perfmodel.measure.workloads import refused
     from perfmodel.specfile import read_lines
 
     found = []
     for case in read_cases(read_lines(name), name):
         if isinstance(case, Refused):
             raise InputError(*_split(case.error))
+        if error := refused(case):
+            raise error
         found.append(case.line)
     if not found:
         raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.errors import InputError, shown
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
 from perfmodel.specfile import read_text
@@ -62,7 +62,8 @@ def model(document: dict[str, Any], where: str) -> Model:
     if kind not in FAMILIES:
         raise InputError(
             f"{where}: model_type", f"{shown(kind)} is not an architecture that is known here",
-            f"one of {', '.join(FAMILIES)} is accepted", did_you_mean(kind, FAMILIES),
+            f"one of {', '.join(FAMILIES)} is accepted",
+            "A similar name is another architecture: describe this one as a workload file.",
         )  # fmt: skip
     config.refuse_remote_code()
     build: Callable[[Config], Model] = import_module(f"perfmodel.importers.families.{FAMILIES[kind]}").build

@@ -12,6 +12,7 @@ from perfmodel.measure import environment
 from perfmodel.measure.kernels import launch
 from perfmodel.measure.program import Program, verdict
 from perfmodel.measure.stopwatch import PROTOCOLS, Cpu, Cuda, steadiest
+from perfmodel.ops import FAMILY_OF
 from perfmodel.records import SCHEMA, case_of
 
 NOISY = 0.1  # quartiles further apart than this share of the median are flagged
@@ -26,9 +27,9 @@ STREAMED = (
     "layernorm_backward",
     "rmsnorm",
     "rmsnorm_backward",
-    "elementwise",
     "conv1d",
 )
+STREAMED_FAMILIES = ("elementwise", "blas")
 
 
 class Device:
@@ -77,13 +78,13 @@ class Device:
 
     def program(self, read: Case) -> Program:
         """What the case runs here."""
-        if self.lib.__name__ == "numpy":
-            from perfmodel.measure.workloads import plain
+        from perfmodel.measure.workloads import build, plain, refused
 
-            return plain.build(self.lib, read)
-        from perfmodel.measure.workloads import build
-
-        return build(self.lib, self.watch.name, read)
+        if self.lib.__name__ != "numpy":
+            return build(self.lib, self.watch.name, read)
+        if error := refused(read):
+            raise error
+        return plain.build(self.lib, read)
 
     def _measured(self, read: Case) -> dict[str, Any]:
         if read.protocol not in PROTOCOLS:
@@ -112,7 +113,7 @@ class Device:
             fields["kernels"] = [one._asdict() for one in launch.footprints()]
         if flags := _flags(samples.spread, before, after):
             fields["flags"] = flags
-        if read.line["op"] in STREAMED and self.watch.name == "cuda":
+        if (read.op in STREAMED or FAMILY_OF.get(read.op) in STREAMED_FAMILIES) and self.watch.name == "cuda":
             del program, run, out
             fields["stream_us"] = self._stream_us(read)
         return fields

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perfmodel.analysis import Analysis, Form, Row, Total
+from perfmodel.report.fit import fit_document, fit_lines
 from perfmodel.report.serving import rates_document, speed_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
@@ -48,6 +49,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "form": answer.form or None,
         **_forms(answer),
         **_rates(answer),
+        **fit_document(answer),
         "notes": list(answer.notes),
         "not_counted": list(answer.not_counted),
     }
@@ -213,6 +215,7 @@ def notes(answer: Analysis) -> list[str]:
         if len({row.bounds.bound for row in answer.rows if row.bounds}) > 1:
             lines.append(TOGETHER)
         lines.extend(expected_line(answer))
+        lines.extend(fit_lines(answer))
     lines.extend(form_lines(answer))
     lines.extend(answer.notes)
     lines.extend(f"Not counted: {what}." for what in answer.not_counted)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from perfmodel.arithmetic import ceil_div
 from perfmodel.comparison import Amdahl, Case, Comparison, Part
 from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, roof_notes, sizes_line, total_document
+from perfmodel.report.fit import memory_document
 from perfmodel.report.serving import rates_document
 from perfmodel.report.sheet import Column, Sheet, as_csv, markdown, table, terminal_width
 from perfmodel.serving import speed
@@ -57,7 +58,18 @@ def _expected_s(case: Case) -> float | None:
 
 
 def _fits(case: Case) -> str | None:
-    return None if case.spare_byte is None else "yes" if case.spare_byte >= 0 else "no"
+    fits = case.memory.fits if case.memory else None
+    return None if fits is None else "yes" if fits else "no"
+
+
+def _held(key: str) -> Callable[[Case], Any]:
+    """A figure of the memory."""
+    return lambda case: getattr(case.memory, key) if case.memory else None
+
+
+def _of(kind: str) -> Callable[[Case], Any]:
+    """What one kind of figure takes, where it is anything."""
+    return lambda case: case.memory.of(kind) or None if case.memory else None
 
 
 LAW = "Amdahl: a share s that becomes f times as fast makes the whole 1 / (1 - s + s/f) times as fast."
@@ -79,12 +91,14 @@ FIGURES = (
     Figure("flops_utilisation_at_most", "use of peak at most", _rate("flops_utilisation_at_most"), _percent),
     Figure("flops_utilisation_of", "peak of", _rate("roof")),
     Figure("kv_cache_byte_per_token", "cache per token", lambda c: c.answer.kv_cache_byte_per_token or None, _bytes),
-    Figure("weights_byte", "weights", lambda c: c.memory.weights_byte or None, _bytes),
-    Figure("training_byte", "gradients, optimizer", lambda c: c.memory.training_byte or None, _bytes),
-    Figure("cache_byte", "cache", lambda c: c.memory.cache_byte or None, _bytes),
-    Figure("memory_byte", "memory at least", lambda c: c.memory.total_byte or None, _bytes),
+    Figure("weights_byte", "weights", _of("weights"), _bytes),
+    Figure("training_byte", "gradients, optimizer", _of("training"), _bytes),
+    Figure("cache_byte", "cache", _of("cache"), _bytes),
+    Figure("activations_byte", "activations", _of("activations"), _bytes),
+    Figure("memory_byte", "memory", _held("byte"), _bytes),
+    Figure("reserve_byte", "reserve", _held("reserve_byte"), _bytes),
     Figure("fits", "fits", _fits),
-    Figure("spare_byte", "memory to spare", lambda c: c.spare_byte, _bytes),
+    Figure("spare_byte", "memory to spare", _held("spare_byte"), _bytes),
     Figure("step_speedup", "step faster", lambda c: c.step.speedup if c.step else None, _times),
     Figure("layers_speedup", "layers faster", lambda c: c.layers.speedup if c.layers else None, _times),
 )
@@ -112,9 +126,6 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 def _case(case: Case) -> dict[str, Any]:
     answer, found = case.answer, speed(case.answer)
-    memory = {**case.memory._asdict(), "total_byte": case.memory.total_byte}
-    if answer.gpu and case.spare_byte is not None:
-        memory |= {"capacity_byte": answer.gpu.capacity_byte.value, "fits": case.spare_byte >= 0}
     return {
         "config": answer.workload.name,
         "phase": answer.phase,
@@ -129,7 +140,7 @@ def _case(case: Case) -> dict[str, Any]:
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "total": total_document(answer.total),
         **({"rates": rates_document(found, answer.phase)} if found else {}),
-        "memory": memory,
+        "memory": memory_document(case.memory) if case.memory else None,
         **_speedup(case),
     }
 
@@ -227,20 +238,18 @@ def notes(comparison: Comparison) -> list[str]:
     lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
     calls = {note: None for a in answers.values() for note in a.notes if note not in a.workload.notes}
     lines += [note if alone else f"In {_having(comparison, note)}: {note}" for note in calls]
-    lines += _kept(comparison)
+    lines += dict.fromkeys(_memory(comparison))
     return [*lines, *comparison.notes]
 
 
-def _kept(comparison: Comparison) -> list[str]:
-    """What the bytes of memory are; nothing where there are none."""
-    held = [case.memory for case in comparison.cases]
-    kinds = {
-        "weights": any(memory.weights_byte for memory in held),
-        "gradients and Adam's state": any(memory.training_byte for memory in held),
-        "the cache of every sequence": any(memory.cache_byte for memory in held),
-    }
-    kept = _and(kind for kind, there in kinds.items() if there)
-    return [f"Memory: {kept}; activations come on top."] if kept else []
+def _memory(comparison: Comparison) -> Iterable[str]:
+    """Which workloads have no account of memory, and which cards are too small."""
+    for case in comparison.cases:
+        name = case.answer.workload.name
+        if case.memory is None:
+            yield f"No memory is shown for {name}: there is no agreed recipe of training with weights shorter than 2 bytes."
+        elif case.memory.sentence:
+            yield f"{name}: {case.memory.sentence}"
 
 
 def _having(comparison: Comparison, note: str) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from perfmodel.ops import FAMILY_OF
 from perfmodel.report import files
 from perfmodel.sweep import Chunk, Plan
 from perfmodel.sweep.digits import Lines, Slot
 from perfmodel.symbols import SYMBOLS
+from perfmodel.vocabulary import ELEMENTWISE_KINDS, splits
 
 ENDINGS = (".csv", ".jsonl")
 
@@ -96,18 +96,25 @@ def _case(plan: Plan) -> Iterator[str | Slot]:
     if workload.file != operation.name:
         yield f'"config": {json.dumps(workload.name)}, "phase": "{plan.phase}", '
         return
-    elementwise = FAMILY_OF[operation.name] == "elementwise" and operation.required == ("numel",)
+    elementwise = operation.name in ELEMENTWISE_KINDS
     yield f'"op": "elementwise", "kind": "{operation.name}"' if elementwise else f'"op": "{operation.name}"'
     first = {one.symbol: one.first for one in plan.axes}
     sizes = workload.dims(plan.phase, {**plan.settings, **first}, checked=False)
     before = ', "shape": {'
-    for symbol in operation.arguments:
-        if SYMBOLS[symbol].kind in ("size", "optional") and sizes.get(symbol) is not None:
-            yield f'{before}"{symbol}": '
-            yield Slot(symbol, "whole") if symbol in plan.varying else str(sizes[symbol])
-            before = ", "
+    for symbol in filter(lambda symbol: _stated(plan, symbol, sizes), operation.arguments):
+        yield f'{before}"{symbol}": '
+        yield Slot(symbol, "whole") if symbol in plan.varying else str(sizes[symbol])
+        before = ", "
     words: dict[str, Any] = {"dtype": workload.dtypes["activation"]}
     words |= {"causal": True} if plan.causal and "causal" in operation.arguments else {}
     words |= {"direction": "forward_backward"} if plan.phase == "train" else {}
-    words |= {"impl": "naive"} if not plan.fused else {}
+    words |= {"impl": "naive"} if not plan.fused and splits(operation, plan.phase == "train") else {}
     yield f"}}, {json.dumps(words)[1:-1]}, "
+
+
+def _stated(plan: Plan, symbol: str, sizes: Mapping[str, Any]) -> bool:
+    """Whether a row gives the size: a window with its mask, and an item size where it is not its data type's."""
+    kind = SYMBOLS[symbol].kind
+    if kind == "item":
+        return symbol in plan.varying or symbol in plan.settings
+    return kind != "flag" and sizes.get(symbol) is not None and (kind == "size" or plan.causal)

@@ -76,7 +76,9 @@ def page(card: Card, title: str = "", width: int | None = None) -> str:
     _names(grid, card)
     heading = [*wrapped(title, width), ""] if title else []
     chart = "\n".join([*heading, *_framed(grid)])
-    return "\n".join((chart, "", table(_ceilings(card), width), table(_kernels(card, marks), width)))
+    kernels = _kernels(card, marks)
+    kernels = kernels._replace(notes=(*kernels.notes, *card.too_large))
+    return "\n".join((chart, "", table(_ceilings(card), width), table(kernels, width)))
 
 
 def _slope(grid: Grid, card: Card, slope: Slope) -> None:

@@ -45,9 +45,7 @@ def _case(one: Compared) -> dict[str, Any]:
     if one.failed:
         return {**{name: value for name, value in one.record.items() if name != "error"}, "failed": one.failed}
     modelled = {name: value for name, value in case_document(one.prediction).items() if name not in one.record}
-    return {
-        **one.record, **modelled, "measured_s": one.measured_s, "error": one.error, "of_roofline": one.of_roofline,
-    }  # fmt: skip
+    return {**one.record, **modelled}
 
 
 def known(gpu: Gpu) -> str:
@@ -159,7 +157,9 @@ def _how(library: str) -> Callable[[Compared], str]:
         names = ("impl", "activation", "direction", "protocol")
         given = [str(one.record[name]) for name in names if one.record.get(name) not in (None, "forward")]
         given = [library if word == "torch" else word for word in given]
-        return " ".join([*given, *(["causal"] if one.record.get("causal") else [])]).replace("_", " ")
+        causal = ["causal"] if one.record.get("causal") in (True, "true") else []
+        window = [f"window {one.record['window']}"] if one.record.get("window") is not None else []
+        return " ".join([*given, *causal, *window]).replace("_", " ")
 
     return words
 
