@@ -101,6 +101,7 @@ CASES = [
     ("route", {"B": 1, "N": 2, "E": 4, "A": 1}),
     *((name, {"B": 2, "N": 3, "D": 2, "X": 3}) for name in ("selective_scan", "selective_scan_backward")),
     *((name, {"B": 2, "N": 3, "D": 2}) for name in ("wkv", "wkv_backward", "token_shift", "token_shift_backward")),
+    *((name, {"B": 2, "N": 3, "D": 2}) for name in ("mean", "mean_backward")),
     ("learned", {"rows": 3, "cols": 4}),
     ("adam", {"params": 5}),
     *((name, {"numel": 6}) for name in ("dropout", "dropout_backward", "dot", *ELEMENTWISE)),
@@ -544,6 +545,8 @@ REFERENCES = {
     "stream_scale": lambda r: {"b": 3 * r["c"]},
     "stream_add": lambda r: {"c": r["a"] + r["b"]},
     "stream_triad": lambda r: {"a": r["b"] + 3 * r["c"]},
+    "mean": lambda r: {"y": r["x"].mean(1)},
+    "mean_backward": lambda r: {"dx": r["dy"][:, None].expand(-1, r.sizes["N"], -1) / r.sizes["N"]},
     "positions": lambda r: {"y": r["table"][r.sizes["T"] - r.sizes["N"] : r.sizes["T"]][None]},
 }  # fmt: skip
 
