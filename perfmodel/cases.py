@@ -26,6 +26,7 @@ from perfmodel.vocabulary import (
     GATED,
     NAMES,
     STAGED,
+    STAGES,
     WINDOW,
     Kind,
     kind,
@@ -34,6 +35,7 @@ from perfmodel.vocabulary import (
 from perfmodel.workload import DTYPE_ROLES, ROLES
 
 PROTOCOLS = ("cold", "warm", "rotating", "eager")
+DEFAULT_PROTOCOL = "cold"
 # Keys of every case; ``torch`` is a version, ``comment`` free text.
 COMMON = ("op", "shape", "dtype", "dtypes", "protocol", "torch", "measured_us", "comment")
 # From this version of torch on softmax keeps longer rows in registers.
@@ -121,20 +123,20 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     _refuse_strangers(line, found, name, where)
     _check_implementation(line, found, name, where)
     words = {key: _word(line, key, known, known[0], where) for key, known in found.words.items()}
-    protocol = _word(line, "protocol", PROTOCOLS, "cold", where)
+    protocol = _word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
     dtype, items = _items(line, found, name, where)
     dims = {**items, **_dims(line, found, name, where)}
     if windowed:
         words = _windowed(line, dims, words, where)
     direction = words.get("direction", "forward")
     if (
-        words.get("impl") == "naive"
+        words.get("impl") in ("naive", STAGES)
         and name not in COMPOSITES
         and not splits(found.operations[0], direction != "forward")
     ):
         raise InputError(
-            f"{where}: impl", f"naive stands there, and {name} in the {direction} direction is one kernel",
-            "naive is accepted where there are several", "Remove it.",
+            f"{where}: impl", f"{words['impl']} stands there, and {name} in the {direction} direction is one kernel",
+            "it is accepted where there are several", "Remove it.",
         )  # fmt: skip
     return Case(
         line=line,

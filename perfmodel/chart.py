@@ -11,8 +11,8 @@ from math import ceil, floor, log, log10
 from typing import Any, NamedTuple
 
 from perfmodel.analysis import Analysis, Row, analyse
+from perfmodel.footprint.resident import resident
 from perfmodel.hardware import Gpu
-from perfmodel.memory.resident import resident
 from perfmodel.op import Engine
 from perfmodel.roofline import MEMORY, Rates, rates
 from perfmodel.units import scaled

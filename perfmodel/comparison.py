@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from perfmodel import ops
 from perfmodel.analysis import Analysis, Row, analyse
 from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.footprint.reserve import DEFAULT, Reserve
+from perfmodel.footprint.resident import Resident, resident
 from perfmodel.hardware import Gpu
-from perfmodel.memory.reserve import DEFAULT, Reserve
-from perfmodel.memory.resident import Resident, resident
 from perfmodel.workload import Workload
 
 

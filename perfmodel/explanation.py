@@ -121,15 +121,14 @@ def _line(label: str, name: str, found: symbolic.Formulas) -> Growth:
 def _crossings(
     workload: Workload, settings: Mapping[str, Any], gpu: Any, dtype: str, splits: bool
 ) -> tuple[Solution, ...]:
-    """Solved for every size that is not set, on a card; the unfused form too where there is one."""
+    """Solved for every size in turn on a card, the others as they are set; the unfused form too where there is one."""
     if gpu is None:
         return ()
     card = rates(gpu, dtype)
-    names = [
-        name for name in workload.steps[0].operation.required if SYMBOLS[name].kind == "size" and name not in settings
-    ]
+    names = [name for name in workload.steps[0].operation.required if SYMBOLS[name].kind == "size"]
+    others = {name: {key: value for key, value in settings.items() if key != name} for name in names}
     return tuple(
-        solve(workload, card, name, settings, fused=fused, each=False)
+        solve(workload, card, name, others[name], fused=fused, each=False)
         for fused in ((True, False) if splits else (True,))
         for name in names
     )

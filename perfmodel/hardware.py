@@ -85,6 +85,9 @@ class Gpu(NamedTuple):
     power: Figure | None
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<Gpu {self.name}: {self.title}, {self.file}>"
+
     @property
     def knowledge(self) -> str:
         """What the figures rest on: the data sheet, or measurements where there is no sheet."""

@@ -80,7 +80,9 @@ _TORCH_NAMES = (
     "sigmoid sigmoid_backward tanh tanh_backward"
 )
 _TORCH = frozenset(_TORCH_NAMES.split())
-STAGED = ("naive", "math")  # the implementations that run an operation as separate kernels
+STAGED = ("stages", "naive", "math")  # the implementations that run an operation as separate kernels
+# The unfused form as ``--unfused`` counts it, without the copies and masks that eager code adds (``naive``).
+STAGES = "stages"
 
 # Sizes that a shape may leave out besides those of the notation table.
 _TIES: Mapping[str, Mapping[str, str]] = {"qkv": {"H": "1", "d": "D / H"}}
@@ -161,9 +163,10 @@ def kind(name: str) -> Kind:
         return COMPOSITES[name]
     operation = ops.find(name)
     sizes = tuple(symbol for symbol in operation.arguments if SYMBOLS[symbol].kind != "flag")
+    staged = (STAGES,) if splits(operation, backward=True) else ()
     words = {
         "direction": DIRECTIONS if operation.backward else (),
-        "impl": implementations(name),
+        "impl": (*implementations(name), *staged),
         "causal": ("false", "true") if "causal" in operation.arguments else (),
     }
     ties = _ties(operation, sizes)

@@ -18,13 +18,13 @@ from command import check_refused, perfmodel
 from perfmodel import analyse, ops
 from perfmodel.block import gradients, kernels
 from perfmodel.errors import InputError, SizeRangeError, UsageError
+from perfmodel.footprint import Plan, memory
+from perfmodel.footprint.activations import size_byte
+from perfmodel.footprint.fit import solved
+from perfmodel.footprint.lines import Model, training_states, weights
+from perfmodel.footprint.reserve import DEFAULT, reserve
+from perfmodel.footprint.resident import resident
 from perfmodel.hardware import gpu
-from perfmodel.memory import Plan, memory
-from perfmodel.memory.activations import size_byte
-from perfmodel.memory.fit import solved
-from perfmodel.memory.lines import Model, training_states, weights
-from perfmodel.memory.reserve import DEFAULT, reserve
-from perfmodel.memory.resident import resident
 from perfmodel.report.fit import certainly_fits
 from perfmodel.report.memory import document, render
 from perfmodel.units import LARGEST_SIZE

@@ -721,7 +721,7 @@ def test_flops_shows_it():
     assert isclose(document["total"]["expected_s"], steps + card.cold_s - card.node_s)
     table = perfmodel("flops", "--config", "llama-2-7b-layer", "--gpu", "a100").out
     assert "expected" in table
-    assert "family knowledge: shares and habits of Ampere cards" in table.replace("\n", " ")
+    assert "family knowledge; protocol cold" in table
 
 
 def test_without_a_card_there_is_none():

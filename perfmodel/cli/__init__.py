@@ -12,7 +12,7 @@ from perfmodel.errors import UsageError, did_you_mean, shown
 
 # Command: its module, and its line in the list of commands.
 COMMANDS = {
-    "flops": ("flops", "FLOPs, bytes, bound and time of every step of a workload."),
+    "flops": ("flops", "FLOPs, bytes, bottleneck and time of a workload, by block or by kernel."),
     "compare": ("compare", "Workloads and cards side by side, and what a faster part does to the whole."),
     "roofline": ("roofline", "The roofs of one or more GPUs, with operations placed under them."),
     "explain": ("explain", "An operation as a page of a textbook: derivation, formulas, growth, example."),
@@ -61,7 +61,7 @@ class LazyGroup(Group):
     invoke_without_command=False,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Sizes: 8192, 8k = 8000, 8Ki = 8192, 1M = 1,000,000. Start with: perfmodel flops --config llama-2-7b-layer --gpu a100",
+    epilog="Sizes: 8192, 8Ki = 8192, 8k = 8000, 1M = 1,000,000. Start with: perfmodel flops --config llama-2-7b-layer --gpu a100",
 )
 @click.version_option(__version__, prog_name="perfmodel")
 def cli() -> None:

@@ -22,6 +22,8 @@ from perfmodel.workload import workload
 @click.option("--speedup", "speedups", metavar="KEY=FACTOR", multiple=True,
               help="A part becomes so many times as fast: an operation, a step or a kernel. May be repeated.")  # fmt: skip
 @options.reserve
+@options.logits
+@options.columns
 @options.formats("table", "json", "csv", "markdown")
 def compare(
     configs: tuple[str, ...],
@@ -33,6 +35,8 @@ def compare(
     causal: bool | None,
     speedups: tuple[str, ...],
     reserve: str | None,
+    logits: str | None,
+    columns: str,
     form: str,
 ) -> None:
     """Workloads and cards side by side: counts, bounds, tokens per second, memory; and what a faster part does.
@@ -58,10 +62,11 @@ def compare(
         )  # fmt: skip
     from perfmodel.comparison import compare as compared
     from perfmodel.comparison import factor
-    from perfmodel.memory.reserve import reserve as read_reserve
+    from perfmodel.footprint.reserve import reserve as read_reserve
     from perfmodel.report.comparison import render
 
-    chosen = options.distinct(map(workload, configs))
+    keys = options.column_keys(columns, form)
+    chosen = [w.with_logits(logits) if logits else w for w in options.distinct(map(workload, configs))]
     given = options.read_settings(settings)
     options.check_form("perfmodel compare", chosen, phase, fused, causal, given)
     found = compared(
@@ -74,4 +79,4 @@ def compare(
         causal=causal,
         **({"reserve": read_reserve(reserve)} if reserve is not None else {}),
     )
-    click.echo(render(found, form), nl=False)
+    click.echo(render(found, form, columns=keys), nl=False)

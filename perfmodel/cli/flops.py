@@ -26,7 +26,11 @@ COMMAND = "perfmodel flops"
 @options.causal
 @options.count
 @options.decode_form
+@options.logits
 @options.knowledge
+@click.option("--steps", is_flag=True, help="A line for each kernel instead of each block.")
+@options.verbose
+@options.columns
 @click.option("--symbolic", is_flag=True, help="Formulas in the workload's symbols instead of numbers.")
 @options.formats("table", "json", "csv", "markdown")
 def flops(
@@ -40,11 +44,17 @@ def flops(
     causal: bool | None,
     count: str | None,
     decode_form: str | None,
+    logits: str | None,
     knowledge: str | None,
+    steps: bool,
+    verbose: bool,
+    columns: str,
     symbolic: bool,
     form: str,
 ) -> None:
-    """FLOPs, bytes, bound and time of every step of a workload, or of one operation.
+    """FLOPs, bytes, bottleneck and time of a workload: by block, or with --steps kernel by kernel.
+
+    Tables and Markdown show blocks; JSON and CSV hold every kernel.
 
     \b
     perfmodel flops --config llama-2-7b-layer --gpu a100
@@ -64,14 +74,17 @@ def flops(
     options.check_form(COMMAND, [chosen], phase, fused, causal, given)
     options.refuse_without(COMMAND, "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a card")
     wanted: dict[str, Any] = {"phase": phase, "settings": given, "fused": fused, "causal": causal}
+    chosen = chosen.with_logits(logits) if logits else chosen
+    keys = options.column_keys(columns, form)
     if symbolic:
-        others = {"--gpu": gpu, "--count": count}
-        options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every card and count everything")
-        from perfmodel.report.formulas import workload_formulas
+        from perfmodel.formulas import of_workload
+        from perfmodel.report import formulas
 
-        click.echo(workload_formulas(chosen, **wanted, decode_form=decode_form, form=form), nl=False)
+        others = {"--gpu": gpu, "--count": count, "--columns": columns or None}
+        options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every card and count everything")
+        click.echo(formulas.render(of_workload(chosen, **wanted, form=decode_form), form), nl=False)
         return
     from perfmodel.report.answer import render
 
     answer = analyse(chosen, gpu=card, count=count, form=decode_form, knowledge=knowledge, **wanted)
-    click.echo(render(answer, form), nl=False)
+    click.echo(render(answer, form, steps=steps, verbose=verbose, columns=keys), nl=False)

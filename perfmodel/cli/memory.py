@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
+from perfmodel.api import memory as account
+from perfmodel.api import memory_phase
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
-from perfmodel.hardware import gpu as read_gpu
-from perfmodel.memory import OPTIMIZERS, RECOMPUTE, SOLVABLE, Plan
-from perfmodel.memory import memory as account
-from perfmodel.memory.reserve import reserve as read_reserve
+from perfmodel.footprint import OPTIMIZERS, RECOMPUTE, SOLVABLE
 from perfmodel.workload import workload
 
 MOST_GPUS = 10**9
@@ -66,25 +65,22 @@ def memory(
         )
     chosen = workload(config)
     chosen = chosen.with_dtype(dtype) if dtype else chosen
-    training = zero or recompute is not None or optimizer is not None
-    if optimizer is not None and phase not in (None, "train"):
-        raise UsageError(
-            "perfmodel memory --optimizer", f"a {phase} phase has no optimizer states", "a training phase is accepted",
-            "Choose --phase train.",
-        )  # fmt: skip
-    phase = phase or ("train" if training else None)
+    phase = memory_phase(phase, zero, recompute, optimizer)
     options.check_form("perfmodel memory", [chosen], phase, fused, None)
     from perfmodel.report.memory import render
 
     answer = account(
         chosen,
+        gpu,
         phase=phase,
-        plan=Plan(gpus or 1, zero or 0, recompute or "none", optimizer or "adam"),
-        gpu=read_gpu(gpu) if gpu else None,
+        gpus=gpus,
+        zero=zero,
+        recompute=recompute,
+        optimizer=optimizer,
         settings=options.read_settings(settings),
         solve=solve,
         fused=fused,
         form=decode_form,
-        **({"reserve": read_reserve(reserve)} if reserve is not None else {}),
+        reserve=reserve,
     )
     click.echo(render(answer, form), nl=False)

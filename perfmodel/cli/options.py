@@ -15,7 +15,7 @@ from perfmodel.expression import Expression
 from perfmodel.hardware import Gpu
 from perfmodel.operation import Operation
 from perfmodel.units import ITEM_BYTES
-from perfmodel.workload import COUNTS, PHASES, Workload, setting, single, workload
+from perfmodel.workload import COUNTS, LOGITS, PHASES, Workload, setting, single, workload
 
 Value = TypeVar("Value")
 Named = TypeVar("Named", Gpu, Workload)
@@ -43,6 +43,18 @@ count = click.option(
     type=click.Choice(COUNTS),
     help="all: every primitive; leading: contractions where a kernel has matrix products.",
 )
+logits = click.option(
+    "--logits",
+    type=click.Choice(LOGITS),
+    help="Logits of all positions, or of the last position of each sequence. [default: all]",
+)
+columns = click.option(
+    "--columns",
+    metavar="KEY,...",
+    default="",
+    help="The columns to show, by their keys in the CSV form. [default: those that fit]",
+)
+verbose = click.option("-v", "--verbose", is_flag=True, help="All notes: sizes, data sources, conventions.")
 knowledge = click.option(
     "--knowledge",
     type=click.Choice(("datasheet", "family", "calibrated")),
@@ -56,7 +68,7 @@ decode_form = click.option(
 )
 settings = click.option(
     "--set", "settings", metavar="SYMBOL=VALUE", multiple=True,
-    help="A size: N=8192, N=8k (8000), N=8Ki (8192), or an expression of others, S=N. May be repeated.",
+    help="A size: N=8192, N=8Ki (8192), N=8k (8000), or an expression of others, S=N. May be repeated.",
 )  # fmt: skip
 
 reserve = click.option(
@@ -69,6 +81,19 @@ reserve = click.option(
 def formats(*choices: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--format``, the first choice being the default."""
     return click.option("--format", "form", type=click.Choice(choices), default=choices[0], show_default=True)
+
+
+def column_keys(text: str, form: str) -> tuple[str, ...]:
+    """The keys of ``--columns``; refused for JSON, which always holds every figure."""
+    keys = tuple(filter(None, (key.strip() for key in text.split(","))))
+    if keys and form == "json":
+        raise UsageError(
+            "--columns",
+            "it has no effect on --format json",
+            "table, csv and markdown are accepted",
+            "Leave one of them out.",
+        )
+    return keys
 
 
 def read_settings(texts: tuple[str, ...]) -> dict[str, Any]:

@@ -44,8 +44,9 @@ def _without_collection() -> Iterator[None]:
 )
 @click.option("--gpu", metavar="GPU", required=True, help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
 @options.knowledge
+@options.columns
 @options.formats("table", "json", "csv", "markdown")
-def predict(cases: str, gpu: str, knowledge: str | None, form: str) -> None:
+def predict(cases: str, gpu: str, knowledge: str | None, columns: str, form: str) -> None:
     """FLOPs, bytes, bounds and the expected time for every case of a file, and how far measured times are off them.
 
     A case names an operation of 'perfmodel ops' with its sizes, or one of the workloads elementwise, mlp and layer.
@@ -63,6 +64,7 @@ def predict(cases: str, gpu: str, knowledge: str | None, form: str) -> None:
     {"op": "matmul", "shape": {"m": 4096, "k": 4096, "n": 4096}, "dtype": "bf16", "measured_us": 612}
     {"op": "attention", "shape": {"B": 1, "H": 32, "H_kv": 8, "N": 2048, "d": 128}, "causal": true, "window": 256}
     """
+    keys = options.column_keys(columns, form)
     card = read_gpu(gpu)
     path = cases if cases == "-" or exists(cases) else find("cases", cases)
     name = "standard input" if path == "-" else path
@@ -78,7 +80,7 @@ def predict(cases: str, gpu: str, knowledge: str | None, form: str) -> None:
         if not found:
             raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
         if form != "table" or any(prediction.total for prediction in found):
-            click.echo(render(found, card, form, state), nl=False)
+            click.echo(render(found, card, form, state, keys), nl=False)
     refused = [prediction.error for prediction in found if prediction.total is None]
     for error in refused:
         click.echo(error, err=True)

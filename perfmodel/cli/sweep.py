@@ -38,6 +38,7 @@ SECONDS_WITHOUT_A_BAR = 1.0
 @options.causal
 @options.count
 @options.decode_form
+@options.logits
 @click.option(
     "--expected",
     is_flag=True,
@@ -50,10 +51,10 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     """FLOPs, bytes, bound and time over ranges of sizes, for every GPU.
 
     \b
-    N=128:8192      65 values evenly spaced, or every whole number where there are no more
-    N=1:64:16       16 values
-    N=128:8k:log    128, 256, 512, ...: doublings, and the last
-    N=1k:1M:25:log  25 values, each the same factor above the one before, as distinct whole numbers
+    N=128:8192        65 values evenly spaced, or every whole number where there are no more
+    N=1:64:16         16 values
+    N=128:8Ki:log     128, 256, 512, ..., 8192: doublings, and the last
+    N=1Ki:1Mi:25:log  25 values, each the same factor above the one before, as distinct whole numbers
 
     Several --over make a grid. --set S=N keeps a size tied to a swept one. Points where an operation is not
     defined (H_kv that does not divide H, say) are skipped and counted on stderr. Lines of an --op sweep in
@@ -115,6 +116,8 @@ def _tell_if_long(plan: Plan) -> None:
 
 def _planned(ranges: tuple[str, ...], settings: tuple[str, ...], given: dict[str, Any]) -> Plan:
     chosen = options.chosen(given.pop("operation"), given.pop("config"), given.pop("dtype"), WHERE)
+    logits = given.pop("logits")
+    chosen = chosen.with_logits(logits) if logits else chosen
     gpus = _gpus(given.pop("gpus"))
     if not ranges:
         raise UsageError(

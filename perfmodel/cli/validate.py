@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -154,20 +153,26 @@ def _split(message: str) -> tuple[str, str]:
 def _run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit: float) -> tuple[Stored, bool]:
     """Measures what is not in the file yet; an interruption ends it with what there is."""
     from perfmodel.measure import session
+    from perfmodel.report.progress import Bar
+    from perfmodel.validation import described
 
     log = session.Log(save, here)
     waiting = [case for case in cases if not log.has(case)]
     if len(waiting) < len(cases):
         click.echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are in {save} already", err=True)
-    complete = True
+    complete, bar = True, Bar("cases", len(waiting)) if sys.stderr.isatty() and waiting else None
     try:
         for number, record in enumerate(session.records(here, waiting, log, limit), 1):
-            _tell(number, len(waiting), record)
+            if bar is not None:
+                bar.at(number, described(record))
     except KeyboardInterrupt:
         complete = False
         click.echo(
             f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True
         )
+    finally:
+        if bar is not None:
+            bar.close()
     return Stored(save or "this run", log.environment, tuple(_in_order(cases, log.records))), complete
 
 
@@ -175,13 +180,3 @@ def _in_order(cases: Iterable[Mapping[str, Any]], records: Mapping[str, Mapping[
     from perfmodel.records import key
 
     return [records[key(case)] for case in cases if key(case) in records]
-
-
-def _tell(number: int, total: int, record: Mapping[str, Any]) -> None:
-    """Progress on a terminal, nothing in a log."""
-    if not sys.stderr.isatty():
-        return
-    from perfmodel.validation import described
-
-    line = f"{number}/{total} {described(record)}"[: os.get_terminal_size(2).columns - 1]
-    click.echo(f"\r\x1b[K{line}" if number < total else "\r\x1b[K", err=True, nl=False)

@@ -8,14 +8,14 @@ from perfmodel.analysis import Analysis
 from perfmodel.units import ITEM_BYTES
 
 if TYPE_CHECKING:
-    from perfmodel.memory.resident import Resident
+    from perfmodel.footprint.resident import Resident
 
 
 def fit_lines(answer: Analysis) -> list[str]:
     """The sentence that a card is too small; nothing where it is not, or where there is no card."""
     if answer.gpu is None or certainly_fits(answer):
         return []
-    from perfmodel.memory.resident import resident
+    from perfmodel.footprint.resident import resident
 
     found = resident(answer)
     return [f"NB {found.sentence}"] if found and found.sentence else []
@@ -37,7 +37,7 @@ def fit_document(answer: Analysis) -> dict[str, Any]:
     """The memory of a workload on its card, where it has one and an account."""
     if answer.gpu is None:
         return {}
-    from perfmodel.memory.resident import resident
+    from perfmodel.footprint.resident import resident
 
     found = resident(answer)
     return {"memory": memory_document(found)} if found else {}
@@ -45,7 +45,7 @@ def fit_document(answer: Analysis) -> dict[str, Any]:
 
 def memory_document(found: Resident) -> dict[str, Any]:
     """Bytes by kind, and with a card the verdict and its sentence."""
-    from perfmodel.memory.lines import KINDS
+    from perfmodel.footprint.lines import KINDS
 
     sums: dict[str, Any] = {f"{kind}_byte": found.of(kind) for kind in KINDS}
     sums["total_byte"] = found.byte

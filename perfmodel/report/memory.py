@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from perfmodel.memory import Line, Memory
-from perfmodel.memory.activations import OUTSIDE, Kept, Layer, size_byte
-from perfmodel.memory.fit import Solved, Verdict
+from perfmodel.footprint import Line, Memory
+from perfmodel.footprint.activations import OUTSIDE, Kept, Layer, size_byte
+from perfmodel.footprint.fit import Solved, Verdict
 from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, sizes_line
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.report.sheet import render as render_sheet

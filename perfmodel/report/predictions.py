@@ -6,23 +6,24 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from perfmodel.cases import DEFAULT_PROTOCOL as PROTOCOL
 from perfmodel.hardware import Gpu
 from perfmodel.prediction import Prediction
-from perfmodel.report.answer import SCHEMA, expected_document, gpu_document
+from perfmodel.report.answer import SCHEMA, expected_document, gpu_document, protocol_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.units import scaled, significant
 from perfmodel.validation import Compared
 
 
-def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = "") -> str:
+def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = "", columns: Sequence[str] = ()) -> str:
     """The predictions in the form asked for, ending in a line break."""
     if form == "json":
         # A case a line: with the indentation of json, Python's slow encoder would take longer than all predictions.
         head, _, tail = json.dumps(document((), gpu, knowledge)).rpartition("[]")
         lines = ",\n".join(json.dumps(case_document(prediction)) for prediction in found)
         return f"{head}[\n{lines}\n]{tail}\n"
-    return render_sheet(sheet(found, gpu, knowledge), form)
+    return render_sheet(sheet(found, gpu, knowledge).picked(columns), form)
 
 
 def document(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> dict[str, Any]:
@@ -47,6 +48,7 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
         "lower_s": total.lower_s,
         "no_overlap_s": total.no_overlap_s,
         "roof_notes": list(prediction.roof_notes),
+        "protocol": protocol(prediction.line),
         **expected_document(prediction.expected),
         **measured_document(compared(prediction)),
     }
@@ -73,6 +75,11 @@ def measured_document(one: Compared) -> dict[str, float | None]:
     }
 
 
+def protocol(line: Mapping[str, Any]) -> str:
+    """The protocol of a case's expected time."""
+    return str(line.get("protocol", PROTOCOL))
+
+
 def how(line: Mapping[str, Any]) -> str:
     """What a case says of itself besides its sizes and its one data type; forward goes unsaid."""
     words = ["causal"] if line.get("causal") in (True, "true") else []
@@ -91,26 +98,35 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
         Column("shape", "shape", lambda p: " ".join(f"{k}={v}" for k, v in p.line["shape"].items()), right=False),
         *([Column("how", "how", lambda p: how(p.line), right=False)] if any(how(p.line) for p in done) else []),
         Column("dtype", "type", lambda p: p.line.get("dtype", "fp16"), right=False, expendable=1),
-        Column("flops", "FLOP", lambda p: p.total.flops, scaled),
+        Column("flops", "FLOP", lambda p: p.total.flops, lambda value: scaled(value, "", 4)),
         Column(
-            "traffic_byte", "traffic", lambda p: p.total.traffic_byte, lambda value: scaled(value, "B"), expendable=2
+            "traffic_byte", "traffic", lambda p: p.total.traffic_byte, lambda value: scaled(value, "B", 4), expendable=2
         ),
-        Column("intensity", "FLOP/B", lambda p: p.total.intensity_flop_per_byte, significant, expendable=3),
-        Column("bound", "bound", lambda p: p.total.bound, right=False),
-        Column("lower_s", "at least", lambda p: p.total.lower_s, lambda value: scaled(value, "s")),
+        Column(
+            "intensity",
+            "FLOP/B",
+            lambda p: p.total.intensity_flop_per_byte,
+            lambda value: significant(value, 4),
+            expendable=3,
+        ),
+        Column("bound", "bottleneck", lambda p: p.total.bound, right=False),
+        Column("lower_s", "at least", lambda p: p.total.lower_s, lambda value: scaled(value, "s", 4)),
         Column(
             "expected_s",
             "expected",
             lambda p: p.expected.expected_s if p.expected else None,
-            lambda value: scaled(value, "s"),
+            lambda value: scaled(value, "s", 4),
         ),
         Column(
-            "no_overlap_s", "no overlap", lambda p: p.total.no_overlap_s, lambda value: scaled(value, "s"), expendable=4
+            "no_overlap_s", "no overlap", lambda p: p.total.no_overlap_s, lambda value: scaled(value, "s", 4), wide=True
         ),
         *(_measured() if any(compared(prediction).measured_s for prediction in done) else ()),
     ]
     notes = list(dict.fromkeys(note for prediction in done for note in prediction.roof_notes))
     notes += _below(done)
+    notes += [protocol_line(name) for name in dict.fromkeys(protocol(prediction.line) for prediction in done)]
+    if any("protocol" not in prediction.line for prediction in done):
+        notes.append(f"Cases that name no protocol are timed {PROTOCOL}.")
     title = f"Bounds and expected times on {gpu.title} ({gpu.file}, {knowledge or gpu.knowledge})"
     return Sheet(columns, done, title=title, notes=notes)
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, UsageError
+from perfmodel.footprint.account import Account, Estimate, Training
+from perfmodel.footprint.activations import OUTSIDE, RECOMPUTE
+from perfmodel.footprint.fit import Solved, Verdict, solved, verdict
+from perfmodel.footprint.lines import OPTIMIZERS, Line, Plan
+from perfmodel.footprint.reserve import DEFAULT, Reserve
 from perfmodel.hardware import Gpu
-from perfmodel.memory.account import Account, Estimate, Training
-from perfmodel.memory.activations import OUTSIDE, RECOMPUTE
-from perfmodel.memory.fit import Solved, Verdict, solved, verdict
-from perfmodel.memory.lines import OPTIMIZERS, Line, Plan
-from perfmodel.memory.reserve import DEFAULT, Reserve
 from perfmodel.units import significant
 from perfmodel.workload import Workload
 

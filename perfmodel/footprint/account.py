@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from perfmodel import block
 from perfmodel.arithmetic import whole_bytes
-from perfmodel.memory import inference, lines
-from perfmodel.memory.activations import Activations, activations, size_byte
-from perfmodel.memory.flow import layers
-from perfmodel.memory.lines import Line, Model, Moment, Plan
+from perfmodel.footprint import inference, lines
+from perfmodel.footprint.activations import Activations, activations, size_byte
+from perfmodel.footprint.flow import layers
+from perfmodel.footprint.lines import Line, Model, Moment, Plan
 from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import ROLES, Workload
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from perfmodel.arithmetic import ceil_div, product, whole_bytes
 from perfmodel.errors import InputError
-from perfmodel.memory.activations import OUTSIDE, Activations, Layer, size_byte
-from perfmodel.memory.inference import Cache, Share, State, Workspace
+from perfmodel.footprint.activations import OUTSIDE, Activations, Layer, size_byte
+from perfmodel.footprint.inference import Cache, Share, State, Workspace
 
 SHORTEST_TRAINED = 2  # bytes of a weight
 OPTIMIZERS = ("adam", "sgd", "none")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from perfmodel.analysis import Analysis
-from perfmodel.memory.account import Account
-from perfmodel.memory.lines import SHORTEST_TRAINED, Line, Plan
-from perfmodel.memory.reserve import DEFAULT, Reserve
+from perfmodel.footprint.account import Account
+from perfmodel.footprint.lines import SHORTEST_TRAINED, Line, Plan
+from perfmodel.footprint.reserve import DEFAULT, Reserve
 from perfmodel.units import scaled
 
 

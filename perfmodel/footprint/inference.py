@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from perfmodel.arithmetic import product, whole_bytes
 from perfmodel.block import Kernel, Step, kernels
 from perfmodel.expression import Expression
-from perfmodel.memory.flow import Flow, Key, layers, stored
+from perfmodel.footprint.flow import Flow, Key, layers, stored
 from perfmodel.op import Kind, Tensor
 
 # Numbers that a layer keeps of each sequence from one token to the next.

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, SizeRangeError
-from perfmodel.memory.account import Account
-from perfmodel.memory.lines import Plan
-from perfmodel.memory.reserve import Reserve
+from perfmodel.footprint.account import Account
+from perfmodel.footprint.lines import Plan
+from perfmodel.footprint.reserve import Reserve
 from perfmodel.units import ITEM_BYTES, LARGEST_SIZE
 from perfmodel.workload import DTYPE_ROLES
 
