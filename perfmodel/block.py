@@ -1,7 +1,7 @@
-"""Steps: operations with sizes, repeats and the tensors that connect them. A model is a list of steps.
+"""Steps and kernels of a block. A model is a list of steps: operations with sizes, repeats and connecting tensors.
 
 A step gives each argument of its operation as an expression of the workload's sizes. Its ``flow`` maps the operation's
-tensors to tensors of the block, so that inputs and outputs of the block can be told from tensors between its steps.
+tensors to tensors of the block. It separates inputs and outputs of the block from tensors between its steps.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,13 +17,17 @@ from perfmodel.runs import each as each_fact
 
 
 class Step(NamedTuple):
-    """One operation of a block.
+    """One operation of a block, with its sizes, its repeats and its place in the data flow.
 
-    ``kernels``: ``together`` or ``apart`` says that its kernels always run as one or one by one; ``either`` leaves it
-    to the form that is asked for. ``group`` names the steps that repeat together, ``tied`` says that the weights are
-    another step's, ``windowed`` that a window applies, ``cached`` that keys and values are kept for later tokens,
-    ``unmasked`` that no causal mask does, ``crosses`` that the keys are an encoder's, ``data`` which of its tensors are data, whose gradient nobody needs, ``forgets`` that the cache drops what the window
-    has passed.
+    - ``sizes``: arguments of the operation as expressions of the block's sizes.
+    - ``repeat``: how many times the step runs; ``group`` is shared by the steps that repeat together.
+    - ``flow``: the block's name for each tensor of the operation.
+    - ``kernels``: ``together`` (one kernel), ``apart`` (one kernel per stage), or ``either``, as the caller chooses.
+    - ``tied``: the weights belong to another step.
+    - ``windowed``: the window W applies. ``forgets``: the cache drops keys outside the window.
+    - ``cached``: keys and values are kept for later tokens. ``crosses``: they come from an encoder.
+    - ``unmasked``: the causal mask does not apply.
+    - ``data``: tensors that are input data, whose gradient is not computed.
     """
 
     name: str
@@ -42,7 +46,7 @@ class Step(NamedTuple):
     data: tuple[str, ...] = ()
 
     def values(self, dims: Mapping[str, Any]) -> dict[str, Any]:
-        """The operation's arguments: from the step, otherwise the block's size of that name, otherwise the default."""
+        """The operation's arguments: the step's own sizes, then the block's sizes of the same name."""
         found: dict[str, Any] = {}
         for name in self.operation.arguments:
             if name in self.sizes:
@@ -55,9 +59,9 @@ class Step(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A kernel that runs: its name, the operation it belongs to, its repeats and what it does.
+    """A kernel that runs: its name, its operation, its repeats and its work.
 
-    ``dtype`` is the data type that it computes in where that is not the workload's.
+    ``dtype`` is its data type where that differs from the workload's.
     """
 
     name: str
@@ -82,9 +86,9 @@ def kernels(
     optimizer: bool = False,
     checked: bool | Check = True,
 ) -> Iterator[Kernel]:
-    """Every kernel in execution order: forward steps, their gradients in reverse, the optimizer's step.
+    """All kernels in execution order: forward steps, their gradients in reverse order, the optimizer step.
 
-    With ``backward`` the forward kernels also write what the gradients read.
+    With ``backward``, the forward kernels also write the tensors that the gradients read.
     """
     steps = tuple(steps)
     forward = tuple(wholes(steps, dims, checked=checked))
@@ -92,7 +96,7 @@ def kernels(
 
 
 def wholes(steps: Iterable[Step], dims: Mapping[str, Any], *, checked: bool | Check = True) -> Iterator[Kernel]:
-    """Every forward step as one kernel, evaluated once."""
+    """All forward steps, each as one kernel and evaluated once."""
     for step in steps:
         values, repeat = _evaluated(step.operation, step.values(dims), step.name, checked), _repeat(step, dims, checked)
         yield Kernel(step.name, step.operation.name, repeat, step.operation.function(**values), step)
@@ -108,7 +112,7 @@ def running(
     optimizer: bool = False,
     checked: bool | Check = True,
 ) -> Iterator[Kernel]:
-    """The kernels that run, given forward steps that were already evaluated."""
+    """The kernels that run, given the evaluated forward steps."""
     held: Any = 0
     for kernel in forward:
         step, op = kernel.step, kernel.op
@@ -126,14 +130,14 @@ def running(
 
 
 def _update(held: Any, dims: Mapping[str, Any], checked: bool | Check) -> Kernel:
-    """The optimizer's step over all trained numbers."""
+    """The optimizer step over all parameters."""
     step = Step("optimizer", ops.find("adam"))
     values = _evaluated(step.operation, {**step.values(dims), "params": held}, step.name, checked)
     return Kernel(step.name, step.operation.name, 1, step.operation.function(**values), step, forward=False)
 
 
 class Gradient(NamedTuple):
-    """An operation of the backward pass: the rule it comes from, the whole operation, and the kernels that it runs as."""
+    """A gradient operation: the rule that it comes from, the whole operation, and the kernels that it runs as."""
 
     backward: Backward
     op: Op
@@ -141,7 +145,7 @@ class Gradient(NamedTuple):
 
 
 def gradients(step: Step, dims: Mapping[str, Any], *, fused: bool = True) -> Iterator[Gradient]:
-    """The operations of a step's backward pass in execution order."""
+    """The gradient operations of a step in execution order."""
     for gradient, _, op in _gradients(step, dims, fused, True):
         parts = op.kernels() if _apart(step, fused) else ()
         yield Gradient(gradient, op, tuple(part for _, part in parts) or (op,))
@@ -162,9 +166,9 @@ def _gradients(
 
 
 def _asked(op: Op, data: tuple[str, ...]) -> Op | None:
-    """A gradient operation without the gradients of data; nothing where it gives no others.
+    """A gradient operation without the gradients of data; None where no other gradient remains.
 
-    Works that name no operands belong to the one before them. One that gives two gradients at once is kept whole.
+    Work without operands belongs to the work before it. Work that writes two gradients at once is kept whole.
     """
     dead = {f"d{name}" for name in data}
     if not dead or {tensor.name for tensor in op.tensors if tensor.writes} <= dead:
@@ -210,7 +214,7 @@ def _split(
 
 
 class Parameters(NamedTuple):
-    """Trained numbers of a block: in total, per token, and of embedding tables."""
+    """Parameters of a block: in total, active per token, and in embedding tables."""
 
     total: int
     active: int
@@ -218,7 +222,7 @@ class Parameters(NamedTuple):
 
 
 def parameters(forward: Iterable[Kernel]) -> Parameters:
-    """Counts over all repeats; a tied step shares another's."""
+    """Parameter counts over all repeats. Tied weights are counted once."""
     count = active = embedding = 0
     for kernel in forward:
         if not kernel.step.tied:
@@ -241,11 +245,11 @@ def cache_byte_per_token(forward: Iterable[Kernel]) -> int:
 
 
 def compulsory_byte(forward: Iterable[Kernel]) -> int:
-    """Bytes of the block's outer tensors: what is read before any step wrote it, once, and what is written and never
-    read.
+    """Bytes of the block's outer tensors: inputs, read once, and outputs, written once.
 
-    Keys and values that later tokens need are outputs, although attention reads them. A tensor outside the flow is an
-    outer tensor. Repeated steps are evaluated twice; the second evaluation stands for all further ones.
+    An input is read before any step has written it. An output is written and not read by a later step. Keys and values
+    that later tokens need are outputs, although attention reads them. A tensor outside the flow is an outer tensor.
+    Repeated steps are evaluated twice; the second evaluation represents all further repeats.
     """
     ledger = _Ledger()
     for _, group in groupby(forward, key=lambda kernel: (kernel.step.group, kernel.repeat)):
@@ -285,7 +289,7 @@ class _Ledger:
                 moved += tensor.size_byte
                 self._read.add(name)
         if tensor.writes:
-            # Overwriting a part, such as the rotated part of a head, leaves the rest in place.
+            # Overwriting part of a tensor, such as the rotated part of a head, keeps the rest.
             self.written[name] = max(tensor.size_byte, self.written.get(name, 0))
             self.unread.add(name)
         return moved

@@ -1,12 +1,15 @@
 """The kernels that eager code launches for an operation, each with its own bytes.
 
-``naive`` attention: the scores are scaled into a new tensor; under a causal mask a mask is made, and the scores are copied
-and filled. ``math``, torch's own fallback, converts half-precision inputs to fp32, repeats keys and values for every query
-head, scales queries and keys, adds the mask as a matrix, and after the softmax looks for rows that are masked altogether.
-``torch``: the activation and the product of a gated network are two kernels, and so are the two steps of a softmax's
-gradient.
+``naive`` attention scales the scores into a new tensor. With a causal mask it also creates the mask, copies the scores
+and fills them.
 
-The added kernels count no FLOPs: the operation's own work already holds the scale and the product.
+``math`` is torch's fallback. It converts half-precision inputs to fp32, repeats keys and values for every query head,
+scales queries and keys, and adds the mask as a matrix. After the softmax it checks for fully masked rows.
+
+``torch`` runs the activation and the product of a gated network as two kernels. The product before a softmax gradient
+is added by ``timing.kernels``.
+
+The added kernels have no FLOPs: the operation's own work already includes the scale and the product.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ from perfmodel.units import ITEM_BYTES
 
 EAGER = ("naive", "math")
 WIDE = "fp32"
-ALIGNED = 8  # elements: the number of keys is rounded up to it where the scores are one row per head
+ALIGNED = 8  # elements; with one row of scores per head, the number of keys is rounded up to a multiple
 
 
 def launched(kernels: Iterable[Kernel], impl: str, dtype: str) -> Iterator[Kernel]:
-    """The kernels that run under an implementation, in running order."""
+    """The kernels that run under an implementation, in execution order."""
     for kernel in kernels:
         fact = kernel.op.runs
         if impl in EAGER and isinstance(fact, Stage):
@@ -59,7 +62,7 @@ def _naive(kernel: Kernel, stage: Stage, dtype: str) -> Iterator[Kernel]:
 
 
 def _math(kernel: Kernel, stage: Stage, dtype: str) -> Iterator[Kernel]:
-    """All stages in fp32, with casts at both ends."""
+    """One stage of ``math`` attention in fp32, with the conversions before and after it."""
     item, wide = ITEM_BYTES[dtype], ITEM_BYTES[WIDE]
     yield from _before_math(kernel, stage, item, wide)
     widened = _own(kernel, stage)
@@ -70,7 +73,10 @@ def _math(kernel: Kernel, stage: Stage, dtype: str) -> Iterator[Kernel]:
 
 
 def _own(kernel: Kernel, stage: Stage) -> Kernel:
-    """The stage itself. The scores of one query per head run along the head, so no number of keys is misaligned."""
+    """The kernel of the stage itself.
+
+    With one query per head, the scores are contiguous along the heads, so the number of keys never misaligns rows.
+    """
     gemm, (q, k) = stage.kernel, kernel.op.tensors[:2]
     if stage.role == "scores" and isinstance(gemm, Gemm) and q.shape[2] == 1 and q.shape[1] == k.shape[1]:
         aligned = gemm._replace(n=ceil_div(number(gemm.n), ALIGNED) * ALIGNED)
@@ -84,7 +90,7 @@ def _stage_of(kernel: Kernel) -> Stage:
 
 
 def _before_math(kernel: Kernel, stage: Stage, item: Any, wide: Any) -> Iterator[Kernel]:
-    """Casts of the inputs, keys and values of every head, and the scale of queries and keys."""
+    """Kernels before a stage: conversions of the inputs, repeated keys and values, and the scaling of q and k."""
     op = kernel.op
     if stage.role == "dv":
         yield from _cast(kernel, op.tensor("dout").elements, item, wide)
@@ -101,6 +107,7 @@ def _before_math(kernel: Kernel, stage: Stage, item: Any, wide: Any) -> Iterator
 
 
 def _after_math(kernel: Kernel, stage: Stage, item: Any, wide: Any) -> Iterator[Kernel]:
+    """Kernels after a stage: the mask, the check for fully masked rows, scaling, and conversions of the results."""
     op, role = kernel.op, stage.role
     if role == "scores":
         elements, square, masked = _table(op, stage)
@@ -127,14 +134,14 @@ def _after_math(kernel: Kernel, stage: Stage, item: Any, wide: Any) -> Iterator[
 
 
 def _table(op: Op, stage: Stage) -> tuple[int, int, bool]:
-    """Elements of the scores, of one head's, and whether a mask hides some of them."""
+    """Elements of all scores, elements of one head's scores, and whether a mask hides some of them."""
     table = op.tensor(stage.role)
     rows, cols = table.shape[-2:]
     return table.elements, rows * cols, bool(stage.masked) and rows > 1
 
 
 def _gate(kernel: Kernel) -> Iterator[Kernel]:
-    """The activation into a tensor of its own, and its product with the other half."""
+    """A gated network's activation and product as two kernels."""
     gate, up, *_, y = kernel.op.tensors
     (work,) = kernel.op.work
     mix = _less_a_product(work.amount.mix)
@@ -150,18 +157,18 @@ def _gate(kernel: Kernel) -> Iterator[Kernel]:
 
 
 def _less_a_product(mix: Mix) -> Mix:
-    """The primitives of a gate's activation alone."""
+    """The primitives of a gate's activation, without the product."""
     counts = [(number - (primitive == MULTIPLY), primitive) for number, primitive in mix.primitives]
     return Mix(*((number, primitive) for number, primitive in counts if number))
 
 
 def _cast(kernel: Kernel, elements: int, read: Any, write: Any) -> tuple[Kernel, ...]:
-    """From one type to another, where they differ."""
+    """A conversion between data types; none where they are equal."""
     return (_copy(kernel, "cast", elements, read, write),) if read != write else ()
 
 
 def _copy(kernel: Kernel, name: str, elements: int, read: Any, write: Any, special: str = "plain") -> Kernel:
-    """An elementwise kernel of so many bytes in and out per element."""
+    """An elementwise kernel that reads and writes the given bytes per element."""
     tensors = (
         *((Tensor("x", (elements,), read, reads=1),) if read else ()),
         *((Tensor("y", (elements,), write, writes=1),) if write else ()),

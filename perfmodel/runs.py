@@ -1,8 +1,8 @@
-"""How a kernel runs: the few sizes that decide its time, stated by the operation itself.
+"""Facts about how a kernel runs: the few sizes that determine its time, given by the operation itself.
 
-The time model dispatches on the type of these facts and reads their fields. It never infers a size from a tensor's shape
-or a count of FLOPs. A size may be a tuple of factors, so that arrays and symbols are not multiplied out until a time is
-asked for. An operation without a fact is priced by its bytes, with a wide range.
+The time model selects its mechanism by the type of the fact and reads its fields. It never infers a size from a
+tensor's shape or a FLOP count. A size may be a tuple of factors, so that products of arrays or symbols are evaluated
+only for a time. An operation without a fact is timed by its bytes, with a wide range.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Factors = Size | tuple[Size, ...]
 
 
 def number(size: Factors) -> int:
-    """The product of a size's factors as an integer; an expected count, such as that of distinct experts, is rounded."""
+    """The product of a size's factors as an integer. Expected counts, such as distinct experts, are rounded."""
     count = product(size if isinstance(size, tuple) else (size,))
     return count if isinstance(count, int) else max(1, round(count))
 
 
 class Items(NamedTuple):
-    """Bytes per element of a product's left operand, right operand and result."""
+    """Bytes per element of the left operand, the right operand and the result of a product."""
 
     left: Size = 2
     right: Size = 2
@@ -30,7 +30,7 @@ class Items(NamedTuple):
 
 
 class Gemm(NamedTuple):
-    """A batch of matrix products (m, k) by (k, n)."""
+    """A batch of matrix products of (m, k) by (k, n)."""
 
     m: Factors
     k: Factors
@@ -39,15 +39,15 @@ class Gemm(NamedTuple):
     items: Items = Items()
 
     def widened(self, item: Size) -> Gemm:
-        """The same product with every operand stored in elements of this size."""
+        """The same product with all operands stored in elements of ``item`` bytes."""
         return self._replace(items=Items(item, item, item))
 
 
 class GroupedGemm(NamedTuple):
-    """Products that share their rows out: ``rows`` rows over ``groups`` experts.
+    """Matrix products of several groups: ``rows`` rows distributed over ``groups`` experts.
 
-    Forward, each group multiplies its rows by its own (k, n) matrix. With ``summed`` the rows are the inner dimension:
-    each group's result is (k, n), the gradient of its matrix.
+    In the forward pass, each group multiplies its rows by its own (k, n) matrix. With ``summed``, the rows are the
+    inner dimension: each group's result is (k, n), the gradient of its matrix.
     """
 
     rows: Factors
@@ -58,7 +58,7 @@ class GroupedGemm(NamedTuple):
     summed: bool = False
 
     def even(self) -> Gemm:
-        """The batch of products in which every group has the same number of rows, rounded up."""
+        """The batch of products in which all groups have the same number of rows, rounded up."""
         groups = number(self.groups)
         each = ceil(number(self.rows) / groups)
         if self.summed:
@@ -67,10 +67,10 @@ class GroupedGemm(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A function of whole rows: ``function`` is softmax, layernorm, rmsnorm or cross_entropy.
+    """A function of whole rows: softmax, layernorm, rmsnorm or cross_entropy.
 
-    ``part`` names one of the two kernels of a backward pass that runs apart: ``input`` (the gradient of the rows) or
-    ``weights`` (sums down the columns).
+    ``part`` names one of two separate kernels of a backward pass: ``input`` (the gradient of the rows) or ``weights``
+    (sums over the rows).
     """
 
     function: str
@@ -81,14 +81,14 @@ class Rows(NamedTuple):
     part: str = ""
 
     def widened(self, item: Size) -> Rows:
-        """The same rows stored in elements of this size."""
+        """The same rows stored in elements of ``item`` bytes."""
         return self._replace(item=item)
 
 
 class Heads(NamedTuple):
     """Attention in one kernel: B sequences of N queries in H heads over S keys in H_kv heads, of sizes d and d_v.
 
-    ``W`` is the window (None: no window); it is part of the causal mask, as in the counts.
+    ``W`` is the window, part of the causal mask as in the counts; None means no window.
     """
 
     B: Size
@@ -106,7 +106,7 @@ class Heads(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A kernel of attention that runs stage by stage: its role, how it runs, and whether a mask hides scores."""
+    """One kernel of unfused attention: its role, its size facts, and whether a mask hides some of its scores."""
 
     role: str
     kernel: Gemm | Rows
@@ -114,10 +114,10 @@ class Stage(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """An elementwise kernel: every byte once.
+    """An elementwise kernel, which moves every byte once.
 
-    ``gate``: eager torch launches the activation and the product apart. ``special`` names a kernel whose instructions are
-    not those of its arithmetic: plain (a copy or a cast), broadcast, compare or reduce.
+    With ``gate``, eager torch launches the activation and the product as two kernels. ``special`` names a kernel whose
+    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare or reduce.
     """
 
     gate: bool = False
@@ -125,7 +125,7 @@ class Stream(NamedTuple):
 
 
 class Depthwise(NamedTuple):
-    """A depthwise convolution of K taps; ``part`` is forward, backward, pad or convolve."""
+    """A depthwise convolution with K taps. ``part`` is forward, backward, pad or convolve."""
 
     B: Size
     N: Size
@@ -136,14 +136,14 @@ class Depthwise(NamedTuple):
 
 
 class Reduction(NamedTuple):
-    """Sums down the columns of a matrix."""
+    """Sums of each column of a matrix."""
 
     rows: Factors
     cols: Factors
 
 
 class Gather(NamedTuple):
-    """Rows picked from a table by index."""
+    """Rows read from a table by index."""
 
     rows: Factors
     cols: Factors
@@ -157,35 +157,35 @@ class Scatter(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """A recurrence: every channel takes its steps one after another."""
+    """A recurrence: each channel runs its steps in sequence."""
 
     steps: Size
     channels: Factors
 
 
 class Update(NamedTuple):
-    """An optimizer's step over all trained numbers."""
+    """An optimizer step over all parameters."""
 
     params: Size
 
 
 Fact = Gemm | GroupedGemm | Rows | Heads | Stage | Stream | Depthwise | Reduction | Gather | Scatter | Scan | Update
-# Kernels that run one after another under one operation, such as both products of a fused network.
+# Kernels that run in sequence under one operation, such as both products of a fused network.
 Facts = Fact | tuple[Fact, ...] | None
 
 
 def each(facts: Facts) -> tuple[Fact, ...]:
-    """The facts one by one. A fact is a tuple itself, so its type decides."""
+    """The facts as a tuple. A fact is itself a tuple, so its type decides."""
     if facts is None:
         return ()
     return facts if type(facts) is tuple else (facts,)  # type: ignore[return-value]
 
 
 class Stages(NamedTuple):
-    """The kernels of attention that runs stage by stage, forward and backward, each under the name of its result.
+    """The kernels of unfused attention, forward and backward, each under the name of its result.
 
-    Query heads that share a key head are one product with more rows. An eager product goes over all N S scores: a mask
-    hides their values and saves no work.
+    Query heads that share a key head are one product with more rows. An eager product computes all N S scores: a mask
+    hides values and saves no work.
     """
 
     B: Size
@@ -234,7 +234,7 @@ class Stages(NamedTuple):
 
     @property
     def _group(self) -> Size:
-        """Query heads of a key head."""
+        """Query heads per key head."""
         return exact_div(self.H, self.H_kv)
 
     def _by_query(self, k: Size, n: Size) -> Gemm:

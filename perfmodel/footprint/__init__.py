@@ -1,7 +1,7 @@
-"""How much memory a workload takes on each GPU: weights, training states, activations, caches, and whether it fits.
+"""Memory of a workload on each GPU: weights, training states, activations and caches, and whether they fit.
 
-Every figure is a line with its formula. What training keeps is read off the steps and their gradients, not taken from
-a rule of thumb; the rules stand beside it as estimates, with their sources.
+Every figure is a line with its formula. The activations that training keeps are derived from the steps and their
+gradients. Published rules of thumb are listed beside them as estimates, with their sources.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SOLVABLE = ("B", "N", "S")
 
 
 class Memory(NamedTuple):
-    """The whole answer, as table and JSON show it."""
+    """The memory of a workload in one phase under a plan, as tables and JSON show it."""
 
     workload: Workload
     phase: str
@@ -48,7 +48,7 @@ class Memory(NamedTuple):
 
     @property
     def byte(self) -> int:
-        """On all GPUs together."""
+        """Total bytes of all GPUs."""
         return self.byte_per_gpu * self.plan.gpus
 
 
@@ -64,9 +64,10 @@ def memory(
     form: str | None = None,
     reserve: Reserve = DEFAULT,
 ) -> Memory:
-    """The account of a phase under a plan; with ``solve``, at the largest size of that symbol which fits the card.
+    """The memory of a phase under a plan.
 
-    ``reserve`` is the memory of the card that must stay free.
+    With ``solve``, the memory at the largest size of that symbol that fits on the card. ``reserve`` is the memory of
+    the card that must stay free.
     """
     phase, plan = phase or workload.default_phase, plan or Plan()
     fused = workload.fused if fused is None else fused
@@ -107,26 +108,29 @@ def memory(
 
 
 def _check(plan: Plan, phase: str, workload: Workload) -> None:
-    """What only a training step has is not asked of another phase."""
+    """Refuse options of training states and activations for a phase other than training."""
     if phase == "train":
         return
     asked = {"--zero": plan.zero in (1, 2), "--recompute": plan.recompute != "none"}
     option = next((option for option, wrong in asked.items() if wrong), None)
     if option:
         raise UsageError(
-            f"perfmodel memory {option}", f"a {phase} phase has neither gradients nor optimizer states nor kept activations",
-            "--zero 0 and 3 (shards of the weights) and --recompute none are accepted for it", "Choose --phase train.",
+            f"perfmodel memory {option}", f"the {phase} phase has no gradients, optimizer states or kept activations",
+            "--zero 0, --zero 3 (sharded weights) and --recompute none are accepted", "Choose --phase train.",
         )  # fmt: skip
 
 
 def _check_solve(solve: str, gpu: Gpu | None, given: Mapping[str, Any], account: Account) -> None:
     where = f"perfmodel memory --solve {solve}"
     if gpu is None:
-        raise UsageError(where, "no GPU is named", "--gpu GPU says what it has to fit on", "See 'perfmodel gpus'.")
-    if solve in given:
         raise UsageError(
-            where, f"{solve} is set as well", "a size is either set or solved for", f"Leave --set {solve} out."
+            where,
+            "no GPU is given",
+            "the name of a GPU is required",
+            "Add --gpu GPU; run 'perfmodel gpus' for the names.",
         )
+    if solve in given:
+        raise UsageError(where, f"{solve} is also set", "a size is either set or solved for", f"Remove --set {solve}.")
     if solve not in account.dims:
         raise InputError(
             where, f"the {account.phase} phase of {account.workload.name} has no size {solve}",
@@ -135,40 +139,38 @@ def _check_solve(solve: str, gpu: Gpu | None, given: Mapping[str, Any], account:
 
 
 def _notes(account: Account, plan: Plan) -> list[str]:
-    """What the figures mean and what they leave out."""
+    """Notes on conventions and on what the figures leave out."""
     notes = []
     if plan.gpus > 1:
-        notes.append(f"Each of {plan.gpus:,} GPUs holds B sequences of its own (data parallel).")
+        notes.append(f"Data parallel: each of the {plan.gpus:,} GPUs processes B sequences.")
     if account.phase == "train":
         notes.append(
-            "Kept: what the gradients read again, each tensor once; without dropout, whose masks would add to it."
+            "Activations are the tensors that the gradients read, each counted once. Dropout masks are not included."
         )
         notes += _compared(account, plan)
         if (
             plan.recompute == "selective"
             and account.trained("none").activations == account.trained("selective").activations
         ):
-            notes.append(
-                "Selective recomputation gains nothing here: no square of attention scores is kept (fused attention)."
-            )
+            notes.append("Selective recomputation saves no memory here: fused attention keeps no N x S scores.")
         if plan.recompute == "full" and account.trained("none").activations == account.trained("full").activations:
-            notes.append("Full recomputation gains nothing here: the workload has no repeated layers.")
+            notes.append("Full recomputation saves no memory here: the workload has no repeated layers.")
     if account.form:
         notes.append(f"Form of the decoding step: {account.form}.")
-    notes.append("Not included: buffers of communication between GPUs.")
+    notes.append("Communication buffers between GPUs are not included.")
     notes.extend(f"Not counted: {what}." for what in account.workload.not_counted)
     return notes
 
 
 def _compared(account: Account, plan: Plan) -> list[str]:
-    """What a layer keeps for each element of its stream, here and by the published rules."""
+    """A note that compares the kept bytes per stream element with published rules."""
     shape = account.shape()
     if shape is None:
         return []
     kept = sum(layer.byte for layer in account.trained(plan.recompute).activations.layers if layer.name != OUTSIDE)
     square = significant(5 * shape.H * shape.N / shape.D, 3)
     return [
-        f"Bytes that a layer keeps for each of the N B D elements of its stream: {significant(kept / shape.stream, 4)} here, "
-        f"24 by ZeRO's rule, 34 + {square} by that of Korthikanti et al. (dropout and stored squares of scores included; "
-        f"F = 4 D and 2-byte activations are meant)."
+        f"A layer keeps {significant(kept / shape.stream, 4)} bytes per element of the residual stream (N B D elements). "
+        f"ZeRO's rule gives 24 and that of Korthikanti et al. 34 + {square}. Those rules assume F = 4 D and 2-byte "
+        f"activations; the second includes dropout and stored attention scores."
     ]

@@ -1,4 +1,4 @@
-"""A workload at given sizes, whose memory is asked for under one plan after another."""
+"""The memory account of a workload at given sizes, for any number of plans."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perfmodel.workload import ROLES, Workload
 
 
 class Estimate(NamedTuple):
-    """A figure by a published rule, or of another way to store the same."""
+    """A figure by a published rule, or for another way to store the same data."""
 
     name: str
     byte: int
@@ -25,14 +25,17 @@ class Estimate(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What a training step keeps, and the moments of its backward pass."""
+    """The activations that a training step keeps, and the moments of its backward pass."""
 
     activations: Activations
     moments: tuple[Moment, ...]
 
 
 class Account:
-    """The figures of one GPU at the sizes ``dims`` of a phase; what does not depend on a plan is worked out once."""
+    """The memory of one GPU at the sizes ``dims`` of a phase.
+
+    Results that do not depend on the plan are computed once.
+    """
 
     def __init__(
         self, workload: Workload, phase: str, dims: Mapping[str, Any], fused: bool, form: str | None = None
@@ -48,7 +51,7 @@ class Account:
         self._inferred: list[Line] | None = None
 
     def lines(self, plan: Plan) -> tuple[Line, ...]:
-        """Every figure of one GPU."""
+        """All lines of one GPU under a plan."""
         held = lines.weights(self.model, plan)
         if self.phase != "train":
             return (*held, *self._inference())
@@ -57,29 +60,29 @@ class Account:
         return (*held, *lines.kept(trained.activations, plan), *lines.passing(trained.moments))
 
     def byte_per_gpu(self, plan: Plan) -> int:
-        """Their sum."""
+        """Total bytes of one GPU under a plan."""
         return sum(line.byte_per_gpu for line in self.lines(plan))
 
     def windowed(self) -> bool:
-        """Whether a window bounds the cache of any layer at these sizes."""
+        """Whether a window limits the cache of any layer at these sizes."""
         keeps = self.phase != "train" and "decode" in self.workload.phases
         return keeps and any(share.windowed for share in inference.cache(self.steps, self._at).before)
 
     def trained(self, recompute: str) -> Training:
-        """What a training step keeps under a recomputation."""
+        """The activations that a training step keeps under a recomputation mode."""
         if recompute not in self._trained:
             found = activations(self.steps, self._at, fused=self.fused, recompute=recompute)
             self._trained[recompute] = Training(found, tuple(lines.moments(found)))
         return self._trained[recompute]
 
     def estimates(self) -> tuple[Estimate, ...]:
-        """Published rules for the activations that training keeps; other forms of a loss, a cache, a state."""
+        """Estimates by published rules and for other forms of the activations, loss, cache or state."""
         if self.phase == "train":
             return (*self._states(), *self._rules(), *self._recomputed(), *self._upcast())
         return (*self._other_caches(), *self._wide_states())
 
     def _item(self, symbol: str) -> int | float:
-        """Bytes of one element: a whole number, or half a byte."""
+        """Bytes per element: a whole number, or 0.5."""
         item: int | float = self.dims.get(symbol, ITEM_BYTES[self.workload.dtypes[ROLES[symbol]]])
         return item
 
@@ -95,7 +98,7 @@ class Account:
         return self._inferred
 
     def _other_caches(self) -> list[Estimate]:
-        """The same tokens kept in another form of the decoding step."""
+        """The cache of the same tokens in the other forms of the decoding step."""
         found, B = [], self.dims.get("B", 1)
         held = {inference.cache(self.steps, self._at).before}
         for form, steps in self.workload.decode.items():
@@ -109,20 +112,27 @@ class Account:
         return found
 
     def _wide_states(self) -> list[Estimate]:
-        """Recurrences accumulate: kernels keep their state in float32 whatever the rest is."""
+        """The recurrent state with recurrences in float32, as kernels keep it for every data type."""
         item, B = self._item("cache"), self.dims.get("B", 1)
         states = inference.states(self.steps, self._at) if "decode" in self.workload.phases and item < WIDE else ()
         if not states:
             return []
         elements = {wide: sum(s.elements * s.repeat for s in states if s.recurrence is wide) for wide in (False, True)}
         formula = (
-            f"{B:,} x ({elements[False]:,} numbers x {item} bytes + {elements[True]:,} of recurrences x {WIDE} bytes)"
+            f"{B:,} x ({elements[False]:,} values x {item} bytes + {elements[True]:,} recurrence values x {WIDE} bytes)"
         )
         byte = whole_bytes(B * (elements[False] * item + elements[True] * WIDE))
-        return [Estimate("recurrent state, recurrences in float32", byte, formula, "as selective_scan and wkv move it")]
+        return [
+            Estimate(
+                "recurrent state, recurrences in float32",
+                byte,
+                formula,
+                "the data type that selective_scan and wkv use",
+            )
+        ]
 
     def _states(self) -> list[Estimate]:
-        """Weights, gradients and Adam's states together: what one parameter costs before any activation."""
+        """Weights, gradients and Adam states together, in bytes per parameter, before any activation."""
         plan, number = Plan(), self.model.parameters
         if not number:
             return []
@@ -134,7 +144,7 @@ class Account:
         ]
 
     def _recomputed(self) -> list[Estimate]:
-        """Every layer keeps its input alone, and the one whose gradients run is computed again beside them."""
+        """Full recomputation: the inputs of all layers, and one layer recomputed for its backward pass."""
         found = self.trained("full")
         again = max(
             (moment for moment in found.moments if moment.name.startswith("backward pass in")),
@@ -144,11 +154,11 @@ class Account:
         if again is None:
             return []
         kept = sum(line.byte_per_gpu for line in lines.kept(found.activations, Plan(recompute="full")))
-        formula = f"{kept:,} bytes of layers' inputs and outside them + {again.byte:,} of the layer that runs backward"
+        formula = f"{kept:,} bytes of layer inputs and of steps outside the layers + {again.byte:,} of the layer in its backward pass"
         return [Estimate("each layer recomputed", kept + again.byte, formula, "--recompute full, without the loss")]
 
     def _upcast(self) -> list[Estimate]:
-        """A loss that turns its logits into float32 first holds two more copies."""
+        """A loss that converts its logits to float32: it holds two more copies of them."""
         item = self._item("act")
         number = int(size_byte(self.trained("none").activations.logits) // item)
         if not number or item >= WIDE:
@@ -158,7 +168,7 @@ class Account:
         return [Estimate("loss in float32", byte, formula, "logits.float() before the loss")]
 
     def shape(self) -> Shape | None:
-        """The sizes that rules of thumb know, of a decoder or encoder alone; none for others."""
+        """The sizes that the rules of thumb use; None for a workload that is not a decoder or encoder alone."""
         depth = sum(repeat for name, repeat, steps in layers(self.steps, self._at) if name and _attends(steps))
         if not depth or not {"B", "N", "D", "H"} <= self.dims.keys() or "N_e" in self.dims:
             return None
@@ -185,7 +195,7 @@ REDUCING = "Korthikanti et al. 2022, table 2"
 
 
 class Shape(NamedTuple):
-    """Layers, sequences, tokens, width and heads."""
+    """Layers L, sequences B, tokens N, width D and heads H."""
 
     L: int
     B: int
@@ -195,7 +205,7 @@ class Shape(NamedTuple):
 
     @property
     def stream(self) -> int:
-        """Elements of the stream, once for each layer."""
+        """Elements of the residual stream, summed over the layers."""
         return self.L * self.B * self.N * self.D
 
 
@@ -204,7 +214,7 @@ def _attends(steps: Sequence[block.Step]) -> bool:
 
 
 def _largest(steps: Sequence[block.Step], dims: Mapping[str, Any]) -> int:
-    """Trained numbers of the largest layer, or of the largest step that stands alone."""
+    """Parameters of the largest layer, or of the largest step outside the layers."""
     found = 0
     for name, _, running in layers(steps, dims):
         held = [kernel.op.parameters() for kernel in block.kernels(running, dims)]

@@ -1,9 +1,11 @@
-"""What a training step keeps between its passes, read off the steps: the tensors that their gradients read again.
+"""Activations that a training step keeps for its backward pass: the tensors that the gradients of its steps read.
 
-A linear layer keeps its input, a norm its input and the statistics of each row, an attention in one kernel q, k, v,
-its output and one number per row, an attention stage by stage the square of probabilities as well; a sum keeps
-nothing. A tensor that several operations read is kept once. Recomputation keeps less: ``selective`` drops the squares
-of the attention, ``full`` keeps the inputs of each layer alone and runs the layer again when its gradients are due.
+A linear layer keeps its input. A norm keeps its input and the statistics of each row. Attention in one kernel keeps q,
+k, v, its output and one number per row; attention stage by stage keeps the N x S probabilities as well. A sum keeps
+nothing. A tensor that several gradients read is kept once.
+
+Recomputation keeps less. ``selective`` drops the N x S tensors of the attention. ``full`` keeps only the inputs of each
+layer and runs the layer again before its backward pass.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _WEIGHTS = (Kind.PARAMETER, Kind.WEIGHT)
 
 
 class Kept(NamedTuple):
-    """A tensor that waits for the backward pass, and the steps whose gradients read it."""
+    """A tensor kept for the backward pass, and the steps whose gradients read it."""
 
     name: str
     byte: int
@@ -33,8 +35,11 @@ class Kept(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A kind of layer: what its first repeat keeps, and each further one, what it computes again, and the largest sum of
-    gradients that one kernel of its backward pass reads and writes.
+    """A kind of layer and the activations that it keeps.
+
+    ``first`` is kept by the first repeat and ``further`` by each other one. ``again`` is recomputed in the backward
+    pass. ``gradient_byte`` is the largest sum of activation gradients that one kernel of the backward pass reads and
+    writes.
     """
 
     name: str
@@ -46,31 +51,33 @@ class Layer(NamedTuple):
 
     @property
     def byte(self) -> int:
-        """Over all repeats."""
+        """Bytes kept by all repeats."""
         return size_byte(self.first) + size_byte(self.further) * (self.repeat - 1)
 
     @property
     def passing_byte(self) -> int:
-        """What its backward pass needs beside all that was kept."""
+        """Bytes that the backward pass of one repeat needs in addition to the kept tensors."""
         return size_byte(self.again) + self.gradient_byte
 
 
 class Activations(NamedTuple):
-    """What a training step keeps by kinds of layers, and the logits that its loss reads."""
+    """The activations that a training step keeps, by kind of layer, and the logits that its loss reads."""
 
     layers: tuple[Layer, ...]
     logits: tuple[Kept, ...]
 
 
 def size_byte(kept: Iterable[Kept]) -> int:
-    """Bytes of all of them."""
+    """Total bytes of the tensors."""
     return sum(tensor.byte for tensor in kept)
 
 
 def activations(steps: Sequence[Step], dims: Mapping[str, Any], *, fused: bool, recompute: str) -> Activations:
-    """Kinds of layers in running order; what stands between them is one more, at the end.
+    """The activations that a training step keeps: kinds of layers in execution order, then the steps outside the
+    layers.
 
-    A layer is run twice: the second run, which starts where the first ended, stands for all further ones.
+    Each layer is evaluated twice. The second evaluation starts with the tensors of the first and represents all further
+    repeats.
     """
     ledger, found, outside = _Ledger(recompute), [], Layer(OUTSIDE, 1, ())
     for name, repeat, running in layers(steps, dims):
@@ -88,7 +95,11 @@ def activations(steps: Sequence[Step], dims: Mapping[str, Any], *, fused: bool, 
 
 
 class _Page(NamedTuple):
-    """A step: its short name, what it does, what its gradients read again, and the gradients of one of their kernels."""
+    """A step and what its backward pass needs.
+
+    ``remembered`` are the tensors that its gradients read. ``gradient_byte`` is the largest sum of activation gradients
+    of one of their kernels.
+    """
 
     name: str
     step: Step
@@ -107,20 +118,27 @@ def _page(step: Step, dims: Mapping[str, Any], fused: bool, group: str) -> _Page
 
 
 def _is_gradient(name: str, known: Mapping[str, Tensor]) -> bool:
-    """dout, ddelta: the gradient of a tensor of the forward pass, which a product of several may call x and y."""
+    """Whether a name is that of a gradient of a forward tensor, such as dout or ddelta.
+
+    A product of several operations may call the tensor x or y.
+    """
     return name not in known and name[:1] == "d" and (name[1:] in known or name[1:] in ("x", "y"))
 
 
 def _names_gradients(gradient: Gradient, known: Mapping[str, Tensor]) -> bool:
-    """Whether it was written as a gradient; a sum or a product that stands in for one calls its operands otherwise."""
+    """Whether the operation names its gradients.
+
+    A general sum or product that serves as a gradient operation uses other names.
+    """
     return any(_is_gradient(tensor.name, known) for tensor in gradient.op.tensors)
 
 
 def _remembered(backward: Sequence[Gradient], known: Mapping[str, Tensor]) -> Iterator[Tensor]:
-    """The tensors, other than weights and gradients, that the backward pass reads.
+    """The tensors that the backward pass reads, without weights and gradients.
 
-    One that the forward pass does not have is a statistic that it leaves, such as a mean. Of several operations the
-    last stands at the forward's beginning: its operand is the forward's of that name, an earlier one's an inner tensor.
+    A tensor that the forward pass does not have is a statistic that it writes, such as a mean. Where the backward pass
+    has several operations, the last belongs to the beginning of the forward pass. Its operand is the forward tensor of
+    that name; the same name in an earlier operation is an inner tensor.
     """
     taken: set[str] = set()
     for gradient in reversed(backward):
@@ -137,7 +155,7 @@ def _remembered(backward: Sequence[Gradient], known: Mapping[str, Tensor]) -> It
 
 
 def _gradient_byte(gradient: Gradient, known: Mapping[str, Tensor]) -> int:
-    """The largest sum of gradients of activations, read and written, of one kernel."""
+    """The largest sum of activation gradients that one kernel reads and writes, in bytes."""
     if not _names_gradients(gradient, known):
         held = sum(known[name].size_byte for name in gradient.backward.keeps)
         return sum(int(tensor.size_byte) for tensor in gradient.op.tensors) - int(held)
@@ -152,14 +170,17 @@ def _gradient_byte(gradient: Gradient, known: Mapping[str, Tensor]) -> int:
 
 
 def _clearest(written: Stored | None, needed: Stored) -> Stored:
-    """The whole that was written; of two shapes of the same, the one with more sides."""
+    """The whole tensor that was written.
+
+    Of two shapes of equal size, the one with more dimensions.
+    """
     if written is None or (written.byte == needed.byte and written.formula.count(" x ") < needed.formula.count(" x ")):
         return needed
     return written
 
 
 class _Ledger:
-    """Which tensors have been kept so far, while the steps run forward."""
+    """The tensors kept so far, while the steps run forward."""
 
     def __init__(self, recompute: str) -> None:
         self._recompute = recompute
@@ -169,7 +190,7 @@ class _Ledger:
         self._runs = 0
 
     def run(self, pages: Iterable[_Page], *, layer: bool) -> tuple[tuple[Kept, ...], tuple[Kept, ...]]:
-        """What one run of these steps keeps that was not kept before, and what it will compute again."""
+        """The tensors that one run of these steps keeps for the first time, and those that it recomputes."""
         self._runs += 1
         wanted: dict[Key, Kept] = {}
         inputs: dict[Key, Kept] = {}
@@ -197,7 +218,7 @@ class _Ledger:
         )
 
     def _wanted(self, page: _Page, places: Mapping[Key, list[Tensor]]) -> Iterator[tuple[Key, Kept]]:
-        """What a step remembers: tensors of the block, whole, and its own."""
+        """The tensors that a step's gradients read, by the block's name or the step's own."""
         key_of = {tensor.name: key for key, parts in places.items() for tensor in parts}
         parts_of: dict[Key, list[Tensor]] = {}
         for tensor in page.remembered:
@@ -206,7 +227,7 @@ class _Ledger:
         for key, parts in parts_of.items():
             needed, written = stored(parts), self._flow.written.get(key)
             square = any(tensor.name in SQUARES and tensor.spill for tensor in parts)
-            if written and needed.byte > written.byte:  # gathered, broadcast or joined with another: a copy of its own
+            if written and needed.byte > written.byte:  # gathered, broadcast or concatenated: a separate copy
                 yield (f"{page.name}: {key[0]}", -self._runs), Kept(f"{page.name}: {key[0]}", *needed, (page.name,))
             else:
                 yield key, Kept(key[0], *_clearest(written, needed), (page.name,), square)
@@ -214,7 +235,7 @@ class _Ledger:
     def _chosen(
         self, wanted: dict[Key, Kept], inputs: dict[Key, Kept], layer: bool
     ) -> tuple[tuple[Kept, ...], tuple[Kept, ...]]:
-        """What of it is kept under the recomputation asked for."""
+        """The tensors that the recomputation mode keeps for the first time, and those that it recomputes."""
         keep = wanted
         if self._recompute == "full" and layer:
             keep = {key: wanted.get(key, inputs[key]) for key in inputs}

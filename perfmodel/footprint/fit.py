@@ -1,4 +1,4 @@
-"""Whether it fits on a card, what would make it fit, and the largest size that does: each tried, none guessed."""
+"""Whether a workload fits on a card, changes that make it fit, and the largest size that fits. Each is computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_GPUS = 1024
 
 
 class Remedy(NamedTuple):
-    """A change, and what one GPU would then hold."""
+    """A change, the bytes that one GPU then needs, and whether they fit."""
 
     change: str
     byte_per_gpu: int
@@ -24,8 +24,9 @@ class Remedy(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether it fits: the card's capacity, the reserve that stays free, and what is left (negative: missing).
+    """Whether a workload fits on a card.
 
+    ``reserve_byte`` of the capacity must stay free. ``spare_byte`` is what remains, negative where it does not fit.
     ``remedies`` are the changes that were tried where it does not fit.
     """
 
@@ -38,12 +39,18 @@ class Verdict(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """The largest value of a symbol that fits, and what ends the search there.
+    """The largest value of a symbol that fits, and what limits it.
 
-    ``ends`` is ``memory`` (the next value needs more than there is), ``model`` (the model takes no larger value, such
-    as a length past its learned positions), ``count`` (larger values cannot be counted) or ``nothing``: every value
-    fits, ``largest`` is None, and the total stays the same from ``constant_from`` on, because of a window where it is
-    ``windowed``. ``largest`` is 0 where not even 1 fits. ``byte_per_gpu`` is the total at the largest value, at 1 where none fits, and the constant where all fit.
+    ``ends`` names the limit:
+
+    - ``memory``: the next value needs more memory than is available.
+    - ``model``: the model accepts no larger value, such as a length beyond its learned positions.
+    - ``count``: larger values cannot be counted.
+    - ``nothing``: every value fits and ``largest`` is None. The total is constant from ``constant_from`` on;
+      ``windowed`` says that a window bounds the cache.
+
+    ``largest`` is 0 where not even 1 fits. ``byte_per_gpu`` is the total at ``largest``: at 1 where none fits, and the
+    constant total where all fit.
     """
 
     symbol: str
@@ -60,7 +67,7 @@ Another = Callable[[Mapping[str, Any], Mapping[str, str]], Account]
 
 
 def verdict(account: Account, plan: Plan, capacity_byte: int, reserve: Reserve, another: Another) -> Verdict:
-    """Remedies are looked for only where it does not fit."""
+    """The verdict on a card of this capacity. Remedies are computed only where it does not fit."""
     reserve_byte = reserve.byte(capacity_byte)
     room_byte = capacity_byte - reserve_byte
     spare_byte = room_byte - account.byte_per_gpu(plan)
@@ -69,10 +76,7 @@ def verdict(account: Account, plan: Plan, capacity_byte: int, reserve: Reserve, 
 
 
 def _remedies(account: Account, plan: Plan, room_byte: int, another: Another) -> Iterator[Remedy]:
-    """One change after another, each alone; where none but a smaller batch is enough, two together.
-
-    A change that saves nothing is no remedy.
-    """
+    """Single changes that save memory, and pairs of changes where no single one but a smaller batch is enough."""
 
     def remedy(change: str, byte: int) -> Remedy:
         return Remedy(change, byte, byte <= room_byte)
@@ -94,7 +98,7 @@ def _remedies(account: Account, plan: Plan, room_byte: int, another: Another) ->
 
 
 def _recomputed(account: Account, plan: Plan) -> Iterator[tuple[str, int]]:
-    """The stronger recomputations that gain something."""
+    """The stronger recomputation modes that save memory."""
     modes = {"none": ("selective", "full"), "selective": ("full",)}.get(plan.recompute, ())
     for mode in modes:
         byte = account.byte_per_gpu(plan._replace(recompute=mode))
@@ -103,25 +107,25 @@ def _recomputed(account: Account, plan: Plan) -> Iterator[tuple[str, int]]:
 
 
 def _shared(account: Account, plan: Plan, room_byte: int) -> Iterator[tuple[str, Plan]]:
-    """Each further stage of ZeRO that saves memory, over the fewest GPUs that do, or over the most that were tried."""
+    """The ZeRO stages that save memory, over the fewest GPUs that fit or the most that were tried."""
     for stage in (1, 2, 3) if account.phase == "train" else (3,):
         if stage < plan.zero:
             continue
         other = _fewest(account, plan._replace(zero=stage), room_byte)
         if account.byte_per_gpu(other) < account.byte_per_gpu(plan):
-            what = f"ZeRO stage {stage}" if account.phase == "train" else "weights in shards (ZeRO stage 3)"
+            what = f"ZeRO stage {stage}" if account.phase == "train" else "sharded weights (ZeRO stage 3)"
             yield f"{what} over {other.gpus:,} GPUs", other
 
 
 def _fewest(account: Account, plan: Plan, room_byte: int) -> Plan:
-    """The plan over the fewest GPUs, of powers of two, that fits; the most that are tried where none does."""
+    """The plan over the fewest GPUs that fit (powers of two); the largest number tried where none fits."""
     powers = (1 << power for power in range(1, MOST_GPUS.bit_length()))
     tried = [plan._replace(gpus=gpus) for gpus in powers if gpus >= plan.gpus] or [plan]
     return next((other for other in tried if account.byte_per_gpu(other) <= room_byte), tried[-1])
 
 
 def _shorter(account: Account, plan: Plan, another: Another) -> Iterator[tuple[str, int]]:
-    """Weights, cache or both in one byte an element, where they are longer now."""
+    """Weights, cache or both in one byte per element, where they are wider now."""
     held = [line.name for line in account.lines(plan)]
     roles = [role for role in DTYPE_ROLES if ITEM_BYTES[account.workload.dtypes[role]] > 1 and role != "activation"]
     roles = [role for role in roles if role == "weight" or "key-value cache" in held or "recurrent state" in held]
@@ -132,7 +136,7 @@ def _shorter(account: Account, plan: Plan, another: Another) -> Iterator[tuple[s
 
 
 def _together(account: Account, plan: Plan, room_byte: int, another: Another) -> Iterator[tuple[str, int]]:
-    """Changes that leave the batch as it is, together: full recomputation or shorter elements, and then shards."""
+    """Full recomputation (training) or 1-byte weights and cache (inference), combined with sharding. The batch stays."""
     change, other, stronger = "recompute full", account, plan._replace(recompute="full")
     if account.phase != "train":
         change, other, stronger = (
@@ -145,9 +149,10 @@ def _together(account: Account, plan: Plan, room_byte: int, another: Another) ->
 
 
 def solved(symbol: str, byte_at: Callable[[int], int], room_byte: int, at_most: int = LARGEST_SIZE) -> Solved:
-    """The largest size that fits, by doubling and halving: more never takes less, so what fits has one end.
+    """The largest size that fits, found by doubling and bisection.
 
-    The next size is looked at as well: it does not fit. A size beyond the model's domain fits nowhere.
+    Memory grows with every size, so the sizes that fit are a range from 1. The next size is evaluated as well: it does
+    not fit. A size outside the model's domain does not fit.
     """
     tried = _Tried(byte_at, room_byte)
     low, high = 0, 1
@@ -168,7 +173,7 @@ def solved(symbol: str, byte_at: Callable[[int], int], room_byte: int, at_most: 
 
 
 class _Tried:
-    """The sizes that were tried: their bytes, or the errors of those that the model does not take."""
+    """The sizes that were tried: their bytes, or the errors of those that the model does not accept."""
 
     def __init__(self, byte_at: Callable[[int], int], room_byte: int) -> None:
         self._byte_at, self._room_byte = byte_at, room_byte
@@ -176,7 +181,7 @@ class _Tried:
         self.refused: dict[int, InputError] = {}
 
     def fits(self, value: int) -> bool:
-        """Whether a size is taken and fits; the smallest must be taken."""
+        """Whether the model accepts a size and it fits. Raises if the first size is not accepted."""
         try:
             self.byte[value] = self._byte_at(value)
         except InputError as error:
@@ -188,7 +193,10 @@ class _Tried:
 
 
 def _bisected(holds: Callable[[int], bool], low: int, high: int) -> tuple[int, int]:
-    """The last number for which it holds and the first for which it does not, between one that does and one that does not."""
+    """The last number for which ``holds`` is true and the first for which it is false.
+
+    It must be true at ``low`` and false at ``high``.
+    """
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)

@@ -1,4 +1,7 @@
-"""Which tensor of a block a name means at a point of its run: a name is another tensor each time that it is written."""
+"""The tensors that names mean while a block runs.
+
+A name means a new tensor each time that it is written.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +13,30 @@ from perfmodel.arithmetic import whole_bytes
 from perfmodel.block import Step
 from perfmodel.op import Tensor
 
-# A name of the block, and how often it had been written.
+# A name of the block, and how many times it had been written.
 Key = tuple[str, int]
 
 
 class Stored(NamedTuple):
-    """Bytes, and the shape that they come from."""
+    """Bytes of a tensor, and its shape as text."""
 
     byte: int
     formula: str
 
 
 def stored(tensors: Iterable[Tensor]) -> Stored:
-    """Tensors that lie together, such as the two halves of one product."""
+    """The size of tensors that are stored together, such as the two halves of one product."""
     tensors = list(tensors)
     return Stored(whole_bytes(sum(t.size_byte for t in tensors)), " + ".join(shape(t) for t in tensors))
 
 
 def shape(tensor: Tensor) -> str:
-    """32 x 1,024 x 1,600 x 2 bytes."""
+    """The shape as text: 32 x 1,024 x 1,600 x 2 bytes."""
     return f"{' x '.join(f'{size:,}' for size in tensor.shape)} x {tensor.item} bytes"
 
 
 class Flow:
-    """The tensors that have passed so far."""
+    """The tensors read and written so far."""
 
     def __init__(self) -> None:
         self.written: dict[Key, Stored] = {}
@@ -52,7 +55,7 @@ class Flow:
         return found
 
     def write(self, tensors: Iterable[Tensor], flow: Mapping[str, str]) -> dict[Key, list[Tensor]]:
-        """The block's tensors that an operation writes: from here on the names mean these."""
+        """The block's tensors that an operation writes. The names mean these tensors from now on."""
         found: dict[str, list[Tensor]] = {}
         for tensor in tensors:
             if tensor.writes and not tensor.spill and tensor.name in flow:
@@ -65,11 +68,14 @@ class Flow:
 
 
 def layers(steps: Iterable[Step], dims: Mapping[str, Any]) -> Iterator[tuple[str, int, tuple[Step, ...]]]:
-    """Steps that repeat together, with the name of their group and how often; no name for what stands alone."""
+    """Steps that repeat together, with the name of their group and the number of repeats.
+
+    Steps outside all groups have an empty name.
+    """
     for (group, repeat), running in groupby(steps, key=lambda step: (step.group, times(step, dims))):
         yield group.rstrip("."), repeat, tuple(running)
 
 
 def times(step: Step, dims: Mapping[str, Any]) -> int:
-    """How often a step runs."""
+    """The number of times that a step runs."""
     return int(step.repeat(dims)) if step.repeat else 1

@@ -1,8 +1,8 @@
-"""What an inference holds beside the weights: keys and values of earlier tokens, recurrent states, and what passes.
+"""Memory of inference beside the weights: the cache, recurrent states, and the tensors that pass between kernels.
 
-A token leaves a key and a value in each layer, or a latent of both; a layer with a window keeps the last W of them.
-Layers without attention keep a state of constant size instead. What passes between two kernels lives from the one
-that writes it to the last that reads it.
+A token adds a key and a value to the cache of each layer, or one latent for both; a layer with a window keeps the last
+W of them. Layers without attention keep a state of constant size instead. A tensor between two kernels lives from the
+kernel that writes it to the last one that reads it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from perfmodel.expression import Expression
 from perfmodel.footprint.flow import Flow, Key, layers, stored
 from perfmodel.op import Kind, Tensor
 
-# Numbers that a layer keeps of each sequence from one token to the next.
+# Elements that a layer keeps per sequence from one token to the next.
 STATES = {
     "conv1d": ("last K inputs of a convolution", Expression("D*K", "state")),
     "selective_scan": ("X states of each channel", Expression("D*X", "state")),
-    "token_shift": ("token before", Expression("D", "state")),
+    "token_shift": ("previous token", Expression("D", "state")),
     "wkv": ("numerator, denominator and maximum", Expression("3*D", "state")),
 }
 RECURRENCES = ("selective_scan", "wkv")
 
 
 class Share(NamedTuple):
-    """What one kind of layer keeps: bytes per token of one sequence, how many tokens, in how many layers."""
+    """The cache of one kind of layer: bytes per token of one sequence, tokens, and number of layers."""
 
     byte_per_token: int | float
     tokens: int
@@ -40,7 +40,7 @@ class Share(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """Keys and values by kinds of layers: of earlier tokens, of the new ones, and of an encoder's positions."""
+    """Keys and values by kind of layer: of earlier tokens, of the new ones, and of an encoder's positions."""
 
     before: tuple[Share, ...]
     new: tuple[Share, ...]
@@ -48,7 +48,7 @@ class Cache(NamedTuple):
 
 
 class State(NamedTuple):
-    """A recurrent state: numbers per sequence in each of so many layers."""
+    """A recurrent state: elements per sequence, and the number of layers that keep it."""
 
     name: str
     elements: int
@@ -57,7 +57,7 @@ class State(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """The most that passes between kernels at one time: while which kernel, its operands, and what waits."""
+    """The kernel at which most memory is in use: its operands, and tensors that later kernels read."""
 
     name: str
     operand_byte: int
@@ -65,9 +65,9 @@ class Workspace(NamedTuple):
 
 
 def cache(steps: Sequence[Step], dims: Mapping[str, Any]) -> Cache:
-    """Keys and values that stay, for one sequence.
+    """Keys and values that stay in memory, for one sequence.
 
-    S tokens were there before; what a kernel attends to beyond them it wrote itself.
+    S tokens were cached earlier. A kernel that attends to more tokens has written the others itself.
     """
     before, new, cross = [], [], []
     for kernel in kernels(steps, dims):
@@ -90,7 +90,7 @@ def cache(steps: Sequence[Step], dims: Mapping[str, Any]) -> Cache:
 
 
 def _merged(shares: Iterable[Share]) -> tuple[Share, ...]:
-    """Layers that keep the same, together."""
+    """Layers with equal shares, added together."""
     repeats: dict[Share, int] = {}
     for share in shares:
         kind = share._replace(repeat=0)
@@ -99,7 +99,7 @@ def _merged(shares: Iterable[Share]) -> tuple[Share, ...]:
 
 
 def states(steps: Sequence[Step], dims: Mapping[str, Any]) -> tuple[State, ...]:
-    """Recurrent states of one sequence; operations that shift the same tensor share its last token."""
+    """Recurrent states of one sequence. Operations that shift the same tensor share its last token."""
     flow, found = Flow(), []
     shifted: set[Key] = set()
     for kernel in kernels(steps, dims):
@@ -118,7 +118,7 @@ def states(steps: Sequence[Step], dims: Mapping[str, Any]) -> tuple[State, ...]:
 
 
 def workspace(steps: Sequence[Step], dims: Mapping[str, Any], *, fused: bool, keeps_cache: bool) -> Workspace:
-    """The largest sum of what lives at one time, weights, cache and states apart."""
+    """The largest sum of tensors that live at the same time, without weights, cache and states."""
     running = tuple(_running(steps, dims, fused))
     cached = [(k, t) for k in running for t in k.op.tensors if keeps_cache and _stays(t, k)]
     names = {kernel.step.flow.get(tensor.name) for kernel, tensor in cached} - {None}
@@ -144,23 +144,23 @@ def workspace(steps: Sequence[Step], dims: Mapping[str, Any], *, fused: bool, ke
 
 
 def _running(steps: Sequence[Step], dims: Mapping[str, Any], fused: bool) -> Iterator[Kernel]:
-    """The kernels of each layer twice: the second run stands for all further ones."""
+    """The kernels of each layer twice: the second run represents all further repeats."""
     for _, repeat, together in layers(steps, dims):
         once = tuple(kernels(together, dims, fused=fused))
         yield from once * min(repeat, 2)
 
 
 def _stays(tensor: Tensor, kernel: Kernel) -> bool:
-    """Whether it is a cache or a state, which lives on after the last kernel."""
+    """Whether a tensor is a cache or a state, which outlives the last kernel."""
     if tensor.kind is Kind.CACHE:
         return kernel.step.cached or kernel.step.crosses
     return tensor.name == "state" and kernel.operation in STATES
 
 
 def _passes(tensor: Tensor, step: Step) -> bool:
-    """Whether it is neither a weight nor something that stays on chip.
+    """Whether a tensor is stored in memory and is not a weight.
 
-    An operand that is only read and that a step leaves out of its flow comes from no other step: a weight, an index.
+    An operand that is only read and is not in the step's flow comes from no other step: it is a weight or an index.
     """
     if tensor.spill or tensor.kind in (Kind.PARAMETER, Kind.WEIGHT):
         return False
@@ -168,7 +168,7 @@ def _passes(tensor: Tensor, step: Step) -> bool:
 
 
 def _largest(touched: list[tuple[str, tuple[Key, ...], int]], sizes: Mapping[Key, int]) -> Workspace:
-    """Each tensor lives from the first kernel that touches it to the last."""
+    """The kernel at which most bytes live. A tensor lives from the first kernel that touches it to the last."""
     last = {key: number for number, (_, keys, _) in enumerate(touched) for key in keys}
     living: set[Key] = set()
     found = Workspace("", 0, 0)

@@ -1,4 +1,4 @@
-"""The lines of the account: each figure on one GPU with the formula that it comes from."""
+"""The lines of a memory account: each figure of one GPU with its formula."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from perfmodel.footprint.inference import Cache, Share, State, Workspace
 
 SHORTEST_TRAINED = 2  # bytes of a weight
 OPTIMIZERS = ("adam", "sgd", "none")
-# Moments of the gradient that an optimizer keeps: Adam mean and variance, SGD with momentum one.
+# Moments of the gradient that an optimizer keeps: Adam two, SGD with momentum one.
 MOMENTS = {"adam": ("mean", "variance"), "sgd": ("momentum",), "none": ()}
 
 
 class Plan(NamedTuple):
-    """How the work is laid out: GPUs that each hold B sequences, what they share out, what is recomputed."""
+    """How the work is distributed: data-parallel GPUs, the ZeRO stage, the recomputation mode and the optimizer."""
 
     gpus: int = 1
     zero: int = 0
@@ -25,15 +25,15 @@ class Plan(NamedTuple):
     optimizer: str = "adam"
 
 
-# What the figures are, for sums over several of them.
+# Kinds of figures, for subtotals.
 KINDS = ("weights", "training", "activations", "cache")
 
 
 class Line(NamedTuple):
-    """A figure of one GPU, its formula, and which of ``KINDS`` it belongs to.
+    """A figure of one GPU, its formula, and its kind, one of ``KINDS``.
 
-    ``training`` are gradients and optimizer states; ``activations`` are what is kept for the backward pass and what
-    passes between kernels; ``cache`` are keys, values and recurrent states.
+    ``training`` means gradients and optimizer states. ``activations`` means tensors kept for the backward pass and
+    tensors that pass between kernels. ``cache`` means keys, values and recurrent states.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """A time of the backward pass and what it holds besides everything that was kept."""
+    """A point of the backward pass, and the bytes that it needs beside all kept tensors."""
 
     name: str
     byte: int
@@ -51,7 +51,7 @@ class Moment(NamedTuple):
 
 
 class Model(NamedTuple):
-    """Trained numbers of a model, how many of them its largest layer holds, and the bytes of one."""
+    """Parameters of a model, parameters of its largest layer, and bytes per parameter."""
 
     parameters: int
     largest: int
@@ -59,7 +59,7 @@ class Model(NamedTuple):
 
 
 def weights(model: Model, plan: Plan) -> list[Line]:
-    """ZeRO's third stage keeps a shard of them, and gathers one layer at a time."""
+    """The weights. ZeRO stage 3 keeps a shard of them and gathers one layer at a time."""
     lines = [_sharded("weights", ((model.item, ""),), model.parameters, plan, 3, "weights")]
     if plan.zero == 3 and plan.gpus > 1:
         formula = f"{model.item} bytes x {model.largest:,} parameters of the largest layer, gathered while it runs"
@@ -68,11 +68,15 @@ def weights(model: Model, plan: Plan) -> list[Line]:
 
 
 def training_states(model: Model, plan: Plan, where: str) -> list[Line]:
-    """Gradients like the weights; a float32 master copy beside shorter weights; moments in float32 or longer."""
+    """Gradients and optimizer states.
+
+    Gradients have the type of the weights. Weights narrower than float32 have a float32 master copy. Moments are
+    float32 or wider.
+    """
     if model.item < SHORTEST_TRAINED:
         raise InputError(
-            where, f"weights of {model.item} byte are asked for in training",
-            "weights of 2, 4 or 8 bytes (fp16, bf16, fp32, tf32, fp64) are accepted: for shorter ones there is no agreed recipe",
+            where, f"training with {model.item}-byte weights",
+            "weights of 2, 4 or 8 bytes (fp16, bf16, fp32, tf32, fp64) are accepted; narrower ones have no standard training recipe",
             "Choose --dtype bf16.",
         )  # fmt: skip
     wide = max(4, model.item)
@@ -87,19 +91,19 @@ def training_states(model: Model, plan: Plan, where: str) -> list[Line]:
 def _sharded(
     name: str, parts: Sequence[tuple[int | float, str]], parameters: int, plan: Plan, from_stage: int, kind: str
 ) -> Line:
-    """Bytes of one parameter times the parameters, or times a shard of them, rounded up to whole numbers."""
+    """A line of bytes per parameter times the parameters, or times a shard of them, rounded up."""
     each = " + ".join(f"{item} {what}".rstrip() for item, what in parts)
     each = f"({each}) bytes" if len(parts) > 1 or parts[0][1] else f"{each} bytes"
     share = plan.gpus if plan.zero >= from_stage else 1
     held = ceil_div(parameters, share)
     formula = f"{each} x {parameters:,} parameters"
     if share > 1:
-        formula = f"{each} x {held:,}, a shard of {parameters:,} parameters over {share:,} GPUs"
+        formula = f"{each} x {held:,} parameters, one of {share:,} shards of {parameters:,}"
     return Line(name, _bytes(sum(item for item, _ in parts), held), formula, kind)
 
 
 def kept(activations: Activations, plan: Plan) -> list[Line]:
-    """What waits for the backward pass, by kinds of layers."""
+    """The activations that are kept for the backward pass, one line per kind of layer."""
     return [
         Line(f"activations: {layer.name}", layer.byte, _layers(layer, plan), "activations")
         for layer in activations.layers
@@ -112,7 +116,7 @@ def _layers(layer: Layer, plan: Plan) -> str:
     names = " + ".join(dict.fromkeys(tensor.name for tensor in layer.first))
     if layer.repeat == 1:
         return f"{first:,} bytes: {names}"
-    what = f"the input of each, {names}" if plan.recompute == "full" else "what the gradients of each read"
+    what = f"the inputs of each, {names}" if plan.recompute == "full" else "tensors that the gradients of each read"
     if first == further:
         return f"{layer.repeat:,} layers x {first:,} bytes: {what}"
     return f"{first:,} bytes of one layer + {layer.repeat - 1:,} x {further:,}: {what}"
@@ -128,15 +132,15 @@ def moments(activations: Activations) -> list[Moment]:
     for layer in activations.layers:
         if layer.passing_byte:
             again = size_byte(layer.again)
-            formula = f"{layer.gradient_byte:,} bytes of gradients in flight"
-            formula = f"{again:,} bytes computed again + {formula}" if again else formula
+            formula = f"{layer.gradient_byte:,} bytes of activation gradients"
+            formula = f"{again:,} bytes recomputed + {formula}" if again else formula
             name = "outside the layers" if layer.name == OUTSIDE else f"in {layer.name}"
             found.append(Moment(f"backward pass {name}", layer.passing_byte, formula))
     return found
 
 
 def passing(found: Sequence[Moment]) -> list[Line]:
-    """The largest of the moments, which do not come together."""
+    """The largest of the moments. No two of them occur at the same time."""
     if not found:
         return []
     largest = max(found, key=lambda moment: moment.byte)
@@ -160,7 +164,7 @@ def _byte(shares: Iterable[Share]) -> int:
 
 
 def _shares(shares: Sequence[Share], B: int) -> str:
-    """3 sequences x (21 layers x 8,192 bytes x 4,096 tokens (the window) + …)"""
+    """The formula: 3 sequences x (21 layers x 8,192 bytes x 4,096 tokens (the window) + …)"""
     terms = " + ".join(
         f"{_count(share.repeat, 'layer')} x {share.byte_per_token:,} bytes x {_count(share.tokens, 'token')}"
         f"{' (the window)' if share.windowed else ''}"
@@ -183,17 +187,17 @@ def state_lines(states: Sequence[State], item: int | float, B: int) -> list[Line
 
 
 def workspace_line(found: Workspace) -> list[Line]:
-    """What passes between kernels at the fullest time."""
+    """The tensors between kernels where they need most memory."""
     byte = found.operand_byte + found.waiting_byte
     if not byte:
         return []
-    waiting = f" + {found.waiting_byte:,} that wait for later kernels" if found.waiting_byte else ""
+    waiting = f" + {found.waiting_byte:,} bytes for later kernels" if found.waiting_byte else ""
     formula = f"{found.operand_byte:,} bytes of inputs and outputs of {found.name}{waiting}"
     return [Line("workspace of the largest kernel", byte, formula, "activations")]
 
 
 def _bytes(item: int | float, number: int) -> int:
-    """Of so many elements; elements of half a byte lie two in a byte."""
+    """Bytes of a number of elements. Two elements of half a byte share a byte."""
     return int(whole_bytes(product((item, number))))
 
 

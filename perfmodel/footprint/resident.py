@@ -1,4 +1,4 @@
-"""The memory of an analysed workload on one GPU: whether it fits, for every report that shows a time."""
+"""The memory of an analysed workload on one GPU, for the reports that show a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perfmodel.units import scaled
 
 
 class Resident(NamedTuple):
-    """What one GPU holds while a phase runs, and what a card has beside its reserve."""
+    """The bytes that one GPU holds while a phase runs, and the capacity and reserve of the card."""
 
     lines: tuple[Line, ...]
     capacity_byte: int | None
@@ -21,22 +21,23 @@ class Resident(NamedTuple):
 
     @property
     def byte(self) -> int:
+        """Total bytes of one GPU."""
         return sum(line.byte_per_gpu for line in self.lines)
 
     def of(self, kind: str) -> int:
-        """The sum of one of ``lines.KINDS``."""
+        """Bytes of one kind of ``lines.KINDS``."""
         return sum(line.byte_per_gpu for line in self.lines if line.kind == kind)
 
     @property
     def room_byte(self) -> int | None:
-        """What a program's tensors may take; None without a card."""
+        """Bytes available to a program's tensors; None without a card."""
         if self.capacity_byte is None or self.reserve_byte is None:
             return None
         return self.capacity_byte - self.reserve_byte
 
     @property
     def spare_byte(self) -> int | None:
-        """What is left, negative where it does not fit."""
+        """Available bytes that remain, negative where the workload does not fit."""
         return None if self.room_byte is None else self.room_byte - self.byte
 
     @property
@@ -45,20 +46,20 @@ class Resident(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """That it does not fit, by which figures and what to do; nothing where it fits."""
+        """A warning with the figures and what to do; empty where the workload fits."""
         if self.room_byte is None or self.fits:
             return ""
         needed, room, kept = (scaled(value, "B", 4) for value in (self.byte, self.room_byte, self.reserve_byte or 0))
         return (
-            f"It does not fit on one {self.card}: it needs {needed}, and {room} are available beside a reserve of "
-            f"{kept}. Times assume that it fits. Run 'perfmodel memory' to see what would make it fit."
+            f"It does not fit on one {self.card}: it needs {needed}, and {room} are available after a reserve of "
+            f"{kept}. Times assume that it fits. Run 'perfmodel memory' for changes that make it fit."
         )
 
 
 def resident(answer: Analysis, reserve: Reserve = DEFAULT) -> Resident | None:
-    """The account of one GPU without recomputation and shards.
+    """The memory of one GPU without recomputation or sharding.
 
-    None where there is no account: for weights of less than 2 bytes there is no agreed recipe of training.
+    None for training with weights of less than 2 bytes, which has no standard recipe.
     """
     account = Account(answer.workload, answer.phase, answer.dims, answer.fused, answer.form or None)
     if answer.phase == "train" and account.model.item < SHORTEST_TRAINED:
