@@ -1,6 +1,6 @@
-"""Operations called with symbols: formulas, LaTeX, growth orders. The one place where sympy is met.
+"""Operations called with symbols: formulas, LaTeX and growth orders. Only this module and ``solve`` import sympy.
 
-Every symbol is made here, positive and integer: two symbols of one name with other assumptions would be different.
+All symbols are created here, positive and integer: sympy treats symbols with other assumptions as different.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from perfmodel.workload import Workload
 
 register("sympy", ceil_div=lambda a, b: sympy.ceiling(a / b), maximum=sympy.Max, minimum=sympy.Min)
 
-# One letter for the roles that a workload usually stores in one type; the others keep their default number of bytes.
+# One symbol for the roles that usually share one data type; the others keep their default number of bytes.
 BYTES = "b"
 SHARED_ROLES = ("act", "weight", "cache", "mask")
 RIDGE = sympy.Symbol("I", positive=True)
@@ -36,7 +36,7 @@ def symbol(name: str) -> sympy.Symbol:
 
 
 def symbols_of(operation: Operation, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Arguments as symbols; optional ones and flags keep their defaults, and given values stand."""
+    """Arguments as symbols. Optional arguments and flags keep their defaults; given values are used as they are."""
     values: dict[str, Any] = {}
     for name in operation.arguments:
         if name in SHARED_ROLES:
@@ -50,14 +50,14 @@ def symbols_of(operation: Operation, given: Mapping[str, Any] | None = None) -> 
 
 
 def tied(values: dict[str, Any]) -> dict[str, Any]:
-    """Expressions among the values (``S = N``) replaced by what they say."""
+    """The values with every expression (such as ``S = N``) evaluated."""
     plain = {name: value for name, value in values.items() if not isinstance(value, Expression)}
     free = _Symbols(plain)
     return {name: value(free) if isinstance(value, Expression) else value for name, value in values.items()}
 
 
 class _Symbols(dict[str, Any]):
-    """Values by name; a name without one is its own symbol."""
+    """Values by name. A name without a value is its own symbol."""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -72,7 +72,7 @@ def op_of(operation: Operation, given: Mapping[str, Any] | None = None) -> Op:
 
 
 def tidy(expression: Any) -> sympy.Expr:
-    """A sum as people write it: expanded where that is short, common factors in front where it is shorter."""
+    """The shortest form of a sum: expanded, or with common factors in front."""
     given = sympy.sympify(expression)
     expanded = sympy.expand(given)
     candidates = [expanded, sympy.factor_terms(expanded), sympy.factor(expanded), given]
@@ -80,7 +80,7 @@ def tidy(expression: Any) -> sympy.Expr:
 
 
 def _without_minus(expression: sympy.Expr) -> sympy.Expr:
-    """Minuses moved out of sums or into one: N (a + b) (2 S - N + 1) rather than N (-a - b) (N - 2 S - 1)."""
+    """The expression with fewer minus signs: N (a + b) (2 S - N + 1) instead of N (-a - b) (N - 2 S - 1)."""
     factors = sympy.Mul.make_args(expression)
     sums = [factor for factor in factors if isinstance(factor, sympy.Add)]
     if not sums:
@@ -95,13 +95,13 @@ def _without_minus(expression: sympy.Expr) -> sympy.Expr:
 
 
 def _fewer_minuses(terms: sympy.Expr) -> sympy.Expr:
-    """A sum or its negative, whichever has fewer terms with a minus; the sum where they tie."""
+    """A sum or its negative, whichever has fewer negative terms; the sum if they are equal."""
     negative = sympy.expand(-terms)
     return negative if _minuses(negative) < _minuses(terms) else terms
 
 
 def quotient(top: Any, bottom: Any) -> sympy.Expr:
-    """A ratio with common factors cancelled and the rest tidy above and below."""
+    """A ratio with common factors cancelled, and tidy numerator and denominator."""
     if rounds(top) or rounds(bottom):
         return tidy(top) / tidy(bottom)
     above, below = sympy.fraction(sympy.cancel(top / bottom))
@@ -110,42 +110,42 @@ def quotient(top: Any, bottom: Any) -> sympy.Expr:
 
 
 def _minus_signs(above: sympy.Expr, below: sympy.Expr) -> tuple[bool, int]:
-    """How a ratio looks: a minus before the whole of it is worst, then minuses in its sums."""
+    """Sort key of a ratio: whether the whole of it is negative, then the number of negative terms."""
     leads = _minuses(above) == len(sympy.Add.make_args(sympy.expand(above)))
     return leads, _minuses(above) + _minuses(below)
 
 
 def _minuses(expression: sympy.Expr) -> int:
-    """Terms with a minus in front, once it is expanded."""
+    """Number of negative terms of the expanded expression."""
     return sum(bool(term.as_coeff_Mul()[0] < 0) for term in sympy.Add.make_args(sympy.expand(expression)))
 
 
-# The highest power that is multiplied out; that no token asks for an expert is a share to the power of all tokens.
+# The highest power that is expanded. The fraction of idle experts has the number of tokens as its exponent.
 HIGHEST_POWER = 8
 
 
 def rounds(expression: Any) -> bool:
-    """Whether it holds functions, or powers so high, that expanding and cancelling cannot look into them."""
+    """Whether an expression contains roundings, maxima or powers too high to expand and cancel."""
     found = sympy.sympify(expression)
     powers = (p for p in found.atoms(sympy.Pow) if p.exp.is_Integer and p.exp > HIGHEST_POWER and p.base.free_symbols)
     return bool(found.has(sympy.ceiling, sympy.floor, sympy.Max, sympy.Min)) or any(powers)
 
 
 def expanded(expression: Any) -> sympy.Expr:
-    """Multiplied out, where that is short."""
+    """The expression multiplied out, where that is short."""
     found = sympy.sympify(expression)
     return found if rounds(found) else sympy.expand(found)
 
 
 def innermost_rounded(expressions: Iterable[Any]) -> sympy.Expr | None:
-    """A ceiling or floor that holds no other, the shortest there is."""
+    """The shortest ceiling or floor that contains no other."""
     found = {atom for e in expressions for atom in e.atoms(sympy.ceiling, sympy.floor)}
     plain = [atom for atom in found if not rounds(atom.args[0])]
     return min(plain, key=lambda atom: (sympy.count_ops(atom), str(atom)), default=None)
 
 
 def sum_of(expression: Any) -> tuple[sympy.Expr, list[sympy.Expr]]:
-    """A product of one sum as its factor and the sum's terms, those that are added first; others are one term."""
+    """The factor and the terms of a product with one sum, positive terms first; other expressions are one term."""
     factors = sympy.Mul.make_args(expression)
     sums = [factor for factor in factors if isinstance(factor, sympy.Add)]
     if len(sums) != 1:
@@ -158,12 +158,12 @@ _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def text(expression: Any) -> str:
-    """A formula on one line: ``4 B N² D``, letters in the order of the notation table."""
+    """A formula on one line: ``4 B N² D``, symbols in the order of the notation table."""
     return str(_Text({"order": "none"}).doprint(sympy.sympify(expression)))
 
 
 class _Text(sympy.printing.str.StrPrinter):  # type: ignore[misc]
-    """Products with spaces, powers as superscripts, letters in the order of the notation table."""
+    """Prints products with spaces, powers as superscripts, and symbols in the order of the notation table."""
 
     def _print_Mul(self, expr: sympy.Expr) -> str:
         numerator, denominator = sympy.fraction(expr, exact=True)
@@ -212,7 +212,7 @@ class _Text(sympy.printing.str.StrPrinter):  # type: ignore[misc]
 
 
 def _rank(expr: Any) -> tuple[int, str]:
-    """Numbers first, then letters as the notation table has them, sums last."""
+    """Sort key: numbers first, then symbols in the order of the notation table, then sums."""
     if expr.is_number:
         return (0, "")
     base = expr.as_base_exp()[0]
@@ -235,13 +235,13 @@ def _degree(term: Any) -> int:
 
 
 def latex(expression: Any) -> str:
-    """The formula in LaTeX, with the notation table's way of writing each symbol."""
+    """The formula in LaTeX, with the symbols of the notation table."""
     names = {symbol(s.name): s.latex or s.name for s in SYMBOLS.values()}
     return str(_Latex({"symbol_names": names}).doprint(sympy.sympify(expression)))
 
 
 class _Latex(LatexPrinter):  # type: ignore[misc]
-    """Sums begin with a term that is added."""
+    """Prints sums with a positive term first."""
 
     def _as_ordered_terms(self, expr: sympy.Expr, order: str | None = None) -> list[sympy.Expr]:
         terms = super()._as_ordered_terms(expr, order=order)
@@ -249,7 +249,10 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
 
 
 class Order(NamedTuple):
-    """How a quantity grows in one symbol: its leading power; at power 0, whether it rises or falls to its limit."""
+    """How a quantity grows in one symbol: its leading power.
+
+    At power 0, ``rises`` says whether it rises or falls to its limit.
+    """
 
     power: int
     rises: bool | None = None
@@ -262,9 +265,9 @@ class Order(NamedTuple):
 
 
 def order(expression: Any, name: str) -> Order:
-    """The power with which a quantity grows in one symbol while the others stay.
+    """The power with which a quantity grows in one symbol while the others are constant.
 
-    Rounding to whole tiles does not change an order, so ceilings and floors are taken as their arguments.
+    Rounding to whole tiles does not change an order, so ceilings and floors are replaced by their arguments.
     """
     x = symbol("x_growing")
     smooth = sympy.sympify(expression).replace(sympy.ceiling, lambda a: a).replace(sympy.floor, lambda a: a)
@@ -277,7 +280,7 @@ def order(expression: Any, name: str) -> Order:
 
 
 def _rises(expression: sympy.Expr, name: str) -> bool | None:
-    """Whether it is larger at twice the typical size; None where it is the same."""
+    """Whether the expression is larger at twice the typical size; None where it is equal."""
     typical = {s: sympy.Integer(SYMBOLS[s.name].typical if s.name in SYMBOLS else 2) for s in expression.free_symbols}
     own = SYMBOLS[name].typical if name in SYMBOLS else 2
     values = [float(expression.xreplace({**typical, symbol(name): sympy.Integer(size)})) for size in (own, 2 * own)]
@@ -285,10 +288,10 @@ def _rises(expression: sympy.Expr, name: str) -> bool | None:
 
 
 def _saturated(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
-    """Shares raised to a symbol's power, such as (1 - A/E)^N of idle experts, at a large x.
+    """Fractions raised to a symbol's power, such as (1 - A/E)^N of idle experts, at a large x.
 
-    A share to a growing power dies out; a share that itself tends to 1 gives its first order; any other reaches 0 at
-    the edge of its domain (all experts asked for by every token).
+    A fraction to a growing power tends to 0. A fraction that tends to 1 is replaced by its first order. Any other
+    reaches 0 at the edge of its domain, where every token uses all experts.
     """
 
     def at_large(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
@@ -301,7 +304,7 @@ def _saturated(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
 
 
 def limit(expression: Any, x: sympy.Symbol) -> sympy.Expr | None:
-    """What a ratio of polynomials tends to as a symbol grows; None where it grows too, or is no such ratio."""
+    """The limit of a ratio of polynomials as a symbol grows; None where it is infinite or not such a ratio."""
     parts = sympy.fraction(sympy.together(expression))
     if not all(part.is_polynomial(x) for part in parts):
         return None
@@ -312,7 +315,7 @@ def limit(expression: Any, x: sympy.Symbol) -> sympy.Expr | None:
 
 
 def _eventual(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
-    """Maxima and minima decided for a growing x, by the leading terms of their arguments."""
+    """Maxima and minima decided for a large x, by the leading terms of their arguments."""
 
     def lead(a: sympy.Expr) -> tuple[int, bool]:
         a = sympy.expand(a)
@@ -338,7 +341,7 @@ class Formulas(NamedTuple):
 
 
 def formulas(op: Op) -> Formulas:
-    """Totals of an operation that was called with symbols."""
+    """Total counts of an operation that was called with symbols."""
     parts = op.kernels()
     unfused = sum(kernel.traffic_byte() for _, kernel in parts) if parts else None
     flops, traffic = sympy.sympify(op.flops()), sympy.sympify(op.traffic_byte())
@@ -376,5 +379,5 @@ def kernels_of(
 
 
 def words(expression: Any) -> str:
-    """A formula in ASCII, for JSON: what sympy itself reads back."""
+    """A formula in ASCII for JSON, which sympy can parse."""
     return re.sub(r"\s+", " ", str(sympy.sympify(expression)))

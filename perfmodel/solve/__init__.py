@@ -1,9 +1,9 @@
-"""Where memory-bound turns compute-bound: the crossing of an operation with a card's ridge, solved for one symbol.
+"""Crossings from memory-bound to compute-bound, solved for one symbol.
 
-An engine's work takes as long as memory's when its FLOPs are I times the traffic, I being the engine's ridge in FLOP
-per byte. ``pieces`` finds every whole size at which the difference of the two changes its sign; the nearest sizes on
-either side that the operation accepts are then checked by the operation itself, with integers. For products the
-difference is a polynomial in each size, and a linear one has a closed form.
+An engine and memory take equally long where FLOPs = I x traffic, with the ridge I of the engine in FLOP per byte.
+``pieces`` finds every whole size at which the difference changes its sign. The nearest sizes that the operation accepts
+on both sides are then checked with the operation itself, in integers. For matrix products the difference is a
+polynomial in each size; a linear one has a closed form.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import LARGEST_SIZE
 from perfmodel.workload import Workload
 
-# Relative error of the intensities that a reason shows, and ranges that are searched to prove that they are limits.
+# Relative error of the intensities in a reason, and the search budget for proving that they are limits.
 DIGITS = 1e-5
 FEW = 200
 
@@ -32,10 +32,11 @@ __all__ = ["Answer", "Crossing", "Limit", "Solution", "solve"]
 
 
 class Answer(NamedTuple):
-    """All crossings of one kernel, or of all kernels together; ``reason`` says why there is none.
+    """All crossings of one kernel, or of all kernels together.
 
-    ``here`` is what bounds it at the workload's own value of the symbol, where it has one; ``enters`` says whether the
-    intensity depends on the symbol at all; ``left_out`` says which crossings are not listed, and why.
+    ``reason`` explains why there is none. ``here`` is the bound at the workload's own value of the symbol, where it has
+    one. ``enters`` says whether the intensity depends on the symbol. ``left_out`` describes crossings that are not
+    listed.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """What was asked, and the answers: the whole first, then each kernel where there are several."""
+    """The question, and the answers: all kernels together first, then each kernel where there are several."""
 
     workload: Workload
     card: Rates
@@ -70,7 +71,7 @@ def solve(
     causal: bool | None = None,
     each: bool = True,
 ) -> Solution:
-    """The crossings of a workload in one of its symbols: all kernels together and, with ``each``, one by one."""
+    """The crossings of a workload in one symbol: all kernels together and, with ``each``, every kernel alone."""
     name = ALIASES.get(name, name)
     phase, settings = phase or workload.default_phase, dict(settings or {})
     fused = workload.fused if fused is None else fused
@@ -117,16 +118,21 @@ def _check(workload: Workload, name: str, settings: Mapping[str, Any], phase: st
             did_you_mean(name, workload.settable()),
         )  # fmt: skip
     if SYMBOLS[name].kind not in ("size", "optional"):
-        raise InputError(f"--for {name}", "it is not a size", "a size is solved for", "Set it with --set instead.")
+        raise InputError(
+            f"--for {name}", "it is not a size", "only a size can be solved for", "Set it with --set instead."
+        )
     if name in settings:
         raise InputError(
-            f"--for {name}", "it is set as well", "a symbol is either set or solved for", f"Drop --set {name}."
+            f"--for {name}", "it is also set", "a symbol is either set or solved for", f"Remove --set {name}."
         )
     workload.dims(phase, settings)
 
 
 def _free(workload: Workload, phase: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that tie one symbol to others stay in the closed form; a number that undoes a tie is a symbol there."""
+    """Settings that change the closed form.
+
+    A setting that ties a symbol to others stays in it. A setting that replaces a tie by a number becomes a symbol.
+    """
     own = {**workload.sizes, **workload.phases[phase]}
     return {
         key: value if isinstance(value, Expression) else symbolic.symbol(key)
@@ -153,19 +159,19 @@ def _answer(title: str, kernels: list[Any], formulas: list[Any], asked: Asked, o
 
 
 def _ridge(card: Rates, engine: Engine) -> Any:
-    """FLOP per byte at which an engine meets memory, exactly."""
+    """Exact FLOP per byte at which an engine and memory take equally long."""
     return sympy.Rational(card.roofs[engine].flop_per_s) / sympy.Rational(card.bandwidth_byte_per_s)
 
 
 def _runs(flops: Any, traffic: Any, ridge: Any, x: Any, budget: int = BUDGET) -> list[Run]:
-    """The sizes at which the work takes longer than memory, and those at which it does not."""
+    """The sizes at which the work takes longer than memory traffic, and those at which it does not."""
     return Formula(flops - ridge * traffic, x, budget).runs(1, LARGEST_SIZE)
 
 
 def _reason(work: dict[Engine, Any], traffic: Any, signs: Mapping[Engine, list[Run]], card: Rates, x: Any) -> str:
-    """Why it stays on one side: the intensity, from size 1 to the limit, of the work that comes nearest to its ridge."""
+    """Why the bound never changes: the intensity of the work nearest to its ridge, from size 1 to the limit."""
     if not work:
-        return "memory-bound at every size: it does no arithmetic"
+        return "memory-bound at every size: it has no FLOPs"
     if not _enters(work, traffic, x):
         return _without(work, traffic, card, x)
     nearest = (0.0, "")
@@ -183,7 +189,7 @@ def _reason(work: dict[Engine, Any], traffic: Any, signs: Mapping[Engine, list[R
         )
         nearest = max(nearest, (high / ridge, f"{roof.name} work {most} {ridge:.4g}"))
     if any(run.positive for runs in signs.values() for run in runs):
-        return f"no two of the sizes that {x.name} may have lie on different sides"
+        return f"the bound is the same at every accepted value of {x.name}"
     return f"memory-bound at every {x.name}: {nearest[1]}"
 
 
@@ -194,31 +200,31 @@ def _bounded(count: Any, traffic: Any, ratio: float, x: Any) -> bool:
 
 
 def _enters(work: dict[Engine, Any], traffic: Any, x: Any) -> bool:
-    """Whether an intensity depends on the symbol; what rounds is not looked into."""
+    """Whether an intensity depends on the symbol. Expressions that round are assumed to depend on it."""
     pairs = [(count, traffic) for count in work.values() if count.has(x) or traffic.has(x)]
     return any(symbolic.rounds(count + below) or (count / below).has(x) for count, below in pairs)
 
 
 def _without(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
-    """What bounds it where the symbol leaves the intensity as it is."""
+    """The reason where the intensity does not depend on the symbol."""
     ratios = {engine: float(count / traffic) for engine, count in work.items()}
     engine = max(ratios, key=lambda e: ratios[e] / card.ridge(e))
     side = "compute" if ratios[engine] > card.ridge(engine) else "memory"
     roof = f"{card.roofs[engine].name} work of {ratios[engine]:.4g} FLOP/B, ridge {card.ridge(engine):.4g}"
-    return f"{side}-bound whatever {x.name} is: {roof}"
+    return f"{side}-bound at every {x.name} (the intensity does not depend on it): {roof}"
 
 
 def _ratio_at(count: Any, traffic: Any, x: Any, size: int) -> float:
-    """FLOP per byte at a size; zero where no tile fits yet, or outside the domain."""
+    """FLOP per byte at a size; zero where no tile fits, or outside the domain."""
     try:
         above, below = (sympy.sympify(part).subs(x, size) for part in (count, traffic))
-    except ValueError:  # sympy compares nothing with what is undefined
+    except ValueError:  # sympy cannot compare with an undefined value
         return 0.0
     return float(above) / float(below) if above.is_finite and below.is_finite and below != 0 else 0.0
 
 
 def _limit(count: Any, traffic: Any, x: Any) -> float:
-    """FLOP per byte for a size without end."""
+    """The limit of FLOP per byte for large sizes."""
     if symbolic.rounds(count) or symbolic.rounds(traffic):
         return _ratio_at(count, traffic, x, 2**40)
     limit = symbolic.limit(count / traffic, x)

@@ -1,4 +1,4 @@
-"""The crossings of a set of kernels, from the signs of each engine's time less that of memory."""
+"""The crossings of a set of kernels, from the sign of each engine's time minus the memory time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perfmodel.roofline import MEMORY, Bounds, Rates, bounds, together
 from perfmodel.solve.pieces import Run, root, run_at
 from perfmodel.units import LARGEST_SIZE
 
-# Crossings of one answer that are listed, and sizes beside one that are asked whether the operation accepts them.
+# Listed crossings per answer, and sizes next to a crossing that are tested for acceptance.
 LISTED = 24
 LOOKED_AT = 2**18
 
@@ -23,7 +23,7 @@ Signs = Mapping[Engine, list[Run]]
 
 
 class Crossing(NamedTuple):
-    """One place where the bound changes: the formula, its value, and the whole sizes next to it."""
+    """A size at which the bound changes: its formula, its value, and the accepted sizes next to it."""
 
     engine: str
     ridge_flop_per_byte: float
@@ -37,7 +37,10 @@ class Crossing(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """What a crossing tends to as the sizes of a tensor grow together; ``trained`` says that it is a weight."""
+    """The limit of a crossing as the sizes of a tensor grow together.
+
+    ``trained`` says that the tensor is a weight.
+    """
 
     closed_form: Any
     at: float
@@ -46,7 +49,7 @@ class Limit(NamedTuple):
 
 
 class Crossings(NamedTuple):
-    """Those that are listed; why others are not; and where they would be if the operation accepted the sizes there."""
+    """The listed crossings, the reason why others are not listed, and crossings outside the accepted sizes."""
 
     listed: tuple[Crossing, ...]
     left_out: str
@@ -54,7 +57,7 @@ class Crossings(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """The kernels at a size, the sizes that are accepted, the card, the symbol, and the sizes that stay the same."""
+    """The kernels as a function of the size, the accepted sizes, the card, the symbol, and the other sizes."""
 
     at: Callable[[Any], list[Any]]
     accepted: Accepted
@@ -63,11 +66,11 @@ class Asked(NamedTuple):
     sizes: Mapping[str, Any]
 
     def only(self, i: int) -> Asked:
-        """The same of the i-th kernel alone."""
+        """The same question for the i-th kernel alone."""
         return self._replace(at=lambda value: self.at(value)[i : i + 1])
 
     def bounds(self, size: int) -> Bounds:
-        """All kernels together at a size that is accepted."""
+        """The bounds of all kernels together at an accepted size."""
         return together((bounds(kernel.op, self.card), kernel.repeat) for kernel in self.at(size))
 
 
@@ -79,7 +82,7 @@ class Accepted:
         self._known: dict[tuple[int, int], int | None] = {}
 
     def nearest(self, size: int, step: int) -> int | None:
-        """The nearest from a size on, upwards or downwards; None where no size looked at is accepted."""
+        """The nearest accepted size from ``size`` on, upwards or downwards; None if the search finds none."""
         if (size, step) not in self._known:
             self._known[size, step] = self._found(size, step)
         return self._known[size, step]
@@ -110,7 +113,7 @@ class Accepted:
 
 
 class _Change(NamedTuple):
-    """Two accepted sizes on different sides, and the last size before the sign changes."""
+    """Two accepted sizes with different bounds, and the last size before the sign changes."""
 
     last: int
     below: int
@@ -118,7 +121,7 @@ class _Change(NamedTuple):
 
 
 def by_roof(kernels: list[Any], card: Rates) -> dict[Engine, sympy.Expr]:
-    """FLOPs of all kernels by the engine whose roof they meet."""
+    """FLOPs of all kernels by the engine whose roof limits them."""
     work: dict[Engine, Any] = {}
     for kernel in kernels:
         for engine, count in kernel.op.engine_flops().items():
@@ -128,7 +131,7 @@ def by_roof(kernels: list[Any], card: Rates) -> dict[Engine, sympy.Expr]:
 
 
 def crossings(signs: Signs, formulas: list[Any], asked: Asked) -> Crossings:
-    """The first crossings, smallest size first, and what is to be said of the others."""
+    """The first crossings in order of size, and a description of the others."""
     changes, outside = _changes(signs, asked)
     closed = cache(lambda engine: _closed_form(formulas, asked.card, engine, asked.x))
     listed = tuple(_crossing(change, signs, closed, formulas, asked) for change in changes[:LISTED])
@@ -142,7 +145,7 @@ def _side(signs: Signs, size: int) -> bool | None:
 
 
 def _changes(signs: Signs, asked: Asked) -> tuple[list[_Change], str]:
-    """The first changes between accepted sizes, one more than are listed; and what is said of one outside them."""
+    """The first changes between accepted sizes, at most one more than is listed, and a change outside them."""
     found: list[_Change] = []
     outside = ""
     for last in sorted({run.last for runs in signs.values() for run in runs[:-1]}):
@@ -164,13 +167,13 @@ def _changes(signs: Signs, asked: Asked) -> tuple[list[_Change], str]:
 
 
 def _outside(at: float, compute: bool | None, name: str) -> str:
-    """A crossing on one side of all sizes that are accepted, if it is the only one."""
+    """The sentence for a single crossing outside the accepted sizes."""
     side = "compute" if compute else "memory"
-    return f"{side}-bound at every {name} that it accepts: the crossing at {at:.4g} lies outside them"
+    return f"{side}-bound at every accepted {name}: the crossing at {at:.4g} is outside this range"
 
 
 def _root_at(signs: Signs, last: int, engine: Engine | None = None) -> float:
-    """Where the sign of an engine, or of the first that changes it, does so after a size."""
+    """The root after a size: of this engine where its sign changes there, otherwise of the first whose sign does."""
     pairs = {e: (run_at(runs, last), run_at(runs, last + 1)) for e, runs in signs.items()}
     turned = {e: pair for e, pair in pairs.items() if pair[0].positive is not pair[1].positive}
     return root(*(turned[engine] if engine in turned else next(iter(turned.values()))))
@@ -199,7 +202,7 @@ def _crossing(
 
 
 def _sides(change: _Change, signs: Signs, asked: Asked) -> tuple[int, int]:
-    """The sizes beside a crossing, one further where both take equally long but for the rounding of seconds."""
+    """The sizes next to a crossing; the next one where rounding makes both times equal."""
     found = []
     for size, step in ((change.below, -1), (change.above, 1)):
         further = asked.accepted.nearest(size + step, step) if 1 <= size + step <= LARGEST_SIZE else None
@@ -209,17 +212,17 @@ def _sides(change: _Change, signs: Signs, asked: Asked) -> tuple[int, int]:
 
 
 def _left_out(signs: Signs, listed: tuple[Crossing, ...], more: bool, name: str) -> Iterator[str]:
-    """What is not listed: crossings beyond the first, and sizes that were not searched."""
+    """Sentences on crossings beyond the listed ones, and on sizes that were not searched."""
     if more:
-        yield f"more crossings follow above {name} = {listed[-1].above}"
+        yield f"more crossings exist above {name} = {listed[-1].above}"
     unsearched = [run for runs in signs.values() for run in runs if not run.searched]
     if unsearched:
         first, last = min(run.first for run in unsearched), max(run.last for run in unsearched)
-        yield f"the bound changes so often that {name} = {first} to {last} was not searched"
+        yield f"{name} = {first} to {last} was not searched: the bound changes too often there"
 
 
 def _value(form: Any, sizes: Mapping[str, Any], ridge: float) -> float:
-    """A formula at the workload's sizes; not a number where it has others, such as a mixture of data types."""
+    """The value of a formula at the workload's sizes; NaN where it has other symbols, as for mixed data types."""
     items = {size for role, size in sizes.items() if role in symbolic.SHARED_ROLES}
     known = {symbolic.symbol(name): size for name, size in sizes.items() if isinstance(size, int)}
     known |= {symbolic.RIDGE: ridge, symbolic.symbol(symbolic.BYTES): next(iter(items), 0)}
@@ -232,7 +235,7 @@ def _agree(value: float, root: float) -> bool:
 
 
 def _limit_of(form: Any, formulas: list[Any], x: Any, sizes: Mapping[str, Any], ridge: float) -> Limit | None:
-    """The crossing of one kernel for large sizes of a tensor that the symbol is no size of: wide weights, large matrices."""
+    """The limit of a kernel's crossing as a tensor without this symbol grows, such as wide weights."""
     if len(formulas) > 1:
         return None
     grows = sympy.Dummy(positive=True)
@@ -249,7 +252,7 @@ def _limit_of(form: Any, formulas: list[Any], x: Any, sizes: Mapping[str, Any], 
 
 
 def _closed_form(formulas: list[Any], card: Rates, engine: Engine, x: Any) -> Any | None:
-    """The crossing with every other size a symbol and the ridge I; None where the equation has no short solution."""
+    """The crossing as a formula of the other sizes and the ridge I; None where the equation is not linear."""
     traffic = sympy.expand(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in formulas))
     flops = by_roof(formulas, card).get(engine, sympy.Integer(0))
     top, _ = sympy.fraction(sympy.together(flops - symbolic.RIDGE * traffic))

@@ -1,7 +1,7 @@
-"""Formulas enclosed on a range of sizes: polynomials in the size and in errors, each error within two limits.
+"""Enclosures of formulas on a range of sizes: polynomials in the size and in errors with known limits.
 
-A rounding is its argument and an error of less than one; an undecided maximum is its first argument and an error. The
-errors stay letters, so that a rounding that is taken away from itself leaves nothing.
+A rounding is its argument plus an error smaller than one. An undecided maximum is its first argument plus an error.
+Errors stay symbols, so a rounding that is subtracted from itself cancels exactly.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from perfmodel.solve.polynomial import Coefficients, range_of
 
-# A sum of terms: the power of the size and the errors that are its factors, and the coefficient.
+# A sum of terms, by the power of the size and the errors that are factors: the coefficient.
 Form = dict[tuple[int, tuple[int, ...]], Fraction]
 
-# Relative error of a power, which floating-point numbers approximate.
+# Relative error of a power, which is computed in floating point.
 POWER_ERROR = Fraction(1, 10**12)
 
 
@@ -25,7 +25,7 @@ class UndefinedError(Exception):
 
 
 class UnboundedError(Exception):
-    """A divisor may be zero at some sizes of the range, or a power leaves the range of floating-point numbers."""
+    """A divisor may be zero at some sizes of the range, or a power overflows floating-point numbers."""
 
 
 def constant(value: Any) -> Form:
@@ -34,7 +34,7 @@ def constant(value: Any) -> Form:
 
 
 def added(one: Form, other: Form, times: Any = 1) -> Form:
-    """A form and a multiple of another."""
+    """The sum of a form and a multiple of another."""
     found = dict(one)
     for key, coefficient in other.items():
         total = found.get(key, 0) + times * coefficient
@@ -46,7 +46,7 @@ def added(one: Form, other: Form, times: Any = 1) -> Form:
 
 
 def multiplied(one: Form, other: Form) -> Form:
-    """A product."""
+    """The product of two forms."""
     found: Form = {}
     for (i, errors), a in one.items():
         for (j, more), b in other.items():
@@ -55,7 +55,7 @@ def multiplied(one: Form, other: Form) -> Form:
 
 
 def polynomials(form: Form) -> dict[tuple[int, ...], Coefficients]:
-    """The polynomial in the size that each product of errors has as its factor; () has the one that is exact."""
+    """The polynomials in the size by the product of errors that they multiply; () is the exact part."""
     grouped: dict[tuple[int, ...], dict[int, Fraction]] = {(): {}}
     for (power, errors), coefficient in form.items():
         grouped.setdefault(errors, {})[power] = coefficient
@@ -73,14 +73,14 @@ class Enclosures:
         self._errors: list[tuple[Fraction, Fraction]] = []
 
     def with_error(self, form: Form, low: Fraction, high: Fraction) -> Form:
-        """A form that is off by at least ``low`` and at most ``high``."""
+        """The form plus a new error between ``low`` and ``high``."""
         if low == high:
             return added(form, constant(low))
         self._errors.append((low, high))
         return added(form, {(0, (len(self._errors) - 1,)): Fraction(1)})
 
     def limits(self, form: Form) -> tuple[Coefficients, Coefficients]:
-        """A polynomial that is nowhere above the form on the range, and one that is nowhere below."""
+        """A polynomial below the form on the whole range, and one above it."""
         least: Form = {}
         most: Form = {}
         for errors, polynomial in polynomials(form).items():
@@ -96,12 +96,12 @@ class Enclosures:
         return polynomials(least)[()], polynomials(most)[()]
 
     def range(self, form: Form) -> tuple[Fraction, Fraction]:
-        """A lower and an upper limit of its values."""
+        """A lower and an upper limit of the form's values."""
         least, most = self.limits(form)
         return range_of(least, self.first, self.last)[0], range_of(most, self.first, self.last)[1]
 
     def divided(self, top: Form, bottom: Form) -> Form:
-        """A quotient: the whole part of a division of polynomials, and an error for the rest."""
+        """A quotient: the polynomial part of the division, and an error for the remainder."""
         low, high = self.range(bottom)
         if low <= 0 <= high:
             raise UndefinedError if low == high else UnboundedError
@@ -112,7 +112,7 @@ class Enclosures:
         return self.with_error(whole, min(corners), max(corners))
 
     def floor(self, one: Form) -> Form:
-        """A floor: its one value, or its argument less than one above it."""
+        """The floor: its constant value on the range, or its argument minus an error below one."""
         low, high = self.range(one)
         if math.floor(low) == math.floor(high):
             return constant(math.floor(low))
@@ -121,11 +121,11 @@ class Enclosures:
         return self.with_error(one, Fraction(1, common) - 1 if common else Fraction(-1), Fraction(0))
 
     def ceiling(self, one: Form) -> Form:
-        """A ceiling: the floor of the negative."""
+        """The ceiling, as the negative floor of the negative."""
         return added({}, self.floor(added({}, one, -1)), -1)
 
     def max(self, found: Form, *others: Form) -> Form:
-        """A maximum: the larger argument, or the first and what another has above it."""
+        """The maximum: the larger argument, or the first plus an error for the excess of another."""
         for other in others:
             low, high = self.range(added(other, found, -1))
             if low >= 0:
@@ -135,18 +135,18 @@ class Enclosures:
         return found
 
     def min(self, *arguments: Form) -> Form:
-        """A minimum: the negative of the maximum of the negatives."""
+        """The minimum, as the negative maximum of the negatives."""
         return added({}, self.max(*(added({}, one, -1) for one in arguments)), -1)
 
     def power(self, base: Form, exponent: Form) -> Form:
-        """A share to a power, as 1 less what it lacks of it."""
+        """A fraction to a power, as 1 minus its difference from 1."""
         corners = [_lacks(a, b) for a in self.range(base) for b in self.range(exponent)]
         errors = [lacks * (1 + sign * POWER_ERROR) for lacks in corners for sign in (-1, 1)]
         return self.with_error(constant(1), -max(errors), -min(errors))
 
 
 def _product_range(ranges: Iterable[tuple[Fraction, Fraction]]) -> tuple[Fraction, Fraction]:
-    """The limits of a product of numbers within limits."""
+    """The limits of a product of numbers with known limits."""
     low = high = Fraction(1)
     for one in ranges:
         corners = [a * b for a in (low, high) for b in one]
@@ -155,7 +155,7 @@ def _product_range(ranges: Iterable[tuple[Fraction, Fraction]]) -> tuple[Fractio
 
 
 def _long_division(top: Form, bottom: Form) -> tuple[Form, Form]:
-    """The whole part of a quotient of polynomials, and what is left of the numerator; with errors it is all left."""
+    """Polynomial quotient and remainder; with errors, the remainder is the whole numerator."""
     whole: Form = {}
     if any(errors for _, errors in (*top, *bottom)):
         return whole, top
@@ -167,7 +167,10 @@ def _long_division(top: Form, bottom: Form) -> tuple[Form, Form]:
 
 
 def _lacks(base: Fraction, exponent: Fraction) -> Fraction:
-    """1 less a power of a base, to a relative error. NB a base below 0, where no share lies, is taken as 0."""
+    """1 minus a power of a base, to a relative error.
+
+    NB a base below 0 is outside the domain of a fraction and is taken as 0.
+    """
     if base <= 0:
         return Fraction(1)
     try:

@@ -1,9 +1,9 @@
-"""Where a formula in one whole size is positive: exact, also where it rounds to tiles or takes a maximum.
+"""Where a formula in one whole size is positive, exactly, including roundings to tiles and maxima.
 
 Between two sizes at which a rounding steps, a formula is a polynomial. A range of sizes with many steps is enclosed by
-a polynomial and an error interval: a rounding differs from its argument by less than one. The enclosure decides all
-sizes but those near a root, which are searched again in narrower ranges, down to single polynomials, whose signs at
-whole sizes follow from their differences. The work is bounded: what the budget leaves undecided is reported.
+a polynomial and an error interval, since a rounding differs from its argument by less than one. The enclosure decides
+all sizes except those near a root. Those are searched again in narrower ranges, down to single polynomials, whose signs
+at whole sizes follow from their differences. The work is bounded: sizes that the budget leaves undecided are reported.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from perfmodel.solve.enclosure import (
 from perfmodel.solve.polynomial import Coefficients, signs, value_at
 from perfmodel.symbolic import HIGHEST_POWER
 
-# Ranges that one formula may be enclosed on before the search ends.
+# Ranges on which one formula is enclosed before the search ends.
 BUDGET = 1500
 
 Terms = list[tuple[tuple[int, ...], Fraction]]  # exponents of the size and of each atom, and the coefficient
 
 
 class Run(NamedTuple):
-    """Sizes from ``first`` to ``last`` at which the sign is the same; None where the formula is undefined.
+    """Sizes from ``first`` to ``last`` with the same sign; ``positive`` is None where the formula is undefined.
 
-    ``polynomial`` is the formula there, where it is one; ``searched`` says that the budget reached so far.
+    ``polynomial`` is the formula on this run, where it is one. ``searched`` is False where the budget ended.
     """
 
     first: int
@@ -62,7 +62,7 @@ class _Atom(NamedTuple):
 
 
 class Formula:
-    """A formula in one size, its other sizes being numbers."""
+    """A formula in one size. Its other sizes are numbers."""
 
     def __init__(self, expression: Any, x: Any, budget: int = BUDGET) -> None:
         self._x = x
@@ -76,7 +76,7 @@ class Formula:
     def runs(self, first: int, last: int) -> list[Run]:
         """The runs of equal sign from ``first`` to ``last``, in order and without gaps.
 
-        An error matters relative to the size, so that each octave is enclosed by itself; then the small sizes first.
+        Errors matter relative to the size, so each octave is enclosed separately. Small sizes are refined first.
         """
         octaves = ((max(first, 1 << i), min(last, (2 << i) - 1)) for i in range(last.bit_length()))
         found: list[Run] = []
@@ -91,7 +91,7 @@ class Formula:
         return _joined([*found, *(Run(*rest, None, searched=False) for rest in ranges)])
 
     def _narrowed(self, first: int, last: int, found: list[Run]) -> list[tuple[int, int]]:
-        """What of a range stays undecided, the small sizes last; the runs that are decided join those found."""
+        """The undecided parts of a range, smallest sizes last. Decided runs are appended to ``found``."""
         parts = self._parts(first, last)
         if parts is None:
             split = self._split(first, last)
@@ -100,7 +100,7 @@ class Formula:
         return [(part.first, part.last) for part in reversed(parts) if not part.searched]
 
     def _parts(self, first: int, last: int) -> list[Run] | None:
-        """The range in runs, what is undecided not ``searched``; None where less than half of it is decided."""
+        """The range in runs, undecided ones not ``searched``; None where less than half of it is decided."""
         try:
             least, most = self._enclosed(Enclosures(first, last))
         except UndefinedError:
@@ -116,7 +116,7 @@ class Formula:
         return parts if 2 * undecided <= last - first + 1 else None
 
     def _split(self, first: int, last: int) -> int:
-        """The first size of the right part: at a step of a rounding or a maximum near the middle, else at the middle."""
+        """The first size of the right part: at a step near the middle, otherwise at the middle."""
         middle = (first + last) // 2
         own = self._signature(middle)
         for end in (last, first):
@@ -130,7 +130,7 @@ class Formula:
         return middle + 1
 
     def _signature(self, size: int) -> list[Any]:
-        """The values of the roundings and the arguments that the maxima take, at one size."""
+        """The values of the roundings and the selected arguments of the maxima, at one size."""
         values: list[Any] = [Fraction(size)]
         found: list[Any] = []
         for kind, ratios in self._atoms:
@@ -148,13 +148,11 @@ class Formula:
             arguments = [on.divided(*(_terms_on(part, values) for part in ratio)) for ratio in ratios]
             values.append(getattr(on, kind)(*arguments))
         top, bottom = (_terms_on(part, values) for part in self._whole)
-        on.divided(top, bottom)  # raises where the divisor is or may be zero
+        on.divided(top, bottom)  # raises where the divisor may be zero
         return on.limits(top if on.range(bottom)[0] > 0 else added({}, top, -1))
 
-    # --- reading
-
     def _without_atoms(self, expression: Any) -> Any:
-        """The expression with a letter for each rounding, maximum and high power that depends on the size."""
+        """The expression with a symbol for each rounding, maximum and high power that depends on the size."""
         if expression == self._x or not expression.has(self._x):
             return expression
         if expression.func is sympy.Mod:
@@ -179,7 +177,7 @@ class Formula:
 
 
 def _kind(expression: Any) -> str | None:
-    """What a node is, where polynomials cannot follow it."""
+    """The kind of a node that is not a polynomial; None for the others."""
     for kind in ("floor", "ceiling", "Max", "Min"):
         if isinstance(expression, getattr(sympy, kind)):
             return kind.lower()
@@ -193,7 +191,7 @@ def _terms(expression: Any, letters: Sequence[Any]) -> Terms:
 
 
 def _terms_on(terms: Terms, values: Sequence[Form]) -> Form:
-    """A polynomial in the size and the atoms, each atom as its form."""
+    """A polynomial in the size and the atoms, with a form for each atom."""
     found: Form = {}
     for powers, coefficient in terms:
         term: Form = {(powers[0], ()): coefficient}
@@ -205,7 +203,7 @@ def _terms_on(terms: Terms, values: Sequence[Form]) -> Form:
 
 
 def _quotient(ratio: _Ratio, values: Sequence[Any]) -> Any:
-    """A ratio at one size; None where it is undefined."""
+    """The value of a ratio at one size; None where it is undefined."""
     parts = []
     for terms in ratio:
         total = Fraction(0)
@@ -219,7 +217,7 @@ def _quotient(ratio: _Ratio, values: Sequence[Any]) -> Any:
 
 
 def _value(kind: str, arguments: Sequence[Fraction]) -> Fraction | None:
-    """A rounding, a maximum, a minimum or a power of numbers."""
+    """The value of a rounding, a maximum, a minimum or a power."""
     match kind:
         case "floor":
             return Fraction(math.floor(arguments[0]))
@@ -234,7 +232,7 @@ def _value(kind: str, arguments: Sequence[Fraction]) -> Fraction | None:
 
 
 def _decided(least: Coefficients, most: Coefficients, first: int, last: int) -> Iterator[Run]:
-    """Runs between a lower and an upper polynomial: positive, not positive, and not yet searched."""
+    """Runs between a lower and an upper polynomial: positive, not positive, or not yet searched."""
     below, above = signs(least, first, last), signs(most, first, last)
     starts = sorted({start for start, _, _ in (*below, *above)})
     for start, end in zip(starts, [*(s - 1 for s in starts[1:]), last], strict=True):
@@ -244,7 +242,7 @@ def _decided(least: Coefficients, most: Coefficients, first: int, last: int) -> 
 
 
 def _joined(runs: list[Run]) -> list[Run]:
-    """Runs in order, neighbours that nothing tells apart as one."""
+    """Runs in order. Equal neighbours become one."""
     found: list[Run] = []
     for run in sorted(runs):
         if found and found[-1][2:] == run[2:]:
@@ -255,12 +253,12 @@ def _joined(runs: list[Run]) -> list[Run]:
 
 
 def run_at(runs: Sequence[Run], size: int) -> Run:
-    """The run that holds a size."""
+    """The run that contains a size."""
     return runs[bisect_right(runs, size, key=lambda run: run.first) - 1]
 
 
 def root(before: Run, after: Run) -> float:
-    """Where the sign changes between two runs: the root, or half-way between two sizes where the formula jumps."""
+    """The root between two runs; the middle of the two sizes where the formula jumps."""
     low, high, rises = Fraction(before.last), Fraction(after.first), bool(after.positive)
     if before.polynomial is None or before.polynomial != after.polynomial:
         return float((low + high) / 2)

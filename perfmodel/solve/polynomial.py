@@ -1,4 +1,4 @@
-"""Polynomials in one whole size: values, limits and the sizes at which they are positive, all exact."""
+"""Polynomials in one whole size: values, limits and positive sizes, all exact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Coefficients = tuple[Any, ...]  # the constant first: whole numbers or fractions
 
 
 def value_at(polynomial: Coefficients, value: Any) -> Any:
-    """Its value."""
+    """The value of the polynomial."""
     found: Any = 0
     for coefficient in reversed(polynomial):
         found = found * value + coefficient
@@ -27,7 +27,7 @@ def _shifted(polynomial: Coefficients, by: int) -> list[Any]:
 
 
 def range_of(polynomial: Coefficients, first: int, last: int) -> tuple[Any, Any]:
-    """Limits of its values on a range; the least and the largest value where it is monotonic from the first size on."""
+    """Limits of the values on a range; exact where the polynomial is monotonic from ``first`` on."""
     constant, *others = _shifted(polynomial, first)
     width, power = last - first, 1
     low = high = constant
@@ -38,18 +38,21 @@ def range_of(polynomial: Coefficients, first: int, last: int) -> tuple[Any, Any]
 
 
 def _whole(polynomial: Coefficients) -> Coefficients:
-    """The polynomial times the positive number that makes its coefficients whole."""
+    """The polynomial times the positive number that makes its coefficients integers."""
     common = math.lcm(*(Fraction(c).denominator for c in polynomial))
     return tuple(int(c * common) for c in polynomial)
 
 
 def signs(polynomial: Coefficients, first: int, last: int) -> list[tuple[int, int, bool]]:
-    """Runs of whole sizes at which a polynomial is positive, or is not."""
+    """Runs of whole sizes at which a polynomial is positive or not: (first, last, positive)."""
     return _whole_signs(_whole(polynomial), first, last)
 
 
 def _whole_signs(polynomial: Coefficients, first: int, last: int) -> list[tuple[int, int, bool]]:
-    """The same for whole coefficients: between two changes of sign of its differences it is monotonic."""
+    """The runs for integer coefficients.
+
+    Between two sign changes of its differences, the polynomial is monotonic.
+    """
     low, high = range_of(polynomial, first, last)
     if low > 0 or high <= 0:
         return [(first, last, low > 0)]
@@ -66,7 +69,7 @@ def _whole_signs(polynomial: Coefficients, first: int, last: int) -> list[tuple[
 
 
 def _monotonic_signs(polynomial: Coefficients, first: int, last: int) -> list[tuple[int, int, bool]]:
-    """At most two runs, the border between them found by bisection."""
+    """At most two runs. Their border is found by bisection."""
     before, after = value_at(polynomial, first) > 0, value_at(polynomial, last) > 0
     if before is after:
         return [(first, last, before)]
