@@ -1,4 +1,4 @@
-"""A workload file: sizes with names, data types, phases and the steps that a model or a problem is made of."""
+"""Workloads: sizes with names, data types, phases and the steps of a model or a problem."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from perfmodel.units import ITEM_BYTES, checked_dtype, item_from_text, size_from
 PHASES = ("prefill", "decode", "train")
 COUNTS = ("all", "leading")
 LOGITS = ("all", "last")
-# Which data type gives each item size; a mask is stored like the activations that it is added to.
+# The data type of each item size. A mask is stored like the activations that it is added to.
 ROLES = {"weight": "weight", "act": "activation", "cache": "cache", "mask": "activation"}
 DTYPE_ROLES = ("weight", "activation", "cache")
 
 
 class Workload(NamedTuple):
-    """What a file describes, before any size is chosen."""
+    """A workload before its sizes are chosen, from a file or for one operation."""
 
     name: str
     file: str
@@ -50,18 +50,20 @@ class Workload(NamedTuple):
         return f"<Workload {self.name}: {self.title}, {len(self.steps)} steps, {', '.join(self.phases)}>"
 
     def steps_in(self, phase: str, form: str | None = None) -> tuple[Step, ...]:
-        """The steps of a phase: a decoding step may have its own, in one form or several; training ends in a loss."""
+        """The steps of a phase. A decoding step may have its own steps, in one or several forms; training adds the
+        loss.
+        """
         name = self.form_in(phase, form)
         return self.decode[name] if name else (*self.steps, *(self.loss if phase == "train" else ()))
 
     def form_in(self, phase: str, form: str | None = None) -> str:
-        """The name of a phase's form, the first where none is asked for; nothing for a phase with one way alone."""
+        """The name of a phase's form, by default the first; empty for a phase without forms."""
         known = self.decode if phase == "decode" else {}
         if form is None:
             return next(iter(known), "")
         if form not in known:
-            accepted = "the name of one of its forms is accepted" if known else "it runs in one form, which has no name"
-            elsewhere = "Choose --phase decode." if form in self.decode else "Leave --form out."
+            accepted = "the name of one of its forms is accepted" if known else "it has a single form without a name"
+            elsewhere = "Choose --phase decode." if form in self.decode else "Remove --form."
             raise InputError(
                 f"{self.name}: form {shown(form)}", f"its {phase} phase has no form of that name", accepted,
                 near_or_known(form, known) if known else elsewhere,
@@ -73,7 +75,7 @@ class Workload(NamedTuple):
         return next(iter(self.phases))
 
     def settable(self) -> frozenset[str]:
-        """The symbols that ``--set`` reaches: its own sizes, and what its operations take and no step fixes."""
+        """The symbols that ``--set`` accepts: the workload's sizes, and arguments that no step fixes."""
         own = set(self.sizes).union(*self.phases.values())
         for step in (*self.steps, *(step for steps in self.decode.values() for step in steps)):
             reached = (name for name in step.operation.arguments if step.windowed or name != "W")
@@ -81,11 +83,11 @@ class Workload(NamedTuple):
         return frozenset(own)
 
     def with_dtype(self, dtype: str) -> Workload:
-        """The same with every role in one data type."""
+        """The workload with one data type for all roles."""
         return self._replace(dtypes=dict.fromkeys(DTYPE_ROLES, checked_dtype(dtype)))
 
     def with_logits(self, which: str) -> Workload:
-        """The same with the logits of all positions, or of the last position of each sequence."""
+        """The workload with the logits of all positions, or of the last position of each sequence."""
         steps = (*self.steps, *(step for steps in self.decode.values() for step in steps))
         if which not in LOGITS:
             raise InputError(f"logits {shown(which)}", "it is not a choice", f"{' and '.join(LOGITS)} are accepted")
@@ -93,27 +95,27 @@ class Workload(NamedTuple):
             return self
         if "decode" not in self.phases or not any(map(is_logits, steps)):
             raise InputError(
-                f"{self.name}: logits {which}", "the workload has no logits of a next token", "a model with a decode phase and a step named 'logits' is accepted",
-                "Leave --logits out.",
+                f"{self.name}: logits {which}", "the workload computes no logits of a next token", "a model with a decode phase and a step named 'logits' is accepted",
+                "Remove --logits.",
             )  # fmt: skip
         decode = {form: tuple(map(last_position, steps)) for form, steps in self.decode.items()}
         return self._replace(steps=tuple(map(last_position, self.steps)), decode=decode, logits=which)
 
     def dims(self, phase: str, settings: Dict[str, Any] | None = None, *, checked: bool = True) -> dict[str, Any]:
-        """Every size as a number: the file's, the phase's over them, the caller's over both."""
+        """Every size as a number. The phase overrides the file, and ``settings`` override both."""
         return resolved(self.given(phase, settings), self.name, checked=checked)
 
     def given(self, phase: str, settings: Dict[str, Any] | None = None) -> dict[str, Any]:
-        """Every size as it is given, a number or an expression of others, by whoever has the last word."""
+        """Every size as a number or an expression. The phase overrides the file, and ``settings`` override both."""
         if phase not in self.phases:
             raise InputError(
-                self.file, f"phase '{phase}' is not one that this workload has",
-                f"it has {', '.join(self.phases)}", f"Choose --phase {self.default_phase}.",
+                self.file, f"this workload has no phase '{phase}'",
+                f"{', '.join(self.phases)} are accepted", f"Choose --phase {self.default_phase}.",
             )  # fmt: skip
         if phase == "train" and self.logits == "last":
             raise InputError(
                 f"{self.name}: logits last", "the loss of a training step reads the logits of every position",
-                "prefill and decode are accepted", "Leave --logits out.",
+                "prefill and decode are accepted", "Remove --logits.",
             )  # fmt: skip
         chosen = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
         unknown = next((name for name in chosen if name not in self.settable()), None)
@@ -126,18 +128,18 @@ class Workload(NamedTuple):
         return {**self.sizes, **self.phases[phase], **self.items(), **chosen}
 
     def items(self) -> dict[str, int | float]:
-        """Bytes per element of the roles that the operations know, from the data types."""
+        """Bytes per element of the roles that the operations use, from the data types."""
         found = {symbol: ITEM_BYTES[self.dtypes[role]] for symbol, role in ROLES.items()}
         return {symbol: value for symbol, value in found.items() if symbol in self.settable()}
 
 
 def is_logits(step: Step) -> bool:
-    """Whether a step computes the scores over the vocabulary, or changes them afterwards."""
+    """Whether a step computes or changes the scores over the vocabulary."""
     return step.name.split(".")[0] == "logits"
 
 
 def last_position(step: Step) -> Step:
-    """A step of the logits for one position of each sequence; any other step as it is."""
+    """A logits step for one position of each sequence; any other step unchanged."""
     if not is_logits(step):
         return step
     sizes = {name: size.fixed("N", 1) for name, size in step.sizes.items()}
@@ -146,15 +148,15 @@ def last_position(step: Step) -> Step:
 
 
 def resolved(sizes: Dict[str, Any], where: str, *, checked: bool = True) -> dict[str, Any]:
-    """Expressions replaced by their values, each after those that it needs."""
+    """The sizes with all expressions evaluated, each after those that it depends on."""
     values = {name: value for name, value in sizes.items() if not isinstance(value, Expression)}
     waiting = {name: value for name, value in sizes.items() if isinstance(value, Expression)}
     while waiting:
         ready = [name for name, value in waiting.items() if not (value.names & waiting.keys())]
         if not ready:
             raise InputError(
-                where, f"the sizes {', '.join(sorted(waiting))} are given by each other",
-                "a size may depend on sizes that do not depend on it", "Give one of them a number.",
+                where, f"the sizes {', '.join(sorted(waiting))} depend on each other",
+                "sizes without circular dependencies are accepted", "Set one of them to a number.",
             )  # fmt: skip
         for name in ready:
             values[name] = waiting.pop(name)(values)
@@ -164,13 +166,13 @@ def resolved(sizes: Dict[str, Any], where: str, *, checked: bool = True) -> dict
 
 
 def setting(text: str) -> tuple[str, int | float | Expression]:
-    """``N=8Ki`` or ``S=N``: a symbol of the notation table and its size or expression."""
+    """A setting such as ``N=8Ki`` or ``S=N``: the symbol, and its size or expression."""
     name, equals, value = text.partition("=")
     name = ALIASES.get(name.strip(), name.strip())
     if not name or not equals or not value.strip():
         raise InputError(
             f"--set {shown(text)}", "it is not of the form SYMBOL=VALUE",
-            "a symbol and a size, such as N=8Ki, or an expression of sizes, such as S=N, is accepted", "Write N=2048, say.",
+            "a symbol and a size, such as N=8Ki, or an expression of sizes, such as S=N, is accepted", "Write, for example, N=2048.",
         )  # fmt: skip
     if name not in SYMBOLS:
         raise InputError(
@@ -181,7 +183,7 @@ def setting(text: str) -> tuple[str, int | float | Expression]:
 
 
 def size_or_expression(name: str, text: str, where: str) -> int | float | Expression:
-    """Text that starts like a number is a size, other text an expression of sizes."""
+    """A size, or an expression of sizes where the text does not start like a number."""
     if SYMBOLS[name].kind == "flag":
         if text not in ("0", "1"):
             raise InputError(where, f"{shown(text)} is not a flag", "0 or 1 is accepted")
@@ -223,14 +225,14 @@ def imported(path: str) -> Workload:
 
 
 def _called(path: str, name: str) -> str:
-    """What a model is called: its file, or for a config.json the name that it holds or the name of its folder."""
+    """The name of a model: its file, or for a config.json the name that it contains or the name of its folder."""
     if stem(path) != "config":
         return stem(path)
     return one_line(name, 60) or os.path.basename(os.path.dirname(os.path.abspath(path))) or "config"
 
 
 def _loss(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """The cross-entropy of a model that ends in a score for every word; nothing for others."""
+    """The cross-entropy of a model that ends in scores for every word; empty for other models."""
     ends = [step for step in steps if step.name in ("logits", "words")]
     return (Step("loss", ops.find("cross_entropy"), flow={"logits": "logits"}),) if ends else ()
 
@@ -240,7 +242,7 @@ def _texts(sizes: Dict[str, int | str], where: str) -> dict[str, int | Expressio
 
 
 def parsed(page: Mapping, name: str, file: str) -> Workload:
-    """A workload from its YAML page."""
+    """The workload of a YAML page."""
     sizes = _sizes(page.mapping("sizes")) if "sizes" in page else {}
     table = page.mapping("phases") if "phases" in page else None
     phases = {phase: _sizes(table.mapping(phase)) if table else {} for phase in _phases(page)}
@@ -262,12 +264,12 @@ def parsed(page: Mapping, name: str, file: str) -> Workload:
     )
     page.finish()
     if not steps:
-        raise InputError(f"{file}: steps", "there is none", "at least one step is required", "Add '- op: …'.")
+        raise InputError(f"{file}: steps", "the list is empty", "at least one step is required", "Add '- op: …'.")
     return found
 
 
 def _phases(page: Mapping) -> tuple[str, ...]:
-    """The phases that a file names; one that names none has a prefill, and whatever has one can be trained."""
+    """The phases of a file: prefill and train where none is named."""
     if "phases" not in page:
         return ("prefill", "train")
     table = page.mapping("phases")
@@ -281,15 +283,15 @@ def _phases(page: Mapping) -> tuple[str, ...]:
     if not list(table):
         raise InputError(
             str(table.place),
-            "no phase stands here",
+            "the mapping is empty",
             f"{', '.join(PHASES)} are accepted",
-            "Name one, or remove the key.",
+            "Add one, or remove the key.",
         )
     return tuple(table)
 
 
 def _sizes(table: Mapping) -> dict[str, Any]:
-    """Symbols of the notation table, each a size or an expression of others."""
+    """Symbols of the notation table, each with a size or an expression."""
     found: dict[str, Any] = {}
     for key in table:
         item = table.scalar(key)
@@ -304,7 +306,7 @@ def _sizes(table: Mapping) -> dict[str, Any]:
 
 
 def _dtypes(page: Mapping) -> dict[str, str]:
-    """One data type for all roles, or one for each."""
+    """The data type of each role: one for all, or one for each."""
     choices = tuple(ITEM_BYTES)
     if "dtypes" not in page:
         return dict.fromkeys(DTYPE_ROLES, page.choice("dtype", choices, "fp16"))
@@ -315,7 +317,7 @@ def _dtypes(page: Mapping) -> dict[str, str]:
 
 
 def _steps(item: Mapping, prefix: str, repeat: str | None) -> list[Step]:
-    """A step, or a group of steps that repeat together; the names of a group stand before those of its steps."""
+    """A step, or the steps of a group that repeats. The group's name is a prefix of their names."""
     if "repeat" in item:
         own = item.text("repeat")
         repeat = own if repeat is None else f"({repeat}) * ({own})"
@@ -349,14 +351,14 @@ def _constant(value: int) -> Expression:
 
 
 def _flow(table: Mapping, operation: Operation) -> dict[str, str]:
-    """The operation's tensors by the block's names for them."""
+    """The block's name for each tensor of the operation."""
     for key in table:
         _checked_tensor(key, table.place_of(key), operation)
     return {key: table.text(key) for key in table}
 
 
 def _data(item: Mapping, operation: Operation) -> tuple[str, ...]:
-    """The operation's tensors that come from outside, such as pixels: training needs no gradient of them."""
+    """The operation's tensors that are input data, such as pixels. Training computes no gradient for them."""
     return tuple(_checked_tensor(name, item.place_of("data"), operation) for name in item.texts("data"))
 
 
@@ -365,7 +367,7 @@ def _checked_tensor(name: str, where: str, operation: Operation) -> str:
     if name not in tensors:
         raise InputError(
             where, f"'{name}' is not a tensor of {operation.name}",
-            f"it has {', '.join(sorted(tensors))}", did_you_mean(name, tensors),
+            f"its tensors are {', '.join(sorted(tensors))}", did_you_mean(name, tensors),
         )  # fmt: skip
     return name
 
@@ -375,21 +377,21 @@ def _arguments(item: Mapping, name: str, arguments: tuple[str, ...]) -> dict[str
     for key in table:
         if ALIASES.get(key, key) not in arguments:
             raise InputError(
-                table.place_of(key), f"'{key}' is not a size of {name}", f"it takes {', '.join(arguments)}",
+                table.place_of(key), f"'{key}' is not a size of {name}", f"its sizes are {', '.join(arguments)}",
                 did_you_mean(key, arguments),
             )  # fmt: skip
     return _sizes(table)
 
 
 def _typical(name: str, operation: Operation) -> int | Expression:
-    """A size of the notation table; tied to the sizes that it usually follows where the operation has them."""
+    """The typical size of the notation table, or the expression that it usually follows."""
     symbol = SYMBOLS[name]
     follows = Expression(symbol.follows, name) if symbol.follows else None
     return follows if follows and follows.names <= set(operation.arguments) else symbol.typical
 
 
 def single(operation: Operation, dtype: str = "fp16", known: Dict[str, int] = MappingProxyType({})) -> Workload:
-    """An operation alone, as a workload of one step whose sizes are the known ones, a card's, and else typical values."""
+    """An operation as a workload of one step. Sizes are the ``known`` ones (a card's) or typical values."""
     sizes = {
         name: known[name] if name in known else _typical(name, operation)
         for name in operation.arguments

@@ -293,7 +293,7 @@ def test_a_part_that_one_workload_lacks_is_told():
         ((), 2, "perfmodel compare: no workload is named; --config NAME or FILE is required and may be repeated."),
         (("--config", "gpt2", "--speedup", "softmax=2"), 2, "perfmodel compare: --speedup is given without a card; shares"),
         (("--config", "gpt2", "--set", "W=3"), 1, "--set W: it is not a symbol of any workload here; their symbols are "),
-        (("--config", "bert-base-uncased", "--phase", "decode"), 1, "configs/bert-base-uncased.json: phase 'decode' is not one that this workload has; it has prefill, train."),
+        (("--config", "bert-base-uncased", "--phase", "decode"), 1, "configs/bert-base-uncased.json: this workload has no phase 'decode'; prefill, train are accepted."),
         ((*DECODER, "--speedup", "softmax"), 1, "--speedup 'softmax': it is not of the form KEY=FACTOR; a part and a pos"),
         ((*DECODER, "--speedup", "softmax=0"), 1, "--speedup 'softmax=0': it is not of the form KEY=FACTOR; "),
         ((*DECODER, "--speedup", "softmax=-2"), 1, "--speedup 'softmax=-2': it is not of the form KEY=FACTOR; "),

@@ -843,7 +843,7 @@ REFUSED = [
     ((*MEMORY, "--phase", "train", "--set", "B=0"), 1, "--set B: "),
     ((*MEMORY, "--set", "B=1e15", "--set", "N=1e3"), 1, "embed.add_positions: add: numel: 768"),
     (("memory", "--config", "mlp-4096", "--gpu", "t4", "--solve", "S"), 1, "perfmodel memory --solve S: the prefill phase"),
-    (("memory", "--config", "bert-base-uncased", "--phase", "decode"), 1, "configs/bert-base-uncased.json: phase 'decode' is not one that this workload has; it has prefill, train."),
+    (("memory", "--config", "bert-base-uncased", "--phase", "decode"), 1, "configs/bert-base-uncased.json: this workload has no phase 'decode'; prefill, train are accepted."),
     ((*MEMORY, "--gpu", "t5"), 1, "gpu 't5': there is no file of that name;"),
 ]  # fmt: skip
 

@@ -93,7 +93,7 @@ ARGUMENTS = [
     (("roofline", "--gpu", "t44", "show"), 1, "gpu 't44': there is no file of that name;"),
     (
         ("flops", "--config", "conv1d-8192", "--phase", "decode"), 1,
-        "configs/conv1d-8192.yaml: phase 'decode' is not one that this workload has; it has prefill, train.",
+        "configs/conv1d-8192.yaml: this workload has no phase 'decode'; prefill, train are accepted.",
     ),
 ]  # fmt: skip
 
@@ -139,8 +139,8 @@ SETTINGS = [
     ("N=__import__('os')", "--set N: \"__import__('os')\" is not an expression of sizes;"),
     ("N=" + "(" * 90 + "D" + ")" * 90 + "+" * 50, "--set N: '((((("),
     ("N=" + "D*" * 200 + "D", "--set N: 'D*D*D*"),
-    ("N=N", "gpt2-124m: the sizes N, S are given by each other; a size may depend on sizes that do not depend on it."),
-    ("N=S", "gpt2-124m: the sizes N, S are given by each other;"),
+    ("N=N", "gpt2-124m: the sizes N, S depend on each other; sizes without circular dependencies are accepted."),
+    ("N=S", "gpt2-124m: the sizes N, S depend on each other;"),
     ("N=D*D*D*D*D*D", "gpt2-124m: N: 205195258022068224 is out of range;"),
     ("N=D-D", "gpt2-124m: N: 0 is out of range;"),
     ("N=D<5", "gpt2-124m: N: False is not a whole number;"),
@@ -189,7 +189,7 @@ SPOILED = [
     ("B: 1, N: 2048", "B: 1, B: 2", ":6: sizes: 'B' stands twice (first on line 6); a key may stand once."),
     ("op: mlp", "op: mlp, opp: mlp", ":10: steps.opp: 'opp' is not a key here; the keys are"),
     ("F: 4*D", "zz: 3", ":6: sizes.zz: 'zz' is not a symbol; the letters of 'perfmodel symbols' are accepted."),
-    ("flow: {x: x, y: y}", "sizes: {K: 3}", ":10: steps.sizes.K: 'K' is not a size of mlp; it takes B, N, D, F, act,"),
+    ("flow: {x: x, y: y}", "sizes: {K: 3}", ":10: steps.sizes.K: 'K' is not a size of mlp; its sizes are B, N, D, F, act,"),
     ("flow: {x: x, y: y}", "flow: {x: x, zz: y}", ":10: steps.flow.zz: 'zz' is not a tensor of mlp;"),
     ("decode: {N: 1}", "decod: {N: 1}", ":7: phases.decod: 'decod' is not a phase; one of prefill, decode, train"),
     ("title: A network\n", "", ":1: 'title' is missing; 'title' is required here. Add 'title: …'."),
@@ -213,7 +213,7 @@ SPOILED = [
     ("sources: [a book]", "sources: a book", ":2: sources: the single value 'a book' stands here; a list is accepted."),
     ("notes: [a note]", "notes: [[a]]", ":3: notes: a list stands here; a single value is accepted."),
     ("  - {name: mlp, op: mlp, kernels: apart, flow: {x: x, y: y}}", "  - mlp", ":10: steps: the single value 'mlp'"),
-    ("  - {name: mlp, op: mlp, kernels: apart, flow: {x: x, y: y}}", "  []", ": steps: there is none; at least one step"),
+    ("  - {name: mlp, op: mlp, kernels: apart, flow: {x: x, y: y}}", "  []", ": steps: the list is empty; at least one step"),
     # words
     ("dtype: fp16", "dtype: fp17", ":5: dtype: 'fp17' is not known; one of fp64, fp32, tf32, fp16, bf16, fp8, int8, fp4, int4 is"),
     ("kernels: apart", "kernels: sometimes", ":10: steps.kernels: 'sometimes' is not known; one of either, together,"),
@@ -233,7 +233,7 @@ SPOILED = [
     ("N: 2048", "N: D/7", ":6: sizes.N: 'D/7' is 4096 / 7, which does not divide;"),
     ("N: 2048", "N: D/", ":6: sizes.N: 'D/' is not an expression of sizes;"),
     ("N: 2048", "N: F, F: N, S: 1", ":6: sizes: 'F' stands twice"),
-    ("N: 2048, D: 4096, F: 4*D", "N: F, D: 4096, F: N", "workload: the sizes F, N are given by each other; a size may depend on"),
+    ("N: 2048, D: 4096, F: 4*D", "N: F, D: 4096, F: N", "workload: the sizes F, N depend on each other; sizes without"),
     ("flow: {x: x, y: y}", "repeat: 0", "mlp: repeat: 0 is out of range;"),
     ("flow: {x: x, y: y}", "repeat: L", ":10: steps: repeat: 'L' in 'L' has no value;"),
     ("N: 2048, D: 4096, F: 4*D", "B: 1", ":6: sizes: 'B' stands twice"),
@@ -487,7 +487,7 @@ def test_cases_in_a_folder_or_nowhere_are_refused_in_one_line(tmp_path):
     [
         ("n", "--over 'n': it is not a range; SYMBOL=FROM:TO"),
         ("n=1:0", "--over n: to: 0 is out of range;"),
-        ("n=8:4", "--over n: it runs down from 8 to 4;"),
+        ("n=8:4", "--over n: FROM = 8 is larger than TO = 4;"),
         ("q=1:4", "--over q: it is not a symbol;"),
         ("n=1:4:x", "--over n: count: 'x' is not a size;"),
         ("n=nan:4", "--over n: from: 'nan' is not a size;"),

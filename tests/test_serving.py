@@ -130,7 +130,7 @@ def test_logits_are_kept_in_the_counts_unless_asked_for():
 @pytest.mark.parametrize("config", ["llama-2-7b-layer", "bert-base-uncased", "vit-base-patch16-224"])
 def test_a_workload_without_logits_of_a_next_token_refuses_the_last_ones(config):
     found = check_refused(perfmodel("flops", "--config", config, "--logits", "last"))
-    assert found["found"].endswith("the workload has no logits of a next token")
+    assert found["found"].endswith("the workload computes no logits of a next token")
 
 
 def test_training_reads_the_logits_of_every_position():
@@ -250,8 +250,8 @@ def test_a_single_form_is_not_listed():
             "the name of one of its forms is accepted",
             "Did you mean 're-expanded'?",
         ),
-        ("deepseek-v3", "prefill", "absorbed", "it runs in one form, which has no name", "Choose --phase decode."),
-        ("gpt2", "decode", "absorbed", "it runs in one form, which has no name", "Leave --form out."),
+        ("deepseek-v3", "prefill", "absorbed", "it has a single form without a name", "Choose --phase decode."),
+        ("gpt2", "decode", "absorbed", "it has a single form without a name", "Remove --form."),
     ],
 )
 def test_an_unknown_form_is_refused(config, phase, form, accepted, action):

@@ -203,7 +203,7 @@ def test_points_outside_the_domain_are_skipped_and_counted(over, choices, count,
 
 
 def test_a_grid_without_a_valid_point_is_an_error():
-    with pytest.raises(InputError, match=r"none of the 2 points .* H_kv = 3: attention: H % H_kv == 0"):
+    with pytest.raises(InputError, match=r"none of the 2 points; .* H_kv = 3: attention: H % H_kv == 0"):
         list(sweep(workload("llama-2-7b-layer"), [A100], {"H_kv": [3, 5]}))
 
 
@@ -293,7 +293,7 @@ def test_lists_keep_their_order_and_thin_evenly():
     ("text", "message"),
     [
         ("N", "--over 'N': it is not a range; SYMBOL=FROM:TO, SYMBOL=FROM:TO:COUNT and either with :log after it are "
-         "accepted. Write N=128:8192:64, say; one value alone is --set."),
+         "accepted. Write, for example, N=128:8192:64; use --set for a single value."),
         ("N=5", "--over 'N=5': it is not a range; "),
         ("N=1:2:3:4", "--over 'N=1:2:3:4': it is not a range; "),
         ("N=1:2:3:lag", "--over 'N=1:2:3:lag': it is not a range; "),
@@ -302,10 +302,10 @@ def test_lists_keep_their_order_and_thin_evenly():
         ("N=1:-2", "--over N: to: -2 is out of range; "),
         ("N=1:2:0", "--over N: count: 0 is out of range; "),
         ("N=1:nan", "--over N: to: 'nan' is not a size; "),
-        ("N=9:5", "--over N: it runs down from 9 to 5; FROM is at most TO. Swap them."),
-        ("N=1:9:1", "--over N: count: 1 value has no two ends; at least 2 is accepted. Write 2, or --set."),
-        ("N=1:1G:11M:log", "--over N: count: 11,000,000 values in the logarithm; at most 10,000,000 are accepted. "
-         "Leave out :log, or take fewer."),
+        ("N=9:5", "--over N: FROM = 9 is larger than TO = 5; a FROM of at most TO is accepted. Swap them."),
+        ("N=1:9:1", "--over N: count: a range of 1 value; at least 2 values are accepted. Write 2, or use --set."),
+        ("N=1:1G:11M:log", "--over N: count: 11,000,000 values on a logarithmic scale; at most 10,000,000 are accepted. "
+         "Remove :log, or reduce the count."),
     ],
 )  # fmt: skip
 def test_ranges_that_cannot_be_read(text, message):
@@ -522,9 +522,9 @@ def test_skipped_points_are_told_on_stderr(tmp_path):
         (["--gpu", "a100"], 2, "no range is given"),
         (["--gpu", "a100", "--over", "N=1:5", "--over", "N=1:6"], 2, "it is set twice"),
         (["--gpu", "a100", "--over", "N=1:5", "--op", "add"], 2, "--op and --config are both given"),
-        (["--gpu", "a100", "--over", "N=5:1"], 1, "it runs down from 5 to 1"),
+        (["--gpu", "a100", "--over", "N=5:1"], 1, "FROM = 5 is larger than TO = 1"),
         (["--gpu", "no-such-card", "--over", "N=1:5"], 1, "there is no file of that name"),
-        (["--gpu", "a100", "--over", "H_kv=3:3"], 1, "sweep: none of the 1 points lies where all operations are defined"),
+        (["--gpu", "a100", "--over", "H_kv=3:3"], 1, "sweep: the operations accept none of the 1 points"),
         (["--gpu", "a100", "--over", "N=1:5", "-o", "rows.txt"], 1, "'.txt' is not a format of rows"),
         (["--gpu", "a100", "--over", "N=1:5", "-o", "rows"], 1, "'rows' does not say which format"),
         (["--gpu", "a100", "--over", "N=1:5", "-o", "no-folder/rows.csv"], 1, "there is no folder 'no-folder'"),

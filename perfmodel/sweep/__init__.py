@@ -1,8 +1,8 @@
-"""A workload over a grid of sizes: the same operation functions, called with NumPy arrays, chunk by chunk.
+"""A workload over a grid of sizes: the operation functions called with NumPy arrays, in chunks.
 
-Sizes travel as float64, in which whole numbers are exact to 2^53 (9.0e15): counts below that are exact, larger ones are
-rounded to 16 digits, and ``exact`` counts them again in whole numbers. A symbol that stays the same within a chunk is a plain integer. Only one chunk is held at a time,
-however long the grid.
+Sizes are float64, which holds integers exactly up to 2^53 (9.0e15). Counts below that are exact; larger ones are
+rounded to 16 digits, and ``exact`` computes them again in integers. A symbol that is constant within a chunk is a
+Python integer. Only one chunk is in memory at a time, for a grid of any size.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ __all__ = [
 ]
 
 
-# Points that are evaluated together: enough to drown what Python costs, few enough for the second-level cache.
+# Points per chunk: enough to hide the overhead of Python, few enough to fit in the L2 cache of the CPU.
 POINTS = 16384
 
 
 class Plan(NamedTuple):
-    """What is the same for every chunk of a sweep: the workload, the grid, the cards and how they are counted."""
+    """A sweep that is ready to run: the workload, the grid, the cards, and how work is counted."""
 
     workload: Workload
     axes: tuple[Axis, ...]
@@ -70,7 +70,7 @@ class Plan(NamedTuple):
 
     @property
     def points(self) -> int:
-        """Points of the grid, for one card."""
+        """Points of the grid for one card."""
         return math.prod(one.number for one in self.axes)
 
     @property
@@ -78,9 +78,9 @@ class Plan(NamedTuple):
         return bool(self.given["causal"])
 
     def chunks(self, points: int = POINTS) -> Iterator[Chunk]:
-        """The grid evaluated, at most so many points at a time; the last symbol varies fastest, the card slowest."""
-        # glibc returns freed arrays to the system, and pays for them page by page when it needs them again, until it
-        # has seen a larger block go: without this line everything takes twice as long.
+        """The grid in chunks of at most ``points`` points. The last symbol varies fastest and the card slowest."""
+        # glibc returns freed arrays to the system until a larger block has been freed, and each reuse then causes page
+        # faults. Without this line a sweep takes twice as long.
         np.empty(3 << 20)
         if self.expected:
             from perfmodel.sweep import times
@@ -98,13 +98,13 @@ class Plan(NamedTuple):
             if not found and outside is not None:
                 raise InputError(
                     f"{self.workload.name}: sweep",
-                    f"none of the {self.points:,} points lies where all operations are defined",
-                    f"the first is refused: {self.why(outside)}",
+                    f"the operations accept none of the {self.points:,} points",
+                    f"the first one is not accepted: {self.why(outside)}",
                     "Choose other ranges.",
                 )
 
     def why(self, at: Mapping[str, int]) -> str:
-        """A point that was skipped, and what the operations say of it."""
+        """A skipped point, and the reason why an operation does not accept it."""
         try:
             analyse(
                 self.workload,
@@ -118,17 +118,18 @@ class Plan(NamedTuple):
         except InputError as refused:
             reason = f"{refused.where}: {refused.found}; {refused.accepted}"
         else:
-            reason = "it is not what the operations accept"
+            reason = "the operations do not accept it"
         return f"{', '.join(f'{name} = {value}' for name, value in at.items())}: {reason}"
 
 
 def sweep(
     workload: Workload, gpus: Sequence[Gpu], over: Mapping[str, Any], *, points: int = POINTS, **choices: Any
 ) -> Iterator[Chunk]:
-    """Totals and bounds of a workload on each card at every point of a grid, chunk by chunk.
+    """Totals and bounds of a workload on each card at every point of a grid, in chunks.
 
-    ``over`` gives each swept symbol its values, as a list, an array or an ``Axis``; ``choices`` are the keywords of
-    ``plan``. Points outside the domain of an operation are left out and counted; where none is left that is an error.
+    ``over`` gives the values of each swept symbol as a list, an array, a range in text or an ``Axis``. ``choices`` are
+    the keywords of ``plan``. Points outside the domain of an operation are skipped and counted. If all points are
+    outside, an error is raised.
     """
     return plan(workload, gpus, over, **choices).chunks(points)
 
@@ -146,9 +147,9 @@ def plan(
     form: str | None = None,
     expected: bool = False,
 ) -> Plan:
-    """A sweep that is ready to run, its symbols and cards checked; the keywords are those of ``analyse``.
+    """A sweep that is ready to run, with checked symbols and cards. The keywords are those of ``analyse``.
 
-    ``expected`` adds the expected time and its range to every point, which takes a thousand times as long as the rest.
+    ``expected`` adds the expected time and its range to every point. That takes about 1000 times as long as the rest.
     """
     phase = phase or workload.default_phase
     axes = tuple(axis(symbol, values) for symbol, values in over.items())
@@ -176,12 +177,15 @@ def plan(
 
 
 def _check_symbols(workload: Workload, symbols: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Each swept symbol is a size of the workload that nothing else sets."""
+    """Raise unless each swept symbol is a size of the workload and is not set."""
     where = f"{workload.name}: sweep"
     known = [name for name in SYMBOLS if name in workload.settable() and SYMBOLS[name].kind != "flag"]
     if not symbols:
         raise InputError(
-            where, "no symbol is swept", f"its sizes are {', '.join(known)}", f"Sweep over {known[0]}, say."
+            where,
+            "no symbol is swept",
+            f"its sizes are {', '.join(known)}",
+            f"Sweep over one of them, for example {known[0]}.",
         )
     for symbol in symbols:
         if symbol not in known:
@@ -192,16 +196,16 @@ def _check_symbols(workload: Workload, symbols: Sequence[str], settings: Mapping
         if symbol in settings:
             raise InputError(
                 f"{where} over {symbol}", "it is also set", "a symbol is either swept or set",
-                "Leave one of the two out, or tie another symbol to it.",
+                "Remove one of the two.",
             )  # fmt: skip
 
 
-# What of a step tells whether it does the same as another is its operation, sizes and repeat, and all but these.
+# Fields of a step that _merged compares as text or ignores.
 _COMPARED_OTHERWISE = ("name", "operation", "sizes", "repeat", "flow", "group")
 
 
 def _merged(steps: Sequence[Step]) -> Iterator[Step]:
-    """Steps that do the same, as one that repeats more often."""
+    """Steps that do the same work, as one step with more repeats."""
     alike: dict[tuple[Any, ...], list[Step]] = {}
     for step in steps:
         sizes = tuple(sorted((name, size.text) for name, size in step.sizes.items()))
@@ -217,20 +221,20 @@ def _often(step: Step) -> str:
 
 
 def _varying(given: Mapping[str, Any], swept: frozenset[str]) -> frozenset[str]:
-    """The swept symbols and all that are tied to them."""
+    """The swept symbols and all symbols that depend on them."""
     tied = {name: value.names for name, value in given.items() if isinstance(value, Expression)}
     more = swept | {name for name, names in tied.items() if names & swept}
     return swept if more == swept else _varying(given, more)
 
 
 def _quotients(given: Mapping[str, Any], steps: Sequence[Step], varying: frozenset[str]) -> Iterator[Expression]:
-    """The expressions whose exact divisions may come out whole at some points and not at others."""
+    """The expressions with divisions that may be exact at some points only."""
     every = [*given.values(), *(size for step in steps for size in (*step.sizes.values(), step.repeat))]
     return (size for size in every if isinstance(size, Expression) and "/" in size.text and size.names & varying)
 
 
 def _evaluated(plan: Plan, card: Rates, low: int, high: int) -> Chunk:
-    """One chunk; points outside are evaluated all the same, and what comes of it is dropped."""
+    """One chunk. Points outside the domain are evaluated too, and their results are dropped."""
     totals, at = Totals(high - low), box(plan.axes, low, high)
     with np.errstate(all="ignore"):
         try:

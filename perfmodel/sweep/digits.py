@@ -1,7 +1,7 @@
-"""Numbers as text, for many rows at once: records of fixed width, whose unused bytes are zero and dropped at the end.
+"""Numbers as text, for many rows at once: fixed-width records, from which zero bytes are removed at the end.
 
-Whole numbers below 2^53 are written as they are, others with 13 digits: ``1.234567890123e-05``. Larger whole numbers
-come as integers and are written digit by digit, in a place as wide as the longest.
+Integers below 2^53 are written exactly, other numbers with 13 digits: ``1.234567890123e-05``. Larger integers are
+written exactly, in a field as wide as the longest.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from perfmodel.sweep.totals import BOUNDS
 DIGITS = 13
 _WIDTH, _LONG = 18, 20
 
-# Four digits as the four bytes of an integer; from 10^4 on without leading zeros, where zero is nothing or (last) 0.
+# Four digits as the four bytes of an integer. From index 10^4 on without leading zeros: 0 is empty, or "0" if last.
 _FOUR = np.frombuffer(b"".join(b"%04d" % i for i in range(10**4)), "<u4")
 _BARE = np.frombuffer(b"".join((b"%d" % i).rjust(4, b"\0") for i in range(10**4)), "<u4")
 _LAST = np.concatenate([_FOUR, _BARE])
 _GROUP = np.concatenate([_FOUR, [0], _BARE[1:]]).astype("<u4")
-# The parts of 1.234567890123e-05, and powers of ten from the smallest exponent that it can show.
+# The parts of 1.234567890123e-05, and powers of ten from the smallest exponent on.
 _LEAD = np.frombuffer(b"".join(b"%d." % i for i in range(10)), "<u2")
 _EXPONENT = np.frombuffer(b"".join(b"e%+03d" % i for i in range(-99, 100)), "<u4")
 _POWER = np.array([float(f"1e{i}") for i in range(DIGITS - 100, DIGITS + 99)])
@@ -30,7 +30,7 @@ _WORDS = np.array([word.encode() for word in BOUNDS])
 
 
 class Slot(NamedTuple):
-    """A place in a line: the column that it shows, as a whole number, a longer one, a real one, a bound's name or digits."""
+    """A field of a line: its column and its kind, one of whole, long, digits (integers), real or bound."""
 
     column: str
     kind: str
@@ -38,7 +38,7 @@ class Slot(NamedTuple):
 
 
 class Lines:
-    """A line of text with places for numbers, to be filled for many rows at once."""
+    """A line of text with fields for numbers, filled for many rows at once."""
 
     def __init__(self, parts: Iterable[str | Slot]) -> None:
         self._slots: list[tuple[int, Slot]] = []
@@ -74,7 +74,7 @@ class Lines:
 
 
 def _fields(place: int, slot: Slot) -> list[tuple[str, str, int]]:
-    """The parts of a place in a line, their formats and where they are; the two ways to write a number share bytes."""
+    """The parts of a field, their formats and offsets. Both ways to write a number share the same bytes."""
     if slot.kind in ("bound", "digits"):
         return [(f"{place} word", _WORDS.dtype.str if slot.kind == "bound" else f"S{slot.digits}", place)]
     if slot.kind == "long":
@@ -89,18 +89,18 @@ def _bound(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def slot(column: str, values: NDArray[Any]) -> Slot:
-    """A place that is wide enough for these whole numbers, of 64 bits or Python's."""
+    """A field that is wide enough for these integers, of 64 bits or Python's."""
     python = values.dtype.kind == "O"
     return Slot(column, "digits", len(str(values.max(initial=0)))) if python else Slot(column, "long", _LONG)
 
 
 def _digits(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
-    """Python's whole numbers."""
+    """Python integers."""
     yield "word", values.astype(str).astype(np.bytes_)
 
 
 def _whole(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
-    """Sixteen digits in four groups without leading zeros."""
+    """Sixteen digits in four groups, without leading zeros."""
     yield from _groups(values.astype(np.int64), 4)
     yield "rest", 0
 
@@ -111,7 +111,7 @@ def _long(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _groups(left: NDArray[np.int64], number: int) -> Iterator[tuple[str, Any]]:
-    """Groups of four digits without leading zeros."""
+    """Groups of four digits, without leading zeros."""
     largest = left.max(initial=0)
     for i in reversed(range(number)):
         if i < number - 1 and largest < 10 ** (4 * (number - 1 - i)):
@@ -124,7 +124,7 @@ def _groups(left: NDArray[np.int64], number: int) -> Iterator[tuple[str, Any]]:
 
 
 def _real(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
-    """A digit, a point, twelve digits and an exponent. NB the last digit may be off by one where two are as near."""
+    """A digit, a point, twelve digits and an exponent. NB the last digit may be off by one at a rounding tie."""
     exponent = np.floor(np.log10(np.where(values > 0, values, 1))).astype(np.int64)
     digits = np.rint(values * _POWER[99 - exponent])
     exponent += digits >= 10**DIGITS  # rounded up to the next power of ten, or the logarithm was rounded down

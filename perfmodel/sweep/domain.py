@@ -1,4 +1,4 @@
-"""Which points of a chunk lie where every operation is defined: the rules that integers are held to, for arrays."""
+"""The points of a chunk at which every operation is defined: the checks of single sizes, for arrays."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from perfmodel.units import LARGEST_SIZE
 
 
 class OutsideError(Exception):
-    """No point of the chunk lies in the domain of an operation."""
+    """No point of the chunk is in the domain of an operation."""
 
 
 class Domain:
-    """Which points of a chunk all operations accept; asked in the place of ``Operation.checked``."""
+    """The points of a chunk that all operations accept. It replaces ``Operation.checked``."""
 
     def __init__(self, dims: Mapping[str, Any], quotients: Iterable[Expression]) -> None:
         self.inside: Any = True
-        self._known = {id(value) for value in dims.values() if not is_zero(value)}  # a flag's 0 is no size
+        self._known = {id(value) for value in dims.values() if not is_zero(value)}  # the 0 of a flag is not a size
         for name, value in dims.items():
             self.accept(name, value)
         for expression in quotients:
@@ -42,14 +42,14 @@ class Domain:
         return values
 
     def accept(self, name: str, value: Any) -> None:
-        """Only sizes from 1 to the largest are sizes."""
+        """Require a size from 1 to the largest one."""
         if not isinstance(value, np.ndarray):
             checked_value(name, value, name)
         elif not (value.min() >= 1 and value.max() <= LARGEST_SIZE):
             self.require((value >= 1) & (value <= LARGEST_SIZE))
 
     def require(self, condition: Any) -> None:
-        """Points where this does not hold are outside."""
+        """Exclude the points where the condition is false."""
         if isinstance(condition, np.ndarray):
             self.inside = self.inside if condition.all() else self.inside & condition
         elif not condition:

@@ -1,7 +1,7 @@
-"""Counts of 2^53 and more, which float64 rounds: the points of a chunk once more, in whole numbers.
+"""Exact counts of 2^53 and more, which float64 would round: a chunk evaluated again in integers.
 
-Where counts and products of two sizes stay below 2^62 the numbers are of 64 bits; beyond that they are Python's, which
-take some hundred times as long. No operation divides or compares more than a product of two sizes.
+Integers have 64 bits where counts and products of two sizes stay below 2^62. Beyond that they are Python's, which take
+about 100 times as long. No operation divides or compares more than a product of two sizes.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from perfmodel.sweep import Plan
 
 COUNTS = ("flops", "contraction_flops", "traffic_byte")
-ROUNDED = 2**53  # the least count that may have been rounded
+ROUNDED = 2**53  # the smallest count that may have been rounded
 LARGEST_COUNT, LARGEST_SIZE = 2**62, 2**31
 
 
 def _in_whole_numbers(*values: Any) -> bool:
-    """Whether arrays hold 64-bit or Python's whole numbers, not floating-point ones."""
+    """Whether all arrays hold integers, of 64 bits or Python's."""
     return all(value.dtype.kind in "iO" for value in values if isinstance(value, np.ndarray))
 
 
 def _floor_div(a: Any, b: Any) -> Any:
-    """Rounding a quotient down is faster than ``//`` for floating-point numbers and, below 2^53, as exact."""
+    """The quotient rounded down: for floats, faster than ``//`` and exact below 2^53."""
     return a // b if _in_whole_numbers(a, b) else np.floor(a / b)
 
 
@@ -48,14 +48,14 @@ register("numpy", floor_div=_floor_div, exact_div=_exact_div, whole=_whole, maxi
 
 
 def counts(plan: Plan, chunk: Chunk) -> dict[str, NDArray[Any]]:
-    """The chunk's counts as whole numbers, by name; nothing where float64 holds them exactly."""
+    """The chunk's exact counts by name; empty where float64 is exact."""
     most = max(getattr(chunk, name).max(initial=0) for name in COUNTS)
     if most < ROUNDED:
         return {}
     sizes = (value for value in chunk.sizes.values() if value is not None)
     if most < LARGEST_COUNT and all(np.max(size) < LARGEST_SIZE for size in sizes):
         found = _counts(plan, chunk, np.int64)
-        if all(map(_in_whole_numbers, found.values())):  # an expected number of experts is none before it is rounded
+        if all(map(_in_whole_numbers, found.values())):  # an expected number of experts is a float until it is rounded
             return found
     return _counts(plan, chunk, object)
 
@@ -74,7 +74,7 @@ def _counts(plan: Plan, chunk: Chunk, kind: Any) -> dict[str, NDArray[Any]]:
 
 
 def _values(values: NDArray[Any], kind: Any) -> Any:
-    """Sizes as whole numbers, as one where all are the same."""
+    """Sizes as integers; one integer where all are equal."""
     first = int(values[0])
     return first if (values == first).all() else values.astype(np.int64).astype(kind)
 

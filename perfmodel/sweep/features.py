@@ -1,4 +1,4 @@
-"""What a picture of a sweep shows: lines with the sizes at which their bound changes, maps with borders between bounds."""
+"""The content of a sweep's figures: lines with the sizes where the bound changes, and maps with borders."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from perfmodel.sweep.grid import Axis, Values, spaced
 from perfmodel.sweep.totals import BOUNDS, Chunk
 
 LINE_VALUES, MAP_VALUES = 2000, 400
-CHANGES = 6  # of the bound along a line that are looked for
+CHANGES = 6  # of the bound, at most, along a line
 _LOOKED_AT = 4096
-_SMALLEST_REGION = 0.02  # of a map, that has its name written on it
+_SMALLEST_REGION = 0.02  # fraction of a map that gets a label
 
 
 class Change(NamedTuple):
-    """The first size at which something else is the bound."""
+    """The first size with another bound."""
 
     size: int
     lower_s: float
@@ -31,7 +31,7 @@ class Change(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Times over one size on one card; those where the bound changes are among them."""
+    """Times over one size on one card. The sizes where the bound changes are included."""
 
     gpu: Gpu
     sizes: Values
@@ -43,9 +43,10 @@ class Line(NamedTuple):
 
 
 class Map(NamedTuple):
-    """Least times over two sizes on one card, the first symbol across and the second up; not a number where undefined.
+    """Lower bounds over two sizes on one card: the first symbol on x, the second on y; NaN where undefined.
 
-    ``edges`` are those of its cells, ``borders`` the lines between two bounds, ``names`` a bound and its middle.
+    ``edges`` are the edges of its cells, ``borders`` the lines between two bounds, ``names`` the labels of the bounds
+    with their positions.
     """
 
     gpu: Gpu
@@ -59,7 +60,7 @@ class Map(NamedTuple):
 
 
 def thinned(plan: Plan) -> Plan:
-    """The sweep at no more points than a picture can show."""
+    """The sweep with no more points than a figure can show."""
     most = LINE_VALUES if len(plan.axes) == 1 else MAP_VALUES
     return plan._replace(axes=tuple(axis.thinned(most) for axis in plan.axes))
 
@@ -73,7 +74,7 @@ def _whole(plan: Plan) -> list[Chunk]:
 
 
 def lines(plan: Plan) -> Iterator[Line]:
-    """A line for each card."""
+    """One line for each card."""
     plan = thinned(plan)
     for card, chunk in zip(plan.cards, _whole(plan), strict=True):
         changes = tuple(_changes(plan, card, chunk))
@@ -86,7 +87,7 @@ def lines(plan: Plan) -> Iterator[Line]:
 
 
 def _changes(plan: Plan, card: Rates, chunk: Chunk) -> Iterator[Change]:
-    """Where the bound changes along a line, to the exact size."""
+    """The sizes where the bound changes along a line, exactly."""
     sizes, codes = chunk.at[plan.axes[0].symbol], chunk.bound
     for place in np.flatnonzero(codes[1:] != codes[:-1])[:CHANGES]:
         found = _between(plan, card, int(sizes[place]), int(sizes[place + 1]), int(codes[place]))
@@ -95,7 +96,7 @@ def _changes(plan: Plan, card: Rates, chunk: Chunk) -> Iterator[Change]:
 
 
 def _between(plan: Plan, card: Rates, low: int, high: int, code: int) -> Change | None:
-    """The first size after ``low`` whose bound is another, the interval being narrowed until it is found."""
+    """The first size after ``low`` with another bound, found by narrowing the interval."""
     while True:
         axis = spaced(plan.axes[0].symbol, low, high, _LOOKED_AT)
         (chunk,) = _whole(plan._replace(axes=(axis,), cards=(card,)))
@@ -113,7 +114,7 @@ def _between(plan: Plan, card: Rates, low: int, high: int, code: int) -> Change 
 
 
 def maps(plan: Plan) -> Iterator[Map]:
-    """A map for each card."""
+    """One map for each card."""
     plan = thinned(plan)
     edges = _edges(plan.axes[0]), _edges(plan.axes[1])
     for chunk in _whole(plan):
@@ -139,7 +140,7 @@ def _matrix(plan: Plan, chunk: Chunk, values: NDArray[Any]) -> Values:
 
 
 def _edges(axis: Axis) -> Values:
-    """The borders between the values, half-way as the axis counts."""
+    """The edges between the values, half-way on the axis's scale."""
     values = np.log(axis.all()) if axis.log else axis.all()
     between = (values[1:] + values[:-1]) / 2
     first, last = (values[1] - values[0], values[-1] - values[-2]) if len(values) > 1 else (1.0, 1.0)
@@ -148,7 +149,7 @@ def _edges(axis: Axis) -> Values:
 
 
 def _borders(codes: Values, across: Values, up: Values) -> list[list[tuple[float, float]]]:
-    """The lines between cells of two bounds, each as long as it is straight."""
+    """The lines between cells with different bounds, merged where they are straight."""
     known = np.isfinite(codes)
     beside = (codes[:, 1:] != codes[:, :-1]) & known[:, 1:] & known[:, :-1]
     above = (codes[1:] != codes[:-1]) & known[1:] & known[:-1]
@@ -157,14 +158,14 @@ def _borders(codes: Values, across: Values, up: Values) -> list[list[tuple[float
 
 
 def _runs(marked: NDArray[np.bool_]) -> Iterator[tuple[int, int, int]]:
-    """Row, first column and the column after the last of everything that is marked without a break."""
+    """Row, first column and column after the last of each run of marked cells."""
     steps = np.diff(marked.astype(np.int8), axis=1, prepend=0, append=0)
     for row, begin, end in zip(*np.nonzero(steps == 1), np.nonzero(steps == -1)[1], strict=True):
         yield int(row), int(begin), int(end)
 
 
 def _names(plan: Plan, codes: Values) -> Iterator[tuple[float, float, str]]:
-    """Each bound at a cell in the middle of where it rules, if that is not too small for a word."""
+    """Each bound and a cell near the middle of its region, for regions large enough for a label."""
     across, up = (axis.all() for axis in plan.axes)
     for code in np.unique(codes[np.isfinite(codes)]).astype(int):
         places = np.argwhere(codes == code)

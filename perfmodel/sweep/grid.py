@@ -1,4 +1,4 @@
-"""The grid of a sweep: the values of each symbol, and what they are at a stretch of its points."""
+"""The grid of a sweep: the values of each symbol, and of any range of its points."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from perfmodel.units import LARGEST_SIZE, checked_size, size_from_text
 
 Values = NDArray[np.float64]
 
-# How many values a range has that does not say, and the most that are made at once.
+# Default number of values of a range, and the most that are created at once.
 USUAL_COUNT = 65
 MOST_LOG_SPACED = 10**7
 RANGES_ACCEPTED = "SYMBOL=FROM:TO, SYMBOL=FROM:TO:COUNT and either with :log after it are accepted"
 
 
 class Axis(NamedTuple):
-    """The values of one symbol: listed, or evenly spaced whole numbers that are made when they are needed."""
+    """The values of one symbol: listed, or evenly spaced integers that are computed on demand."""
 
     symbol: str
     first: int
@@ -32,7 +32,7 @@ class Axis(NamedTuple):
     listed: Values | None = None
 
     def at(self, indices: NDArray[np.int64]) -> Values:
-        """The values at these places."""
+        """The values at these indices."""
         if self.listed is not None:
             return self.listed[indices]
         step = (self.last - self.first) / max(1, self.number - 1)
@@ -40,18 +40,18 @@ class Axis(NamedTuple):
         return found
 
     def all(self) -> Values:
-        """Every value."""
+        """All values."""
         return self.at(np.arange(self.number))
 
     def thinned(self, most: int) -> Axis:
-        """At most so many of its values, evenly picked."""
+        """An axis of at most ``most`` of the values, evenly selected."""
         if self.number <= most:
             return self
         return _listed(self.symbol, self.at(np.linspace(0, self.number - 1, most).round().astype(np.int64)), self.log)
 
 
 def spaced(symbol: str, first: int, last: int, count: int, log: bool = False) -> Axis:
-    """At most ``count`` distinct whole numbers from first to last, evenly spaced, or evenly in the logarithm."""
+    """At most ``count`` distinct integers from first to last, evenly spaced on a linear or logarithmic scale."""
     if not log or count < 3:
         return Axis(symbol, first, last, min(count, last - first + 1), log)
     values = np.exp(np.linspace(math.log(first), math.log(last), count))
@@ -61,13 +61,13 @@ def spaced(symbol: str, first: int, last: int, count: int, log: bool = False) ->
 
 
 def doubled(symbol: str, first: int, last: int) -> Axis:
-    """The first, its double, the double of that, and so on, and the last."""
+    """The first value, its doubles below the last, and the last."""
     values = [first << i for i in range((last // first).bit_length()) if first << i < last]
     return _listed(symbol, np.array([*values, last], dtype=np.float64), log=True)
 
 
 def axis(symbol: str, values: Any) -> Axis:
-    """An axis of whole numbers that are given as an ``Axis``, a list, a NumPy array or a range in text."""
+    """An axis of integers, given as an ``Axis``, a list, a NumPy array or a range in text."""
     name = ALIASES.get(symbol, symbol)
     if isinstance(values, str):
         return axis_from_text(f"{symbol}={values}")
@@ -88,7 +88,7 @@ def _listed(symbol: str, values: Values, log: bool = False) -> Axis:
 
 
 def box(axes: Sequence[Axis], low: int, high: int) -> dict[str, Any]:
-    """The symbols at these places of the grid, the last varying fastest; one that stays the same is an integer."""
+    """The symbols' values at points low to high. The last symbol varies fastest; a constant one is an integer."""
     found: dict[str, Any] = {}
     stride = 1
     for one in reversed(axes):
@@ -102,7 +102,7 @@ def box(axes: Sequence[Axis], low: int, high: int) -> dict[str, Any]:
 
 
 def axis_from_text(text: str) -> Axis:
-    """``N=128:8192``, with ``:COUNT``, ``:log`` or ``:COUNT:log`` after it, as the values that it means."""
+    """The axis of a range: ``N=128:8192``, optionally with ``:COUNT``, ``:log`` or ``:COUNT:log``."""
     where = f"--over {shown(text)}"
     name, _, rest = text.partition("=")
     name, parts = ALIASES.get(name.strip(), name.strip()), rest.split(":")
@@ -110,7 +110,10 @@ def axis_from_text(text: str) -> Axis:
     parts = parts[:-1] if log else parts
     if len(parts) not in (2, 3):
         raise InputError(
-            where, "it is not a range", RANGES_ACCEPTED, "Write N=128:8192:64, say; one value alone is --set."
+            where,
+            "it is not a range",
+            RANGES_ACCEPTED,
+            "Write, for example, N=128:8192:64; use --set for a single value.",
         )
     if name not in SYMBOLS:
         raise InputError(
@@ -120,15 +123,19 @@ def axis_from_text(text: str) -> Axis:
     where = f"--over {name}"
     first, last = (size_from_text(part, f"{where}: {end}") for part, end in zip(parts, ("from", "to"), strict=False))
     if last < first:
-        raise InputError(where, f"it runs down from {first} to {last}", "FROM is at most TO", "Swap them.")
+        raise InputError(
+            where, f"FROM = {first} is larger than TO = {last}", "a FROM of at most TO is accepted", "Swap them."
+        )
     if len(parts) == 2:
         return doubled(name, first, last) if log else spaced(name, first, last, USUAL_COUNT)
     number = size_from_text(parts[2], f"{where}: count")
     if number == 1 < last - first + 1:
-        raise InputError(f"{where}: count", "1 value has no two ends", "at least 2 is accepted", "Write 2, or --set.")
+        raise InputError(
+            f"{where}: count", "a range of 1 value", "at least 2 values are accepted", "Write 2, or use --set."
+        )
     if log and number > MOST_LOG_SPACED:
         raise InputError(
-            f"{where}: count", f"{number:,} values in the logarithm", f"at most {MOST_LOG_SPACED:,} are accepted",
-            "Leave out :log, or take fewer.",
+            f"{where}: count", f"{number:,} values on a logarithmic scale", f"at most {MOST_LOG_SPACED:,} are accepted",
+            "Remove :log, or reduce the count.",
         )  # fmt: skip
     return spaced(name, first, last, number, log)

@@ -1,4 +1,7 @@
-"""The expected time at each point of a chunk: one point after the other, since its mechanisms choose as a library does."""
+"""The expected time at each point of a chunk.
+
+Points are evaluated one by one, because the time model chooses kernels as a library does.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,20 @@ if TYPE_CHECKING:
     from perfmodel.roofline import Rates
     from perfmodel.sweep import Plan
 
-# Points between which a bar may move; what one kernel of one point takes, about, on one core.
+# Points per chunk, between updates of the progress bar; approximate time per kernel and point on one core.
 POINTS = 256
 SECONDS_A_KERNEL = 150e-6
 
 
 class Clock:
-    """A card as the time model knows it, which tells the times of a sweep's chunks."""
+    """The time model of a card, which adds expected times to the chunks of a sweep."""
 
     def __init__(self, plan: Plan, card: Rates) -> None:
         self.plan, self.card = plan, card
         self.known = known.card(card.gpu, None)
 
     def timed(self, chunk: Chunk) -> Chunk:
-        """The chunk with the time that an analysis of each of its points expects, and its range."""
+        """The chunk with the expected time of each point and its range."""
         found = np.empty((3, chunk.flops.size))
         for i in range(chunk.flops.size):
             found[:, i] = self._expected({name: int(values[i]) for name, values in chunk.at.items()})
@@ -45,6 +48,6 @@ class Clock:
 
 
 def seconds(plan: Plan) -> float:
-    """How long the times of the whole grid take, about: every step once, in training its gradients too."""
+    """Estimated seconds to compute the times of the whole grid: every step once, in training 3 kernels per step."""
     kernels = len(plan.workload.steps_in(plan.phase, plan.form or None)) * (3 if plan.phase == "train" else 1)
     return plan.points * len(plan.cards) * kernels * SECONDS_A_KERNEL

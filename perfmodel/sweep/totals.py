@@ -1,4 +1,4 @@
-"""The sums of a sweep over the kernels of a chunk, and the chunk that comes of them."""
+"""Sums over the kernels of a chunk, and the chunk of results."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from perfmodel.op import Engine, by_engine
 from perfmodel.roofline import MEMORY, Rates, seconds
 from perfmodel.sweep.grid import Values
 
-# What each code of ``Chunk.bound`` means.
+# The names of the indices in ``Chunk.bound``.
 BOUNDS = (MEMORY, *(engine.value for engine in Engine))
 _CODES = {engine: BOUNDS.index(engine.value) for engine in Engine}
 
 
 class Chunk(NamedTuple):
-    """Consecutive points of the grid on one card, as arrays of one length in the grid's order.
+    """Consecutive points of the grid on one card, as arrays of equal length in grid order.
 
-    ``at`` holds the values of the swept symbols, ``sizes`` every size of the workload (a plain integer where it is the
-    same for all points) and ``bound`` codes that ``BOUNDS`` names. ``points`` counts also those that could not be
-    evaluated, the first of which ``skipped`` tells. Expected times are there where they were asked for.
+    ``at`` holds the values of the swept symbols. ``sizes`` holds every size of the workload, as a plain integer where
+    it is constant. ``bound`` holds indices into ``BOUNDS``. ``points`` includes the points that were not evaluated;
+    ``skipped`` is the first of them. Expected times are None unless they were requested.
     """
 
     gpu: Gpu
@@ -46,7 +46,7 @@ class Chunk(NamedTuple):
     expected_high_s: Values | None = None
 
     def size(self, name: str) -> Values:
-        """A size at every point, be it the same or not."""
+        """A size at every point, constant or not."""
         value = self.at[name] if name in self.at else self.sizes.get(name, 0)
         return value if isinstance(value, np.ndarray) else np.full(self.flops.shape, float(value))
 
@@ -57,7 +57,7 @@ class Chunk(NamedTuple):
 
 
 class Totals:
-    """Sums over the kernels of a chunk, each in an array of its own that is added to in place."""
+    """Sums over the kernels of a chunk, each in an array that is updated in place."""
 
     def __init__(self, points: int) -> None:
         self.points = points
@@ -65,7 +65,7 @@ class Totals:
         self.flops: dict[tuple[Engine, bool, bool], Values] = {}  # engine, of a contraction, counted
 
     def add(self, kernel: Kernel, counting: str, card: Rates) -> None:
-        """Counts of one kernel, and its lower time."""
+        """Add the counts and the lower bound of one kernel."""
         repeat = kernel.repeat
         traffic_byte, flops = kernel.op.traffic_byte(), kernel.op.flops_by_kind()
         slowest_s, _ = _slowest(*seconds(traffic_byte, by_engine(flops), card))
@@ -81,14 +81,14 @@ class Totals:
         sums[key] += value
 
     def bound(self, longest: Mapping[Engine, Any]) -> NDArray[np.int8]:
-        """What has most seconds of its own."""
+        """The resource with the largest total time, as an index into ``BOUNDS``."""
         codes = np.zeros(self.points, np.int8)
         for engine, where in longest.items():
             codes[where if where is not True else slice(None)] = _CODES[engine]
         return codes
 
     def chunk(self, card: Rates, at: Mapping[str, Any], dims: Mapping[str, Any], inside: Any) -> Chunk:
-        """The points that are inside. The upper time, a sum over everything, is that of the sums."""
+        """The results at the points inside the domain. The time without overlap is computed from the sums."""
         mask = None if inside is True else inside & np.ones(self.points, np.bool_)
         keep = slice(None) if mask is None else mask
 
@@ -121,7 +121,7 @@ def _repeated(value: Any, repeat: Any) -> Any:
 
 
 def _slowest(memory_s: Any, engine_s: Mapping[Engine, Any]) -> tuple[Any, dict[Engine, Any]]:
-    """The longest time, and where it is each engine's: memory wins ties, then the engine that stands first."""
+    """The longest time, and where it belongs to each engine. Memory wins ties, then the first engine."""
     slowest: Any = memory_s
     longest: dict[Engine, Any] = {}
     for engine, alone_s in engine_s.items():
