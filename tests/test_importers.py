@@ -66,15 +66,13 @@ def test_the_turned_part_of_a_head_is_read_in_both_places(tmp_path, name, keys, 
 
 def test_layers_that_turn_different_parts_are_refused():
     parts = {"full_attention": {"partial_rotary_factor": 0.5}, "sliding_attention": {"partial_rotary_factor": 1.0}}
-    with pytest.raises(
-        InputError, match=r"rope_parameters: \[0.5, 1.0\] stands there; one partial_rotary_factor for all"
-    ):
+    with pytest.raises(InputError, match=r"rope_parameters: found \[0.5, 1.0\]; one partial_rotary_factor for all"):
         model({**without("phi-2", "partial_rotary_factor"), "rope_parameters": parts}, "x")
 
 
 def test_a_part_that_a_family_does_not_turn_is_told():
     (told,) = model(document("llama-2-7b", rope_parameters={"partial_rotary_factor": 0.5}), "x").not_counted
-    assert told.startswith("the key partial_rotary_factor = 0.5 of the config, which is not known here")
+    assert told.startswith("the config key partial_rotary_factor = 0.5, which is not known here")
 
 
 # --- keys that are absent
@@ -96,7 +94,7 @@ ABSENT = [
 def test_an_absent_key_has_the_default_of_its_architecture_and_is_told(tmp_path, name, key, default):
     given, absent = (written(tmp_path, found) for found in ({**document(name), key: default}, without(name, key)))
     assert analyse(given, settings={"N": 8}).total == analyse(absent, settings={"N": 8}).total
-    assert f"Not in the config and taken as this model_type's default: {key} = {default}." in absent.notes
+    assert f"Not in the config; the default of this model_type is used: {key} = {default}." in absent.notes
     assert not any(note.startswith("Not in the config") for note in given.notes)
 
 
@@ -358,7 +356,7 @@ def test_a_file_names_its_data(tmp_path, more, products):
 
 def test_data_that_is_no_tensor_is_refused(tmp_path):
     (tmp_path / "first.yaml").write_text(DATA.format(more="    data: [z]\n"), encoding="utf-8")
-    with pytest.raises(InputError, match=r"first\.yaml:9: steps\.data: 'z' is not a tensor of linear; it has w, x, y"):
+    with pytest.raises(InputError, match=r"first\.yaml:9: steps\.data: 'z' is not a tensor of linear; its tensors are w, x, y"):
         workload(str(tmp_path / "first.yaml"))
 
 

@@ -426,7 +426,7 @@ def test_a_model_type_is_never_answered_with_a_similar_architecture(tmp_path):
     ran = perfmodel("flops", "--config", str(file))
     check_refused(ran, 1)
     assert "Did you mean" not in ran.err
-    assert "A similar name is another architecture" in ran.err
+    assert "Describe this model in a workload file" in ran.err
 
 
 def test_measurements_of_another_card_are_reported():

@@ -1,4 +1,4 @@
-"""Real models from their config.json: one family of architectures a file, found by the config's ``model_type``."""
+"""Models from a Hugging Face config.json: one file per family of architectures, selected by ``model_type``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perfmodel.importers.model import Model
 from perfmodel.specfile import read_text
 from perfmodel.strictjson import parsed
 
-# model_type of a config: the file of its family.
+# The file of the family for each model_type.
 FAMILIES = {
     "gpt2": "gpt2",
     "gpt_neo": "gpt_neo",
@@ -49,21 +49,21 @@ DEEPEST = 12
 
 
 def load(path: str) -> Model:
-    """The model that a config.json describes."""
+    """The model of a config.json file."""
     return model(
-        parsed(read_text(path), path, "a model's config, one JSON object, is accepted", "Is it the right file?"), path
+        parsed(read_text(path), path, "a model config, one JSON object, is accepted", "Check the file name."), path
     )
 
 
 def model(document: dict[str, Any], where: str) -> Model:
-    """The model of a config that is already a dictionary."""
+    """The model of a config given as a dictionary."""
     config = Config(document, where)
     kind = config.text("model_type")
     if kind not in FAMILIES:
         raise InputError(
-            f"{where}: model_type", f"{shown(kind)} is not an architecture that is known here",
+            f"{where}: model_type", f"{shown(kind)} is not a supported architecture",
             f"one of {', '.join(FAMILIES)} is accepted",
-            "A similar name is another architecture: describe this one as a workload file.",
+            "Describe this model in a workload file; a similar model_type is a different architecture.",
         )  # fmt: skip
     config.refuse_remote_code()
     build: Callable[[Config], Model] = import_module(f"perfmodel.importers.families.{FAMILIES[kind]}").build

@@ -1,4 +1,4 @@
-"""A model's config, read strictly: sizes are whole numbers, flags true or false, and what is guessed is told."""
+"""A model's config, read strictly: sizes are integers and flags true or false. Assumed values are reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REQUIRED = object()
 
 
 class Asked(Mapping[str, Any]):
-    """A dictionary that remembers which keys were asked for."""
+    """A dictionary that records which keys were read."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.keys_asked: set[str] = set()
@@ -33,7 +33,7 @@ class Asked(Mapping[str, Any]):
         return iter(self._document)
 
     def unasked(self) -> dict[str, Any]:
-        """What nobody has asked for."""
+        """The entries that were not read."""
         return {key: self._document[key] for key in self._document if key not in self.keys_asked}
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class Asked(Mapping[str, Any]):
 
 
 class Config:
-    """A dictionary with a place; every look-up names the key and the place when it fails."""
+    """A config and its location. Every error names the key and the location."""
 
     def __init__(self, document: Mapping[str, Any], where: str) -> None:
         self.document = Asked(document)
@@ -53,7 +53,7 @@ class Config:
         self.turns_part = False
 
     def nested(self, key: str) -> Config:
-        """The config of one part of a model; its notes go to the whole, which names the class and its labels."""
+        """The config of one part of a model. Its notes are added to the whole config's."""
         value = self.document.get(key)
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object is accepted", f'Add "{key}": {{…}}.')
@@ -64,14 +64,14 @@ class Config:
         return inner
 
     def has(self, key: str) -> bool:
-        """Whether the key is there and not null."""
+        """Whether the key is present and not null."""
         return self.document.get(key) is not None
 
     def size(self, key: str, default: Any = _REQUIRED, *, also: str = "", derived: bool = False) -> int:
-        """A whole number of at least 1; ``also`` is another name of the key.
+        """An integer of at least 1; ``also`` is another name of the key.
 
-        A default is the architecture's, for configs that leave the key out, and is told in a note, unless it is
-        ``derived`` from sizes that are given.
+        ``default`` is the architecture's value for configs without the key. A note reports it, unless it is ``derived``
+        from given sizes.
         """
         found = key if self.has(key) or not (also and self.has(also)) else also
         value = self.document.get(found)
@@ -79,24 +79,24 @@ class Config:
             if default is _REQUIRED:
                 raise InputError(
                     self.where, f"'{key}' is {'null' if key in self.document else 'missing'}",
-                    "it is required for this model_type", self._near(key) or f'Add "{key}": a whole number.',
+                    "this model_type requires it", self._near(key) or f'Add "{key}": a whole number.',
                 )  # fmt: skip
             return int(default) if derived else int(self.assume(key, default))
         return checked_size(value, f"{self.where}: {found}")
 
     def size_or_none(self, key: str, default: int | None = None) -> int | None:
-        """A whole number, or nothing where the key is null; the architecture's default where it is absent."""
+        """An integer, or None where the key is null; the architecture's default where it is absent."""
         if key not in self.document:
             return default if default is None else self.size(key, default)
         return self.size(key) if self.has(key) else None
 
     def assumptions(self) -> tuple[str, ...]:
-        """The note of what was read as the architecture's default."""
+        """The note that lists the defaults that were assumed."""
         told = ", ".join(f"{key} = {said(value)}" for key, value in self.assumed.items())
-        return (f"Not in the config and taken as this model_type's default: {told}.",) if told else ()
+        return (f"Not in the config; the default of this model_type is used: {told}.",) if told else ()
 
     def assume(self, key: str, value: Any) -> Any:
-        """A default that is not in the config and adds something to the model: it is told."""
+        """A default that is not in the config. It is reported if it adds something to the model."""
         if value not in (False, 0, None):
             self.assumed[key] = value
         return value
@@ -111,27 +111,27 @@ class Config:
         return value
 
     def text(self, key: str, default: Any = _REQUIRED) -> str:
-        """A word."""
+        """A string."""
         value = self.document.get(key)
         if value is None and default is not _REQUIRED:
             return str(self.assume(key, default) or "")
         if not isinstance(value, str):
-            raise self._wrong(key, value, "a text is accepted", f'Add "{key}".')
+            raise self._wrong(key, value, "a string is accepted", f'Add "{key}".')
         return value
 
     def choice(self, choices: Mapping[str, str], *keys: str, default: str) -> str:
-        """What one of the known words means; the first of the keys that is there counts."""
+        """The meaning of one of the known words, from the first of the keys that is present."""
         key = next((key for key in keys if self.has(key)), keys[0])
         word = self.text(key, default)
         if word not in choices:
             raise InputError(
-                f"{self.where}: {key}", f"{shown(word)} is not known", f"one of {', '.join(choices)} is accepted",
+                f"{self.where}: {key}", f"{shown(word)} is not supported", f"one of {', '.join(choices)} is accepted",
                 did_you_mean(word, choices),
             )  # fmt: skip
         return choices[word]
 
     def words(self, key: str, length: int, choices: tuple[str, ...]) -> tuple[str, ...] | None:
-        """A list of known words, one for each layer; nothing where the key is absent."""
+        """A list of known words, one for each layer; None where the key is absent."""
         value = self.document.get(key)
         if value is None:
             return None
@@ -142,7 +142,7 @@ class Config:
         return tuple(value)
 
     def numbers(self, key: str) -> tuple[int, ...]:
-        """A list of layer numbers; none where the key is absent."""
+        """A list of layer numbers; empty where the key is absent."""
         value = self.document.get(key)
         if value is None:
             return ()
@@ -151,7 +151,7 @@ class Config:
         return tuple(value)
 
     def count(self, key: str, default: int) -> int:
-        """A whole number that may be 0, as null means; the architecture's default where the key is absent."""
+        """An integer of at least 0, where null means 0; the architecture's default where the key is absent."""
         if key not in self.document:
             return int(self.assume(key, default))
         value = self.document[key]
@@ -166,9 +166,9 @@ class Config:
         return float(value)
 
     def rotary_share(self, default: float, also: str = "") -> float:
-        """How much of each head is turned: a key of its own, an older name of it, or one of ``rope_parameters``.
+        """The fraction of each head that is rotated: a key, an older name of it, or a value in ``rope_parameters``.
 
-        Layers of different kinds may have parameters of their own there, which must agree.
+        Kinds of layers may have separate parameters there. Their fractions must be equal.
         """
         self.turns_part = True
         key = "partial_rotary_factor"
@@ -181,7 +181,7 @@ class Config:
         return found.pop() if found else self.share(key, default)
 
     def _rotary_shares(self) -> Iterator[float]:
-        """What the rotary parameters of the layers say of it, those of each kind of layer apart."""
+        """The fractions in the rotary parameters, for each kind of layer."""
         for name in ("rope_parameters", "rope_scaling"):
             given = self.document.get(name)
             tables = [given, *given.values()] if isinstance(given, dict) else []
@@ -190,32 +190,30 @@ class Config:
                     yield Config(table, f"{self.where}: {name}").share("partial_rotary_factor", 1.0)
 
     def labels(self) -> int:
-        """Classes of a classifier: named, counted, or the two that an unnamed one has."""
+        """The number of classes of a classifier, from its labels or their number; 2 by default."""
         named = self.document.get("id2label")
         if isinstance(named, dict) and named:
             return len(named)
         return self.size("num_labels", 2, derived=True)
 
     def divides(self, whole: int, part: int, because: str) -> int:
-        """A quotient that must come out whole."""
+        """A quotient that must be an integer."""
         if whole % part:
-            raise InputError(self.where, f"{whole} does not divide by {part}", because, "Mend one of the two.")
+            raise InputError(self.where, f"{whole} is not divisible by {part}", because, "Correct one of the two.")
         return whole // part
 
     def must(self, holds: bool, found: str, accepted: str, action: str = "") -> None:
-        """Refuses a config that contradicts itself or asks for what no family knows."""
+        """Raise unless the condition holds, for configs that are contradictory or not supported."""
         if not holds:
             raise InputError(self.where, found, accepted, action)
 
     def refuse_remote_code(self) -> None:
-        """Code that comes with the weights may compute anything: its architecture is taken by name and said so."""
+        """Add a note where the config names its own code: the published architecture is counted."""
         if "auto_map" in self.document:
-            self.notes.append(
-                "auto_map names code of its own: counts are of the published architecture of this model_type."
-            )
+            self.notes.append("auto_map names custom code: the published architecture of this model_type is counted.")
 
     def not_counted(self, kind: str) -> tuple[str, ...]:
-        """What the config asks for beyond the counts, once the family has read what it knows."""
+        """Features of the config that are not counted, after the family has read the keys that it knows."""
         known = [what for key, what in UNCOUNTED.items() if self.document.get(key)]
         strangers = unread(self.document.unasked(), kind)
         for key in strangers:
@@ -227,41 +225,41 @@ class Config:
         return (*known, *found, *(what for part in self.parts for what in part.not_counted(kind)))
 
     def _refuse_slip(self, key: str) -> None:
-        """A key that is nearly one that the family looked for in vain."""
+        """Raise where an unknown key is nearly the same as a key that the family did not find."""
         from difflib import get_close_matches
 
         missing = [asked for asked in self.document.keys_asked if not self.has(asked)]
         near = get_close_matches(key, missing, n=1, cutoff=0.85)
         if near:
             raise InputError(
-                f"{self.where}: {shown(key)[1:-1]}", "it is not a key of this model_type",
-                "the keys of its published configs are accepted", f"Did you mean '{near[0]}'?",
+                f"{self.where}: {shown(key)[1:-1]}", "this model_type has no such key",
+                "keys of its published configs are accepted", f"Did you mean '{near[0]}'?",
             )  # fmt: skip
 
     def own_name(self) -> str:
-        """The name under which the model was published or saved, without the folders of a path."""
+        """The name of the model in its config, without the folders of a path."""
         name = self.document.get("_name_or_path")
         return name.strip().rstrip("/").rsplit("/", 1)[-1] if isinstance(name, str) else ""
 
     def longest(self) -> int | None:
-        """The positions that the model is meant for, where its config says so."""
+        """The positions that the model supports, where its config gives them."""
         own = self.size_or_none("max_position_embeddings")
         return next((found for part in self.parts if (found := part.longest())), None) if own is None else own
 
     def _near(self, key: str) -> str:
-        """A closing sentence with the key that was perhaps meant, where one is near."""
+        """A suggestion of a similar key, where there is one."""
         from difflib import get_close_matches
 
         others = [k for k in self.document if isinstance(k, str) and k != key]
         return did_you_mean(key, others) if get_close_matches(key, others, n=1, cutoff=0.8) else ""
 
-    def _wrong(self, key: str, value: Any, accepted: str, action: str = "Mend it.") -> InputError:
+    def _wrong(self, key: str, value: Any, accepted: str, action: str = "Correct it.") -> InputError:
         missing = "it is null" if key in self.document else "it is missing"
-        found = missing if value is None else f"{shown(value)} stands there"
+        found = missing if value is None else f"found {shown(value)}"
         return InputError(f"{self.where}: {key}", found, accepted, action)
 
 
 def _stranger(key: str, value: Any) -> str:
     what = "part" if isinstance(value, dict) else "key"
     held = "" if isinstance(value, (dict, list)) else f" = {said(value)}"
-    return f"the {what} {shown(key)[1:-1]}{held} of the config, which is not known here and may change the counts"
+    return f"the config {what} {shown(key)[1:-1]}{held}, which is not known here and may change the counts"

@@ -1,4 +1,4 @@
-"""Encoders and decoders that look at one another: parts of T5 and Whisper."""
+"""Encoder-decoder models: parts shared by T5 and Whisper."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from perfmodel.expression import Expression
 
 
 def renamed(steps: Iterable[Step], names: Mapping[str, str], prefix: str = "") -> list[Step]:
-    """Steps over other sizes: ``{"N": "N_e"}`` makes a decoder's parts an encoder's; nothing of it is cached."""
+    """Steps over other sizes, without a cache.
+
+    ``{"N": "N_e"}`` turns a decoder's parts into an encoder's.
+    """
     pattern = re.compile(rf"\b({'|'.join(names)})\b")
 
     def other(text: str) -> str:
@@ -33,17 +36,17 @@ def renamed(steps: Iterable[Step], names: Mapping[str, str], prefix: str = "") -
 
 
 def encoder_of(steps: Iterable[Step], tokens: str = "N_e") -> list[Step]:
-    """The steps of an encoder over so many positions: N_e beside a decoder, N alone."""
+    """The steps of an encoder. Its positions are N_e beside a decoder and N alone."""
     return renamed(steps, {"N": tokens, "T": tokens}, "encoder.")
 
 
 def encoder_phases(prompt: int) -> dict[str, dict[str, int | str]]:
-    """The phases of an encoder alone: it reads all positions at once and keeps no cache."""
+    """The phases of an encoder alone. It reads all positions at once and has no cache."""
     return {phase: {"N": prompt, "S": "N", "T": "S"} for phase in ("prefill", "train")}
 
 
 def phases(prompt: int, encoder: int | None, positions: int | None = None) -> dict[str, dict[str, int | str]]:
-    """N_e encoder positions: as many as decoder tokens unless the architecture fixes them."""
+    """The phases of an encoder-decoder. N_e equals the decoder's tokens unless the architecture fixes it."""
     prefill: dict[str, int | str] = {"N": prompt, "S": "N", "T": "S", "N_e": encoder or "N"}
     decode: dict[str, int | str] = {
         "N": 1,

@@ -1,7 +1,7 @@
 """Keys of a config.json that no importer reads, and whether they can change a count.
 
-Three kinds: keys that cannot, whatever they hold; keys that do not at one value; and what has a name here but no
-formula. Any other key that is not read is told to the user, or refused where it looks like a slip of the pen.
+There are three kinds: keys that never change a count, keys that do not at one value, and features that are known but
+not counted. Any other unread key is reported, or refused where it looks like a misspelling.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# Token numbers, dropout (counts are of what runs without it), constants of norms and initial weights.
+# Token ids, dropout (counts exclude it), constants of norms and initial weights.
 HARMLESS_ENDINGS = re.compile(
     r".*(_token_ids?|dropout|dropout_prob|dropout_rate|_pdrop|layerdrop|_eps|_epsilon|_std|_coef|_token_index)"
 )
 
 _HARMLESS = (
-    # Where the file comes from, and how it is loaded and run.
+    # Origin of the file, and how it is loaded and run.
     "model_type _name_or_path _commit_hash _attn_implementation _attn_implementation_autoset attn_implementation architectures "
     "transformers_version torch_dtype dtype tokenizer_class model_max_length use_cache cache_implementation "
     "gradient_checkpointing torchscript return_dict use_return_dict output_attentions output_hidden_states "
@@ -28,15 +28,15 @@ _HARMLESS = (
     "time_step_init_scheme time_step_max time_step_min time_step_scale time_step_limit mask_feature_length mask_feature_min_masks "
     "mask_feature_prob mask_time_length mask_time_min_masks mask_time_prob apply_spec_augment problem_type finetuning_task "
     "label2id id2label num_labels seq_aux "
-    # Positions that are computed: another base or scale of angles is the same arithmetic.
+    # Computed positions: another base or scale of the angles needs the same arithmetic.
     "rope_theta rope_scaling rope_parameters rotary_emb_base rope_local_base_freq original_max_position_embeddings "
     "max_position_embeddings initial_context_length context_length n_ctx n_positions offset_alibi "
     "relative_attention_max_distance max_window_layers rope_interleave "
-    # Constants that an arithmetic operation takes, and in which order residuals are added.
+    # Constants of arithmetic operations, and the order in which residuals are added.
     "query_pre_attn_scalar scale_embedding scale_attn_weights routed_scaling_factor swiglu_limit swiglu_alpha router_jitter_noise norm_topk_prob n_group "
     "topk_group topk_method scoring_func rescale_every apply_residual_connection_post_layernorm residual_in_fp32 "
     "pad_vocab_size_multiple median_filter_width "
-    # Heads for other tasks (the task's own head reads its keys), and generation.
+    # Heads of other tasks (the head of the named task reads its own keys), and generation.
     "tie_word_embeddings token_classification_bias pooler_act pooler_output_size encoder_stride classifier_proj_size summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj "
     "task_specific_params prefix max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty "
     "temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
@@ -45,7 +45,7 @@ _HARMLESS = (
 )
 HARMLESS = frozenset(_HARMLESS.split())
 
-# Values at which a key leaves the architecture as it is counted.
+# Values at which a key does not change the counts.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,),
     "alibi": (False,),
@@ -66,7 +66,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "use_weighted_layer_sum": (False,),
 }
 
-# What a model type's configs hold without reading it: other names of a size, or sizes of a part that is not there.
+# Keys that a model_type has but does not use: other names of a size, or sizes of an absent part.
 UNREAD: Mapping[str, frozenset[str]] = {
     "deepseek_v2": frozenset({"num_key_value_heads", "head_dim", "qk_head_dim", "aux_loss_alpha", "ep_size"}),
     "deepseek_v3": frozenset({"num_key_value_heads", "head_dim", "qk_head_dim", "aux_loss_alpha", "ep_size"}),
@@ -88,7 +88,7 @@ UNREAD: Mapping[str, frozenset[str]] = {
     "whisper": frozenset({"num_hidden_layers"}),
 }
 
-# Keys whose presence changes the counts in ways that no family here knows.
+# Keys of features that are known but not counted.
 UNCOUNTED = {
     "quantization_config": "the quantisation of the stored weights (counts are of the unquantised architecture)",
     "compression_config": "the compression of the stored weights (counts are of the uncompressed architecture)",
@@ -99,7 +99,7 @@ UNCOUNTED = {
 
 
 def unread(unasked: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Those of the keys that nobody read which are not known to leave the counts alone, with their values."""
+    """The unread keys that may change a count, with their values."""
     return {key: value for key, value in unasked.items() if value is not None and not _harmless(key, value, kind)}
 
 

@@ -9,10 +9,12 @@ from perfmodel.block import Step
 
 
 class Model(NamedTuple):
-    """What a family's file makes of a config.
+    """A model that was read from a config.
 
-    ``decode`` are the steps of one token where they are not the prompt's: one form or several, the first the default.
-    ``longest`` are the positions that it is meant for, ``name`` is what the config calls itself. ``phases`` are sizes, as text, that a phase has of its own; a model without ``decode`` among them has no cache.
+    - ``phases``: sizes that differ by phase, as text. A model without a decode phase has no cache.
+    - ``decode``: the steps for one token where they differ from the prompt's, by form; the first form is the default.
+    - ``longest``: the number of positions that the model supports.
+    - ``name``: the name that the config gives.
     """
 
     title: str

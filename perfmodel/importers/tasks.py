@@ -1,7 +1,7 @@
 """The head of a task, which follows the body of a model: one table for each kind of body.
 
-``architectures`` in a config names a class: the family's name and then the task's, as in LlamaForCausalLM. A class
-that ends in Model has no head.
+``architectures`` in a config names a class: the family's name, then the task's, as in LlamaForCausalLM. A class that
+ends in Model has no head.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ Heads = Mapping[str, Callable[[], Sequence[Step]]]
 
 
 def task(c: Config, known: Iterable[str], default: str) -> str:
-    """The task of the class that the config names: one of the known ones, or the default where it names none."""
+    """The task of the class that the config names; ``default`` where it names none."""
     known = tuple(known)
     names = c.whole.document.get("architectures")
     if not names:
-        c.notes.append(f"architectures is not in the config: the head is taken as {default}.")
+        c.notes.append(f"architectures is not in the config: the head {default} is assumed.")
         return default
     c.must(isinstance(names, list) and isinstance(names[0], str), f"architectures is {shown(names)}",
-           "a list with the name of a class is accepted")  # fmt: skip
+           "a list with a class name is accepted")  # fmt: skip
     name: str = names[0]
     kind = c.whole.text("model_type")
     found = _after_family(name, kind)
     if found not in known:
         family = name.removesuffix(found) if found else ""
         raise InputError(
-            f"{c.whole.where}: architectures", f"{shown(name)} is a class with a head that is not known",
+            f"{c.whole.where}: architectures", f"{shown(name)} is a class with an unsupported head",
             f"one of {', '.join(family + word for word in known)} is accepted",
             did_you_mean(name, [family + word for word in known]),
         )  # fmt: skip
     if _plain(name) not in (_plain(family + found) for family in _families(kind)):
-        c.notes.append(f"architectures names {shown(name)}, not a class of {kind}: its head is taken as {found}.")
+        c.notes.append(f"architectures names {shown(name)}, not a class of {kind}: the head {found} is assumed.")
     return found
 
 
 def _after_family(name: str, kind: str) -> str:
-    """What follows the family in a class name; of another family's class, from its For... on."""
+    """The part of a class name after its family; for a class of another family, from For... on."""
     for family in _families(kind):
         for end in range(len(name), 0, -1):
             if _plain(name[:end]) == _plain(family) and name[end : end + 1].isupper():
@@ -52,7 +52,10 @@ def _after_family(name: str, kind: str) -> str:
 
 
 def _families(kind: str) -> tuple[str, ...]:
-    """How the classes of a model_type begin: the text part of a larger model shares its name or has one of its own."""
+    """Beginnings of the class names of a model_type.
+
+    The text part of a larger model uses the model's name or its own.
+    """
     bare = kind.removesuffix("_text")
     return (f"{bare}_text", bare)
 
@@ -62,13 +65,13 @@ def _plain(name: str) -> str:
 
 
 def classes(number: int, source: str, *, tokens: int | str = "N", bias: bool = True) -> Step:
-    """A score for each class: of every token, or of the one that stands for the sequence."""
+    """A score for each class, from every token or from the token that represents the sequence."""
     return linear("classes", "D", number, f"x:{source} y:logits", bias=bias, N=tokens)
 
 
 def words(c: Config, source: str, *, tied: bool, width: str = "D", bias: bool = False, softcap: bool = False,
           ) -> list[Step]:  # fmt: skip
-    """A score for each word of the vocabulary; a tied table is the embedding's, and its bias is not."""
+    """A score for each word of the vocabulary. A tied matrix is the embedding's; its bias is not."""
     tied = (c.whole if c.whole.has("tie_word_embeddings") else c).flag("tie_word_embeddings", tied)
     target = "raw_logits" if softcap else "logits"
     steps = [linear("logits", width, "V", f"x:{source} y:{target}", tied=tied, bias=bias and not tied)]
@@ -91,8 +94,8 @@ def head(
 ) -> list[Step]:
     """The last norm of a decoder and the head that its class names, applied to every position.
 
-    ``tied`` is the architecture's default of tie_word_embeddings; ``bias`` and ``softcap`` are those of the words'
-    scores; ``more`` are tasks of one family alone, whose steps follow the words' scores.
+    ``tied`` is the architecture's default of tie_word_embeddings. ``bias`` and ``softcap`` apply to the scores of the
+    words. ``more`` are tasks of one family only, whose steps follow those scores.
     """
     source = "normed" if kind else "stream"
 

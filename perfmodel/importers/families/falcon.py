@@ -1,4 +1,6 @@
-"""Falcon: attention and network in parallel or not, one, few or all key-value heads, no biases by default, tied head."""
+"""Falcon: attention and network in parallel or in sequence, any number of key-value heads, no biases by default, tied
+head.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
-    """num_kv_heads counts in the new decoder architecture alone; multi_query means one head in the old one.
+    """num_kv_heads applies only to the new decoder architecture; multi_query means one key-value head in the old one.
 
-    NB an implementation that broadcasts the few heads before it caches them stores num_attention_heads of them; the
-    cache here holds the key-value heads of the architecture.
+    NB an implementation that broadcasts the key-value heads before it caches them stores num_attention_heads of them.
+    The cache here holds the key-value heads of the architecture.
     """
     D, H = c.size("hidden_size"), c.size("num_attention_heads", also="n_head")
     L = c.size("num_hidden_layers", also="n_layer")
@@ -39,5 +41,5 @@ def build(c: Config) -> Model:
             *layers("layers", L, layer),
             *head(c, "layernorm", tied=True),
         ),
-        not_counted=("the position slopes (ALiBi) that are added to the scores",) if alibi else (),
+        not_counted=("the ALiBi position biases that are added to the scores",) if alibi else (),
     )

@@ -1,6 +1,7 @@
-"""GPT-Neo: as GPT-2, without biases on queries, keys and values, every other layer masked to a window.
+"""GPT-Neo: like GPT-2, without biases of queries, keys and values; every other layer has a window.
 
-NB the window is a mask: its layers keep and, when decoding, multiply the whole cache. --causal counts inside it.
+NB the window is only a mask. A layer caches all keys, and a decoding step multiplies all of them. --causal counts the
+masked pairs of the window.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
-    """attention_types is a list of patterns, each with how often it stands."""
+    """attention_types is a list of patterns, each with its number of repeats."""
     D, H, L = c.size("hidden_size"), c.size("num_heads"), c.size("num_layers")
     P = c.size("max_position_embeddings")
     act = c.choice(ACTIVATIONS, "activation_function", default="gelu_new")

@@ -1,8 +1,8 @@
-"""Mamba: a gated recurrence per channel in the place of attention and network; a state instead of a cache.
+"""Mamba: a gated recurrence per channel instead of attention and a network; a state instead of a cache.
 
-NB the convolution is counted over the positions that transformers' padded kernel computes, more than the N that it
-keeps: N + K - 1 in a prompt, 2 in a step of one token, and N + 2 K - 1 where a step has several, which are padded again
-behind the K positions of the state.
+NB the convolution is counted over the positions that transformers' padded kernel computes, which are more than the N
+that it keeps. They are N + K - 1 in a prompt and 2 in a decoding step of one token. In a step of several tokens they
+are N + 2 K - 1: the tokens are padded again after the K positions of the state.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
-    """F is the inner width, X the states of a channel; the time step has a rank of its own."""
+    """F is the inner width and X the number of states per channel. The time step has its own rank."""
     D, L = c.size("hidden_size"), c.size("num_hidden_layers", also="n_layer")
     F = c.size("intermediate_size", c.size("expand", 2) * D, derived=True)
     rank = -(-D // 16) if c.document.get("time_step_rank") in (None, "auto") else c.size("time_step_rank")
     bias = c.flag("use_bias", False)
     act = c.choice(ACTIVATIONS, "hidden_act", default="silu")
-    c.must(c.flag("use_conv_bias", True), "a convolution without bias is asked for", "use_conv_bias true is accepted")
+    c.must(c.flag("use_conv_bias", True), "use_conv_bias is false", "true is accepted")
     layer = [
         norm("norm", "rmsnorm"),
         linear("mixer.in", "D", "2*F", "x:normed y:inner", bias=bias),
@@ -49,5 +49,5 @@ def build(c: Config) -> Model:
             "train": {"N": 2048, "N_c": "N + K - 1"},
         },
         steps=(*embed(), *layers("layers", L, layer), *head(c, "rmsnorm", tied=True)),
-        notes=("The state is of constant size: a decoding step costs the same after any number of tokens.",),
+        notes=("The state has a constant size: a decoding step costs the same after any number of tokens.",),
     )

@@ -1,4 +1,4 @@
-"""RWKV 4: a decaying mean of values in the place of attention, token shifts, a gated network; a state, no cache."""
+"""RWKV 4: a decaying mean of the values instead of attention, token shifts, a gated network; a state, no cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
-    """attention_hidden_size is the width of the recurrence; the first layer norms the embedding once more."""
+    """attention_hidden_size is the width of the recurrence. The first layer has an extra norm of the embedding."""
     D, L = c.size("hidden_size"), c.size("num_hidden_layers")
     A = c.size("attention_hidden_size", D, derived=True)
     layer = [*_mixing(A), *_network()]
@@ -23,7 +23,7 @@ def build(c: Config) -> Model:
             *layers("layers", L, layer),
             *head(c, "layernorm", tied=False),
         ),
-        notes=("The state is of constant size: a decoding step costs the same after any number of tokens.",),
+        notes=("The state has a constant size: a decoding step costs the same after any number of tokens.",),
     )
 
 

@@ -1,4 +1,4 @@
-"""ViT: patches of an image through one projection, a class token, learned positions, a pre-norm encoder."""
+"""ViT: a linear projection of image patches, a class token, learned positions, a pre-norm encoder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from perfmodel.importers.tasks import Heads, classes, task
 
 
 def build(c: Config) -> Model:
-    """N counts the patches and the class token; the classifier reads the class token alone."""
+    """N is the number of patches plus the class token. The classifier reads only the class token."""
     D, H, L = c.size("hidden_size"), c.size("num_attention_heads"), c.size("num_hidden_layers")
     d = c.divides(D, H, "the heads share the width evenly")
-    side = c.divides(c.size("image_size", 224), c.size("patch_size", 16), "patches cover the image evenly")
+    side = c.divides(c.size("image_size", 224), c.size("patch_size", 16), "the patches must divide the image evenly")
     N = side * side + 1
     inner = both_ways(attention(qkv_bias=c.flag("qkv_bias", True), out_bias=True))
     layer = block(inner, mlp(c.choice(ACTIVATIONS, "hidden_act", default="gelu"), bias=True), kind="layernorm")
@@ -47,7 +47,7 @@ def _heads(c: Config, channels: int) -> Heads:
 
 
 def _pooler(c: Config) -> list[Step]:
-    """The class token through one layer."""
+    """A linear layer and an activation on the class token."""
     width = c.size("pooler_output_size", c.size("hidden_size"), derived=True)
     return [
         linear("pooler", "D", width, "x:normed y:pooled", bias=True, N=1),
@@ -61,7 +61,7 @@ def _pooler(c: Config) -> list[Step]:
 
 
 def _painter(c: Config, channels: int) -> list[Step]:
-    """encoder_stride squared pixels from every patch; a learned vector stands for a patch that is hidden."""
+    """encoder_stride squared pixels for every patch. A learned vector replaces a masked patch."""
     pixels = c.size("encoder_stride", 16) ** 2 * channels
     return [
         step("mask_token", "learned", rows=1, cols="D"),

@@ -1,7 +1,7 @@
-"""Whisper: two convolutions halve 3000 mel frames to 1500 positions for an encoder; a decoder attends to them.
+"""Whisper: two convolutions reduce 3000 mel frames to 1500 encoder positions; a decoder attends to them.
 
-Queries and values have biases, keys none. A decoding step runs the decoder alone over kept cross keys and values. A
-class without a decoder runs the encoder over N positions.
+Queries and values have biases, keys have none. A decoding step runs only the decoder, with cached cross-attention keys
+and values. A class without a decoder runs the encoder over N positions.
 """
 
 from __future__ import annotations
@@ -28,11 +28,17 @@ from perfmodel.importers.tasks import Heads, task, words
 
 
 def build(c: Config) -> Model:
-    """Encoder and decoder share the width; their heads and networks are given apart and must agree."""
+    """Encoder and decoder have the same width. Their heads and network widths are given separately and must be equal."""
     D, H = c.size("d_model"), c.size("encoder_attention_heads")
     F, P = c.size("encoder_ffn_dim"), c.size("max_target_positions")
-    c.must(c.size("decoder_attention_heads") == H, "encoder and decoder differ in heads", "equal heads are accepted")
-    c.must(c.size("decoder_ffn_dim") == F, "encoder and decoder differ in network width", "equal widths are accepted")
+    c.must(
+        c.size("decoder_attention_heads") == H,
+        "encoder and decoder have different numbers of heads",
+        "equal numbers are accepted",
+    )
+    c.must(
+        c.size("decoder_ffn_dim") == F, "encoder and decoder have different network widths", "equal widths are accepted"
+    )
     d = c.divides(D, H, "the heads share the width evenly")
     positions = c.size("max_source_positions", 1500)
     act = c.choice(ACTIVATIONS, "activation_function", default="gelu")
@@ -74,7 +80,7 @@ def _encoder_heads(c: Config) -> Heads:
 
 
 def _audio_classes(c: Config) -> list[Step]:
-    """Every position is projected to a narrower width, and the mean of the projections is classified."""
+    """A linear projection of every position to a narrower width, and a classifier of their mean."""
     width = c.size("classifier_proj_size", 256)
     return [
         linear("projector", "D", width, "x:encoder.encoded y:projected", bias=True),
@@ -84,7 +90,7 @@ def _audio_classes(c: Config) -> list[Step]:
 
 
 def _attention() -> list[Step]:
-    """Keys without bias, everything else with one."""
+    """Attention with biases except in the key projection."""
     plain, biased = attention(), attention(qkv_bias=True, out_bias=True)
     return [without if without.name == "attention.k" else having for without, having in zip(plain, biased, strict=True)]
 
