@@ -87,7 +87,7 @@ ARGUMENTS = [
     ((*FLOPS, "--gpu", "a1000"), 1, "gpu 'a1000': there is no file of that name; a path, or a name that 'perfmodel gpus'"),
     ((*FLOPS, "--gpu", ""), 1, "gpu '': there is no file of that name;"),
     ((*FLOPS, "--gpu", ".."), 1, "gpu '..': there is no file of that name;"),
-    (("explain", "atention"), 1, "operation: there is no operation 'atention'; a name that 'perfmodel ops' lists"),
+    (("explain", "atention"), 1, "operation: there is no operation 'atention'; a name of 'perfmodel ops' is accepted"),
     (("explain", "attention", "--set", "K=4"), 1, "attention: set K: it is not a size of it; it takes B, H, H_kv,"),
     (("solve", "--op", "matmul", "--gpu", "t4", "--for", "N"), 1, "--for N: it is not a symbol of matmul;"),
     (("roofline", "--gpu", "t44", "show"), 1, "gpu 't44': there is no file of that name;"),
@@ -217,7 +217,7 @@ SPOILED = [
     # words
     ("dtype: fp16", "dtype: fp17", ":5: dtype: 'fp17' is not known; one of fp64, fp32, tf32, fp16, bf16, fp8, int8, fp4, int4 is"),
     ("kernels: apart", "kernels: sometimes", ":10: steps.kernels: 'sometimes' is not known; one of either, together,"),
-    ("op: mlp", "op: mpl", ":10: steps.op: there is no operation 'mpl'; a name that 'perfmodel ops' lists is accepted."),
+    ("op: mlp", "op: mpl", ":10: steps.op: there is no operation 'mpl'; a name of 'perfmodel ops' is accepted."),
     ("dtype: fp16", "count: some\ndtype: fp16", ":5: count: 'some' is not known; one of all, leading is accepted."),
     # sizes
     ("N: 2048", "N: 0", r":6: sizes.N: 0 is out of range;"),

@@ -1,4 +1,4 @@
-"""Every operation, by name. A family's file is read when one of its operations is first asked for."""
+"""All operations by name. The file of a family is imported when one of its operations is first used."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ FAMILY_OF = {name: family for family, names in FAMILIES.items() for name in name
 
 
 def find(name: str, where: str = "operation") -> Operation:
-    """The operation of that name; a message says where it was asked for."""
+    """The operation of that name. ``where`` begins the message if there is none."""
     if name not in FAMILY_OF:
         raise InputError(
-            where, f"there is no operation {shown(name)}", "a name that 'perfmodel ops' lists is accepted",
+            where, f"there is no operation {shown(name)}", "a name of 'perfmodel ops' is accepted",
             did_you_mean(name, FAMILY_OF),
         )  # fmt: skip
     return _found(name)

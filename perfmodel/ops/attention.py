@@ -1,10 +1,11 @@
-"""Attention, stage by stage and whole.
+"""Attention, stage by stage and as a whole.
 
-Each of B H pairs of a query head and a sequence scores its N queries against S keys: q k^T / sqrt(d) is a product of
-(N, d) by (d, S), so N S d multiply-adds; the softmax works on the N S scores; the weighted sum of the values is a
-product of (N, S) by (S, d), again N S d multiply-adds. Stage by stage the N S scores travel through memory four times
-(written, read and written by the softmax, read); in one kernel they never leave the chip and only q, k, v and the
-output move, N + S rows per head instead of N S.
+Each of the B H pairs of a sequence and a query head scores N queries against S keys. q k^T / sqrt(d) is a product of
+(N, d) by (d, S), so N S d multiply-adds. The softmax works on the N S scores. The weighted sum of the values is a
+product of (N, S) by (S, d), again N S d multiply-adds.
+
+Stage by stage, the N S scores move through memory four times: written, read and written by the softmax, and read. In
+one kernel they stay on chip. Only q, k, v and the output move, N + S rows per head instead of N S.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from perfmodel.runs import Heads, Stages
 )
 def scores(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
            act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
-    """Every query of every head against the keys that it sees; the stored square stays full under a mask."""
+    """Scores of every query of every head for the visible keys. A mask does not shrink the stored N x S matrix."""
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     return Op(
@@ -53,7 +54,7 @@ def scores(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size
         at={"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8},
         flops=816,
         traffic=368,
-        because="two products like the forward's, 2 x (2 x 12 x 16), and the scale on each gradient's way, 2 x 24; "
+        because="two products like the forward's, 2 x (2 x 12 x 16), and the scale of each gradient, 2 x 24; "
         "dscores 24, q and dq 48 each, k and dk 32 each: 184 elements, 2 bytes each",
         unfused=416,
     ),
@@ -98,7 +99,7 @@ def scores_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, cau
 )
 def weighted_values(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
                     act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
-    """Every query's mean of the values, weighted by its probabilities."""
+    """Mean of the values for every query, weighted by its probabilities."""
     keys = visible_keys(N, S, causal, W)
     return Op(
         tensors=(
@@ -125,7 +126,7 @@ def weighted_values(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, cau
 )
 def weighted_values_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0,
                              W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
-    """dA = dO V^T and dV = A^T dO; as two kernels dO is read by each."""
+    """dA = dO V^T and dV = A^T dO. As two kernels, each reads dO."""
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     stages = Stages(B, H, H_kv, N, S, d, d, causal, act, cache)
@@ -170,13 +171,14 @@ def weighted_values_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: 
 )
 def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
               act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
-    """A query attends to S keys; each of the H query heads reads one of H_kv shared heads.
+    """Each query attends to S keys; H / H_kv query heads share one key-value head.
 
-    In one kernel the scores and the probabilities stay on chip. The work is the sum of the stages, the multiplication
-    of each score by 1/sqrt(d) among them. In training the log of each row's sum is written for the gradients (NB its
-    logarithm and addition, two FLOPs a row, are not counted). NB a causal mask skips work but not bytes: stored
-    squares stay whole, and k and v are
-    read but for rows that a window hides from every query.
+    In one kernel the scores and the probabilities stay on chip. The work is the sum of the stages, including one
+    multiplication by 1/sqrt(d) per score. In training the logarithm of each row's sum is written for the gradients. NB
+    its logarithm and addition, two FLOPs per row, are not counted.
+
+    NB a causal mask saves work but no bytes. Stored N x S matrices stay whole, and k and v are read except for rows
+    that a window hides from every query.
     """
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
@@ -242,7 +244,9 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
 )
 def multi_head_attention(B: Size, N: Size, D: Size, H: Size, causal: Size = 0, W: Size = None,
                          act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
-    """Self-attention over N tokens with d = D / H: FLOPs quadratic in N; bytes quadratic unfused and linear fused."""
+    """Self-attention over N tokens with d = D / H. FLOPs are quadratic in N; bytes are quadratic unfused and linear
+    fused.
+    """
     return attention.function(B, H, H, N, N, exact_div(D, H), causal, W, act, cache, acc)
 
 
@@ -261,7 +265,7 @@ def multi_head_attention(B: Size, N: Size, D: Size, H: Size, causal: Size = 0, W
     backward=(Backward("attention_backward", (("H_kv", "H"), ("d", "D / H")), fused="attention_backward_recompute"),),
 )
 def cross_attention(B: Size, N: Size, S: Size, D: Size, H: Size, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:
-    """Queries from the decoder, keys and values from the encoder: N and S differ and nothing is masked."""
+    """Queries of the decoder, keys and values of the encoder. N and S differ, and nothing is masked."""
     return attention.function(B, H, H, N, S, exact_div(D, H), 0, None, act, cache, acc)
 
 
@@ -279,8 +283,8 @@ def cross_attention(B: Size, N: Size, S: Size, D: Size, H: Size, act: Size = 2, 
     valid=(GROUPED,),
 )
 def attention_decode(B: Size, H: Size, H_kv: Size, S: Size, d: Size, act: Size = 2, cache: Size = 2) -> Op:
-    """N = 1: each cached element is read once for 2 H/H_kv FLOPs of products, so the intensity is near H/H_kv in fp16.
+    """N = 1: each cached element is read once for 2 H/H_kv FLOPs, so the intensity is near H/H_kv in fp16.
 
-    The cache is read, never written back; the new token's key and value are written by their projection.
+    The cache is only read. The projection writes the key and value of the new token.
     """
     return attention.function(B, H, H_kv, 1, S, d, 0, None, act, cache)

@@ -1,9 +1,10 @@
-"""The backward pass of attention: with the probabilities stored, and with the scores recomputed.
+"""The backward pass of attention, with stored probabilities or with recomputed scores.
 
-From dO the gradients are dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(dO O)), dQ = dS K, dK = dS^T Q: four products of
-the size of the forward's two, so twice its matmul FLOPs, 3 with the forward. A kernel that did not keep P recomputes
-q k^T first: five products against two, 5/2, and 7/2 with the forward. The factor 1/sqrt(d) is one multiplication for
-each score: in the kernels of dQ and dK, or once for a gradient that one kernel uses for both.
+From dO the gradients are dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(dO O)), dQ = dS K and dK = dS^T Q. These are
+four products of the size of the forward pass's two: twice its matmul FLOPs, and 3 times with the forward pass. A kernel
+that did not store P recomputes q k^T first: five products instead of two, 5/2, and 7/2 with the forward pass. The
+factor 1/sqrt(d) is one multiplication per score. It belongs to the kernels of dQ and dK, or is applied once where one
+kernel computes both.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from perfmodel.runs import Heads, Stages
 )
 def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
                        act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
-    """Reads the N S probabilities that the forward pass kept; unfused, dP and dS travel through memory too.
+    """Reads the N S probabilities that the forward pass stored. Unfused, dP and dS move through memory too.
 
-    Under a window dk and dv are written for the keys that some query sees; the rest, zero, is its owner's to clear.
+    With a window, dk and dv are written only for keys that some query sees. The caller clears the rest to zero.
     """
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
@@ -80,7 +81,7 @@ def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, 
 )
 def attention_backward_recompute(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0,
                                  W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
-    """No tensor of N S elements at all: one number per row (the log of its sum) stands in for the probabilities."""
+    """No tensor of N S elements. One number per row, the log of its sum, replaces the probabilities."""
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
     product = contract(B, H, pairs, d)

@@ -1,7 +1,7 @@
-"""Vector operations with classical intensities: saxpy, the dot product, and the four streams.
+"""Vector operations with classical intensities: saxpy, the dot product and the four STREAM operations.
 
-They do one or two FLOPs per element and no element is used twice, so they measure memory: saxpy in fp64 does 2 FLOPs
-for 24 bytes, 1/12 FLOP per byte.
+They do one or two FLOPs per element and use each element once, so they measure memory bandwidth. saxpy in fp64 does 2
+FLOPs for 24 bytes, 1/12 FLOP per byte.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _vectors(name: str, mix: Mix, numel: Size, act: Size, reads: str, writes: st
     sources=("Williams et al. 2009 (roofline), the classical intensities",),
 )
 def saxpy(numel: Size, act: Size = 4) -> Op:
-    """Two reads and a write for every multiply-add."""
+    """Two reads and one write per multiply-add."""
     return _vectors("saxpy", MULTIPLY_ADD, numel, act, "x y", "y")
 
 
@@ -52,7 +52,7 @@ def saxpy(numel: Size, act: Size = 4) -> Op:
     sources=("Lawson et al. 1979 (BLAS)",),
 )
 def dot(numel: Size, act: Size = 4) -> Op:
-    """Two reads for every multiply-add; the one number that is written is left out."""
+    """Two reads per multiply-add. The single written number is not counted."""
     return _vectors("dot", MULTIPLY_ADD, numel, act, "x y", "")
 
 
@@ -64,7 +64,7 @@ def dot(numel: Size, act: Size = 4) -> Op:
     sources=STREAM,
 )
 def stream_copy(numel: Size, act: Size = 4) -> Op:
-    """Bytes alone."""
+    """Bytes without arithmetic."""
     return _vectors("copy", NOTHING, numel, act, "a", "c")
 
 
@@ -79,7 +79,7 @@ def stream_copy(numel: Size, act: Size = 4) -> Op:
     sources=STREAM,
 )
 def stream_scale(numel: Size, act: Size = 4) -> Op:
-    """One multiplication for a read and a write."""
+    """One multiplication per read and write."""
     return _vectors("scale", SCALE, numel, act, "c", "b")
 
 
@@ -94,7 +94,7 @@ def stream_scale(numel: Size, act: Size = 4) -> Op:
     sources=STREAM,
 )
 def stream_add(numel: Size, act: Size = 4) -> Op:
-    """One addition for two reads and a write: the ceiling that measured kernels are held to."""
+    """One addition per two reads and one write. Its measured bandwidth is the limit for other kernels."""
     return _vectors("add", SUM, numel, act, "a b", "c")
 
 
@@ -109,5 +109,5 @@ def stream_add(numel: Size, act: Size = 4) -> Op:
     sources=STREAM,
 )
 def stream_triad(numel: Size, act: Size = 4) -> Op:
-    """Two FLOPs for two reads and a write."""
+    """Two FLOPs per two reads and one write."""
     return _vectors("triad", MULTIPLY_ADD, numel, act, "b c", "a")

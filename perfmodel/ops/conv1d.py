@@ -1,9 +1,9 @@
-"""Depthwise one-dimensional convolution: every channel with its own filter of K taps.
+"""Depthwise one-dimensional convolution: every channel has its own filter of K taps.
 
-The signal u (B, N, D) is padded with K - 1 zeros on each side and the first N outputs are kept, so an output sees the
-K inputs up to its own position: out[l] = bias + sum over k of f[k] u[l - K + 1 + k]. That is K multiplications, K - 1
-additions and the bias: 2 K FLOPs per output. No channel meets another, so there is no matrix product for a tensor
-core to do; with 2 K FLOPs for 4 bytes in fp16 the convolution is memory-bound until K is in the dozens.
+The signal u (B, N, D) is padded with K - 1 zeros on each side and the first N outputs are kept. An output depends on
+the K inputs up to its own position: out[l] = bias + sum over k of f[k] u[l - K + 1 + k]. That is K multiplications, K -
+1 additions and the bias: 2 K FLOPs per output. Channels are independent, so there is no matrix product for tensor
+cores. With 2 K FLOPs per 4 bytes in fp16, the convolution is memory-bound for K up to several dozen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from perfmodel.runs import Depthwise, Gemm, Items, Reduction
     backward=(Backward("conv1d_backward"),),
 )
 def conv1d(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """One kernel pads by skipping; two kernels write the padded signal and read it again."""
+    """One kernel skips the padding. Two kernels write the padded signal and read it again."""
     return Op(
         tensors=(
             Tensor("u", (B, N, D), act, reads=1),
@@ -109,7 +109,7 @@ def conv1d_backward(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: S
 
 
 @operation(
-    summary="convolution of all channels with all, with bias: N outputs of K taps",
+    summary="full convolution over all channels, with bias: N outputs of K taps",
     example=Example(
         at={"B": 1, "N": 4, "D_in": 2, "D_out": 3, "K": 3},
         flops=156,
@@ -120,7 +120,7 @@ def conv1d_backward(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: S
     backward=(Backward("conv_backward"),),
 )
 def conv(B: Size, N: Size, D_in: Size, D_out: Size, K: Size, stride: Size = 1, act: Size = 2, weight: Size = 2) -> Op:
-    """A matrix product of D_in K by D_out for every output: tensor cores do it. The input has N stride positions."""
+    """A matrix product of D_in K by D_out for every output, on tensor cores. The input has N stride positions."""
     return Op(
         tensors=(
             Tensor("x", (B, N * stride, D_in), act, reads=1),
@@ -151,7 +151,7 @@ def conv(B: Size, N: Size, D_in: Size, D_out: Size, K: Size, stride: Size = 1, a
 def conv_backward(
     B: Size, N: Size, D_in: Size, D_out: Size, K: Size, stride: Size = 1, act: Size = 2, weight: Size = 2
 ) -> Op:
-    """Twice the forward's multiply-adds."""
+    """Twice the multiply-adds of the forward pass."""
     inputs, filters, outputs = (B, N * stride, D_in), (D_out, D_in, K), (B, N, D_out)
     return Op(
         tensors=(

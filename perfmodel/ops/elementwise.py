@@ -1,8 +1,8 @@
-"""Elementwise operations: every element read once, worked on alone, written once.
+"""Elementwise operations: each element is read once, processed independently and written once.
 
-The intensity is a constant, FLOPs per element over bytes per element, whatever the size: 1 / 6 for an addition in
-fp16, 5 / 4 for a GELU. No card's ridge is so low, so all of them are memory-bound and fusing one into its neighbour
-saves its whole time.
+The intensity is a constant: FLOPs per element divided by bytes per element, at every size. It is 1 / 6 for an addition
+in fp16 and 5 / 4 for a GELU. The ridge of every card is higher, so all of them are memory-bound. Fusing one into its
+neighbour saves its whole time.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def elementwise(
     keeps: str = "",
     doc: str = "",
 ) -> Operation:
-    """A page for one elementwise function; ``counts`` are FLOPs, bytes and reason of its example of 10 elements."""
+    """An elementwise operation. ``counts`` are FLOPs, bytes and explanation of its example of 10 elements."""
 
     def function(numel: Size, act: Size = 2) -> Op:
         return Op(
@@ -101,7 +101,7 @@ def gated(
     gradient: tuple[int, str],
     doc: str = "",
 ) -> tuple[Operation, Operation]:
-    """The pages of an activation of ``gate`` times ``up`` and of its gradients; FLOPs and reason are of 10 elements."""
+    """The operations of activation(gate) x up and its gradients. FLOPs and explanations are for 10 elements."""
     name = f"{activation}_gate"
     return (
         elementwise(
@@ -119,7 +119,7 @@ def gated(
 add = elementwise(
     "add", "y = a + b", SUM, reads="a b", writes="y", sources=CALCULUS, backward="add",
     counts=(10, 60, "10 additions; 20 elements read and 10 written, 2 bytes each"),
-    doc="Backward, the gradients of the two uses of an input are added: the same operation.",
+    doc="In the backward pass, the gradients of the two uses of an input are added: the same operation.",
 )  # fmt: skip
 mul = elementwise(
     "mul", "y = a x b", SCALE, reads="a b", writes="y", sources=CALCULUS, backward="mul_backward",
@@ -144,7 +144,7 @@ scale = elementwise(
 exp = elementwise(
     "exp", "y = eˣ", EXPONENTIAL, reads="x", writes="y", sources=CALCULUS, backward="mul", keeps="y",
     counts=(10, 40, "10 exponentials; 10 elements read and 10 written, 2 bytes each"),
-    doc="Backward it is y x dy, a multiplication.",
+    doc="Its gradient is y x dy, a multiplication.",
 )  # fmt: skip
 relu = elementwise(
     "relu", "y = max(x, 0)", RELU, reads="x", writes="y", sources=CALCULUS, backward="relu_backward",
@@ -260,7 +260,7 @@ softcap_backward = elementwise(
 
 
 @operation(
-    summary="y = x + f(x): the residual stream takes up a sub-layer's output",
+    summary="y = x + f(x): a sub-layer's output added to the residual stream",
     example=Example(
         at={"B": 1, "N": 2, "D": 3},
         flops=6,
@@ -271,5 +271,5 @@ softcap_backward = elementwise(
     backward=(Backward("residual"),),
 )
 def residual(B: Size, N: Size, D: Size, act: Size = 2) -> Op:
-    """Backward, the gradient of the stream and that of the sub-layer are added: the same operation."""
+    """In the backward pass, the gradients of the stream and of the sub-layer are added: the same operation."""
     return add.function(B * N * D, act)

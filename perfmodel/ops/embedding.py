@@ -1,4 +1,4 @@
-"""Embedding: rows of a table picked by token. A look-up moves the rows it needs; it is no product with the table."""
+"""Embedding: table rows selected by token. A look-up moves only the selected rows; it is not a matrix product."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perfmodel.runs import Gather, Scatter
     backward=(Backward("embedding_backward"),),
 )
 def embedding(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 2, index: Size = 8) -> Op:
-    """The table holds V D parameters, of which B N rows are read: a repeated token's row counts each time."""
+    """The table has V D parameters, of which B N rows are read. The row of a repeated token counts each time."""
     return Op(
         tensors=(
             Tensor("tokens", (B, N), index, reads=1),
@@ -35,7 +35,7 @@ def embedding(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 
 
 
 @operation(
-    summary="a row of a table of learned positions for every position, the same for all sequences",
+    summary="a row of a table of learned positions for every position, shared by all sequences",
     example=Example(
         at={"N": 3, "T": 5, "D": 4, "V": 8},
         flops=0,
@@ -44,13 +44,13 @@ def embedding(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 
     ),
     sources=("Radford et al. 2019 (GPT-2)",),
     valid=(
-        Valid("T <= V", "a learned table has V positions and none beyond, so the last of T positions may not pass V"),
-        Valid("N <= T", "the N positions end at the T-th, so there are no more of them than T"),
+        Valid("T <= V", "a learned table has V positions, so T may not exceed V"),
+        Valid("N <= T", "the N positions end at position T, so N may not exceed T"),
     ),
     backward=(Backward("embedding_backward", (("B", "1"),)),),
 )
 def positions(N: Size, T: Size, D: Size, V: Size, act: Size = 2, weight: Size = 2, index: Size = 8) -> Op:
-    """The N positions that end at the T-th. A table of V positions cannot be read beyond its end."""
+    """Rows of the N positions that end at position T. A table of V positions has none beyond V."""
     return embedding.function(1, N, D, V, act, weight, index)
 
 
@@ -66,7 +66,7 @@ def positions(N: Size, T: Size, D: Size, V: Size, act: Size = 2, weight: Size = 
     sources=("Goodfellow et al. 2016, section 12.4",),
 )
 def embedding_backward(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 2, index: Size = 8) -> Op:
-    """A dense gradient of V D elements is cleared and B N rows of it are added to."""
+    """A dense gradient of V D elements is cleared, and dy is added to B N of its rows."""
     return Op(
         tensors=(
             Tensor("tokens", (B, N), index, reads=1),

@@ -1,11 +1,11 @@
-"""FlashAttention: the same attention with the keys and values streamed past tiles of queries that stay on chip.
+"""FlashAttention: attention in one kernel, which streams keys and values past tiles of queries on chip.
 
-On-chip memory of M bytes holds a tile of r rows each of q, the output, k and v: r = M / (4 d b) for b bytes an
-element. Each of the ceil(N / r) query tiles reads the keys and values that it sees once, so that k and v move
-N / r times and the traffic is of order N S d / r = 4 N S d² b / M elements: quadratic in N and falling as 1 / M.
+On-chip memory of M bytes holds a tile of r rows each of q, the output, k and v: r = M / (4 d b) for b bytes per
+element. Each of the ceil(N / r) query tiles reads the keys and values that it sees once. So k and v move N / r times,
+and the traffic is of order N S d / r = 4 N S d² b / M elements: quadratic in N and proportional to 1 / M.
 
-NB this is the traffic of the algorithm between the on-chip memory and what feeds it. On a card whose L2 holds k and
-v of the heads in flight, the re-reads end there and device memory sees the compulsory bytes alone.
+NB this is the traffic of the algorithm between on-chip memory and the next level. Where L2 holds k and v of the heads
+in flight, it serves the repeated reads, and device memory sees only the compulsory bytes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ FITS = Valid("4 * d * act <= M", "a row each of q, k, v and the output must fit 
 
 
 def rows_of_a_tile(M: Size, d: Size, act: Size) -> Size:
-    """Four tiles of r rows of d elements share the on-chip memory."""
+    """Rows r of a tile: four tiles of r rows of d elements share the on-chip memory."""
     return floor_div(M, 4 * d * act)
 
 
 def keys_read(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
     """Rows of k that all query tiles of one head read.
 
-    Without a mask each of the t = ceil(N / r) tiles reads all S. Under a causal mask tile i ends at query (i + 1) r
-    and reads the keys up to it, S - N + (i + 1) r; the last, cut short, reads S. A window hides the keys more than
-    W - 1 before the tile's first query, which never shows while S <= W.
+    Without a mask each of the t = ceil(N / r) tiles reads all S. With a causal mask, tile i ends at query (i + 1) r and
+    reads the keys up to it, S - N + (i + 1) r; the last, shorter tile reads S. A window hides the keys more than W - 1
+    before the first query of a tile. It has no effect while S <= W.
     """
     tiles = ceil_div(N, r)
     if not causal:
@@ -47,10 +47,10 @@ def keys_read(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
 
 
 def rescalings(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
-    """How often the rows of one head are rescaled: a row of k keys ceil(k / r) times.
+    """Number of row rescalings of one head: a row of k keys is rescaled ceil(k / r) times.
 
-    Without a mask each of the N rows sees S keys. Under a causal mask the rows see S - N + 1 to S keys, and with a
-    window those that would see more than W see W.
+    Without a mask each of the N rows sees S keys. With a causal mask the rows see S - N + 1 to S keys. With a window
+    each row sees at most W.
     """
     if not causal:
         return N * ceil_div(S, r)
@@ -62,16 +62,16 @@ def rescalings(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
 
 
 def _ceilings(n: Size, r: Size) -> Size:
-    """The sum of ceil(k / r) for k from 1 to n: with t = ceil(n / r) it is n t less r for each full t below the last."""
+    """The sum of ceil(k / r) for k from 1 to n. With t = ceil(n / r), it is n t minus r for each full t below the last."""
     t = ceil_div(n, r)
     return n * t - exact_div(r * t * (t - 1), 2)
 
 
 def queries_read(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
-    """Rows of q that all key tiles of one head read in the backward pass: the mirror of ``keys_read``.
+    """Rows of q that all key tiles of one head read in the backward pass: the counterpart of ``keys_read``.
 
-    The tile of keys j r to (j + 1) r is not seen by the queries before it (once j r passes S - N) nor, under a
-    window, by those more than W - 1 after its last key.
+    The tile of keys j r to (j + 1) r is not visible to earlier queries (once j r exceeds S - N). With a window, it is
+    not visible to queries more than W - 1 after its last key either.
     """
     tiles = ceil_div(S, r)
     if not causal:
@@ -105,7 +105,7 @@ def _passed(a: Size, r: Size) -> Size:
 )
 def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: Size, causal: Size = 0,
                     W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
-    """Queries in tiles of r = M / (4 d b) rows; a row's running output is rescaled once for every r keys that it meets."""
+    """Query tiles of r = M / (4 d b) rows. The running output of a row is rescaled once per r keys."""
     keys = visible_keys(N, S, causal, W)
     r = rows_of_a_tile(M, d, act)
     pairs, rows = visible_pairs(N, S, causal, W), keys_read(N, S, r, causal, W)
@@ -130,7 +130,7 @@ def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: 
 
 
 @operation(
-    summary="gradients in one kernel, queries streamed past tiles of keys and the scores recomputed",
+    summary="gradients in one kernel: queries streamed past tiles of keys, scores recomputed",
     example=Example(
         at={"B": 1, "H": 2, "H_kv": 1, "N": 6, "S": 8, "d": 8, "M": 128},
         flops=8448,
@@ -144,7 +144,9 @@ def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: 
 )
 def flash_attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: Size, causal: Size = 0,
                              W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
-    """Key tiles of r = M / (4 d b) rows hold k, v, dk and dv; q and dO stream past each and dq is added to in memory."""
+    """Key tiles of r = M / (4 d b) rows hold k, v, dk and dv. q and dO stream past each tile; dq is accumulated in
+    memory.
+    """
     keys = visible_keys(N, S, causal, W)
     r = rows_of_a_tile(M, d, act)
     pairs, rows = visible_pairs(N, S, causal, W), queries_read(N, S, r, causal, W)

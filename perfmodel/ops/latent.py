@@ -1,10 +1,10 @@
-"""Multi-head latent attention (MLA): keys and values are kept as one latent of rank r and a rotary part of d_r per token.
+"""Multi-head latent attention (MLA), which caches one latent of rank r and a rotary key of d_r per token.
 
-A query head is d (compared in the latent) and d_r (compared after rotation) long, a value head d_v. Expanded, the
-latent is first multiplied up to H keys of d and values of d_v, and attention is that of heads d + d_r and d_v long.
-Absorbed, the up-projections are moved to the other side: queries are multiplied into the latent space once, scores and
-sums are taken over the latent itself, and the result is multiplied up. A cached token costs r + d_r numbers instead
-of H (d + d_r + d_v), and a decoding step reads each of them once for all heads.
+A query head has d elements (compared in the latent) and d_r elements (compared after rotation); a value head has d_v.
+Expanded: the latent is multiplied up to H keys of d and values of d_v. Attention then has heads of d + d_r and d_v
+elements. Absorbed: queries are multiplied into the latent space, scores and sums use the latent itself, and the result
+is multiplied up. A cached token takes r + d_r numbers instead of H (d + d_r + d_v), and a decoding step reads each once
+for all heads.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from perfmodel.runs import Heads, Stages
 )
 def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, r: Size, causal: Size = 0,
                   W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
-    """Expanded: ordinary attention whose value heads have another size.
+    """Expanded: ordinary attention with a different size of the value heads.
 
-    The latent of r and d_r numbers per token is what is kept for later tokens; it does not move here.
+    Later tokens need the latent of r + d_r numbers per token. It does not move here.
     """
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
     stages = Stages(B, H, H, N, S, d + d_r, d_v, causal, act, act)
@@ -94,7 +94,7 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
 )
 def mla_cached_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
                          W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
-    """The cache holds keys and values of every head, H (d + d_r + d_v) numbers per token, in the place of the latent."""
+    """The cache holds keys and values of every head, H (d + d_r + d_v) numbers per token, instead of the latent."""
     expanded = mla_attention.function(B, H, N, S, d, d_r, d_v, 1, causal, W, act, cache)
     kept = {"k": {"item": cache, "kind": Kind.CACHE}, "v": {"item": cache, "kind": Kind.CACHE}}
     moved = (tensor for tensor in expanded.tensors if tensor.kind is not Kind.CACHE)
@@ -116,7 +116,9 @@ def mla_cached_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size,
 )
 def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size, causal: Size = 0, W: Size = None,
                          act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
-    """Multi-query attention with one key of r + d_r and one value of r per token, the first r of the key."""
+    """Multi-query attention with one key of r + d_r and one value of r per token. The value is the first part of the
+    key.
+    """
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
     stages = Stages(B, H, 1, N, S, r + d_r, r, causal, act, cache)
     return Op(
@@ -154,7 +156,7 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
 )
 def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
                            W: Size = None, act: Size = 2) -> Op:  # fmt: skip
-    """Two products over d + d_r (dq, dk) and two over d_v (dv, dprobs); unfused, the squares travel through memory."""
+    """Two products over d + d_r (dq, dk) and two over d_v (dv, dprobs). Unfused, the N S matrices move through memory."""
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
     long, short = contract(B, H, pairs, d + d_r), contract(B, H, pairs, d_v)
     q, k, v, square = (B, H, N, d + d_r), (B, H, keys, d + d_r), (B, H, keys, d_v), (B, H, N, S)
@@ -200,7 +202,7 @@ def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Siz
 )
 def mla_attention_backward_recompute(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
                            W: Size = None, act: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
-    """Three products over d + d_r (scores again, dq, dk) and two over d_v (dv, dprobs)."""
+    """Three products over d + d_r (recomputed scores, dq, dk) and two over d_v (dv, dprobs)."""
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
     long, short = contract(B, H, pairs, d + d_r), contract(B, H, pairs, d_v)
     q, k, v, out = (B, H, N, d + d_r), (B, H, keys, d + d_r), (B, H, keys, d_v), (B, H, N, d_v)

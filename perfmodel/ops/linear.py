@@ -1,7 +1,7 @@
-"""Linear layers: activations (B, N, D_in) times a weight matrix (D_in, D_out), shared by every token.
+"""Linear layers: activations (B, N, D_in) times a weight matrix (D_in, D_out), shared by all tokens.
 
-Every token meets every weight: B N D_in D_out multiply-adds. The weights move once however many tokens there are, so
-the intensity of a layer grows with B N: one token reads a 2-byte weight for 2 FLOPs, 1 FLOP per byte.
+Every token is multiplied by every weight: B N D_in D_out multiply-adds. The weights move once for any number of tokens,
+so the intensity grows with B N. One token reads a 2-byte weight for 2 FLOPs, 1 FLOP per byte.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def gradients(D_in: str, D_out: str) -> tuple[Backward, ...]:
     backward=gradients("D_in", "D_out"),
 )
 def linear(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """2 B N D_in D_out FLOPs forward and exactly twice that backward."""
+    """2 B N D_in D_out FLOPs forward, and twice that backward."""
     return Op(
         tensors=(
             Tensor("x", (B, N, D_in), act, reads=1),
@@ -55,7 +55,7 @@ def linear(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight: Siz
     backward=(*gradients("D_in", "D_out"), Backward("bias_gradient")),
 )
 def linear_bias(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """The bias is added before the result leaves the chip, one addition per output."""
+    """The bias is added on chip, one addition per output."""
     bare = linear.function(B, N, D_in, D_out, act, weight)
     return Op(
         tensors=(*bare.tensors, Tensor("b", (D_out,), weight, reads=1, kind=Kind.PARAMETER)),
@@ -75,7 +75,7 @@ def linear_bias(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight
     sources=("Goodfellow et al. 2016, section 6.5",),
 )
 def linear_input_gradient(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """The forward product with the weight transposed: the same FLOPs and bytes."""
+    """The product with the transposed weight: FLOPs and bytes of the forward pass."""
     return Op(
         tensors=(
             Tensor("dy", (B, N, D_out), act, reads=1),
@@ -130,7 +130,7 @@ def bias_gradient(B: Size, N: Size, D_out: Size, act: Size = 2, weight: Size = 2
 
 
 @operation(
-    summary="y = x + b: a bias on its own",
+    summary="y = x + b: a separate bias",
     example=Example(
         at={"B": 1, "N": 2, "D": 3},
         flops=6,
@@ -141,7 +141,7 @@ def bias_gradient(B: Size, N: Size, D_out: Size, act: Size = 2, weight: Size = 2
     backward=(Backward("bias_gradient", (("D_out", "D"),)),),
 )
 def add_bias(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """Where the product's own matrix is shared with an embedding and the bias is not."""
+    """A separate bias, for a product whose matrix is an embedding's but whose bias is not."""
     return Op(
         tensors=(
             Tensor("x", (B, N, D), act, reads=1),
@@ -154,17 +154,17 @@ def add_bias(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
 
 
 @operation(
-    summary="a learned vector or table that is read as it is",
+    summary="a learned vector or table, read without arithmetic",
     example=Example(
         at={"cols": 3},
         flops=0,
         traffic=12,
-        because="no arithmetic; 3 elements read and 3 handed on, 2 bytes each",
+        because="no arithmetic; 3 elements read and 3 written, 2 bytes each",
     ),
     sources=("Dosovitskiy et al. 2020 (ViT), the class token",),
 )
 def learned(cols: Size, rows: Size = 1, act: Size = 2, weight: Size = 2) -> Op:
-    """Class tokens, position tables, attention sinks: parameters that no product touches."""
+    """Class tokens, position tables and attention sinks: parameters outside any product."""
     return Op(
         tensors=(
             Tensor("table", (rows, cols), weight, reads=1, kind=Kind.PARAMETER),
@@ -189,7 +189,9 @@ def learned(cols: Size, rows: Size = 1, act: Size = 2, weight: Size = 2) -> Op:
     backward=gradients("D", "(H + 2 * H_kv) * d"),
 )
 def qkv(B: Size, N: Size, D: Size, H: Size, H_kv: Size, d: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """With H_kv = H and D = H d: 6 B N D² FLOPs; b (4 B N D + 3 D²) bytes fused and 3 b (2 B N D + D²) as three."""
+    """With H_kv = H and D = H d: 6 B N D² FLOPs. Bytes are b (4 B N D + 3 D²) fused and 3 b (2 B N D + D²) as three
+    kernels.
+    """
     heads, items = {"q": H, "k": H_kv, "v": H_kv}, Items(act, weight, act)
     return Op(
         tensors=(
@@ -213,7 +215,7 @@ def qkv(B: Size, N: Size, D: Size, H: Size, H_kv: Size, d: Size, act: Size = 2, 
 
 
 @operation(
-    summary="W_O: the heads' outputs back to the model width",
+    summary="W_O: projection of the heads' outputs to the model width",
     example=Example(
         at={"B": 1, "N": 2, "D": 4, "H": 2, "d": 3},
         flops=96,
@@ -224,12 +226,12 @@ def qkv(B: Size, N: Size, D: Size, H: Size, H_kv: Size, d: Size, act: Size = 2, 
     backward=gradients("H * d", "D"),
 )
 def output_projection(B: Size, N: Size, D: Size, H: Size, d: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """2 B N D² FLOPs where D = H d; the heads need not add up to the model width."""
+    """2 B N D² FLOPs where D = H d. The sum of the heads may differ from the model width."""
     return linear.function(B, N, H * d, D, act, weight)
 
 
 @operation(
-    summary="logits: every token's score for each word of the vocabulary",
+    summary="logits: a score of every token for each word of the vocabulary",
     example=Example(
         at={"B": 1, "N": 2, "D": 3, "V": 5},
         flops=60,
@@ -240,5 +242,5 @@ def output_projection(B: Size, N: Size, D: Size, H: Size, d: Size, act: Size = 2
     backward=gradients("D", "V"),
 )
 def logits(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """For every position of a prompt; a server that needs the last one alone sets N = 1."""
+    """Scores for every position of a prompt. Set N = 1 for the last position alone."""
     return linear.function(B, N, D, V, act, weight)

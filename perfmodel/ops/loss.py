@@ -26,7 +26,7 @@ from perfmodel.runs import Rows
     backward=(Backward("cross_entropy_backward"),),
 )
 def cross_entropy(B: Size, N: Size, V: Size, act: Size = 2, acc: Size = 4, index: Size = 8) -> Op:
-    """Reads the logits once and keeps one number per row, the log of the sum, for the backward pass."""
+    """Reads the logits once and writes one number per row, the log of the sum, for the backward pass."""
     return Op(
         tensors=(
             Tensor("logits", (B, N, V), act, reads=1),
@@ -54,7 +54,7 @@ def cross_entropy(B: Size, N: Size, V: Size, act: Size = 2, acc: Size = 4, index
     sources=("Goodfellow et al. 2016, section 6.2.2",),
 )
 def cross_entropy_backward(B: Size, N: Size, V: Size, act: Size = 2, acc: Size = 4, index: Size = 8) -> Op:
-    """The probabilities again, from the logits and the stored log of their sum."""
+    """Recomputes the probabilities from the logits and the stored log of their sum."""
     return Op(
         tensors=(
             Tensor("logits", (B, N, V), act, reads=1),

@@ -1,8 +1,8 @@
-"""Matrix products: plain, batched, accumulating, and tiled.
+"""Matrix products: plain, batched, accumulating and tiled.
 
-C = A B with A (m, k) and B (k, n) takes one multiply-add for each of the m k n index combinations. Each matrix moves
-once at best: m k + k n + m n elements. A square product of size n does 2 n³ FLOPs on 3 n² elements, n / 3 FLOPs per
-element of traffic, so the intensity grows with n and large products are compute-bound.
+C = A B with A (m, k) and B (k, n) takes one multiply-add for each of the m k n index combinations. Each matrix moves at
+least once: m k + k n + m n elements. A square product of size n does 2 n³ FLOPs on 3 n² elements, 2 n / 3 FLOPs per
+element of traffic. The intensity grows with n, so large products are compute-bound.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _GRADIENTS = (
     backward=_GRADIENTS,
 )
 def matmul(m: Size, k: Size, n: Size, batch: Size = 1, act: Size = 2) -> Op:
-    """Every matrix of the batch once; the backward pass is two products of the same size, dA = dC Bᵀ and dB = Aᵀ dC."""
+    """Moves every matrix of the batch once. The backward pass is two products of the same size, dA = dC Bᵀ and dB = Aᵀ
+    dC.
+    """
     return Op(
         tensors=(
             Tensor("a", (batch, m, k), act, reads=1),
@@ -54,7 +56,7 @@ def matmul(m: Size, k: Size, n: Size, batch: Size = 1, act: Size = 2) -> Op:
     backward=_GRADIENTS,
 )
 def gemm(m: Size, k: Size, n: Size, act: Size = 2) -> Op:
-    """C is read as well as written, so a square product of size n in fp64 has intensity 2n³ / (4n² x 8) = n / 16."""
+    """C is read and written. A square product of size n in fp64 has intensity 2n³ / (4n² x 8) = n / 16."""
     return Op(
         tensors=(
             Tensor("a", (m, k), act, reads=1),
@@ -67,7 +69,7 @@ def gemm(m: Size, k: Size, n: Size, act: Size = 2) -> Op:
 
 
 @operation(
-    summary="C = A B in output tiles: each operand re-read once per tile of the other side",
+    summary="C = A B in output tiles: each operand is read once per tile of the other one",
     example=Example(
         at={"m": 4, "k": 2, "n": 6, "tile_m": 2, "tile_n": 3, "tile_k": 1, "M": 10},
         flops=96,
@@ -90,8 +92,8 @@ def gemm(m: Size, k: Size, n: Size, act: Size = 2) -> Op:
 def tiled_matmul(m: Size, k: Size, n: Size, tile_m: Size, tile_n: Size, tile_k: Size, M: Size, act: Size = 2) -> Op:
     """A is read ceil(n / tile_n) times and B ceil(m / tile_m) times: 2 m k n / t elements for square tiles of t.
 
-    With no tiling (tiles of 1) each multiply-add reads two elements. NB re-reads that hit in L2 never reach device
-    memory; the compulsory count is what remains when all of them do.
+    Without tiling (tiles of 1) each multiply-add reads two elements. NB repeated reads that hit in L2 never reach
+    device memory. If all of them do, the compulsory bytes remain.
     """
     return Op(
         tensors=(

@@ -1,8 +1,8 @@
 """The feed-forward network: D -> F -> D, plain or gated.
 
-Two products of B N D F multiply-adds (three when gated); with F = 4 D that is 16 B N D² FLOPs, against attention's
-4 B N² D: the network outweighs the attention while N < 4 D. Run as separate kernels, the hidden activation of
-B N F elements is written and read between them.
+Two products of B N D F multiply-adds each (three when gated). With F = 4 D that is 16 B N D² FLOPs, against 4 B N² D of
+attention: the network has more FLOPs while N < 4 D. As separate kernels, the hidden activation of B N F elements is
+written and read between them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from perfmodel.runs import Gemm, Items, Stream
     ),
 )
 def mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """4 B N D F FLOPs of products. NB one kernel for both is rare: the unfused count is what usually moves."""
+    """4 B N D F FLOPs of products. NB one kernel for both is rare; the unfused bytes are the usual traffic."""
     hidden = (B, N, F)
     up = Gemm((B, N), D, F, items=Items(act, weight, act))
     down = Gemm((B, N), F, D, items=Items(act, weight, act))
@@ -76,7 +76,7 @@ def mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 2) -> 
     ),
 )
 def gated_mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """6 B N D F FLOPs of products: three matrices, not two. Gate and up are one kernel of D x 2F."""
+    """6 B N D F FLOPs of products, with three matrices. Gate and up are one kernel of D x 2F."""
     hidden = (B, N, F)
     up = Gemm((B, N), D, (2, F), items=Items(act, weight, act))
     down = Gemm((B, N), F, D, items=Items(act, weight, act))

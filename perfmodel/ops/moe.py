@@ -1,8 +1,8 @@
 """Mixture of experts: a router sends each token to A of E feed-forward networks.
 
-A token costs A networks of arithmetic, but the weights that are read grow with the batch: T tokens that choose at
-random touch E (1 - (1 - A/E)^T) different experts, A for one token and nearly all E once T is a few times E / A.
-NB trained routers are not uniform, so real batches touch somewhat fewer experts.
+A token needs the arithmetic of A networks, but the weights that are read grow with the batch. T tokens with random
+choices use E (1 - (1 - A/E)^T) distinct experts: A for one token, and nearly all E once T is a few times E / A. NB
+trained routers are not uniform, so real batches use somewhat fewer experts.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ CHOICE = Valid("A <= E", "a token cannot be sent to more experts than there are"
     backward=(Backward("route_backward"),),
 )
 def route(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Size = 8) -> Op:
-    """The softmax over all experts, then A searches for the largest score that is left.
+    """The softmax over all experts, then A searches for the next largest score.
 
-    In training the probabilities are written for the gradients. NB the sort that groups tokens by expert is integer work and not counted.
+    In training the probabilities are written for the gradients. NB sorting the tokens by expert is integer work and not
+    counted.
     """
     return Op(
         tensors=(
@@ -64,7 +65,7 @@ def route(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Size = 8) ->
     valid=(CHOICE,),
 )
 def route_backward(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Size = 8) -> Op:
-    """As a softmax's, with gradients arriving at the chosen experts alone."""
+    """The gradient of a softmax, with incoming gradients only for the selected experts."""
     return Op(
         tensors=(
             Tensor("probs", (B, N, E), act, reads=1),
@@ -78,7 +79,7 @@ def route_backward(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Siz
 
 
 def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size, weight: Size, *, bias: bool) -> Op:
-    """B N A rows, each times the weights of its own expert; the weights that are read are the distinct experts'."""
+    """B N A rows times the weights of their experts. Only the weights of distinct experts are read."""
     one = D_in * D_out + (D_out if bias else 0)
     adds = (Work("bias", each(SUM, B, N, A, D_out), Engine.VECTOR),) if bias else ()
     return Op(
@@ -96,7 +97,7 @@ def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Siz
 
 
 @operation(
-    summary="a linear layer of the experts: each token's row times A of E weight matrices",
+    summary="a linear layer of the experts: each token times A of E weight matrices",
     example=Example(
         at={"B": 1, "N": 1, "D_in": 3, "D_out": 4, "E": 8, "A": 2},
         flops=48,
@@ -109,7 +110,7 @@ def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Siz
     backward=_LINEAR_BACKWARD,
 )
 def expert_linear(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """NB the rows of a first layer are gathered A times from B N tokens; each gathered row is counted as a read."""
+    """NB the rows of a first layer are gathered A times from B N tokens. Each gathered row counts as a read."""
     return routed(B, N, D_in, D_out, E, A, act, weight, bias=False)
 
 
@@ -128,7 +129,7 @@ def expert_linear(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, a
 def expert_linear_bias(
     B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
 ) -> Op:
-    """The bias of its expert is added to each row."""
+    """Each row adds the bias of its expert."""
     return routed(B, N, D_in, D_out, E, A, act, weight, bias=True)
 
 
@@ -146,7 +147,7 @@ def expert_linear_bias(
 def expert_input_gradient(
     B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
 ) -> Op:
-    """Each row's gradient times its expert's transposed weights."""
+    """The gradient of each row times the transposed weights of its expert."""
     return Op(
         tensors=(
             Tensor("dy", (B, N, A, D_out), act, reads=1),
@@ -178,7 +179,7 @@ def expert_input_gradient(
 def expert_weight_gradient(
     B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
 ) -> Op:
-    """Only experts that saw a token have a gradient."""
+    """Only experts with tokens have a gradient."""
     return Op(
         tensors=(
             Tensor("x", (B, N, A, D_in), act, reads=1),
@@ -249,7 +250,9 @@ def combine_experts(B: Size, N: Size, D: Size, A: Size, act: Size = 2) -> Op:
     sources=("Shazeer et al. 2017, differentiated",),
 )
 def combine_experts_backward(B: Size, N: Size, D: Size, A: Size, act: Size = 2) -> Op:
-    """Each output's gradient is dy times its weight; each weight's, the inner product of dy with its output."""
+    """The gradient of an output is dy times its weight. The gradient of a weight is the inner product of dy and its
+    output.
+    """
     return Op(
         tensors=(
             Tensor("outputs", (B, N, A, D), act, reads=1),

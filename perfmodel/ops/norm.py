@@ -1,8 +1,8 @@
-"""Layer normalisation and its root-mean-square variant, forward and backward.
+"""Layer normalisation and root-mean-square normalisation, forward and backward.
 
-LayerNorm takes the mean and the variance of each row in one pass, as mean of x and mean of x² (variance = mean of x²
-less the square of the mean), and then scales and shifts. A row that stays on chip is read once and written once:
-about 7 FLOPs for 4 bytes in fp16, memory-bound on every card.
+LayerNorm computes the mean of x and the mean of x² of each row in one pass, and then scales and shifts. The variance is
+the mean of x² minus the square of the mean. A row that stays on chip is read once and written once: about 7 FLOPs for 4
+bytes in fp16, memory-bound on every card.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from perfmodel.runs import Rows
     backward=(Backward("layernorm_backward"),),
 )
 def layernorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
-    """Both reductions in one pass. In training the mean and 1/σ of each row are written for the gradients."""
+    """Both sums in one pass. In training the mean and 1/σ of each row are written for the gradients."""
     return Op(
         tensors=(
             Tensor("x", (rows, cols), act, reads=1),
@@ -70,10 +70,10 @@ def layernorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size
     sources=("Ba et al. 2016, differentiated",),
 )
 def layernorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
-    """dx needs two sums along each row, dγ and dβ two down each column; fused, x and dy are read once for all four.
+    """dx needs two sums per row, and dγ and dβ one sum per column each. Fused, x and dy are read once for all four.
 
-    Run apart, as eager frameworks run it, the kernel of dγ and dβ knows neither x̂ nor what the first kernel made of it,
-    so it computes x̂ again from x, mean and 1/σ: 2 FLOPs per element more.
+    Eager frameworks run two kernels. The kernel of dγ and dβ computes x̂ again from x, mean and 1/σ: 2 more FLOPs per
+    element.
     """
     statistics = ("x", "dy", "mean", "rstd")
     return Op(
@@ -111,7 +111,7 @@ def layernorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, 
     backward=(Backward("rmsnorm_backward"),),
 )
 def rmsnorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
-    """One reduction and no shift: 4 FLOPs per element. In training 1/rms of each row is written for the gradients."""
+    """One sum and no shift: 4 FLOPs per element. In training 1/rms of each row is written for the gradients."""
     return Op(
         tensors=(
             Tensor("x", (rows, cols), act, reads=1),
@@ -140,7 +140,7 @@ def rmsnorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size =
     sources=("Zhang and Sennrich 2019, differentiated",),
 )
 def rmsnorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
-    """One sum along each row for dx, one down each column for dγ; run apart, the second kernel computes x̂ again."""
+    """One sum per row for dx, one per column for dγ. As two kernels, the second computes x̂ again."""
     return Op(
         tensors=(
             Tensor("x", (rows, cols), act, reads=1),

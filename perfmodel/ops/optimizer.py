@@ -1,4 +1,4 @@
-"""The optimizer's step: every trained number once, whatever the batch."""
+"""The optimizer step over all parameters, independent of the batch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from perfmodel.runs import Update
     sources=("Kingma and Ba 2014", "Loshchilov and Hutter 2017", "Rajbhandari et al. 2020 (ZeRO), section 3.1"),
 )
 def adam(params: Size, weight: Size = 2, acc: Size = 4) -> Op:
-    """State of 12 bytes per parameter in float32 (master weight, mean, variance) beside 2 + 2 of weight and gradient.
+    """Float32 state of 12 bytes per parameter (master weight, mean, variance), with a weight and a gradient of 2 bytes
+    each.
 
-    Weights that are stored in float32 are their own master copy.
+    Float32 weights are their own master copy.
     """
     moments = tuple(Tensor(name, (params,), acc, reads=1, writes=1) for name in ("mean", "variance"))
     if weight == acc:

@@ -1,4 +1,4 @@
-"""Pooling: one vector for a sequence, the mean of its tokens' vectors.
+"""Pooling: one vector per sequence, the mean of its tokens' vectors.
 
 The mean of N vectors of width D takes N D additions and D multiplications by 1 / N. It reads every element once and
 writes one vector, so it is memory-bound.
@@ -14,7 +14,7 @@ from perfmodel.runs import Reduction, Stream
 
 
 @operation(
-    summary="y = the mean over the tokens of a sequence",
+    summary="y = mean over the tokens of a sequence",
     example=Example(
         at={"B": 1, "N": 4, "D": 3},
         flops=15,
@@ -25,7 +25,7 @@ from perfmodel.runs import Reduction, Stream
     backward=(Backward("mean_backward"),),
 )
 def mean(B: Size, N: Size, D: Size, act: Size = 2) -> Op:
-    """The first addition of a sum is to zero."""
+    """NB the first addition of each sum, to zero, is counted."""
     return Op(
         tensors=(Tensor("x", (B, N, D), act, reads=1), Tensor("y", (B, D), act, writes=1)),
         work=(
@@ -47,7 +47,7 @@ def mean(B: Size, N: Size, D: Size, act: Size = 2) -> Op:
     sources=("Goodfellow et al. 2016, section 6.5",),
 )
 def mean_backward(B: Size, N: Size, D: Size, act: Size = 2) -> Op:
-    """The same vector is written N times."""
+    """Writes the same vector N times."""
     return Op(
         tensors=(Tensor("dy", (B, D), act, reads=1), Tensor("dx", (B, N, D), act, writes=1)),
         work=(Work("divide", each(SCALE, B, D), Engine.VECTOR),),

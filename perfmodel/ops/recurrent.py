@@ -1,7 +1,7 @@
-"""The recurrences of Mamba and RWKV: a state per channel that every token updates, instead of attention over tokens.
+"""The recurrences of Mamba and RWKV: a state per channel that every token updates, instead of attention.
 
-Their work grows with N alone and their state does not grow at all. They are elementwise but for the read-out of
-Mamba's state, a product over its X numbers, and they are memory-bound when the state stays on chip.
+Their work is linear in N and their state has a constant size. They are elementwise, except that the output of Mamba is
+a product over the X numbers of a state. They are memory-bound when the state stays on chip.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RWKV = ("Peng et al. 2023 (RWKV), section 3",)
     backward=(Backward("selective_scan_backward"),),
 )
 def selective_scan(B: Size, N: Size, D: Size, X: Size, act: Size = 2, acc: Size = 4, weight: Size = 2) -> Op:
-    """D channels of X states each. The state stays on chip over the N tokens; it is read and left once."""
+    """D channels of X states each. The state stays on chip over the N tokens; it is read once and written once."""
     return Op(
         tensors=(
             Tensor("u", (B, N, D), act, reads=1),
@@ -71,7 +71,7 @@ def selective_scan(B: Size, N: Size, D: Size, X: Size, act: Size = 2, acc: Size 
     sources=MAMBA,
 )
 def selective_scan_backward(B: Size, N: Size, D: Size, X: Size, act: Size = 2, acc: Size = 4, weight: Size = 2) -> Op:
-    """Runs the scan again and then backwards; reads what the forward pass read, and writes a gradient of each."""
+    """Recomputes the scan, then runs backwards. Reads the inputs of the forward pass and writes a gradient for each."""
     reads = {"dy": (B, N, D), "u": (B, N, D), "delta": (B, N, D), "b": (B, N, X), "c": (B, N, X)}
     writes = {"du": (B, N, D), "ddelta": (B, N, D), "db": (B, N, X), "dc": (B, N, X)}
     return Op(
@@ -84,7 +84,7 @@ def selective_scan_backward(B: Size, N: Size, D: Size, X: Size, act: Size = 2, a
             Tensor("dskip", (D,), weight, writes=1),
         ),
         work=(
-            Work("states again and back", each(SCAN_GRADIENT, B, N, D, X), Engine.VECTOR),
+            Work("recomputed states and gradient", each(SCAN_GRADIENT, B, N, D, X), Engine.VECTOR),
             Work("read-out", contract(2, B, N, D, X), Engine.VECTOR),
             Work("channels", each(SCAN_CHANNEL_GRADIENT, B, N, D), Engine.VECTOR),
         ),
@@ -105,7 +105,7 @@ def selective_scan_backward(B: Size, N: Size, D: Size, X: Size, act: Size = 2, a
     backward=(Backward("wkv_backward"),),
 )
 def wkv(B: Size, N: Size, D: Size, act: Size = 2, acc: Size = 4, weight: Size = 2) -> Op:
-    """Numerator, denominator and the running maximum of the exponents are the state of each channel."""
+    """The state of each channel is a numerator, a denominator and the running maximum of the exponents."""
     return Op(
         tensors=(
             Tensor("k", (B, N, D), act, reads=1),
@@ -126,13 +126,15 @@ def wkv(B: Size, N: Size, D: Size, act: Size = 2, acc: Size = 4, weight: Size = 
         at={"B": 1, "N": 2, "D": 3},
         flops=336,
         traffic=84,
-        because="6 channels x 56, of which 23 are the recurrence again; k, v, dy read and dk, dv written, 6 elements each: 30; decay and first read, their "
+        because="6 channels x 56, of which 23 recompute the recurrence; k, v, dy read and dk, dv written, 6 elements each: 30; decay and first read, their "
         "gradients written, 3 each: 12; 2 bytes each",
     ),
     sources=RWKV,
 )
 def wkv_backward(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """The recurrence again, and then backwards. NB what a token needs of the states before it is held to stay on chip."""
+    """Recomputes the recurrence, then runs backwards. NB the earlier states that a token needs are assumed to stay on
+    chip.
+    """
     return Op(
         tensors=(
             *(Tensor(name, (B, N, D), act, reads=1) for name in ("k", "v", "dy")),
@@ -140,13 +142,13 @@ def wkv_backward(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> 
             *(Tensor(name, (B, N, D), act, writes=1) for name in ("dk", "dv")),
             *(Tensor(name, (D,), weight, writes=1) for name in ("ddecay", "dfirst")),
         ),
-        work=(Work("recurrence and back", each(WKV_GRADIENT, B, N, D), Engine.VECTOR),),
+        work=(Work("recomputed recurrence and gradient", each(WKV_GRADIENT, B, N, D), Engine.VECTOR),),
         runs=Scan(N, (B, D)),
     )
 
 
 @operation(
-    summary="RWKV's token shift: a learned mean of a token and the one before it",
+    summary="RWKV's token shift: a learned mean of a token and the previous one",
     example=Example(
         at={"B": 1, "N": 2, "D": 3},
         flops=24,
@@ -157,7 +159,7 @@ def wkv_backward(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> 
     backward=(Backward("token_shift_backward"),),
 )
 def token_shift(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """x m + x_before (1 - m), one learned m per channel."""
+    """x m + x_previous (1 - m), with one learned m per channel."""
     return Op(
         tensors=(
             Tensor("x", (B, N, D), act, reads=1),
@@ -181,7 +183,7 @@ def token_shift(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> O
     sources=RWKV,
 )
 def token_shift_backward(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """Each input gets its own share and that of the token after it."""
+    """The gradient of an input has a term of its own position and one of the next position."""
     return Op(
         tensors=(
             Tensor("x", (B, N, D), act, reads=1),

@@ -1,6 +1,6 @@
-"""Rotary position embedding: each pair of a head's elements turned by an angle that grows with the position.
+"""Rotary position embedding: each pair of elements of a head is rotated by an angle proportional to the position.
 
-(a, b) becomes (a cos - b sin, a sin + b cos): per element two multiplications and one addition.
+(a, b) becomes (a cos - b sin, a sin + b cos): two multiplications and one addition per element.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from perfmodel.runs import Stream
         because="q 16 and k 8 elements x 3; each read and written, 2 bytes",
     ),
     sources=("Su et al. 2021",),
-    valid=(Valid("d % 2 == 0", "elements are turned in pairs, so d must be even"),),
+    valid=(Valid("d % 2 == 0", "elements are rotated in pairs, so d must be even"),),
     backward=(Backward("rope"),),
 )
 def rope(B: Size, N: Size, H: Size, H_kv: Size, d: Size, act: Size = 2) -> Op:
-    """Backward is the rotation by the opposite angle: the same counts.
+    """The backward pass is the rotation by the opposite angle, with the same counts.
 
-    NB the table of cosines and sines, N d elements for all heads and sequences, is left out: 1 / (2 B (H + H_kv)) of
+    NB the table of cosines and sines, N d elements for all heads and sequences, is not counted: 1 / (2 B (H + H_kv)) of
     the traffic, 0.8 % at B = 1 and 32 + 32 heads.
     """
     queries, keys = (B, N, H, d), (B, N, H_kv, d)
@@ -39,8 +39,8 @@ def rope(B: Size, N: Size, H: Size, H_kv: Size, d: Size, act: Size = 2) -> Op:
             Tensor("k_turned", keys, act, writes=1),
         ),
         work=(
-            Work("turn q", each(ROTATE, B, N, H, d), Engine.VECTOR),
-            Work("turn k", each(ROTATE, B, N, H_kv, d), Engine.VECTOR),
+            Work("rotate q", each(ROTATE, B, N, H, d), Engine.VECTOR),
+            Work("rotate k", each(ROTATE, B, N, H_kv, d), Engine.VECTOR),
         ),
         runs=Stream(),
     )

@@ -1,8 +1,8 @@
-"""Softmax over rows, the mask before it and the dropout after it.
+"""Softmax over rows, with the mask before it and the dropout after it.
 
-A row of C scores becomes exp(x - max) / sum: per score one comparison for the maximum, one subtraction, one
-exponential, one addition to the sum, one division. That is 5 per score; a count of 3 leaves out the maximum's pass
-(max and subtract), and both can be read off the primitives. A kernel that keeps a row on chip reads and writes it once.
+A row of C scores becomes exp(x - max) / sum. Each score needs one comparison for the maximum, one subtraction, one
+exponential, one addition to the sum and one division: 5 FLOPs. A count of 3 omits the maximum and the subtraction; the
+list of primitives allows both. A kernel that keeps a row on chip reads and writes it once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def softmax(rows: Size, cols: Size, act: Size = 2) -> Op:
     sources=("Dao et al. 2022, appendix B.2",),
 )
 def softmax_backward(rows: Size, cols: Size, act: Size = 2) -> Op:
-    """Needs the output, not the input: each row's y and dy once."""
+    """Needs the output instead of the input: y and dy of each row, read once."""
     shape = (rows, cols)
     return Op(
         tensors=(
@@ -69,9 +69,9 @@ def softmax_backward(rows: Size, cols: Size, act: Size = 2) -> Op:
     sources=("Vaswani et al. 2017, section 3.2.3",),
 )
 def causal_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 2) -> Op:
-    """Adds -10000 where a key is hidden. The mask itself is broadcast over B H: N S elements, read once.
+    """Adds -10000 to hidden keys. The mask of N S elements is shared by all B H heads and read once.
 
-    The gradient passes unchanged (a constant was added), so there is no backward operation.
+    The gradient of an added constant passes unchanged, so there is no backward operation.
     """
     scores = (B, H, N, S)
     return Op(
@@ -86,7 +86,7 @@ def causal_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 
 
 
 @operation(
-    summary="mask as an added tensor of its own for every sequence and head",
+    summary="mask as an added tensor, separate for every sequence and head",
     example=Example(
         at={"B": 2, "H": 3, "N": 4, "S": 5},
         flops=120,
@@ -96,7 +96,7 @@ def causal_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 
     sources=("Vaswani et al. 2017, section 3.2.3",),
 )
 def full_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 2) -> Op:
-    """The mask that was materialised at the size of the scores, B H N S elements: half as much traffic again."""
+    """A mask stored at the size of the scores, B H N S elements. It adds half of the traffic of the scores."""
     scores = (B, H, N, S)
     return Op(
         tensors=(
@@ -110,7 +110,7 @@ def full_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 2)
 
 
 @operation(
-    summary="dropout: some elements to zero, the others scaled up",
+    summary="dropout: sets some elements to zero and scales the others",
     example=Example(
         at={"numel": 12},
         flops=24,
@@ -121,7 +121,7 @@ def full_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 2)
     backward=(Backward("dropout_backward"),),
 )
 def dropout(numel: Size, act: Size = 2) -> Op:
-    """Compares a random number with the rate and multiplies; keeps one byte per element for the backward pass.
+    """Compares a random number with the rate and multiplies. Writes one byte per element for the backward pass.
 
     NB generating the random numbers (about ten integer operations for four of them) is not a FLOP and not counted.
     """
@@ -147,7 +147,7 @@ def dropout(numel: Size, act: Size = 2) -> Op:
     sources=("Srivastava et al. 2014",),
 )
 def dropout_backward(numel: Size, act: Size = 2) -> Op:
-    """Reads the byte that the forward pass kept."""
+    """Reads the mask bytes that the forward pass wrote."""
     return Op(
         tensors=(
             Tensor("dy", (numel,), act, reads=1),
