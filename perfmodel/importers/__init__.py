@@ -9,6 +9,7 @@ from typing import Any
 
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.importers.config import Config
+from perfmodel.importers.decoders import DECODERS
 from perfmodel.importers.model import Model
 from perfmodel.specfile import read_text
 
@@ -16,33 +17,17 @@ from perfmodel.specfile import read_text
 FAMILIES = {
     "gpt2": "gpt2",
     "gpt_neo": "gpt_neo",
-    "gpt_neox": "gpt_neox",
-    "gptj": "gptj",
     "opt": "opt",
-    "bloom": "bloom",
     "falcon": "falcon",
-    "llama": "llama",
-    "mistral": "mistral",
-    "mixtral": "mixtral",
-    "qwen2": "qwen2",
-    "qwen2_moe": "qwen2",
-    "qwen3": "qwen3",
-    "qwen3_moe": "qwen3",
-    "gemma": "gemma",
-    "gemma2": "gemma",
-    "gemma3": "gemma",
-    "gemma3_text": "gemma",
-    "phi": "phi",
-    "phi3": "phi3",
     "deepseek_v2": "deepseek",
     "deepseek_v3": "deepseek",
-    "gpt_oss": "gpt_oss",
     "bert": "bert",
     "t5": "t5",
     "whisper": "whisper",
     "vit": "vit",
     "mamba": "mamba",
     "rwkv": "rwkv",
+    **dict.fromkeys(DECODERS, "decoder"),
 }
 
 DEEPEST = 12

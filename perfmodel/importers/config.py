@@ -149,6 +149,15 @@ class Config:
             raise self._wrong(key, value, "a number from 0 to 1 is accepted")
         return float(value)
 
+    def rotary_share(self, *keys: str, default: float) -> float:
+        """The share of a head that is turned: under one of the keys, or inside ``rope_parameters``."""
+        inside = self.document.get("rope_parameters")
+        for found in (self.document, *_flat(inside)):
+            for key in keys:
+                if found.get(key) is not None:
+                    return Config(found, self.where).share(key, default)
+        return default
+
     def labels(self) -> int:
         """Classes of a classifier: named, counted, or the two that an unnamed one has."""
         named = self.document.get("id2label")
@@ -208,6 +217,13 @@ class Config:
     def _wrong(self, key: str, value: Any, accepted: str, action: str = "Mend it.") -> InputError:
         found = f"{shown(value)} stands there" if value is not None else "it is missing"
         return InputError(f"{self.where}: {key}", found, accepted, action)
+
+
+def _flat(inside: Any) -> tuple[Mapping[str, Any], ...]:
+    """The parameters of rotary positions: of all layers, or of each kind of layer."""
+    if not isinstance(inside, dict):
+        return ()
+    return (inside, *(part for part in inside.values() if isinstance(part, dict)))
 
 
 def _stranger(key: str, value: Any) -> str:

@@ -18,7 +18,7 @@ GATES = {"silu": "silu_gate", "gelu": "gelu_gate", "gelu_tanh": "gelu_tanh_gate"
 # Hugging Face's names of activations, as the operations here call them.
 ACTIVATIONS = {
     "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh",
+    "gelu_python": "gelu", "relu": "relu", "relu2": "relu_squared", "silu": "silu", "swish": "silu", "tanh": "tanh",
 }  # fmt: skip
 
 
@@ -74,6 +74,7 @@ def attention(
     out_bias: bool = False,
     rotary: str = "",
     qk_norm: str = "",
+    qk_width: bool = False,
     windowed: bool = False,
     source: str = "normed",
     sinks: bool = False,
@@ -81,7 +82,7 @@ def attention(
     """Self-attention from the normed stream to ``attended``.
 
     ``rotary`` is the number of a head's elements that are turned (none: no rotary positions), ``qk_norm`` a norm of
-    each head's queries and keys, ``sinks`` one learned score per head that joins every softmax.
+    each head's queries and keys, or with ``qk_width`` of all heads' together, ``sinks`` one learned score per head that joins every softmax.
     """
     steps = [
         linear("attention.q", "D", "H*d", f"x:{source} y:q", bias=qkv_bias),
@@ -89,8 +90,9 @@ def attention(
         linear("attention.v", "D", "H_kv*d", f"x:{source} y:v", bias=qkv_bias),
     ]
     if qk_norm:
-        steps.append(norm("attention.q_norm", qk_norm, "x:q y:q", "B*N*H", "d"))
-        steps.append(norm("attention.k_norm", qk_norm, "x:k y:k", "B*N*H_kv", "d"))
+        for part, heads in (("q", "H"), ("k", "H_kv")):
+            rows, cols = ("B*N", f"{heads}*d") if qk_width else (f"B*N*{heads}", "d")
+            steps.append(norm(f"attention.{part}_norm", qk_norm, f"x:{part} y:{part}", rows, cols))
     if rotary:
         steps.append(step("attention.rope", "rope", "q:q k:k q_turned:q k_turned:k", d=rotary))
     if sinks:
@@ -138,36 +140,50 @@ def experts(gate: str, *, bias: bool = False, router_bias: bool = False, shared:
 
 def block(
     attended: Sequence[Step], fed: Sequence[Step], *, kind: str, second_norm: bool = True, parallel: bool = False,
-    after: bool = False,
+    before: bool = True, after: bool = False, outer: bool = False, scaled: bool = False,
 ) -> list[Step]:  # fmt: skip
-    """A pre-norm decoder layer of both parts.
+    """A decoder layer of both parts.
 
-    ``parallel``: both read the stream at once, through one norm or two. ``after``: each part is normed once more
-    before it joins the stream.
+    ``before``: each part reads the stream through a norm; ``after``: its result is normed before it joins the stream;
+    ``outer``: the stream is normed once the part has joined. ``parallel``: both parts read the stream at once, through
+    one norm or two. ``scaled``: each result is multiplied by a constant.
     """
-    steps = [norm("attention.norm", kind), *attended]
-    if after:
-        steps.append(norm("attention.norm_after", kind, "x:attended y:attended_normed"))
-    branch = "attended_normed" if after else "attended"
-    if not parallel:
-        steps.append(residual("attention.residual", branch))
-    if second_norm:
-        steps.append(norm("mlp.norm", kind))
-    steps += fed
-    if after:
-        steps.append(norm("mlp.norm_after", kind, "x:fed y:fed_normed"))
-    if parallel:
-        steps.append(residual("attention.residual", branch))
-    return [*steps, residual("mlp.residual", "fed_normed" if after else "fed")]
+
+    def part(name: str, steps: Sequence[Step], result: str, *, normed: bool) -> list[Step]:
+        found = [*([norm(f"{name}.norm", kind)] if normed else []), *steps]
+        if after:
+            found.append(norm(f"{name}.norm_after", kind, f"x:{result} y:{result}_normed"))
+        if scaled:
+            branch = _branch(result, after)
+            found.append(step(f"{name}.scale", "scale", f"x:{branch} y:{branch}", numel="B*N*D"))
+        return found
+
+    def joined(name: str, result: str) -> list[Step]:
+        normed = [norm(f"{name}.norm", kind, "x:stream y:stream")] if outer else []
+        return [residual(f"{name}.residual", _branch(result, after)), *normed]
+
+    first = part("attention", attended, "attended", normed=before)
+    second = part("mlp", fed, "fed", normed=before and second_norm)
+    join = joined("attention", "attended")
+    return [*first, *(second + join if parallel else join + second), *joined("mlp", "fed")]
 
 
-def embed(positions: int | None = None, *, types: int | None = None, kind: str = "", width: str = "D") -> list[Step]:
-    """Token rows, and learned positions, token types and a norm where the model has them, to ``stream``."""
+def _branch(result: str, normed: bool) -> str:
+    return f"{result}_normed" if normed else result
+
+
+def embed(
+    positions: int | None = None, *, types: int | None = None, kind: str = "", width: str = "D", offset: int = 0
+) -> list[Step]:
+    """Token rows, and learned positions, token types and a norm where the model has them, to ``stream``.
+
+    ``offset`` is the number of rows that a table of positions has before the first.
+    """
     parts = ["tokens"]
     steps = [step("embed.tokens", "embedding", "y:stream" if positions is None else "y:tokens", D=width)]
     if positions is not None:
         # NB the step after a full cache is counted, as whoever asks for one expects, though no position is left for it.
-        steps.append(step("embed.positions", "positions", "y:positions", V=positions, T="S"))
+        steps.append(step("embed.positions", "positions", "y:positions", V=positions + offset, T=f"S + {offset}" if offset else "S"))
         parts.append("positions")
     if types is not None:
         steps.append(step("embed.types", "embedding", "y:types", V=types))

@@ -67,13 +67,15 @@ def classes(number: int, source: str, *, tokens: int | str = "N", bias: bool = T
 
 
 def words(c: Config, source: str, *, tied: bool, width: str = "D", bias: bool = False, softcap: bool = False,
-          ) -> list[Step]:  # fmt: skip
+          scaled: bool = False) -> list[Step]:  # fmt: skip
     """A score for each word of the vocabulary; a tied table is the embedding's, and its bias is not."""
     tied = c.whole.flag("tie_word_embeddings", c.flag("tie_word_embeddings", tied))
     target = "raw_logits" if softcap else "logits"
     steps = [linear("logits", width, "V", f"x:{source} y:{target}", tied=tied, bias=bias and not tied)]
     if bias and tied:
         steps.append(step("logits.bias", "add_bias", f"x:{target} y:{target}", D="V"))
+    if scaled:
+        steps.append(step("logits.scale", "scale", f"x:{target} y:{target}", numel="B*N*V"))
     if softcap:
         steps.append(step("logits.softcap", "softcap", "x:raw_logits y:logits", numel="B*N*V"))
     return steps
@@ -87,15 +89,16 @@ def head(
     bias: bool = False,
     width: str = "D",
     softcap: bool = False,
+    scaled: bool = False,
     more: Mapping[str, Sequence[Step]] | None = None,
 ) -> list[Step]:
     """The last norm of a decoder and the head that its class names, applied to every position.
 
-    ``tied`` is the architecture's default of tie_word_embeddings; ``bias`` and ``softcap`` are those of the words'
-    scores; ``more`` are tasks of one family alone, whose steps follow the words' scores.
+    ``tied`` is the architecture's default of tie_word_embeddings; ``bias``, ``softcap`` and ``scaled`` (times a
+    constant) are those of the words' scores; ``more`` are tasks of one family alone, whose steps follow the words' scores.
     """
     source = "normed" if kind else "stream"
-    scores = words(c, source, tied=tied, width=width, bias=bias, softcap=softcap)
+    scores = words(c, source, tied=tied, width=width, bias=bias, softcap=softcap, scaled=scaled)
     labels = c.whole.labels()
 
     def classify(number: int, bias: bool) -> list[Step]:
