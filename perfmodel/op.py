@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import Size, is_zero, product, sum_of_products, total
 from perfmodel.errors import InputError, near_or_known
+from perfmodel.runs import Facts
+from perfmodel.runs import each as each_fact
 
 
 class Engine(StrEnum):
@@ -157,6 +159,7 @@ class Work(NamedTuple):
     """A named piece of work on an engine. With operands named, it opens a kernel of the unfused form.
 
     Work that is done ``again`` belongs to the unfused form alone: a kernel repeats what one kernel would have at hand.
+    ``runs`` says how the kernel that it opens runs (see ``runs.py``).
     """
 
     name: str
@@ -165,13 +168,15 @@ class Work(NamedTuple):
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     again: bool = False
+    runs: Facts = None
 
 
 class Op(NamedTuple):
-    """What an operation moves and does, at given sizes."""
+    """What an operation moves and does, at given sizes; ``runs`` says how it runs as one kernel (see ``runs.py``)."""
 
     tensors: tuple[Tensor, ...]
     work: tuple[Work, ...]
+    runs: Facts = None
 
     @property
     def done(self) -> tuple[Work, ...]:
@@ -242,7 +247,7 @@ class Op(NamedTuple):
             return ()
         ends = [*starts[1:], len(self.work)]
         return tuple(
-            (self.work[i].name, Op(self._operands(self.work[i]), _not_again(self.work[i:end])))
+            (self.work[i].name, Op(self._operands(self.work[i]), _not_again(self.work[i:end]), self.work[i].runs))
             for i, end in zip(starts, ends, strict=True)
         )
 
@@ -307,7 +312,8 @@ def fuse(first: Op, second: Op, on_chip: Iterable[str]) -> Op:
                 near_or_known(name, merged),
             )
         merged[name] = merged[name]._replace(spill=True)
-    return Op(tuple(merged.values()), (*_with_operands(first), *_with_operands(second)))
+    facts = (*each_fact(first.runs), *each_fact(second.runs))
+    return Op(tuple(merged.values()), (*_with_operands(first), *_with_operands(second)), facts or None)
 
 
 def first_writes_second_reads(first: Op, second: Op, name: str) -> bool:
@@ -323,4 +329,4 @@ def _with_operands(op: Op) -> tuple[Work, ...]:
         return op.work
     reads = tuple(t.name for t in op.tensors if t.reads)
     writes = tuple(t.name for t in op.tensors if t.writes)
-    return (op.work[0]._replace(reads=reads, writes=writes), *op.work[1:])
+    return (op.work[0]._replace(reads=reads, writes=writes, runs=op.runs), *op.work[1:])

@@ -13,6 +13,7 @@ from perfmodel.arithmetic import Size, exact_div, visible_keys, visible_pairs
 from perfmodel.mixes import SCALE, SOFTMAX
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import GROUPED, PROMPT, Backward, Example, Valid, operation
+from perfmodel.runs import Heads, Stages
 
 
 @operation(
@@ -42,6 +43,7 @@ def scores(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size
             Work("scores", contract(B, H, pairs, d), Engine.TENSOR),
             Work("scale", each(SCALE, B, H, pairs), Engine.VECTOR),
         ),
+        runs=Stages(B, H, H_kv, N, S, d, d, causal, act, cache).scores,
     )
 
 
@@ -63,6 +65,7 @@ def scores_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, cau
     """dq = dscores k / sqrt(d) and dk = dscores^T q / sqrt(d), the scale folded into each."""
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
+    stages = Stages(B, H, H_kv, N, S, d, d, causal, act, cache)
     return Op(
         tensors=(
             Tensor("dscores", (B, H, N, S), act, reads=1),
@@ -72,11 +75,12 @@ def scores_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, cau
             Tensor("dk", (B, H_kv, keys, d), act, writes=1),
         ),
         work=(
-            Work("dq", contract(B, H, pairs, d), Engine.TENSOR, reads=("dscores", "k"), writes=("dq",)),
+            Work("dq", contract(B, H, pairs, d), Engine.TENSOR, reads=("dscores", "k"), writes=("dq",), runs=stages.dq),
             Work("scale dq", each(SCALE, B, H, pairs), Engine.VECTOR),
-            Work("dk", contract(B, H, pairs, d), Engine.TENSOR, reads=("dscores", "q"), writes=("dk",)),
+            Work("dk", contract(B, H, pairs, d), Engine.TENSOR, reads=("dscores", "q"), writes=("dk",), runs=stages.dk),
             Work("scale dk", each(SCALE, B, H, pairs), Engine.VECTOR),
         ),
+        runs=(stages.dq, stages.dk),
     )
 
 
@@ -103,6 +107,7 @@ def weighted_values(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, cau
             Tensor("out", (B, H, N, d), act, writes=1),
         ),
         work=(Work("output", contract(B, H, visible_pairs(N, S, causal, W), d), Engine.TENSOR),),
+        runs=Stages(B, H, H_kv, N, S, d, d, causal, act, cache).output,
     )
 
 
@@ -123,6 +128,7 @@ def weighted_values_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: 
     """dA = dO V^T and dV = A^T dO; as two kernels dO is read by each."""
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
+    stages = Stages(B, H, H_kv, N, S, d, d, causal, act, cache)
     return Op(
         tensors=(
             Tensor("dout", (B, H, N, d), act, reads=1),
@@ -132,9 +138,19 @@ def weighted_values_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: 
             Tensor("dv", (B, H_kv, keys, d), act, writes=1),
         ),
         work=(
-            Work("dprobs", contract(B, H, pairs, d), Engine.TENSOR, reads=("dout", "v"), writes=("dprobs",)),
-            Work("dv", contract(B, H, pairs, d), Engine.TENSOR, reads=("dout", "probs"), writes=("dv",)),
+            Work(
+                "dprobs",
+                contract(B, H, pairs, d),
+                Engine.TENSOR,
+                reads=("dout", "v"),
+                writes=("dprobs",),
+                runs=stages.dprobs,
+            ),
+            Work(
+                "dv", contract(B, H, pairs, d), Engine.TENSOR, reads=("dout", "probs"), writes=("dv",), runs=stages.dv
+            ),
         ),
+        runs=(stages.dprobs, stages.dv),
     )
 
 
@@ -162,6 +178,7 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
     """
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
+    stages = Stages(B, H, H_kv, N, S, d, d, causal, act, cache)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, d), act, reads=1),
@@ -172,10 +189,32 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
             Tensor("out", (B, H, N, d), act, writes=1),
         ),
         work=(
-            Work("scores", contract(B, H, pairs, d), Engine.TENSOR, reads=("q", "k"), writes=("scores",)),
-            Work("softmax", each(SOFTMAX, B, H, pairs), Engine.VECTOR, reads=("scores",), writes=("probs",)),
-            Work("output", contract(B, H, pairs, d), Engine.TENSOR, reads=("probs", "v"), writes=("out",)),
+            Work(
+                "scores",
+                contract(B, H, pairs, d),
+                Engine.TENSOR,
+                reads=("q", "k"),
+                writes=("scores",),
+                runs=stages.scores,
+            ),
+            Work(
+                "softmax",
+                each(SOFTMAX, B, H, pairs),
+                Engine.VECTOR,
+                reads=("scores",),
+                writes=("probs",),
+                runs=stages.softmax,
+            ),
+            Work(
+                "output",
+                contract(B, H, pairs, d),
+                Engine.TENSOR,
+                reads=("probs", "v"),
+                writes=("out",),
+                runs=stages.output,
+            ),
         ),
+        runs=Heads(B, H, H_kv, N, S, d, d, causal, W, act, cache),
     )
 
 

@@ -11,6 +11,7 @@ from perfmodel.arithmetic import Size, visible_keys, visible_pairs
 from perfmodel.mixes import SOFTMAX_AGAIN, SOFTMAX_GRADIENT, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Op, Tensor, Work, contract, each
 from perfmodel.operation import GROUPED, PROMPT, Example, operation
+from perfmodel.runs import Heads, Stages
 
 
 @operation(
@@ -36,6 +37,7 @@ def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, 
     pairs = visible_pairs(N, S, causal, W)
     product = contract(B, H, pairs, d)
     query, key, square = (B, H, N, d), (B, H_kv, keys, d), (B, H, N, S)
+    stages = Stages(B, H, H_kv, N, S, d, d, causal, act, cache)
     return Op(
         tensors=(
             Tensor("dout", query, act, reads=1),
@@ -50,13 +52,14 @@ def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, 
             Tensor("dv", key, act, writes=1),
         ),
         work=(
-            Work("dv", product, Engine.TENSOR, reads=("probs", "dout"), writes=("dv",)),
-            Work("dprobs", product, Engine.TENSOR, reads=("dout", "v"), writes=("dprobs",)),
+            Work("dv", product, Engine.TENSOR, reads=("probs", "dout"), writes=("dv",), runs=stages.dv),
+            Work("dprobs", product, Engine.TENSOR, reads=("dout", "v"), writes=("dprobs",), runs=stages.dprobs),
             Work("softmax gradient", each(SOFTMAX_GRADIENT, B, H, pairs), Engine.VECTOR,
-                 reads=("probs", "dprobs"), writes=("dscores",)),
-            Work("dq", product, Engine.TENSOR, reads=("dscores", "k"), writes=("dq",)),
-            Work("dk", product, Engine.TENSOR, reads=("dscores", "q"), writes=("dk",)),
+                 reads=("probs", "dprobs"), writes=("dscores",), runs=stages.dscores),
+            Work("dq", product, Engine.TENSOR, reads=("dscores", "k"), writes=("dq",), runs=stages.dq),
+            Work("dk", product, Engine.TENSOR, reads=("dscores", "q"), writes=("dk",), runs=stages.dk),
         ),
+        runs=Heads(B, H, H_kv, N, S, d, d, causal, W, act, cache, backward=True),
     )  # fmt: skip
 
 
@@ -101,4 +104,5 @@ def attention_backward_recompute(B: Size, H: Size, H_kv: Size, N: Size, S: Size,
             Work("dq", product, Engine.TENSOR),
             Work("dk", product, Engine.TENSOR),
         ),
+        runs=Heads(B, H, H_kv, N, S, d, d, causal, W, act, cache, backward=True),
     )

@@ -10,6 +10,7 @@ from perfmodel.arithmetic import Size
 from perfmodel.mixes import NOTHING, SCALE, SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Mix, Op, Tensor, Work, each
 from perfmodel.operation import Example, operation
+from perfmodel.runs import Stream
 
 STREAM = ("McCalpin 1995 (STREAM)",)
 
@@ -21,6 +22,7 @@ def _vectors(name: str, mix: Mix, numel: Size, act: Size, reads: str, writes: st
             *(Tensor(t, (numel,), act, writes=1) for t in writes.split() if t not in reads.split()),
         ),
         work=(Work(name, each(mix, numel), Engine.VECTOR),),
+        runs=Stream(),
     )
 
 

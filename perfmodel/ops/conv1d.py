@@ -12,6 +12,7 @@ from perfmodel.arithmetic import Size
 from perfmodel.mixes import NOTHING, SUM
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import Backward, Example, operation
+from perfmodel.runs import Depthwise, Gemm, Items, Reduction
 
 
 @operation(
@@ -38,9 +39,24 @@ def conv1d(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: Size = 2) 
             Tensor("out", (B, N, D), act, writes=1),
         ),
         work=(
-            Work("pad", each(NOTHING, B, N, D), Engine.VECTOR, reads=("u",), writes=("padded",)),
-            Work("convolve", contract(B, N, D, K), Engine.VECTOR, reads=("padded", "filter", "bias"), writes=("out",)),
+            Work(
+                "pad",
+                each(NOTHING, B, N, D),
+                Engine.VECTOR,
+                reads=("u",),
+                writes=("padded",),
+                runs=Depthwise(B, N, D, K, act, "pad"),
+            ),
+            Work(
+                "convolve",
+                contract(B, N, D, K),
+                Engine.VECTOR,
+                reads=("padded", "filter", "bias"),
+                writes=("out",),
+                runs=Depthwise(B, N, D, K, act, "convolve"),
+            ),
         ),
+        runs=Depthwise(B, N, D, K, act),
     )
 
 
@@ -72,6 +88,7 @@ def conv1d_backward(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: S
             Work("filter", contract(B, N, D, K), Engine.VECTOR, reads=("u", "dout"), writes=("dfilter",)),
             Work("bias", each(SUM, B, N, D), Engine.VECTOR, reads=("dout",), writes=("dbias",)),
         ),
+        runs=Depthwise(B, N, D, K, act, "backward"),
     )
 
 
@@ -99,6 +116,7 @@ def conv(B: Size, N: Size, D_in: Size, D_out: Size, K: Size, stride: Size = 1, a
             Work("convolve", contract(B, N, D_in, D_out, K), Engine.TENSOR),
             Work("bias", each(SUM, B, N, D_out), Engine.VECTOR),
         ),
+        runs=Gemm((B, N), (D_in, K), D_out, items=Items(act, weight, act)),
     )
 
 
@@ -129,8 +147,33 @@ def conv_backward(
             Tensor("dbias", (D_out,), weight, writes=1),
         ),
         work=(
-            Work("input", contract(B, N, D_in, D_out, K), Engine.TENSOR, reads=("dy", "filters"), writes=("dx",)),
-            Work("filters", contract(B, N, D_in, D_out, K), Engine.TENSOR, reads=("x", "dy"), writes=("dfilters",)),
-            Work("bias", each(SUM, B, N, D_out), Engine.VECTOR, reads=("dy",), writes=("dbias",)),
+            Work(
+                "input",
+                contract(B, N, D_in, D_out, K),
+                Engine.TENSOR,
+                reads=("dy", "filters"),
+                writes=("dx",),
+                runs=Gemm((B, N), D_out, (D_in, K), items=Items(act, weight, act)),
+            ),
+            Work(
+                "filters",
+                contract(B, N, D_in, D_out, K),
+                Engine.TENSOR,
+                reads=("x", "dy"),
+                writes=("dfilters",),
+                runs=Gemm(D_out, (B, N), (D_in, K), items=Items(act, act, weight)),
+            ),
+            Work(
+                "bias",
+                each(SUM, B, N, D_out),
+                Engine.VECTOR,
+                reads=("dy",),
+                writes=("dbias",),
+                runs=Reduction((B, N), D_out),
+            ),
+        ),
+        runs=(
+            Gemm((B, N), D_out, (D_in, K), items=Items(act, weight, act)),
+            Gemm(D_out, (B, N), (D_in, K), items=Items(act, act, weight)),
         ),
     )

@@ -41,6 +41,7 @@ from perfmodel.mixes import (
 )
 from perfmodel.op import Engine, Mix, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, Operation, operation
+from perfmodel.runs import Stream
 
 GAUSSIAN = ("Hendrycks and Gimpel 2016 (GELU)",)
 SWISH = ("Elfwing et al. 2017", "Ramachandran et al. 2017 (swish)")
@@ -70,6 +71,7 @@ def elementwise(
                 *(Tensor(tensor, (numel,), act, writes=1) for tensor in writes.split()),
             ),
             work=(Work(name, each(mix, numel), Engine.VECTOR),),
+            runs=Stream(gate=reads == "gate up"),
         )
 
     function.__name__, function.__doc__ = name, doc

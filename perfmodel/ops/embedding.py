@@ -6,6 +6,7 @@ from perfmodel.arithmetic import Size
 from perfmodel.mixes import NOTHING, SUM
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, Valid, operation
+from perfmodel.runs import Gather, Scatter
 
 
 @operation(
@@ -29,6 +30,7 @@ def embedding(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 
             Tensor("y", (B, N, D), act, writes=1),
         ),
         work=(Work("look-up", each(NOTHING, B, N, D), Engine.VECTOR),),
+        runs=Gather((B, N), D),
     )
 
 
@@ -73,4 +75,5 @@ def embedding_backward(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight
             Tensor("rows", (B, N, D), weight, read_elements=B * N * D, write_elements=B * N * D),
         ),
         work=(Work("add", each(SUM, B, N, D), Engine.VECTOR),),
+        runs=Scatter((B, N), D),
     )

@@ -14,6 +14,7 @@ from perfmodel.arithmetic import Size, ceil_div, exact_div, floor_div, maximum, 
 from perfmodel.mixes import NORMALISE, ONLINE_SOFTMAX, SCALE, SOFTMAX_AGAIN, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import GROUPED, PROMPT, Backward, Example, Valid, operation
+from perfmodel.runs import Heads
 
 FITS = Valid("4 * d * act <= M", "a row each of q, k, v and the output must fit on chip, so 4 d b may not exceed M")
 
@@ -101,6 +102,7 @@ def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: 
             Work("rescale", each(SCALE, B, H, ceil_div(pairs, r), d), Engine.VECTOR),
             Work("normalise", each(NORMALISE, B, H, N, d), Engine.VECTOR),
         ),
+        runs=Heads(B, H, H_kv, N, S, d, d, causal, W, act, cache),
     )
 
 
@@ -148,4 +150,5 @@ def flash_attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: 
             Work("dq", product, Engine.TENSOR),
             Work("dk", product, Engine.TENSOR),
         ),
+        runs=Heads(B, H, H_kv, N, S, d, d, causal, W, act, cache, backward=True),
     )

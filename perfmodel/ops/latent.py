@@ -13,6 +13,7 @@ from perfmodel.arithmetic import Size, visible_keys, visible_pairs
 from perfmodel.mixes import SOFTMAX, SOFTMAX_AGAIN, SOFTMAX_GRADIENT, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import PROMPT, Backward, Example, operation
+from perfmodel.runs import Heads, Stages
 
 
 @operation(
@@ -35,6 +36,7 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
     The latent of r and d_r numbers per token is what is kept for later tokens; it does not move here.
     """
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
+    stages = Stages(B, H, H, N, S, d + d_r, d_v, causal, act, act)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, d + d_r), act, reads=1),
@@ -47,10 +49,32 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
             Tensor("out", (B, H, N, d_v), act, writes=1),
         ),
         work=(
-            Work("scores", contract(B, H, pairs, d + d_r), Engine.TENSOR, reads=("q", "k"), writes=("scores",)),
-            Work("softmax", each(SOFTMAX, B, H, pairs), Engine.VECTOR, reads=("scores",), writes=("probs",)),
-            Work("output", contract(B, H, pairs, d_v), Engine.TENSOR, reads=("probs", "v"), writes=("out",)),
+            Work(
+                "scores",
+                contract(B, H, pairs, d + d_r),
+                Engine.TENSOR,
+                reads=("q", "k"),
+                writes=("scores",),
+                runs=stages.scores,
+            ),
+            Work(
+                "softmax",
+                each(SOFTMAX, B, H, pairs),
+                Engine.VECTOR,
+                reads=("scores",),
+                writes=("probs",),
+                runs=stages.softmax,
+            ),
+            Work(
+                "output",
+                contract(B, H, pairs, d_v),
+                Engine.TENSOR,
+                reads=("probs", "v"),
+                writes=("out",),
+                runs=stages.output,
+            ),
         ),
+        runs=Heads(B, H, H, N, S, d + d_r, d_v, causal, W, act, act),
     )
 
 
@@ -72,7 +96,7 @@ def mla_cached_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size,
     expanded = mla_attention.function(B, H, N, S, d, d_r, d_v, 1, causal, W, act, cache)
     kept = {"k": {"item": cache, "kind": Kind.CACHE}, "v": {"item": cache, "kind": Kind.CACHE}}
     moved = (tensor for tensor in expanded.tensors if tensor.kind is not Kind.CACHE)
-    return Op(tuple(tensor._replace(**kept.get(tensor.name, {})) for tensor in moved), expanded.work)
+    return expanded._replace(tensors=tuple(tensor._replace(**kept.get(tensor.name, {})) for tensor in moved))
 
 
 @operation(
@@ -92,6 +116,7 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
                          act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
     """Multi-query attention with one key of r + d_r and one value of r per token, the first r of the key."""
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
+    stages = Stages(B, H, 1, N, S, r + d_r, r, causal, act, cache)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, r + d_r), act, reads=1),
@@ -103,10 +128,11 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
         ),
         work=(
             Work("scores", contract(B, H, pairs, r + d_r), Engine.TENSOR,
-                 reads=("q", "latent", "rotary keys"), writes=("scores",)),
-            Work("softmax", each(SOFTMAX, B, H, pairs), Engine.VECTOR, reads=("scores",), writes=("probs",)),
-            Work("output", contract(B, H, pairs, r), Engine.TENSOR, reads=("probs", "latent"), writes=("out",)),
+                 reads=("q", "latent", "rotary keys"), writes=("scores",), runs=stages.scores),
+            Work("softmax", each(SOFTMAX, B, H, pairs), Engine.VECTOR, reads=("scores",), writes=("probs",), runs=stages.softmax),
+            Work("output", contract(B, H, pairs, r), Engine.TENSOR, reads=("probs", "latent"), writes=("out",), runs=stages.output),
         ),
+        runs=Heads(B, H, 1, N, S, r + d_r, r, causal, W, act, cache),
     )  # fmt: skip
 
 
@@ -129,6 +155,7 @@ def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Siz
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
     long, short = contract(B, H, pairs, d + d_r), contract(B, H, pairs, d_v)
     q, k, v, square = (B, H, N, d + d_r), (B, H, keys, d + d_r), (B, H, keys, d_v), (B, H, N, S)
+    stages = Stages(B, H, H, N, S, d + d_r, d_v, causal, act, act)
     return Op(
         tensors=(
             Tensor("dout", (B, H, N, d_v), act, reads=1),
@@ -143,13 +170,14 @@ def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Siz
             Tensor("dv", v, act, writes=1),
         ),
         work=(
-            Work("dv", short, Engine.TENSOR, reads=("probs", "dout"), writes=("dv",)),
-            Work("dprobs", short, Engine.TENSOR, reads=("dout", "v"), writes=("dprobs",)),
+            Work("dv", short, Engine.TENSOR, reads=("probs", "dout"), writes=("dv",), runs=stages.dv),
+            Work("dprobs", short, Engine.TENSOR, reads=("dout", "v"), writes=("dprobs",), runs=stages.dprobs),
             Work("softmax gradient", each(SOFTMAX_GRADIENT, B, H, pairs), Engine.VECTOR,
-                 reads=("probs", "dprobs"), writes=("dscores",)),
-            Work("dq", long, Engine.TENSOR, reads=("dscores", "k"), writes=("dq",)),
-            Work("dk", long, Engine.TENSOR, reads=("dscores", "q"), writes=("dk",)),
+                 reads=("probs", "dprobs"), writes=("dscores",), runs=stages.dscores),
+            Work("dq", long, Engine.TENSOR, reads=("dscores", "k"), writes=("dq",), runs=stages.dq),
+            Work("dk", long, Engine.TENSOR, reads=("dscores", "q"), writes=("dk",), runs=stages.dk),
         ),
+        runs=Heads(B, H, H, N, S, d + d_r, d_v, causal, W, act, act, backward=True),
     )  # fmt: skip
 
 
@@ -193,4 +221,5 @@ def mla_attention_backward_recompute(B: Size, H: Size, N: Size, S: Size, d: Size
             Work("dq", long, Engine.TENSOR),
             Work("dk", long, Engine.TENSOR),
         ),
+        runs=Heads(B, H, H, N, S, d + d_r, d_v, causal, W, act, act, backward=True),
     )

@@ -10,6 +10,7 @@ from perfmodel.arithmetic import Size
 from perfmodel.mixes import NOTHING, SUM
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import Backward, Example, operation
+from perfmodel.runs import Gemm, Items, Reduction, Stream
 
 
 def gradients(D_in: str, D_out: str) -> tuple[Backward, ...]:
@@ -38,6 +39,7 @@ def linear(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight: Siz
             Tensor("y", (B, N, D_out), act, writes=1),
         ),
         work=(Work("product", contract(B, N, D_in, D_out), Engine.TENSOR),),
+        runs=Gemm((B, N), D_in, D_out, items=Items(act, weight, act)),
     )
 
 
@@ -58,6 +60,7 @@ def linear_bias(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight
     return Op(
         tensors=(*bare.tensors, Tensor("b", (D_out,), weight, reads=1, kind=Kind.PARAMETER)),
         work=(*bare.work, Work("bias", each(SUM, B, N, D_out), Engine.VECTOR)),
+        runs=bare.runs,
     )
 
 
@@ -80,6 +83,7 @@ def linear_input_gradient(B: Size, N: Size, D_in: Size, D_out: Size, act: Size =
             Tensor("dx", (B, N, D_in), act, writes=1),
         ),
         work=(Work("product", contract(B, N, D_in, D_out), Engine.TENSOR),),
+        runs=Gemm((B, N), D_out, D_in, items=Items(act, weight, act)),
     )
 
 
@@ -102,6 +106,7 @@ def linear_weight_gradient(B: Size, N: Size, D_in: Size, D_out: Size, act: Size 
             Tensor("dw", (D_in, D_out), weight, writes=1),
         ),
         work=(Work("product", contract(B, N, D_in, D_out), Engine.TENSOR),),
+        runs=Gemm(D_in, (B, N), D_out, items=Items(act, act, weight)),
     )
 
 
@@ -120,6 +125,7 @@ def bias_gradient(B: Size, N: Size, D_out: Size, act: Size = 2, weight: Size = 2
     return Op(
         tensors=(Tensor("dy", (B, N, D_out), act, reads=1), Tensor("db", (D_out,), weight, writes=1)),
         work=(Work("sum", each(SUM, B, N, D_out), Engine.VECTOR),),
+        runs=Reduction((B, N), D_out),
     )
 
 
@@ -143,6 +149,7 @@ def add_bias(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
             Tensor("y", (B, N, D), act, writes=1),
         ),
         work=(Work("bias", each(SUM, B, N, D), Engine.VECTOR),),
+        runs=Stream(),
     )
 
 
@@ -164,6 +171,7 @@ def learned(cols: Size, rows: Size = 1, act: Size = 2, weight: Size = 2) -> Op:
             Tensor("y", (rows, cols), act, writes=1),
         ),
         work=(Work("read", each(NOTHING, rows, cols), Engine.VECTOR),),
+        runs=Stream(),
     )
 
 
@@ -182,7 +190,7 @@ def learned(cols: Size, rows: Size = 1, act: Size = 2, weight: Size = 2) -> Op:
 )
 def qkv(B: Size, N: Size, D: Size, H: Size, H_kv: Size, d: Size, act: Size = 2, weight: Size = 2) -> Op:
     """With H_kv = H and D = H d: 6 B N D² FLOPs; b (4 B N D + 3 D²) bytes fused and 3 b (2 B N D + D²) as three."""
-    heads = {"q": H, "k": H_kv, "v": H_kv}
+    heads, items = {"q": H, "k": H_kv, "v": H_kv}, Items(act, weight, act)
     return Op(
         tensors=(
             Tensor("x", (B, N, D), act, reads=1),
@@ -190,9 +198,17 @@ def qkv(B: Size, N: Size, D: Size, H: Size, H_kv: Size, d: Size, act: Size = 2, 
             *(Tensor(name, (B, N, h, d), act, writes=1) for name, h in heads.items()),
         ),
         work=tuple(
-            Work(name, contract(B, N, D, h, d), Engine.TENSOR, reads=("x", f"w_{name}"), writes=(name,))
+            Work(
+                name,
+                contract(B, N, D, h, d),
+                Engine.TENSOR,
+                reads=("x", f"w_{name}"),
+                writes=(name,),
+                runs=Gemm((B, N), D, (h, d), items=items),
+            )
             for name, h in heads.items()
         ),
+        runs=Gemm((B, N), D, (H + 2 * H_kv, d), items=items),
     )
 
 

@@ -11,6 +11,7 @@ from perfmodel.mixes import (
 )
 from perfmodel.op import Engine, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, operation
+from perfmodel.runs import Rows
 
 
 @operation(
@@ -37,6 +38,7 @@ def cross_entropy(B: Size, N: Size, V: Size, act: Size = 2, acc: Size = 4, index
             Work("logits", each(CROSS_ENTROPY, B, N, V), Engine.VECTOR),
             Work("rows", each(CROSS_ENTROPY_ROW, B, N), Engine.VECTOR),
         ),
+        runs=Rows("cross_entropy", (B, N), V, act),
     )
 
 
@@ -64,4 +66,5 @@ def cross_entropy_backward(B: Size, N: Size, V: Size, act: Size = 2, acc: Size =
             Work("logits", each(CROSS_ENTROPY_GRADIENT, B, N, V), Engine.VECTOR),
             Work("rows", each(CROSS_ENTROPY_GRADIENT_ROW, B, N), Engine.VECTOR),
         ),
+        runs=Rows("cross_entropy", (B, N), V, act, backward=True),
     )

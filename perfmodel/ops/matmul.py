@@ -10,6 +10,7 @@ from __future__ import annotations
 from perfmodel.arithmetic import Size, ceil_div
 from perfmodel.op import Engine, Op, Tensor, Work, contract
 from perfmodel.operation import Backward, Example, Valid, operation
+from perfmodel.runs import Gemm, Items
 
 _GRADIENTS = (
     Backward("matmul", (("m", "m"), ("k", "n"), ("n", "k")), keeps=("b",)),
@@ -37,6 +38,7 @@ def matmul(m: Size, k: Size, n: Size, batch: Size = 1, act: Size = 2) -> Op:
             Tensor("c", (batch, m, n), act, writes=1),
         ),
         work=(Work("product", contract(batch, m, k, n), Engine.TENSOR),),
+        runs=Gemm(m, k, n, batch, Items(act, act, act)),
     )
 
 
@@ -60,6 +62,7 @@ def gemm(m: Size, k: Size, n: Size, act: Size = 2) -> Op:
             Tensor("c", (m, n), act, reads=1, writes=1),
         ),
         work=(Work("product", contract(m, k, n), Engine.TENSOR),),
+        runs=Gemm(m, k, n, items=Items(act, act, act)),
     )
 
 
@@ -97,4 +100,5 @@ def tiled_matmul(m: Size, k: Size, n: Size, tile_m: Size, tile_n: Size, tile_k: 
             Tensor("c", (m, n), act, writes=1),
         ),
         work=(Work("product", contract(m, k, n), Engine.TENSOR),),
+        runs=Gemm(m, k, n, items=Items(act, act, act)),
     )

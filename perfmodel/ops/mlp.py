@@ -11,6 +11,7 @@ from perfmodel.arithmetic import Size
 from perfmodel.mixes import GELU, SILU_TIMES_UP
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import Backward, Example, operation
+from perfmodel.runs import Gemm, Items, Stream
 
 
 @operation(
@@ -35,6 +36,8 @@ from perfmodel.operation import Backward, Example, operation
 def mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 2) -> Op:
     """4 B N D F FLOPs of products. NB one kernel for both is rare: the unfused count is what usually moves."""
     hidden = (B, N, F)
+    up = Gemm((B, N), D, F, items=Items(act, weight, act))
+    down = Gemm((B, N), F, D, items=Items(act, weight, act))
     return Op(
         tensors=(
             Tensor("x", (B, N, D), act, reads=1),
@@ -45,10 +48,11 @@ def mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 2) -> 
             Tensor("y", (B, N, D), act, writes=1),
         ),
         work=(
-            Work("up", contract(B, N, D, F), Engine.TENSOR, reads=("x", "w_up"), writes=("hidden",)),
-            Work("gelu", each(GELU, B, N, F), Engine.VECTOR, reads=("hidden",), writes=("active",)),
-            Work("down", contract(B, N, F, D), Engine.TENSOR, reads=("active", "w_down"), writes=("y",)),
+            Work("up", contract(B, N, D, F), Engine.TENSOR, reads=("x", "w_up"), writes=("hidden",), runs=up),
+            Work("gelu", each(GELU, B, N, F), Engine.VECTOR, reads=("hidden",), writes=("active",), runs=Stream()),
+            Work("down", contract(B, N, F, D), Engine.TENSOR, reads=("active", "w_down"), writes=("y",), runs=down),
         ),
+        runs=(up, down),
     )
 
 
@@ -74,6 +78,8 @@ def mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 2) -> 
 def gated_mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 2) -> Op:
     """6 B N D F FLOPs of products: three matrices, not two. Gate and up are one kernel of D x 2F."""
     hidden = (B, N, F)
+    up = Gemm((B, N), D, (2, F), items=Items(act, weight, act))
+    down = Gemm((B, N), F, D, items=Items(act, weight, act))
     return Op(
         tensors=(
             Tensor("x", (B, N, D), act, reads=1),
@@ -85,8 +91,23 @@ def gated_mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 
             Tensor("y", (B, N, D), act, writes=1),
         ),
         work=(
-            Work("gate_up", contract(B, N, D, 2, F), Engine.TENSOR, reads=("x", "w_gate_up"), writes=("gate", "up")),
-            Work("silu_gate", each(SILU_TIMES_UP, B, N, F), Engine.VECTOR, reads=("gate", "up"), writes=("active",)),
-            Work("down", contract(B, N, F, D), Engine.TENSOR, reads=("active", "w_down"), writes=("y",)),
+            Work(
+                "gate_up",
+                contract(B, N, D, 2, F),
+                Engine.TENSOR,
+                reads=("x", "w_gate_up"),
+                writes=("gate", "up"),
+                runs=up,
+            ),
+            Work(
+                "silu_gate",
+                each(SILU_TIMES_UP, B, N, F),
+                Engine.VECTOR,
+                reads=("gate", "up"),
+                writes=("active",),
+                runs=Stream(gate=True),
+            ),
+            Work("down", contract(B, N, F, D), Engine.TENSOR, reads=("active", "w_down"), writes=("y",), runs=down),
         ),
+        runs=(up, down),
     )

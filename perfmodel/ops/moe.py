@@ -11,6 +11,7 @@ from perfmodel.arithmetic import Size, expected_distinct, whole
 from perfmodel.mixes import CHOOSE, COMBINE, ROUTE_GRADIENT, SCALE, SOFTMAX, SUM
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import Backward, Example, Valid, operation
+from perfmodel.runs import GroupedGemm, Items, Reduction, Rows, Stream
 
 _LINEAR_BACKWARD = (Backward("expert_input_gradient"), Backward("expert_weight_gradient"))
 
@@ -45,6 +46,7 @@ def route(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Size = 8) ->
             Work("softmax", each(SOFTMAX, B, N, E), Engine.VECTOR),
             Work("choice", each(CHOOSE, B, N, A, E), Engine.VECTOR),
         ),
+        runs=Rows("softmax", (B, N), E, act),
     )
 
 
@@ -70,6 +72,7 @@ def route_backward(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Siz
             Tensor("dscores", (B, N, E), act, writes=1),
         ),
         work=(Work("gradient", each(ROUTE_GRADIENT, B, N, E), Engine.VECTOR),),
+        runs=Rows("softmax", (B, N), E, act, backward=True),
     )
 
 
@@ -87,6 +90,7 @@ def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Siz
             Tensor("y", (B, N, A, D_out), act, writes=1),
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR), *adds),
+        runs=GroupedGemm((B, N, A), D_in, D_out, expected_distinct(E, A, B * N), Items(act, weight, act)),
     )
 
 
@@ -155,6 +159,7 @@ def expert_input_gradient(
             Tensor("dx", (B, N, A, D_in), act, writes=1),
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
+        runs=GroupedGemm((B, N, A), D_out, D_in, expected_distinct(E, A, B * N), Items(act, weight, act)),
     )
 
 
@@ -180,6 +185,7 @@ def expert_weight_gradient(
             Tensor("dw", (whole(expected_distinct(E, A, B * N) * D_in * D_out),), weight, writes=1),
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
+        runs=GroupedGemm((B, N, A), D_in, D_out, expected_distinct(E, A, B * N), Items(act, act, weight), summed=True),
     )
 
 
@@ -202,6 +208,7 @@ def expert_bias_gradient(B: Size, N: Size, D_out: Size, E: Size, A: Size, act: S
             Tensor("db", (whole(expected_distinct(E, A, B * N) * D_out),), weight, writes=1),
         ),
         work=(Work("sum", each(SUM, B, N, A, D_out), Engine.VECTOR),),
+        runs=Reduction((B, N, A), D_out),
     )
 
 
@@ -225,6 +232,7 @@ def combine_experts(B: Size, N: Size, D: Size, A: Size, act: Size = 2) -> Op:
             Tensor("y", (B, N, D), act, writes=1),
         ),
         work=(Work("combine", each(COMBINE, B, N, A, D), Engine.VECTOR),),
+        runs=Stream(),
     )
 
 
@@ -253,4 +261,5 @@ def combine_experts_backward(B: Size, N: Size, D: Size, A: Size, act: Size = 2) 
             Work("outputs", each(SCALE, B, N, A, D), Engine.VECTOR),
             Work("weights", each(COMBINE, B, N, A, D), Engine.VECTOR),
         ),
+        runs=Stream(),
     )

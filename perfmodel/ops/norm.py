@@ -24,6 +24,7 @@ from perfmodel.mixes import (
 )
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, operation
+from perfmodel.runs import Rows
 
 
 @operation(
@@ -50,6 +51,7 @@ def layernorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2) -> Op:
             Work("elements", each(LAYERNORM, rows, cols), Engine.VECTOR),
             Work("rows", each(LAYERNORM_ROW, rows), Engine.VECTOR),
         ),
+        runs=Rows("layernorm", rows, cols, act),
     )
 
 
@@ -85,12 +87,13 @@ def layernorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, 
         ),
         work=(
             Work("dx", each(LAYERNORM_GRADIENT, rows, cols), Engine.VECTOR,
-                 reads=(*statistics, "gamma"), writes=("dx",)),
+                 reads=(*statistics, "gamma"), writes=("dx",), runs=Rows("layernorm", rows, cols, act, backward=True, part="input")),
             Work("row means", each(LAYERNORM_GRADIENT_ROW, rows), Engine.VECTOR),
             Work("dgamma_dbeta", each(LAYERNORM_PARAMETER_GRADIENT, rows, cols), Engine.VECTOR,
-                 reads=statistics, writes=("dgamma", "dbeta")),
+                 reads=statistics, writes=("dgamma", "dbeta"), runs=Rows("layernorm", rows, cols, act, backward=True, part="weights")),
             Work("normalised again", each(LAYERNORM_AGAIN, rows, cols), Engine.VECTOR, again=True),
         ),
+        runs=Rows("layernorm", rows, cols, act, backward=True),
     )  # fmt: skip
 
 
@@ -117,6 +120,7 @@ def rmsnorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2) -> Op:
             Work("elements", each(RMSNORM, rows, cols), Engine.VECTOR),
             Work("rows", each(RMSNORM_ROW, rows), Engine.VECTOR),
         ),
+        runs=Rows("rmsnorm", rows, cols, act),
     )
 
 
@@ -145,10 +149,11 @@ def rmsnorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, ac
         ),
         work=(
             Work("dx", each(RMSNORM_GRADIENT, rows, cols), Engine.VECTOR,
-                 reads=("x", "dy", "rstd", "gamma"), writes=("dx",)),
+                 reads=("x", "dy", "rstd", "gamma"), writes=("dx",), runs=Rows("rmsnorm", rows, cols, act, backward=True, part="input")),
             Work("row means", each(RMSNORM_GRADIENT_ROW, rows), Engine.VECTOR),
             Work("dgamma", each(RMSNORM_PARAMETER_GRADIENT, rows, cols), Engine.VECTOR,
-                 reads=("x", "dy", "rstd"), writes=("dgamma",)),
+                 reads=("x", "dy", "rstd"), writes=("dgamma",), runs=Rows("rmsnorm", rows, cols, act, backward=True, part="weights")),
             Work("normalised again", each(RMSNORM_AGAIN, rows, cols), Engine.VECTOR, again=True),
         ),
+        runs=Rows("rmsnorm", rows, cols, act, backward=True),
     )  # fmt: skip

@@ -6,6 +6,7 @@ from perfmodel.arithmetic import Size
 from perfmodel.mixes import ADAM
 from perfmodel.op import Engine, Op, Tensor, Work, each
 from perfmodel.operation import Example, operation
+from perfmodel.runs import Update
 
 
 @operation(
@@ -33,4 +34,5 @@ def adam(params: Size, weight: Size = 2, acc: Size = 4) -> Op:
     return Op(
         tensors=(Tensor("gradient", (params,), weight, reads=1), *moments, *kept),
         work=(Work("update", each(ADAM, params), Engine.VECTOR),),
+        runs=Update(params),
     )

@@ -19,6 +19,7 @@ from perfmodel.mixes import (
 )
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import Backward, Example, operation
+from perfmodel.runs import Scan, Stream
 
 MAMBA = ("Gu and Dao 2023 (Mamba), section 3.2",)
 RWKV = ("Peng et al. 2023 (RWKV), section 3",)
@@ -54,6 +55,7 @@ def selective_scan(B: Size, N: Size, D: Size, X: Size, act: Size = 2, acc: Size 
             Work("read-out", contract(B, N, D, X), Engine.VECTOR),
             Work("channels", each(SCAN_CHANNEL, B, N, D), Engine.VECTOR),
         ),
+        runs=Scan(N, (B, D)),
     )
 
 
@@ -86,6 +88,7 @@ def selective_scan_backward(B: Size, N: Size, D: Size, X: Size, act: Size = 2, a
             Work("read-out", contract(2, B, N, D, X), Engine.VECTOR),
             Work("channels", each(SCAN_CHANNEL_GRADIENT, B, N, D), Engine.VECTOR),
         ),
+        runs=Scan(N, (B, D)),
     )
 
 
@@ -113,6 +116,7 @@ def wkv(B: Size, N: Size, D: Size, act: Size = 2, acc: Size = 4, weight: Size = 
             Tensor("y", (B, N, D), act, writes=1),
         ),
         work=(Work("recurrence", each(WKV, B, N, D), Engine.VECTOR),),
+        runs=Scan(N, (B, D)),
     )
 
 
@@ -137,6 +141,7 @@ def wkv_backward(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> 
             *(Tensor(name, (D,), weight, writes=1) for name in ("ddecay", "dfirst")),
         ),
         work=(Work("recurrence and back", each(WKV_GRADIENT, B, N, D), Engine.VECTOR),),
+        runs=Scan(N, (B, D)),
     )
 
 
@@ -160,6 +165,7 @@ def token_shift(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> O
             Tensor("mixed", (B, N, D), act, writes=1),
         ),
         work=(Work("mix", each(TOKEN_SHIFT, B, N, D), Engine.VECTOR),),
+        runs=Stream(),
     )
 
 
@@ -185,4 +191,5 @@ def token_shift_backward(B: Size, N: Size, D: Size, act: Size = 2, weight: Size 
             Tensor("dmean", (D,), weight, writes=1),
         ),
         work=(Work("mix", each(TOKEN_SHIFT_GRADIENT, B, N, D), Engine.VECTOR),),
+        runs=Stream(),
     )

@@ -9,6 +9,7 @@ from perfmodel.arithmetic import Size
 from perfmodel.mixes import ROTATE
 from perfmodel.op import Engine, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, Valid, operation
+from perfmodel.runs import Stream
 
 
 @operation(
@@ -41,4 +42,5 @@ def rope(B: Size, N: Size, H: Size, H_kv: Size, d: Size, act: Size = 2) -> Op:
             Work("turn q", each(ROTATE, B, N, H, d), Engine.VECTOR),
             Work("turn k", each(ROTATE, B, N, H_kv, d), Engine.VECTOR),
         ),
+        runs=Stream(),
     )

@@ -11,6 +11,7 @@ from perfmodel.arithmetic import Size
 from perfmodel.mixes import DROP, SCALE, SOFTMAX, SOFTMAX_GRADIENT, SUM
 from perfmodel.op import Engine, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, operation
+from perfmodel.runs import Rows, Stream
 
 
 @operation(
@@ -29,6 +30,7 @@ def softmax(rows: Size, cols: Size, act: Size = 2) -> Op:
     return Op(
         tensors=(Tensor("x", (rows, cols), act, reads=1), Tensor("y", (rows, cols), act, writes=1)),
         work=(Work("softmax", each(SOFTMAX, rows, cols), Engine.VECTOR),),
+        runs=Rows("softmax", rows, cols, act),
     )
 
 
@@ -52,6 +54,7 @@ def softmax_backward(rows: Size, cols: Size, act: Size = 2) -> Op:
             Tensor("dx", shape, act, writes=1),
         ),
         work=(Work("gradient", each(SOFTMAX_GRADIENT, rows, cols), Engine.VECTOR),),
+        runs=Rows("softmax", rows, cols, act, backward=True),
     )
 
 
@@ -78,6 +81,7 @@ def causal_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 
             Tensor("masked", scores, act, writes=1),
         ),
         work=(Work("add", each(SUM, B, H, N, S), Engine.VECTOR),),
+        runs=Stream(),
     )
 
 
@@ -101,6 +105,7 @@ def full_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 2)
             Tensor("masked", scores, act, writes=1),
         ),
         work=(Work("add", each(SUM, B, H, N, S), Engine.VECTOR),),
+        runs=Stream(),
     )
 
 
@@ -127,6 +132,7 @@ def dropout(numel: Size, act: Size = 2) -> Op:
             Tensor("y", (numel,), act, writes=1),
         ),
         work=(Work("drop", each(DROP, numel), Engine.VECTOR),),
+        runs=Stream(),
     )
 
 
@@ -149,4 +155,5 @@ def dropout_backward(numel: Size, act: Size = 2) -> Op:
             Tensor("dx", (numel,), act, writes=1),
         ),
         work=(Work("scale", each(SCALE, numel), Engine.VECTOR),),
+        runs=Stream(),
     )
