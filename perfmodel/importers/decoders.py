@@ -34,8 +34,8 @@ class Experts(NamedTuple):
     """Names of the keys of a mixture of experts, and which layers have one.
 
     ``typed``: the config may list each layer's kind in ``mlp_layer_types``. Otherwise ``listed`` is the key of a list
-    of the layers with experts, ``plain`` of those without, ``first`` and ``last`` of the outermost ones, ``every`` of
-    the distance between them. ``shared`` is how many shared experts there are, or the key that says so;
+    of the layers with experts, ``plain`` of those without, ``first`` (or its number) and ``last`` of the outermost ones,
+    ``every`` of the distance between them. ``shared`` is how many shared experts there are, or the key that says so;
     ``shared_width`` the key of their width. ``correction``: the router's correction bias is a parameter.
     """
 
@@ -45,7 +45,7 @@ class Experts(NamedTuple):
     typed: bool = False
     listed: str = ""
     plain: str = ""
-    first: str = ""
+    first: int | str = 0
     last: str = ""
     every: str = ""
     shared: int | str = 0
@@ -193,7 +193,8 @@ GPT = {
     "intermediate_size": "n_inner", "hidden_act": "activation_function", "max_position_embeddings": "n_positions",
 }  # fmt: skip
 GPT_J = PHI._replace(
-    name="GPT-J", keys=GPT, qkv_bias=False, out_bias=False, qk_normed=False, turned_size="rotary_dim", widening=4
+    name="GPT-J", keys=GPT, qkv_bias=False, out_bias=False, qk_normed=False, turned_size="rotary_dim", widening=4,
+    own={"rotary_dim": 64},
 )
 GPT_BIGCODE = Decoder(
     name="GPT BigCode", keys=GPT, norm="layernorm", qkv_bias=True, out_bias=True, single_head="multi_query",
@@ -331,8 +332,8 @@ MELLUM = LLAMA._replace(
 HY3 = LLAMA._replace(
     name="Hunyuan 3", qk_normed=True,
     own={"num_key_value_heads": 8, "head_dim": 128, "num_experts": 192, "num_experts_per_tok": 8,
-         "num_shared_experts": 1, "moe_intermediate_size": 1536, "first_dense": 1},
-    experts=Experts(typed=True, first="first_dense", shared="num_shared_experts"),
+         "num_shared_experts": 1, "moe_intermediate_size": 1536},
+    experts=Experts(typed=True, first=1, shared="num_shared_experts"),
 )  # fmt: skip
 HUNYUAN = LLAMA._replace(name="Hunyuan", mlp_bias=False, qk_normed=True)
 HUNYUAN_MOE = HUNYUAN._replace(

@@ -59,8 +59,7 @@ class _Reader:
     def __init__(self, c: Config, description: Decoder) -> None:
         self.c, self.of = c, description
         self.L = self.size("num_hidden_layers")
-        for key in description.unread.split():
-            key in c.document  # noqa: B015 (marks the key as known)
+        self.known = [key in c.document for key in (*description.unread.split(), self.name("intermediate_size"))]
 
     # --- reading keys
 
@@ -117,7 +116,8 @@ class _Reader:
         names = _names(pattern)
         for layer, number in counted(pattern):
             steps += layers(names[layer], number, self.layer(layer, sizes))
-        F = {} if all(layer.sparse for layer in pattern) else {"F": self.plain_width(int(sizes["D"]))}
+        dense = not all(layer.sparse for layer in pattern)
+        F = {"F": self.plain_width(int(sizes["D"]))} if dense else {}
         E = self.expert_sizes() if any(layer.sparse for layer in pattern) else {}
         return Model(
             title=f"{self.of.name} of {self.L} layers and width {sizes['D']}",
@@ -215,7 +215,7 @@ class _Reader:
             listed = self.c.numbers(e.listed)
             return tuple(i in listed for i in range(L))
         dense = self.c.numbers(e.plain) if e.plain else ()
-        first = self.count(e.first)
+        first = e.first if isinstance(e.first, int) else self.count(e.first)
         last = self._last(e.last)
         every = self.count(e.every) or 1
         return tuple(first <= i <= last and (i + 1) % every == 0 and i not in dense for i in range(L))
@@ -231,9 +231,7 @@ class _Reader:
     def turned(self, d: int) -> int:
         """How many of a head's elements are turned."""
         if self.of.turned_size:
-            return self.derived(self.of.turned_size, d) if self.of.turned_size not in self.of.own else self.size(
-                self.of.turned_size
-            )
+            return self.derived(self.of.turned_size, d)
         return int(d * self.c.rotary_share(*self.of.turned_keys, default=self.of.turned))
 
     def layer(self, layer: Layer, sizes: dict[str, int | str]) -> list[Step]:
