@@ -329,6 +329,70 @@ def test_later_mistrals_see_all_keys(name):
     assert "W" not in workload(name).sizes
 
 
+# --- the class that a config was saved from
+
+
+def document(name, **keys):
+    return {**json.loads((ROOT / "configs" / f"{name}.json").read_text(encoding="utf-8")), **keys}
+
+
+# Products of a prompt of N tokens that each head does or leaves out, from the model's own sizes.
+HEADS = [
+    ("gpt2", "GPT2Model", -2 * 8 * 768 * 50_257),
+    ("llama-2-7b", "LlamaForSequenceClassification", 2 * 8 * 4096 * (3 - 32_000)),
+    ("gemma-2-2b", "Gemma2ForTokenClassification", 2 * 8 * 2304 * (3 - 256_000)),
+    ("opt-125m", "OPTForQuestionAnswering", 2 * 8 * 768 * (2 - 50_272)),
+    ("rwkv-4-169m", "RwkvModel", -2 * 8 * 768 * 50_277),
+    ("t5-small", "T5Model", -2 * 8 * 512 * 32_128),
+    ("whisper-base", "WhisperModel", -2 * 8 * 512 * 51_865),
+    ("phi-2", "PhiModel", -2 * 8 * 2560 * 51_200),
+]
+
+
+@pytest.mark.parametrize(("name", "architecture", "more"), HEADS, ids=[case[1] for case in HEADS])
+def test_a_class_has_its_head_alone(tmp_path, name, architecture, more):
+    found = written(tmp_path, document(name, architectures=[architecture], id2label={"0": "a", "1": "b", "2": "c"}))
+    flops = [analyse(config, settings={"N": 8}).total.contraction_flops for config in (found, name)]
+    assert flops[0] - flops[1] == more
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"), [("t5-small", "T5EncoderModel"), ("whisper-base", "WhisperForAudioClassification")]
+)
+def test_an_encoder_alone_has_no_decoder(tmp_path, name, architecture):
+    found = written(tmp_path, document(name, architectures=[architecture]))
+    assert not any(step.name.startswith("decoder") for step in found.steps)
+    assert set(found.phases) == {"prefill", "train"}
+    parts = [row for row in analyse(name, settings={"N_e": 1500}).rows if row.name.startswith("encoder.layers")]
+    alone = [row for row in analyse(found, settings={"N": 1500}).rows if row.name.startswith("encoder.layers")]
+    assert [(row.name, row.flops) for row in alone] == [(row.name, row.flops) for row in parts]
+
+
+def test_a_class_with_an_unknown_head_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"config.json: architectures: 'LlamaForRewards' is a class with a head that is not "
+                       r"known; one of LlamaForCausalLM, .*LlamaForSequenceClassification, .* is accepted"):  # fmt: skip
+        written(tmp_path, document("llama-2-7b", architectures=["LlamaForRewards"]))
+
+
+@pytest.mark.parametrize("given", ["LlamaForCausalLM", [7], {"a": 1}])
+def test_architectures_that_are_no_list_of_names_are_refused(tmp_path, given):
+    with pytest.raises(InputError, match=r"architectures is .*; a list with the name of a class is accepted"):
+        written(tmp_path, document("llama-2-7b", architectures=given))
+
+
+def test_a_head_that_is_assumed_is_told(tmp_path):
+    without = document("llama-2-7b")
+    del without["architectures"]
+    assert written(tmp_path, without).notes == (
+        "architectures is not in the config: the head is taken as ForCausalLM.",
+    )
+
+
+def test_a_class_of_another_family_is_told(tmp_path):
+    (note,) = written(tmp_path, document("llama-2-7b", architectures=["YiForCausalLM"])).notes
+    assert note == "architectures names 'YiForCausalLM', not a class of llama: its head is taken as ForCausalLM."
+
+
 # --- keys that no importer reads
 
 

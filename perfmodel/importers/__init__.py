@@ -51,7 +51,7 @@ def model(document: dict[str, Any], where: str) -> Model:
     build: Callable[[Config], Model] = import_module(f"perfmodel.importers.families.{FAMILIES[kind]}").build
     found = build(config)
     return found._replace(
-        notes=tuple(dict.fromkeys((*found.notes, *config.notes))),
+        notes=tuple(dict.fromkeys((*found.notes, *config.notes, *config.assumptions()))),
         not_counted=tuple(dict.fromkeys((*found.not_counted, *config.not_counted(kind)))),
         longest=config.longest(),
     )

@@ -47,6 +47,7 @@ class Config:
         self.document = Asked(document)
         self.where = where
         self.notes: list[str] = []
+        self.assumed: dict[str, Any] = {}
         self.parts: list[Config] = []
         self.whole = self
 
@@ -56,7 +57,7 @@ class Config:
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object is accepted", f'Add "{key}": {{…}}.')
         inner = Config(value, f"{self.where}: {key}")
-        inner.notes = self.notes
+        inner.notes, inner.assumed = self.notes, self.assumed
         inner.whole = self.whole
         self.parts.append(inner)
         return inner
@@ -65,33 +66,45 @@ class Config:
         """Whether the key is there and not null."""
         return self.document.get(key) is not None
 
-    def size(self, key: str, default: Any = _REQUIRED, *, also: str = "", own: bool = False) -> int:
-        """A whole number of at least 1; ``also`` is an older name of the key.
+    def size(self, key: str, default: Any = _REQUIRED, *, also: str = "", derived: bool = False) -> int:
+        """A whole number of at least 1; ``also`` is another name of the key.
 
-        ``own`` says that the default is the architecture's, for configs that leave it out: it is told in a note.
+        A default is the architecture's, for configs that leave the key out, and is told in a note, unless it is
+        ``derived`` from sizes that are given.
         """
         found = key if self.has(key) or not (also and self.has(also)) else also
         value = self.document.get(found)
         if value is None:
             if default is _REQUIRED:
                 raise InputError(
-                    self.where, f"'{key}' is missing", "it is required for this model_type",
-                    did_you_mean(key, self.document) if self._near(key) else f'Add "{key}": a whole number.',
+                    self.where, f"'{key}' is {'null' if key in self.document else 'missing'}",
+                    "it is required for this model_type", self._near(key) or f'Add "{key}": a whole number.',
                 )  # fmt: skip
-            if own:
-                self.notes.append(f"{key} is not in the config: the architecture's own {default}.")
-            return int(default)
+            return int(default) if derived else int(self._assume(key, default))
         return checked_size(value, f"{self.where}: {found}")
 
-    def size_or_none(self, key: str) -> int | None:
-        """A whole number, or nothing where the key is absent or null."""
+    def size_or_none(self, key: str, default: int | None = None) -> int | None:
+        """A whole number, or nothing where the key is null; the architecture's default where it is absent."""
+        if key not in self.document:
+            return default if default is None else self.size(key, default)
         return self.size(key) if self.has(key) else None
+
+    def assumptions(self) -> tuple[str, ...]:
+        """The note of what was read as the architecture's default."""
+        told = ", ".join(f"{key} = {said(value)}" for key, value in self.assumed.items())
+        return (f"Not in the config and taken as this model_type's default: {told}.",) if told else ()
+
+    def _assume(self, key: str, value: Any) -> Any:
+        """A default that is not in the config and adds something to the model: it is told."""
+        if value not in (False, 0, None):
+            self.assumed[key] = value
+        return value
 
     def flag(self, key: str, default: bool) -> bool:
         """true or false."""
         value = self.document.get(key)
         if value is None:
-            return default
+            return bool(self._assume(key, default))
         if not isinstance(value, bool):
             raise self._wrong(key, value, "true or false is accepted")
         return value
@@ -100,7 +113,7 @@ class Config:
         """A word."""
         value = self.document.get(key)
         if value is None and default is not _REQUIRED:
-            return str(default)
+            return str(self._assume(key, default) or "")
         if not isinstance(value, str):
             raise self._wrong(key, value, "a text is accepted", f'Add "{key}".')
         return value
@@ -139,12 +152,12 @@ class Config:
     def count(self, key: str, default: int) -> int:
         """A whole number that may be 0."""
         value = self.document.get(key)
-        return default if value is None else 0 if type(value) is int and value == 0 else self.size(key)
+        return self._assume(key, default) if value is None else 0 if _is_zero(value) else self.size(key)
 
     def share(self, key: str, default: float) -> float:
         """A number from 0 to 1."""
-        value = self.document.get(key, default)
-        value = default if value is None else value
+        value = self.document.get(key)
+        value = self._assume(key, default) if value is None else value
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise self._wrong(key, value, "a number from 0 to 1 is accepted")
         return float(value)
@@ -156,14 +169,14 @@ class Config:
             for key in keys:
                 if found.get(key) is not None:
                     return Config(found, self.where).share(key, default)
-        return default
+        return float(self._assume(keys[0], default)) if default != 1 else default
 
     def labels(self) -> int:
         """Classes of a classifier: named, counted, or the two that an unnamed one has."""
         named = self.document.get("id2label")
         if isinstance(named, dict) and named:
             return len(named)
-        return self.size("num_labels", 2)
+        return self.size("num_labels", 2, derived=True)
 
     def divides(self, whole: int, part: int, because: str) -> int:
         """A quotient that must come out whole."""
@@ -209,13 +222,16 @@ class Config:
         own = self.size_or_none("max_position_embeddings")
         return next((found for part in self.parts if (found := part.longest())), None) if own is None else own
 
-    def _near(self, key: str) -> bool:
+    def _near(self, key: str) -> str:
+        """A closing sentence with the key that was perhaps meant, where one is near."""
         from difflib import get_close_matches
 
-        return bool(get_close_matches(key, [k for k in self.document if isinstance(k, str)], n=1, cutoff=0.8))
+        others = [k for k in self.document if isinstance(k, str) and k != key]
+        return did_you_mean(key, others) if get_close_matches(key, others, n=1, cutoff=0.8) else ""
 
     def _wrong(self, key: str, value: Any, accepted: str, action: str = "Mend it.") -> InputError:
-        found = f"{shown(value)} stands there" if value is not None else "it is missing"
+        missing = "it is null" if key in self.document else "it is missing"
+        found = missing if value is None else f"{shown(value)} stands there"
         return InputError(f"{self.where}: {key}", found, accepted, action)
 
 
@@ -224,6 +240,10 @@ def _flat(inside: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(inside, dict):
         return ()
     return (inside, *(part for part in inside.values() if isinstance(part, dict)))
+
+
+def _is_zero(value: Any) -> bool:
+    return type(value) is int and value == 0
 
 
 def _stranger(key: str, value: Any) -> str:

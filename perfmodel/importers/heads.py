@@ -10,12 +10,13 @@ def grouped(
 ) -> dict[str, int | str]:
     """Heads of head_dim, which need not add up to the width; as many key-value heads as heads unless fewer are given."""
     D, H = c.size("hidden_size"), c.size("num_attention_heads")
-    H_kv = c.size("num_key_value_heads", kv_heads or H, own=kv_heads is not None)
+    H_kv = c.size_or_none("num_key_value_heads", kv_heads) or H
     c.divides(H, H_kv, "each group of query heads shares one key-value head")
     if c.has("head_dim"):
         d = c.size("head_dim")
     else:
-        d = head_dim or c.divides(D, H, "without head_dim the heads share the width evenly")
+        even = head_dim or c.divides(D, H, "without head_dim the heads share the width evenly")
+        d = c.size("head_dim", even, derived=head_dim is None)
     sizes: dict[str, int | str] = {"B": 1, "D": D, "H": H, "H_kv": H_kv, "d": d}
     return {**sizes, **({"F": c.size(width)} if width else {}), "V": c.size("vocab_size")}
 

@@ -7,14 +7,14 @@ that ends in Model has no head.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.importers.config import Config
 from perfmodel.importers.parts import linear, norm, step
 
-Heads = Mapping[str, Sequence[Step]]
+Heads = Mapping[str, Callable[[], Sequence[Step]]]
 
 
 def task(c: Config, known: Iterable[str], default: str) -> str:
@@ -69,7 +69,7 @@ def classes(number: int, source: str, *, tokens: int | str = "N", bias: bool = T
 def words(c: Config, source: str, *, tied: bool, width: str = "D", bias: bool = False, softcap: bool = False,
           scaled: bool = False) -> list[Step]:  # fmt: skip
     """A score for each word of the vocabulary; a tied table is the embedding's, and its bias is not."""
-    tied = c.whole.flag("tie_word_embeddings", c.flag("tie_word_embeddings", tied))
+    tied = (c.whole if c.whole.has("tie_word_embeddings") else c).flag("tie_word_embeddings", tied)
     target = "raw_logits" if softcap else "logits"
     steps = [linear("logits", width, "V", f"x:{source} y:{target}", tied=tied, bias=bias and not tied)]
     if bias and tied:
@@ -90,7 +90,7 @@ def head(
     width: str = "D",
     softcap: bool = False,
     scaled: bool = False,
-    more: Mapping[str, Sequence[Step]] | None = None,
+    more: Heads | None = None,
 ) -> list[Step]:
     """The last norm of a decoder and the head that its class names, applied to every position.
 
@@ -98,20 +98,24 @@ def head(
     constant) are those of the words' scores; ``more`` are tasks of one family alone, whose steps follow the words' scores.
     """
     source = "normed" if kind else "stream"
-    scores = words(c, source, tied=tied, width=width, bias=bias, softcap=softcap, scaled=scaled)
-    labels = c.whole.labels()
+
+    def scores() -> list[Step]:
+        return words(c, source, tied=tied, width=width, bias=bias, softcap=softcap, scaled=scaled)
 
     def classify(number: int, bias: bool) -> list[Step]:
         return [linear("classes", width, number, f"x:{source} y:logits", bias=bias)]
+
+    def followed(steps: Callable[[], Sequence[Step]]) -> Callable[[], list[Step]]:
+        return lambda: [*scores(), *steps()]
 
     heads: Heads = {
         "ForCausalLM": scores,
         "LMHeadModel": scores,
         "ForConditionalGeneration": scores,
-        "Model": [],
-        "ForSequenceClassification": classify(labels, False),
-        "ForTokenClassification": classify(labels, c.flag("token_classification_bias", True)),
-        "ForQuestionAnswering": classify(2, True),
-        **{name: [*scores, *steps] for name, steps in (more or {}).items()},
+        "Model": list,
+        "ForSequenceClassification": lambda: classify(c.whole.labels(), False),
+        "ForTokenClassification": lambda: classify(c.whole.labels(), c.flag("token_classification_bias", True)),
+        "ForQuestionAnswering": lambda: classify(2, True),
+        **{name: followed(steps) for name, steps in (more or {}).items()},
     }
-    return [*([norm("norm", kind)] if kind else []), *heads[task(c, heads, "ForCausalLM")]]
+    return [*([norm("norm", kind)] if kind else []), *heads[task(c, heads, "ForCausalLM")]()]

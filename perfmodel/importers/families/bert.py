@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perfmodel.block import Step
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
 from perfmodel.importers.parts import ACTIVATIONS, attention, embed, layers, linear, mlp, norm, residual, step
@@ -33,31 +34,35 @@ def build(c: Config) -> Model:
         steps=(
             *embed(P, types=c.size("type_vocab_size", 2), kind="layernorm"),
             *layers("layers", L, layer),
-            *heads[head],
+            *heads[head](),
         ),
     )
 
 
 def _heads(c: Config, act: str) -> Heads:
+    def pooled(*steps: Step) -> list[Step]:
+        return [*pooler, *steps]
+
+    def scores() -> list[Step]:
+        return [*transform, *words(c, "transformed", tied=True, bias=True)]
+
     pooler = [
         linear("pooler", "D", "D", "x:stream y:pooled", bias=True, N=1),
         step("pooler.tanh", "tanh", "x:pooled y:pooled", numel="B*D"),
     ]
-    scores = [
+    transform = [
         linear("words.transform", "D", "D", "x:stream y:transformed", bias=True),
         step("words.activation", act, "x:transformed y:transformed", numel="B*N*D"),
         norm("words.norm", "layernorm", "x:transformed y:transformed"),
-        *words(c, "transformed", tied=True, bias=True),
     ]
-    labels = c.labels()
     return {
-        "Model": pooler,
+        "Model": pooled,
         "ForMaskedLM": scores,
         "LMHeadModel": scores,
-        "ForPreTraining": [*pooler, *scores, classes(2, "pooled", tokens=1)],
-        "ForNextSentencePrediction": [*pooler, classes(2, "pooled", tokens=1)],
-        "ForSequenceClassification": [*pooler, classes(labels, "pooled", tokens=1)],
-        "ForMultipleChoice": [*pooler, classes(1, "pooled", tokens=1)],
-        "ForTokenClassification": [classes(labels, "stream")],
-        "ForQuestionAnswering": [classes(labels, "stream")],
+        "ForPreTraining": lambda: [*pooler, *scores(), classes(2, "pooled", tokens=1)],
+        "ForNextSentencePrediction": lambda: pooled(classes(2, "pooled", tokens=1)),
+        "ForSequenceClassification": lambda: pooled(classes(c.labels(), "pooled", tokens=1)),
+        "ForMultipleChoice": lambda: pooled(classes(1, "pooled", tokens=1)),
+        "ForTokenClassification": lambda: [classes(c.labels(), "stream")],
+        "ForQuestionAnswering": lambda: [classes(c.labels(), "stream")],
     }

@@ -67,37 +67,32 @@ class _Reader:
         """The config's own name of a size."""
         return self.of.keys.get(key, key)
 
-    def default(self, key: str) -> dict[str, Any]:
-        """The architecture's own value of an absent key, which a note then states."""
-        return {"default": self.of.own[key], "own": True} if key in self.of.own else {}
-
-    def size(self, key: str, **default: Any) -> int:
+    def size(self, key: str) -> int:
         """A size that the config gives, or the architecture."""
-        name = self.name(key)
-        return self.c.size(name, **({"also": key} if name != key else {}), **(self.default(key) or default))
+        return self.given(self.name(key), also=key)
+
+    def given(self, name: str, *, also: str = "") -> int:
+        """A size under the config's own name."""
+        other = {"also": also} if also and also != name else {}
+        if name in self.of.own or also in self.of.own:
+            return self.c.size(name, self.of.own.get(name, self.of.own.get(also)), **other)
+        return self.c.size(name, **other)
 
     def derived(self, key: str, otherwise: int) -> int:
-        """A size that is derived from others where the config sets it to null or neither it nor the architecture has it."""
+        """A size that follows from others where the config sets it to null, or neither it nor the architecture has it."""
         name = self.name(key)
         null = name in self.c.document and not self.c.has(name)
-        return otherwise if null else self.size(key, default=otherwise)
+        if null or (key not in self.of.own and not self.c.has(name)):
+            return self.c.size(key, otherwise, derived=True) if otherwise else 0
+        return self.size(key)
 
     def count(self, key: str) -> int:
-        """A number that may be 0, and is where neither the config nor the architecture says so."""
-        if not key:
-            return 0
-        if key in self.of.own and key not in self.c.document:
-            return self.size(key)
-        return self.c.count(key, 0)
+        """A number that may be 0, and is where neither the config nor the architecture says otherwise."""
+        return self.c.count(key, int(self.of.own.get(key, 0))) if key else 0
 
     def on(self, switch: Switch) -> bool:
         """A fixed fact of the architecture, or a flag of the config."""
-        if isinstance(switch, bool):
-            return switch
-        default = bool(self.of.own.get(switch, False))
-        if switch in self.of.own and not self.c.has(switch):
-            self.c.notes.append(f"{switch} is not in the config: the architecture's own {str(default).lower()}.")
-        return self.c.flag(switch, default)
+        return switch if isinstance(switch, bool) else self.c.flag(switch, bool(self.of.own.get(switch, False)))
 
     def factor(self, key: str) -> bool:
         """Whether a multiplier is there and changes anything."""
@@ -145,9 +140,10 @@ class _Reader:
     def expert_sizes(self) -> dict[str, int | str]:
         e = self.of.experts
         assert e is not None
-        E, A = self.size(e.number), self.size(e.chosen)
+        other = "num_local_experts" if e.number == "num_experts" else "num_experts"
+        E, A = self.given(e.number, also=other), self.given(e.chosen)
         self.c.must(A <= E, f"{A} experts per token of {E}", "no more than there are is accepted")
-        return {"F_e": self.size(e.width), "E": E, "A": A}
+        return {"F_e": self.given(e.width), "E": E, "A": A}
 
     def positions(self) -> int | None:
         return self.size("max_position_embeddings") if self.of.positions == "learned" else None
@@ -158,8 +154,7 @@ class _Reader:
         w = self.of.windows
         if w is None or (w.switch and not self.on(w.switch)):
             return None
-        absent = w.size in self.of.own and w.size not in self.c.document
-        return self.size(w.size) if absent else self.c.size_or_none(w.size)
+        return self.c.size_or_none(w.size, self.of.own.get(w.size))
 
     def chunked(self) -> bool:
         return self.of.windows is not None and "chunk" in self.of.windows.size
@@ -182,7 +177,7 @@ class _Reader:
         if w.unturned:
             return tuple("sliding" if turned else "full" for turned in self.rotary(("full",) * L))
         first = min(L, self.count(w.after))
-        every = w.every and (self.c.size(w.key, w.every, also=f"_{w.key}") if w.key else w.every)
+        every = self.c.size(w.key, w.every, also=f"_{w.key}") if w.key else w.every
         full = [i < first or bool(every and (i + (0 if w.first else 1)) % every == 0) for i in range(L)]
         return tuple("full" if seen else "sliding" for seen in full)
 
@@ -291,7 +286,7 @@ class _Reader:
             width = self.count(e.shared_width)
         else:
             number = e.shared if isinstance(e.shared, int) else self.count(e.shared)
-            width = number * self.size(e.width)
+            width = number * self.given(e.width)
         if not width:
             return []
         target = "shared_plain" if e.shared_gate else "shared"

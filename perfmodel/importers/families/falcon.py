@@ -17,7 +17,7 @@ def build(c: Config) -> Model:
     D, H = c.size("hidden_size"), c.size("num_attention_heads", also="n_head")
     L = c.size("num_hidden_layers", also="n_layer")
     new, bias = c.flag("new_decoder_architecture", False), c.flag("bias", False)
-    H_kv = c.size("num_kv_heads", H) if new else 1 if c.flag("multi_query", True) else H
+    H_kv = c.size("num_kv_heads", H, derived=True) if new else 1 if c.flag("multi_query", True) else H
     d = c.divides(D, H, "the heads share the width evenly")
     c.divides(H, H_kv, "each group of query heads shares one key-value head")
     parallel = new or c.flag("parallel_attn", True)
@@ -27,9 +27,9 @@ def build(c: Config) -> Model:
         mlp(c.choice(ACTIVATIONS, "activation", default="gelu"), bias=bias),
         kind="layernorm",
         parallel=parallel,
-        second_norm=c.size("num_ln_in_parallel_attn", 2 if new else 1) == 2 if parallel else True,
+        second_norm=c.size("num_ln_in_parallel_attn", 2 if new else 1, derived=True) == 2 if parallel else True,
     )
-    F = c.size("ffn_hidden_size", 4 * D)
+    F = c.size("ffn_hidden_size", 4 * D, derived=True)
     return Model(
         title=f"Falcon of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H_kv, "d": d, "F": F, "V": c.size("vocab_size")},

@@ -22,12 +22,20 @@ def build(c: Config) -> Model:
     d = c.divides(D, H, "the heads share the width evenly")
     return Model(
         title=f"GPT-2 of {c.size('n_layer', also='num_hidden_layers')} layers and width {D}",
-        sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("n_inner", 4 * D), "V": c.size("vocab_size")},
+        sizes={
+            "B": 1,
+            "D": D,
+            "H": H,
+            "H_kv": H,
+            "d": d,
+            "F": c.size("n_inner", 4 * D, derived=True),
+            "V": c.size("vocab_size"),
+        },
         phases=decoder_phases(min(P, 1024), positions=P),
         steps=(
             *embed(P),
             *layers("layers", c.size("n_layer", also="num_hidden_layers"), layer),
-            *head(c, "layernorm", tied=True, more={"DoubleHeadsModel": _choices(c)}),
+            *head(c, "layernorm", tied=True, more={"DoubleHeadsModel": lambda: _choices(c)}),
         ),
     )
 

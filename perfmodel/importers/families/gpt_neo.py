@@ -27,7 +27,7 @@ def build(c: Config) -> Model:
         title=f"GPT-Neo of {L} layers and width {D}",
         sizes={
             **sizes,
-            "F": c.size("intermediate_size", 4 * D),
+            "F": c.size("intermediate_size", 4 * D, derived=True),
             "V": c.size("vocab_size"),
             "W": c.size("window_size", 256),
         },

@@ -15,7 +15,7 @@ from perfmodel.importers.tasks import head
 def build(c: Config) -> Model:
     """F is the inner width, X the states of a channel; the time step has a rank of its own."""
     D, L = c.size("hidden_size"), c.size("num_hidden_layers", also="n_layer")
-    F = c.size("intermediate_size", c.size("expand", 2) * D)
+    F = c.size("intermediate_size", c.size("expand", 2) * D, derived=True)
     rank = -(-D // 16) if c.document.get("time_step_rank") in (None, "auto") else c.size("time_step_rank")
     bias = c.flag("use_bias", False)
     c.must(c.flag("use_conv_bias", True), "a convolution without bias is asked for", "use_conv_bias true is accepted")

@@ -21,7 +21,7 @@ from perfmodel.importers.tasks import head
 def build(c: Config) -> Model:
     """The 350M model embeds in a narrower width, projects in and out, and has no last norm."""
     D, H, L = c.size("hidden_size"), c.size("num_attention_heads"), c.size("num_hidden_layers")
-    P, narrow = c.size("max_position_embeddings"), c.size("word_embed_proj_dim", D)
+    P, narrow = c.size("max_position_embeddings"), c.size("word_embed_proj_dim", D, derived=True)
     d, bias = c.divides(D, H, "the heads share the width evenly"), c.flag("enable_bias", True)
     c.must(c.flag("layer_norm_elementwise_affine", True), "norms without weights are asked for", "true is accepted")
     before = c.flag("do_layer_norm_before", True)

@@ -12,11 +12,11 @@ from perfmodel.importers.tasks import head
 def build(c: Config) -> Model:
     """attention_hidden_size is the width of the recurrence; the first layer norms the embedding once more."""
     D, L = c.size("hidden_size"), c.size("num_hidden_layers")
-    A = c.size("attention_hidden_size", D)
+    A = c.size("attention_hidden_size", D, derived=True)
     layer = [*_mixing(A), *_network()]
     return Model(
         title=f"RWKV of {L} layers and width {D}",
-        sizes={"B": 1, "D": D, "F": c.size("intermediate_size", 4 * D), "V": c.size("vocab_size")},
+        sizes={"B": 1, "D": D, "F": c.size("intermediate_size", 4 * D, derived=True), "V": c.size("vocab_size")},
         phases={"prefill": {"N": 1024}, "decode": {"N": 1, "S": 1024}, "train": {"N": 1024}},
         steps=(
             *embed(kind="layernorm"),

@@ -49,10 +49,10 @@ def build(c: Config) -> Model:
     alone, heads = _encoder_heads(c), _heads(c)
     head = task(c, (*heads, *alone), "ForConditionalGeneration")
     if head in alone:
-        steps, found = (*encoder_of(around, "N"), *alone[head]), encoder_phases(512)
+        steps, found = (*encoder_of(around, "N"), *alone[head]()), encoder_phases(512)
         return Model(f"T5{head} of {L} layers and width {D}", sizes, found, steps, not_counted=NOT_COUNTED)
-    M = c.size("num_decoder_layers", L)
-    prompt, decode = (_decoder(M, buckets, fed, prompt=prompt, ends=heads[head]) for prompt in (True, False))
+    M = c.size("num_decoder_layers", L, derived=True)
+    prompt, decode = (_decoder(M, buckets, fed, prompt=prompt, ends=heads[head]()) for prompt in (True, False))
     return Model(
         title=f"T5 of {L} and {M} layers and width {D}",
         sizes=sizes,
@@ -65,23 +65,25 @@ def build(c: Config) -> Model:
 
 def _heads(c: Config) -> Heads:
     """The heads of a decoder's last state; a sequence is classified from the token that ends it."""
-    scores = words(c, "normed", tied=True)
-    sequence = [
-        linear("classes.dense", "D", "D", "x:normed y:dense", bias=True, N=1),
-        step("classes.tanh", "tanh", "x:dense y:dense", numel="B*D"),
-        classes(c.labels(), "dense", tokens=1),
-    ]
+
+    def scores() -> list[Step]:
+        return words(c, "normed", tied=True)
+
     return {
         "ForConditionalGeneration": scores,
         "WithLMHeadModel": scores,
-        "Model": [],
-        "ForSequenceClassification": sequence,
-        "ForQuestionAnswering": [classes(c.labels(), "normed")],
+        "Model": list,
+        "ForSequenceClassification": lambda: [
+            linear("classes.dense", "D", "D", "x:normed y:dense", bias=True, N=1),
+            step("classes.tanh", "tanh", "x:dense y:dense", numel="B*D"),
+            classes(c.labels(), "dense", tokens=1),
+        ],
+        "ForQuestionAnswering": lambda: [classes(c.labels(), "normed")],
     }
 
 
 def _encoder_heads(c: Config) -> Heads:
-    return {"EncoderModel": [], "ForTokenClassification": [classes(c.labels(), "encoder.encoded")]}
+    return {"EncoderModel": list, "ForTokenClassification": lambda: [classes(c.labels(), "encoder.encoded")]}
 
 
 def _network(c: Config) -> list[Step]:

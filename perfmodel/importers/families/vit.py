@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perfmodel.block import Step
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
 from perfmodel.importers.parts import ACTIVATIONS, attention, block, layers, linear, mlp, norm, step
@@ -34,26 +35,37 @@ def build(c: Config) -> Model:
             step("embed.add_positions", "add", "a:patches b:positions y:stream", numel="B*N*D"),
             *layers("layers", L, layer),
             norm("norm", "layernorm"),
-            *heads[head],
+            *heads[head](),
         ),
     )
 
 
 def _heads(c: Config, channels: int) -> Heads:
-    """A masked image is painted from every patch, encoder_stride pixels a side; a learned vector stands for a hidden one."""
-    width, act = (
-        c.size("pooler_output_size", c.size("hidden_size")),
-        c.choice(ACTIVATIONS, "pooler_act", default="tanh"),
-    )
-    painted = c.size("encoder_stride", 16) ** 2 * channels
     return {
-        "Model": [
-            linear("pooler", "D", width, "x:normed y:pooled", bias=True, N=1),
-            step("pooler.activation", act, "x:pooled y:pooled", numel=f"B*{width}"),
-        ],
-        "ForImageClassification": [classes(c.labels(), "normed", tokens=1)],
-        "ForMaskedImageModeling": [
-            step("mask_token", "learned", rows=1, cols="D"),
-            linear("decoder", "D", painted, "x:normed y:painted", bias=True, N="N - 1"),
-        ],
+        "Model": lambda: _pooler(c),
+        "ForImageClassification": lambda: [classes(c.labels(), "normed", tokens=1)],
+        "ForMaskedImageModeling": lambda: _painter(c, channels),
     }
+
+
+def _pooler(c: Config) -> list[Step]:
+    """The class token through one layer."""
+    width = c.size("pooler_output_size", c.size("hidden_size"), derived=True)
+    return [
+        linear("pooler", "D", width, "x:normed y:pooled", bias=True, N=1),
+        step(
+            "pooler.activation",
+            c.choice(ACTIVATIONS, "pooler_act", default="tanh"),
+            "x:pooled y:pooled",
+            numel=f"B*{width}",
+        ),
+    ]
+
+
+def _painter(c: Config, channels: int) -> list[Step]:
+    """encoder_stride squared pixels from every patch; a learned vector stands for a patch that is hidden."""
+    pixels = c.size("encoder_stride", 16) ** 2 * channels
+    return [
+        step("mask_token", "learned", rows=1, cols="D"),
+        linear("decoder", "D", pixels, "x:normed y:painted", bias=True, N="N - 1"),
+    ]

@@ -53,9 +53,9 @@ def build(c: Config) -> Model:
     alone, heads = _encoder_heads(c), _heads(c)
     head = task(c, (*heads, *alone), "ForConditionalGeneration")
     if head in alone:
-        steps = (*encoder_of(encoder, "N"), *alone[head])
+        steps = (*encoder_of(encoder, "N"), *alone[head]())
         return Model(f"Whisper{head} of {L} layers and width {D}", sizes, encoder_phases(positions), steps)
-    prompt, decode = (_decoder(M, P, act, prompt=prompt, ends=heads[head]) for prompt in (True, False))
+    prompt, decode = (_decoder(M, P, act, prompt=prompt, ends=heads[head]()) for prompt in (True, False))
     return Model(
         title=f"Whisper of {L} and {M} layers and width {D}",
         sizes=sizes,
@@ -66,19 +66,21 @@ def build(c: Config) -> Model:
 
 
 def _heads(c: Config) -> Heads:
-    return {"ForConditionalGeneration": words(c, "normed", tied=True), "Model": []}
+    return {"ForConditionalGeneration": lambda: words(c, "normed", tied=True), "Model": list}
 
 
 def _encoder_heads(c: Config) -> Heads:
+    return {"ForAudioClassification": lambda: _audio_classes(c)}
+
+
+def _audio_classes(c: Config) -> list[Step]:
     """Every position is projected to a narrower width, and the mean of the projections is classified."""
     width = c.size("classifier_proj_size", 256)
-    return {
-        "ForAudioClassification": [
-            linear("projector", "D", width, "x:encoder.encoded y:projected", bias=True),
-            step("pool", "mean", "x:projected y:pooled", D=width),
-            linear("classes", width, c.labels(), "x:pooled y:logits", bias=True, N=1),
-        ]
-    }
+    return [
+        linear("projector", "D", width, "x:encoder.encoded y:projected", bias=True),
+        step("pool", "mean", "x:projected y:pooled", D=width),
+        linear("classes", width, c.labels(), "x:pooled y:logits", bias=True, N=1),
+    ]
 
 
 def _attention() -> list[Step]:
