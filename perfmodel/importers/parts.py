@@ -183,18 +183,18 @@ def embed(
     steps = [step("embed.tokens", "embedding", "y:stream" if positions is None else "y:tokens", D=width)]
     if positions is not None:
         # NB the step after a full cache is counted, as whoever asks for one expects, though no position is left for it.
-        steps.append(step("embed.positions", "positions", "y:positions", V=positions + offset, T=f"S + {offset}" if offset else "S"))
+        steps.append(step("embed.positions", "positions", "y:positions", D=width, V=positions + offset, T=f"S + {offset}" if offset else "S"))
         parts.append("positions")
     if types is not None:
-        steps.append(step("embed.types", "embedding", "y:types", V=types))
+        steps.append(step("embed.types", "embedding", "y:types", D=width, V=types))
         parts.append("types")
     for number, part in enumerate(parts[1:], 1):
         first, last = ("tokens" if number == 1 else "embedded"), number == len(parts) - 1
         steps.append(
-            step(f"embed.add_{part}", "add", f"a:{first} b:{part} y:{'stream' if last else 'embedded'}", numel="B*N*D")
+            step(f"embed.add_{part}", "add", f"a:{first} b:{part} y:{'stream' if last else 'embedded'}", numel=f"B*N*{width}")
         )
     if kind:
-        steps.append(norm("embed.norm", kind, "x:stream y:stream"))
+        steps.append(norm("embed.norm", kind, "x:stream y:stream", cols=width))
     return steps
 
 
