@@ -1164,6 +1164,27 @@ def silu_backward(x, dy):
     return (s * (x * (1.0 - s) + 1.0) * dy,)
 
 
+def relu_gate_backward(gate, up, dy):
+    return (dy * up).chosen(gate > 0), gate.maximum(0.0) * dy
+
+
+def relu_squared_gate_backward(gate, up, dy):
+    positive = gate.maximum(0.0)
+    reached = positive * dy
+    return reached * up * 2.0, reached * positive
+
+
+def sigmoid_gate_backward(gate, up, dy):
+    (s,) = sigmoid(gate)
+    dup = s * dy
+    return dup * up * (1.0 - s), dup
+
+
+def tanh_gate_backward(gate, up, dy):
+    t = gate.tanh()
+    return dy * up * (1.0 - t * t), t * dy
+
+
 def silu_gate(gate, up):
     return (silu(gate)[0] * up,)
 
@@ -1228,6 +1249,14 @@ ELEMENTWISE = {
     "sigmoid_backward": ("y dy", "dx", lambda y, dy: (dy * y * (1.0 - y),)),
     "tanh": ("x", "y", lambda x: (x.tanh(),)),
     "tanh_backward": ("y dy", "dx", lambda y, dy: (dy * (1.0 - y * y),)),
+    "relu_gate": ("gate up", "y", lambda gate, up: (gate.maximum(0.0) * up,)),
+    "relu_gate_backward": ("gate up dy", "dgate dup", relu_gate_backward),
+    "relu_squared_gate": ("gate up", "y", lambda gate, up: (relu_squared(gate)[0] * up,)),
+    "relu_squared_gate_backward": ("gate up dy", "dgate dup", relu_squared_gate_backward),
+    "sigmoid_gate": ("gate up", "y", lambda gate, up: (sigmoid(gate)[0] * up,)),
+    "sigmoid_gate_backward": ("gate up dy", "dgate dup", sigmoid_gate_backward),
+    "tanh_gate": ("gate up", "y", lambda gate, up: (gate.tanh() * up,)),
+    "tanh_gate_backward": ("gate up dy", "dgate dup", tanh_gate_backward),
     "silu_gate": ("gate up", "y", silu_gate),
     "silu_gate_backward": ("gate up dy", "dgate dup", silu_gate_backward),
     "gelu_gate": ("gate up", "y", gelu_gate),

@@ -50,6 +50,7 @@ class Config:
         self.assumed: dict[str, Any] = {}
         self.parts: list[Config] = []
         self.whole = self
+        self.turns_part = False
 
     def nested(self, key: str) -> Config:
         """The config of one part of a model; its notes go to the whole, which names the class and its labels."""
@@ -157,19 +158,34 @@ class Config:
     def share(self, key: str, default: float) -> float:
         """A number from 0 to 1."""
         value = self.document.get(key)
-        value = self._assume(key, default) if value is None else value
+        value = (default if default == 1 else self._assume(key, default)) if value is None else value
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise self._wrong(key, value, "a number from 0 to 1 is accepted")
         return float(value)
 
-    def rotary_share(self, *keys: str, default: float) -> float:
-        """The share of a head that is turned: under one of the keys, or inside ``rope_parameters``."""
-        inside = self.document.get("rope_parameters")
-        for found in (self.document, *_flat(inside)):
-            for key in keys:
-                if found.get(key) is not None:
-                    return Config(found, self.where).share(key, default)
-        return float(self._assume(keys[0], default)) if default != 1 else default
+    def rotary_share(self, default: float, also: str = "") -> float:
+        """How much of each head is turned: a key of its own, an older name of it, or one of ``rope_parameters``.
+
+        Layers of different kinds may have parameters of their own there, which must agree.
+        """
+        self.turns_part = True
+        key = "partial_rotary_factor"
+        own = next((name for name in (key, also) if name and self.has(name)), "")
+        if own:
+            return self.share(own, default)
+        found = set(self._rotary_shares())
+        if len(found) > 1:
+            raise self._wrong("rope_parameters", sorted(found), f"one {key} for all layers is accepted")
+        return found.pop() if found else self.share(key, default)
+
+    def _rotary_shares(self) -> Iterator[float]:
+        """What the rotary parameters of the layers say of it, those of each kind of layer apart."""
+        for name in ("rope_parameters", "rope_scaling"):
+            given = self.document.get(name)
+            tables = [given, *given.values()] if isinstance(given, dict) else []
+            for table in tables:
+                if isinstance(table, dict) and table.get("partial_rotary_factor") is not None:
+                    yield Config(table, f"{self.where}: {name}").share("partial_rotary_factor", 1.0)
 
     def labels(self) -> int:
         """Classes of a classifier: named, counted, or the two that an unnamed one has."""
@@ -203,6 +219,9 @@ class Config:
         for key in strangers:
             self._refuse_slip(key)
         found = [_stranger(key, value) for key, value in strangers.items()]
+        if not self.turns_part:
+            parts = (share for share in self._rotary_shares() if share != 1)
+            found += [_stranger("partial_rotary_factor", share) for share in parts]
         return (*known, *found, *(what for part in self.parts for what in part.not_counted(kind)))
 
     def _refuse_slip(self, key: str) -> None:
@@ -233,13 +252,6 @@ class Config:
         missing = "it is null" if key in self.document else "it is missing"
         found = missing if value is None else f"{shown(value)} stands there"
         return InputError(f"{self.where}: {key}", found, accepted, action)
-
-
-def _flat(inside: Any) -> tuple[Mapping[str, Any], ...]:
-    """The parameters of rotary positions: of all layers, or of each kind of layer."""
-    if not isinstance(inside, dict):
-        return ()
-    return (inside, *(part for part in inside.values() if isinstance(part, dict)))
 
 
 def _is_zero(value: Any) -> bool:

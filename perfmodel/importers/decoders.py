@@ -62,8 +62,8 @@ class Decoder(NamedTuple):
     ``before``, ``after``: a norm before each part, a norm of its result; ``outer``: the norm follows the residual.
     ``parallel``: both parts read the stream at once, through one norm (``one_norm``) or two. ``qk_norm`` is the norm
     of queries and keys, of each head or of the whole width (``qk_width``). ``positions``: rotary, learned, slopes or
-    none; ``turned`` is the share of each head that is turned, ``unturned`` the key of the layers that turn none, or
-    "full": those without a window.
+    none; ``turned`` is the share of each head that is turned (``turned_key``: an older key of it, ``turned_size``: the key of a number of elements), ``unturned`` the key of the layers that turn none, or
+    "full": those without a window. ``both_ways`` is the flag of a model for embeddings, whose tokens see all others.
     """
 
     name: str = "Llama"
@@ -88,7 +88,7 @@ class Decoder(NamedTuple):
     positions: str = "rotary"
     offset: int = 0
     turned: float = 1.0
-    turned_keys: tuple[str, ...] = ("partial_rotary_factor",)
+    turned_key: str = ""
     turned_size: str = ""
     unturned: str = ""
     windows: Windows | None = None
@@ -104,6 +104,7 @@ class Decoder(NamedTuple):
     residual_factor: str = ""
     logit_factor: str = ""
     softcapped: bool = False
+    both_ways: str = ""
     tied: bool = False
     head_bias: Switch = False
 
@@ -167,6 +168,7 @@ GEMMA3 = GEMMA._replace(
     },
     windows=Windows(every=6, key="sliding_window_pattern"),
     softcapped=True,
+    both_ways="use_bidirectional_attention",
 )  # fmt: skip
 VAULT_GEMMA = GEMMA2._replace(name="VaultGemma", after=False)
 PHI3 = PLAIN._replace(name="Phi 3", windows=Windows())
@@ -186,7 +188,7 @@ PHI_MOE = LLAMA._replace(
 GPT_NEOX = Decoder(
     name="GPT-NeoX", norm="layernorm", parallel="use_parallel_residual", qkv_bias="attention_bias", out_bias="attention_bias",
     own={"attention_bias": True, "use_parallel_residual": True}, turned=0.25,
-    turned_keys=("partial_rotary_factor", "rotary_pct"), gated=False, activation="gelu", mlp_bias=True,
+    turned_key="rotary_pct", gated=False, activation="gelu", mlp_bias=True,
 )  # fmt: skip
 GPT = {
     "hidden_size": "n_embd", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer",

@@ -39,7 +39,7 @@ def encoder_of(steps: Iterable[Step], tokens: str = "N_e") -> list[Step]:
 
 def encoder_phases(prompt: int) -> dict[str, dict[str, int | str]]:
     """The phases of an encoder alone: it reads all positions at once and keeps no cache."""
-    return {phase: {"N": prompt} for phase in ("prefill", "train")}
+    return {phase: {"N": prompt, "S": "N", "T": "S"} for phase in ("prefill", "train")}
 
 
 def phases(prompt: int, encoder: int | None, positions: int | None = None) -> dict[str, dict[str, int | str]]:

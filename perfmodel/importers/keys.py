@@ -17,12 +17,12 @@ HARMLESS_ENDINGS = re.compile(
 
 _HARMLESS = (
     # Where the file comes from, and how it is loaded and run.
-    "_name_or_path _commit_hash _attn_implementation _attn_implementation_autoset attn_implementation architectures "
+    "model_type _name_or_path _commit_hash _attn_implementation _attn_implementation_autoset attn_implementation architectures "
     "transformers_version torch_dtype dtype tokenizer_class model_max_length use_cache cache_implementation "
     "gradient_checkpointing torchscript return_dict use_return_dict output_attentions output_hidden_states "
     "output_router_logits output_past is_encoder_decoder is_decoder pretraining_tp slow_but_exact attention_softmax_in_fp32 "
     "bias_dropout_fusion masked_softmax_fusion skip_bias_add skip_bias_add_qkv fused_add_norm use_mambapy "
-    "chunk_size_feed_forward use_bfloat16 tf_legacy_loss auto_map "
+    "chunk_size_feed_forward use_bfloat16 tf_legacy_loss auto_map reorder_and_upcast_attn use_associative_scan "
     # Initial weights and training.
     "initializer_range initializer_factor init_std dropout label_smoothing rescale_prenorm_residual time_step_floor "
     "time_step_init_scheme time_step_max time_step_min time_step_scale time_step_limit mask_feature_length mask_feature_min_masks "
@@ -31,13 +31,13 @@ _HARMLESS = (
     # Positions that are computed: another base or scale of angles is the same arithmetic.
     "rope_theta rope_scaling rope_parameters rotary_emb_base rope_local_base_freq original_max_position_embeddings "
     "max_position_embeddings initial_context_length context_length n_ctx n_positions offset_alibi "
-    "relative_attention_max_distance max_window_layers "
+    "relative_attention_max_distance max_window_layers rope_interleave "
     # Constants that an arithmetic operation takes, and in which order residuals are added.
-    "query_pre_attn_scalar scale_embedding scale_attn_weights routed_scaling_factor swiglu_limit norm_topk_prob n_group "
+    "query_pre_attn_scalar scale_embedding scale_attn_weights routed_scaling_factor swiglu_limit swiglu_alpha router_jitter_noise norm_topk_prob n_group "
     "topk_group topk_method scoring_func rescale_every apply_residual_connection_post_layernorm residual_in_fp32 "
-    "pad_vocab_size_multiple median_filter_width encoder_stride pooler_act "
-    # Heads for other tasks, and generation.
-    "classifier_proj_size summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj "
+    "pad_vocab_size_multiple median_filter_width "
+    # Heads for other tasks (the task's own head reads its keys), and generation.
+    "tie_word_embeddings token_classification_bias pooler_act pooler_output_size encoder_stride classifier_proj_size summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj "
     "task_specific_params prefix max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty "
     "temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
     "bad_words_ids num_return_sequences output_scores return_dict_in_generate forced_decoder_ids suppress_tokens "
@@ -58,26 +58,30 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "pruned_heads": ({},),
     "rms_norm": (True,),
     "rotary": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
     "sliding_window_pattern": (6,),
     "tie_encoder_decoder": (False,),
+    "use_bidirectional_attention": (False,),
     "use_sliding_window": (False,),
     "use_weighted_layer_sum": (False,),
 }
 
 # What a model type's configs hold without reading it: other names of a size, or sizes of a part that is not there.
 UNREAD: Mapping[str, frozenset[str]] = {
-    "deepseek_v2": frozenset({"num_key_value_heads", "head_dim", "aux_loss_alpha", "ep_size"}),
-    "deepseek_v3": frozenset({"num_key_value_heads", "head_dim", "aux_loss_alpha", "ep_size"}),
+    "deepseek_v2": frozenset({"num_key_value_heads", "head_dim", "qk_head_dim", "aux_loss_alpha", "ep_size"}),
+    "deepseek_v3": frozenset({"num_key_value_heads", "head_dim", "qk_head_dim", "aux_loss_alpha", "ep_size"}),
     "falcon": frozenset({"num_kv_heads", "ffn_hidden_size"}),
     "gemma": frozenset({"hidden_act"}),
     "gemma2": frozenset({"hidden_act", "sliding_window_size"}),
     "gemma3": frozenset({"hidden_act", "mm_tokens_per_image", "text_config", "boi_token_index", "eoi_token_index"}),
+    "gpt_neo": frozenset({"attention_types"}),
     "gpt_oss": frozenset({"hidden_act", "experts_per_token"}),
-    "mamba": frozenset({"hidden_act", "n_layer", "d_model", "d_inner", "ssm_cfg"}),
+    "mamba": frozenset({"n_layer", "d_model", "d_inner", "ssm_cfg"}),
     "qwen2": frozenset({"sliding_window"}),
     "qwen2_moe": frozenset({"sliding_window"}),
     "qwen3": frozenset({"sliding_window"}),
     "qwen3_moe": frozenset({"sliding_window"}),
+    "t5": frozenset({"dense_act_fn", "is_gated_act"}),
     "whisper": frozenset({"num_hidden_layers"}),
 }
 

@@ -14,12 +14,14 @@ from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.expression import Expression
 
-GATES = {"silu": "silu_gate", "gelu": "gelu_gate", "gelu_tanh": "gelu_tanh_gate", "clamped_swiglu": "clamped_swiglu"}
 # Hugging Face's names of activations, as the operations here call them.
 ACTIVATIONS = {
     "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python": "gelu", "relu": "relu", "relu2": "relu_squared", "silu": "silu", "swish": "silu", "tanh": "tanh",
+    "gelu_python": "gelu", "gelu_accurate": "gelu_tanh", "relu": "relu", "relu2": "relu_squared", "sigmoid": "sigmoid",
+    "silu": "silu", "swish": "silu", "tanh": "tanh",
 }  # fmt: skip
+# The operation of each activation where it is the gate of a network.
+GATES = {activation: f"{activation}_gate" for activation in ACTIVATIONS.values()}
 
 
 def step(name: str, operation: str, flow: str = "", *, windowed: bool = False, cached: bool = True, tied: bool = False,
@@ -100,6 +102,11 @@ def attention(
     steps.append(attention_core("attention", keys="T_w" if windowed else "T", windowed=windowed))
     steps.append(linear("attention.project", "H*d", "D", "x:heads y:attended", bias=out_bias))
     return steps
+
+
+def both_ways(steps: Iterable[Step]) -> list[Step]:
+    """Attention of an encoder: every token sees all others, and no keys are kept for later ones."""
+    return [s._replace(cached=False, unmasked=True) for s in steps]
 
 
 def mlp(activation: str, *, bias: bool = False, width: str = "F", source: str = "normed") -> list[Step]:
@@ -208,7 +215,8 @@ def decoder_phases(prompt: int, window: bool = False, positions: int | None = No
     prefill: dict[str, int | str] = {"N": prompt, "S": "N", "T": "S"}
     decode: dict[str, int | str] = {"N": 1, "S": cached, "T": "S + N"}
     if window:
-        prefill["T_w"] = "S"
+        # The first query of a chunk sees W keys, and each of the others one more: those before them are dropped.
+        prefill["T_w"] = "min(S, W + N - 1)"
         decode["T_w"] = "min(S + N, W + N - 1)"
     return {"prefill": prefill, "decode": decode, "train": dict(prefill)}
 

@@ -35,6 +35,7 @@ FAMILIES = {
     "elementwise": (
         "add mul mul_backward div div_backward scale exp relu relu_backward relu_squared relu_squared_backward gelu gelu_backward gelu_tanh gelu_tanh_backward "
         "silu silu_backward sigmoid sigmoid_backward tanh tanh_backward silu_gate silu_gate_backward "
+        "relu_gate relu_gate_backward relu_squared_gate relu_squared_gate_backward sigmoid_gate sigmoid_gate_backward tanh_gate tanh_gate_backward "
         "gelu_gate gelu_gate_backward gelu_tanh_gate gelu_tanh_gate_backward clamped_swiglu clamped_swiglu_backward "
         "softcap softcap_backward residual"
     ),

@@ -27,9 +27,15 @@ from perfmodel.mixes import (
     RELU_GRADIENT,
     RELU_SQUARED,
     RELU_SQUARED_GRADIENT,
+    RELU_SQUARED_TIMES_UP,
+    RELU_SQUARED_TIMES_UP_GRADIENT,
+    RELU_TIMES_UP,
+    RELU_TIMES_UP_GRADIENT,
     SCALE,
     SIGMOID,
     SIGMOID_GRADIENT,
+    SIGMOID_TIMES_UP,
+    SIGMOID_TIMES_UP_GRADIENT,
     SILU,
     SILU_GRADIENT,
     SILU_TIMES_UP,
@@ -38,6 +44,8 @@ from perfmodel.mixes import (
     SOFTCAP_GRADIENT,
     SUM,
     TANH_GRADIENT,
+    TANH_TIMES_UP,
+    TANH_TIMES_UP_GRADIENT,
 )
 from perfmodel.op import Engine, Mix, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, Operation, operation
@@ -81,6 +89,31 @@ def elementwise(
         sources=sources,
         backward=(Backward(backward, keeps=tuple(keeps.split())),) if backward else (),
     )(function)
+
+
+def gated(
+    activation: str,
+    formula: str,
+    mix: Mix,
+    gradient_mix: Mix,
+    *,
+    forward: tuple[int, str],
+    gradient: tuple[int, str],
+    doc: str = "",
+) -> tuple[Operation, Operation]:
+    """The pages of an activation of ``gate`` times ``up`` and of its gradients; FLOPs and reason are of 10 elements."""
+    name = f"{activation}_gate"
+    return (
+        elementwise(
+            name, f"y = {formula} x up", mix, reads="gate up", writes="y", sources=GATED, backward=f"{name}_backward",
+            counts=(forward[0], 60, f"10 x ({forward[1]}); 20 elements read and 10 written, 2 bytes each"), doc=doc,
+        ),
+        elementwise(
+            f"{name}_backward", f"gradients of {formula} x up for both", gradient_mix, reads="gate up dy",
+            writes="dgate dup", sources=GATED,
+            counts=(gradient[0], 100, f"10 x ({gradient[1]}); 30 elements read and 20 written, 2 bytes each"),
+        ),
+    )  # fmt: skip
 
 
 add = elementwise(
@@ -172,37 +205,37 @@ tanh_backward = elementwise(
     "tanh_backward", "dx = dy (1 - y²)", TANH_GRADIENT, reads="y dy", writes="dx", sources=CALCULUS,
     counts=(30, 60, "10 x (2 multiplications, subtraction); 20 elements read and 10 written, 2 bytes each"),
 )  # fmt: skip
-silu_gate = elementwise(
-    "silu_gate", "y = SiLU(gate) x up, the middle of a SwiGLU network", SILU_TIMES_UP, reads="gate up", writes="y",
-    sources=GATED, backward="silu_gate_backward",
-    counts=(50, 60, "10 x (4 for SiLU, a multiplication); 20 elements read and 10 written, 2 bytes each"),
+relu_gate, relu_gate_backward = gated(
+    "relu", "max(gate, 0)", RELU_TIMES_UP, RELU_TIMES_UP_GRADIENT,
+    forward=(20, "a maximum, a multiplication"),
+    gradient=(50, "a maximum and a multiplication for up; a comparison, a choice and a multiplication for the gate"),
 )  # fmt: skip
-silu_gate_backward = elementwise(
-    "silu_gate_backward", "gradients of SiLU(gate) x up for both", SILU_TIMES_UP_GRADIENT, reads="gate up dy",
-    writes="dgate dup", sources=GATED,
-    counts=(120, 100, "10 x (4 for s, 8 more); 30 elements read and 20 written, 2 bytes each"),
+relu_squared_gate, relu_squared_gate_backward = gated(
+    "relu_squared", "max(gate, 0)²", RELU_SQUARED_TIMES_UP, RELU_SQUARED_TIMES_UP_GRADIENT,
+    forward=(30, "a maximum, 2 multiplications"),
+    gradient=(50, "a maximum and r dy, once more by r for up, and by up and by 2 for the gate"),
 )  # fmt: skip
-
-
-gelu_gate = elementwise(
-    "gelu_gate", "y = GELU(gate) x up", GELU_TIMES_UP, reads="gate up", writes="y", sources=GATED,
-    backward="gelu_gate_backward",
-    counts=(60, 60, "10 x (5 for GELU, a multiplication); 20 elements read and 10 written, 2 bytes each"),
+gelu_gate, gelu_gate_backward = gated(
+    "gelu", "GELU(gate)", GELU_TIMES_UP, GELU_TIMES_UP_GRADIENT,
+    forward=(60, "5 for GELU, a multiplication"), gradient=(140, "10 multiplications, 2 additions, erf, exp"),
 )  # fmt: skip
-gelu_gate_backward = elementwise(
-    "gelu_gate_backward", "gradients of GELU(gate) x up for both", GELU_TIMES_UP_GRADIENT, reads="gate up dy",
-    writes="dgate dup", sources=GATED,
-    counts=(140, 100, "10 x (10 multiplications, 2 additions, erf, exp); 30 elements read and 20 written, 2 bytes each"),
+gelu_tanh_gate, gelu_tanh_gate_backward = gated(
+    "gelu_tanh", "GELU(gate) by its tanh form", GELU_TANH_TIMES_UP, GELU_TANH_TIMES_UP_GRADIENT,
+    forward=(100, "9 for GELU, a multiplication"), gradient=(210, "15 multiplications, 4 additions, subtraction, tanh"),
 )  # fmt: skip
-gelu_tanh_gate = elementwise(
-    "gelu_tanh_gate", "y = GELU(gate) x up, GELU by its tanh form", GELU_TANH_TIMES_UP, reads="gate up", writes="y",
-    sources=GATED, backward="gelu_tanh_gate_backward",
-    counts=(100, 60, "10 x (9 for GELU, a multiplication); 20 elements read and 10 written, 2 bytes each"),
+sigmoid_gate, sigmoid_gate_backward = gated(
+    "sigmoid", "σ(gate)", SIGMOID_TIMES_UP, SIGMOID_TIMES_UP_GRADIENT,
+    forward=(50, "4 for the sigmoid, a multiplication"),
+    gradient=(80, "4 for s, dy s for up, and that by up and by 1 - s for the gate"),
 )  # fmt: skip
-gelu_tanh_gate_backward = elementwise(
-    "gelu_tanh_gate_backward", "gradients of the tanh form of GELU(gate) x up", GELU_TANH_TIMES_UP_GRADIENT,
-    reads="gate up dy", writes="dgate dup", sources=GATED,
-    counts=(210, 100, "10 x (15 multiplications, 4 additions, subtraction, tanh); 50 elements, 2 bytes each"),
+silu_gate, silu_gate_backward = gated(
+    "silu", "SiLU(gate)", SILU_TIMES_UP, SILU_TIMES_UP_GRADIENT, doc="The middle of a SwiGLU network.",
+    forward=(50, "4 for SiLU, a multiplication"), gradient=(120, "4 for s, 8 more"),
+)  # fmt: skip
+tanh_gate, tanh_gate_backward = gated(
+    "tanh", "tanh(gate)", TANH_TIMES_UP, TANH_TIMES_UP_GRADIENT,
+    forward=(20, "tanh, a multiplication"),
+    gradient=(60, "tanh, dy t for up, and dy up (1 - t²) for the gate: 3 multiplications, a subtraction"),
 )  # fmt: skip
 clamped_swiglu = elementwise(
     "clamped_swiglu", "y = gate σ(1.702 gate) (up + 1), gate and up clamped", CLAMPED_SWIGLU, reads="gate up",

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from perfmodel.block import Step
 from perfmodel.importers.config import Config
+from perfmodel.importers.encoder import encoder_phases
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, attention, block, embed, layers, linear, mlp, norm, step
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, both_ways, embed, layers, linear, mlp, norm, step
 from perfmodel.importers.tasks import Heads, classes, task, words
 
 
@@ -63,7 +64,6 @@ def build(c: Config) -> Model:
     d = c.divides(D, H, "the heads share the width evenly")
     act = c.choice(ACTIVATIONS, of.keys.get("hidden_act", "hidden_act"), default="gelu")
     tokens, length = _embedding(c, of, D)
-    prefill: dict[str, int | str] = {"N": min(length, 512), "S": "N", "T": "S"}
     heads = _heads(c, of, act, D)
     head = task(c, heads, "Encoder" if of.bare else "Model")
     c.must(not c.flag("use_task_id", False), "task embeddings are asked for", "use_task_id false is accepted")
@@ -71,7 +71,7 @@ def build(c: Config) -> Model:
     return Model(
         title=f"{of.name}{head} of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": F, "V": V},
-        phases={"prefill": prefill, "train": dict(prefill)},
+        phases=encoder_phases(min(length, 512)),
         steps=(
             *tokens,
             *layers("layers", L, _layer(of, act)),
@@ -87,8 +87,7 @@ def _size(c: Config, of: Encoder, key: str) -> int:
 
 def _layer(of: Encoder, act: str) -> list[Step]:
     source = "normed" if of.before else "stream"
-    inner = attention(qkv_bias=True, out_bias=True, source=source)
-    inner = [s._replace(cached=False, unmasked=True) for s in inner]
+    inner = both_ways(attention(qkv_bias=True, out_bias=True, source=source))
     fed = mlp(act, bias=True, source=source)
     return block(inner, fed, kind="layernorm", before=of.before, outer=not of.before)
 

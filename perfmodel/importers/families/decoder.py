@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 from perfmodel.block import Step
 from perfmodel.importers.config import Config
 from perfmodel.importers.decoders import DECODERS, Decoder, Switch
+from perfmodel.importers.encoder import encoder_phases
 from perfmodel.importers.model import Model
 from perfmodel.importers.parts import (
     ACTIVATIONS,
     GATES,
     attention,
     block,
+    both_ways,
     counted,
     decoder_phases,
     embed,
@@ -59,6 +61,7 @@ class _Reader:
     def __init__(self, c: Config, description: Decoder) -> None:
         self.c, self.of = c, description
         self.L = self.size("num_hidden_layers")
+        self.both = bool(description.both_ways) and c.flag(description.both_ways, False)
         self.known = [key in c.document for key in (*description.unread.split(), self.name("intermediate_size"))]
 
     # --- reading keys
@@ -105,8 +108,9 @@ class _Reader:
         sizes = self.sizes()
         pattern = self.pattern()
         window = self.window()
-        windowed = any(layer.window == "sliding" for layer in pattern)
+        windowed = any(layer.window == "sliding" for layer in pattern) and not self.both
         P = self.positions()
+        prompt = 2048 if P is None else min(P, 2048)
         steps: list[Step] = []
         names = _names(pattern)
         for layer, number in counted(pattern):
@@ -117,7 +121,7 @@ class _Reader:
         return Model(
             title=f"{self.of.name} of {self.L} layers and width {sizes['D']}",
             sizes={**sizes, **F, "V": self.size("vocab_size"), **E, **({"W": window} if windowed and window else {})},
-            phases=decoder_phases(2048 if P is None else min(P, 2048), window=windowed, positions=P),
+            phases=encoder_phases(prompt) if self.both else decoder_phases(prompt, window=windowed, positions=P),
             steps=(*self.embedding(P), *steps, *self.head()),
             notes=(CHUNKS,) if windowed and self.chunked() else (),
             not_counted=self.left_out(),
@@ -227,7 +231,7 @@ class _Reader:
         """How many of a head's elements are turned."""
         if self.of.turned_size:
             return self.derived(self.of.turned_size, d)
-        return int(d * self.c.rotary_share(*self.of.turned_keys, default=self.of.turned))
+        return int(d * self.c.rotary_share(self.of.turned, also=self.of.turned_key))
 
     def layer(self, layer: Layer, sizes: dict[str, int | str]) -> list[Step]:
         of = self.of
@@ -242,12 +246,12 @@ class _Reader:
             rotary=str(turned) if turned else "",
             qk_norm=qk_norm,
             qk_width=of.qk_width,
-            windowed=layer.window == "sliding",
+            windowed=layer.window == "sliding" and not self.both,
             source=source,
             sinks=of.sinks,
         )
         return block(
-            attended,
+            both_ways(attended) if self.both else attended,
             self.experts() if layer.sparse else self.network(source),
             kind=of.norm,
             second_norm=not (parallel and of.one_norm),

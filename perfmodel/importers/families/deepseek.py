@@ -36,25 +36,32 @@ class Latent(NamedTuple):
     """A decoder with latent attention; ``own`` are its values of keys that a config may leave out.
 
     ``typed``: the config may list each layer's kind in ``mlp_layer_types``. ``scaled``: embedding, residuals and logits
-    are multiplied by constants.
+    are multiplied by constants. ``corrected``: routers add a correction bias.
     """
 
     name: str
-    own: Mapping[str, int]
+    own: Mapping[str, int] = {}
     experts: bool = True
     typed: bool = False
     scaled: bool = False
     tied: bool = False
+    biased: bool = False
     corrected: bool = True
 
 
 FAMILY = {
-    "deepseek_v2": Latent("DeepSeek V2", {"first_k_dense_replace": 0}, corrected=False),
-    "deepseek_v3": Latent("DeepSeek V3", {"first_k_dense_replace": 3}),
-    "glm4_moe_lite": Latent("GLM 4 lite", {"first_k_dense_replace": 1}, typed=True),
-    "minicpm3": Latent("MiniCPM 3", {}, experts=False, scaled=True, tied=True, corrected=False),
-    "sarvam_mla": Latent("Sarvam", {"first_k_dense_replace": 1}),
-    "youtu": Latent("Youtu", {}, experts=False, tied=True, corrected=False),
+    "deepseek_v2": Latent(
+        "DeepSeek V2", {"first_k_dense_replace": 0, "n_shared_experts": 2, "q_lora_rank": 1536}, biased=True, corrected=False
+    ),
+    "deepseek_v3": Latent("DeepSeek V3", {"first_k_dense_replace": 3, "n_shared_experts": 1, "q_lora_rank": 1536}),
+    "glm4_moe_lite": Latent(
+        "GLM 4 lite", {"first_k_dense_replace": 1, "n_shared_experts": 1, "q_lora_rank": 768}, typed=True
+    ),
+    "minicpm3": Latent(
+        "MiniCPM 3", {"q_lora_rank": 768}, experts=False, scaled=True, tied=True, biased=True, corrected=False
+    ),
+    "sarvam_mla": Latent("Sarvam", {"first_k_dense_replace": 1, "n_shared_experts": 1}),
+    "youtu": Latent("Youtu", {"q_lora_rank": 1536}, experts=False, tied=True, biased=True, corrected=False),
 }
 
 
@@ -70,18 +77,18 @@ def build(c: Config) -> Model:
     dense = _dense(c, of, L)
     if dense < L:
         names = {"F_e": "moe_intermediate_size", "E": "n_routed_experts", "A": "num_experts_per_tok"}
-        sizes |= {symbol: c.size(key, *((of.own[key],) if key in of.own else ())) for symbol, key in names.items()}
+        sizes |= {symbol: c.size(key) for symbol, key in names.items()}
     if dense == 0:
         del sizes["F"]
     return Model(
         title=f"{of.name} of {L} layers and width {D}",
         sizes=sizes,
         phases=decoder_phases(2048),
-        steps=_steps(c, of, L, dense, _expanded(c, cached="T")),
+        steps=_steps(c, of, L, dense, _expanded(c, of, cached="T")),
         decode={
-            "absorbed": _steps(c, of, L, dense, _absorbed(c)),
-            "re-expanded": _steps(c, of, L, dense, _expanded(c, cached="T")),
-            "expanded cache": _steps(c, of, L, dense, _expanded(c, cached="N")),
+            "absorbed": _steps(c, of, L, dense, _absorbed(c, of)),
+            "re-expanded": _steps(c, of, L, dense, _expanded(c, of, cached="T")),
+            "expanded cache": _steps(c, of, L, dense, _expanded(c, of, cached="N")),
         },
         notes=(
             "Latent attention: the cache holds the latent and the rotary key of every token, r + d_r numbers a layer. "
@@ -105,11 +112,12 @@ def _dense(c: Config, of: Latent, L: int) -> int:
 
 def _steps(c: Config, of: Latent, L: int, dense: int, attended: list[Step]) -> tuple[Step, ...]:
     gate = GATES[c.choice(ACTIVATIONS, "hidden_act", default="silu")]
-    plain = block(attended, gated_mlp(gate, bias=c.flag("mlp_bias", False)), kind="rmsnorm", scaled=of.scaled)
+    bias = of.biased and c.flag("mlp_bias", False)
+    plain = block(attended, gated_mlp(gate, bias=bias), kind="rmsnorm", scaled=of.scaled)
     scale = [step("embed.scale", "scale", "x:stream y:stream", numel="B*N*D")] if of.scaled else []
     if dense < L:
         width = c.count("n_shared_experts", of.own.get("n_shared_experts", 0)) * c.size("moe_intermediate_size")
-        shared = gated_mlp(gate, name="moe.shared", width=str(width), target="shared") if width else []
+        shared = gated_mlp(gate, bias=bias, name="moe.shared", width=str(width), target="shared") if width else []
         mixed = block(attended, experts(gate, shared=shared), kind="rmsnorm")
     return (
         *embed(),
@@ -120,8 +128,8 @@ def _steps(c: Config, of: Latent, L: int, dense: int, attended: list[Step]) -> t
     )
 
 
-def _queries(c: Config) -> list[Step]:
-    bias, rank = c.flag("attention_bias", False), c.size_or_none("q_lora_rank")
+def _queries(c: Config, of: Latent) -> list[Step]:
+    bias, rank = c.flag("attention_bias", False), c.size_or_none("q_lora_rank", of.own.get("q_lora_rank"))
     if rank is None:
         return [linear("attention.q", "D", "H*(d + d_r)", "x:normed y:q")]
     return [
@@ -142,11 +150,11 @@ def _project(c: Config) -> Step:
     return linear("attention.project", "H*d_v", "D", "x:heads y:attended", bias=c.flag("attention_bias", False))
 
 
-def _expanded(c: Config, cached: str) -> list[Step]:
+def _expanded(c: Config, of: Latent, cached: str) -> list[Step]:
     """The latent of ``cached`` tokens is multiplied up: of all that are attended to, or of the new ones, and kept."""
     attention = "mla_attention" if cached == "T" else "mla_cached_attention"
     return [
-        *_queries(c),
+        *_queries(c, of),
         *_latent(c),
         linear("attention.kv_up", "r", "H*(d + d_v)", "x:latent y:expanded", N=cached),
         step("attention.rope", "rope", "q:q q_turned:q", H_kv=1, d="d_r"),
@@ -155,10 +163,10 @@ def _expanded(c: Config, cached: str) -> list[Step]:
     ]
 
 
-def _absorbed(c: Config) -> list[Step]:
+def _absorbed(c: Config, of: Latent) -> list[Step]:
     """Queries into the latent space, attention over the latent, and its result multiplied up."""
     return [
-        *_queries(c),
+        *_queries(c, of),
         *_latent(c),
         step("attention.rope", "rope", "q:q q_turned:q", H_kv=1, d="d_r"),
         step("attention.absorb", "matmul", "a:q c:q_absorbed", batch="H", m="B*N", k="d", n="r"),

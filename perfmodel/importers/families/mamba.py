@@ -1,14 +1,15 @@
 """Mamba: a gated recurrence per channel in the place of attention and network; a state instead of a cache.
 
-NB the convolution is counted over the positions that a padded kernel computes, N + K - 1 in a prompt and 2 in a step,
-where N and 1 are kept.
+NB the convolution is counted over the positions that transformers' padded kernel computes, more than the N that it
+keeps: N + K - 1 in a prompt, 2 in a step of one token, and N + 2 K - 1 where a step has several, which are padded again
+behind the K positions of the state.
 """
 
 from __future__ import annotations
 
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import embed, layers, linear, norm, residual, step
+from perfmodel.importers.parts import ACTIVATIONS, embed, layers, linear, norm, residual, step
 from perfmodel.importers.tasks import head
 
 
@@ -18,12 +19,13 @@ def build(c: Config) -> Model:
     F = c.size("intermediate_size", c.size("expand", 2) * D, derived=True)
     rank = -(-D // 16) if c.document.get("time_step_rank") in (None, "auto") else c.size("time_step_rank")
     bias = c.flag("use_bias", False)
+    act = c.choice(ACTIVATIONS, "hidden_act", default="silu")
     c.must(c.flag("use_conv_bias", True), "a convolution without bias is asked for", "use_conv_bias true is accepted")
     layer = [
         norm("norm", "rmsnorm"),
         linear("mixer.in", "D", "2*F", "x:normed y:inner", bias=bias),
         step("mixer.conv", "conv1d", "u:inner out:convolved", N="N_c", D="F"),
-        step("mixer.silu", "silu", "x:convolved y:u", numel="B*N*F"),
+        step("mixer.activation", act, "x:convolved y:u", numel="B*N*F"),
         linear("mixer.parameters", "F", f"{rank} + 2*X", "x:u y:parameters"),
         linear("mixer.time_step", rank, "F", "x:parameters y:delta", bias=True),
         step("mixer.scan", "selective_scan", "u:u delta:delta b:parameters c:parameters y:scanned", D="F"),
@@ -43,7 +45,7 @@ def build(c: Config) -> Model:
         },
         phases={
             "prefill": {"N": 2048, "N_c": "N + K - 1"},
-            "decode": {"N": 1, "S": 2048, "N_c": "N + 1"},
+            "decode": {"N": 1, "S": 2048, "N_c": "N + 1 + min(N - 1, 1) * (2 * K - 2)"},
             "train": {"N": 2048, "N_c": "N + K - 1"},
         },
         steps=(*embed(), *layers("layers", L, layer), *head(c, "rmsnorm", tied=True)),

@@ -69,7 +69,9 @@ def _heads(c: Config) -> Heads:
     """The heads of a decoder's last state; a sequence is classified from the token that ends it."""
 
     def scores() -> list[Step]:
-        return words(c, "normed", tied=True)
+        tied = c.flag("tie_word_embeddings", True)
+        scaled = [step("logits.scale", "scale", "x:normed y:normed", numel="B*N*D")]
+        return [*(scaled if c.flag("scale_decoder_outputs", tied) else []), *words(c, "normed", tied=True)]
 
     return {
         "ForConditionalGeneration": scores,

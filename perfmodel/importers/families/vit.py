@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from perfmodel.block import Step
 from perfmodel.importers.config import Config
+from perfmodel.importers.encoder import encoder_phases
 from perfmodel.importers.model import Model
-from perfmodel.importers.parts import ACTIVATIONS, attention, block, layers, linear, mlp, norm, step
+from perfmodel.importers.parts import ACTIVATIONS, attention, block, both_ways, layers, linear, mlp, norm, step
 from perfmodel.importers.tasks import Heads, classes, task
 
 
@@ -15,19 +16,16 @@ def build(c: Config) -> Model:
     d = c.divides(D, H, "the heads share the width evenly")
     side = c.divides(c.size("image_size", 224), c.size("patch_size", 16), "patches cover the image evenly")
     N = side * side + 1
-    inner = [
-        s._replace(cached=False, unmasked=True) for s in attention(qkv_bias=c.flag("qkv_bias", True), out_bias=True)
-    ]
+    inner = both_ways(attention(qkv_bias=c.flag("qkv_bias", True), out_bias=True))
     layer = block(inner, mlp(c.choice(ACTIVATIONS, "hidden_act", default="gelu"), bias=True), kind="layernorm")
     channels = c.size("num_channels", 3)
     heads = _heads(c, channels)
     head = task(c, heads, "Model")
-    prefill: dict[str, int | str] = {"N": N, "S": "N", "T": "S"}
     pixels = channels * c.size("patch_size", 16) ** 2
     return Model(
         title=f"ViT{head} of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("intermediate_size")},
-        phases={"prefill": prefill, "train": dict(prefill)},
+        phases=encoder_phases(N),
         steps=(
             linear("embed.patches", pixels, "D", "x:pixels y:patches", bias=True, N="N - 1"),
             step("embed.class_token", "learned", "y:class_token", rows=1, cols="D"),
