@@ -201,6 +201,7 @@ GPT_J = PHI._replace(
 GPT_BIGCODE = Decoder(
     name="GPT BigCode", keys=GPT, norm="layernorm", qkv_bias=True, out_bias=True, single_head="multi_query",
     positions="learned", gated=False, activation="gelu_pytorch_tanh", widening=4, mlp_bias=True, tied=True,
+    unread="num_key_value_heads",
 )  # fmt: skip
 OPENAI_GPT = GPT_BIGCODE._replace(
     name="GPT", keys={**GPT, "hidden_act": "afn"}, outer=True, before=False, single_head="", activation="gelu",
@@ -227,6 +228,7 @@ MPT = Decoder(
     activation="gelu", widening=4, tied=True,
     keys={"hidden_size": "d_model", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers",
           "max_position_embeddings": "max_seq_len"},
+    unread="max_seq_len embedding_fraction learned_pos_emb no_bias norm_type expansion_ratio attn_config",
 )  # fmt: skip
 STARCODER2 = Decoder(
     name="StarCoder 2", norm="layernorm", qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", gated=False,

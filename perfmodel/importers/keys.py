@@ -34,6 +34,9 @@ _HARMLESS = (
     "relative_attention_max_distance max_window_layers rope_interleave "
     # Constants that an arithmetic operation takes, and in which order residuals are added.
     "query_pre_attn_scalar scale_embedding scale_attn_weights routed_scaling_factor swiglu_limit swiglu_alpha router_jitter_noise norm_topk_prob n_group "
+    "attention_multiplier router_scaling_factor moe_norm_min attn_scale attn_temperature_tuning floor_scale input_jitter_noise "
+    "initializer_cutoff_factor embedding_initializer_range qk_head_dim layer_rope_theta scale_attention_softmax_in_fp32 "
+    "enable_moe_fp32_combine init_device dim_model_base scale_emb scale_depth "
     "topk_group topk_method scoring_func rescale_every apply_residual_connection_post_layernorm residual_in_fp32 "
     "pad_vocab_size_multiple median_filter_width "
     # Heads for other tasks (the task's own head reads its keys), and generation.

@@ -60,6 +60,7 @@ ENCODERS = {
 def build(c: Config) -> Model:
     """The first of ``architectures`` names the head; without one it is the bare model."""
     of = ENCODERS[c.text("model_type")]
+    c.ignore("task_type_vocab_size", "sinusoidal_pos_embds")
     D, H, L = (_size(c, of, key) for key in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
     d = c.divides(D, H, "the heads share the width evenly")
     act = c.choice(ACTIVATIONS, of.keys.get("hidden_act", "hidden_act"), default="gelu")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from perfmodel.block import Step
 from perfmodel.importers.config import Config
@@ -62,7 +63,18 @@ class _Reader:
         self.c, self.of = c, description
         self.L = self.size("num_hidden_layers")
         self.both = bool(description.both_ways) and c.flag(description.both_ways, False)
-        self.known = [key in c.document for key in (*description.unread.split(), self.name("intermediate_size"))]
+        c.ignore(*description.unread.split(), *self._overruled())
+
+    def _overruled(self) -> Iterator[str]:
+        """Keys that say less than a list of the layers' kinds beside them, or give a size that no layer has."""
+        yield self.name("intermediate_size")
+        w, e = self.of.windows, self.of.experts
+        if w is not None:
+            yield from (w.key, f"_{w.key}", w.after)
+        if self.of.unturned == "no_rope_layers":
+            yield "no_rope_layer_interval"
+        if e is not None:
+            yield from (key for key in (e.width, e.first, e.last, e.every, e.plain) if isinstance(key, str))
 
     # --- reading keys
 

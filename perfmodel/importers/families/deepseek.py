@@ -68,6 +68,7 @@ FAMILY = {
 def build(c: Config) -> Model:
     """The first layers have a plain network of intermediate_size, or all of them where there are no experts."""
     of = FAMILY[c.text("model_type")]
+    c.ignore("num_key_value_heads", "head_dim")
     L, D, H = c.size("num_hidden_layers"), c.size("hidden_size"), c.size("num_attention_heads")
     sizes: dict[str, int | str] = {
         "B": 1, "D": D, "H": H, "d": c.size("qk_nope_head_dim"), "d_r": c.size("qk_rope_head_dim"),

@@ -31,6 +31,7 @@ def build(c: Config) -> Model:
     """The first layer reads the normed embedding without a norm of its own."""
     D, H, L = c.size("hidden_size"), c.size("num_attention_heads"), c.size("num_hidden_layers")
     d = c.divides(D, H, "the heads share the width evenly")
+    c.ignore("sliding_window", "sparse_prediction", "sparse_pred_ignore_index", "deterministic_flash_attn", "classifier_pooling")
     decoder, kind = c.text("model_type") == "modernbert-decoder", _norm(c)
     windows, local = _windows(c, L), c.size_or_none("local_attention", 128)
     steps: list[Step] = []
