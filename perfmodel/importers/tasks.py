@@ -36,7 +36,7 @@ def task(c: Config, known: Iterable[str], default: str) -> str:
             f"one of {', '.join(family + word for word in known)} is accepted",
             did_you_mean(name, [family + word for word in known]),
         )  # fmt: skip
-    if _plain(name) not in (_plain(family + found) for family in _families(kind)):
+    if not any(_is_family(name.removesuffix(found), family) for family in _families(kind)):
         c.notes.append(f"architectures names {shown(name)}, not a class of {kind}: its head is taken as {found}.")
     return found
 
@@ -45,7 +45,7 @@ def _after_family(name: str, kind: str) -> str:
     """What follows the family in a class name; of another family's class, from its For... on."""
     for family in _families(kind):
         for end in range(len(name), 0, -1):
-            if _plain(name[:end]) == _plain(family) and name[end : end + 1].isupper():
+            if _is_family(name[:end], family) and name[end : end + 1].isupper():
                 return name[end:]
     foreign = re.search(r"For[A-Z]\w*$", name)
     return foreign[0] if foreign else ""
@@ -55,6 +55,12 @@ def _families(kind: str) -> tuple[str, ...]:
     """How the classes of a model_type begin: the text part of a larger model shares its name or has one of its own."""
     bare = kind.removesuffix("_text")
     return (f"{bare}_text", bare)
+
+
+def _is_family(name: str, family: str) -> bool:
+    """Whether the start of a class name is a model_type, whose parts may stand in another order."""
+    plain, parts = _plain(name), [_plain(part) for part in re.split("[_-]", family)]
+    return len(plain) == sum(map(len, parts)) and all(part in plain for part in parts)
 
 
 def _plain(name: str) -> str:

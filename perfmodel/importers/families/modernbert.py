@@ -95,7 +95,8 @@ def _heads(c: Config, kind: str, decoder: bool) -> Heads:
         return [*transformed("words"), *words(c, "transformed", tied=True, bias=c.flag("decoder_bias", True))]
 
     def labels(tokens: int | str, number: int | None = None) -> list[Step]:
-        return [*transformed("classes", tokens), classes(number or c.labels(), "transformed", tokens=tokens)]
+        bias = c.flag("classifier_bias", False) if decoder else True
+        return [*transformed("classes", tokens), classes(number or c.labels(), "transformed", tokens=tokens, bias=bias)]
 
     pooled = "N" if decoder else 1
     heads: Heads = {"Model": list, "ForSequenceClassification": lambda: labels(pooled)}
