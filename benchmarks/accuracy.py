@@ -72,8 +72,8 @@ ELEMENTWISE = {
     "tanh": "tanh",
 }
 NEUSIGHT_CARDS = {"Tesla_T4": "t4", "Tesla_V100-PCIE-32GB": "v100-pcie-32gb", "NVIDIA_A100-PCIE-40GB": "a100-pcie-40gb"}
-# vLLM reads its pages on Ampere by FlashAttention-2, TRT-LLM by a kernel of its own of that age; SGLang there, and all on
-# Hopper, run what "flash" means.
+# vLLM reads its pages on Ampere by FlashAttention-2, TRT-LLM by a kernel of its own of that age; SGLang there, and all
+# stacks on Hopper, run the kernel that "serving" means.
 PAGED = (("a100_sxm", "vllm"), ("a100_sxm", "trtllm"))
 # TRT-LLM's decoding on the A100: half of its records of more than 0.5 GB are faster than the data sheet's bandwidth.
 IMPOSSIBLE = ("a100_sxm", "trtllm")
@@ -81,7 +81,9 @@ IMPOSSIBLE = ("a100_sxm", "trtllm")
 ROTATED = 5
 LAYERS = "matmul fp16, layers"
 SHORTEST_S = 20e-6  # of times that are given in whole microseconds
-SERVING_CARDS = {"a100_sxm": "a100-sxm4-80gb", "h100_sxm": "h100-sxm5-80gb"}
+SERVING_CARDS = {
+    "a100_sxm": "a100-sxm4-80gb", "h100_sxm": "h100-sxm5-80gb", "l40s": "l40s", "b200_sxm": "b200-sxm-180gb",
+}  # fmt: skip
 
 
 def neusight(folder: Path) -> Iterator[Measurement]:
@@ -100,7 +102,7 @@ def neusight(folder: Path) -> Iterator[Measurement]:
 
 
 def _neusight_case(op: str, size: dict[str, int]) -> dict[str, Any] | None:
-    common = {"dtype": "fp32", "protocol": "eager", "impl": "torch"}
+    common = {"dtype": "fp32", "protocol": "eager", "impl": "torch", "torch": "2.1"}
     if op == "bmm":
         return {"op": "matmul", "shape": {"batch": size["B"], "m": size["M"], "k": size["N"], "n": size["K"]}, **common}
     if op == "linear":
@@ -125,7 +127,7 @@ def serving(folder: Path) -> Iterator[Measurement]:
         if stack == IMPOSSIBLE and path.name.startswith("generation"):
             continue
         for row in pandas.read_parquet(path).to_dict("records"):
-            line = _serving_case(path.name, row, "paged" if stack in PAGED else "flash")
+            line = _serving_case(path.name, row, "paged" if stack in PAGED else "serving")
             if line is not None:
                 name = (
                     line["op"]
@@ -160,7 +162,7 @@ def layers(folder: Path) -> Iterator[Measurement]:
                         yield Measurement("a100-sxm4-80gb", LAYERS, line, measured_s)
 
 
-def _serving_case(name: str, row: dict[str, Any], by: str = "flash") -> dict[str, Any] | None:
+def _serving_case(name: str, row: dict[str, Any], by: str = "serving") -> dict[str, Any] | None:
     if name == "gemm_perf.parquet" and row["gemm_dtype"] in ("bfloat16", "fp8"):
         shape = {key: int(row[key]) for key in ("m", "k", "n")}
         return {
@@ -279,6 +281,8 @@ def tallied(
 
 HEAD = "| what | state | cases | mean | median | bias | inside | below bound |\n|---|---|---:|---:|---:|---:|---:|---:|"
 OTHERS = {
+    "l40s": "ampere",
+    "b200-sxm-180gb": "hopper",
     "t4": "volta",
     "v100-pcie-32gb": "turing",
     "a100-pcie-40gb": "volta",

@@ -64,6 +64,8 @@ class Form(NamedTuple):
     kv_cache_byte_per_token: int
 
 
+# The protocol of expected times of workloads: one replay of a graph whose first kernel finds nothing in L2.
+PROTOCOL = "cold"
 # What a training step does besides its operations' own gradients.
 GRADIENT_SUMS = "the sums of gradients where several operations read one tensor, one addition per element and reader"
 
@@ -97,6 +99,7 @@ class Analysis(NamedTuple):
         """What a reader of the counts should know: the workload's own notes, and what these sizes call for."""
         found, keys, window = [], self.dims.get("T", self.dims.get("S", 0)), self.dims.get("W")
         longest = self.workload.longest
+        found.extend(self._by_bytes())
         if longest is not None and keys > longest:
             found.append(
                 f"NB {keys:,} positions pass the {longest:,} of the model's config (max_position_embeddings): they are "
@@ -107,6 +110,20 @@ class Analysis(NamedTuple):
                 f"The window W = {window:,} is part of a causal mask: without --causal attention counts all pairs."
             )
         return (*self.workload.notes, *found)
+
+    def _by_bytes(self) -> list[str]:
+        """Which operations have no mechanism of the time model, and their share of the expected time."""
+        whole = self.total.expected
+        seconds: dict[str, float] = {}
+        for row in self.rows:
+            if row.expected and row.expected.unmodelled_s:
+                own_s = row.expected.unmodelled_s * row.repeat
+                seconds[row.operation] = seconds.get(row.operation, 0.0) + own_s
+        if not whole or not seconds:
+            return []
+        share = sum(seconds.values()) / whole.expected_s
+        names = ", ".join(sorted(seconds, key=lambda name: -seconds[name]))
+        return [f"Timed by bytes alone, with a wide range ({100 * share:.2g} % of the expected time): {names}."]
 
     @property
     def not_counted(self) -> tuple[str, ...]:
@@ -204,10 +221,10 @@ def _with_times(
     workload: Workload, running: tuple[block.Kernel, ...], rows: tuple[Row, ...], timed: Card
 ) -> tuple[tuple[Row, ...], Expected]:
     """The expected time of every kernel and of all, one behind another."""
-    from perfmodel.timing.sequence import steps
+    from perfmodel.timing.sequence import expected
 
     lower = (row.bounds.lower_s if row.bounds else 0.0 for row in rows)
-    times, whole = steps(timed, zip(running, lower, strict=True), workload.dtypes["activation"])
+    times, whole = expected(timed, zip(running, lower, strict=True), workload.dtypes["activation"], protocol=PROTOCOL)
     return tuple(row._replace(expected=time) for row, time in zip(rows, times, strict=True)), whole
 
 

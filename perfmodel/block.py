@@ -14,6 +14,7 @@ from perfmodel.arithmetic import is_zero
 from perfmodel.expression import Expression
 from perfmodel.op import Kind, Op, Tensor
 from perfmodel.operation import Backward, Operation, checked_value
+from perfmodel.runs import each as each_fact
 
 
 class Step(NamedTuple):
@@ -22,7 +23,7 @@ class Step(NamedTuple):
     ``kernels``: ``together`` or ``apart`` says that its kernels always run as one or one by one; ``either`` leaves it
     to the form that is asked for. ``group`` names the steps that repeat together, ``tied`` says that the weights are
     another step's, ``windowed`` that a window applies, ``cached`` that keys and values are kept for later tokens,
-    ``unmasked`` that no causal mask does, ``crosses`` that the keys are an encoder's, ``forgets`` that the cache drops what the window
+    ``unmasked`` that no causal mask does, ``crosses`` that the keys are an encoder's, ``data`` which of its tensors are data, whose gradient nobody needs, ``forgets`` that the cache drops what the window
     has passed.
     """
 
@@ -39,6 +40,7 @@ class Step(NamedTuple):
     unmasked: bool = False
     crosses: bool = False
     forgets: bool = True
+    data: tuple[str, ...] = ()
 
     def values(self, dims: Mapping[str, Any]) -> dict[str, Any]:
         """The operation's arguments: as the step says, else the block's size of that name, else the default."""
@@ -54,7 +56,10 @@ class Step(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A kernel that runs: its name, the operation it belongs to, its repeats and what it does."""
+    """A kernel that runs: its name, the operation it belongs to, its repeats and what it does.
+
+    ``dtype`` is the data type that it computes in where that is not the workload's.
+    """
 
     name: str
     operation: str
@@ -62,6 +67,7 @@ class Kernel(NamedTuple):
     op: Op
     step: Step
     forward: bool = True
+    dtype: str = ""
 
 
 # What completes an operation's sizes and judges them in the place of ``Operation.checked``.
@@ -127,7 +133,31 @@ def _gradients(
         operation = ops.find(gradient.fused if gradient.fused and not _apart(step, fused) else gradient.operation)
         given = {name: Expression(text, step.name)(forward) for name, text in gradient.sizes}
         values = {name: value for name, value in {**forward, **given}.items() if name in operation.arguments}
-        yield gradient, operation, operation.function(**_evaluated(operation, values, step.name, checked))
+        op = _asked(operation.function(**_evaluated(operation, values, step.name, checked)), step.data)
+        if op is not None:
+            yield gradient, operation, op
+
+
+def _asked(op: Op, data: tuple[str, ...]) -> Op | None:
+    """A gradient operation without the gradients of data; nothing where it gives no others.
+
+    Works that name no operands belong to the one before them. One that gives two gradients at once is kept whole.
+    """
+    dead = {f"d{name}" for name in data}
+    if not dead or {tensor.name for tensor in op.tensors if tensor.writes} <= dead:
+        return None if dead else op
+    left, dropped = [], False
+    for work in op.work:
+        if work.reads or work.writes:
+            dropped = bool(work.writes) and dead.issuperset(work.writes)
+        if not dropped:
+            left.append(work)
+    if len(left) == len(op.work):
+        return op
+    touched = {name for work in left for name in (*work.reads, *work.writes)}
+    tensors = tuple(tensor for tensor in op.tensors if tensor.name in touched)
+    facts = tuple(fact for work in left if work.amount.contraction for fact in each_fact(work.runs))
+    return Op(tensors, tuple(left), (facts[0] if len(facts) == 1 else facts) or op.runs)
 
 
 def _evaluated(operation: Operation, values: dict[str, Any], where: str, checked: bool | Check) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from perfmodel.operation import checked_value
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, size_from_text
 
-PROTOCOLS = ("cold", "warm", "eager")
+PROTOCOLS = ("cold", "warm", "rotating", "eager")
 DIRECTIONS = ("forward", "backward", "forward_backward", "train")
 
 
@@ -44,7 +44,9 @@ _BACK_ENDS = {
     "impl": ("flash", "naive", "cudnn", "efficient", "math", "torch", "serving", "paged"),
     "causal": ("false", "true"),
 }
-COMMON = ("op", "shape", "dtype", "protocol")
+COMMON = ("op", "shape", "dtype", "protocol", "torch")
+# From this version of torch on softmax keeps longer rows in registers.
+BLOCKS_IN_REGISTERS = (2, 3)
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "relu": "relu", "silu": "silu"}
 
 KINDS = {
@@ -101,7 +103,10 @@ _GATED = (
 
 
 class Case(NamedTuple):
-    """A case that was read: what the line said, and the steps at their sizes."""
+    """A case that was read: what the line said, and the steps at their sizes.
+
+    ``older_rows``: the row kernels are those of torch before 2.3, as the word ``torch`` says.
+    """
 
     line: Mapping[str, Any]
     where: str
@@ -112,6 +117,7 @@ class Case(NamedTuple):
     fused: bool
     forward: bool
     backward: bool
+    older_rows: bool = False
 
 
 class Refused(NamedTuple):
@@ -207,7 +213,21 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
         fused=words.get("impl", "") not in kind.apart,
         forward=direction != "backward",
         backward=direction != "forward",
+        older_rows=_older(line, where),
     )
+
+
+def _older(line: Mapping[str, Any], where: str) -> bool:
+    """Whether the version of torch that the line names has the earlier row kernels; absent, it is the newest."""
+    version = line.get("torch")
+    if version is None:
+        return False
+    digits = str(version).split(".")[:2] if isinstance(version, str) else []
+    if len(digits) != 2 or not all(part.isascii() and part.isdigit() for part in digits):
+        raise InputError(
+            f"{where}: torch", f"{said(version)} is not a version", 'a text such as "2.1" is accepted', "Correct it."
+        )
+    return (int(digits[0]), int(digits[1])) < BLOCKS_IN_REGISTERS
 
 
 def _refuse_strangers(line: Mapping[str, Any], words: Mapping[str, tuple[str, ...]], name: str, where: str) -> None:

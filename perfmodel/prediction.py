@@ -6,18 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from perfmodel import block
+from perfmodel import block, eager
 from perfmodel.analysis import Total
 from perfmodel.block import Kernel
 from perfmodel.cases import REMEMBERED, Case, Refused
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
-from perfmodel.op import by_engine
-from perfmodel.roofline import Rates, overlapping, rates, together
+from perfmodel.roofline import Bounds, Rates, bounds, rates, reusing_l2, together
 from perfmodel.timing import parameters as known
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
-from perfmodel.timing.sequence import expected
+from perfmodel.timing.sequence import FROM_L2, expected
 
 
 class Prediction(NamedTuple):
@@ -73,7 +72,9 @@ def _back_end(case: Case) -> str:
 def _same(case: Case) -> tuple[Any, ...]:
     """What a prediction depends on: cases that agree in it have one."""
     operations = [step.operation.name for step in case.steps]
-    how = (case.dtype, case.protocol, case.fused, case.forward, case.backward, case.line.get("impl"))
+    how = (
+        case.dtype, case.protocol, case.fused, case.forward, case.backward, case.older_rows, case.line.get("impl"),
+    )  # fmt: skip
     return (*how, *operations, *case.dims.items())
 
 
@@ -88,35 +89,36 @@ def is_environment(line: Mapping[str, Any]) -> bool:
 
 
 def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
-    """Counts, bounds and expected time of one case, over all its kernels.
+    """Counts, bounds and expected time of one case, over all the kernels that its implementation launches.
 
-    Warm, what the last cache holds from the run before need not come from memory, nor what it keeps go there.
+    ``bound`` and the time without overlap belong to the operation and the card, whatever the protocol. The lower bound
+    of a protocol whose data may still be in L2 charges memory only for what L2 cannot hold.
     """
-    cache = card.gpu.caches.get("l2") if case.protocol == "warm" else None
-    resident_byte = cache.value if cache else 0
-    running = block.kernels(case.steps, case.dims, fused=case.fused, backward=case.backward)
-    asked = tuple(kernel for kernel in running if case.forward or not kernel.forward)
-    total = _total(asked, card, resident_byte)
     impl = str(case.line.get("impl", ""))
-    time = expected(timed, asked, case.dtype, impl=impl, protocol=case.protocol, lower_s=total.lower_s or 0.0)
-    return total, time
+    timed = timed._replace(before=True) if case.older_rows else timed
+    running = block.kernels(case.steps, case.dims, fused=case.fused, backward=case.backward)
+    asked = tuple(k for k in eager.launched(running, impl, case.dtype) if case.forward or not k.forward)
+    apart = [bounds(kernel.op, card) for kernel in asked]
+    lower_s = [bound.lower_s for bound in apart]
+    if case.protocol in FROM_L2:
+        lower_s = [reusing_l2(kernel.op, card, weights=case.protocol != "rotating") for kernel in asked]
+    whole = together((bound, kernel.repeat) for bound, kernel in zip(apart, asked, strict=True))
+    held_s = sum(one_s * kernel.repeat for one_s, kernel in zip(lower_s, asked, strict=True))
+    total = _total(asked, whole._replace(lower_s=held_s))
+    judged = zip(asked, lower_s, strict=True)
+    return total, expected(timed, judged, case.dtype, impl=impl, protocol=case.protocol)[1]
 
 
-def _total(asked: Iterable[Kernel], card: Rates, resident_byte: float) -> Total:
-    """Sums over kernels, each counted once: what a table of their rows would add up to, without the rows."""
+def _total(asked: Iterable[Kernel], whole: Bounds) -> Total:
+    """Sums over kernels, each counted once."""
     flops = contraction_flops = traffic_byte = compulsory_byte = 0
-    parts = []
     for kernel in asked:
         op, repeat = kernel.op, kernel.repeat
-        kinds, moved_byte = op.flops_by_kind(), op.traffic_byte()
+        kinds = op.flops_by_kind()
         flops += repeat * sum(kinds.values())
         contraction_flops += repeat * sum(count for (_, contraction), count in kinds.items() if contraction)
-        traffic_byte += repeat * moved_byte
+        traffic_byte += repeat * op.traffic_byte()
         compulsory_byte += repeat * op.compulsory_byte()
-        if resident_byte:
-            moved_byte -= min(op.read_byte(), resident_byte) + min(op.write_byte(), resident_byte)
-        parts.append((overlapping(moved_byte, by_engine(kinds), card), repeat))
-    whole = together(parts)
     return Total(
         flops, contraction_flops, traffic_byte, compulsory_byte, whole.lower_s, whole.no_overlap_s, whole.bound
     )

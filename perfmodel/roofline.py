@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from perfmodel.arithmetic import maximum, total
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu
-from perfmodel.op import Engine, Op
+from perfmodel.op import Engine, Kind, Op
 from perfmodel.units import checked_dtype
 
 MEMORY = "memory"
@@ -106,6 +106,30 @@ def overlapping(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rat
     for alone_s in engine_s.values():
         lower_s = maximum(lower_s, alone_s)
     return Bounds(memory_s, engine_s, lower_s, memory_s + total(engine_s.values()))
+
+
+def reusing_l2(op: Op, card: Rates, *, weights: bool = True) -> float:
+    """The least time of a kernel that runs again and again, or after one that left its operands in L2.
+
+    No replacement policy saves more than L2 holds, so the tensors that move most often per byte are taken to stay. What
+    they move passes L2 at its own rate where the data sheet gives one. ``weights``: whether weights may stay too.
+    """
+    cache = card.gpu.caches.get("l2")
+    traffic_byte, engine_flops = op.traffic_byte(), op.engine_flops()
+    if cache is None:
+        return float(overlapping(traffic_byte, engine_flops, card).lower_s)
+    left_byte, saved_byte = cache.value, 0.0
+    held = [t for t in op.tensors if not t.spill and t.size_byte and (weights or t.kind not in WEIGHTS)]
+    for tensor in sorted(held, key=lambda t: t.traffic_byte / t.size_byte, reverse=True):
+        stays_byte = min(left_byte, tensor.size_byte)
+        saved_byte += stays_byte * (tensor.traffic_byte / tensor.size_byte)
+        left_byte -= stays_byte
+    found = overlapping(max(0.0, traffic_byte - saved_byte), engine_flops, card)
+    rate = card.gpu.caches.get("l2_bandwidth")
+    return max(float(found.lower_s), traffic_byte / rate.value if rate else 0.0)
+
+
+WEIGHTS = (Kind.PARAMETER, Kind.WEIGHT)
 
 
 def together(parts: Iterable[tuple[Bounds, Any]]) -> Bounds:

@@ -8,19 +8,17 @@ asked for. An operation without a fact is priced by its bytes, with a wide range
 from __future__ import annotations
 
 from math import ceil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from perfmodel.arithmetic import Size, exact_div
+from perfmodel.arithmetic import Size, exact_div, product
 
 Factors = Size | tuple[Size, ...]
 
 
 def number(size: Factors) -> int:
     """The product of a size's factors as an integer; an expected count, such as that of distinct experts, is rounded."""
-    count: Any = 1
-    for factor in size if isinstance(size, tuple) else (size,):
-        count = count * factor
-    return max(1, round(count))
+    count = product(size if isinstance(size, tuple) else (size,))
+    return count if isinstance(count, int) else max(1, round(count))
 
 
 class Items(NamedTuple):
@@ -116,9 +114,14 @@ class Stage(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """An elementwise kernel: every byte once. ``gate``: eager torch launches the activation and the product apart."""
+    """An elementwise kernel: every byte once.
+
+    ``gate``: eager torch launches the activation and the product apart. ``special`` names a kernel whose instructions are
+    not those of its arithmetic: plain (a copy or a cast), broadcast, compare or reduce.
+    """
 
     gate: bool = False
+    special: str = ""
 
 
 class Depthwise(NamedTuple):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping as Dict
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from perfmodel import ops
 from perfmodel.block import Step
-from perfmodel.errors import InputError, did_you_mean, near_or_known, shown
+from perfmodel.errors import InputError, did_you_mean, near_or_known, one_line, shown
 from perfmodel.expression import Expression
 from perfmodel.operation import Operation, checked_value
 from perfmodel.paths import find, stem
@@ -164,10 +165,11 @@ def imported(path: str) -> Workload:
     from perfmodel.importers import load as load_model
 
     model = load_model(path)
+    name = _called(path, model.name)
     return Workload(
-        name=stem(path),
+        name=name,
         file=path,
-        title=model.title,
+        title=f"{name}: {model.title}",
         sources=("the model's own config.json",),
         dtypes=dict.fromkeys(DTYPE_ROLES, "fp16"),
         sizes=_texts(model.sizes, path),
@@ -179,6 +181,13 @@ def imported(path: str) -> Workload:
         decode=model.decode or {},
         longest=model.longest,
     )
+
+
+def _called(path: str, name: str) -> str:
+    """What a model is called: its file, or for a config.json the name that it holds or the name of its folder."""
+    if stem(path) != "config":
+        return stem(path)
+    return one_line(name, 60) or os.path.basename(os.path.dirname(os.path.abspath(path))) or "config"
 
 
 def _loss(steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -290,6 +299,7 @@ def _steps(item: Mapping, prefix: str, repeat: str | None) -> list[Step]:
         crosses=item.text("keys", "kept") == "encoder",
         unmasked=item.choice("mask", ("as asked", "none"), "as asked") == "none",
         tied=item.choice("tied", ("yes", "no"), "no") == "yes",
+        data=_data(item, operation),
     )
     item.finish()
     return [step]
@@ -301,14 +311,24 @@ def _constant(value: int) -> Expression:
 
 def _flow(table: Mapping, operation: Operation) -> dict[str, str]:
     """The operation's tensors by the block's names for them."""
-    tensors = {tensor.name for tensor in operation(**operation.example.at).tensors}
     for key in table:
-        if key not in tensors:
-            raise InputError(
-                table.place_of(key), f"'{key}' is not a tensor of {operation.name}",
-                f"it has {', '.join(sorted(tensors))}", did_you_mean(key, tensors),
-            )  # fmt: skip
+        _checked_tensor(key, table.place_of(key), operation)
     return {key: table.text(key) for key in table}
+
+
+def _data(item: Mapping, operation: Operation) -> tuple[str, ...]:
+    """The operation's tensors that come from outside, such as pixels: training needs no gradient of them."""
+    return tuple(_checked_tensor(name, item.place_of("data"), operation) for name in item.texts("data"))
+
+
+def _checked_tensor(name: str, where: str, operation: Operation) -> str:
+    tensors = {tensor.name for tensor in operation(**operation.example.at).tensors}
+    if name not in tensors:
+        raise InputError(
+            where, f"'{name}' is not a tensor of {operation.name}",
+            f"it has {', '.join(sorted(tensors))}", did_you_mean(name, tensors),
+        )  # fmt: skip
+    return name
 
 
 def _arguments(item: Mapping, name: str, arguments: tuple[str, ...]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ LAYERS = (
     ("errors", "units", "symbols", "arithmetic", "expression", "paths"),
     ("runs", "op", "operation", "mixes"),
     ("ops",),
-    ("block", "specfile"),
+    ("block", "eager", "specfile"),
     ("hardware", "workload", "cases", "records", "measured", "importers"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "memory", "serving", "comparison", "sweep", "symbolic", "solve",

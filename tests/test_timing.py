@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from math import isclose
 
 import pytest
@@ -10,13 +11,14 @@ from command import perfmodel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfmodel import block, measured
+from perfmodel import block, eager, measured, runs
 from perfmodel.analysis import analyse
 from perfmodel.cases import case
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.measure.workloads import Bench
 from perfmodel.measure.workloads.attention import attend
+from perfmodel.op import Engine, Op, Work, each
 from perfmodel.ops.embedding import embedding
 from perfmodel.prediction import predictions
 from perfmodel.timing import (
@@ -38,7 +40,7 @@ from perfmodel.timing import (
     torch_rows,
     walks,
 )
-from perfmodel.timing.card import Card, Fused, Tiling
+from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
 from perfmodel.units import scaled
@@ -56,7 +58,7 @@ def round_card(**changed) -> Card:
     made = Card(
         gpu=SHEET, knowledge="family", generation="generic", basis="round", multiprocessors=10, clock_hz=1e9,
         read_byte_per_s=1e12, copy_byte_per_s=1e12, add_byte_per_s=1e12, write_byte_per_s=1e12, l2_byte=1.0,
-        l2_byte_per_s=1e15, lane_per_s=1e12, cold_s=4e-6, warm_s=3e-6, node_s=1e-6, host_s={"any": 10e-6, "softmax": 12e-6}, host_hidden_s=0.0, attention=Fused(0.5, "flash"), dram_latency_s=0.0,
+        l2_byte_per_s=1e15, lane_per_s=1e12, cold_s=4e-6, warm_s=3e-6, node_s=1e-6, host_s={"any": 10e-6, "softmax": 12e-6}, host_hidden_s=0.0, serving_share=0.5, dram_latency_s=0.0,
         l2_latency_s=0.0, peak_flop_per_s={"fp16": 1e15, "fp32": 1e14}, held_flop_per_s={"fp16": 1e15, "fp32": 1e14},
         surge=1.0, patience_s=1e-3, tilings={"fp16": plain, "vector": plain}, spread={"any": 0.1},
     )  # fmt: skip
@@ -90,9 +92,9 @@ def test_a_run_that_follows_itself_pays_for_the_writes_of_the_one_before():
     assert isclose(body.seconds, 35.4e-6)
     assert isclose(body.late_s, 4.6e-6)  # 4.6 MB at 1 TB/s
     part = Part(lambda found: body, 40 * 10**6)
-    assert sequence.run(card, (part,), warm=False)[0].seconds == body.seconds
-    assert isclose(sequence.run(card, (part,), warm=True, followed=True)[0].seconds, 40e-6)
-    assert isclose(sequence.run(card, (part, part), warm=False)[0].seconds, 40e-6)
+    assert sequence.run(card, (part,))[0].seconds == body.seconds
+    assert isclose(sequence.run(card, (part,), 1.0, followed=True)[0].seconds, 40e-6)
+    assert isclose(sequence.run(card, (part, part))[0].seconds, 40e-6)
 
 
 def test_a_working_set_that_fits_is_kept_and_one_far_larger_is_not():
@@ -115,18 +117,18 @@ def test_overlap_is_the_longest_and_a_little_more():
 
 
 def seconds(card, m, k, n, dtype="fp16", batch=1, **more):
-    return tiles.body(card, m, k, n, batch, 2, dtype, **more).seconds
+    return tiles.body(card, tiles.Product(m, k, n, batch), dtype, **more).seconds
 
 
 def test_tiles_are_dealt_out_in_rounds():
     card = round_card(read_byte_per_s=1e18, copy_byte_per_s=1e18, add_byte_per_s=1e18, write_byte_per_s=1e18)
-    one = tiles.body(card, 256 * 10, 4096, 128, 1, 2, "fp16").seconds
+    one = tiles.body(card, tiles.Product(256 * 10, 4096, 128, 1), "fp16").seconds
     # 10 tiles of 256 x 128 on 10 multiprocessors: one round of 2 x 256 x 128 x 4096 FLOP at 1e14 each
     assert isclose(one, 2 * 256 * 128 * 4096 / 1e14, rel_tol=1e-3)
     for extra in (1, 9, 10):
-        many = tiles.body(card, 256 * (10 + extra), 4096, 128, 1, 2, "fp16").seconds
+        many = tiles.body(card, tiles.Product(256 * (10 + extra), 4096, 128, 1), "fp16").seconds
         assert one < many <= 2.001 * one
-    assert isclose(tiles.body(card, 256 * 20, 4096, 128, 1, 2, "fp16").seconds, 2 * one, rel_tol=1e-3)
+    assert isclose(tiles.body(card, tiles.Product(256 * 20, 4096, 128, 1), "fp16").seconds, 2 * one, rel_tol=1e-3)
 
 
 def test_rows_that_are_not_aligned_run_at_the_crooked_rate():
@@ -149,34 +151,34 @@ def test_partial_sums_are_not_shared_by_multiprocessors():
     how = round_card().tilings["fp16"]._replace(split_s=0, sharing=8)
     fast = dict.fromkeys(("read_byte_per_s", "copy_byte_per_s", "add_byte_per_s", "write_byte_per_s"), 1e18)
     card = round_card(l2_byte_per_s=1e13, tilings={"fp16": how}, **fast)
-    body = tiles.body(card, 64, 65536, 64, 1, 2, "fp16")
+    body = tiles.body(card, tiles.Product(64, 65536, 64, 1), "fp16")
     parts_ = int(body.choice.split()[-2])
     sums = next(term.seconds for term in body.terms if term.name == "sum of the parts")
     assert isclose(sums, 8 * 64 * 64 * parts_ / 1e13)  # written and read once in fp32, whatever multicast shares
 
 
 def test_torch_launches_a_gate_as_two_kernels():
-    line = {"op": "silu_gate", "shape": {"numel": 1 << 20}, "dtype": "bf16", "protocol": "cold", "impl": "torch"}
-    op = next(
-        iter(block.kernels(case({**line, "op": "elementwise", "kind": "silu_gate"}).steps, {"numel": 1 << 20}))
-    ).op
-    launched = kernels.parts(round_card(), "silu_gate", op, "bf16", "torch")
-    assert [part.byte for part in launched] == [4 << 20, 6 << 20]  # one half in and out; two in, one out
-    assert all(len(kernels.parts(round_card(), "silu_gate", op, "bf16", impl)) == 1 for impl in ("ours", ""))
+    line = {"op": "elementwise", "kind": "silu_gate", "shape": {"numel": 1 << 20}, "dtype": "bf16"}
+    kernels_of = {impl: launched_by({**line, "impl": impl}) for impl in ("torch", "ours")}
+    # the activation reads one half and writes it; the product reads two halves and writes one, 2 bytes each
+    assert [kernel.op.traffic_byte() for kernel in kernels_of["torch"]] == [4 << 20, 6 << 20]
+    assert [kernel.op.traffic_byte() for kernel in kernels_of["ours"]] == [6 << 20]
+    apart, whole = (sum(kernel.op.flops() for kernel in kernels_of[impl]) for impl in ("torch", "ours"))
+    assert apart == whole == 5 << 20
 
 
 def test_a_long_sum_is_split_where_tiles_are_few():
     quick = {name: how._replace(split_s=1e-9) for name, how in round_card().tilings.items()}
     fast = dict.fromkeys(("read_byte_per_s", "copy_byte_per_s", "add_byte_per_s", "write_byte_per_s"), 1e18)
     card = round_card(tilings=quick, **fast)
-    body = tiles.body(card, 128, 65536, 128, 1, 2, "fp16")
+    body = tiles.body(card, tiles.Product(128, 65536, 128, 1), "fp16")
     assert "parts" in body.choice
     assert body.seconds < seconds(round_card(**fast), 128, 65536, 128)  # there the second kernel takes a second
 
 
 def test_operands_that_outgrow_the_cache_are_read_again():
-    assert tiles._again_byte(round_card(l2_byte=1e12), 8192, 8192, 8192, 1, 2, 128, 256) == 0
-    again = tiles._again_byte(parameters.card(SHEET), 8192, 8192, 8192, 1, 2, 128, 256)
+    assert tiles._again_byte(round_card(l2_byte=1e12), tiles.Product(8192, 8192, 8192), 128, 256) == 0
+    again = tiles._again_byte(parameters.card(SHEET), tiles.Product(8192, 8192, 8192), 128, 256)
     # the counters of an H200 read 1.25 GB for this product, of which 0.27 GB are its operands
     assert 0.6e9 < again < 1.4e9
 
@@ -295,26 +297,27 @@ def test_functions_are_sequences_of_instructions():
     # x/2 (1 + erf(x/sqrt 2)): three products, an addition, an erf of 36
     from perfmodel.mixes import GELU, SCALE, SOFTMAX
 
-    assert instructions.of_mix(SCALE) == 1
-    assert instructions.of_mix(GELU) == 3 + 1 + instructions.SEQUENCES["erf"]
-    assert (
-        instructions.of_mix(SOFTMAX) == 1 + 1 + instructions.SEQUENCES["exp"] + 1 + 1
-    )  # the division by the row's sum is a product
+    def of_mix(mix):
+        return instructions.of_op(Op((), (Work("one", each(mix, 1), Engine.VECTOR),)), 0)
+
+    assert of_mix(SCALE) == 1
+    assert of_mix(GELU) == 3 + 1 + instructions.SEQUENCES["erf"]
+    assert of_mix(SOFTMAX) == 1 + 1 + instructions.SEQUENCES["exp"] + 1 + 1  # the shared sum divides by a product
 
 
 # --- attention
 
-HEADS = walks.Heads(64, 64, 1024, 1024, 128, 128, False)
+HEADS = walks.Attended(64, 64, 1024, 1024, 128, 128, False)
 TILE = walks.Tile(128, 64, 2)
 HOPPER, AMPERE = parameters.card(SHEET), parameters.card(gpu("a100"))
 
 
 def back_end(impl, card=HOPPER, dtype="bf16"):
-    return backends.back_end(impl, dtype, parameters.generation(card.gpu), card.attention)
+    return backends.back_end(impl, dtype, parameters.generation(card.gpu), card.serving_share)
 
 
 def attended(size, impl, card=HOPPER, found=0.0):
-    return attention.forward(card, back_end(impl, card), size, 2, "bf16", found)
+    return attention.forward(card, back_end(impl, card), size, "bf16", found)
 
 
 def test_a_mask_halves_the_walk_of_many_tiles():
@@ -360,7 +363,7 @@ def test_keys_are_shared_out_by_the_newer_rule():
 
 
 def test_heads_that_share_keys_lie_in_one_tile():
-    shared = walks.Heads(512, 128, 1, 8192, 128, 128, False)
+    shared = walks.Attended(512, 128, 1, 8192, 128, 128, False)
     for impl in ("flash", "serving", "paged", "cudnn"):
         alone = attended(shared._replace(kv_heads=512), impl).seconds
         assert attended(shared, impl).seconds < 0.5 * alone, impl
@@ -379,10 +382,10 @@ def test_an_older_matrix_instruction_reaches_less_of_a_newer_peak():
     assert back_end("flash", dtype="fp32") == back_end("efficient", dtype="fp32")  # the one that takes it
 
 
-def test_flash_is_torchs_where_the_card_was_measured_and_a_stacks_elsewhere():
-    assert back_end("flash").title == "FlashAttention-2"
-    assert back_end("flash", AMPERE) == back_end("serving", AMPERE)
-    assert back_end("torch", AMPERE).title == "FlashAttention-2"
+def test_flash_is_torchs_on_every_card():
+    assert back_end("flash").title == back_end("flash", AMPERE).title == "FlashAttention-2"
+    assert back_end("torch", AMPERE) == back_end("flash", AMPERE)
+    assert back_end("serving", AMPERE).title == "FlashAttention of a serving stack"
     assert back_end("torch").title == back_end("cudnn").title
     line = {"op": "attention", "shape": {"B": 1, "H": 32, "N": 1, "S": 64, "d": 128}, "impl": "serving"}
     assert any(term.name == "plan and cache" for term in timed(line).terms)
@@ -390,7 +393,7 @@ def test_flash_is_torchs_where_the_card_was_measured_and_a_stacks_elsewhere():
 
 
 def test_decoding_by_cudnn_is_a_stream():
-    size = walks.Heads(2048, 2048, 1, 8192, 128, 128, False)
+    size = walks.Attended(2048, 2048, 1, 8192, 128, 128, False)
     found = attended(size, "cudnn")
     assert isclose(found.seconds, 2048 * 8192 * 512 / HOPPER.read_byte_per_s, rel_tol=0.05)
     few, many = (attended(HEADS._replace(queries=1, keys=keys), "cudnn") for keys in (639, 640))
@@ -398,12 +401,16 @@ def test_decoding_by_cudnn_is_a_stream():
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("h100", 500, 650), ("a100", 170, 215), ("b200", 900, 1600), ("l40s", 150, 280)]
-)
-def test_long_prompts_run_at_known_rates(name, low, high):
+    ("name", "impl", "low", "high"),
+    [
+        ("h100", "cudnn", 500, 650), ("h100", "flash", 300, 450), ("a100", "flash", 170, 215),
+        ("b200", "cudnn", 900, 1600), ("l40s", "flash", 150, 280),
+    ],
+)  # fmt: skip
+def test_long_prompts_run_at_known_rates(name, impl, low, high):
     card, long = parameters.card(gpu(name)), 16384
-    size = walks.Heads(32, 32, long, long, 128, 128, True)
-    assert low < 2e-12 * 32 * long**2 * 128 / attended(size, "flash", card).seconds < high
+    size = walks.Attended(32, 32, long, long, 128, 128, True)
+    assert low < 2e-12 * 32 * long**2 * 128 / attended(size, impl, card).seconds < high
 
 
 @pytest.mark.parametrize("impl", ["flash", "cudnn", "efficient", "serving", "paged"])
@@ -461,32 +468,53 @@ def test_the_other_layout_costs_torch_two_copies():
 # --- launches and sequences
 
 
+def copies(*seconds):
+    """Kernels of so many seconds, each a stream at 1 TB/s with a lower bound of nothing."""
+    return [(block.Kernel("copy", "copy", 1, copied(s), block.Step("copy", block.ops.find("stream_copy"))), 0.0)
+            for s in seconds]  # fmt: skip
+
+
+def copied(seconds):
+    return block.ops.find("stream_copy")(numel=round(seconds * 1e12 / 2), act=1)
+
+
 def test_launches_by_protocol():
-    card = round_card(dram_latency_s=400e-9, l2_latency_s=200e-9)
-    total = {
-        protocol: sum(term.seconds for term in launch.starts(card, [1e-6, 1e-6], protocol))
-        for protocol in ("cold", "warm", "eager")
-    }
-    assert isclose(total["cold"], 4e-6 + 1e-6 + launch.RAMP * (400e-9 + 200e-9))
-    assert isclose(total["warm"], 3e-6 + 1e-6 + launch.RAMP * (200e-9 + 200e-9))
-    # the first kernel of 1 us leaves 9 of the host's 10 us to wait
-    assert isclose(total["eager"], 10e-6 + 9e-6 + launch.RAMP * (200e-9 + 200e-9))
-    plain = launch.starts(card, [1e-3], "eager", "softmax")[0].seconds
-    hidden = launch.starts(card._replace(host_hidden_s=5e-6), [1e-3], "eager", "softmax")[0].seconds
-    assert isclose(plain, 12e-6)
-    # where the host's own pace is known, later kernels wait by it: 20 us less the first kernel's microsecond
+    card = round_card(dram_latency_s=400e-9, l2_latency_s=200e-9, clock_hz=1e18)
+    found = {}
+    for protocol in ("cold", "warm", "eager"):
+        whole = sequence.expected(card, copies(1e-6, 1e-6), "fp16", protocol=protocol)[1]
+        found[protocol] = sum(t.seconds for t in whole.terms if t.name.startswith(("launch", "from kernel", "ramp")))
+    ramps = 2 * launch.RAMP * 400e-9  # L2 holds nothing here, so both begin with the memory
+    assert isclose(found["cold"], 4e-6 + 1e-6 + ramps)
+    assert isclose(found["warm"], 3e-6 + 1e-6 + ramps)
+    body_s = sequence.expected(card, copies(1e-6), "fp16", protocol="eager")[1].bodies[0].seconds
+    # the first kernel leaves the rest of the host's 10 us to wait
+    assert isclose(found["eager"], 10e-6 + (10e-6 - body_s) + ramps, rel_tol=1e-6)
+
+
+def test_the_host_hides_behind_a_long_kernel():
+    card = round_card(host_hidden_s=5e-6)
+    assert launch.first_launch_s(card, "eager", "softmax", 1.0) == 12e-6 - 5e-6
+    assert launch.first_launch_s(card, "eager", "softmax", 1e-6) == 12e-6 - 1e-6  # behind a short one, less
+    assert launch.first_launch_s(card._replace(warm_s=9e-6), "eager", "softmax", 1.0) == 9e-6  # never below a replay
+    # where the host's own period is known, later kernels wait for it: 20 us less the microsecond before
     paced = card._replace(host_s={"any": 10e-6, "between": 20e-6})
-    assert isclose(launch.starts(paced, [1e-6, 1e-6], "eager")[0].seconds, 10e-6 + 19e-6)
-    assert isclose(hidden, 7e-6)  # of a long kernel 5 us run before the host is back
+    assert isclose(launch.gap_s(paced, "eager", 1e-6), 19e-6)
+
+
+def launched_by(line):
+    read = case(line)
+    running = block.kernels(read.steps, read.dims, fused=read.fused, backward=read.backward)
+    kept = [kernel for kernel in running if read.forward or not kernel.forward]
+    return list(eager.launched(kept, line.get("impl", ""), read.dtype))
 
 
 def timed(line, card=None):
     read = case(line)
-    running = block.kernels(read.steps, read.dims, fused=read.fused, backward=read.backward)
-    asked = [kernel for kernel in running if read.forward or not kernel.forward]
+    running = [(kernel, 0.0) for kernel in launched_by(line)]
     return sequence.expected(
-        card or parameters.card(SHEET), asked, read.dtype, impl=line.get("impl", ""), protocol=read.protocol
-    )
+        card or parameters.card(SHEET), running, read.dtype, impl=line.get("impl", ""), protocol=read.protocol
+    )[1]
 
 
 def test_terms_that_count_add_up():
@@ -537,7 +565,7 @@ LINES = [
     {"op": "mlp", "shape": {"B": 1, "N": 2048, "D": 4096, "F": 16384}, "dtype": "bf16", "direction": "train"},
     {"op": "layer", "shape": {"B": 1, "N": 512, "D": 1024, "H": 16, "F": 4096}, "dtype": "bf16", "direction": "train"},
 ]  # fmt: skip
-PROTOCOLS = ("cold", "warm", "eager")
+PROTOCOLS = ("cold", "warm", "rotating", "eager")
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
@@ -550,16 +578,18 @@ def test_never_below_the_bound_and_always_in_its_range(line, name):
             found = next(iter(predictions([case({**line, "protocol": protocol})], gpu(name), knowledge=state)))
             assert found.expected
             assert found.total
-            assert found.expected.expected_s >= found.total.lower_s
             assert found.total.lower_s <= found.expected.low_s <= found.expected.expected_s < found.expected.high_s
+            # the model's own time, before it is held to the bound, is not far below it
+            assert found.expected.unclamped_s >= 0.8 * found.total.lower_s
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
 def test_eager_takes_longest_and_warm_no_longer_than_cold_but_for_late_writes(line):
-    cold, warm, eager = (timed({**line, "protocol": protocol}) for protocol in PROTOCOLS)
+    cold, warm, rotating, eager = (timed({**line, "protocol": protocol}) for protocol in PROTOCOLS)
     late_s = sum(term.seconds for term in warm.terms if term.name == "writes of the run before")
     assert warm.expected_s <= cold.expected_s * (1 + 1e-9) + late_s
     assert eager.expected_s >= warm.expected_s * (1 - 1e-9)
+    assert warm.expected_s * (1 - 1e-9) <= rotating.expected_s
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
@@ -588,21 +618,27 @@ def test_more_multiprocessors_are_never_slower(more, m, k, n):
         peak_flop_per_s={dtype: peak * (more + 1) for dtype, peak in card.peak_flop_per_s.items()},
         l2_byte_per_s=card.l2_byte_per_s * (more + 1),
     )
-    now, then = (tiles.body(c, 64 * m, 64 * k, 64 * n, 1, 2, "bf16").seconds for c in (card, wider))
+    now, then = (tiles.body(c, tiles.Product(64 * m, 64 * k, 64 * n), "bf16").seconds for c in (card, wider))
     assert then <= now * (1 + 1e-9)
+
+
+def kernels_of(found):
+    """The kernels that a library takes, their sizes aside."""
+    return [re.sub(r"\d+ (x \d+ )?blocks", "", body.choice) for body in found.bodies]
 
 
 @given(st.sampled_from(sorted(SHAPES)), st.data())
 @settings(max_examples=80, deadline=None)
-def test_twice_the_size_is_never_quicker(op, data):
-    """Up to the steps of tiles and layouts: doubling keeps every alignment."""
+def test_twice_the_size_is_never_quicker_with_the_same_kernels(op, data):
+    """Doubling keeps every alignment. Where the library changes to another kernel, the larger size may be quicker.
+
+    torch sums the columns of 64 rows and more with eight times as many threads: 64 x 8 takes less than 32 x 8.
+    """
     shape = {name: 8 * data.draw(st.integers(1, 600), label=name) for name in SHAPES[op]}
     grown = data.draw(st.sampled_from(SHAPES[op]))
     line = {"op": op, "shape": shape, "impl": "torch", "dtype": "fp16"}
-    small = timed(line).expected_s
-    large = timed({**line, "shape": {**shape, grown: 2 * shape[grown]}}).expected_s
-    # a longer row may get a kernel that is better than the shorter one's, by no more than the steps between them
-    assert large >= small * (0.45 if grown == "cols" else 0.97)
+    small, large = timed(line), timed({**line, "shape": {**shape, grown: 2 * shape[grown]}})
+    assert large.unclamped_s >= small.unclamped_s * (0.97 if kernels_of(small) == kernels_of(large) else 0.45)
 
 
 # What grows in each, and what stays.
@@ -626,8 +662,8 @@ def test_twice_as_much_of_anything_is_never_quicker(growing, protocol, data):
     shape = {name: 8 * data.draw(st.integers(1, 8 if name == "B" else 200), label=name) for name in names} | fixed
     grown = data.draw(st.sampled_from(names))
     line = {**words, "shape": shape, "dtype": "fp16", "protocol": protocol}
-    small = timed(line).expected_s
-    assert timed({**line, "shape": {**shape, grown: 2 * shape[grown]}}).expected_s >= small * 0.97
+    small = timed(line).unclamped_s
+    assert timed({**line, "shape": {**shape, grown: 2 * shape[grown]}}).unclamped_s >= small * 0.97
 
 
 # --- knowledge
@@ -681,7 +717,8 @@ def test_flops_shows_it():
     assert document["gpu"]["knowledge"] == "family"
     steps = sum(step["expected_s"] * step["repeat"] for step in document["steps"])
     card = parameters.card(gpu("a100"))
-    assert isclose(document["total"]["expected_s"], steps + card.warm_s)
+    # one kernel less has a gap before it than there are kernels, for the first has the launch
+    assert isclose(document["total"]["expected_s"], steps + card.cold_s - card.node_s)
     table = perfmodel("flops", "--config", "llama-2-7b-layer", "--gpu", "a100").out
     assert "expected" in table
     assert "family knowledge: shares and habits of Ampere cards" in table.replace("\n", " ")
@@ -745,6 +782,8 @@ def test_every_kernel_of_a_model_has_a_time(name):
                 assert row.expected, row.name
                 assert row.bounds
                 assert row.expected.expected_s >= row.bounds.lower_s, row.name
+                # the model's own time may lie below the bound where L2 holds what the kernel before touched
+                assert row.expected.unclamped_s > 0.1 * row.bounds.lower_s, row.name
 
 
 @pytest.mark.parametrize(
@@ -761,10 +800,10 @@ def test_every_kernel_of_a_model_has_a_time(name):
         ("weighted_values", {"B": 2, "H": 4, "H_kv": 4, "N": 3, "S": 5, "d": 7}, (3, 5, 7, 8)),
     ],
 )  # fmt: skip
-def test_a_product_is_read_from_tensors(op, sizes, shape):
-    made = block.ops.find(op)(**sizes)
-    contractions = [work for work in made.work if work.amount.contraction]
-    assert [found[:4] for found in kernels._sizes(made, contractions)] == [shape]
+def test_a_product_is_stated_by_its_operation(op, sizes, shape):
+    (fact,) = runs.each(block.ops.find(op)(**sizes).runs)
+    gemm = fact.kernel if isinstance(fact, runs.Stage) else fact
+    assert tiles.Product.of(gemm)[:4] == shape
 
 
 def test_a_type_without_an_engine_of_its_own_holds_what_the_one_that_serves_it_holds():
@@ -778,8 +817,7 @@ def test_a_type_without_an_engine_of_its_own_holds_what_the_one_that_serves_it_h
 
 def test_the_next_kernel_waits_for_memory_where_its_data_lie_there():
     card = round_card(dram_latency_s=400e-9, l2_latency_s=200e-9)
-    near, far = (sum(term.seconds for term in launch.starts(card, [1e-6, 1e-6], "warm", far=count)) for count in (0, 1))
-    assert isclose(far - near, launch.RAMP * 200e-9)
+    assert isclose(launch.ramp_s(card, True) - launch.ramp_s(card, False), launch.RAMP * 200e-9)
 
 
 def test_graphics_chips_of_blackwell_have_the_habits_of_ada():
@@ -795,22 +833,21 @@ def test_a_kernel_finds_in_l2_no_more_than_the_one_before_it_touched():
     found = []
     before, part = Part(lambda share: terms.Body(0.0, (), "any"), 1000), None
     part = Part(lambda share: found.append(share) or terms.Body(0.0, (), "any"), 4000)
-    sequence.run(card, [part], False, before)
+    sequence.run(card, [part], before=before)
     assert found == [0.25]  # 1000 of 4000 bytes, though all would fit
 
 
 def test_rows_picked_from_a_table_cost_no_instructions_for_the_others():
     card = parameters.card(SHEET)
     few, many = (
-        kernels.parts(card, "embedding", embedding(B=1, N=1, D=4096, V=V), "bf16", "")[0].body(0.0).seconds
-        for V in (1000, 128256)
+        kernels.parts(card, embedding(B=1, N=1, D=4096, V=V), "bf16", "")[0].body(0.0).seconds for V in (1000, 128256)
     )
     assert few == many
 
 
 def test_a_vector_by_a_matrix_is_split_in_batches_too():
     card = parameters.card(gpu("a100"), "family")
-    one, two = (tiles.body(card, 1, 16384, 64, batch, 4, "fp32").seconds for batch in (1, 2))
+    one, two = (tiles.body(card, tiles.Product(1, 16384, 64, batch, 4, 4, 4), "fp32").seconds for batch in (1, 2))
     assert two < 2 * one
 
 
@@ -837,7 +874,7 @@ def test_a_followed_kernel_of_ours_pays_for_all_of_its_bytes(op):
     card = parameters.card(SHEET)
     row = Row(65536, 4096, 2)
     (own,) = own_rows.forward(card, op if op.endswith("backward") else f"{op}_forward", row)
-    alone, followed = (sequence.run(card, [own], False, followed=is_followed)[0] for is_followed in (False, True))
+    alone, followed = (sequence.run(card, [own], followed=is_followed)[0] for is_followed in (False, True))
     inputs = 2 if op.endswith("backward") else 1
     whole_s = (inputs + 1) * row.byte / stream.rate(card, inputs * row.byte, row.byte)
     assert alone.seconds < followed.seconds

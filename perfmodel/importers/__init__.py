@@ -69,6 +69,7 @@ def model(document: dict[str, Any], where: str) -> Model:
         notes=tuple(dict.fromkeys((*found.notes, *config.notes, *config.assumptions()))),
         not_counted=tuple(dict.fromkeys((*found.not_counted, *config.not_counted(kind)))),
         longest=config.longest(),
+        name=config.own_name(),
     )
 
 

@@ -85,7 +85,7 @@ class Config:
                     self.where, f"'{key}' is {'null' if key in self.document else 'missing'}",
                     "it is required for this model_type", self._near(key) or f'Add "{key}": a whole number.',
                 )  # fmt: skip
-            return int(default) if derived else int(self._assume(key, default))
+            return int(default) if derived else int(self.assume(key, default))
         return checked_size(value, f"{self.where}: {found}")
 
     def size_or_none(self, key: str, default: int | None = None) -> int | None:
@@ -99,7 +99,7 @@ class Config:
         told = ", ".join(f"{key} = {said(value)}" for key, value in self.assumed.items())
         return (f"Not in the config and taken as this model_type's default: {told}.",) if told else ()
 
-    def _assume(self, key: str, value: Any) -> Any:
+    def assume(self, key: str, value: Any) -> Any:
         """A default that is not in the config and adds something to the model: it is told."""
         if value not in (False, 0, None):
             self.assumed[key] = value
@@ -109,7 +109,7 @@ class Config:
         """true or false."""
         value = self.document.get(key)
         if value is None:
-            return bool(self._assume(key, default))
+            return bool(self.assume(key, default))
         if not isinstance(value, bool):
             raise self._wrong(key, value, "true or false is accepted")
         return value
@@ -118,7 +118,7 @@ class Config:
         """A word."""
         value = self.document.get(key)
         if value is None and default is not _REQUIRED:
-            return str(self._assume(key, default) or "")
+            return str(self.assume(key, default) or "")
         if not isinstance(value, str):
             raise self._wrong(key, value, "a text is accepted", f'Add "{key}".')
         return value
@@ -155,14 +155,16 @@ class Config:
         return tuple(value)
 
     def count(self, key: str, default: int) -> int:
-        """A whole number that may be 0."""
-        value = self.document.get(key)
-        return self._assume(key, default) if value is None else 0 if _is_zero(value) else self.size(key)
+        """A whole number that may be 0, as null means; the architecture's default where the key is absent."""
+        if key not in self.document:
+            return int(self.assume(key, default))
+        value = self.document[key]
+        return 0 if value is None or (type(value) is int and value == 0) else self.size(key)
 
     def share(self, key: str, default: float) -> float:
         """A number from 0 to 1."""
         value = self.document.get(key)
-        value = (default if default == 1 else self._assume(key, default)) if value is None else value
+        value = (default if default == 1 else self.assume(key, default)) if value is None else value
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise self._wrong(key, value, "a number from 0 to 1 is accepted")
         return float(value)
@@ -240,6 +242,11 @@ class Config:
                 "the keys of its published configs are accepted", f"Did you mean '{near[0]}'?",
             )  # fmt: skip
 
+    def own_name(self) -> str:
+        """The name under which the model was published or saved, without the folders of a path."""
+        name = self.document.get("_name_or_path")
+        return name.strip().rstrip("/").rsplit("/", 1)[-1] if isinstance(name, str) else ""
+
     def longest(self) -> int | None:
         """The positions that the model is meant for, where its config says so."""
         own = self.size_or_none("max_position_embeddings")
@@ -256,10 +263,6 @@ class Config:
         missing = "it is null" if key in self.document else "it is missing"
         found = missing if value is None else f"{shown(value)} stands there"
         return InputError(f"{self.where}: {key}", found, accepted, action)
-
-
-def _is_zero(value: Any) -> bool:
-    return type(value) is int and value == 0
 
 
 def _stranger(key: str, value: Any) -> str:

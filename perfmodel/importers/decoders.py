@@ -18,7 +18,7 @@ class Windows(NamedTuple):
 
     Every ``every``-th layer sees all keys, the last of each group or the ``first``; 0: no layer does. ``key`` is the
     config's key of that number, ``switch`` the flag that turns windows on, ``after`` the key of how many first layers
-    see all keys. ``unturned``: the layers without rotary positions see all keys.
+    see all keys, ``before`` of the layer from which on they do. ``unturned``: the layers without rotary positions see all keys.
     """
 
     size: str = "sliding_window"
@@ -27,6 +27,7 @@ class Windows(NamedTuple):
     key: str = ""
     switch: str = ""
     after: str = ""
+    before: str = ""
     unturned: bool = False
 
 
@@ -130,6 +131,7 @@ QWEN2_MOE = QWEN2._replace(
     name="Qwen 2 with experts",
     qkv_bias="qkv_bias",
     own={**QWEN2.own, "qkv_bias": True},
+    windows=Windows(every=2, switch="use_sliding_window", before="max_window_layers"),
     experts=Experts(
         plain="mlp_only_layers", every="decoder_sparse_step",
         shared_width="shared_expert_intermediate_size", shared_gate=True,

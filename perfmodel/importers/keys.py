@@ -73,10 +73,13 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 UNREAD: Mapping[str, frozenset[str]] = {
     "deepseek_v2": frozenset({"num_key_value_heads", "head_dim", "qk_head_dim", "aux_loss_alpha", "ep_size"}),
     "deepseek_v3": frozenset({"num_key_value_heads", "head_dim", "qk_head_dim", "aux_loss_alpha", "ep_size"}),
-    "falcon": frozenset({"num_kv_heads", "ffn_hidden_size"}),
+    "falcon": frozenset({"num_kv_heads", "ffn_hidden_size", "multi_query", "parallel_attn"}),
     "gemma": frozenset({"hidden_act"}),
-    "gemma2": frozenset({"hidden_act", "sliding_window_size"}),
-    "gemma3": frozenset({"hidden_act", "mm_tokens_per_image", "text_config", "boi_token_index", "eoi_token_index"}),
+    "gemma2": frozenset({"hidden_act", "sliding_window", "sliding_window_size"}),
+    "gemma3": frozenset(
+        {"hidden_act", "sliding_window", "mm_tokens_per_image", "text_config", "boi_token_index", "eoi_token_index"}
+    ),
+    "gemma3_text": frozenset({"hidden_act", "sliding_window"}),
     "gpt_neo": frozenset({"attention_types"}),
     "gpt_oss": frozenset({"hidden_act", "experts_per_token"}),
     "mamba": frozenset({"n_layer", "d_model", "d_inner", "ssm_cfg"}),

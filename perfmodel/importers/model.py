@@ -12,7 +12,7 @@ class Model(NamedTuple):
     """What a family's file makes of a config.
 
     ``decode`` are the steps of one token where they are not the prompt's: one form or several, the first the default.
-    ``longest`` are the positions that it is meant for. ``phases`` are sizes, as text, that a phase has of its own; a model without ``decode`` among them has no cache.
+    ``longest`` are the positions that it is meant for, ``name`` is what the config calls itself. ``phases`` are sizes, as text, that a phase has of its own; a model without ``decode`` among them has no cache.
     """
 
     title: str
@@ -23,3 +23,4 @@ class Model(NamedTuple):
     notes: tuple[str, ...] = ()
     not_counted: tuple[str, ...] = ()
     longest: int | None = None
+    name: str = ""

@@ -25,8 +25,11 @@ GATES = {activation: f"{activation}_gate" for activation in ACTIVATIONS.values()
 
 
 def step(name: str, operation: str, flow: str = "", *, windowed: bool = False, cached: bool = True, tied: bool = False,
-         **sizes: Any) -> Step:  # fmt: skip
-    """One step; ``flow`` is 'x:stream y:normed', sizes are whole numbers or expressions."""
+         data: tuple[str, ...] = (), **sizes: Any) -> Step:  # fmt: skip
+    """One step; ``flow`` is 'x:stream y:normed', sizes are whole numbers or expressions.
+
+    ``data`` names tensors that come from outside, such as pixels: nobody needs their gradient.
+    """
     return Step(
         name=name,
         operation=ops.find(operation),
@@ -35,6 +38,7 @@ def step(name: str, operation: str, flow: str = "", *, windowed: bool = False, c
         windowed=windowed,
         cached=cached,
         tied=tied,
+        data=data,
     )
 
 

@@ -58,7 +58,7 @@ def models() -> Sheet:
     """Every workload with its title and phases."""
     columns = [
         Column("name", "name", lambda w: w.name, right=False),
-        Column("title", "what", lambda w: w.title, right=False),
+        Column("title", "what", lambda w: w.title.removeprefix(f"{w.name}: "), right=False),
         Column("parameters", "parameters", _parameters, lambda value: scaled(value, "", 4), expendable=1),
         Column("phases", "phases", lambda w: ", ".join(w.phases), right=False, expendable=2),
     ]

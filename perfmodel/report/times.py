@@ -127,7 +127,7 @@ def parameters(card: Card) -> str:
         *((f"launch by the host, {kind}", scaled(value, "s", 3)) for kind, value in card.host_s.items()),
         ("latency of DRAM", scaled(card.dram_latency_s, "s", 3)),
         ("latency of L2", scaled(card.l2_latency_s, "s", 3)),
-        ("attention, a stack's share of the peak", significant(card.attention.serving, 3)),
+        ("attention, a stack's share of the peak", significant(card.serving_share, 3)),
         *((f"held by the board's power, {dtype}", scaled(v, "FLOP/s", 4)) for dtype, v in card.held_flop_per_s.items()),
         ("a burst against what is held", f"{significant(card.surge, 3)} x for about {scaled(card.patience_s, 's', 3)}"),
     ]

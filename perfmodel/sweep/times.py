@@ -10,7 +10,7 @@ from perfmodel import block
 from perfmodel.roofline import bounds
 from perfmodel.sweep.totals import Chunk
 from perfmodel.timing import parameters as known
-from perfmodel.timing.sequence import steps
+from perfmodel.timing.sequence import expected
 
 if TYPE_CHECKING:
     from perfmodel.roofline import Rates
@@ -41,7 +41,7 @@ class Clock:
         taken = plan.workload.steps_in(plan.phase, plan.form or None)
         running = block.kernels(taken, dims, fused=plan.fused, backward=train, optimizer=train)
         judged = [(kernel, bounds(kernel.op, self.card).lower_s) for kernel in running]
-        return steps(self.known, judged, self.card.dtype)[1][:3]
+        return expected(self.known, judged, self.card.dtype)[1][:3]
 
 
 def seconds(plan: Plan) -> float:

@@ -26,7 +26,7 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
-from perfmodel.timing.walks import Heads, Tile, rounds, seen, shared_out, split, tile_of, unequal, walked
+from perfmodel.timing.walks import Attended, Tile, rounds, seen, shared_out, split, tile_of, unequal, walked
 
 SHARPNESS = 4.0
 EXPONENTIALS = 16.0  # of a multiprocessor's special-function units in a clock: Volta to Blackwell
@@ -72,12 +72,12 @@ class BackEnd(NamedTuple):
     widths: int = 32
 
 
-def forward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str, found: float) -> Body:
+def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) -> Body:
     """The time of one forward pass."""
-    head_byte = item * (size.width + size.value_width)
+    head_byte = size.cached * (size.width + size.value_width)
     stream = moved(
-        card, item * size.heads * size.queries * size.width + size.kv_heads * seen(size) * head_byte,
-        item * size.heads * size.queries * size.value_width, found,
+        card, size.item * size.heads * size.queries * size.width + size.kv_heads * size.visible * head_byte,
+        size.item * size.heads * size.queries * size.value_width, found,
     )  # fmt: skip
     if how.stream and size.queries == 1:
         return _streamed(card, how, size, stream.dram_s, stream.l2_s)
@@ -94,12 +94,12 @@ def forward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str, found:
     if parts > 1:
         joined = Term("joining the parts", (how.join + parts * how.part) * latency_s)
         seconds, terms, choice = seconds + joined.seconds, (*terms, joined), f"{choice}, keys in {parts} parts"
-    seconds, terms = _around(card, how, size, item, found, seconds, terms)
+    seconds, terms = _around(card, how, size, found, seconds, terms)
     return Body(seconds, terms, "stack" if how.plan else "attention", choice)
 
 
 def _busy(
-    card: Card, how: BackEnd, size: Heads, dtype: str, tile: Tile, parts: int, rows: int, heads: int
+    card: Card, how: BackEnd, size: Attended, dtype: str, tile: Tile, parts: int, rows: int, heads: int
 ) -> tuple[float, float]:
     """Seconds of all blocks on their multiprocessors, and the keys that they go over together."""
     count = card.multiprocessors
@@ -123,20 +123,20 @@ def _busy(
 
 
 def _around(
-    card: Card, how: BackEnd, size: Heads, item: int, found: float, seconds: float, terms: tuple[Term, ...]
+    card: Card, how: BackEnd, size: Attended, found: float, seconds: float, terms: tuple[Term, ...]
 ) -> tuple[float, tuple[Term, ...]]:
     """With what a kernel's code costs that comes from memory, and what a stack does before it."""
     added = []
     if found <= 0.0 and how.cold:
         added.append(Term("code from memory", how.cold * card.dram_latency_s))
     if how.plan:
-        byte = item * size.kv_heads * size.queries * (size.width + size.value_width)
+        byte = size.cached * size.kv_heads * size.queries * (size.width + size.value_width)
         stored_s = moved(card, byte, byte, found)
         added.append(Term("plan and cache", how.plan * 1e3 / card.clock_hz + max(stored_s)))
     return seconds + sum(term.seconds for term in added), (*terms, *added)
 
 
-def _streamed(card: Card, how: BackEnd, size: Heads, dram_s: float, l2_s: float) -> Body:
+def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: float, l2_s: float) -> Body:
     """Decoding by a kernel made for it: it streams the cache, whatever the heads are; many keys are in parts."""
     seconds, terms = overlapped((("memory", dram_s / how.stream), ("L2", l2_s / how.stream)), SHARPNESS)
     added = [Term("start of a stream", how.decode * card.dram_latency_s)]
@@ -172,7 +172,7 @@ def _powered(card: Card, how: BackEnd, dtype: str, seconds: float, flops: float)
     return max(seconds, flops / (powered_rate(card, dtype, flops) * how.power))
 
 
-def backward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str) -> Body:
+def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     """The time of the gradients: a kernel over tiles of keys with five products per pair, and streams around it.
 
     The row sums of dout and out come first; dq is added up in fp32 and converted at the end; where heads share keys,
@@ -191,8 +191,9 @@ def backward(card: Card, how: BackEnd, size: Heads, item: int, dtype: str) -> Bo
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     busy_s = _powered(card, how, dtype, busy_s, flops * blocks * tile.queries * each)
+    item = size.item
     queries = size.heads * size.queries * size.width
-    keys = size.kv_heads * size.keys * (size.width + size.value_width)
+    keys = size.kv_heads * size.visible * (size.width + size.value_width)
     own = moved(card, item * (3 * queries + keys), 4 * queries + item * keys)
     around = [moved(card, 2 * item * queries, 4 * queries), moved(card, 4 * queries, item * queries)]
     if size.heads > size.kv_heads:
@@ -209,7 +210,7 @@ def padded(how: BackEnd, width: int) -> int:
     return -(-width // step) * step
 
 
-def _cut(how: BackEnd, size: Heads, rows: int, heads: int, group: int, count: int) -> tuple[Tile, int]:
+def _cut(how: BackEnd, size: Attended, rows: int, heads: int, group: int, count: int) -> tuple[Tile, int]:
     """The tile, and the parts of the keys."""
     tile = tile_of(how.tiles, size.width)
     if not how.cuts:

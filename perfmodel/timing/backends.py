@@ -17,7 +17,6 @@ from __future__ import annotations
 from functools import cache
 
 from perfmodel.timing.attention import BackEnd
-from perfmodel.timing.card import Fused
 from perfmodel.timing.walks import Tile
 
 ANY = 1024  # wider than any head
@@ -68,19 +67,17 @@ OLDER_INSTRUCTION = {"hopper": 0.55, "blackwell": 0.275}
 
 
 @cache
-def back_end(impl: str, dtype: str, generation: str, known: Fused) -> BackEnd:
+def back_end(impl: str, dtype: str, generation: str, serving_share: float) -> BackEnd:
     """The back end of that name on cards of a generation; torch's own choice for any other word."""
     name = impl if impl in NAMED else OWN_CHOICE.get(generation, "efficient")
-    if impl == "flash":
-        name = known.flash
     if dtype in ("fp32", "tf32", "fp64"):
         name = "efficient"  # the one fused kernel that takes it
     if name == "serving":
         found = SERVING if generation in MODERN else SERVING_BEFORE
-        return found._replace(share=known.serving)
+        return found._replace(share=serving_share)
     found = NAMED[name]
     if name == "cudnn":
-        return found if generation in MODERN else found._replace(share=known.serving)
+        return found if generation in MODERN else found._replace(share=serving_share)
     older = OLDER_INSTRUCTION.get(generation, 1.0)
     return found._replace(share=found.share * older, back_share=found.back_share * older)
 

@@ -31,23 +31,12 @@ class Tiling(NamedTuple):
     issue: float
 
 
-class Fused(NamedTuple):
-    """How attention in one kernel runs on a generation.
-
-    ``serving``: the share of the peak that a serving stack's kernel reaches. ``flash``: the back end that the word means,
-    torch's where the card was measured with it, else the stack's, which is what was measured of its generation.
-    """
-
-    serving: float
-    flash: str
-
-
 class Card(NamedTuple):
     """A card's rates as its kernels reach them.
 
     ``near_byte``: a multiprocessor's own cache. ``idle_share``: the clock that pauses between calls leave it at, of its highest; work of ``settle_s`` is half way up.
-    ``host_before``: its host's figures are those of a torch of before 2.3, whose row kernels are others (``before``:
-    those are the ones that run).
+    ``serving_share``: the share of the peak that the attention kernel of a serving stack reaches. ``before``: the row kernels
+    are those of torch before 2.3.
     """
 
     gpu: Gpu
@@ -68,7 +57,7 @@ class Card(NamedTuple):
     node_s: float
     host_s: Mapping[str, float]
     host_hidden_s: float
-    attention: Fused
+    serving_share: float
     dram_latency_s: float
     l2_latency_s: float
     peak_flop_per_s: Mapping[str, float]
@@ -80,7 +69,6 @@ class Card(NamedTuple):
     near_byte: float = 256e3
     idle_share: float = 1.0
     settle_s: float = 0.0
-    host_before: bool = False
     before: bool = False
 
     def of_each(self, name: str, otherwise: float) -> float:

@@ -6,9 +6,11 @@ from perfmodel.timing.terms import Body, Term
 
 
 class Expected(NamedTuple):
-    """A time, the range that about 80 % of measurements lie in, and its terms: those that count add up to it.
+    """A time, the range in which about 80 % of measurements lie, and its terms: those that count add up to it.
 
-    ``bodies`` are the launches without what is around them, ``kernels`` the names of what each belongs to.
+    ``bodies`` are the launches without their launch costs, ``kernels`` the name of the kernel that each belongs to.
+    ``unclamped_s`` is the model's own time, before it is held to the lower bound. ``unmodelled_s`` is the part of it that is
+    priced by bytes alone, for want of a mechanism.
     """
 
     expected_s: float
@@ -17,3 +19,5 @@ class Expected(NamedTuple):
     terms: tuple[Term, ...] = ()
     bodies: tuple[Body, ...] = ()
     kernels: tuple[str, ...] = ()
+    unclamped_s: float = 0.0
+    unmodelled_s: float = 0.0

@@ -8,27 +8,23 @@ converts and stores. The counts are of the sequences that the compiler makes, fi
 
 from __future__ import annotations
 
-from perfmodel.op import Mix, Op
+from functools import cache
+
+from perfmodel.op import Op, Primitive
 
 ELEMENT = 0.5
 SEQUENCES = {"erf": 36.0, "exp": 9.9, "tanh": 24.0, "divide": 16.0, "log": 8.0, "sqrt": 6.0, "rsqrt": 4.0}
 
-_OF_MIX: dict[int, tuple[Mix, float]] = {}
 
-
-def of_mix(mix: Mix) -> float:
-    """Instructions of one element of a function."""
-    known = _OF_MIX.get(id(mix))
-    if known is None:
-        count = sum(
-            number * SEQUENCES.get(p.name, 1.0) if p.engine or p.name == "erf" else number
-            for number, p in mix.primitives
-        )
-        known = _OF_MIX[id(mix)] = (mix, float(count))
-    return known[1]
+@cache
+def _of(primitives: tuple[tuple[int, Primitive], ...]) -> float:
+    """Instructions of one element of a mix of primitives."""
+    return float(
+        sum(count * SEQUENCES.get(p.name, 1.0) if p.engine or p.name == "erf" else count for count, p in primitives)
+    )
 
 
 def of_op(op: Op, elements: float) -> float:
     """Instructions of all of an operation's elementwise work, with what every element of its result costs besides."""
-    lanes: float = sum(of_mix(work.amount.mix) * work.amount.times for work in op.work)
+    lanes: float = sum(_of(work.amount.mix.primitives) * work.amount.times for work in op.work)
     return lanes + ELEMENT * elements

@@ -1,174 +1,146 @@
-"""Which mechanism an operation's kernel runs by: from its tensors and work to the parts that a library launches."""
+"""Which mechanism times a kernel: decided by the fact that its operation states, never by a name or a shape.
+
+A kernel of the model may be several launches of a library; each is a ``Part``. A fact without a mechanism, such as a
+recurrence, is priced by its bytes with a wide range, and reports list it as unmodelled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import ceil
-from typing import TYPE_CHECKING
+from typing import Any
 
-from perfmodel.op import Engine, Kind, Op, Tensor, Work
-from perfmodel.timing import instructions, parameters, stages, tiles, torch_rows
+from perfmodel.op import Kind, Op
+from perfmodel.runs import (
+    Depthwise,
+    Fact,
+    Gemm,
+    GroupedGemm,
+    Heads,
+    Rows,
+    Stage,
+    Stream,
+    number,
+)
+from perfmodel.runs import each as each_fact
+from perfmodel.timing import instructions, parameters, tiles, torch_rows
 from perfmodel.timing.blocks import Launch, elementwise
 from perfmodel.timing.blocks import body as launched_body
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
 from perfmodel.timing.terms import Body
-from perfmodel.units import ITEM_BYTES
-
-if TYPE_CHECKING:
-    from perfmodel.timing.walks import Heads
 
 OWN = ("ours", "fused")
-WITH_OWN_GRADIENT = ("softmax_backward", "layernorm_backward")
-ROWS = ("softmax", "layernorm", "rmsnorm")
-PRODUCT = 10.0  # instructions of a product of two elements, with their access
+UNMODELLED = "unmodelled"
+# Instructions per element of special elementwise kernels (H200, 2026-11, torch 2.11): multiplying two tensors with their
+# loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row.
+PRODUCT = 10.0
+SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0}
 
 
-def parts(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """The launches of one kernel of the model, in order."""
-    if impl in stages.EAGER and name in stages.STAGES:
-        own_type = "fp32" if impl == "math" else dtype
-        item = ITEM_BYTES[own_type]
-        before, after = stages.around(card, name, op, item, impl)
-        alone = stages.single(card, name, op, item, own_type)
-        return (*before, *((alone,) if alone else _stage(card, op, own_type, item)), *after)
-    if name in _BY_NAME:
-        return _BY_NAME[name](card, name, op, dtype, impl)
-    contractions = [work for work in op.work if work.amount.contraction]
-    if len(contractions) > 1 and any(t.name == "q" and t.reads for t in op.tensors):
-        return _attention(card, name, op, dtype, impl)
-    if contractions and contractions[0].engine is Engine.TENSOR:
-        return _products(card, op, dtype, contractions)
-    if name == "pad" and impl == "naive":
-        return _padding(card, op)
-    if name == "convolve" and impl == "naive":
-        return _convolution(card, name, op, dtype, impl)
-    if op.work and op.work[0].name == "softmax":
-        return _rows(card, "softmax", op, dtype, impl)
-    if op.work and op.work[0].name == "softmax gradient":
-        return _rows_backward(card, "softmax_backward", op, dtype, impl)
-    return (_stream(card, op),)
+    facts = each_fact(op.runs)
+    if len(facts) == 1:
+        return _mechanism(facts[0])(card, facts[0], op, dtype, impl)
+    products = [product for product in map(_gemm, facts) if product is not None]
+    if facts and len(products) == len(facts):
+        return _products(card, products, op, dtype)
+    return (_unmodelled(card, op),)
 
 
-def _stage(card: Card, op: Op, dtype: str, item: int) -> tuple[Part, ...]:
-    """A stage of eager attention in the type that it runs in."""
-    wide = op._replace(tensors=tuple(tensor._replace(item=item) for tensor in op.tensors))
-    return parts(card, "", wide, dtype, "torch")
+def _mechanism(fact: Fact) -> Callable[[Card, Any, Op, str, str], tuple[Part, ...]]:
+    if isinstance(fact, Stage):
+        return _stage
+    if isinstance(fact, Rows) and fact.function not in ROWS:
+        return _by_bytes
+    return _MECHANISMS.get(type(fact), _by_bytes)
 
 
-def _written(op: Op) -> Tensor:
-    """The result: what is written, the largest of it."""
-    return max((t for t in op.tensors if t.writes and not t.spill), key=lambda t: t.elements)
+def _gemm(fact: Fact) -> Gemm | None:
+    """The product behind a fact, if it is one."""
+    if isinstance(fact, Stage):
+        return _gemm(fact.kernel)
+    if isinstance(fact, GroupedGemm):
+        return fact.even()
+    return fact if isinstance(fact, Gemm) else None
 
 
 def _byte(op: Op) -> tuple[int, int]:
     """Bytes of all outer tensors, and of the weights among them."""
     outer = [t for t in op.tensors if not t.spill]
-    fresh = sum(t.read_byte for t in outer if t.kind is Kind.PARAMETER or t.kind is Kind.WEIGHT)
-    return sum(t.read_byte + t.write_byte for t in outer), fresh
+    weights = sum(t.read_byte for t in outer if t.kind is Kind.PARAMETER or t.kind is Kind.WEIGHT)
+    return sum(t.read_byte + t.write_byte for t in outer), weights
 
 
-def _stream(card: Card, op: Op) -> Part:
-    """An elementwise kernel: bytes once in and out, instructions in their shadow."""
+def _stream_part(card: Card, op: Op, special: str = "") -> Part:
+    """An elementwise kernel: bytes once in and out, instructions behind them."""
     read, write = op.read_byte(), op.write_byte()
-    byte, fresh = _byte(op)
+    byte, weights = _byte(op)
     elements = max((t.elements for t in op.tensors if not t.spill and (t.reads or t.writes)), default=0)
-    lanes = instructions.of_op(op, elements)
-    return Part(lambda found: elementwise(card, read, write, lanes, found), byte, fresh)
+    lanes = SPECIAL[special] * elements if special else instructions.of_op(op, elements)
+    return Part(lambda found: elementwise(card, read, write, lanes, found), byte, weights)
 
 
-def _gated(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """A gate and what it lets through: two halves of every row, by a kernel that was made for both. Torch launches the
-    activation and the product apart."""
-    if impl != "torch":
-        return (_stream(card, op),)
-    half = _written(op).write_byte
-    elements = _written(op).elements
-    lanes = max(0.0, instructions.of_op(op, elements) - PRODUCT * elements)
-    return (
-        Part(lambda found: elementwise(card, half, half, lanes, found, "activation"), 2 * half),
-        Part(lambda found: elementwise(card, 2 * half, half, PRODUCT * elements, found, "product"), 3 * half),
-    )
+def _unmodelled(card: Card, op: Op) -> Part:
+    """A kernel without a mechanism: its bytes as a stream, with the wide range of what is not modelled."""
+    stream = _stream_part(card, op)
+    return stream._replace(body=lambda found: stream.body(found)._replace(mechanism=UNMODELLED, choice="by bytes"))
 
 
-def _products(card: Card, op: Op, dtype: str, contractions: list[Work]) -> tuple[Part, ...]:
-    """Matrix products: those that read one tensor into several results are one of all their columns."""
-    byte, fresh = _byte(op)
-    sizes = _sizes(op, contractions)
+def _by_bytes(card: Card, fact: Fact, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    return (_unmodelled(card, op),)
+
+
+def _stream(card: Card, fact: Stream, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    return (_stream_part(card, op, fact.special),)
+
+
+def _stage(card: Card, fact: Stage, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    return _mechanism(fact.kernel)(card, fact.kernel, op, dtype, impl)
+
+
+def _product(card: Card, fact: Gemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    return _products(card, [fact], op, dtype)
+
+
+def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    return _products(card, [fact.even()], op, dtype)
+
+
+def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:
+    """Matrix products; several under one operation run one after another."""
+    byte, weights = _byte(op)
+    sizes = [tiles.Product.of(fact) for fact in facts]
 
     def body(found: float) -> Body:
-        bodies = [tiles.body(card, m, k, n, batch, item, dtype, found=found) for m, k, n, batch, item in sizes]
+        bodies = [tiles.body(card, size, dtype, found=found) for size in sizes]
         if len(bodies) == 1:
             return bodies[0]
         terms = tuple(term for each in bodies for term in each.terms)
         return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
 
-    return (Part(body, byte, fresh),)
+    return (Part(body, byte, weights, sum(size.right_byte for size in sizes)),)
 
 
-def _sizes(op: Op, contractions: list[Work]) -> list[tuple[int, int, int, int, int]]:
-    """m, k, n, batch and bytes per element of each product."""
-    read = [t for t in op.tensors if t.reads and not t.spill and len(t.shape) > 1]
-    first = read[0] if read else op.tensors[0]
-    if len(contractions) == 1:
-        out = _written(op)
-        count = contractions[0].amount.times
-        n = int(out.shape[-1])
-        experts = next((t for t in op.tensors if t.name == "distinct experts"), None)
-        if experts is not None:
-            *_, k, n = contractions[0].amount.dims
-            batch = max(1, experts.elements // max(1, k * n))
-            return [(max(1, ceil(count / (k * n * batch))), int(k), int(n), batch, first.item)]
-        flat = len(out.shape) <= 2 or any(len(t.shape) <= 2 for t in read)
-        batch = 1
-        if not flat:
-            batch = min(_lead(t) for t in (*read, out))
-        m = max(1, out.elements // (n * batch))
-        last = int(first.shape[-1])
-        # A causal mask counts fewer pairs than the product goes through.
-        masked = len(out.shape) == 4 and count <= out.elements * last < 3 * count
-        k = last if masked else max(1, round(count / out.elements))
-        return [(m, k, n, batch, first.item)]
-    together = len({work.reads[0] for work in contractions if work.reads}) == 1 and all(
-        work.reads for work in contractions
-    )
-    if together:
-        k = int(first.shape[-1])
-        m = max(1, first.elements // k)
-        total = sum(work.amount.times for work in contractions)
-        return [(m, k, max(1, total // (m * k)), 1, first.item)]
-    found = []
-    for work in contractions:
-        *_, k, n = work.amount.dims
-        found.append((max(1, work.amount.times // (int(k) * int(n))), int(k), int(n), 1, first.item))
-    return found
-
-
-def _lead(tensor: Tensor) -> int:
-    count = 1
-    for size in tensor.shape[:-2]:
-        count *= int(size)
-    return count
-
-
-def _row(op: Op) -> Row:
-    shape = op.tensors[0].shape
-    cols = int(shape[-1])
-    return Row(max(1, op.tensors[0].elements // cols), cols, op.tensors[0].item)
-
-
-def _rows(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """Softmax and normalisation, forward."""
-    row = _row(op)
+def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """Softmax and normalisation, and their gradients."""
+    row = Row(number(fact.rows), number(fact.cols), float_or_int(fact.item))
+    if fact.backward:
+        return _rows_backward(card, fact, row, impl)
     if impl in OWN:
         from perfmodel.timing import own_rows
 
-        return own_rows.forward(card, f"{name}_forward", row)
-    if name == "softmax":
+        return own_rows.forward(card, f"{fact.function}_forward", row)
+    if fact.function == "softmax":
         return _launched(card, (torch_rows.softmax(row, card.before),))
-    return _launched(card, torch_rows.norm(row, name == "rmsnorm", card.before))
+    return _launched(card, torch_rows.norm(row, fact.function == "rmsnorm", card.before))
+
+
+def float_or_int(item: Any) -> Any:
+    """Bytes per element: a whole number stays one; the sub-byte types are fractions."""
+    return int(item) if item == int(item) else float(item)
 
 
 def _launched(card: Card, launches: tuple[Launch, ...]) -> tuple[Part, ...]:
@@ -178,61 +150,43 @@ def _launched(card: Card, launches: tuple[Launch, ...]) -> tuple[Part, ...]:
     )
 
 
-def _rows_backward(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """Their gradients."""
-    row = _row(op)
-    byte = 3 * row.byte
-    if impl in OWN and name in WITH_OWN_GRADIENT:
+def _rows_backward(card: Card, fact: Rows, row: Row, impl: str) -> tuple[Part, ...]:
+    """torch multiplies y and dy in a kernel of its own before the softmax's gradient."""
+    if impl in OWN and fact.function != "rmsnorm":
         from perfmodel.timing import own_rows
 
-        return own_rows.norm_backward(card, row) if name == "layernorm_backward" else own_rows.forward(card, name, row)
-    if name == "softmax_backward":
+        own_norm = fact.function == "layernorm"
+        return own_rows.norm_backward(card, row) if own_norm else own_rows.forward(card, "softmax_backward", row)
+    if fact.function == "softmax":
         lanes = PRODUCT * row.rows * row.cols
-        product = Part(lambda found: elementwise(card, 2 * row.byte, row.byte, lanes, found, "y dy"), byte)
+        product = Part(lambda found: elementwise(card, 2 * row.byte, row.byte, lanes, found, "y dy"), 3 * row.byte)
         return (product, *_launched(card, (torch_rows.softmax_backward(row),)))
-    rms = name == "rmsnorm_backward"
-    own_row = torch_rows.norm_backward(row, rms)
-    return _launched(card, (own_row, *torch_rows.weights(row, rms, card.multiprocessors)))
+    rms = fact.function == "rmsnorm"
+    inputs = (torch_rows.norm_backward(row, rms),) if fact.part != "weights" else ()
+    weights = torch_rows.weights(row, rms, card.multiprocessors) if fact.part != "input" else ()
+    return _launched(card, (*inputs, *weights))
 
 
-def _heads(op: Op) -> Heads:
-    from perfmodel.timing.walks import Heads
-
-    by_name = {tensor.name: tensor for tensor in op.tensors}
-    q, k = by_name["q"], by_name.get("k") or by_name["latent"]
-    v = by_name.get("v", k)
-    B, H, N, width = (int(size) for size in q.shape)
-    H_kv, S = int(k.shape[1]), int(k.shape[2])
-    scored = next(work for work in op.work if work.amount.contraction)
-    pairs = scored.amount.dims[2]
-    causal = N > 1 and pairs < N * S
-    # Fewer pairs than the triangle holds are those of a window.
-    window = ceil(pairs / N) if causal and pairs < N * (S - (N - 1) / 2) else 0
-    return Heads(B * H, B * H_kv, N, S, width, int(v.shape[-1]), causal, window)
-
-
-def _attention(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+def _attention(card: Card, fact: Heads, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     from perfmodel.timing import attention, backends
+    from perfmodel.timing.walks import Attended
 
-    size = _heads(op)
-    how = backends.back_end(impl, dtype, parameters.generation(card.gpu), card.attention)
-    item = op.tensors[0].item
+    size = Attended.of(fact)
+    how = backends.back_end(impl, dtype, parameters.generation(card.gpu), card.serving_share)
     byte, _ = _byte(op)
-    if "backward" in name:
-        return (Part(lambda found: attention.backward(card, how, size, item, dtype), byte),)
-    return (Part(lambda found: attention.forward(card, how, size, item, dtype, found), byte),)
+    if fact.backward:
+        return (Part(lambda found: attention.backward(card, how, size, dtype), byte),)
+    return (Part(lambda found: attention.forward(card, how, size, dtype, found), byte),)
 
 
-def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    B, N, D = (
-        (int(size) for size in _written(op).shape) if name == "convolve" else (int(s) for s in op.tensors[0].shape)
-    )
-    K = int(op.tensor("filter").shape[1])
-    item = op.tensors[0].item
-    byte, _ = _byte(op)
+def _convolution(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     from perfmodel.timing import convolution
 
-    back = name == "conv1d_backward"
+    B, N, D, K = (number(size) for size in (fact.B, fact.N, fact.D, fact.K))
+    item, back = float_or_int(fact.item), fact.part == "backward"
+    byte, _ = _byte(op)
+    if fact.part == "pad":
+        return (Part(lambda found: convolution.pad(card, B, N, N + 2 * (K - 1), D, item, found), byte),)
     if impl in ("torch", "torch_channels_first"):
         run = convolution.torch_backward if back else convolution.by_torch
         return (Part(lambda found: run(card, B, N, D, K, item, dtype, turned=impl == "torch"), byte),)
@@ -240,20 +194,12 @@ def _convolution(card: Card, name: str, op: Op, dtype: str, impl: str) -> tuple[
     return (Part(lambda found: own(card, B, N, D, K, item, found), byte),)
 
 
-def _padding(card: Card, op: Op) -> tuple[Part, ...]:
-    from perfmodel.timing import convolution
-
-    B, N, D = (int(size) for size in op.tensors[0].shape)
-    rows_ = int(_written(op).shape[1])
-    byte, _ = _byte(op)
-    item = op.tensors[0].item
-    return (Part(lambda found: convolution.pad(card, B, N, rows_, D, item, found), byte),)
-
-
-_BY_NAME: dict[str, Callable[[Card, str, Op, str, str], tuple[Part, ...]]] = {
-    **dict.fromkeys(ROWS, _rows),
-    "silu_gate": _gated,
-    **{f"{name}_backward": _rows_backward for name in ROWS},
-    "conv1d": _convolution,
-    "conv1d_backward": _convolution,
+ROWS = ("softmax", "layernorm", "rmsnorm")
+_MECHANISMS: dict[type, Callable[[Card, Any, Op, str, str], tuple[Part, ...]]] = {
+    Gemm: _product,
+    GroupedGemm: _grouped,
+    Rows: _rows,
+    Heads: _attention,
+    Stream: _stream,
+    Depthwise: _convolution,
 }

@@ -20,7 +20,7 @@ from perfmodel.op import Engine
 from perfmodel.paths import folders
 from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import load
-from perfmodel.timing.card import Card, Fused, Tiling
+from perfmodel.timing.card import Card, Tiling
 
 KNOWLEDGE = ("datasheet", "family", "calibrated")
 # Generations whose habits are known, oldest first; a card of another takes the nearest one's and says so.
@@ -34,8 +34,6 @@ SMALL_BLACKWELL = "gb20"
 FIRST_CALL = 0.68
 # Of a host's figures those that its reading does not scale: ways of calling that were not read.
 UNLIKE = ("wrapped", "product")
-# From this torch on softmax keeps longer rows in registers.
-BLOCKS_IN_REGISTERS = 2.3
 # The spread is that of the cards that were fitted; another card of the family lies further off.
 WIDER = {"datasheet": 1.0, "family": 1.5, "calibrated": 1.0}
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
@@ -115,20 +113,24 @@ def card(gpu: Gpu, knowledge: str | None = None) -> Card:
             f"{', '.join(KNOWLEDGE[: KNOWLEDGE.index(best) + 1])} are accepted",
             "Measure it with 'perfmodel calibrate'." if chosen == "calibrated" else "Leave the option out.",
         )
-    return _card(gpu.file, chosen, gpu)
+    return _card(chosen, gpu)
 
 
-_CARDS: dict[tuple[str, str], Card] = {}
+_CARDS: list[tuple[Gpu, str, measured.Measured | None, Card]] = []
+REMEMBERED = 64
 
 
-def _card(file: str, knowledge: str, gpu: Gpu) -> Card:
-    at = (file, knowledge)
-    if at not in _CARDS:
-        own = generation(gpu)
-        found = from_family(gpu, knowledge, family(ANY if knowledge == "datasheet" else own))
-        readings = measured.of(gpu.name) if knowledge == "calibrated" else None
-        _CARDS[at] = with_readings(found, readings) if readings else found
-    return _CARDS[at]
+def _card(knowledge: str, gpu: Gpu) -> Card:
+    """The card, made once for equal contents: two files of one path may differ over time."""
+    readings = measured.of(gpu.name) if knowledge == "calibrated" else None
+    for known in _CARDS:
+        if known[1] == knowledge and known[0] == gpu and known[2] == readings:
+            return known[3]
+    found = from_family(gpu, knowledge, family(ANY if knowledge == "datasheet" else generation(gpu)))
+    found = with_readings(found, readings) if readings else found
+    del _CARDS[: len(_CARDS) + 1 - REMEMBERED]
+    _CARDS.append((gpu, knowledge, readings, found))
+    return found
 
 
 def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
@@ -160,7 +162,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         node_s=launch["node"] * 1e-6,
         host_s={kind: value * 1e-6 for kind, value in host.items() if kind not in ("hidden", "torch")},
         host_hidden_s=host["hidden"] * 1e-6,
-        attention=_fused(gpu, known),
+        serving_share=known.value("attention", "serving"),
         dram_latency_s=known.value("latency", "dram") * 1e-9,
         l2_latency_s=known.value("latency", "l2") * 1e-9,
         peak_flop_per_s=peaks,
@@ -171,16 +173,8 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         near_byte=cache_["near"] * 1024,
         idle_share=_idle_share(gpu, clock_hz) if known.value("clock", "settle") else 1.0,
         settle_s=known.value("clock", "settle") * 1e-6,
-        host_before=host["torch"] < BLOCKS_IN_REGISTERS,
         spread={name: half * WIDER[knowledge] for name, half in known.sections["spread"].items()},
     )
-
-
-def _fused(gpu: Gpu, known: Family) -> Fused:
-    """What the generation's attention reaches; ``flash`` is torch's on a card that was measured, else a stack's."""
-    own = known.sections["attention"]
-    flash = "serving" if measured.of(gpu.name) is None else "flash"
-    return Fused(own["serving"], flash)
 
 
 def _idle_share(gpu: Gpu, clock_hz: float) -> float:
@@ -273,7 +267,6 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
         dram_latency_s=reading("latency", "dram", found.dram_latency_s),
         l2_latency_s=reading("latency", "l2", found.l2_latency_s),
         held_flop_per_s=held,
-        host_before=False,
         basis=f"readings of {own.made.get('date', 'an unknown day')} ({os.path.basename(own.file)})",
     )
 

@@ -7,8 +7,12 @@ from perfmodel.timing.terms import Body
 
 
 class Part(NamedTuple):
-    """Its time given the share of its bytes that L2 holds, all those bytes, and those of weights among them."""
+    """Its time given the share of its bytes that L2 holds, all those bytes, and the bytes of weights among them.
+
+    ``right_byte``: of a product, the bytes of the right operand, which the rotating protocol reads from memory.
+    """
 
     body: Callable[[float], Body]
     byte: int
     fresh_byte: int = 0
+    right_byte: int = 0

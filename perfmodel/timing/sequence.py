@@ -1,126 +1,111 @@
-"""Kernels one behind another: what each finds in L2, the gaps between them, and the launch around all."""
+"""Kernels one after another: what each finds in L2, the gaps between them, and the launch before the first.
+
+Protocols. ``cold``: replay of a CUDA graph whose first kernel finds nothing in L2; a later kernel finds what the one before
+it touched. ``warm``: replay back to back; what fits in L2 is still there. ``rotating``: like warm, but weights (of a plain
+product, the right operand) come from memory. ``eager``: the kernels of warm, launched by the host.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from perfmodel.block import Kernel
+from perfmodel.op import Op
+from perfmodel.runs import Gemm, GroupedGemm, Rows
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
-from perfmodel.timing.kernels import parts
-from perfmodel.timing.launch import ramp_s, starts
+from perfmodel.timing.kernels import UNMODELLED, parts
+from perfmodel.timing.launch import first_launch_s, gap_s, ramp_s
 from perfmodel.timing.part import Part
 from perfmodel.timing.power import settled
 from perfmodel.timing.stream import NEAR, kept
 from perfmodel.timing.terms import Body, Term
 
-
-def expected(
-    card: Card, kernels: Iterable[Kernel], dtype: str, *, impl: str = "", protocol: str = "warm", lower_s: float = 0.0
-) -> Expected:
-    """The time of kernels one behind another; never less than their lower bound."""
-    found: list[Part] = []
-    names: list[str] = []
-    kind = "any"
-    kernels = tuple(kernels)
-    if protocol == "eager" and card.host_before:
-        card = card._replace(before=True, host_before=False)
-    if protocol == "eager" and card.settle_s:
-        return _after_pauses(card, kernels, dtype, impl, lower_s)
-    if len(kernels) > 1:
-        card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel in kernels))
-    for kernel in kernels:
-        kind = _launched(kernel) if not found else kind
-        launched = parts(card, kernel.operation, kernel.op, dtype, impl) * int(kernel.repeat)
-        found.extend(launched)
-        names.extend([kernel.name] * len(launched))
-    time = sequence(card, found, protocol, lower_s, kind)
-    return time._replace(kernels=tuple(names))
-
-
-def _after_pauses(card: Card, kernels: tuple[Kernel, ...], dtype: str, impl: str, lower_s: float) -> Expected:
-    """One call after a pause: short work runs near the clock that the pause left, longer work near the highest."""
-    settle_s, card = card.settle_s, card._replace(settle_s=0.0)
-    settled_ = expected(card, kernels, dtype, impl=impl, protocol="eager", lower_s=lower_s)
-    busy_s = sum(body.seconds for body in settled_.bodies)
-    if card.idle_share >= 1.0 or any(body.mechanism not in CLOCKED for body in settled_.bodies):
-        return settled_
-    up = busy_s**2 / (busy_s**2 + settle_s**2)
-    share = card.idle_share + (1.0 - card.idle_share) * up
-    slower = card._replace(
-        clock_hz=card.clock_hz * share, l2_byte_per_s=card.l2_byte_per_s * share, lane_per_s=card.lane_per_s * share
-    )
-    return expected(slower, kernels, dtype, impl=impl, protocol="eager", lower_s=lower_s)
-
-
-# Mechanisms whose pace at the clock of a pause was fitted.
+# Protocols whose data may still be in L2 from the run before.
+FROM_L2 = ("warm", "rotating", "eager")
+# Mechanisms whose speed at the reduced clock after a pause was fitted.
 CLOCKED = ("rows", "stream")
-
-
-def _launched(kernel: Kernel) -> str:
-    """What the host launches, as far as it makes a difference to it."""
-    name = kernel.operation
-    if name == "matmul":
-        return "batch" if kernel.op.tensors[0].shape[0] > 1 else "linear"
-    if name == "rmsnorm":
-        return "layernorm"
-    if name in WRAPPED:
-        return "wrapped"
-    return "linear" if name.startswith("linear") else name
-
-
-# Calls that go through a module of Python, or take a number beside a tensor.
+# Elementwise calls that go through a Python module, or take a number beside a tensor.
 WRAPPED = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "scale")
 
 
-def sequence(card: Card, launched: Sequence[Part], protocol: str, lower_s: float = 0.0, kind: str = "any") -> Expected:
-    """Launches in a row, with the floor of their replay around them."""
-    warm = protocol != "cold"
-    bodies = run(card, launched, warm, followed=warm)
-    far = sum(body.far for body in bodies[1:])
-    around = starts(card, [body.seconds for body in bodies], protocol, kind, far=far)
-    return _expected(card, bodies, around, lower_s)
+class Row(NamedTuple):
+    """One kernel of the model with its launches' times, for one repeat; ``gaps_s`` precede its launches."""
+
+    kernel: Kernel
+    lower_s: float
+    bodies: tuple[Body, ...]
+    gaps_s: float
+    ramps_s: float
+
+    @property
+    def repeat(self) -> int:
+        return int(self.kernel.repeat)
+
+    @property
+    def unclamped_s(self) -> float:
+        """The model's own time, before it is held to the lower bound."""
+        return sum(body.seconds for body in self.bodies) + self.gaps_s + self.ramps_s
 
 
-def steps(
-    card: Card, kernels: Iterable[tuple[Kernel, float]], dtype: str, impl: str = ""
+def expected(
+    card: Card, kernels: Iterable[tuple[Kernel, float]], dtype: str, *, impl: str = "", protocol: str = "cold"
 ) -> tuple[list[Expected], Expected]:
-    """Every kernel of a workload for one repeat, with the gap before it, and the whole with its launch; each not below its bound."""
-    found: list[Expected] = []
-    kernels = tuple(kernels)
-    card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel, _ in kernels))
-    whole = Expected(card.warm_s, card.warm_s, card.warm_s, (Term("launch", card.warm_s),))
+    """The time of every kernel for one repeat, and of all with the launch; each kernel comes with its lower bound."""
+    given = tuple(kernels)
+    if protocol == "eager" and card.settle_s:
+        return _after_pauses(card, given, dtype, impl)
+    if len(given) > 1 or any(kernel.repeat > 1 for kernel, _ in given):
+        card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel, _ in given))
+    launches = [parts(card, kernel.op, kernel.dtype or dtype, impl) for kernel, _ in given]
+    rows = _rows(card, given, launches, protocol)
+    return [_one(card, row) for row in rows], _whole(card, rows, protocol)
+
+
+def _rows(
+    card: Card, given: Sequence[tuple[Kernel, float]], launches: Sequence[tuple[Part, ...]], protocol: str
+) -> list[Row]:
+    """Every kernel's bodies, each after the one before it."""
+    footprint = sum(part.byte * kernel.repeat for (kernel, _), own in zip(given, launches, strict=True) for part in own)
+    whole = kept(card, footprint) if protocol in FROM_L2 else 0.0
+    rows: list[Row] = []
     before: Part | None = None
-    for kernel, lower_s in kernels:
-        own = parts(card, kernel.operation, kernel.op, dtype, impl)
-        bodies = run(card, own, False, before, followed=True)
-        around = (
-            Term("from kernel to kernel", len(own) * card.node_s),
-            Term("ramp", sum(ramp_s(card, body.far) for body in bodies)),
-        )
-        one = _expected(card, bodies, around, lower_s)
-        found.append(one)
+    last_s = 0.0
+    for number, ((kernel, lower_s), own) in enumerate(zip(given, launches, strict=True)):
+        ends = protocol == "cold" and number == len(given) - 1 and kernel.repeat == 1
+        bodies = run(card, own, whole, before, followed=not ends, rotating=protocol == "rotating")
+        gaps_s = 0.0
+        for body in bodies:
+            gaps_s += gap_s(card, protocol, last_s)
+            last_s = body.seconds
+        rows.append(Row(kernel, lower_s, tuple(bodies), gaps_s, sum(ramp_s(card, body.far) for body in bodies)))
         before = own[-1]
-        whole = Expected(*(part + kernel.repeat * other for part, other in zip(whole[:3], one[:3], strict=True)))
-    return found, whole
+    return rows
 
 
 def run(
-    card: Card, launched: Sequence[Part], warm: bool, before: Part | None = None, followed: bool = False
+    card: Card,
+    launched: Sequence[Part],
+    whole: float = 0.0,
+    before: Part | None = None,
+    *,
+    followed: bool = False,
+    rotating: bool = False,
 ) -> list[Body]:
-    """Kernels in a row: what one has touched the next may find in L2; weights come from memory unless the run is warm.
+    """Launches in a row. ``whole`` is the share of the data that L2 holds from the run before.
 
-    The last one's last writes cost whoever comes next, so nobody unless it is ``followed``.
+    A launch may also find what the launch before it touched, weights aside. The last writes of the last launch cost
+    only if another launch follows.
     """
-    whole = kept(card, sum(part.byte for part in launched)) if warm else 0.0
     bodies = []
     last = len(launched) - 1
     for at, part in enumerate(launched):
-        share = whole
-        if before is not None and whole < 1.0 and part.byte:
+        fresh_byte = (part.fresh_byte or part.right_byte) if rotating else 0
+        share = whole * (1.0 - fresh_byte / part.byte) if part.byte else whole
+        if before is not None and share < 1.0 and part.byte:
             touched = min(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
-            left = kept(card, part.byte + before.byte) * touched
-            share = max(whole, left)
+            share = max(share, kept(card, part.byte + before.byte) * touched)
         body = part.body(share)
         if body.late_s and (followed or at < last):
             body = _drained(body)
@@ -130,26 +115,94 @@ def run(
 
 
 def _drained(body: Body) -> Body:
-    """A kernel that others follow: its last writes leave L2 while they run, or while the same runs again."""
+    """With the write-back of the launch before, which runs at the same time."""
     late = Term("writes of the run before", body.late_s)
     return body._replace(seconds=body.seconds + body.late_s, terms=(*body.terms, late))
 
 
-def _expected(card: Card, bodies: Sequence[Body], around: tuple[Term, ...], lower_s: float) -> Expected:
-    """The sum of all, not below the bound, with its range."""
-    seconds = sum(body.seconds for body in bodies) + sum(term.seconds for term in around)
-    terms = (*around, *(term for body in bodies for term in body.terms))
-    if seconds < lower_s:
-        terms = (*terms, Term("up to the bound", lower_s - seconds))
-        seconds = lower_s
-    down, up = spread(card, bodies)
-    return Expected(seconds, max(lower_s, seconds * down), seconds * up, terms, tuple(bodies))
+def _one(card: Card, row: Row) -> Expected:
+    """One kernel for one repeat, with the gaps before its launches."""
+    row = row._replace(kernel=row.kernel._replace(repeat=1))
+    terms = (Term("from kernel to kernel", row.gaps_s), Term("ramp", row.ramps_s), *_terms([row]))
+    return _expected(card, [row], row.unclamped_s, row.lower_s, terms)
 
 
-def spread(card: Card, bodies: Sequence[Body]) -> tuple[float, float]:
-    """The range's ends as shares of the time: those of its mechanisms, each by its part of it."""
-    whole = sum(body.seconds for body in bodies)
-    half = card.spread["any"]
-    if whole > 0:
-        half = sum(card.spread.get(body.mechanism, half) * body.seconds for body in bodies) / whole
+def _whole(card: Card, rows: Sequence[Row], protocol: str) -> Expected:
+    """All kernels with their repeats. The first launch has its own cost in the place of a gap."""
+    if not rows:
+        return Expected(0.0, 0.0, 0.0)
+    ramps_s = sum(row.ramps_s * row.repeat for row in rows)
+    bodies_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies)
+    gaps_s = sum(row.gaps_s * row.repeat for row in rows) - gap_s(card, protocol, 0.0)
+    first_s = first_launch_s(card, protocol, _host_call(rows[0].kernel), bodies_s + ramps_s)
+    launch = "launch by the host" if protocol == "eager" else "launch"
+    around = (Term(launch, first_s), Term("from kernel to kernel", gaps_s), Term("ramp", ramps_s))
+    terms = (*(term for term in around if term.seconds), *_terms(rows))
+    # Each kernel is held to its own bound, so the sum of the rows and the launch is the whole.
+    short_s = sum(max(0.0, row.lower_s - row.unclamped_s) * row.repeat for row in rows)
+    lower_s = sum(row.lower_s * row.repeat for row in rows)
+    seconds = first_s + gaps_s + ramps_s + bodies_s + short_s
+    if len(rows) == 1 and rows[0].repeat == 1:
+        seconds -= short_s  # one kernel: its launch counts before its bound does
+    found = _expected(card, rows, seconds, lower_s, terms)
+    names = tuple(row.kernel.name for row in rows for _ in row.bodies)
+    return found._replace(bodies=tuple(body for row in rows for body in row.bodies), kernels=names)
+
+
+def _terms(rows: Sequence[Row]) -> list[Term]:
+    return [
+        term._replace(seconds=term.seconds * row.repeat) for row in rows for body in row.bodies for term in body.terms
+    ]
+
+
+def _expected(card: Card, rows: Sequence[Row], seconds: float, lower_s: float, terms: tuple[Term, ...]) -> Expected:
+    """The time, not below the bound, with its range."""
+    unclamped_s = sum(term.seconds for term in terms if term.counts)
+    held_s = max(seconds, lower_s)
+    if held_s > unclamped_s * (1.0 + 1e-12):
+        terms = (*terms, Term("up to the bound", held_s - unclamped_s))
+    down, up = spread(card, rows)
+    unmodelled_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies if body.mechanism == UNMODELLED)
+    return Expected(
+        held_s, max(lower_s, held_s * down), held_s * up, terms, unclamped_s=unclamped_s, unmodelled_s=unmodelled_s
+    )
+
+
+def spread(card: Card, rows: Sequence[Row]) -> tuple[float, float]:
+    """The ends of the range as factors of the time: those of the mechanisms, weighted by their time."""
+    shares = [(card.spread.get(body.mechanism, card.spread["any"]), body.seconds * row.repeat) for row in rows
+              for body in row.bodies]  # fmt: skip
+    whole = sum(seconds for _, seconds in shares)
+    half = sum(half * seconds for half, seconds in shares) / whole if whole > 0 else card.spread["any"]
     return 1.0 / (1.0 + half), 1.0 + half
+
+
+def _after_pauses(
+    card: Card, given: tuple[tuple[Kernel, float], ...], dtype: str, impl: str
+) -> tuple[list[Expected], Expected]:
+    """One call after a pause: short work runs near the clock that the pause left, longer work near the highest."""
+    settle_s, card = card.settle_s, card._replace(settle_s=0.0)
+    rows, whole = expected(card, given, dtype, impl=impl, protocol="eager")
+    busy_s = sum(body.seconds for body in whole.bodies)
+    if card.idle_share >= 1.0 or any(body.mechanism not in CLOCKED for body in whole.bodies):
+        return rows, whole
+    up = busy_s**2 / (busy_s**2 + settle_s**2)
+    share = card.idle_share + (1.0 - card.idle_share) * up
+    slower = card._replace(
+        clock_hz=card.clock_hz * share, l2_byte_per_s=card.l2_byte_per_s * share, lane_per_s=card.lane_per_s * share
+    )
+    return expected(slower, given, dtype, impl=impl, protocol="eager")
+
+
+def _host_call(kernel: Kernel) -> str:
+    """The kind of call that the host makes for a kernel, as far as it changes the host's time."""
+    kind = _fact_call(kernel.op)
+    return kind or ("wrapped" if kernel.operation in WRAPPED else kernel.operation)
+
+
+def _fact_call(op: Op) -> str:
+    if isinstance(op.runs, Rows) and not op.runs.backward:
+        return "softmax" if op.runs.function == "softmax" else "layernorm"
+    if isinstance(op.runs, Gemm):
+        return "batch" if op.runs.batch != 1 else "linear"
+    return "linear" if isinstance(op.runs, GroupedGemm) else ""

@@ -31,10 +31,20 @@ class Body(NamedTuple):
 HIDDEN = 0.25
 
 
-def overlapped(parts: Sequence[tuple[str, float]], sharpness: float) -> tuple[float, tuple[Term, ...]]:
-    """Streams of work that run at once: a little more than the longest, the more the closer the others come to it.
+def at_once_s(streams: Sequence[float], sharpness: float) -> float:
+    """The time of streams that overlap, without their terms."""
+    longest = max(streams)
+    if longest <= 0.0:
+        return 0.0
+    powers = sum((seconds / longest) ** sharpness for seconds in streams if seconds > HIDDEN * longest)
+    return longest if powers <= 1.0 else float(longest * powers ** (1.0 / sharpness))
 
-    (sum of t^p)^(1/p): with p large the longest alone, with p = 1 the sum. What the overlap lacks is told on its own.
+
+def overlapped(parts: Sequence[tuple[str, float]], sharpness: float) -> tuple[float, tuple[Term, ...]]:
+    """The p-norm of the times of streams that overlap, slightly above their maximum, and its terms.
+
+    (sum of t^p)^(1/p): with p large the longest alone, with p = 1 the sum. The excess over the longest is a term of its
+    own.
     """
     name, longest = "", 0.0
     for part in parts:

@@ -19,13 +19,15 @@ Long products meet the board's power: multiplications cost energy, and the clock
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf, sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from perfmodel.timing.card import Card
+from perfmodel.runs import Gemm, number
+from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import NOTHING_LEFT, kept, rate
-from perfmodel.timing.terms import Body, Term, overlapped
+from perfmodel.timing.terms import Body, Term, at_once_s, overlapped
 
 TENSOR_TILES = (
     (256, 128), (128, 256), (128, 128), (192, 128), (128, 192), (64, 256), (256, 64), (64, 128), (128, 64), (64, 64),
@@ -53,6 +55,33 @@ ALONE, PAIRED = 24576, 16384  # results of a tile that fills a multiprocessor, a
 LEFT_IN_L2 = 0.65  # of L2's effective capacity: results that are still there at the end
 
 
+class Product(NamedTuple):
+    """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result."""
+
+    m: int
+    k: int
+    n: int
+    batch: int = 1
+    left: float = 2
+    right: float = 2
+    result: float = 2
+
+    @classmethod
+    def of(cls, fact: Gemm) -> Product:
+        """The product that a fact describes, as numbers."""
+        sizes = (number(size) for size in fact[:4])
+        return cls(*sizes, *(item if isinstance(item, int) else float(item) for item in fact.items))
+
+    @property
+    def right_byte(self) -> int:
+        return int(self.batch * self.k * self.n * self.right)
+
+    @property
+    def operands_byte(self) -> float:
+        """Both operands of one product of the batch."""
+        return self.m * self.k * self.left + self.k * self.n * self.right
+
+
 class Choice(NamedTuple):
     """A tile on a card: its sides, a step along k and its operands through L2, a wave's edges, tiles at once."""
 
@@ -64,22 +93,23 @@ class Choice(NamedTuple):
     slots: int
 
 
-def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, *, found: float = 0.0) -> Body:
+def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     """The time of one product, or of a batch of them, with the tile and split that make it least."""
+    m, k, n, batch, left, right, _ = size
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
-    operand_byte = batch * item * (m * k + k * n)
-    result_byte = batch * item * m * n
+    operand_byte = batch * size.operands_byte
+    result_byte = batch * size.result * m * n
     bandwidth = rate(card, operand_byte, result_byte)
     compulsory_s = (
         (operand_byte + result_byte - min(result_byte, LEFT_IN_L2 * card.l2_byte)) * (1.0 - found) / bandwidth
     )
     flops = 2.0 * batch * m * n * k
     powered_s = flops / powered_rate(card, dtype, flops)
-    aligned = next(byte for byte in ALIGNMENTS if not (k * item % byte or n * item % byte)) if on_tensor else 16
-    best = _fastest(card, m, k, n, batch, item, dtype, aligned, powered_s, compulsory_s)
+    aligned = next((b for b in ALIGNMENTS if not (k * left % b or n * right % b)), 1) if on_tensor else 16
+    best = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth)
     tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s = best
-    again_s = _again_byte(card, m, k, n, batch, item, tile_m, tile_n) / bandwidth
+    again_s = _again_byte(card, size, tile_m, tile_n) / bandwidth
     seconds, terms = overlapped(
         (
             ("multiplications", max(work_s, powered_s) + edges_s),
@@ -97,25 +127,17 @@ def body(card: Card, m: int, k: int, n: int, batch: int, item: int, dtype: str, 
 
 
 def _fastest(
-    card: Card,
-    m: int,
-    k: int,
-    n: int,
-    batch: int,
-    item: int,
-    dtype: str,
-    aligned: int,
-    powered_s: float,
-    compulsory_s: float,
+    card: Card, size: Product, dtype: str, aligned: int, powered_s: float, compulsory_s: float, bandwidth: float
 ) -> tuple[int, int, int, float, float, float, float]:
     """The tile and the parts of k that take least: its sides, parts, multiplications, edges, L2 and the sum of the parts."""
+    m, k, n, batch, left, right, _ = size
     on_tensor, count = dtype in card.tilings, card.multiprocessors
     how = card.tilings[dtype if on_tensor else "vector"]
-    step_k = max(1, STEP_BYTE // item) if on_tensor else VECTOR_STEP
+    step_k = _step(left, right) if on_tensor else VECTOR_STEP
     steps_all = -(-k // step_k)
     part_s = 8.0 * m * n * batch / card.l2_byte_per_s
     whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector by a matrix has kernels of its own, which split
-    choices, choosy = _choices(card, dtype, item, aligned, batch > 1)
+    choices, choosy = _choices(card, dtype, left, right, aligned, batch > 1)
     least, best = inf, None
     for tile_m, tile_n, step_s, fetch_s, edge_s, slots in choices:
         if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
@@ -131,50 +153,67 @@ def _fastest(
             edges_s = -(-units // slots) * edge_s
             l2_s = units * fetch_s * steps
             sum_s = how.split_s + part_s * split if split > 1 else 0.0
-            whole_s = max((work_s if work_s > powered_s else powered_s) + edges_s, l2_s, compulsory_s) + sum_s
+            busy_s = (work_s if work_s > powered_s else powered_s) + edges_s
+            if max(busy_s, l2_s, compulsory_s) + sum_s >= least:  # the overlap adds to the longest
+                continue
+            memory_s = compulsory_s + _again_byte(card, size, tile_m, tile_n) / bandwidth
+            whole_s = at_once_s((busy_s, memory_s, l2_s), SHARPNESS) + sum_s
             if whole_s < least:
                 least, best = whole_s, (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s)
     assert best is not None
     return best
 
 
-def _again_byte(card: Card, m: int, k: int, n: int, batch: int, item: int, tile_m: int, tile_n: int) -> float:
+def _step(left: float, right: float) -> int:
+    """Elements along k of one step: a line of L2 of the wider operand."""
+    return max(1, int(STEP_BYTE // max(left, right)))
+
+
+def _again_byte(card: Card, size: Product, tile_m: int, tile_n: int) -> float:
     """Bytes that are read from memory more than once: operands that outgrow L2, once for each group of tiles."""
-    if item * (m * k + k * n) <= NOTHING_LEFT * card.l2_byte:
+    m, k, n, batch, left_item, right_item, _ = size
+    if size.operands_byte <= NOTHING_LEFT * card.l2_byte:
         return 0.0
     across = max(1.0, sqrt(card.multiprocessors * tile_n / tile_m))
     down = max(1.0, card.multiprocessors / across)
     left = max(1.0, n / (down * tile_n)) - 1.0
     right = max(1.0, m / (across * tile_m)) - 1.0
-    return batch * item * (m * k * left + k * n * right) * (1.0 - kept(card, item * (m * k + k * n)))
+    again = m * k * left_item * left + k * n * right_item * right
+    return batch * again * (1.0 - kept(card, size.operands_byte))
 
 
-_CHOICES: dict[tuple[Any, ...], tuple[Card, tuple[Choice, ...], bool]] = {}
-
-
-def _choices(card: Card, dtype: str, item: int, aligned: int, batched: bool) -> tuple[tuple[Choice, ...], bool]:
+def _choices(
+    card: Card, dtype: str, left: float, right: float, aligned: int, batched: bool
+) -> tuple[tuple[Choice, ...], bool]:
     """The tiles that a library has for such a product on this card, and whether it chooses among many."""
-    rates = (id(card.tilings), id(card.peak_flop_per_s), card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
-    key = (*rates, dtype, item, aligned, batched)
-    known = _CHOICES.get(key)
-    if known is None:  # the card is kept, so that no other may take its tables' place
-        known = _CHOICES[key] = (card, *_made(card, dtype, item, aligned, batched))
-    return known[1], known[2]
-
-
-def _made(card: Card, dtype: str, item: int, aligned: int, batched: bool) -> tuple[tuple[Choice, ...], bool]:
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
+    rates = (card.peak_flop_per_s[dtype], card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
+    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned)
+
+
+@lru_cache(maxsize=1024)
+def _made(
+    how: Tiling,
+    on_tensor: bool,
+    batches_of: str,
+    rates: tuple[float, int, float, float],
+    left: float,
+    right: float,
+    aligned: int,
+) -> tuple[tuple[Choice, ...], bool]:
+    """The table of tiles; ``batches_of`` names the generation whose batched kernels serve (none: not a batch)."""
+    peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
     tiles: tuple[tuple[int, int], ...] = TENSOR_TILES if on_tensor else VECTOR_TILES
-    if batched and not on_tensor:
-        tiles = BATCH_TILES.get(card.generation, VECTOR_TILES)
+    if batches_of and not on_tensor:
+        tiles = BATCH_TILES.get(batches_of, VECTOR_TILES)
     share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.crooked, how.crooked_draw))
-    peak = card.peak_flop_per_s[dtype] * how.issue / card.multiprocessors * share
-    draw = how.draw_byte_per_clock * card.clock_hz * drawn
-    step_k = max(1, STEP_BYTE // item) if on_tensor else VECTOR_STEP
+    peak = peak_flop_per_s * how.issue / count * share
+    draw = how.draw_byte_per_clock * clock_hz * drawn
+    step_k = _step(left, right) if on_tensor else VECTOR_STEP
     found = []
     for tile_m, tile_n in tiles:
-        area, fetch_byte = tile_m * tile_n, (tile_m + tile_n) * step_k * item
+        area, fetch_byte = tile_m * tile_n, (tile_m * left + tile_n * right) * step_k
         multiply_s = 2.0 * area * step_k * (1.0 + how.edge * (1 / tile_m + 1 / tile_n)) / peak
         together = 1 if area >= ALONE else 2 if area >= PAIRED else 4
         found.append(
@@ -182,9 +221,9 @@ def _made(card: Card, dtype: str, item: int, aligned: int, batched: bool) -> tup
                 tile_m,
                 tile_n,
                 max(multiply_s, fetch_byte / draw),
-                fetch_byte / (card.l2_byte_per_s * how.sharing),
-                how.start_s + area / (how.drain_per_clock * card.clock_hz),
-                card.multiprocessors * together,
+                fetch_byte / (l2_byte_per_s * how.sharing),
+                how.start_s + area / (how.drain_per_clock * clock_hz),
+                count * together,
             )
         )
     return tuple(found), len(tiles) > 4

@@ -153,7 +153,7 @@ def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
     work = SUMS_START + each * element
     return (
         Launch(
-            f"columns, {across} blocks", across, 32 * tall, size, outputs * cols * item, work, ceil(each / ROWS_AT_ONCE), 2
+            f"columns, {across} blocks of {32 * tall}", across, 32 * tall, size, outputs * cols * item, work, ceil(each / ROWS_AT_ONCE), 2
         ),
     )  # fmt: skip
 

@@ -5,9 +5,13 @@ The rules of cutting are the libraries' own (FlashAttention 2 and 3, their publi
 decoding step has, and with it whether the card is full.
 """
 
+from __future__ import annotations
+
 from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
+
+from perfmodel.runs import Heads
 
 ENOUGH = 0.8  # of the places for blocks filled: no split
 GOOD = 0.85  # of the best filling of the last round
@@ -24,8 +28,12 @@ class Tile(NamedTuple):
     resident: int
 
 
-class Heads(NamedTuple):
-    """The sizes of an attention: of ``heads`` query heads in all sequences, ``kv_heads`` key heads."""
+class Attended(NamedTuple):
+    """The sizes of an attention as numbers: ``heads`` query heads in all sequences, ``kv_heads`` key heads.
+
+    ``window`` is 0 where there is none; ``item`` are the bytes per element of queries and outputs, ``cached`` of keys and
+    values.
+    """
 
     heads: int
     kv_heads: int
@@ -35,6 +43,24 @@ class Heads(NamedTuple):
     value_width: int
     causal: bool
     window: int = 0
+    item: float = 2
+    cached: float = 2
+
+    @classmethod
+    def of(cls, fact: Heads) -> Attended:
+        """What the operation states. A single query is the last: a causal mask hides nothing from it."""
+        causal = bool(fact.causal) and fact.N > 1
+        window = fact.W if causal and fact.W is not None and fact.W < fact.S else 0
+        keys = fact.S if not fact.causal or fact.W is None or fact.N > 1 else min(fact.S, fact.W)
+        return cls(
+            fact.B * fact.H, fact.B * fact.H_kv, fact.N, keys, fact.d, fact.d_v, causal, window,
+            float(fact.item), float(fact.cache),
+        )  # fmt: skip
+
+    @property
+    def visible(self) -> int:
+        """Keys that at least one query sees."""
+        return min(self.keys, self.queries + self.window - 1) if self.window else self.keys
 
 
 def tile_of(tiles: tuple[tuple[int, Tile], ...], width: int) -> Tile:
@@ -42,7 +68,7 @@ def tile_of(tiles: tuple[tuple[int, Tile], ...], width: int) -> Tile:
     return next((tile for most, tile in tiles if width <= most), tiles[-1][1])
 
 
-def shared_out(size: Heads, blocks: int, steps: int, count: int) -> int:
+def shared_out(size: Attended, blocks: int, steps: int, count: int) -> int:
     """FlashAttention-3's rule: a block gets a multiprocessor's part of all steps and a tenth more, in decoding and in
     prompts too short to fill the card."""
     few = size.causal and blocks < ENOUGH * count
@@ -92,7 +118,7 @@ def unequal(
 
 
 @lru_cache(maxsize=4096)
-def walked(size: Heads, rows: int, tile: Tile, group: int) -> tuple[float, float, float]:
+def walked(size: Attended, rows: int, tile: Tile, group: int) -> tuple[float, float, float]:
     """Keys, in whole steps, that a tile walks over in the mean and at most, and how many of them the mask's edge crosses."""
     whole = ceil(size.keys / tile.keys) * tile.keys
     if not size.causal:
@@ -115,6 +141,6 @@ def walked(size: Heads, rows: int, tile: Tile, group: int) -> tuple[float, float
     return mean, float(min(whole, far)), float(edges)
 
 
-def seen(size: Heads) -> int:
+def seen(size: Attended) -> int:
     """Keys that one query sees at most."""
     return min(size.keys, size.window) if size.window else size.keys

@@ -70,7 +70,7 @@ class _Reader:
         yield self.name("intermediate_size")
         w, e = self.of.windows, self.of.experts
         if w is not None:
-            yield from (w.key, f"_{w.key}", w.after)
+            yield from (w.size, w.key, f"_{w.key}", w.after, w.before)
         if self.of.unturned == "no_rope_layers":
             yield "no_rope_layer_interval"
         if e is not None:
@@ -113,6 +113,12 @@ class _Reader:
         """Whether a multiplier is there and changes anything."""
         value = self.c.document.get(key, self.of.own.get(key)) if key else None
         return value is not None and value != 1
+
+    def capped(self, key: str) -> bool:
+        """Whether scores are capped: by the config, or by the architecture where the key is absent."""
+        if key in self.of.own and key not in self.c.document:
+            return bool(self.c.assume(key, self.of.own[key]))
+        return self.of.softcapped and self.c.has(key)
 
     # --- sizes
 
@@ -192,10 +198,13 @@ class _Reader:
             return tuple(WINDOW_WORDS[word] for word in given)
         if w.unturned:
             return tuple("sliding" if turned else "full" for turned in self.rotary(("full",) * L))
-        first = min(L, self.count(w.after))
         every = self.c.size(w.key, w.every, also=f"_{w.key}") if w.key else w.every
-        full = [i < first or bool(every and (i + (0 if w.first else 1)) % every == 0) for i in range(L)]
-        return tuple("full" if seen else "sliding" for seen in full)
+        first, last = self.count(w.after), self.count(w.before) if w.before else L
+
+        def full(i: int) -> bool:
+            return not first <= i < last or bool(every and (i + (0 if w.first else 1)) % every == 0)
+
+        return tuple("full" if full(i) else "sliding" for i in range(L))
 
     def rotary(self, windows: tuple[str, ...]) -> tuple[bool, ...]:
         """Which layers turn queries and keys."""
@@ -328,21 +337,19 @@ class _Reader:
 
     def head(self) -> list[Step]:
         of = self.of
-        cap = self.c.document.get("final_logit_softcapping", of.own.get("final_logit_softcapping"))
         return head(
             self.c,
             "" if of.outer else of.norm,
             tied=of.tied,
             bias=self.on(of.head_bias),
-            softcap=of.softcapped and cap is not None,
+            softcap=self.capped("final_logit_softcapping"),
             scaled=self.factor(of.logit_factor),
         )
 
     def left_out(self) -> tuple[str, ...]:
         of = self.of
-        cap = self.c.document.get("attn_logit_softcapping", of.own.get("attn_logit_softcapping"))
         return (
-            *((SOFTCAP,) if of.softcapped and cap is not None else ()),
+            *((SOFTCAP,) if self.capped("attn_logit_softcapping") else ()),
             *((SLOPES,) if of.positions == "slopes" else ()),
             *((CLIP,) if self.c.has("clip_qkv") else ()),
         )

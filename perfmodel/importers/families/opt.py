@@ -30,7 +30,8 @@ def build(c: Config) -> Model:
         mlp(c.choice(ACTIVATIONS, "activation_function", default="relu"), bias=bias),
         kind="layernorm",
     )
-    last = before and not c.flag("_remove_final_layer_norm", False)
+    removed = c.flag("_remove_final_layer_norm", False)
+    last = before and not removed
     return Model(
         title=f"OPT of {L} layers and width {D}",
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("ffn_dim"), "V": c.size("vocab_size")},

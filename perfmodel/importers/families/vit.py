@@ -27,7 +27,7 @@ def build(c: Config) -> Model:
         sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("intermediate_size")},
         phases=encoder_phases(N),
         steps=(
-            linear("embed.patches", pixels, "D", "x:pixels y:patches", bias=True, N="N - 1"),
+            linear("embed.patches", pixels, "D", "x:pixels y:patches", bias=True, data=("x",), N="N - 1"),
             step("embed.class_token", "learned", "y:class_token", rows=1, cols="D"),
             step("embed.positions", "learned", "y:positions", rows=N, cols="D"),
             step("embed.add_positions", "add", "a:patches b:positions y:stream", numel="B*N*D"),

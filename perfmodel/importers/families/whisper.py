@@ -40,7 +40,7 @@ def build(c: Config) -> Model:
     L, M = c.size("encoder_layers"), c.size("decoder_layers")
     inner = block(_attention(), mlp(act, bias=True), kind="layernorm")
     encoder = [
-        step("conv1", "conv", "x:mel y:conv1", N="2*N", D_in=mel, D_out="D", K=3),
+        step("conv1", "conv", "x:mel y:conv1", data=("x",), N="2*N", D_in=mel, D_out="D", K=3),
         step("conv1.gelu", "gelu", "x:conv1 y:conv1_active", numel="2*B*N*D"),
         step("conv2", "conv", "x:conv1_active y:conv2", D_in="D", D_out="D", K=3, stride=2),
         step("conv2.gelu", "gelu", "x:conv2 y:conv2_active", numel="B*N*D"),
