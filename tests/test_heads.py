@@ -26,7 +26,7 @@ from instantiated import (  # noqa: E402
 from perfmodel.importers import FAMILIES  # noqa: E402
 
 # One of each group of alike decoders and encoders, and every family with a file of its own.
-ALIKE = ("llama", "gemma2", "gemma3_text", "gpt_neox", "gptj", "phi", "bloom", "mixtral", "qwen2", "olmo2", "openai-gpt", "nanochat",
+ALIKE = ("llama", "gemma2", "gemma3_text", "gpt_neox", "gptj", "phi", "bloom", "mixtral", "qwen2", "olmo2", "openai-gpt", "gpt2", "nanochat",
          "llama4_text", "hunyuan_v1_dense", "bert", "roberta", "electra", "distilbert", "bert-generation", "deepseek_v3")  # fmt: skip
 KINDS = [kind for kind, file in FAMILIES.items() if kind in ALIKE or file not in ("decoder", "bert", "deepseek")]
 CASES = [pytest.param(kind, found, id=f"{kind}-{found.__name__}") for kind, found in classes(KINDS)]

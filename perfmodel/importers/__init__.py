@@ -15,7 +15,6 @@ from perfmodel.specfile import read_text
 
 # model_type of a config: the file of its family.
 FAMILIES = {
-    "gpt2": "gpt2",
     "gpt_neo": "gpt_neo",
     "opt": "opt",
     "falcon": "falcon",

@@ -69,7 +69,8 @@ class Config:
 
     def ignore(self, *keys: str) -> None:
         """Marks keys as known that change no count here, whatever they hold."""
-        self.document.keys_asked.update(keys)
+        for key in keys:
+            self.document.get(key)
 
     def size(self, key: str, default: Any = _REQUIRED, *, also: str = "", derived: bool = False) -> int:
         """A whole number of at least 1; ``also`` is another name of the key.

@@ -65,6 +65,7 @@ class Decoder(NamedTuple):
     of queries and keys, of each head or of the whole width (``qk_width``). ``positions``: rotary, learned, slopes or
     none; ``turned`` is the share of each head that is turned (``turned_key``: an older key of it, ``turned_size``: the key of a number of elements), ``unturned`` the key of the layers that turn none, or
     "full": those without a window. ``both_ways`` is the flag of a model for embeddings, whose tokens see all others.
+    ``choices``: a class scores choices of answers. ``refused`` are flags that no count covers.
     """
 
     name: str = "Llama"
@@ -106,6 +107,8 @@ class Decoder(NamedTuple):
     logit_factor: str = ""
     softcapped: bool = False
     both_ways: str = ""
+    choices: bool = False
+    refused: str = ""
     tied: bool = False
     head_bias: Switch = False
 
@@ -203,11 +206,12 @@ GPT_J = PHI._replace(
 GPT_BIGCODE = Decoder(
     name="GPT BigCode", keys=GPT, norm="layernorm", qkv_bias=True, out_bias=True, single_head="multi_query",
     positions="learned", gated=False, activation="gelu_pytorch_tanh", widening=4, mlp_bias=True, tied=True,
-    unread="num_key_value_heads",
+    unread="num_key_value_heads", refused="add_cross_attention",
 )  # fmt: skip
+GPT2 = GPT_BIGCODE._replace(name="GPT-2", single_head="", activation="gelu_new", choices=True, unread="")
 OPENAI_GPT = GPT_BIGCODE._replace(
     name="GPT", keys={**GPT, "hidden_act": "afn"}, outer=True, before=False, single_head="", activation="gelu",
-    activations={"gelu": "gelu_tanh"},
+    activations={"gelu": "gelu_tanh"}, choices=True, unread="",
 )  # fmt: skip
 BIO_GPT = Decoder(
     name="BioGPT", norm="layernorm", qkv_bias=True, out_bias=True, positions="learned", offset=2, gated=False,
@@ -216,6 +220,7 @@ BIO_GPT = Decoder(
 XGLM = BIO_GPT._replace(
     name="XGLM",
     positions="computed",
+    refused="add_cross_attention",
     keys={
         "hidden_size": "d_model", "num_attention_heads": "attention_heads", "num_hidden_layers": "num_layers",
         "intermediate_size": "ffn_dim", "hidden_act": "activation_function",
@@ -441,6 +446,7 @@ DECODERS: Mapping[str, Decoder] = {
     "glm": GLM,
     "glm4": GLM4,
     "glm4_moe": GLM4_MOE,
+    "gpt2": GPT2,
     "gpt_bigcode": GPT_BIGCODE,
     "gpt_neox": GPT_NEOX,
     "gpt_oss": GPT_OSS,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.importers.config import Config
-from perfmodel.importers.parts import linear, norm, step
+from perfmodel.importers.parts import ACTIVATIONS, linear, norm, step
 
 Heads = Mapping[str, Callable[[], Sequence[Step]]]
 
@@ -125,3 +125,12 @@ def head(
         **{name: followed(steps) for name, steps in (more or {}).items()},
     }
     return [*([norm("norm", kind)] if kind else []), *heads[task(c, heads, "ForCausalLM")]()]
+
+
+def choices(c: Config, kind: str) -> list[Step]:
+    """A score for each choice of an answer, from the token that ends it; B counts the choices of all questions."""
+    word, width = c.text("summary_activation", ""), 1 if c.flag("summary_proj_to_labels", True) else "D"
+    source = "normed" if kind else "stream"
+    score = linear("choices", "D", width, f"x:{source} y:choice", bias=True, N=1)
+    act = [step("choices.activation", ACTIVATIONS[word], "x:choice y:choice", numel=f"B*{width}")] if word else []
+    return [*([score] if c.flag("summary_use_proj", True) else []), *act]

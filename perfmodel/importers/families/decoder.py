@@ -27,7 +27,7 @@ from perfmodel.importers.parts import (
     norm,
     step,
 )
-from perfmodel.importers.tasks import head
+from perfmodel.importers.tasks import choices, head
 
 SOFTCAP = "the cap on attention scores, c tanh(s / c): two multiplications and a tanh per score"
 SLOPES = "the position slopes (ALiBi) that are added to the scores, one addition per score"
@@ -63,6 +63,8 @@ class _Reader:
         self.c, self.of = c, description
         self.L = self.size("num_hidden_layers")
         self.both = bool(description.both_ways) and c.flag(description.both_ways, False)
+        for key in description.refused.split():
+            c.must(not c.flag(key, False), f"{key} is asked for", "false is accepted")
         c.ignore(*description.unread.split(), *self._overruled())
 
     def _overruled(self) -> Iterator[str]:
@@ -337,13 +339,15 @@ class _Reader:
 
     def head(self) -> list[Step]:
         of = self.of
+        kind = "" if of.outer else of.norm
         return head(
             self.c,
-            "" if of.outer else of.norm,
+            kind,
             tied=of.tied,
             bias=self.on(of.head_bias),
             softcap=self.capped("final_logit_softcapping"),
             scaled=self.factor(of.logit_factor),
+            more={"DoubleHeadsModel": lambda: choices(self.c, kind)} if of.choices else None,
         )
 
     def left_out(self) -> tuple[str, ...]:
