@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 # The tests' helper in the place of this folder, where a file has the name of a package that transformers looks for.
-sys.path[0] = str(Path(__file__).parent.parent / "tests")
+sys.path.remove(str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import instantiated
 import torch
@@ -46,13 +47,19 @@ class Case(NamedTuple):
     detail: str = ""
 
 
-def compared(name: str, kind: str, document: dict[str, Any], model: Callable[[], instantiated.Counts]) -> Case:
+def compared(
+    name: str,
+    kind: str,
+    document: dict[str, Any],
+    model: Callable[[], instantiated.Counts],
+    length: int | None = LENGTH,
+) -> Case:
     """One config read by the importer and counted in the instantiated model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(document), encoding="utf-8")
         try:
-            found = instantiated.told(str(path), kind, LENGTH, decode=False)
+            found = instantiated.told(str(path), kind, length, decode=False)
         except InputError as error:
             return Case(name, "refused", str(error).removeprefix(str(path)).removeprefix(": "))
         except Exception:
@@ -63,7 +70,7 @@ def compared(name: str, kind: str, document: dict[str, Any], model: Callable[[],
             return Case(name, "not run by transformers", f"{type(error).__name__}: {error}"[:120])
         if counts.decode is not None:
             try:
-                found = instantiated.told(str(path), kind, LENGTH)
+                found = instantiated.told(str(path), kind, length)
             except InputError as error:
                 return Case(name, "wrong", f"no decoding step: {error}")
     if counts.forward < 0:
@@ -72,10 +79,10 @@ def compared(name: str, kind: str, document: dict[str, Any], model: Callable[[],
     return Case(name, kept) if found == counts else Case(name, "wrong", f"{found} here, {counts} there")
 
 
-def measured(model: Any) -> instantiated.Counts:
+def measured(model: Any, length: int = LENGTH) -> instantiated.Counts:
     """Parameters and products of a model, or its parameters alone where a pass does not run without numbers."""
     try:
-        return instantiated.counted(model, LENGTH)
+        return instantiated.counted(model, length)
     except Exception:
         return instantiated.Counts(instantiated.parameters(model), -1)
 
@@ -122,17 +129,8 @@ def heads(only: list[str]) -> Iterator[Case]:
             forward, _ = instantiated.products(made, **instantiated.inputs(made, device))
             return instantiated.Counts(instantiated.parameters(made), forward)
 
-        yield with_length(f"{kind}: {found.__name__}", kind, next(documents(config, found.__name__)), model)
-
-
-def with_length(name: str, kind: str, document: dict[str, Any], model: Callable[[], instantiated.Counts]) -> Case:
-    """As ``compared``, over the few tokens that small inputs have; an image has its own number."""
-    global LENGTH
-    before, LENGTH = LENGTH, None if kind == "vit" else instantiated.LENGTH  # type: ignore[assignment]
-    try:
-        return compared(name, kind, document, model)
-    finally:
-        LENGTH = before
+        length = None if kind == "vit" else instantiated.LENGTH  # an image has its own number of patches
+        yield compared(f"{kind}: {found.__name__}", kind, next(documents(config, found.__name__)), model, length)
 
 
 def absent(only: list[str]) -> Iterator[Case]:
@@ -146,9 +144,9 @@ def absent(only: list[str]) -> Iterator[Case]:
             document = {other: value for other, value in whole.items() if other != key}
 
             def model(document: dict[str, Any] = document, made: Any = made) -> instantiated.Counts:
-                return measured(instantiated.causal(made.from_dict(dict(document))))
+                return measured(instantiated.causal(made.from_dict(dict(document))), instantiated.LENGTH)
 
-            yield with_length(f"{kind} without {key}", kind, document, model)
+            yield compared(f"{kind} without {key}", kind, document, model, instantiated.LENGTH)
 
 
 PARTS = {"defaults": defaults, "heads": heads, "absent": absent}

@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("torch", reason="the models are instantiated with torch")
 pytest.importorskip("transformers", reason="the models are those of transformers")
 
-from instantiated import causal, causal_kinds, configured, counted, looks_at_numbers, told  # noqa: E402
+from instantiated import causal, causal_kinds, configured, counted, looks_at_numbers, told
 
-from perfmodel.importers import FAMILIES  # noqa: E402
+from perfmodel.importers import FAMILIES
 
 # The whole model's parameters beside its text part, and a decoder whose class is not imported.
 ELSEWHERE = {"gemma3", "llama4", "whisper"}

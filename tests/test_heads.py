@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="the models are instantiated with torch")
 pytest.importorskip("transformers", reason="the models are those of transformers")
 
-from instantiated import (  # noqa: E402
+from instantiated import (
     LENGTH,
     classes,
     configured,
@@ -23,7 +23,7 @@ from instantiated import (  # noqa: E402
     told,
 )
 
-from perfmodel.importers import FAMILIES  # noqa: E402
+from perfmodel.importers import FAMILIES
 
 # One of each group of alike decoders and encoders, and every family with a file of its own.
 ALIKE = ("llama", "gemma2", "gemma3_text", "gpt_neox", "gptj", "phi", "bloom", "mixtral", "qwen2", "olmo2", "openai-gpt", "gpt2", "nanochat",

@@ -115,9 +115,7 @@ class Decoder(NamedTuple):
 
 LLAMA = Decoder(mlp_bias="mlp_bias")
 PLAIN = Decoder(qkv_bias=False, out_bias=False)
-MISTRAL = PLAIN._replace(
-    name="Mistral", own={"num_key_value_heads": 8, "sliding_window": 4096}, windows=Windows()
-)
+MISTRAL = PLAIN._replace(name="Mistral", own={"num_key_value_heads": 8, "sliding_window": 4096}, windows=Windows())
 LATER_MISTRAL = PLAIN._replace(name="Ministral 3", own={"num_key_value_heads": 8, "head_dim": 128}, windows=Windows())
 MIXTRAL = MISTRAL._replace(
     name="Mixtral",
@@ -200,7 +198,13 @@ GPT = {
     "intermediate_size": "n_inner", "hidden_act": "activation_function", "max_position_embeddings": "n_positions",
 }  # fmt: skip
 GPT_J = PHI._replace(
-    name="GPT-J", keys=GPT, qkv_bias=False, out_bias=False, qk_normed=False, turned_size="rotary_dim", widening=4,
+    name="GPT-J",
+    keys=GPT,
+    qkv_bias=False,
+    out_bias=False,
+    qk_normed=False,
+    turned_size="rotary_dim",
+    widening=4,
     own={"rotary_dim": 64},
 )
 GPT_BIGCODE = Decoder(
@@ -264,9 +268,7 @@ COHERE2 = COHERE._replace(
     unturned="full", unread="head_dim",
 )  # fmt: skip
 OLMO = LLAMA._replace(name="OLMo", norm="layernorm_plain", mlp_bias=False)
-OLMO2 = LLAMA._replace(
-    name="OLMo 2", before=False, after=True, qk_normed=True, qk_width=True, mlp_bias=False
-)
+OLMO2 = LLAMA._replace(name="OLMo 2", before=False, after=True, qk_normed=True, qk_width=True, mlp_bias=False)
 OLMO3 = OLMO2._replace(name="OLMo 3", own={"sliding_window": 4096}, windows=Windows(every=4))
 OLMOE = OLMO2._replace(
     name="OLMoE", before=True, after=False, own={"num_experts": 64, "num_experts_per_tok": 8},
@@ -391,7 +393,9 @@ SMOLLM3 = LLAMA._replace(
     windows=Windows(switch="use_sliding_window"),
 )  # fmt: skip
 SEED_OSS = LLAMA._replace(
-    name="Seed-OSS", out_bias="attention_out_bias", own={"attention_bias": True, "num_key_value_heads": 8, "head_dim": 128}
+    name="Seed-OSS",
+    out_bias="attention_out_bias",
+    own={"attention_bias": True, "num_key_value_heads": 8, "head_dim": 128},
 )
 CWM = PLAIN._replace(
     name="CWM", own={"num_key_value_heads": 8, "head_dim": 128, "sliding_window": 8192},

@@ -8,11 +8,13 @@ between steps can be told from what enters and leaves the model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.expression import Expression
+
+Kind = TypeVar("Kind")
 
 # Hugging Face's names of activations, as the operations here call them.
 ACTIVATIONS = {
@@ -194,7 +196,16 @@ def embed(
     steps = [step("embed.tokens", "embedding", "y:stream" if positions is None else "y:tokens", D=width)]
     if positions is not None:
         # NB the step after a full cache is counted, as whoever asks for one expects, though no position is left for it.
-        steps.append(step("embed.positions", "positions", "y:positions", D=width, V=positions + offset, T=f"S + {offset}" if offset else "S"))
+        steps.append(
+            step(
+                "embed.positions",
+                "positions",
+                "y:positions",
+                D=width,
+                V=positions + offset,
+                T=f"S + {offset}" if offset else "S",
+            )
+        )
         parts.append("positions")
     if types is not None:
         steps.append(step("embed.types", "embedding", "y:types", D=width, V=types))
@@ -202,7 +213,12 @@ def embed(
     for number, part in enumerate(parts[1:], 1):
         first, last = ("tokens" if number == 1 else "embedded"), number == len(parts) - 1
         steps.append(
-            step(f"embed.add_{part}", "add", f"a:{first} b:{part} y:{'stream' if last else 'embedded'}", numel=f"B*N*{width}")
+            step(
+                f"embed.add_{part}",
+                "add",
+                f"a:{first} b:{part} y:{'stream' if last else 'embedded'}",
+                numel=f"B*N*{width}",
+            )
         )
     if kind:
         steps.append(norm("embed.norm", kind, "x:stream y:stream", cols=width))
@@ -225,6 +241,6 @@ def decoder_phases(prompt: int, window: bool = False, positions: int | None = No
     return {"prefill": prefill, "decode": decode, "train": dict(prefill)}
 
 
-def counted(pattern: Sequence[str]) -> list[tuple[str, int]]:
+def counted(pattern: Sequence[Kind]) -> list[tuple[Kind, int]]:
     """How many layers there are of each kind, in the order in which the kinds first stand."""
     return [(kind, pattern.count(kind)) for kind in dict.fromkeys(pattern)]

@@ -97,7 +97,7 @@ def _embedding(c: Config, of: Encoder, D: int) -> tuple[list[Step], int]:
     """Rows of tokens, positions and types, in a narrower width where the config says so; and how many positions there are."""
     P = c.size("max_position_embeddings", 512)
     offset = c.count("pad_token_id", 1) + 1 if of.padded else 0
-    c.must(P > offset, f"max_position_embeddings is {P}", f"more than the {offset} rows before the first are accepted")
+    c.must(offset < P, f"max_position_embeddings is {P}", f"more than the {offset} rows before the first are accepted")
     narrow = c.size("embedding_size", D, derived=True)
     types = c.count("type_vocab_size", of.types) if of.types else 0
     steps = embed(

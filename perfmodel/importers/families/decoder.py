@@ -90,10 +90,8 @@ class _Reader:
 
     def given(self, name: str, *, also: str = "") -> int:
         """A size under the config's own name."""
-        other = {"also": also} if also and also != name else {}
-        if name in self.of.own or also in self.of.own:
-            return self.c.size(name, self.of.own.get(name, self.of.own.get(also)), **other)
-        return self.c.size(name, **other)
+        own = self.of.own.get(name, self.of.own.get(also))
+        return self.c.size(name, also=also) if own is None else self.c.size(name, own, also=also)
 
     def derived(self, key: str, otherwise: int) -> int:
         """A size that follows from others where the config sets it to null, or neither it nor the architecture has it."""
@@ -244,7 +242,7 @@ class _Reader:
 
     def _last(self, key: str) -> int:
         value = self.c.document.get(key, -1) if key else -1
-        known = type(value) is int and -1 <= value
+        known = type(value) is int and value >= -1
         self.c.must(known, f"{key} is {value}", "the number of a layer, or -1 for the last, is accepted")
         return self.L - 1 if value == -1 else int(value)
 
@@ -292,7 +290,9 @@ class _Reader:
 
     def network(self, source: str) -> list[Step]:
         bias, act = self.on(self.of.mlp_bias), self.activation()
-        return gated_mlp(self.gate(act), bias=bias, source=source) if self.of.gated else mlp(act, bias=bias, source=source)
+        return (
+            gated_mlp(self.gate(act), bias=bias, source=source) if self.of.gated else mlp(act, bias=bias, source=source)
+        )
 
     def gate(self, act: str) -> str:
         return self.of.gate or GATES[act]

@@ -51,7 +51,10 @@ class Latent(NamedTuple):
 
 FAMILY = {
     "deepseek_v2": Latent(
-        "DeepSeek V2", {"first_k_dense_replace": 0, "n_shared_experts": 2, "q_lora_rank": 1536}, biased=True, corrected=False
+        "DeepSeek V2",
+        {"first_k_dense_replace": 0, "n_shared_experts": 2, "q_lora_rank": 1536},
+        biased=True,
+        corrected=False,
     ),
     "deepseek_v3": Latent("DeepSeek V3", {"first_k_dense_replace": 3, "n_shared_experts": 1, "q_lora_rank": 1536}),
     "glm4_moe_lite": Latent(
@@ -106,7 +109,11 @@ def _dense(c: Config, of: Latent, L: int) -> int:
     given = c.words("mlp_layer_types", L, ("dense", "sparse")) if of.typed else None
     if given:
         dense = given.count("dense")
-        c.must("dense" not in given[dense:], "mlp_layer_types mixes dense and sparse layers", "dense ones first are accepted")
+        c.must(
+            "dense" not in given[dense:],
+            "mlp_layer_types mixes dense and sparse layers",
+            "dense ones first are accepted",
+        )
         return dense
     return min(L, c.count("first_k_dense_replace", of.own["first_k_dense_replace"]))
 

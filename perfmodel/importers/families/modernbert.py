@@ -31,7 +31,13 @@ def build(c: Config) -> Model:
     """The first layer reads the normed embedding without a norm of its own."""
     D, H, L = c.size("hidden_size"), c.size("num_attention_heads"), c.size("num_hidden_layers")
     d = c.divides(D, H, "the heads share the width evenly")
-    c.ignore("sliding_window", "sparse_prediction", "sparse_pred_ignore_index", "deterministic_flash_attn", "classifier_pooling")
+    c.ignore(
+        "sliding_window",
+        "sparse_prediction",
+        "sparse_pred_ignore_index",
+        "deterministic_flash_attn",
+        "classifier_pooling",
+    )
     decoder, kind = c.text("model_type") == "modernbert-decoder", _norm(c)
     windows, local = _windows(c, L), c.size_or_none("local_attention", 128)
     steps: list[Step] = []
@@ -46,7 +52,16 @@ def build(c: Config) -> Model:
     W = {"W": (local or 2) // 2} if windowed else {}
     return Model(
         title=f"ModernBERT{' decoder' if decoder else ''} of {L} layers and width {D}",
-        sizes={"B": 1, "D": D, "H": H, "H_kv": H, "d": d, "F": c.size("intermediate_size"), "V": c.size("vocab_size"), **W},
+        sizes={
+            "B": 1,
+            "D": D,
+            "H": H,
+            "H_kv": H,
+            "d": d,
+            "F": c.size("intermediate_size"),
+            "V": c.size("vocab_size"),
+            **W,
+        },
         phases=phases,
         steps=(
             *embed(kind=kind),
@@ -66,7 +81,9 @@ def _windows(c: Config, L: int) -> tuple[str, ...]:
     words = {"sliding_attention": "sliding", "full_attention": "full"}
     given = c.words("layer_types", L, tuple(words))
     every = c.size("global_attn_every_n_layers", 3, derived=True)
-    return tuple(words[word] for word in given) if given else tuple("sliding" if i % every else "full" for i in range(L))
+    return (
+        tuple(words[word] for word in given) if given else tuple("sliding" if i % every else "full" for i in range(L))
+    )
 
 
 def _layer(c: Config, kind: str, *, windowed: bool, first: bool, decoder: bool) -> list[Step]:
@@ -86,7 +103,9 @@ def _heads(c: Config, kind: str, decoder: bool) -> Heads:
     def transformed(name: str, tokens: int | str = "N") -> list[Step]:
         cell = norm(f"{name}.norm", kind, "x:transformed y:transformed", f"B*{tokens}")
         return [
-            linear(f"{name}.transform", "D", "D", "x:stream y:transformed", bias=c.flag("classifier_bias", False), N=tokens),
+            linear(
+                f"{name}.transform", "D", "D", "x:stream y:transformed", bias=c.flag("classifier_bias", False), N=tokens
+            ),
             step(f"{name}.activation", act, "x:transformed y:transformed", numel=f"B*{tokens}*D"),
             cell,
         ]

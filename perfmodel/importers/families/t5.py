@@ -113,7 +113,9 @@ def _bias(name: str, buckets: int, keys: str) -> Step:
     return step(name, "embedding", "y:position_bias", B="N", N=keys, V=buckets, D="H")
 
 
-def _decoder(L: int, own: list[Step], shared: list[Step], fed: list[Step], *, prompt: bool, ends: Sequence[Step]) -> tuple[Step, ...]:
+def _decoder(
+    L: int, own: list[Step], shared: list[Step], fed: list[Step], *, prompt: bool, ends: Sequence[Step]
+) -> tuple[Step, ...]:
     projections = [
         linear("cross.k", "D", "H*d", "x:encoder.encoded y:cross_k", N="N_e"),
         linear("cross.v", "D", "H*d", "x:encoder.encoded y:cross_v", N="N_e"),
