@@ -13,46 +13,25 @@ from perfmodel.importers.decoders import DECODERS
 from perfmodel.importers.model import Model
 from perfmodel.specfile import read_text
 
-# model_type of a config: the file of its family.
-FAMILIES = {
+# The files of families, and the model types of the configs that each reads.
+FILES = {
+    "decoder": " ".join(DECODERS),
+    "deepseek": "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3 sarvam_mla youtu",
+    "falcon": "falcon",
     "gpt_neo": "gpt_neo",
     "opt": "opt",
-    "falcon": "falcon",
-    "deepseek_v2": "deepseek",
-    "deepseek_v3": "deepseek",
-    "glm4_moe_lite": "deepseek",
-    "minicpm3": "deepseek",
-    "sarvam_mla": "deepseek",
-    "youtu": "deepseek",
-    **dict.fromkeys(
-        (
-            "bert",
-            "bert-generation",
-            "camembert",
-            "data2vec-text",
-            "distilbert",
-            "electra",
-            "ernie",
-            "megatron-bert",
-            "roberta",
-            "roberta-prelayernorm",
-            "xlm-roberta",
-            "xlm-roberta-xl",
-        ),
-        "bert",
+    "bert": (
+        "bert bert-generation camembert data2vec-text distilbert electra ernie megatron-bert roberta roberta-prelayernorm "
+        "xlm-roberta xlm-roberta-xl"
     ),
-    "modernbert": "modernbert",
-    "modernbert-decoder": "modernbert",
-    "t5": "t5",
-    "mt5": "t5",
-    "umt5": "t5",
+    "modernbert": "modernbert modernbert-decoder",
+    "t5": "t5 mt5 umt5",
     "whisper": "whisper",
     "vit": "vit",
-    "mamba": "mamba",
-    "falcon_mamba": "mamba",
+    "mamba": "mamba falcon_mamba",
     "rwkv": "rwkv",
-    **dict.fromkeys(DECODERS, "decoder"),
 }
+FAMILIES = {kind: file for file, kinds in FILES.items() for kind in kinds.split()}
 
 DEEPEST = 12
 
@@ -68,8 +47,8 @@ def model(document: dict[str, Any], where: str) -> Model:
     kind = config.text("model_type")
     if kind not in FAMILIES:
         raise InputError(
-            f"{where}: model_type", f"{shown(kind)} is not an architecture that is known here",
-            f"one of {', '.join(FAMILIES)} is accepted", did_you_mean(kind, FAMILIES),
+            f"{where}: model_type", f"{shown(kind)} is not a known architecture", f"one of {', '.join(FAMILIES)} is accepted",
+            did_you_mean(kind, _spelled_alike(kind)) or "Choose a model of a known architecture, or describe a workload in YAML.",
         )  # fmt: skip
     config.refuse_remote_code()
     build: Callable[[Config], Model] = import_module(f"perfmodel.importers.families.{FAMILIES[kind]}").build
@@ -80,6 +59,18 @@ def model(document: dict[str, Any], where: str) -> Model:
         longest=config.longest(),
         name=config.own_name(),
     )
+
+
+def _spelled_alike(kind: str) -> list[str]:
+    """Model types that a slip may have meant: one that goes on, or has other digits, is another architecture."""
+    from difflib import get_close_matches
+
+    digits = [c for c in kind if c.isdigit()]
+    return [
+        near
+        for near in get_close_matches(kind, FAMILIES, cutoff=0.8)
+        if [c for c in near if c.isdigit()] == digits and not near.startswith(kind) and not kind.startswith(near)
+    ]
 
 
 def _document(path: str) -> dict[str, Any]:

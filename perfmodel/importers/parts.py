@@ -134,14 +134,16 @@ def gated_mlp(gate: str, *, bias: bool = False, width: str = "F", source: str = 
     ]
 
 
-def experts(gate: str, *, bias: bool = False, router_bias: bool = False, shared: Sequence[Step] = ()) -> list[Step]:
+def experts(
+    gate: str, *, bias: bool = False, router_bias: bool = False, shared: Sequence[Step] = (), source: str = "normed"
+) -> list[Step]:
     """A router, A of E gated networks of width F_e for each token, and the shared network beside them, to ``fed``."""
     kind = "expert_linear_bias" if bias else "expert_linear"
     target = "routed" if shared else "fed"
     steps = [
-        linear("moe.router", "D", "E", "x:normed y:router_scores", bias=router_bias),
+        linear("moe.router", "D", "E", f"x:{source} y:router_scores", bias=router_bias),
         step("moe.route", "route", "scores:router_scores weights:router_weights"),
-        step("moe.gate_up", kind, "x:normed y:gate_up", D_in="D", D_out="2*F_e"),
+        step("moe.gate_up", kind, f"x:{source} y:gate_up", D_in="D", D_out="2*F_e"),
         step("moe.gate", gate, "gate:gate_up up:gate_up y:active", numel="B*N*A*F_e"),
         step("moe.down", kind, "x:active y:outputs", D_in="F_e", D_out="D"),
         step("moe.combine", "combine_experts", f"outputs:outputs weights:router_weights y:{target}"),
