@@ -8,10 +8,13 @@ from perfmodel.arithmetic import Size, total
 from perfmodel.errors import InputError, shown
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, by_engine
-from perfmodel.roofline import Bounds, Rates, bounds, rates, together
+from perfmodel.roofline import Bounds, Rates, lower_under, rates, together
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
 from perfmodel.workload import COUNTS, Workload
+
+# The protocol of expected times of workloads: one replay of a graph whose first kernel finds nothing in L2.
+PROTOCOL = "cold"
 
 
 class Row(NamedTuple):
@@ -64,8 +67,6 @@ class Form(NamedTuple):
     kv_cache_byte_per_token: int
 
 
-# The protocol of expected times of workloads: one replay of a graph whose first kernel finds nothing in L2.
-PROTOCOL = "cold"
 # What a training step does besides its operations' own gradients.
 GRADIENT_SUMS = "the sums of gradients where several operations read one tensor, one addition per element and reader"
 
@@ -88,6 +89,7 @@ class Analysis(NamedTuple):
     forms: dict[str, Form]
     knowledge: str = ""
     basis: str = ""
+    protocol: str = PROTOCOL
 
     @property
     def card(self) -> Rates | None:
@@ -152,6 +154,7 @@ def analyse(
     count: str | None = None,
     form: str | None = None,
     knowledge: str | None = None,
+    protocol: str = PROTOCOL,
 ) -> Analysis:
     """Counts, and with a card bounds and expected times, of every kernel of a workload; ``form`` chooses among forms of a decoding step."""
     phase = phase or workload.default_phase
@@ -165,10 +168,12 @@ def analyse(
     card = rates(gpu, workload.dtypes["activation"]) if gpu else None
     timed = _timed(gpu, knowledge) if gpu else None
     chosen = workload.form_in(phase, form)
-    forms = {
-        name: _form(workload, workload.steps_in(phase, name or None), phase, at, fused, count, card, timed)
-        for name in (workload.decode if chosen else ("",))
-    }
+    forms, forward = {}, {}
+    for name in workload.decode if chosen else ("",):
+        steps = workload.steps_in(phase, name or None)
+        forward[name] = tuple(block.wholes(steps, at))
+        forms[name] = _form(workload, steps, forward[name], phase, at, fused, count, card, timed, protocol)
+    held = forward[""] if "" in forward else tuple(block.wholes(workload.steps, at))
     return Analysis(
         workload=workload,
         phase=phase,
@@ -178,36 +183,39 @@ def analyse(
         dims=dims,
         gpu=gpu,
         form=chosen,
-        parameters=block.parameters(workload.steps, at),
+        parameters=block.parameters(held),
         kv_cache_byte_per_token=forms[chosen].kv_cache_byte_per_token,
         rows=forms[chosen].rows,
         total=forms[chosen].total,
         forms=forms,
         knowledge=timed.knowledge if timed else "",
         basis=timed.basis if timed else "",
+        protocol=protocol,
     )
 
 
 def _form(
     workload: Workload,
     steps: tuple[block.Step, ...],
+    forward: tuple[block.Kernel, ...],
     phase: str,
     at: Mapping[str, Any],
     fused: bool,
     count: str,
     card: Rates | None,
     timed: Card | None,
+    protocol: str,
 ) -> Form:
     """The compulsory bytes are those of the block's outer tensors; in training, which keeps activations, each kernel's."""
     train = phase == "train"
-    running = tuple(block.kernels(steps, at, fused=fused, backward=train, optimizer=train))
-    rows = tuple(row(kernel, count, bounds(kernel.op, card) if card else None) for kernel in running)
+    running = tuple(block.running(forward, steps, at, fused=fused, backward=train, optimizer=train))
+    rows = tuple(row(kernel, count, lower_under(kernel.op, card, protocol) if card else None) for kernel in running)
     whole = None
     if timed:
-        rows, whole = _with_times(workload, running, rows, timed)
+        rows, whole = _with_times(workload, running, rows, timed, protocol)
     apart = sum(row.compulsory_byte * row.repeat for row in rows)
-    compulsory_byte = apart if train else block.compulsory_byte(steps, at)
-    return Form(rows, summed(rows, compulsory_byte)._replace(expected=whole), block.cache_byte_per_token(steps, at))
+    compulsory_byte = apart if train else block.compulsory_byte(forward)
+    return Form(rows, summed(rows, compulsory_byte)._replace(expected=whole), block.cache_byte_per_token(forward))
 
 
 def _timed(gpu: Gpu, knowledge: str | None) -> Card:
@@ -218,13 +226,13 @@ def _timed(gpu: Gpu, knowledge: str | None) -> Card:
 
 
 def _with_times(
-    workload: Workload, running: tuple[block.Kernel, ...], rows: tuple[Row, ...], timed: Card
+    workload: Workload, running: tuple[block.Kernel, ...], rows: tuple[Row, ...], timed: Card, protocol: str
 ) -> tuple[tuple[Row, ...], Expected]:
     """The expected time of every kernel and of all, one behind another."""
     from perfmodel.timing.sequence import expected
 
     lower = (row.bounds.lower_s if row.bounds else 0.0 for row in rows)
-    times, whole = expected(timed, zip(running, lower, strict=True), workload.dtypes["activation"], protocol=PROTOCOL)
+    times, whole = expected(timed, zip(running, lower, strict=True), workload.dtypes["activation"], protocol=protocol)
     return tuple(row._replace(expected=time) for row, time in zip(rows, times, strict=True)), whole
 
 

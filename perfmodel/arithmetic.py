@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import ceil
 from typing import Any
 
 Size = Any  # an int, a NumPy array or a sympy expression: the arithmetic is the same
 
 
 def product(sizes: Iterable[Size]) -> Size:
-    """Plain numbers first, so that arrays are touched as seldom as possible and the smallest soonest."""
-    number, others = 1, []
+    """Plain numbers first, so that arrays are touched as seldom as possible and the smallest soonest.
+
+    A float is half a byte or another power of two: it divides exactly where the whole product is a whole number.
+    """
+    number, below, others = 1, 1, []
     for size in sizes:
         if type(size) is int:
             number *= size
+        elif type(size) is float:
+            above, divisor = size.as_integer_ratio()
+            number, below = number * above, below * divisor
         else:
             others.append(size)
     if not others:
-        return number
+        return _divided(number, below)
     result = others[0] if number == 1 else others[0] * number
     for size in others[1:]:
         result = result * size
-    return result
+    return result if below == 1 else result / below
+
+
+def _divided(number: int, below: int) -> int | float:
+    return number if below == 1 else number / below if number % below else number // below
+
+
+def whole_bytes(count: Size) -> Size:
+    """Bytes as a whole number: an odd number of half-byte elements fills its last byte."""
+    return ceil(count) if type(count) is float else count
 
 
 def total(values: Iterable[Size]) -> Size:
     """A sum, zero of none; plain numbers apart, so that arrays are touched as seldom as possible."""
-    number, others = 0, None
+    number: int | float = 0
+    others = None
     for value in values:
-        if type(value) is int:
+        if type(value) is int or type(value) is float:
             number += value
         else:
             others = value if others is None else others + value
@@ -39,23 +56,27 @@ def total(values: Iterable[Size]) -> Size:
 
 def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
     """The sum of all products: numbers with numbers first, so that each set of arrays is multiplied out once."""
-    number = 0
-    factors: dict[tuple[int, ...], int] = {}
+    number: int | float = 0
+    factors: dict[tuple[int, ...], int | float] = {}
     arrays: dict[tuple[int, ...], list[Size]] = {}
     for sizes in terms:
-        factor, others = 1, None
+        factor, below, others = 1, 1, None
         for size in sizes:
             if type(size) is int:
                 factor *= size
+            elif type(size) is float:
+                above, divisor = size.as_integer_ratio()
+                factor, below = factor * above, below * divisor
             elif others is None:
                 others = [size]
             else:
                 others.append(size)
+        amount = _divided(factor, below)
         if others is None:
-            number += factor
+            number += amount
         else:
             same = tuple(map(id, others))
-            factors[same] = factors.get(same, 0) + factor
+            factors[same] = factors.get(same, 0) + amount
             arrays[same] = others
     if not arrays:
         return number

@@ -85,13 +85,34 @@ def kernels(
 ) -> Iterator[Kernel]:
     """Every kernel in running order: the steps forward, then their gradients in reverse, then the optimizer's step."""
     steps = tuple(steps)
-    held: Any = 0
+    forward = tuple(wholes(steps, dims, checked=checked))
+    return running(forward, steps, dims, fused=fused, backward=backward, optimizer=optimizer, checked=checked)
+
+
+def wholes(steps: Iterable[Step], dims: Mapping[str, Any], *, checked: bool | Check = True) -> Iterator[Kernel]:
+    """Every step forward, each evaluated once, as one kernel."""
     for step in steps:
         values, repeat = _evaluated(step.operation, step.values(dims), step.name, checked), _repeat(step, dims, checked)
-        op = step.operation.function(**values)
+        yield Kernel(step.name, step.operation.name, repeat, step.operation.function(**values), step)
+
+
+def running(
+    forward: Iterable[Kernel],
+    steps: tuple[Step, ...],
+    dims: Mapping[str, Any],
+    *,
+    fused: bool = True,
+    backward: bool = False,
+    optimizer: bool = False,
+    checked: bool | Check = True,
+) -> Iterator[Kernel]:
+    """The kernels that run, from steps that were evaluated already."""
+    held: Any = 0
+    for kernel in forward:
+        step, op = kernel.step, kernel.op
         own = 0 if step.tied else op.parameters()
-        held = held if is_zero(own) else held + own * repeat
-        yield from _split(step.name, step.operation, op, repeat, step, fused, forward=True)
+        held = held if is_zero(own) else held + own * kernel.repeat
+        yield from _split(step.name, step.operation, op, kernel.repeat, step, fused, forward=True)
     for step in reversed(steps) if backward else ():
         for gradient, operation, op in _gradients(step, dims, fused, checked):
             name = f"{step.name}.backward"
@@ -194,10 +215,10 @@ class Parameters(NamedTuple):
     embedding: int
 
 
-def parameters(steps: Iterable[Step], dims: Mapping[str, Any]) -> Parameters:
+def parameters(forward: Iterable[Kernel]) -> Parameters:
     """Counts over all repeats; a tied step shares another's."""
     count = active = embedding = 0
-    for kernel in kernels(steps, dims):
+    for kernel in forward:
         if not kernel.step.tied:
             held = kernel.op.parameters() * kernel.repeat
             count += held
@@ -206,10 +227,10 @@ def parameters(steps: Iterable[Step], dims: Mapping[str, Any]) -> Parameters:
     return Parameters(count, active, embedding)
 
 
-def cache_byte_per_token(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
+def cache_byte_per_token(forward: Iterable[Kernel]) -> int:
     """Bytes of keys and values that one token of one sequence leaves behind, over all repeats."""
     found = 0
-    for kernel in kernels(steps, dims):
+    for kernel in forward:
         for tensor in kernel.op.tensors:
             if tensor.kind is Kind.CACHE and kernel.step.cached:
                 batch, heads, _, width = tensor.shape
@@ -217,7 +238,7 @@ def cache_byte_per_token(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
     return found
 
 
-def compulsory_byte(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
+def compulsory_byte(forward: Iterable[Kernel]) -> int:
     """Bytes of the block's outer tensors alone: what is read before any step wrote it, once, and what is left unread.
 
     Keys and values that later tokens will need are outputs although the attention reads them. A tensor that a
@@ -225,12 +246,12 @@ def compulsory_byte(steps: Iterable[Step], dims: Mapping[str, Any]) -> int:
     ended, stands for all further ones.
     """
     ledger = _Ledger()
-    for _, group in groupby(kernels(steps, dims), key=lambda kernel: (kernel.step.group, kernel.repeat)):
-        running = tuple(group)
-        repeat = running[0].repeat
-        ledger.moved += ledger.run(running)
+    for _, group in groupby(forward, key=lambda kernel: (kernel.step.group, kernel.repeat)):
+        together = tuple(group)
+        repeat = together[0].repeat
+        ledger.moved += ledger.run(together)
         if repeat > 1:
-            ledger.moved += ledger.run(running) * (repeat - 1)
+            ledger.moved += ledger.run(together) * (repeat - 1)
     return ledger.moved + sum(ledger.written[name] for name in ledger.unread)
 
 

@@ -83,7 +83,7 @@ def _stage_of(kernel: Kernel) -> Stage:
     return kernel.op.runs
 
 
-def _before_math(kernel: Kernel, stage: Stage, item: Any, wide: int) -> Iterator[Kernel]:
+def _before_math(kernel: Kernel, stage: Stage, item: Any, wide: Any) -> Iterator[Kernel]:
     """Casts of the inputs, keys and values of every head, and the scale of queries and keys."""
     op = kernel.op
     if stage.role == "dv":
@@ -100,7 +100,7 @@ def _before_math(kernel: Kernel, stage: Stage, item: Any, wide: int) -> Iterator
     yield _copy(kernel, "scale", every, wide, wide)
 
 
-def _after_math(kernel: Kernel, stage: Stage, item: Any, wide: int) -> Iterator[Kernel]:
+def _after_math(kernel: Kernel, stage: Stage, item: Any, wide: Any) -> Iterator[Kernel]:
     op, role = kernel.op, stage.role
     if role == "scores":
         elements, square, masked = _table(op, stage)

@@ -16,10 +16,27 @@ from perfmodel.symbols import SYMBOLS
 from perfmodel.units import ITEM_BYTES
 
 # Which vector rate serves a data type that has none of its own: the next wider one.
-_VECTOR_WIDER = {"fp8": "fp16", "int8": "fp16", "fp16": "fp32", "bf16": "fp32", "tf32": "fp32", "fp32": "fp64"}
+_VECTOR_WIDER = {
+    "fp4": "fp8",
+    "int4": "int8",
+    "fp8": "fp16",
+    "int8": "fp16",
+    "fp16": "fp32",
+    "bf16": "fp32",
+    "tf32": "fp32",
+    "fp32": "fp64",
+}
 # Which tensor rate does: that of the next wider type that holds every value exactly, so that a kernel can widen what it
 # loads and multiply without loss. fp16 holds fp8 and int8; bf16's exponents need tf32's, which no fp16 has.
-_TENSOR_WIDER = {"fp8": "fp16", "int8": "fp16", "fp16": "tf32", "bf16": "tf32", "tf32": "fp32"}
+_TENSOR_WIDER = {
+    "fp4": "fp8",
+    "int4": "int8",
+    "fp8": "fp16",
+    "int8": "fp16",
+    "fp16": "tf32",
+    "bf16": "tf32",
+    "tf32": "fp32",
+}
 
 PEAK_TABLES = ("tensor", "tensor_sparse", "tensor_fp16_accumulate", "tensor_fp16_accumulate_sparse", "vector")
 PEAK_DTYPES = (*ITEM_BYTES, "fp6", "fp4", "int4")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import Size, is_zero, product, sum_of_products, total
+from perfmodel.arithmetic import Size, is_zero, product, sum_of_products, total, whole_bytes
 from perfmodel.errors import InputError, near_or_known
 from perfmodel.runs import Facts
 from perfmodel.runs import each as each_fact
@@ -124,18 +124,18 @@ class Tensor(NamedTuple):
     @property
     def size_byte(self) -> Size:
         """What the tensor occupies."""
-        return self.elements * self.item
+        return product((*self.shape, self.item))
 
     @property
     def read_byte(self) -> Size:
         if self.read_elements is not None:
-            return self.read_elements * self.item
+            return product((self.read_elements, self.item))
         return 0 if is_zero(self.reads) else self.size_byte * self.reads
 
     @property
     def write_byte(self) -> Size:
         if self.write_elements is not None:
-            return self.write_elements * self.item
+            return product((self.write_elements, self.item))
         return 0 if is_zero(self.writes) else self.size_byte * self.writes
 
     @property
@@ -213,20 +213,19 @@ class Op(NamedTuple):
         return {kind: sum_of_products(products) for kind, products in terms.items()}
 
     def read_byte(self) -> Size:
-        return total(tensor.read_byte for tensor in self.tensors if not tensor.spill)
+        return whole_bytes(total(tensor.read_byte for tensor in self.tensors if not tensor.spill))
 
     def write_byte(self) -> Size:
-        return total(tensor.write_byte for tensor in self.tensors if not tensor.spill)
+        return whole_bytes(total(tensor.write_byte for tensor in self.tensors if not tensor.spill))
 
     def traffic_byte(self) -> Size:
         """Bytes that one fused kernel moves, re-reads included: the algorithmic count."""
-        return sum_of_products(
-            term for tensor in self.tensors if not tensor.spill for term in tensor.traffic_terms()
-        )  # fmt: skip
+        moved = (term for tensor in self.tensors if not tensor.spill for term in tensor.traffic_terms())
+        return whole_bytes(sum_of_products(moved))
 
     def compulsory_byte(self) -> Size:
         """Each outer input and output once."""
-        return total(tensor.compulsory_byte for tensor in self.tensors)
+        return whole_bytes(total(tensor.compulsory_byte for tensor in self.tensors))
 
     def parameters(self) -> Size:
         """Trained numbers that the operation holds."""

@@ -8,7 +8,7 @@ from perfmodel.errors import InputError, did_you_mean
 from perfmodel.expression import Expression
 from perfmodel.op import Op
 from perfmodel.symbols import ALIASES, SYMBOLS
-from perfmodel.units import checked_size
+from perfmodel.units import checked_item, checked_size
 
 
 class Example(NamedTuple):
@@ -110,7 +110,7 @@ def _condition(text: str, where: str) -> Expression:
     return Expression(text, where)
 
 
-def checked_value(name: str, value: object, where: str) -> int | None:
+def checked_value(name: str, value: object, where: str) -> Any:
     """A value for a symbol of the notation table: a size, a flag (0 or 1) or, where it is optional, nothing."""
     kind = SYMBOLS[name].kind
     if kind == "flag":
@@ -119,7 +119,7 @@ def checked_value(name: str, value: object, where: str) -> int | None:
         return int(value)
     if kind == "optional" and value is None:
         return None
-    return checked_size(value, where)
+    return checked_item(value, where) if kind == "item" else checked_size(value, where)
 
 
 def operation(

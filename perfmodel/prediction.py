@@ -12,11 +12,11 @@ from perfmodel.block import Kernel
 from perfmodel.cases import REMEMBERED, Case, Refused
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
-from perfmodel.roofline import Bounds, Rates, bounds, rates, reusing_l2, together
+from perfmodel.roofline import Bounds, Rates, lower_under, rates, together
 from perfmodel.timing import parameters as known
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
-from perfmodel.timing.sequence import FROM_L2, expected
+from perfmodel.timing.sequence import expected
 
 
 class Prediction(NamedTuple):
@@ -98,15 +98,10 @@ def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
     timed = timed._replace(before=True) if case.older_rows else timed
     running = block.kernels(case.steps, case.dims, fused=case.fused, backward=case.backward)
     asked = tuple(k for k in eager.launched(running, impl, case.dtype) if case.forward or not k.forward)
-    apart = [bounds(kernel.op, card) for kernel in asked]
-    lower_s = [bound.lower_s for bound in apart]
-    if case.protocol in FROM_L2:
-        lower_s = [reusing_l2(kernel.op, card, weights=case.protocol != "rotating") for kernel in asked]
+    apart = [lower_under(kernel.op, card, case.protocol) for kernel in asked]
     whole = together((bound, kernel.repeat) for bound, kernel in zip(apart, asked, strict=True))
-    held_s = sum(one_s * kernel.repeat for one_s, kernel in zip(lower_s, asked, strict=True))
-    total = _total(asked, whole._replace(lower_s=held_s))
-    judged = zip(asked, lower_s, strict=True)
-    return total, expected(timed, judged, case.dtype, impl=impl, protocol=case.protocol)[1]
+    judged = ((kernel, bound.lower_s) for kernel, bound in zip(asked, apart, strict=True))
+    return _total(asked, whole), expected(timed, judged, case.dtype, impl=impl, protocol=case.protocol)[1]
 
 
 def _total(asked: Iterable[Kernel], whole: Bounds) -> Total:

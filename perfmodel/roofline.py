@@ -108,6 +108,21 @@ def overlapping(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rat
     return Bounds(memory_s, engine_s, lower_s, memory_s + total(engine_s.values()))
 
 
+# Protocols whose data may still be in L2 from the run before (``timing/sequence.py`` describes all of them).
+FROM_L2 = ("warm", "rotating", "eager")
+
+
+def lower_under(op: Op, card: Rates, protocol: str) -> Bounds:
+    """Bounds of one kernel under a protocol: where L2 may hold data, the lower time charges memory for the rest alone.
+
+    What bounds the kernel, and its time without overlap, do not depend on the protocol.
+    """
+    found = bounds(op, card)
+    if protocol not in FROM_L2:
+        return found
+    return found._replace(lower_s=reusing_l2(op, card, weights=protocol != "rotating"))
+
+
 def reusing_l2(op: Op, card: Rates, *, weights: bool = True) -> float:
     """The least time of a kernel that runs again and again, or after one that left its operands in L2.
 

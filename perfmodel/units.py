@@ -30,9 +30,13 @@ UNITS = {
     "bit/s": "bits per second",
 }
 
-ITEM_BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
+ITEM_BYTES: dict[str, int | float] = {
+    "fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "fp4": 0.5, "int4": 0.5,
+}  # fmt: skip
+HALF_BYTE = 0.5
 
 LARGEST_SIZE = 10**15
+ITEMS_ACCEPTED = "bytes per element are a whole number, or 0.5 for a type of 4 bits"
 SIZES_ACCEPTED = "a size is a whole number from 1 to 10^15, such as 8192, 8k (8000), 8Ki (8192) or 1M (1,000,000)"
 
 _NUMBER = re.compile(r"([+-]?(?:\d+(?:_\d+)*)(?:\.\d+)?(?:[eE][+-]?\d{1,4})?)\s*([A-Za-z]*)(.*)", re.DOTALL | re.ASCII)
@@ -55,6 +59,24 @@ def checked_size(value: object, where: str) -> int:
     if not 1 <= value <= LARGEST_SIZE:
         raise InputError(where, f"{shown(value)} is out of range", SIZES_ACCEPTED)
     return value
+
+
+def checked_item(value: object, where: str) -> int | float:
+    """Bytes per element: a size, or half a byte."""
+    if isinstance(value, float) and value == HALF_BYTE:
+        return HALF_BYTE
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIZE:
+        raise InputError(where, f"{shown(value)} is not a size of an element", ITEMS_ACCEPTED)
+    return value
+
+
+def item_from_text(text: str, where: str) -> int | float:
+    """2, or 0.5 for four bits."""
+    try:
+        is_half = float(text) == HALF_BYTE
+    except ValueError:
+        is_half = False
+    return HALF_BYTE if is_half else size_from_text(text, where)
 
 
 def size_from_text(text: str, where: str) -> int:

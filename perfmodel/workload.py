@@ -15,7 +15,7 @@ from perfmodel.operation import Operation, checked_value
 from perfmodel.paths import find, stem
 from perfmodel.specfile import Mapping, load
 from perfmodel.symbols import ALIASES, SYMBOLS
-from perfmodel.units import ITEM_BYTES, checked_dtype, size_from_text
+from perfmodel.units import ITEM_BYTES, checked_dtype, item_from_text, size_from_text
 
 PHASES = ("prefill", "decode", "train")
 COUNTS = ("all", "leading")
@@ -100,7 +100,7 @@ class Workload(NamedTuple):
             )  # fmt: skip
         return {**self.sizes, **self.phases[phase], **self.items(), **chosen}
 
-    def items(self) -> dict[str, int]:
+    def items(self) -> dict[str, int | float]:
         """Bytes per element of the roles that the operations know, from the data types."""
         found = {symbol: ITEM_BYTES[self.dtypes[role]] for symbol, role in ROLES.items()}
         return {symbol: value for symbol, value in found.items() if symbol in self.settable()}
@@ -124,7 +124,7 @@ def resolved(sizes: Dict[str, Any], where: str, *, checked: bool = True) -> dict
     return {name: values[name] for name in sizes}
 
 
-def setting(text: str) -> tuple[str, int | Expression]:
+def setting(text: str) -> tuple[str, int | float | Expression]:
     """``N=8k`` or ``S=N``: a symbol of the notation table and its size or expression."""
     name, equals, value = text.partition("=")
     name = ALIASES.get(name.strip(), name.strip())
@@ -141,7 +141,7 @@ def setting(text: str) -> tuple[str, int | Expression]:
     return name, size_or_expression(name, value.strip(), f"--set {name}")
 
 
-def size_or_expression(name: str, text: str, where: str) -> int | Expression:
+def size_or_expression(name: str, text: str, where: str) -> int | float | Expression:
     """Text that starts like a number is a size, other text an expression of sizes."""
     if SYMBOLS[name].kind == "flag":
         if text not in ("0", "1"):
@@ -151,7 +151,7 @@ def size_or_expression(name: str, text: str, where: str) -> int | Expression:
         if text.casefold() in ("nan", "inf", "infinity"):
             return size_from_text(text, where)
         return Expression(text, where)
-    return size_from_text(text, where)
+    return item_from_text(text, where) if SYMBOLS[name].kind == "item" else size_from_text(text, where)
 
 
 def workload(name: str) -> Workload:

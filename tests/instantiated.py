@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from perfmodel import analyse
 from perfmodel.importers.families.deepseek import FAMILY as LATENT
+from perfmodel.workload import workload
 
 LENGTH = 6
 # The names under which a model gives and takes what it keeps of earlier tokens, the newest name first.
@@ -120,6 +121,11 @@ def told(path: str, kind: str, length: int | None = LENGTH, *, decode: bool = Tr
     return Counts(
         held.parameters.total, forward.total.contraction_flops, step.total.contraction_flops if step else None
     )
+
+
+def strange(path: str) -> list[str]:
+    """Keys of a config that the importer does not know."""
+    return [what for what in workload(path).not_counted if "which is not known here" in what]
 
 
 # Classes of one part of a model, which no checkpoint is saved from, and one whose decoder reads no encoder.

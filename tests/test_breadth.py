@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch", reason="the models are instantiated with torch")
 pytest.importorskip("transformers", reason="the models are those of transformers")
 
-from instantiated import causal, causal_kinds, configured, counted, looks_at_numbers, told
+from instantiated import causal, causal_kinds, configured, counted, looks_at_numbers, strange, told
 
 from perfmodel.importers import FAMILIES
 
@@ -25,3 +25,4 @@ def test_a_family_has_the_counts_of_its_instance(kind, tmp_path):
     config.save_pretrained(tmp_path)
     found = counted(model)
     assert told(str(tmp_path / "config.json"), kind, decode=found.decode is not None) == found
+    assert not strange(str(tmp_path / "config.json"))

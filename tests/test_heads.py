@@ -20,6 +20,7 @@ from instantiated import (
     looks_at_numbers,
     parameters,
     products,
+    strange,
     told,
 )
 
@@ -44,3 +45,4 @@ def test_a_class_has_the_counts_of_its_instance(kind, found, tmp_path):
     forward, _ = products(model, **inputs(model, device))
     found = told(str(tmp_path / "config.json"), kind, None if kind == "vit" else LENGTH, decode=False)
     assert found == (parameters(model), forward, None)
+    assert not strange(str(tmp_path / "config.json"))

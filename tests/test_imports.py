@@ -17,7 +17,7 @@ ROOT = Path(perfmodel.__file__).parent
 # Imports go down only, or stay in their layer. A package stands for its modules.
 LAYERS = (
     ("errors", "units", "symbols", "arithmetic", "expression", "paths"),
-    ("runs", "op", "operation", "mixes"),
+    ("runs", "op", "operation", "mixes", "cuda"),
     ("ops",),
     ("block", "eager", "specfile"),
     ("hardware", "workload", "cases", "records", "measured", "importers"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import perfmodel.measure
+from perfmodel.cuda import FOLDER
 
-KERNELS = Path(perfmodel.measure.__file__).parent / "kernels"
+KERNELS = Path(FOLDER)
 NVCC = shutil.which("nvcc")
 
 
@@ -53,9 +53,9 @@ CARDS = [(132, 227 << 10, True), (108, 163 << 10, False), (72, 64 << 10, False)]
 @pytest.mark.parametrize(("processors", "shared", "clusters"), CARDS)
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_layout_holds_its_row_and_fits_the_card(monkeypatch, processors, shared, clusters, size):
+    from perfmodel.cuda import layouts
     from perfmodel.measure.kernels import rows
     from perfmodel.measure.kernels.launch import Array
-    from perfmodel.timing import layouts
 
     monkeypatch.setattr(rows, "multiprocessors", lambda: processors)
     monkeypatch.setattr(rows, "shared_at_most", lambda: shared - 2048)

@@ -196,7 +196,7 @@ SPOILED = [
     ("  - {name: mlp, op: mlp, kernels: apart, flow: {x: x, y: y}}", "  - mlp", ":10: steps: the single value 'mlp'"),
     ("  - {name: mlp, op: mlp, kernels: apart, flow: {x: x, y: y}}", "  []", ": steps: there is none; at least one step"),
     # words
-    ("dtype: fp16", "dtype: fp17", ":5: dtype: 'fp17' is not known; one of fp64, fp32, tf32, fp16, bf16, fp8, int8 is"),
+    ("dtype: fp16", "dtype: fp17", ":5: dtype: 'fp17' is not known; one of fp64, fp32, tf32, fp16, bf16, fp8, int8, fp4, int4 is"),
     ("kernels: apart", "kernels: sometimes", ":10: steps.kernels: 'sometimes' is not known; one of either, together,"),
     ("op: mlp", "op: mpl", ":10: steps.op: there is no operation 'mpl'; a name that 'perfmodel ops' lists is accepted."),
     ("dtype: fp16", "count: some\ndtype: fp16", ":5: count: 'some' is not known; one of all, leading is accepted."),
@@ -377,7 +377,10 @@ BAD_LINES = [
     ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": ' + "9" * 5000 + "}}", "it is not JSON (Exceeds the limit"),
     ('{"op": "matmul", "op": "matmul"}', "'op' stands twice; a key may stand once."),
     (MATMUL[:-1] + ', "dtype": "fp17"}', "dtype: 'fp17' is not known; one of fp64, fp32,"),
-    (MATMUL[:-1] + ', "protocol": "hot"}', "protocol: 'hot' is not known; one of cold, warm, eager is accepted."),
+    (
+        MATMUL[:-1] + ', "protocol": "hot"}',
+        "protocol: 'hot' is not known; one of cold, warm, rotating, eager is accepted.",
+    ),
     (
         '{"op": "attention", "shape": {"B": 1, "H": 3, "H_kv": 2, "N": 4, "d": 8}}',
         "attention: H % H_kv == 0 does not hold at H = 3, H_kv = 2; each group of query heads shares one key-value head",

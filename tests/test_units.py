@@ -186,7 +186,17 @@ def test_scaled_with_a_prefix(value, unit, digits, text):
 
 
 def test_item_sizes():
-    assert ITEM_BYTES == {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
+    assert ITEM_BYTES == {
+        "fp64": 8,
+        "fp32": 4,
+        "tf32": 4,
+        "fp16": 2,
+        "bf16": 2,
+        "fp8": 1,
+        "int8": 1,
+        "fp4": 0.5,
+        "int4": 0.5,
+    }
 
 
 # --- expressions

@@ -87,7 +87,7 @@ UNREAD: Mapping[str, frozenset[str]] = {
     "qwen2_moe": frozenset({"sliding_window"}),
     "qwen3": frozenset({"sliding_window"}),
     "qwen3_moe": frozenset({"sliding_window"}),
-    "t5": frozenset({"dense_act_fn", "is_gated_act"}),
+    "t5": frozenset({"dense_act_fn", "is_gated_act", "num_decoder_layers", "scale_decoder_outputs"}),
     "whisper": frozenset({"num_hidden_layers"}),
 }
 

@@ -41,7 +41,7 @@ class Account:
         self.dims = workload.dims(phase, settings)
         self.steps = workload._replace(loss=()).steps_in(phase, form)
         self._at = {"causal": 0, **self.dims}
-        total = block.parameters(workload.steps, self._at).total
+        total = block.parameters(block.wholes(workload.steps, self._at)).total
         self.model = Model(total, _largest(workload.steps, self._at), self._item("weight"))
         self._trained: dict[str, Training] = {}
         self._inferred: list[Line] | None = None

@@ -84,9 +84,25 @@ def conv1d_backward(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: S
             Tensor("dbias", (D,), weight, writes=1),
         ),
         work=(
-            Work("input", contract(B, N, D, K), Engine.VECTOR, reads=("dout", "filter"), writes=("du",)),
-            Work("filter", contract(B, N, D, K), Engine.VECTOR, reads=("u", "dout"), writes=("dfilter",)),
-            Work("bias", each(SUM, B, N, D), Engine.VECTOR, reads=("dout",), writes=("dbias",)),
+            Work(
+                "input",
+                contract(B, N, D, K),
+                Engine.VECTOR,
+                reads=("dout", "filter"),
+                writes=("du",),
+                runs=Depthwise(B, N, D, K, act, "convolve"),
+            ),
+            Work(
+                "filter",
+                contract(B, N, D, K),
+                Engine.VECTOR,
+                reads=("u", "dout"),
+                writes=("dfilter",),
+                runs=Reduction((B, N), (D, K)),
+            ),
+            Work(
+                "bias", each(SUM, B, N, D), Engine.VECTOR, reads=("dout",), writes=("dbias",), runs=Reduction((B, N), D)
+            ),
         ),
         runs=Depthwise(B, N, D, K, act, "backward"),
     )

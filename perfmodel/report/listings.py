@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from perfmodel.block import parameters
+from perfmodel.block import parameters, wholes
 from perfmodel.hardware import Gpu, gpu, short_names
 from perfmodel.operation import Operation
 from perfmodel.paths import files
@@ -67,7 +67,7 @@ def models() -> Sheet:
 
 def _parameters(found: Workload) -> int | None:
     dims = found.dims(found.default_phase)
-    return parameters(found.steps, {"causal": 0, **dims}).total or None
+    return parameters(wholes(found.steps, {"causal": 0, **dims})).total or None
 
 
 def ops(operations: Iterable[Operation]) -> Sheet:

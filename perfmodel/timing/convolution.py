@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from math import ceil, prod
 
-from perfmodel.timing import strips
+from perfmodel.cuda import strips
+from perfmodel.cuda.layouts import widest
 from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
-from perfmodel.timing.layouts import widest
 from perfmodel.timing.stream import first_latency_s, late_s, moved
 from perfmodel.timing.terms import Body, Term, later, overlapped
 

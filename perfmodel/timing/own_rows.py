@@ -20,8 +20,8 @@ from __future__ import annotations
 from math import ceil
 from typing import NamedTuple
 
+from perfmodel.cuda.layouts import LONG_THREADS, Chip, Layout, asked_byte, layout, long_parts, most_parts, widest
 from perfmodel.timing.card import Card
-from perfmodel.timing.layouts import LONG_THREADS, Chip, Layout, asked_byte, layout, long_parts, most_parts, widest
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
 from perfmodel.timing.stream import first_latency_s, late_s, moved, rate

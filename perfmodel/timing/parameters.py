@@ -36,8 +36,8 @@ FIRST_CALL = 0.68
 UNLIKE = ("wrapped", "product")
 # The spread is that of the cards that were fitted; another card of the family lies further off.
 WIDER = {"datasheet": 1.0, "family": 1.5, "calibrated": 1.0}
-DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
-TENSOR_DTYPES = ("tf32", "fp16", "bf16", "fp8", "int8", "fp64")
+DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4")
+TENSOR_DTYPES = ("tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4", "fp64")
 
 
 class Family(NamedTuple):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from perfmodel.block import Kernel
 from perfmodel.op import Op
+from perfmodel.roofline import FROM_L2
 from perfmodel.runs import Gemm, GroupedGemm, Rows
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
@@ -22,8 +23,6 @@ from perfmodel.timing.power import settled
 from perfmodel.timing.stream import NEAR, kept
 from perfmodel.timing.terms import Body, Term
 
-# Protocols whose data may still be in L2 from the run before.
-FROM_L2 = ("warm", "rotating", "eager")
 # Mechanisms whose speed at the reduced clock after a pause was fitted.
 CLOCKED = ("rows", "stream")
 # Elementwise calls that go through a Python module, or take a number beside a tensor.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from perfmodel.cuda import strips
+from perfmodel.cuda.strips import BACK_RUN, GRID_ROWS, STRIP, THREADS, Tile, over
 from perfmodel.errors import InputError
 from perfmodel.measure.kernels.launch import (
     TYPES,
@@ -17,8 +19,6 @@ from perfmodel.measure.kernels.launch import (
     stream,
     vector,
 )
-from perfmodel.timing import strips
-from perfmodel.timing.strips import BACK_RUN, GRID_ROWS, STRIP, THREADS, Tile, over
 
 
 def tile(B: int, N: int, D: int, K: int, *arrays: Array) -> Tile | None:

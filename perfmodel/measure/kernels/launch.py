@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from perfmodel.cuda import FOLDER
+from perfmodel.cuda.layouts import widest
 from perfmodel.errors import InputError, NoDeviceError
-from perfmodel.timing.layouts import widest
 
 OLDEST = 70  # sm_70, Volta: the first with the warp shuffles and the fp16 conversions that the sources use
 TYPES = {"float16": ("T_FP16", 2), "bfloat16": ("T_BF16", 2), "float32": ("T_FP32", 4)}
@@ -83,7 +84,7 @@ def vector(elements: int, dtype: str, *arrays: Array, at_most: int = 16) -> int:
 @cache
 def module(source: str, dtype: str, **settings: int) -> Any:
     """The compiled source with its settings as macros, for this card."""
-    folder = Path(__file__).parent
+    folder = Path(FOLDER)
     text = (folder / "common.cuh").read_text() + (folder / source).read_text()
     flags = [f"-D{name}={value}" for name, value in settings.items()]
     lib = cupy()

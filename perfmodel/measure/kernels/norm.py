@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from perfmodel.cuda.layouts import LONG_THREADS, long_parts, most_parts
 from perfmodel.errors import InputError
 from perfmodel.measure.kernels.launch import Array, array, cupy, empty, launch, multiprocessors, stream
 from perfmodel.measure.kernels.rows import layout, long_module, run, run_long
-from perfmodel.timing.layouts import LONG_THREADS, long_parts, most_parts
 
 EPSILON = 1e-5
 

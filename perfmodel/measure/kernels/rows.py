@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from perfmodel.cuda import layouts
+from perfmodel.cuda.layouts import LONG_THREADS, Layout
 from perfmodel.measure.kernels.launch import (
     Array,
     blocks_per_multiprocessor,
@@ -15,8 +17,6 @@ from perfmodel.measure.kernels.launch import (
     stream,
     vector,
 )
-from perfmodel.timing import layouts
-from perfmodel.timing.layouts import LONG_THREADS, Layout
 
 FAMILIES = {"softmax": 1, "layernorm": 2, "rmsnorm": 2, "layernorm_backward": 3, "layernorm_long_backward": 3}
 MOST_BLOCKS = 2**31 - 1
