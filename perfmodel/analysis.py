@@ -1,4 +1,4 @@
-"""A workload at given sizes on a card: one row for each kernel, and the totals."""
+"""The analysis of a workload at given sizes on a card: one row per kernel, and totals."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ PROTOCOL = "cold"
 
 
 class Row(NamedTuple):
-    """The counts of one kernel, for one repeat, and its bounds where there is a card."""
+    """The counts of one kernel for one repeat, with its bounds and expected time if there is a card."""
 
     name: str
     operation: str
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 class Total(NamedTuple):
-    """Sums over all kernels and their repeats. ``bound`` is what has most seconds of its own."""
+    """Sums over all kernels and repeats. ``bound`` is the resource with the largest total time."""
 
     flops: int
     contraction_flops: int
@@ -60,19 +60,21 @@ class Total(NamedTuple):
 
 
 class Form(NamedTuple):
-    """One way to run a phase: its kernels, their totals, and the bytes that it keeps of a token of one sequence."""
+    """One way to run a phase: its kernels, their totals, and the cache bytes per token of one sequence."""
 
     rows: tuple[Row, ...]
     total: Total
     kv_cache_byte_per_token: int
 
 
-# What a training step does besides its operations' own gradients.
+# Work of a training step besides the gradients of its operations.
 GRADIENT_SUMS = "the sums of gradients where several operations read one tensor, one addition per element and reader"
 
 
 class Analysis(NamedTuple):
-    """The whole answer, as tables, JSON and plots show it. ``forms`` are all ways to run its phase, ``form`` is shown."""
+    """The whole answer, as tables, JSON and plots show it. ``forms`` holds all ways to run the phase; ``form`` is
+    shown.
+    """
 
     workload: Workload
     phase: str
@@ -98,7 +100,7 @@ class Analysis(NamedTuple):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the counts should know: the workload's own notes, and what these sizes call for."""
+        """Notes for the reader of the counts: those of the workload, and those that these sizes require."""
         found, keys, window = [], self.dims.get("T", self.dims.get("S", 0)), self.dims.get("W")
         longest = self.workload.longest
         found.extend(self._by_bytes())
@@ -114,7 +116,7 @@ class Analysis(NamedTuple):
         return (*self.workload.notes, *found)
 
     def _by_bytes(self) -> list[str]:
-        """Which operations have no mechanism of the time model, and their share of the expected time."""
+        """Names the operations that the time model prices by bytes alone, with their share of the expected time."""
         whole = self.total.expected
         seconds: dict[str, float] = {}
         for row in self.rows:
@@ -129,15 +131,15 @@ class Analysis(NamedTuple):
 
     @property
     def not_counted(self) -> tuple[str, ...]:
-        """What was recognised and has no formula here."""
+        """Features of the workload that have no formula."""
         return (*self.workload.not_counted, *((GRADIENT_SUMS,) if self.phase == "train" else ()))
 
 
 def counted(flops: Mapping[tuple[Engine, bool], Size], count: str) -> dict[tuple[Engine, bool], Size]:
-    """The kinds of FLOPs of a kernel that a counting convention takes.
+    """The FLOPs of a kernel that a counting convention includes.
 
-    ``all``: every primitive. ``leading``: of a kernel with matrix products its contractions, of any other everything;
-    the softmax inside a fused attention kernel is then left out, as many published tables do.
+    ``all``: every primitive. ``leading``: only contractions in kernels that have matrix products, everything in other
+    kernels. The softmax inside a fused attention kernel is then not counted, as in many published tables.
     """
     leading = count == "leading" and (Engine.TENSOR, True) in flops
     return {kind: number for kind, number in flops.items() if kind[1] or not leading}
@@ -156,7 +158,9 @@ def analyse(
     knowledge: str | None = None,
     protocol: str = PROTOCOL,
 ) -> Analysis:
-    """Counts, and with a card bounds and expected times, of every kernel of a workload; ``form`` chooses among forms of a decoding step."""
+    """Returns counts, and with a card bounds and expected times, of every kernel. ``form`` selects a form of the
+    decoding step.
+    """
     phase = phase or workload.default_phase
     fused = workload.fused if fused is None else fused
     causal = workload.causal if causal is None else causal
@@ -206,7 +210,7 @@ def _form(
     timed: Card | None,
     protocol: str,
 ) -> Form:
-    """The compulsory bytes are those of the block's outer tensors; in training, which keeps activations, each kernel's."""
+    """Compulsory bytes are those of the outer tensors; in training, which keeps activations, those of every kernel."""
     train = phase == "train"
     running = tuple(block.running(forward, steps, at, fused=fused, backward=train, optimizer=train))
     rows = tuple(row(kernel, count, lower_under(kernel.op, card, protocol) if card else None) for kernel in running)
@@ -219,7 +223,7 @@ def _form(
 
 
 def _timed(gpu: Gpu, knowledge: str | None) -> Card:
-    """What the time model knows of the card; read where there is one."""
+    """What the time model knows of the card."""
     from perfmodel.timing.parameters import card
 
     return card(gpu, knowledge)
@@ -228,7 +232,7 @@ def _timed(gpu: Gpu, knowledge: str | None) -> Card:
 def _with_times(
     workload: Workload, running: tuple[block.Kernel, ...], rows: tuple[Row, ...], timed: Card, protocol: str
 ) -> tuple[tuple[Row, ...], Expected]:
-    """The expected time of every kernel and of all, one behind another."""
+    """The expected time of every kernel, and of all in sequence."""
     from perfmodel.timing.sequence import expected
 
     lower = (row.bounds.lower_s if row.bounds else 0.0 for row in rows)
@@ -237,7 +241,7 @@ def _with_times(
 
 
 def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:
-    """One kernel's counts as plain integers."""
+    """Returns one kernel's counts as plain integers."""
     op = kernel.op
     kinds = op.flops_by_kind()
     engines = by_engine(kinds)
@@ -261,7 +265,7 @@ def row(kernel: block.Kernel, count: str, bound: Bounds | None) -> Row:
 
 
 def summed(rows: tuple[Row, ...], compulsory_byte: int) -> Total:
-    """Totals over all repeats."""
+    """Returns totals over all repeats."""
     known = [(row.bounds, row.repeat) for row in rows if row.bounds]
     whole = together(known) if known else None
     return Total(

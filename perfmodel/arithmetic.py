@@ -1,4 +1,4 @@
-"""The few functions that work alike on integers, NumPy arrays and sympy expressions: sizes of all three kinds."""
+"""Functions that work alike on integers, NumPy arrays and sympy expressions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from math import ceil
 from typing import Any
 
-Size = Any  # an int, a NumPy array or a sympy expression: the arithmetic is the same
+Size = Any  # an int, a NumPy array or a sympy expression
 
 
 def product(sizes: Iterable[Size]) -> Size:
-    """Plain numbers first, so that arrays are touched as seldom as possible and the smallest soonest.
+    """The product of sizes. Plain numbers are multiplied first, which touches arrays least often.
 
-    A float is half a byte or another power of two: it divides exactly where the whole product is a whole number.
+    A float is half a byte (or another power of two); the division is exact where the whole product is a whole number.
     """
     number, below, others = 1, 1, []
     for size in sizes:
@@ -41,7 +41,7 @@ def whole_bytes(count: Size) -> Size:
 
 
 def total(values: Iterable[Size]) -> Size:
-    """A sum, zero of none; plain numbers apart, so that arrays are touched as seldom as possible."""
+    """The sum of values, 0 for none. Plain numbers are added first, which touches arrays least often."""
     number: int | float = 0
     others = None
     for value in values:
@@ -55,7 +55,7 @@ def total(values: Iterable[Size]) -> Size:
 
 
 def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
-    """The sum of all products: numbers with numbers first, so that each set of arrays is multiplied out once."""
+    """The sum of all products. Terms with the same arrays are combined first, so each set is multiplied once."""
     number: int | float = 0
     factors: dict[tuple[int, ...], int | float] = {}
     arrays: dict[tuple[int, ...], list[Size]] = {}
@@ -87,7 +87,7 @@ _FLOOR: dict[str, Callable[[Size], Size]] = {}
 
 
 def register_floor(package: str, function: Callable[[Size], Size]) -> None:
-    """How a package rounds down, where that is faster than its ``//`` and ``%`` and, for sizes below 2^53, as exact."""
+    """Registers a package's rounding where it is faster than ``//`` and ``%`` and equally exact below 2^53."""
     _FLOOR[package] = function
 
 
@@ -103,18 +103,18 @@ def floor_div(a: Size, b: Size) -> Size:
 
 
 def remainder(a: Size, b: Size) -> Size:
-    """What a quotient leaves."""
+    """The remainder of a division."""
     floor = _floor(a, b)
     return a - b * floor(a / b) if floor else a % b
 
 
 def ceil_div(a: Size, b: Size) -> Size:
-    """The number of tiles of b that cover a."""
+    """The number of tiles of size b that cover a."""
     return -floor_div(-a, b)
 
 
 def exact_div(a: Size, b: Size) -> Size:
-    """A quotient that is whole by the operation's own validity rule."""
+    """A quotient that is whole because the operation requires divisibility."""
     return a // b if isinstance(a, int) and isinstance(b, int) else a / b
 
 
@@ -122,12 +122,12 @@ _MAXIMUM: dict[str, Callable[[Size, Size], Size]] = {}
 
 
 def register_maximum(package: str, function: Callable[[Size, Size], Size]) -> None:
-    """How the values of a package (numpy, sympy) compare; the module that brings them in says so."""
+    """Registers how the values of a package (numpy, sympy) are compared."""
     _MAXIMUM[package] = function
 
 
 def maximum(a: Size, b: Size) -> Size:
-    """The larger, element by element for arrays."""
+    """The larger value, element by element for arrays."""
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return max(a, b)
     other = b if isinstance(a, (int, float)) else a
@@ -135,17 +135,17 @@ def maximum(a: Size, b: Size) -> Size:
 
 
 def is_zero(value: Size) -> bool:
-    """Whether it is the plain number 0: an array or a symbol never is."""
+    """Whether the value is the plain number 0; arrays and symbols never are."""
     return isinstance(value, int) and value == 0
 
 
 def expected_distinct(E: Size, A: Size, tokens: Size) -> Size:
-    """Experts of E that at least one of the tokens uses, if each picks A of them at random: E (1 - (1 - A/E)^tokens)."""
+    """Expected number of the E experts used by at least one token, if each picks A at random: E (1 - (1 - A/E)^tokens)."""
     return E * (1 - (1 - A / E) ** tokens)
 
 
 def whole(value: Size) -> Size:
-    """An expected number of elements as a whole number; a formula stays as it is."""
+    """An expected number of elements, rounded; a formula is left as it is."""
     if isinstance(value, (int, float)):
         return round(value)
     return value.round() if hasattr(value, "dtype") else value

@@ -1,8 +1,7 @@
-"""Steps: operations with their sizes, repeats and the tensors that join them; a model is a list of them.
+"""Steps: operations with sizes, repeats and the tensors that connect them. A model is a list of steps.
 
-A step gives each argument of its operation as an expression of the workload's sizes. Its ``flow`` says which tensor of
-the block each of the operation's tensors is, so that the block's own inputs and outputs can be told from what passes
-between its steps.
+A step gives each argument of its operation as an expression of the workload's sizes. Its ``flow`` maps the operation's
+tensors to tensors of the block, so that inputs and outputs of the block can be told from tensors between its steps.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,7 +42,7 @@ class Step(NamedTuple):
     data: tuple[str, ...] = ()
 
     def values(self, dims: Mapping[str, Any]) -> dict[str, Any]:
-        """The operation's arguments: as the step says, else the block's size of that name, else the default."""
+        """The operation's arguments: from the step, otherwise the block's size of that name, otherwise the default."""
         found: dict[str, Any] = {}
         for name in self.operation.arguments:
             if name in self.sizes:
@@ -70,7 +69,7 @@ class Kernel(NamedTuple):
     dtype: str = ""
 
 
-# What completes an operation's sizes and judges them in the place of ``Operation.checked``.
+# A replacement for ``Operation.checked``: completes and checks the sizes of an operation.
 Check = Callable[[Operation, dict[str, Any], str], dict[str, Any]]
 
 
@@ -83,14 +82,14 @@ def kernels(
     optimizer: bool = False,
     checked: bool | Check = True,
 ) -> Iterator[Kernel]:
-    """Every kernel in running order: the steps forward, then their gradients in reverse, then the optimizer's step."""
+    """Every kernel in execution order: forward steps, their gradients in reverse, the optimizer's step."""
     steps = tuple(steps)
     forward = tuple(wholes(steps, dims, checked=checked))
     return running(forward, steps, dims, fused=fused, backward=backward, optimizer=optimizer, checked=checked)
 
 
 def wholes(steps: Iterable[Step], dims: Mapping[str, Any], *, checked: bool | Check = True) -> Iterator[Kernel]:
-    """Every step forward, each evaluated once, as one kernel."""
+    """Every forward step as one kernel, evaluated once."""
     for step in steps:
         values, repeat = _evaluated(step.operation, step.values(dims), step.name, checked), _repeat(step, dims, checked)
         yield Kernel(step.name, step.operation.name, repeat, step.operation.function(**values), step)
@@ -106,7 +105,7 @@ def running(
     optimizer: bool = False,
     checked: bool | Check = True,
 ) -> Iterator[Kernel]:
-    """The kernels that run, from steps that were evaluated already."""
+    """The kernels that run, given forward steps that were already evaluated."""
     held: Any = 0
     for kernel in forward:
         step, op = kernel.step, kernel.op
@@ -124,14 +123,14 @@ def running(
 
 
 def _update(held: Any, dims: Mapping[str, Any], checked: bool | Check) -> Kernel:
-    """The optimizer's step over every trained number."""
+    """The optimizer's step over all trained numbers."""
     step = Step("optimizer", ops.find("adam"))
     values = _evaluated(step.operation, {**step.values(dims), "params": held}, step.name, checked)
     return Kernel(step.name, step.operation.name, 1, step.operation.function(**values), step, forward=False)
 
 
 class Gradient(NamedTuple):
-    """An operation of a step's backward pass: why it runs, the whole of it, and the kernels that it runs as."""
+    """An operation of the backward pass: the rule it comes from, the whole operation, and the kernels that it runs as."""
 
     backward: Backward
     op: Op
@@ -139,7 +138,7 @@ class Gradient(NamedTuple):
 
 
 def gradients(step: Step, dims: Mapping[str, Any], *, fused: bool = True) -> Iterator[Gradient]:
-    """The operations of a step's backward pass in running order."""
+    """The operations of a step's backward pass in execution order."""
     for gradient, _, op in _gradients(step, dims, fused, True):
         parts = op.kernels() if _apart(step, fused) else ()
         yield Gradient(gradient, op, tuple(part for _, part in parts) or (op,))
@@ -148,7 +147,7 @@ def gradients(step: Step, dims: Mapping[str, Any], *, fused: bool = True) -> Ite
 def _gradients(
     step: Step, dims: Mapping[str, Any], fused: bool, checked: bool | Check
 ) -> Iterator[tuple[Backward, Operation, Op]]:
-    """Each at its sizes: the forward's, but for those that it gives as expressions of them."""
+    """Gradient ops use the forward sizes unless ``Backward`` overrides them."""
     forward = {**step.operation.defaults, **step.values(dims)}
     for gradient in step.operation.backward:
         operation = ops.find(gradient.fused if gradient.fused and not _apart(step, fused) else gradient.operation)
@@ -208,7 +207,7 @@ def _split(
 
 
 class Parameters(NamedTuple):
-    """Trained numbers of a block: all, those that one token needs, and those of embedding tables."""
+    """Trained numbers of a block: in total, per token, and of embedding tables."""
 
     total: int
     active: int
@@ -228,7 +227,7 @@ def parameters(forward: Iterable[Kernel]) -> Parameters:
 
 
 def cache_byte_per_token(forward: Iterable[Kernel]) -> int:
-    """Bytes of keys and values that one token of one sequence leaves behind, over all repeats."""
+    """Bytes of keys and values that one token of one sequence adds to the cache, over all repeats."""
     found = 0
     for kernel in forward:
         for tensor in kernel.op.tensors:
@@ -239,11 +238,11 @@ def cache_byte_per_token(forward: Iterable[Kernel]) -> int:
 
 
 def compulsory_byte(forward: Iterable[Kernel]) -> int:
-    """Bytes of the block's outer tensors alone: what is read before any step wrote it, once, and what is left unread.
+    """Bytes of the block's outer tensors: what is read before any step wrote it, once, and what is written and never
+    read.
 
-    Keys and values that later tokens will need are outputs although the attention reads them. A tensor that a
-    step does not place in the flow is outer. Repeats are run twice and the second run, which starts where the first
-    ended, stands for all further ones.
+    Keys and values that later tokens need are outputs, although attention reads them. A tensor outside the flow is an
+    outer tensor. Repeated steps are evaluated twice; the second evaluation stands for all further ones.
     """
     ledger = _Ledger()
     for _, group in groupby(forward, key=lambda kernel: (kernel.step.group, kernel.repeat)):
@@ -256,7 +255,7 @@ def compulsory_byte(forward: Iterable[Kernel]) -> int:
 
 
 class _Ledger:
-    """Which tensors of a block have been written, with their bytes, and which outer ones have been read."""
+    """The tensors of a block that have been written, with their bytes, and the outer tensors that have been read."""
 
     def __init__(self) -> None:
         self.moved = 0
@@ -265,7 +264,7 @@ class _Ledger:
         self._read: set[str] = set()
 
     def run(self, running: Iterable[Kernel]) -> int:
-        """The bytes that cross the block's border while these kernels run once."""
+        """Bytes that enter or leave the block while these kernels run once."""
         return sum(self._crossing(tensor, kernel.step) for kernel in running for tensor in _inputs_first(kernel.op))
 
     def _crossing(self, tensor: Tensor, step: Step) -> int:
@@ -274,16 +273,16 @@ class _Ledger:
             return int(tensor.compulsory_byte)
         moved = 0
         if tensor.kind is Kind.CACHE and step.cached:
-            moved += self.written.get(name, 0)  # later tokens will need what was written now
+            moved += self.written.get(name, 0)  # later tokens need what is written now
         if tensor.reads:
             self.unread.discard(name)
-            if name in self.written:  # a cache holds more than the tokens that were written now
+            if name in self.written:  # the cache holds more tokens than were written now
                 moved += max(0, tensor.size_byte - self.written[name])
             elif name not in self._read:
                 moved += tensor.size_byte
                 self._read.add(name)
         if tensor.writes:
-            # A part that is written over, such as the turned part of a head, leaves the rest where it was.
+            # Overwriting a part, such as the rotated part of a head, leaves the rest in place.
             self.written[name] = max(tensor.size_byte, self.written.get(name, 0))
             self.unread.add(name)
         return moved

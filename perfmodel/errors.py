@@ -1,4 +1,4 @@
-"""Every message that perfmodel gives a user, in one form: *where: what was found; what is accepted. What to do.*"""
+"""Errors and messages, in one form: *where: what was found; what is accepted. What to do.*"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class PerfmodelError(Exception):
-    """Something a user can mend; the command line turns it into one line on stderr and an exit code."""
+    """An error that a user can correct; the command line prints it as one line on stderr and exits with its code."""
 
     exit_code = 1
 
@@ -21,31 +21,31 @@ class InputError(PerfmodelError):
 
 
 class UsageError(PerfmodelError):
-    """A command line that does not say what to do."""
+    """A command line that is incomplete or contradictory."""
 
     exit_code = 2
 
 
 class ValidationError(PerfmodelError):
-    """A measurement that fell outside the bounds it was held to."""
+    """A measurement outside the bounds it was checked against."""
 
     exit_code = 3
 
 
 class NoDeviceError(PerfmodelError):
-    """The device that was asked for is not here."""
+    """The requested device is not available."""
 
     exit_code = 4
 
 
 def one_line(text: str, limit: int = 400) -> str:
-    """Text as it may stand in a message: printable, on one line, of a length that one reads."""
+    """Text shortened and escaped for a message of one line."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A closing sentence: the known words that it begins, or the nearest one, where one is near."""
+    """A closing sentence that suggests the nearest known words; empty if none is near."""
     from difflib import get_close_matches
 
     by_fold = {choice.casefold(): choice for choice in sorted(known)}
@@ -57,7 +57,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def near_or_known(word: str, known: Iterable[str]) -> str:
-    """The same for a message that does not list them: all known words when none is near and they are few."""
+    """The same for a message that does not list the known words: lists them all if none is near and they are few."""
     choices = sorted(known)
     listed = f"Known: {', '.join(choices)}." if 0 < len(choices) <= 24 else ""
     return did_you_mean(word, choices) or listed
@@ -67,7 +67,7 @@ def shown(value: object, limit: int = 60) -> str:
     """A value as a message quotes it: one line, printable, short."""
     try:
         text = repr(value)
-    except ValueError:  # an int of more digits than Python agrees to print
+    except ValueError:  # an int with more digits than Python prints
         text = "a number of thousands of digits"
     return one_line(text, limit)
 

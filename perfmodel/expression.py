@@ -1,7 +1,7 @@
-"""Small size expressions such as ``B*N``, ``D/H`` or ``N <= S``: read from text, safe to evaluate, exact.
+"""Size expressions such as ``B*N``, ``D/H`` or ``N <= S``: parsed from text, safe to evaluate, exact.
 
-One expression serves integers, arrays and symbols alike. ``/`` is exact division: integers that do not divide are an
-error, never a rounding. ``//`` rounds down.
+One expression works on integers, arrays and symbols. ``/`` is exact division: integers that do not divide are an error
+and are never rounded. ``//`` rounds down.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CALLS = {"min": lambda a, b: -maximum(-a, -b), "max": maximum}
 
 
 class Expression:
-    """Parsed text, the names it needs, and how to evaluate it."""
+    """Parsed text, the names it uses, and how to evaluate it."""
 
     def __init__(self, text: str, where: str) -> None:
         self.text = text
@@ -32,7 +32,7 @@ class Expression:
         self._tree = _parse(text, where)
 
     def at(self, where: str) -> Expression:
-        """The same expression, standing elsewhere."""
+        """The same expression with another place for its messages."""
         other = copy(self)
         other._where = where
         return other
@@ -45,7 +45,7 @@ class Expression:
         return self._value(self._tree, values)
 
     def quotients(self, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-        """Both sides of every exact division in it, for who must know where arrays do not divide."""
+        """Both sides of every exact division, for callers that must know where arrays do not divide."""
         for node in ast.walk(self._tree):
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
                 yield self._value(node.left, values), self._value(node.right, values)
@@ -117,7 +117,7 @@ _KNOWN: dict[str, Expression] = {}
 
 
 def expression(text: str, where: str) -> Expression:
-    """An expression of the program's own, which is read once: its text is not a user's."""
+    """Parses an expression of the program itself, once."""
     if text not in _KNOWN:
         _KNOWN[text] = Expression(text, where)
     return _KNOWN[text].at(where)

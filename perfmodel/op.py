@@ -1,10 +1,10 @@
 """An operation as data: a function from sizes to the tensors it moves and the work it does.
 
-Called with integers the counts are exact integers, with arrays it is a sweep, with symbols a formula.
+Called with integers it returns exact counts, with NumPy arrays a sweep, with symbols a formula.
 
-What moves: a tensor of a fused operation is read and written as often as its ``reads`` and ``writes`` say; a tensor
-marked ``spill`` exists only between the kernels of the unfused form and costs the fused form nothing. What works: a
-``Work`` that names its operands opens a kernel of the unfused form, and the works after it that name none ride along.
+Traffic: a fused operation reads and writes each tensor as often as its ``reads`` and ``writes`` say. A tensor marked
+``spill`` exists only between the kernels of the unfused form; the fused form does not move it. Work: a ``Work`` with
+named operands starts a kernel of the unfused form, and the works after it without operands belong to that kernel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perfmodel.runs import each as each_fact
 
 
 class Engine(StrEnum):
-    """The part of a multiprocessor that does a piece of work."""
+    """The part of a multiprocessor that executes a piece of work."""
 
     TENSOR = "tensor"
     VECTOR = "vector"
@@ -28,7 +28,7 @@ class Engine(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a tensor is to the model: passing data, a trained weight, weights that another tensor holds, or the cache."""
+    """The role of a tensor in a model: activation, trained parameter, weights held by another tensor, or cache."""
 
     ACTIVATION = "activation"
     PARAMETER = "parameter"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class Primitive(NamedTuple):
-    """One scalar operation, and the engine it needs where that is not the engine of its work."""
+    """One scalar operation, and the engine it needs if that differs from the engine of its work."""
 
     name: str
     engine: Engine | None = None
@@ -49,12 +49,13 @@ SELECT, ABSOLUTE, ERF = Primitive("select"), Primitive("abs"), Primitive("erf")
 EXP, LOG = Primitive("exp", Engine.SPECIAL), Primitive("log", Engine.SPECIAL)
 TANH, RSQRT = Primitive("tanh", Engine.SPECIAL), Primitive("rsqrt", Engine.SPECIAL)
 SQRT, DIVIDE = Primitive("sqrt", Engine.SPECIAL), Primitive("divide", Engine.SPECIAL)
-# A division whose divisor a whole row shares is a multiplication by its reciprocal: it stays on the work's own engine.
+# A division by a number that the whole row shares is a multiplication by its reciprocal, so it stays on the work's
+# engine.
 DIVIDE_BY_SHARED = Primitive("divide")
 
 
 class Mix:
-    """So many of each primitive for one element."""
+    """How many of each primitive one element takes."""
 
     def __init__(self, *primitives: Primitive | tuple[int, Primitive]) -> None:
         pairs = [(1, p) if isinstance(p, Primitive) else p for p in primitives]
@@ -63,7 +64,7 @@ class Mix:
         self._by_engine: dict[Engine, tuple[tuple[Engine, int], ...]] = {}
 
     def by_engine(self, engine: Engine) -> tuple[tuple[Engine, int], ...]:
-        """How the primitives fall on the engines when the work runs on this one."""
+        """Counts regrouped by engine."""
         if engine not in self._by_engine:
             totals: dict[Engine, int] = {}
             for number, primitive in self.primitives:
@@ -89,7 +90,7 @@ class Count(NamedTuple):
 
 
 def contract(*dims: Size) -> Count:
-    """One multiply-add for every index combination: the only line of the project that knows it counts as two."""
+    """One multiply-add for every index combination. This is the only line of the project that counts it as two FLOPs."""
     return Count(MULTIPLY_ADD, dims, contraction=True)
 
 
@@ -101,9 +102,9 @@ def each(mix: Mix, *dims: Size) -> Count:
 class Tensor(NamedTuple):
     """A tensor, its bytes per element, and how often the fused operation reads and writes it.
 
-    ``read_elements`` and ``write_elements`` replace elements x trips where a kernel touches parts of a tensor unequally
-    often; a tensor with these and no trips is scratch that starts and ends inside the operation. ``used`` are the
-    elements that one token needs, where it does not need all (the experts that it is sent to).
+    ``read_elements`` and ``write_elements`` replace elements times trips where a kernel touches parts of a tensor
+    unequally often. A tensor with these and no trips is scratch memory of the operation. ``used``: the elements that
+    one token needs, if it does not need all (the experts that it is sent to).
     """
 
     name: str
@@ -123,7 +124,7 @@ class Tensor(NamedTuple):
 
     @property
     def size_byte(self) -> Size:
-        """What the tensor occupies."""
+        """Bytes that the tensor occupies."""
         return product((*self.shape, self.item))
 
     @property
@@ -143,23 +144,23 @@ class Tensor(NamedTuple):
         return sum_of_products(self.traffic_terms())
 
     def traffic_terms(self) -> tuple[tuple[Size, ...], ...]:
-        """Its traffic as products to be summed."""
+        """The tensor's traffic as products to be summed."""
         if self.read_elements is None and self.write_elements is None:
             return ((self.reads + self.writes, self.item, *self.shape),)
         return (self.read_byte,), (self.write_byte,)
 
     @property
     def compulsory_byte(self) -> Size:
-        """Read once if it is read, written once if it is written; nothing for a tensor that only spills."""
+        """Each outer input and output once."""
         trips = 0 if self.spill else (not is_zero(self.reads)) + (not is_zero(self.writes))
         return self.size_byte * trips if trips else 0
 
 
 class Work(NamedTuple):
-    """A named piece of work on an engine. With operands named, it opens a kernel of the unfused form.
+    """A named piece of work on an engine. With operands named, it starts a kernel of the unfused form.
 
-    Work that is done ``again`` belongs to the unfused form alone: a kernel repeats what one kernel would have at hand.
-    ``runs`` says how the kernel that it opens runs (see ``runs.py``).
+    Work with ``again`` is recomputed only in the unfused form. ``runs`` says how the kernel that it starts runs (see
+    ``runs.py``).
     """
 
     name: str
@@ -172,7 +173,7 @@ class Work(NamedTuple):
 
 
 class Op(NamedTuple):
-    """What an operation moves and does, at given sizes; ``runs`` says how it runs as one kernel (see ``runs.py``)."""
+    """What an operation moves and does at given sizes. ``runs`` says how it runs as one kernel (see ``runs.py``)."""
 
     tensors: tuple[Tensor, ...]
     work: tuple[Work, ...]
@@ -188,11 +189,11 @@ class Op(NamedTuple):
         return total(self.flops_by_kind().values())
 
     def contraction_flops(self) -> Size:
-        """Those of matrix products and convolutions alone."""
+        """FLOPs of matrix products and convolutions alone."""
         return total(flops for (_, contraction), flops in self.flops_by_kind().items() if contraction)
 
     def primitives(self) -> dict[str, Size]:
-        """Counts by primitive: another counting convention is a regrouping of these."""
+        """Counts by primitive; other counting conventions regroup them."""
         counts: dict[str, Size] = {}
         for work in self.done:
             for number, primitive in work.amount.mix.primitives:
@@ -200,11 +201,11 @@ class Op(NamedTuple):
         return counts
 
     def engine_flops(self) -> dict[Engine, Size]:
-        """Counts by the engine that does them."""
+        """Counts by the engine that executes them."""
         return by_engine(self.flops_by_kind())
 
     def flops_by_kind(self) -> dict[tuple[Engine, bool], Size]:
-        """Counts by engine and by whether they are a contraction's: the others are regroupings of these."""
+        """Counts by engine and by whether they belong to a contraction; the other counts regroup these."""
         terms: dict[tuple[Engine, bool], list[tuple[Size, ...]]] = {}
         for work in self.done:
             mix, dims, contraction = work.amount
@@ -219,7 +220,7 @@ class Op(NamedTuple):
         return whole_bytes(total(tensor.write_byte for tensor in self.tensors if not tensor.spill))
 
     def traffic_byte(self) -> Size:
-        """Bytes that one fused kernel moves, re-reads included: the algorithmic count."""
+        """Bytes that one fused kernel moves, including re-reads."""
         moved = (term for tensor in self.tensors if not tensor.spill for term in tensor.traffic_terms())
         return whole_bytes(sum_of_products(moved))
 
@@ -232,7 +233,7 @@ class Op(NamedTuple):
         return total(tensor.elements for tensor in self.tensors if tensor.kind is Kind.PARAMETER)
 
     def active_parameters(self) -> Size:
-        """Those of them that one token needs."""
+        """Trained numbers that one token needs."""
         held = [tensor for tensor in self.tensors if tensor.kind is Kind.PARAMETER]
         return total(tensor.elements if tensor.used is None else tensor.used for tensor in held)
 
@@ -240,7 +241,7 @@ class Op(NamedTuple):
         return next(tensor for tensor in self.tensors if tensor.name == name)
 
     def kernels(self) -> tuple[tuple[str, Op], ...]:
-        """The unfused form: one kernel for each work that names its operands; empty if the operation is one kernel."""
+        """The unfused form: one kernel for each work with named operands; empty if the operation is one kernel."""
         starts = [i for i, work in enumerate(self.work) if work.reads or work.writes]
         if len(starts) < 2:
             return ()
@@ -269,12 +270,12 @@ class Op(NamedTuple):
 
 
 def _not_again(works: tuple[Work, ...]) -> tuple[Work, ...]:
-    """Work of a kernel that runs on its own: all of it is done."""
+    """The work of a kernel that runs on its own, recomputation included."""
     return tuple(work._replace(again=False) if work.again else work for work in works)
 
 
 def by_engine(flops: Mapping[Any, Size]) -> dict[Engine, Size]:
-    """Counts by engine and whatever else, regrouped by the engine alone."""
+    """Counts regrouped by engine."""
     counts: dict[Engine, Size] = {}
     for (engine, *_), count in flops.items():
         counts[engine] = counts[engine] + count if engine in counts else count
@@ -282,9 +283,10 @@ def by_engine(flops: Mapping[Any, Size]) -> dict[Engine, Size]:
 
 
 def fuse(first: Op, second: Op, on_chip: Iterable[str]) -> Op:
-    """Two operations as one kernel: what the first writes and the second reads under a name of ``on_chip`` spills.
+    """Returns two operations as one kernel. Tensors named in ``on_chip``, written by the first and read by the second,
+    spill.
 
-    Tensors of the same name must have the same shape; one that both read is read once.
+    Tensors of the same name must have the same shape. A tensor that both read is read once.
     """
     on_chip = set(on_chip)
     merged = {tensor.name: tensor for tensor in first.tensors}
@@ -316,14 +318,14 @@ def fuse(first: Op, second: Op, on_chip: Iterable[str]) -> Op:
 
 
 def first_writes_second_reads(first: Op, second: Op, name: str) -> bool:
-    """True where the tensor goes from the one to the other."""
+    """Whether the first operation writes the tensor and the second reads it."""
     return any(t.name == name and t.writes for t in first.tensors) and any(
         t.name == name and t.reads for t in second.tensors
     )
 
 
 def _with_operands(op: Op) -> tuple[Work, ...]:
-    """The works of an operation, the first naming all operands where none names any."""
+    """The works of an operation; the first names all operands if none names any."""
     if any(work.reads or work.writes for work in op.work):
         return op.work
     reads = tuple(t.name for t in op.tensors if t.reads)

@@ -1,4 +1,4 @@
-"""An operation's page: the function from sizes to an Op, with its title, worked example, sources and domain."""
+"""An operation and its page: the function from sizes to an Op, with its title, worked example, sources and domain."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -25,10 +25,10 @@ class Example(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """An operation of the backward pass, and its sizes where they are not the forward's of the same name.
+    """An operation of the backward pass, with its sizes where they differ from the forward sizes of the same name.
 
-    ``fused`` names the operation that takes its place after a fused forward pass, which kept nothing that spills.
-    ``keeps`` names what it reads of the forward pass where its operands do not: a product that stands in for a gradient.
+    ``fused`` names the operation that replaces it after a fused forward pass, which keeps no spilled tensor. ``keeps``
+    names the forward tensors that it reads under another name.
     """
 
     operation: str
@@ -38,14 +38,14 @@ class Backward(NamedTuple):
 
 
 class Valid(NamedTuple):
-    """Where a formula holds: a comparison of sizes and the sentence that explains it."""
+    """A condition under which a formula holds, and the sentence that explains it."""
 
     condition: str
     because: str
 
 
 class Operation:
-    """A page of the textbook: the function that builds the Op, with its title, example, sources and domain."""
+    """The function that builds an Op, with its title, example, sources and domain."""
 
     def __init__(self, function: Callable[..., Op], **page: Any) -> None:
         code = function.__code__
@@ -69,11 +69,13 @@ class Operation:
         return f"<operation {self.name}({', '.join(self.arguments)})>"
 
     def __call__(self, **sizes: Any) -> Op:
-        """The operation at integer sizes, each checked."""
+        """Returns the Op at integer sizes, each checked."""
         return self.function(**self.checked(sizes))
 
     def checked(self, sizes: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-        """The sizes under their own names, complete, whole and inside the domain of the formula."""
+        """Returns all sizes under their own names, after checking that they are whole and inside the domain of the
+        formula.
+        """
         where = f"{where}: {self.name}" if where and where != self.name else self.name
         values = dict(self.defaults)
         for given, value in sizes.items():
@@ -98,7 +100,7 @@ class Operation:
         return values
 
     def holds(self, rule: Valid, values: Mapping[str, Any]) -> Any:
-        """Whether the sizes lie in the domain; a rule on a size that is absent (no window, say) asks nothing."""
+        """Whether the sizes satisfy the rule. A rule about an absent size (no window, for example) always holds."""
         expression = _condition(rule.condition, self.name)
         if any(values.get(name) is None for name in expression.names):
             return True
@@ -111,7 +113,7 @@ def _condition(text: str, where: str) -> Expression:
 
 
 def checked_value(name: str, value: object, where: str) -> Any:
-    """A value for a symbol of the notation table: a size, a flag (0 or 1) or, where it is optional, nothing."""
+    """Returns a valid value for a symbol: a size, bytes per element, a flag (0 or 1), or None where it is optional."""
     kind = SYMBOLS[name].kind
     if kind == "flag":
         if not isinstance(value, (bool, int)) or value not in (0, 1):
@@ -130,7 +132,7 @@ def operation(
     valid: tuple[Valid, ...] = (),
     backward: tuple[Backward, ...] = (),
 ) -> Callable[[Callable[..., Op]], Operation]:
-    """Makes a function from sizes to an Op a page that the commands, the tests and the documentation find."""
+    """Decorator: registers the page of a function from sizes to an Op."""
 
     def page(function: Callable[..., Op]) -> Operation:
         return Operation(function, summary=summary, example=example, sources=sources, valid=valid, backward=backward)
@@ -138,6 +140,6 @@ def operation(
     return page
 
 
-# Where attention's counts hold.
+# Conditions of attention's counts.
 GROUPED = Valid("H % H_kv == 0", "each group of query heads shares one key-value head, so H_kv must divide H")
 PROMPT = Valid("causal * N <= S", "under a causal mask the last query stands at the last key, so N may not exceed S")

@@ -1,4 +1,4 @@
-"""What a card must take for a case, and what it will: counts, bounds and the expected time over all its kernels."""
+"""Predictions of cases: counts, bounds and the expected time over all kernels of a case."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from perfmodel.timing.sequence import expected
 
 
 class Prediction(NamedTuple):
-    """A case with its totals and its expected time, or with the reason why there are none."""
+    """A case with its totals and expected time, or the reason why there are none."""
 
     line: Mapping[str, Any]
     total: Total | None
@@ -105,7 +105,7 @@ def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
 
 
 def _total(asked: Iterable[Kernel], whole: Bounds) -> Total:
-    """Sums over kernels, each counted once."""
+    """Sums over the kernels of a case."""
     flops = contraction_flops = traffic_byte = compulsory_byte = 0
     for kernel in asked:
         op, repeat = kernel.op, kernel.repeat

@@ -1,8 +1,8 @@
-"""What bounds an operation on a card, and for how long at least and at most, from the data sheet alone.
+"""Bounds of an operation on a card, from the data sheet alone.
 
-``lower``: everything overlaps, so the slowest of memory and engines is the time. ``no overlap``: memory and engines one after another, so it is
-their sum. The ridge of an engine is its peak over the bandwidth; an operation whose intensity lies left of it waits
-for memory.
+``lower``: memory and all engines overlap, so the slowest of them is the time. ``no overlap``: memory and engines one
+after another, so it is their sum; a real kernel can be slower. The ridge of an engine is its peak divided by the
+bandwidth; an operation with less intensity is memory-bound.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ MEMORY = "memory"
 
 
 class Roof(NamedTuple):
-    """The peak that serves an engine's work for a data type, and the engine whose time it takes."""
+    """The peak that applies to an engine's work for a data type, and the engine that executes it."""
 
     name: str
     flop_per_s: float
@@ -35,7 +35,7 @@ class Rates(NamedTuple):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """At what rate products run where the card has none for their data type."""
+        """The rate at which products run where the card has none for their data type."""
         roof, own = self.roofs[Engine.TENSOR], self.dtype in self.gpu.peaks["tensor"]
         missing = f"{self.gpu.title}: {'a slower' if own else 'no'} tensor rate for {self.dtype}"
         if roof.engine is not Engine.TENSOR:
@@ -46,7 +46,7 @@ class Rates(NamedTuple):
         return (f"{missing}; that work runs at the rate of {roof.name}, a type that holds every {self.dtype} value.",)
 
     def ridge(self, engine: Engine = Engine.TENSOR) -> float:
-        """FLOP per byte at which the engine's roof meets the memory's slope."""
+        """FLOP per byte at which the roof of the engine meets the bandwidth line."""
         return self.roofs[engine].flop_per_s / self.bandwidth_byte_per_s
 
     def attainable(self, intensity: float, engine: Engine = Engine.TENSOR) -> float:
@@ -55,7 +55,7 @@ class Rates(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Seconds of memory and of each engine, their largest and their sum, and the name of the largest."""
+    """Seconds of memory and of each engine, their maximum, their sum, and the name of the maximum."""
 
     memory_s: Any
     engine_s: dict[Engine, Any]
@@ -64,7 +64,7 @@ class Bounds(NamedTuple):
 
     @property
     def bound(self) -> str:
-        """The name of what takes longest; memory where they tie."""
+        """The resource with the largest time; memory if equal."""
         engine = max(self.engine_s, key=lambda e: self.engine_s[e], default=None)
         if engine is None or self.engine_s[engine] <= self.memory_s:
             return MEMORY
@@ -74,8 +74,9 @@ class Bounds(NamedTuple):
 def rates(gpu: Gpu, dtype: str) -> Rates:
     """The roofs of a card for a data type.
 
-    Products of a type that the tensor engine lacks are widened to one that it has, or go to the vector engine: fp32
-    where there are tensor cores for shorter types only. So do exponentials where no special-function rate is published.
+    Products of a type without a tensor rate run at the rate of a wider type, or on the vector engine: fp32 on cards
+    with tensor cores for shorter types only. Exponentials run on the vector engine where no special-function rate is
+    published.
     """
     checked_dtype(dtype)
     vector = gpu.peak(Engine.VECTOR, dtype)
@@ -95,12 +96,12 @@ def rates(gpu: Gpu, dtype: str) -> Rates:
 
 
 def bounds(op: Op, card: Rates) -> Bounds:
-    """Bounds of one kernel; with arrays for sizes, of many."""
+    """Bounds of one kernel, or of many if the sizes are arrays."""
     return overlapping(op.traffic_byte(), op.engine_flops(), card)
 
 
 def overlapping(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rates) -> Bounds:
-    """Bounds of so many bytes and FLOPs by engine: the longest alone, and all one after the other."""
+    """Bounds of so many bytes and FLOPs by engine."""
     memory_s, engine_s = seconds(traffic_byte, engine_flops, card)
     lower_s = memory_s
     for alone_s in engine_s.values():
@@ -126,8 +127,9 @@ def lower_under(op: Op, card: Rates, protocol: str) -> Bounds:
 def reusing_l2(op: Op, card: Rates, *, weights: bool = True) -> float:
     """The least time of a kernel that runs again and again, or after one that left its operands in L2.
 
-    No replacement policy saves more than L2 holds, so the tensors that move most often per byte are taken to stay. What
-    they move passes L2 at its own rate where the data sheet gives one. ``weights``: whether weights may stay too.
+    No replacement policy saves more than the capacity of L2, so the tensors with the most traffic per byte are assumed
+    to stay. All traffic passes through L2, at its own rate where the data sheet gives one. ``weights``: whether weights
+    may stay too.
     """
     cache = card.gpu.caches.get("l2")
     traffic_byte, engine_flops = op.traffic_byte(), op.engine_flops()
@@ -148,10 +150,10 @@ WEIGHTS = (Kind.PARAMETER, Kind.WEIGHT)
 
 
 def together(parts: Iterable[tuple[Bounds, Any]]) -> Bounds:
-    """Kernels one after the other, each so many times: the seconds of memory and of each engine summed apart.
+    """Bounds of kernels one after another, each with its repeats.
 
-    What bounds them together is what has most seconds of its own, as if all were one kernel that overlaps everything;
-    the lower time is that of kernels that overlap nothing of each other.
+    The bottleneck is the resource (memory or one engine) with the largest total time. The lower times add up, because
+    kernels do not overlap each other.
     """
     memory_s, lower_s, no_overlap_s = 0.0, 0.0, 0.0
     engine_s: dict[Engine, Any] = {}
@@ -165,7 +167,9 @@ def together(parts: Iterable[tuple[Bounds, Any]]) -> Bounds:
 
 
 def seconds(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rates) -> tuple[Any, dict[Engine, Any]]:
-    """What memory and each engine take for their share alone; an engine that the card lacks adds to the one that serves it."""
+    """Seconds of memory and of each engine alone. The work of an engine that the card lacks goes to the one that
+    replaces it.
+    """
     flops: dict[Engine, Any] = {}
     for engine, count in engine_flops.items():
         on = card.roofs[engine].engine

@@ -1,9 +1,8 @@
-"""What the bounds of a phase mean for who waits: time to the first token, per token or per step, tokens per second.
+"""Serving figures from the bounds of a phase: time to the first token, time per token or per step, tokens per second.
 
-From the data sheet alone, so times are at least and rates at most: the counted work takes no less than its lower time.
-The use of FLOPs is that of contractions against the roof which serves the tensor engine, as it would be at the lower
-time. A workload without matrix products (a depthwise convolution, a normalisation) has neither that nor tokens: its N
-are positions.
+They come from the data sheet alone: times are lower bounds, rates upper bounds. Utilisation is that of contractions
+against the roof of the tensor engine, at the lower time. A workload without matrix products (a depthwise convolution, a
+normalisation) has neither utilisation nor tokens; its N counts positions.
 """
 
 from typing import NamedTuple
@@ -13,11 +12,10 @@ from perfmodel.op import Engine
 
 
 class Speed(NamedTuple):
-    """Bounds of a phase: the time of a prompt, of a decoded token of each sequence, or of a training step.
+    """Bounds of a phase: time of a prompt, of a decoded token of each sequence, or of a training step.
 
-    ``complete`` says that tokens go in and tokens come out, so that it is a model's time and not a part's. The prompt
-    of an encoder and decoder is what the encoder reads; a workload without batch and length has no tokens. ``roof`` is
-    that of the products, whose use is told: the tensor engine's, or what stands in for it.
+    ``complete``: tokens go in and tokens come out, so it is the time of a model and not of a part. The prompt of an
+    encoder-decoder model is the encoder's input. ``roof`` is the roof of the products.
     """
 
     complete: bool
@@ -29,7 +27,7 @@ class Speed(NamedTuple):
 
 
 def speed(answer: Analysis) -> Speed | None:
-    """The bounds of an answer that has a card."""
+    """Returns the serving figures of an answer that has a card."""
     lower_s = answer.total.lower_s
     if answer.card is None or not lower_s:
         return None

@@ -1,20 +1,22 @@
-"""How our own convolution's kernels lie over channels and positions: for their launcher, and for their expected time."""
+"""How our own convolution kernels are laid out over channels and positions: for their launcher, and for their expected
+time.
+"""
 
 from __future__ import annotations
 
 from math import prod
 from typing import NamedTuple
 
-THREADS = 128  # of a block where no tile says otherwise
+THREADS = 128  # threads per block unless a tile says otherwise
 STRIP = 128  # rows that a thread walks in the backward pass
 BACK_RUN = 8
-# Filters of up to so many elements per thread stay in registers; the backward pass keeps their gradients there too.
+# Elements of a filter per thread that stay in registers; the backward pass keeps their gradients there too.
 REGISTER_TAPS, BACK_REGISTER_TAPS = 28, 56
 GRID_ROWS = 65535
 
 
 class Tile(NamedTuple):
-    """What a block makes: channels of a thread, rows of a thread, threads side by side, strips one below the other."""
+    """What a block computes: channels per thread, rows per thread, threads side by side, strips one below the other."""
 
     wide: int
     strip: int
@@ -25,17 +27,17 @@ class Tile(NamedTuple):
         return over(D, self.wide * self.across), over(N, self.strip * self.tall), B
 
     def settings(self, K: int) -> dict[str, int]:
-        """The macros of the source."""
+        """Macros for the CUDA source."""
         rows = {"RUN": self.strip, "STRIP": self.strip, "TALL": self.tall}
         return {"VEC": self.wide, "K": K, **rows, "THREADS": self.across * self.tall}
 
 
 def tile(B: int, N: int, D: int, K: int, wide: int, item: int, multiprocessors: int) -> Tile | None:
-    """The tile of a forward pass where the data allow accesses of so many elements; None where the filter does not fit the
-    registers.
+    """The tile of a forward pass, where the data allow accesses of so many elements; None where the filter does not fit
+    the registers.
 
-    Measured on an H200: a thread asks for up to 128 bytes at once and is done; 16 bytes of a row are best where the filter
-    leaves room for their window. The strips of a block find the rows that they share in the first-level cache.
+    Measured on an H200: a thread should request up to 128 bytes at once and end. 16 bytes of a row are best where the
+    filter leaves registers for the window. Strips of a block share their common rows through L1.
     """
     if K > REGISTER_TAPS:
         return None
@@ -57,14 +59,14 @@ def held_back(K: int) -> bool:
 
 
 def back_width(K: int, wide: int) -> int:
-    """Channels of a thread of the backward pass: 8 bytes of them, fewer where the filter would leave the registers."""
+    """Channels per thread of the backward pass: 8 bytes, fewer where the filter would not fit the registers."""
     while wide > 1 and wide * 2 * K > BACK_REGISTER_TAPS:
         wide //= 2
     return wide
 
 
 def back_strip(B: int, N: int, D: int, wide: int, multiprocessors: int) -> int:
-    """Rows of a strip of the backward pass: long ones leave few parts to sum, short ones fill the card."""
+    """Rows per strip of the backward pass: long strips leave few parts to add, short strips fill the card."""
     strip = STRIP
     while strip > 2 * BACK_RUN and B * over(N, strip) * over(D, wide * THREADS) < 8 * multiprocessors:
         strip //= 2

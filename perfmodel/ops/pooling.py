@@ -10,6 +10,7 @@ from perfmodel.arithmetic import Size
 from perfmodel.mixes import SCALE, SUM
 from perfmodel.op import Engine, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, operation
+from perfmodel.runs import Reduction, Stream
 
 
 @operation(
@@ -31,6 +32,7 @@ def mean(B: Size, N: Size, D: Size, act: Size = 2) -> Op:
             Work("sum", each(SUM, B, N, D), Engine.VECTOR),
             Work("divide", each(SCALE, B, D), Engine.VECTOR),
         ),
+        runs=Reduction((B, N), D),
     )
 
 
@@ -49,4 +51,5 @@ def mean_backward(B: Size, N: Size, D: Size, act: Size = 2) -> Op:
     return Op(
         tensors=(Tensor("dy", (B, D), act, reads=1), Tensor("dx", (B, N, D), act, writes=1)),
         work=(Work("divide", each(SCALE, B, D), Engine.VECTOR),),
+        runs=Stream(),
     )

@@ -1,18 +1,18 @@
 """Attention in one kernel: tiles of queries, each walking over its keys.
 
-A block holds a tile of queries of one head and goes over the keys that they see in steps. Each pair of a query and a key
-costs two products on the tensor engine and, between them, an exponential of the special-function unit and a few
-instructions (scale, maximum, sum, conversion). A multiprocessor does the two kinds of work partly at once, since it holds
-two blocks or two groups of warps that take turns: a pair takes (tensor² + softmax²)^½. A tile is worked on whole, be its
-rows real or not: a decoding step with one query costs as much as a tile full of them.
+A block holds a tile of queries of one head and walks over the visible keys in steps. Each query-key pair costs two
+products on the tensor engine, one exponential on the special-function unit, and a few vector instructions (scale,
+maximum, sum, conversion). A multiprocessor overlaps the two kinds of work partly, because it holds two blocks or two
+groups of warps: a pair takes (tensor² + softmax²)^½. A tile is always computed whole: a decoding step with one query
+costs as much as a full tile.
 
-Blocks are dealt out in rounds, some at once on each multiprocessor. In the last round a block that is alone there gets
-more than its part. Under a causal mask the steps beyond the diagonal are left out and those that it crosses cost the
-comparisons besides; blocks are unequally long, and the last of the longest runs on when the others have ended.
+Blocks run in waves. In the last wave a block that is alone on a multiprocessor gets more than its share. Under a causal
+mask the steps beyond the diagonal are skipped, and the steps that it crosses cost comparisons. Blocks then have unequal
+lengths, and the longest ones end last.
 
-Decoding has few blocks and many keys: where they do not fill the card a library cuts the keys into parts by its rule, and
-a second kernel joins the results. Query heads that share a key head may lie in one tile. A kernel that is made for
-decoding (cuDNN's) streams the cache and pays no tile.
+Decoding has few blocks and many keys. Where they do not fill the card, a library splits the keys by its rule and a
+second kernel joins the results. Query heads that share a key head may share a tile. cuDNN's decoding kernel streams the
+cache and has no tile cost.
 
 A serving stack first plans the work and stores the new keys and values in its cache.
 """
@@ -29,22 +29,24 @@ from perfmodel.timing.terms import Body, Term, overlapped
 from perfmodel.timing.walks import Attended, Tile, rounds, seen, shared_out, split, tile_of, unequal, walked
 
 SHARPNESS = 4.0
-EXPONENTIALS = 16.0  # of a multiprocessor's special-function units in a clock: Volta to Blackwell
-SLOTS = 2  # blocks of a multiprocessor that FlashAttention-2 counts on when it splits
-STREAM_PARTS = 640  # keys from which cuDNN's decoding cuts them (its times on an H200 step there)
+EXPONENTIALS = 16.0  # per multiprocessor and clock: Volta to Blackwell
+SLOTS = 2  # resident blocks that FlashAttention-2 assumes when it splits
+STREAM_PARTS = 640  # keys from which cuDNN's decoding splits them (its times on an H200 show a step there)
 
 
 class BackEnd(NamedTuple):
-    """How a library's kernel goes about it.
+    """How a library's attention kernel works.
 
-    ``tiles``: its tiles by the width of a head up to which they are used; ``narrow``: those where the keys are cut.
-    ``share``: of the engine's peak that its products reach. ``slots``: lane instructions per pair beside the exponential.
-    ``start``: of a block, its first loads and last stores, in latencies of the memory. ``mask``: lane instructions per
-    pair of a step that the mask's edge crosses. ``fill``: how soon few blocks fill a multiprocessor. ``tail``: how often
-    the longest block's excess over the mean shows at the end. ``cuts``: the rule by which keys are cut. ``packs``: whether
-    the heads of a group lie in one tile: for one query, for all, or not. ``join`` and ``part``: the second kernel and each
-    part in it, in latencies. ``stream``: of the read rate that a kernel for decoding reaches, ``decode`` its start in
-    latencies. ``plan``: thousand clocks before each call. ``back``, ``back_share``, ``back_start``: the gradients' kernel.
+    ``tiles``: tiles by the largest head size that uses them; ``narrow``: tiles where the keys are split. ``share``:
+    share of the engine's peak that its products reach. ``slots``: vector instructions per pair besides the exponential.
+    ``start``: first loads and last stores of a block, in memory latencies. ``mask``: vector instructions per pair of a
+    step that the mask crosses. ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``:
+    weight of (longest - mean) block time. ``cuts``: rule by which the keys are split. ``packs``: whether the heads of a
+    group share a tile: for one query, for all, or not. ``join``, ``part``: the joining kernel, fixed and per part, in
+    latencies. ``stream``: share of the read rate of a decoding kernel; ``decode``: its start in latencies. ``plan``:
+    planning before each call, in thousand clocks. ``back``, ``back_share``, ``back_start``, ``back_slots``: the same of
+    the gradient kernel. ``cold``: code fetched from memory, in latencies. ``power``: factor of the rate that the power
+    limit allows. ``widths``: step of head sizes that have kernels.
     """
 
     title: str
@@ -73,7 +75,7 @@ class BackEnd(NamedTuple):
 
 
 def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) -> Body:
-    """The time of one forward pass."""
+    """Returns the time of one forward pass."""
     head_byte = size.cached * (size.width + size.value_width)
     stream = moved(
         card, size.item * size.heads * size.queries * size.width + size.kv_heads * size.visible * head_byte,
@@ -101,7 +103,7 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) 
 def _busy(
     card: Card, how: BackEnd, size: Attended, dtype: str, tile: Tile, parts: int, rows: int, heads: int
 ) -> tuple[float, float]:
-    """Seconds of all blocks on their multiprocessors, and the keys that they go over together."""
+    """Seconds until all blocks are done, and the keys that they walk over in total."""
     count = card.multiprocessors
     each, longest, edges = walked(size, rows, tile, rows // size.queries)
     blocks = heads * ceil(rows / tile.queries) * parts
@@ -109,7 +111,7 @@ def _busy(
     area_s = tile.queries * pair_s(card, dtype, 2.0 * width, how.share, how.slots)
     mask_s = tile.queries * how.mask * count / card.lane_per_s
     start_s = how.start * card.dram_latency_s
-    # Equal parts are whole steps; under a causal mask some of them are empty, and the mean is what counts.
+    # Equal parts are whole steps; under a causal mask some are empty, so the mean counts.
     own = each / parts if size.causal or parts == 1 else ceil(each / tile.keys / parts) * tile.keys
     work_s = start_s + own * area_s + edges / parts * mask_s
     if size.causal:
@@ -125,7 +127,7 @@ def _busy(
 def _around(
     card: Card, how: BackEnd, size: Attended, found: float, seconds: float, terms: tuple[Term, ...]
 ) -> tuple[float, tuple[Term, ...]]:
-    """With what a kernel's code costs that comes from memory, and what a stack does before it."""
+    """Adds the fetch of code from memory, and what a serving stack does before the kernel."""
     added = []
     if found <= 0.0 and how.cold:
         added.append(Term("code from memory", how.cold * card.dram_latency_s))
@@ -137,7 +139,7 @@ def _around(
 
 
 def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: float, l2_s: float) -> Body:
-    """Decoding by a kernel made for it: it streams the cache, whatever the heads are; many keys are in parts."""
+    """Decoding by a dedicated kernel: it streams the cache whatever the heads are, and splits many keys."""
     seconds, terms = overlapped((("memory", dram_s / how.stream), ("L2", l2_s / how.stream)), SHARPNESS)
     added = [Term("start of a stream", how.decode * card.dram_latency_s)]
     if size.keys >= STREAM_PARTS:
@@ -147,7 +149,7 @@ def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: float, l2_s: flo
 
 
 def pair_s(card: Card, dtype: str, flops: float, share: float, slots: float) -> float:
-    """Seconds of a multiprocessor for a pair of a query and a key: its products, and its softmax partly under them."""
+    """Seconds of a multiprocessor per query-key pair: products, and a softmax that overlaps them partly."""
     count = card.multiprocessors
     product_s = flops * count / (_peak(card, dtype) * share)
     softmax_s = 1.0 / (EXPONENTIALS * card.clock_hz) + slots * count / card.lane_per_s
@@ -155,31 +157,32 @@ def pair_s(card: Card, dtype: str, flops: float, share: float, slots: float) -> 
 
 
 def _peak(card: Card, dtype: str) -> float:
-    """The sheet's peak; fp32 is put together from three products in tf32 where the card has them."""
+    """The data-sheet peak; fp32 may be composed of three tf32 products."""
     peaks = card.peak_flop_per_s
     return max(peaks[dtype], peaks.get("tf32", 0.0) / 3.0) if dtype == "fp32" else peaks[dtype]
 
 
 def _sharing(card: Card, dtype: str) -> float:
-    """Multiprocessors that one read of L2 serves, as in a product."""
+    """Multiprocessors that one L2 read serves, as in a matrix product."""
     return card.tilings[dtype if dtype in card.tilings else "vector"].sharing
 
 
 def _powered(card: Card, how: BackEnd, dtype: str, seconds: float, flops: float) -> float:
-    """No faster than the board's power allows: exponentials take a part of it."""
+    """Not faster than the power limit allows; exponentials use part of it."""
     if dtype not in card.held_flop_per_s or dtype == "fp32":
         return seconds
     return max(seconds, flops / (powered_rate(card, dtype, flops) * how.power))
 
 
 def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
-    """The time of the gradients: a kernel over tiles of keys with five products per pair, and streams around it.
+    """Returns the time of the gradients: a kernel over tiles of keys with five products per pair, and the streams
+    around it.
 
-    The row sums of dout and out come first; dq is added up in fp32 and converted at the end; where heads share keys,
-    every query head's dk and dv are written and added.
+    The row sums of dout and out come first. dq is accumulated in fp32 and converted at the end. Where query heads share
+    keys, every head's dk and dv are written and then added.
     """
     tile, count = tile_of(how.back, size.width), card.multiprocessors
-    turned = size._replace(queries=size.keys, keys=size.queries)  # from the last key back: it is seen by one query
+    turned = size._replace(queries=size.keys, keys=size.queries)  # mirrored: the last key is seen by one query
     each, longest, edges = walked(turned, size.keys, tile, 1)
     blocks = size.heads * ceil(size.keys / tile.queries)
     flops = 6.0 * padded(how, size.width) + 4.0 * padded(how, size.value_width)
@@ -205,13 +208,13 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
 
 
 def padded(how: BackEnd, width: int) -> int:
-    """Widths that a library has kernels for: in between, the head is filled up with zeros."""
+    """The head size that a library computes: sizes without a kernel are padded with zeros."""
     step = how.widths if width <= 128 else 2 * how.widths
     return -(-width // step) * step
 
 
 def _cut(how: BackEnd, size: Attended, rows: int, heads: int, group: int, count: int) -> tuple[Tile, int]:
-    """The tile, and the parts of the keys."""
+    """The tile, and the number of parts of the keys."""
     tile = tile_of(how.tiles, size.width)
     if not how.cuts:
         return tile, 1

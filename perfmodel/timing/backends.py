@@ -1,15 +1,17 @@
-"""The back ends of attention, as its mechanism knows them.
+"""Attention back ends and their parameters.
 
-``flash``, ``cudnn``, ``efficient``: torch's, fitted on an H200 (2026-11, torch 2.11, cuDNN 9.19; 296 records). Tiles of the
-first and the last are those of their published sources; cuDNN shows none, so its are what fits its times.
+``flash``, ``cudnn``, ``efficient``: torch's back ends, fitted on an H200 (2026-11, torch 2.11, cuDNN 9.19; 296
+records). The tiles of ``flash`` and ``efficient`` are those of their published sources; cuDNN's are the ones that fit
+its times.
 
-``serving``: FlashAttention as a serving stack calls it, its plan and the storing of new keys and values counted; version 3
-on Hopper and later, whose tiles and rule for parts of the keys are those of its source, its build for older cards before.
-Fitted on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5) together, bf16 (ai-dynamo/aiconfigurator
-095f58a); its share of the peak is the generation's (``hardware/families``). ``paged``:
-FlashAttention-2 over the pages of a cache as vLLM 0.14 calls it on Ampere, fitted on an A100 SXM (same source).
+``serving``: FlashAttention as a serving stack calls it, including its planning and the storing of new keys and values.
+Hopper and later use version 3 with the tiles and splitting rule of its source; older cards use its build for them.
+Fitted together on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator
+095f58a). Its share of the peak is the generation's (``hardware/families``).
 
-The gradients' kernels of the stacks are never run; they are taken for torch's.
+``paged``: FlashAttention-2 over a paged cache as vLLM 0.14 calls it on Ampere, fitted on an A100 SXM (same source).
+
+Serving stacks do not compute gradients; torch's kernel is assumed.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from functools import cache
 from perfmodel.timing.attention import BackEnd
 from perfmodel.timing.walks import Tile
 
-ANY = 1024  # wider than any head
+ANY = 1024  # larger than any head size
 BACK = ((ANY, Tile(128, 64, 1)),)
 SPLIT = ((64, Tile(64, 256, 2)), (128, Tile(64, 128, 2)), (ANY, Tile(64, 64, 2)))
 FLASH = BackEnd(
@@ -41,7 +43,7 @@ EFFICIENT = BackEnd(
     share=0.354, slots=37.6, start=1.49, mask=16.7, fill=1.88, tail=1.11,
     back=((ANY, Tile(64, 64, 2)),), back_share=0.247, back_start=22.7, back_slots=44.8, cold=4.49,
 )  # fmt: skip
-# The share of a stack's kernel stands here as Hopper's, to be replaced by the generation's.
+# ``share`` is Hopper's here; ``back_end`` replaces it by the generation's.
 SERVING = BackEnd(
     "FlashAttention-3 of a serving stack",
     tiles=((96, Tile(192, 128, 1)), (128, Tile(128, 128, 1)), (192, Tile(128, 112, 1)), (ANY, Tile(128, 80, 1))),
@@ -58,20 +60,20 @@ PAGED = FLASH._replace(
     mask=0.0, fill=2.63, tail=1.19, join=22.7, part=0.5, plan=9.87, cold=0.0,
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
-# What torch itself takes: cuDNN where it has kernels made for the card, else FlashAttention, which begins with Ampere.
+# The back end that torch chooses: cuDNN where it has kernels for the card, otherwise FlashAttention (Ampere and later).
 OWN_CHOICE = {"hopper": "cudnn", "blackwell": "cudnn", "ampere": "flash", "ada": "flash"}
-# Generations with a matrix instruction of their own that some kernels are made for; and what Ampere's instruction, which
-# the others know alone, reaches of their peak, as a ratio to what it reaches of Ampere's (Blackwell: carried over).
+# Generations with a matrix instruction of their own. Kernels without it use Ampere's instruction, which reaches this
+# share of their peak, relative to what it reaches of Ampere's (Blackwell's is carried over).
 MODERN = ("hopper", "blackwell")
 OLDER_INSTRUCTION = {"hopper": 0.55, "blackwell": 0.275}
 
 
 @cache
 def back_end(impl: str, dtype: str, generation: str, serving_share: float) -> BackEnd:
-    """The back end of that name on cards of a generation; torch's own choice for any other word."""
+    """Returns the back end of that name on a generation; for any other word, torch's own choice."""
     name = impl if impl in NAMED else OWN_CHOICE.get(generation, "efficient")
     if dtype in ("fp32", "tf32", "fp64"):
-        name = "efficient"  # the one fused kernel that takes it
+        name = "efficient"  # the only fused kernel that accepts it
     if name == "serving":
         found = SERVING if generation in MODERN else SERVING_BEFORE
         return found._replace(share=serving_share)
@@ -83,7 +85,7 @@ def back_end(impl: str, dtype: str, generation: str, serving_share: float) -> Ba
 
 
 def stand_in(impl: str, dtype: str, generation: str) -> str:
-    """What a back end that a card's software does not have stands for; nothing where it has it."""
+    """Says what an unavailable back end was timed as; empty where the back end exists."""
     if impl in NAMED and impl != "efficient" and dtype in ("fp32", "tf32", "fp64"):
         return f"{impl} takes no {dtype}: its attention is timed as the memory-efficient kernel, which does"
     if impl in NAMED and impl != "efficient" and generation in ("volta", "turing"):

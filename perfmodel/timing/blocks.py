@@ -1,15 +1,16 @@
-"""Blocks: a kernel as a crowd of blocks, of which each multiprocessor seats so many at once.
+"""Thread blocks: a kernel as many blocks, of which each multiprocessor holds a few at once.
 
-Blocks pass through the card in turns. While a block sits it goes through a chain that nothing shortens: it asks the
-memory and waits, once for every load that depends on the one before; it computes; its threads meet at barriers.
-Meanwhile all seated blocks share what is common. So four clocks run at once, and the slowest is the time:
+Blocks run in turns. A block passes through a chain of dependent steps: it waits for memory once for each load that
+depends on the one before, it computes, its threads meet at barriers. All resident blocks share the card's resources
+meanwhile. The kernel's time is the slowest of four, which overlap:
 
-- Memory: bytes at the rate of their mix. A block that goes over its row again finds it on the chip while the rows in
-  work fit there; else the memory brings it once more.
-- L2: every byte passes it, and written ones through a way that is narrower than the one for reads.
-- Instructions: four schedulers a multiprocessor, one instruction of a warp a clock each (half of that for fp32 where
-  the lanes are only half as many).
-- Chain: turns of blocks times the life of a block. Few or slow blocks cannot ask for enough bytes: Little's law.
+- Memory: bytes at the rate of their mix. A block that reads its row again finds it on the chip while the rows in flight
+  fit there; otherwise memory delivers it again.
+- L2: every byte passes through it, writes over a narrower path than reads.
+- Instructions: four schedulers per multiprocessor, each issuing one warp instruction per clock (half of that for fp32
+  where there are half as many lanes).
+- Chain: turns of blocks times the duration of one block. Few or slow blocks cannot keep enough bytes in flight
+  (Little's law).
 """
 
 from __future__ import annotations
@@ -22,27 +23,28 @@ from perfmodel.timing.stream import kept, late_s, rate, through_l2
 from perfmodel.timing.terms import Body, overlapped
 
 SCHEDULERS, WARP = 4, 32
-SEATS = 32  # blocks of a multiprocessor at most
-THREADS = 2048  # of a multiprocessor, where the sheet has no figure
-# Fitted on an H200's row kernels of torch (2026-11): waits under load over a lonely one, clocks from an instruction to
-# one that needs its result, clocks of a barrier, and how well the four clocks hide behind each other.
+SEATS = 32  # most resident blocks per multiprocessor
+THREADS = 2048  # per multiprocessor, where the data sheet has no figure
+# Fitted on torch's row kernels on an H200 (2026-11): latency under load over unloaded latency, clocks from an
+# instruction to one that needs its result, clocks of a barrier, and the exponents of the overlap of the four times.
 WAIT = 0.98
 CHAIN_CLOCKS = 4.4
 BARRIER_CLOCKS = 150.0
 SHARPNESS, PHASED, CROWD = 6.0, 2.3, 0.032
-# Of the instructions, the share that needs an fp32 lane.
+# Share of the instructions that needs an fp32 lane.
 FP32 = 0.2
-# Of a multiprocessor's own cache, the share that rows in work find free; what a result pushes out of L2, in bytes of it;
-# a wait for the own cache in waits for L2.
+# Share of a multiprocessor's L1 that is free for rows in flight; bytes of L2 that one byte of results evicts; L1
+# latency divided by L2 latency.
 NEAR_SHARE, RESULTS, NEAR_WAIT = 0.9, 0.75, 0.21
 
 
 class Launch(NamedTuple):
-    """One kernel: its blocks, the bytes of all of them, the instructions of a thread.
+    """One kernel: its blocks, the bytes of all of them, and the instructions of a thread.
 
     ``path``: instructions of the busiest thread, where others idle. ``waits``: loads of a block that depend on one
-    another; ``near_waits`` those for what was read before, ``again_byte`` in all, ``held_byte`` a block. ``seats``:
-    blocks of a multiprocessor where registers or shared memory allow fewer than threads do.
+    another. ``near_waits``: those for data that was read before; ``again_byte`` is that data of all blocks,
+    ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
+    fewer than threads do.
     """
 
     name: str
@@ -61,14 +63,14 @@ class Launch(NamedTuple):
     mechanism: str = "rows"
 
 
-# torch's elementwise kernels: so many threads a block, and so many bytes of the result a thread;
-# and the most tensors of a result's size that one reads.
+# torch's elementwise kernels: threads per block, bytes of the result per thread, and the most input tensors of the
+# result's size.
 STREAM_THREADS, STREAM_BYTE, MOST_READ = 128, 16, 3
 
 
 def elementwise(card: Card, read_byte: float, write_byte: float, lanes: float, found: float, choice: str = "") -> Body:
-    """An elementwise kernel of so many instructions in all: bytes once in and out, no block waits for another."""
-    # Where the result is far smaller, as a truth value or a sum of each, threads are dealt out by what they read.
+    """Returns the time of an elementwise kernel of so many instructions in all; no block waits for another."""
+    # Where the result is far smaller than the input (a boolean, a sum), threads are assigned by the input.
     dealt = write_byte if MOST_READ * write_byte >= read_byte else read_byte
     blocks = max(1, ceil(dealt / (STREAM_THREADS * STREAM_BYTE)))
     each = lanes / max(1.0, dealt / STREAM_BYTE)
@@ -77,7 +79,7 @@ def elementwise(card: Card, read_byte: float, write_byte: float, lanes: float, f
 
 
 def body(card: Card, launch: Launch, found: float) -> Body:
-    """The time of a kernel of which L2 holds the share ``found`` of the bytes."""
+    """Returns the time of a kernel of whose bytes L2 holds the share ``found``."""
     seats = seated(card, launch)
     at_once = min(launch.blocks, card.multiprocessors * seats)
     each = ceil(launch.blocks / card.multiprocessors)
@@ -115,22 +117,22 @@ FEW_TURNS = 4
 
 
 def seated(card: Card, launch: Launch) -> int:
-    """Blocks of this kernel on a multiprocessor at once."""
+    """Resident blocks of this kernel per multiprocessor."""
     seats = max(1, min(SEATS, int(card.of_each("threads", THREADS)) // launch.threads))
     return max(1, min(seats, launch.seats)) if launch.seats else seats
 
 
 def slowness(card: Card) -> float:
-    """Clocks of a scheduler for an instruction of a warp."""
+    """Clocks of a scheduler per warp instruction."""
     lanes = SCHEDULERS * WARP * card.multiprocessors * card.clock_hz
     return 1.0 + FP32 * max(0.0, lanes / card.lane_per_s - 1.0) if card.lane_per_s < 0.75 * lanes else 1.0
 
 
 def _again(card: Card, launch: Launch, at_once: int, each: int, seats: int) -> tuple[bool, float]:
-    """Whether what is read again lies on the multiprocessor, and the share that even L2 has lost."""
+    """Whether data that is read again lies on the multiprocessor, and the share that even L2 has lost."""
     if not launch.again_byte:
         return False, 0.0
     if min(each, seats) * launch.held_byte <= NEAR_SHARE * card.near_byte:
         return True, 0.0
-    # Their results pass through L2 too, and push some of it out.
+    # The results pass through L2 too and evict part of it.
     return False, 1.0 - kept(card, (launch.held_byte + RESULTS * launch.write_byte / launch.blocks) * at_once)

@@ -1,4 +1,4 @@
-"""What the time model knows of a card: rates in bare units, and what the knowledge rests on."""
+"""What the time model knows of a card: rates in bare units, and what that knowledge rests on."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,12 +9,13 @@ from perfmodel.hardware import Gpu
 class Tiling(NamedTuple):
     """How a generation's matrix products run on one of its engines.
 
-    ``edge``: a tile of m by n loses the share edge (1/m + 1/n) of its rate to its rim. ``draw_byte_per_clock``: what one
-    multiprocessor takes in of operands. ``sharing``: multiprocessors that one read of L2 serves. ``lead_s``: before the
-    first and after the last. ``start_s``: a wave's first operands. ``drain_per_clock``: results that leave a multiprocessor per clock.
-    ``split_s``: the second kernel that adds the parts of a split sum. ``small`` and ``small_draw``: the shares
-    of rate and draw that are left where rows are aligned to 4 or 8 bytes alone, ``crooked`` and ``crooked_draw`` where to less. ``issue``: the share of the peak that the
-    engine reaches inside a large tile.
+    ``edge``: a tile of m by n loses the share edge (1/m + 1/n) of its rate at its edges. ``draw_byte_per_clock``:
+    operand bytes that one multiprocessor can load per clock. ``sharing``: multiprocessors that one L2 read serves
+    (multicast). ``lead_s``: pipeline fill and drain of the kernel. ``start_s``: first operands of a wave.
+    ``drain_per_clock``: results that leave a multiprocessor per clock. ``split_s``: the kernel that adds the parts of a
+    split sum. ``small``, ``small_draw``: factors of rate and load for rows aligned to 4 or 8 bytes; ``crooked``,
+    ``crooked_draw``: for rows aligned to less. ``issue``: the share of the peak that the engine reaches inside a large
+    tile.
     """
 
     edge: float
@@ -32,11 +33,11 @@ class Tiling(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A card's rates as its kernels reach them.
+    """A card's rates as kernels reach them.
 
-    ``near_byte``: a multiprocessor's own cache. ``idle_share``: the clock that pauses between calls leave it at, of its highest; work of ``settle_s`` is half way up.
-    ``serving_share``: the share of the peak that the attention kernel of a serving stack reaches. ``before``: the row kernels
-    are those of torch before 2.3.
+    ``near_byte``: L1 of a multiprocessor. ``idle_share``: clock after a pause between calls, divided by the highest
+    clock; work of ``settle_s`` brings it half way back. ``serving_share``: the share of the peak that a serving stack's
+    attention kernel reaches. ``before``: the row kernels are those of torch before 2.3.
     """
 
     gpu: Gpu
@@ -72,6 +73,6 @@ class Card(NamedTuple):
     before: bool = False
 
     def of_each(self, name: str, otherwise: float) -> float:
-        """A figure of a multiprocessor, or another where the sheet has none."""
+        """A figure of one multiprocessor, or ``otherwise`` where the data sheet has none."""
         figure = self.gpu.multiprocessor.get(name)
         return figure.value if figure else otherwise

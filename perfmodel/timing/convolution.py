@@ -1,13 +1,13 @@
-"""Depthwise convolution: our kernels by tiles of positions and channels, torch's by outputs and copies.
+"""Depthwise convolution: our kernels by strips of positions and channels, torch's by outputs and copies.
 
-Ours: a thread asks for a strip of positions of a few channels at once, computes and ends. Its filter, its past and its
-rows lie in registers, so that a longer filter leaves room for fewer blocks. Where the strip does not divide the
-positions the last strip comes row by row, each waited for: that is the end of the launch. The backward kernel walks
-longer strips, eight positions at a time, with sums of the filter's gradients in registers, and a second kernel adds
-them. The kernel that pads has a block for every row: few channels leave most of its threads idle.
+Ours: a thread requests a strip of positions of a few channels, computes and ends. Filter, window and rows are in
+registers, so a longer filter leaves room for fewer blocks. Where the strip does not divide the positions, the last
+strip is processed row by row, each with its own wait. The backward kernel walks longer strips, eight positions at a
+time, with the filter gradient's sums in registers; a second kernel adds them. The padding kernel has one block per row:
+with few channels most of its threads are idle.
 
-torch: its kernel is made for (B, D, N), finds every output's place by divisions, and pads by predicates. The other
-layout, (B, N, D), costs a copy that turns it round before, and one behind; both move single elements.
+torch: its kernel expects (B, D, N), computes the place of every output by divisions, and pads by predicates. The layout
+(B, N, D) costs a transposing copy before and one after; both move single elements.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from perfmodel.timing.terms import Body, Term, later, overlapped
 SHARPNESS = 4.4
 REGISTERS, THREADS = 65536, 2048
 OWN_REGISTERS, REGISTER_STEP = 20, 8
-# Instructions of an access, of an element, and of an element and tap (an H200, 2026-11, as all below).
+# Instructions per access, per element, and per element and tap (H200, 2026-11, as all below).
 ACCESS, ELEMENT, TAP_EACH = 33.0, 3.0, 0.6
 ISSUE_CLOCKS = 3.6
 WAIT_LATENCIES = 1.0
-REST_LATENCIES = 0.63  # of each row of the last strip
+REST_LATENCIES = 0.63  # latencies per row of the last strip
 
 
 def _held(card: Card, threads: int, registers: float) -> int:
-    """Blocks of a multiprocessor."""
+    """Resident blocks per multiprocessor."""
     dealt = REGISTER_STEP * ceil(registers / REGISTER_STEP)
     return max(1, min(32, int(card.of_each("threads", THREADS)) // threads, REGISTERS // (threads * dealt)))
 
@@ -40,7 +40,7 @@ def _held(card: Card, threads: int, registers: float) -> int:
 def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
     """Our fused forward kernel."""
     lay = strips.tile(B, N, D, K, widest(D, item), item, card.multiprocessors)
-    if lay is None:  # a filter that leaves the registers is read through the cache, tap by tap
+    if lay is None:  # a filter too long for registers is read through the cache, tap by tap
         lay = strips.Tile(widest(D, item), 1, strips.THREADS, 1)
     threads, blocks = lay.across * lay.tall, prod(lay.grid(B, N, D))
     held = _held(card, threads, OWN_REGISTERS + lay.wide * (2 * K - 1 + lay.strip * item / 4))
@@ -62,14 +62,14 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
 def _overlapped(
     dram_s: float, l2_s: float, lanes_s: float, turns_s: float, late: float
 ) -> tuple[float, tuple[Term, ...], float]:
-    """The time of the streams at once, their terms, and what the last writes cost whoever runs next."""
+    """The time of the overlapping streams, their terms, and the delayed write-back that the next kernel pays."""
     streams = (("memory", dram_s), ("L2", l2_s), ("instructions", lanes_s), ("blocks", turns_s))
     seconds, terms = overlapped(streams, SHARPNESS)
     return seconds, terms, later(streams, SHARPNESS, seconds, late)
 
 
 def pad(card: Card, B: int, N: int, rows: int, D: int, item: int, found: float) -> Body:
-    """The kernel that writes the padded signal: a block for every row of so many channels."""
+    """The kernel that writes the padded signal: one block per row and group of channels."""
     K = (rows - N) // 2 + 1
     lay = strips.tile(B, N, D, K, widest(D, item), item, card.multiprocessors)
     wide, threads = (lay.wide, lay.across * lay.tall) if lay else (widest(D, item), strips.THREADS)
@@ -81,11 +81,11 @@ def pad(card: Card, B: int, N: int, rows: int, D: int, item: int, found: float) 
     return Body(seconds, terms, "convolution", f"{blocks} blocks of {threads}", late)
 
 
-BLOCK_CLOCKS = 165.0  # from one block that a multiprocessor takes up to the next, whatever its threads
+BLOCK_CLOCKS = 165.0  # from one block to the next on a multiprocessor, whatever its threads
 
 
 def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
-    """Our backward kernel, and the gathering of its sums."""
+    """Our backward kernel, and the kernel that adds its sums."""
     wide = strips.back_width(K, widest(D, item, 8)) if strips.held_back(K) else widest(D, item)
     strip = strips.back_strip(B, N, D, wide, card.multiprocessors) if strips.held_back(K) else strips.STRIP
     count = B * strips.over(N, strip)
@@ -100,7 +100,7 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     runs = ceil(min(strip, N) / strips.BACK_RUN)
     life_s = runs * BACK_LATENCIES * latency_s + strip * per_row * ISSUE_CLOCKS / card.clock_hz
     turns_s = ceil(blocks / (held * card.multiprocessors)) * life_s
-    # The last strip has no whole run where it looks beyond its end.
+    # The last strip has no full run where it reads past its end.
     rest_s = (K - 1 + (N - K + 1) % strips.BACK_RUN) * REST_LATENCIES * latency_s
     late = late_s(card, (1.0 - found) * 2 * size, (1.0 - found) * size)
     seconds, terms, late = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s, late)
@@ -112,18 +112,18 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     return Body(seconds + rest_s + gather_s, terms, "convolution", choice, late)
 
 
-# Of the backward kernel: instructions of a tap, and of each of its two sums; latencies of eight positions under load; of the
-# sums, with some turns on their way at once.
+# Backward kernel: instructions per tap and per sum; latencies of eight positions under load; latencies of the sums,
+# with several turns in flight.
 BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = 0.4, 5.0, 0.45
 
-# Instructions of torch's kernel per output, and per output and tap; of a copy that turns a layout round, per element.
+# Instructions of torch's kernel per output, and per output and tap; of a transposing copy, per element.
 OUTPUT = {"fp16": 140.0, "bf16": 288.0, "fp32": 307.0}
 TAP = 10.7
-SLICE = 73.0  # where the layout is torch's own: what cuts the padding off
+SLICE = 73.0  # in torch's own layout: the slice that removes the padding
 TURN = 200.0
-TORCH_SHARPNESS = 12.0  # its instructions and its bytes hide behind one another almost wholly
-WEIGHT = 164.0  # of the weights' gradient
-BACK_KERNELS = 10  # of torch's backward pass
+TORCH_SHARPNESS = 12.0  # its instructions and its bytes overlap almost fully
+WEIGHT = 164.0  # instructions per element of the weight gradient
+BACK_KERNELS = 10  # kernels of torch's backward pass
 
 
 def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:

@@ -1,18 +1,17 @@
-"""Row kernels of our own: from the layout that they are launched with (``layouts``) to the time of their blocks.
+"""Our own row kernels: from the launch layout (``cuda/layouts.py``) to the time of their blocks.
 
-A block asks for its rows, waits, computes, writes and ends; the card then hands out the next. So many blocks are on a
-multiprocessor at once as registers and shared memory allow, and the time is that of the slowest of four clocks:
+A block requests its rows, waits, computes, writes and ends; then the next block starts. Registers and shared memory
+limit the resident blocks per multiprocessor. The time is the slowest of four, which overlap:
 
-- memory, which every input and output crosses once;
-- L2, which serves the weights once to every multiprocessor (its first-level cache keeps them);
-- instructions, at one per lane and clock: a thread pays for its part of the row's reductions, for each place that its
-  layout has for an access (an odd row leaves many of them empty), and for its elements;
-- the blocks' lives, one behind the other: a latency, the block's bytes at one multiprocessor's share of L2, its own
-  instructions each waiting for the one before, and the barriers. Few long rows are bound by this: most multiprocessors
-  then stand idle, and one alone draws no more than its share.
+- Memory: every input and output crosses it once.
+- L2: it serves the weights once to every multiprocessor, whose L1 keeps them.
+- Instructions, one per lane and clock: a thread pays for its share of the row's reductions, for each access slot of its
+  layout (rows of odd length leave many slots empty), and for its elements.
+- The durations of blocks in turn: a latency, the block's bytes at one multiprocessor's share of L2, its dependent
+  instructions, and the barriers. A few long rows are bound by this, because most multiprocessors are idle.
 
-Gradients of the weights are summed by blocks that stay (their rows come in stages while others are worked on), and
-leave parts that a second kernel adds. A row too long for a block is read twice, access by access.
+Weight gradients are summed by persistent blocks, whose rows arrive in stages while others are processed. A second
+kernel adds their partial sums. A row that is too long for a block is read twice, access by access.
 """
 
 from __future__ import annotations
@@ -27,22 +26,27 @@ from perfmodel.timing.rows import Row
 from perfmodel.timing.stream import first_latency_s, late_s, moved, rate
 from perfmodel.timing.terms import Body, Term, later, overlapped
 
-WARP, REGISTER_STEP, BLOCK_BYTE = 32, 8, 1024  # threads; registers of a thread are dealt so; shared memory of any block
-ASYNC_BYTE = 4  # of the narrowest copy that need not be waited for
-SHARPNESS = 3.5  # how well a kernel's streams hide behind one another (``terms.overlapped``)
-SCHEDULERS = 4  # of a multiprocessor, each for its own warps
-ISSUE_CLOCKS = 3.0  # from an instruction to the next that needs its result
-BARRIER_CLOCKS = 6.0  # per warp of a row
-WAIT_LATENCIES = 0.42  # of a block, from its start to its first row under load
-LONG_WAIT = 0.14  # latencies of an access there
-PART_WRITES = 5.0  # sums of the weights' gradients that blocks leave at their end
-LONG_ROW, LONG_ELEMENT = 100.0, 34.0  # instructions where a row is read twice
+WARP, REGISTER_STEP, BLOCK_BYTE = (
+    32,
+    8,
+    1024,
+)  # threads per warp; register allocation step; shared memory reserved per block
+ASYNC_BYTE = 4  # narrowest asynchronous copy
+SHARPNESS = 3.5  # exponent of the overlap (``terms.overlapped``)
+SCHEDULERS = 4  # per multiprocessor
+ISSUE_CLOCKS = 3.0  # from an instruction to a dependent one
+BARRIER_CLOCKS = 6.0  # clocks per warp of a row
+WAIT_LATENCIES = 0.42  # latencies from the start of a block to its first row, under load
+LONG_WAIT = 0.14  # latencies per access of a row that is read twice
+PART_WRITES = 5.0  # cost of the partial weight sums that blocks write at their end
+LONG_ROW, LONG_ELEMENT = 100.0, 34.0  # instructions per row and per element where a row is read twice
 
 
 class Habit(NamedTuple):
-    """A kernel's inputs and weights; its registers: those of any row, floats and packed words for each element that a
-    thread holds, those of a row that is read from shared memory again, and of its unfilled end; instructions of a thread
-    for a row, for a place of an access, for an element."""
+    """How a kernel uses its resources: inputs and weights; registers (fixed, floats and packed words per element that a
+    thread holds, those of a row read again from shared memory, those of its unfilled end); instructions of a thread per
+    row, per access slot and per element.
+    """
 
     inputs: int
     weights: int
@@ -67,7 +71,7 @@ HABITS = {
 
 
 class Footing(NamedTuple):
-    """A layout on a card: blocks of a multiprocessor, and all blocks of the launch."""
+    """A layout on a card: resident blocks per multiprocessor, and all blocks of the launch."""
 
     found: Layout
     held: int
@@ -75,13 +79,13 @@ class Footing(NamedTuple):
 
 
 def chip(card: Card) -> Chip:
-    """What the launcher reads from a card at hand."""
+    """The figures that the launcher reads from a card at hand."""
     shared = int(card.of_each("shared_memory_per_block", 48 * 1024)) - 2048
     return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9.0)
 
 
 def registers(name: str, found: Layout, item: int) -> int:
-    """Registers of a thread, as they are dealt."""
+    """Registers per thread, rounded as they are allocated."""
     habit = HABITS[name]
     words = habit.words - (0 if found.held else 1)
     each = habit.floats + words * item / 4
@@ -92,7 +96,7 @@ def registers(name: str, found: Layout, item: int) -> int:
 
 
 def footing(card: Card, name: str, row: Row) -> Footing | None:
-    """As the launcher does it; None where the rows are read twice."""
+    """The layout that the launcher chooses; None where the rows are read twice."""
     habit = HABITS[name]
     found = layout(name, row.rows, row.cols, widest(row.cols, row.item), habit.inputs, chip(card))
     if found is None:
@@ -118,20 +122,20 @@ def forward(card: Card, name: str, row: Row, outputs: int = 1) -> tuple[Part, ..
 
 
 def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
-    """Rows that a block, or a few, hold."""
+    """Rows that one block, or a cluster of blocks, holds."""
     habit, lay = HABITS[name], on.found
     stream = moved(card, habit.inputs * row.byte, row.byte, found)
     turns = lay.turns or ceil(row.rows * lay.cluster / (on.blocks * lay.groups))
     per_row = habit.row + lay.vectors * (habit.place + lay.wide * habit.element)
     lanes = row.rows * lay.row_threads * lay.cluster * per_row
-    # Each row of a turn, and the weights once for every block; sums of the weights' gradients leave as floats.
+    # Each row of a turn, and the weights once per block; partial weight sums are written as floats.
     turn_byte = (habit.inputs + 1) * lay.groups * row.cols * row.item / lay.cluster
     once_byte = habit.weights * row.cols * row.item / lay.cluster
     first = min(on.blocks, card.multiprocessors)
     l2_s = (on.blocks * turns * turn_byte + first * once_byte) / card.l2_byte_per_s
     share = card.l2_byte_per_s / card.multiprocessors
     latency_s = first_latency_s(card, found)
-    # Elements of two bytes come over registers: each access is waited for before the next.
+    # Two-byte elements pass through registers: each access waits for the one before.
     waits = lay.vectors if lay.stages and lay.wide * row.item < ASYNC_BYTE else 1
     warps = lay.row_threads * lay.cluster / WARP
     issue = max(ISSUE_CLOCKS, lay.threads / WARP / SCHEDULERS)
@@ -164,7 +168,7 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
 
 
 def twice(card: Card, name: str, row: Row, found: float) -> Body:
-    """A block a row, which it reads twice."""
+    """One block per row, which it reads twice."""
     habit = HABITS[name]
     wide = widest(row.cols, row.item)
     held = int(card.of_each("threads", 2048) // LONG_THREADS)
@@ -197,7 +201,9 @@ def _slowest(streams: tuple[tuple[str, float], ...], choice: str, late: float = 
 
 
 def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
-    """LayerNorm's gradients: the rows, and the sums of the blocks' parts; long rows need a kernel that makes parts first."""
+    """LayerNorm's gradients: the rows, and the sums of the blocks' parts. Long rows need a kernel that makes parts
+    first.
+    """
     name = "layernorm_backward"
     on = footing(card, name, row)
     rows_ = forward(card, name, row)
@@ -208,7 +214,7 @@ def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
 
 
 def _sums(card: Card, row: Row, parts: int) -> Part:
-    """A block adds the parts of 128 columns, or of 32: its 32 warps take them in turn, four on their way at once."""
+    """A block adds the parts of 128 columns, or of 32: its 32 warps take them in turn, four in flight."""
     across = 32 if row.cols % 4 else 128
     blocks = 2 * ceil(row.cols / across)
     rounds = ceil(blocks / (2 * card.multiprocessors))
@@ -223,12 +229,12 @@ def _sums(card: Card, row: Row, parts: int) -> Part:
     return Part(body, 8 * parts * row.cols)
 
 
-# Parts that a warp asks for at once, latencies of L2 for each such turn, and those of a round's start and end.
+# Parts that a warp has in flight, L2 latencies per turn, and those of the start and end of a round.
 SUMS_AHEAD, SUM_LATENCIES, SUM_START = 4, 0.3, 10.0
 
 
 def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
-    """Parts of the weights' gradients where rows are read twice: a thread walks down its columns of every parts-th row."""
+    """Parts of the weight gradients where rows are read twice: a thread walks down its columns of every parts-th row."""
     wide = widest(row.cols, row.item)
     blocks = parts * ceil(row.cols / (LONG_THREADS * wide))
     held = int(card.of_each("threads", 2048) // LONG_THREADS)
@@ -243,4 +249,4 @@ def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
     return _slowest((("memory", stream.dram_s), ("L2", l2_s), ("blocks", waves * life_s)), "parts of the columns")
 
 
-COLUMN_WRITES = 1.0  # of the parts' bytes: what a written one costs of a read one
+COLUMN_WRITES = 1.0  # cost of a written byte of parts relative to a read one

@@ -1,11 +1,11 @@
 """What is known of a card, in three states, and where each figure comes from.
 
-``datasheet``: the card's sheet, and round shares that hold for most cards. ``family``: shares and library habits fitted
-on cards of the same generation, from the files of ``hardware/families``. ``calibrated``: the card's own ceilings from its
-file of readings; what no ceiling tells, such as the tiles of a library, stays the family's.
+``datasheet``: the data sheet, and rounded factors that hold for most cards. ``family``: factors and library behaviour
+fitted on cards of the same generation (``hardware/families``). ``calibrated``: the card's own measured ceilings; what
+no ceiling tells, such as a library's tiles, stays the family's.
 
-Power: a board has so many watts, of which a share runs the board itself. The rest over the energy of one operation is
-the rate that can be held, whatever the sheet's peak. The energy belongs to the generation's process and the data type.
+Power: the board's limit, less what the board itself consumes, divided by the energy of one operation is the rate that
+can be sustained, whatever the data-sheet peak. The energy depends on the generation's process and the data type.
 """
 
 import os.path
@@ -23,25 +23,25 @@ from perfmodel.specfile import load
 from perfmodel.timing.card import Card, Tiling
 
 KNOWLEDGE = ("datasheet", "family", "calibrated")
-# Generations whose habits are known, oldest first; a card of another takes the nearest one's and says so.
+# Generations with a family file, oldest first.
 GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
 ANY = "generic"
-USUAL_CLOCK_HZ = 1.5e9  # of a card whose sheet has none
-# Blackwell's chips for graphics multiply by Ampere's instructions at full rate and stream GDDR, as Ada's do.
+USUAL_CLOCK_HZ = 1.5e9  # for a card whose data sheet gives no clock
+# Blackwell's graphics chips use Ampere's matrix instructions at full rate and GDDR memory, as Ada's do.
 SMALL_BLACKWELL = "gb20"
-# Of a host's time from launch to launch, what passes between the event before a call and its first kernel (an H200's
-# host, torch 2.11; the event itself is on its way while the host prepares the call).
+# Time from the event before a call to its first kernel, divided by the period between launches (an H200's host, torch
+# 2.11; the event is recorded while the host prepares the call).
 FIRST_CALL = 0.68
-# Of a host's figures those that its reading does not scale: ways of calling that were not read.
+# Kinds of calls that the measured period does not scale.
 UNLIKE = ("wrapped", "product")
-# The spread is that of the cards that were fitted; another card of the family lies further off.
+# Factor of the range: a card that was not among those fitted lies further off.
 WIDER = {"datasheet": 1.0, "family": 1.5, "calibrated": 1.0}
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4")
 TENSOR_DTYPES = ("tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4", "fp64")
 
 
 class Family(NamedTuple):
-    """A generation's figures by section and name, and where they come from."""
+    """A generation's figures by section and name, and their sources."""
 
     name: str
     file: str
@@ -53,7 +53,7 @@ class Family(NamedTuple):
 
 
 def generation(gpu: Gpu) -> str:
-    """The family of a card by the first word of its architecture; ``generic`` where none is known."""
+    """The family of a card, by the first word of its architecture; ``generic`` where none is known."""
     first, *chip = gpu.architecture.lower().split()
     if chip and chip[0].startswith(SMALL_BLACKWELL):
         return "ada"
@@ -62,7 +62,7 @@ def generation(gpu: Gpu) -> str:
 
 @cache
 def family(name: str) -> Family:
-    """A generation's file."""
+    """Reads a generation's file."""
     paths = (os.path.join(folder, "families", f"{name}.yaml") for folder in folders("hardware"))
     path = next(path for path in paths if os.path.isfile(path))
     page = load(path)
@@ -91,14 +91,14 @@ def _number(page: Page, key: str) -> float:
 
 
 def best_knowledge(gpu: Gpu) -> str:
-    """The most that is known of a card."""
+    """The best state of knowledge that a card has."""
     if measured.of(gpu.name) is not None:
         return "calibrated"
     return "family" if generation(gpu) != ANY else "datasheet"
 
 
 def card(gpu: Gpu, knowledge: str | None = None) -> Card:
-    """The card at a state of knowledge, by default the best there is."""
+    """Returns the card at a state of knowledge, by default the best."""
     best = best_knowledge(gpu)
     if knowledge is not None and knowledge not in KNOWLEDGE:
         raise InputError(
@@ -121,7 +121,7 @@ REMEMBERED = 64
 
 
 def _card(knowledge: str, gpu: Gpu) -> Card:
-    """The card, made once for equal contents: two files of one path may differ over time."""
+    """Returns the card, made once for equal contents: a path may hold different files over time."""
     readings = measured.of(gpu.name) if knowledge == "calibrated" else None
     for known in _CARDS:
         if known[1] == knowledge and known[0] == gpu and known[2] == readings:
@@ -134,7 +134,7 @@ def _card(knowledge: str, gpu: Gpu) -> Card:
 
 
 def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
-    """Rates as the family's shares of the sheet."""
+    """Rates as the family's factors of the data sheet."""
     stream, cache_, launch = known.sections["stream"], known.sections["l2"], known.sections["launch"]
     host = known.sections["host"]
     bandwidth, count = gpu.bandwidth_byte_per_s.value, int(gpu.multiprocessors.value)
@@ -178,13 +178,13 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
 
 
 def _idle_share(gpu: Gpu, clock_hz: float) -> float:
-    """The sheet's base clock of its highest."""
+    """Base clock divided by boost clock."""
     base = gpu.clocks.get("base")
     return min(1.0, base.value / clock_hz) if base else 1.0
 
 
 def _peaks(gpu: Gpu, clock_hz: float) -> dict[str, float]:
-    """The peak of products by data type at the card's highest clock, which short kernels run at."""
+    """The peak of products by data type at the highest clock, at which short kernels run."""
     found = {}
     for dtype in DTYPES:
         peak = gpu.peak(Engine.TENSOR, dtype)
@@ -197,7 +197,7 @@ def _peaks(gpu: Gpu, clock_hz: float) -> dict[str, float]:
 
 
 def _held(gpu: Gpu, known: Family, peaks: Mapping[str, float]) -> dict[str, float]:
-    """What the board's watts let it hold, where it says how many it has; never more than the sheet's peak."""
+    """The rate that the power limit sustains, where the board's limit is known; never above the data-sheet peak."""
     power = known.sections["power"]
     watts = gpu.power.value * (1.0 - power["board"]) if gpu.power else None
     found = {}
@@ -208,7 +208,7 @@ def _held(gpu: Gpu, known: Family, peaks: Mapping[str, float]) -> dict[str, floa
 
 
 def _tilings(gpu: Gpu, known: Family) -> dict[str, Tiling]:
-    """Of every data type that has a tensor rate, and of the vector engine."""
+    """The tiling of the vector engine and of every data type with a tensor rate."""
     found = {"vector": _tiling(known, "vector")}
     for dtype in TENSOR_DTYPES:
         served = _served(gpu, dtype)
@@ -218,7 +218,7 @@ def _tilings(gpu: Gpu, known: Family) -> dict[str, Tiling]:
 
 
 def _served(gpu: Gpu, dtype: str) -> str:
-    """The type by which the tensor engine serves products of a data type; none where the vector engine does."""
+    """The type by which the tensor engine runs products of a data type; empty where the vector engine does."""
     peak = gpu.peak(Engine.TENSOR, dtype)
     return peak[1].partition(" ")[2] if peak is not None and peak[1].startswith("tensor") else ""
 
@@ -244,7 +244,7 @@ def _tiling(known: Family, section: str) -> Tiling:
 
 
 def with_readings(found: Card, own: measured.Measured) -> Card:
-    """The card's own ceilings in the place of shares of its sheet."""
+    """Replaces factors of the data sheet by the card's own measured ceilings."""
 
     def reading(section: str, name: str, otherwise: float) -> float:
         value = own.value(section, name)
@@ -272,8 +272,10 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
 
 
 def _host(found: Card, period_s: float) -> dict[str, float]:
-    """This host's launches: those between kernels by its reading, first ones a share of it and by kind as elsewhere."""
-    usual = found.host_s["wrapped"]  # softmax and the norms are called by modules too
+    """Launch times of this host: the period between launches is measured, the first launch is a fixed fraction of it,
+    scaled by kind of call.
+    """
+    usual = found.host_s["wrapped"]  # softmax and the norms are called through modules too
     return {
         kind: FIRST_CALL * period_s * max(1.0, value / usual)
         for kind, value in found.host_s.items()

@@ -1,10 +1,10 @@
-"""Rows: what softmax, normalisation and their gradients go over."""
+"""Rows of softmax, normalisation and their gradients."""
 
 from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """So many rows of so many elements of so many bytes."""
+    """Number of rows, elements per row, bytes per element."""
 
     rows: int
     cols: int

@@ -1,10 +1,11 @@
-"""Streams: what bytes cost between the memory and the multiprocessors.
+"""Streams: the time of bytes between memory and the multiprocessors.
 
-A long stream runs at the rate that its mix of reads and writes leaves (memory turns its bus between them): the card's
-rates for reads alone, two reads to a write, one to one, and writes alone, and between them in proportion. A part of the
-last writes is still in L2 when the kernel ends: that costs it nothing, but whoever runs next. In a warm run inputs that fit are in L2 from the run
-before; a working set that grows over the effective capacity (half of the chip's where it is two partitions that each
-keep a copy) leaves less and less of itself behind.
+A long stream runs at a rate that depends on its mix of reads and writes, because the memory bus must turn between them.
+The card's rates are known for reads alone, two reads per write, one to one, and writes alone; other mixes are
+interpolated. Some of the last writes are still in L2 when the kernel ends: the kernel does not wait for them, the next
+one does. In a warm run, inputs that fit are in L2 from the run before. A working set that exceeds the effective
+capacity keeps less and less of itself there. (The effective capacity is half of the chip's L2 where two partitions each
+keep a copy.)
 """
 
 from __future__ import annotations
@@ -13,31 +14,31 @@ from typing import NamedTuple
 
 from perfmodel.timing.card import Card
 
-# Where a working set has outgrown L2 so far that a next run over it finds nothing.
+# Working set, in effective L2 capacities, from which the next run finds nothing.
 NOTHING_LEFT = 1.6
-# Of L2's effective capacity, what dirty lines may hold back when a kernel ends.
+# Share of L2's effective capacity that may hold dirty lines when a kernel ends.
 HELD_BACK = 0.6
-# Of the writes, the share that can be held back while the stream runs.
+# Share of the writes that can stay in L2 while the stream runs.
 LAZY = 0.23
-# Writes into L2 over reads from it, in bytes a second (an H200's warm elementwise kernels).
+# Write rate of L2 divided by its read rate (warm elementwise kernels of an H200).
 L2_WRITE = 0.39
 
 
 class Moved(NamedTuple):
-    """Seconds that the memory and the L2 take for a kernel's bytes."""
+    """Seconds that memory and L2 take for a kernel's bytes."""
 
     dram_s: float
     l2_s: float
 
 
 def kept(card: Card, working_byte: float) -> float:
-    """The share of a working set that a next run still finds in L2."""
+    """Returns the share of a working set that the next run still finds in L2."""
     over = working_byte / card.l2_byte
     return min(1.0, max(0.0, (NOTHING_LEFT - over) / (NOTHING_LEFT - 1.0)))
 
 
 def rate(card: Card, read_byte: float, write_byte: float) -> float:
-    """Bytes per second of a long stream of that mix."""
+    """Bytes per second of a long stream with this mix of reads and writes."""
     share = write_byte / (read_byte + write_byte)
     if share <= 1 / 3:
         return card.read_byte_per_s + (card.add_byte_per_s - card.read_byte_per_s) * share * 3
@@ -47,7 +48,7 @@ def rate(card: Card, read_byte: float, write_byte: float) -> float:
 
 
 def moved(card: Card, read_byte: float, write_byte: float, found: float = 0.0) -> Moved:
-    """Bytes read and written once, of which the share ``found`` lies in L2."""
+    """Seconds for bytes read and written once, of which L2 holds the share ``found``."""
     if read_byte + write_byte <= 0:
         return Moved(0.0, 0.0)
     held = min(LAZY * write_byte, HELD_BACK * card.l2_byte)
@@ -55,21 +56,21 @@ def moved(card: Card, read_byte: float, write_byte: float, found: float = 0.0) -
     return Moved(from_memory / rate(card, read_byte, write_byte), (read_byte + write_byte) / card.l2_byte_per_s)
 
 
-# A kernel that finds so much of its bytes in L2 begins there.
+# Share of a kernel's bytes in L2 from which its first access is an L2 hit.
 NEAR = 0.5
 
 
 def first_latency_s(card: Card, found: float) -> float:
-    """Of the level that a kernel's first access goes to."""
+    """The latency of the level that a kernel's first access reads."""
     return card.dram_latency_s if found < NEAR else card.l2_latency_s
 
 
 def late_s(card: Card, read_byte: float, write_byte: float) -> float:
-    """What of a kernel's writes is still in L2 at its end, in seconds of memory."""
+    """DRAM time to write back the lines that are still dirty in L2 when the kernel ends."""
     held = min(LAZY * write_byte, HELD_BACK * card.l2_byte)
     return held / rate(card, read_byte, write_byte) if held else 0.0
 
 
 def through_l2(card: Card, read_byte: float, write_byte: float) -> tuple[float, float]:
-    """Seconds in and out: the way from the multiprocessors to L2 is the narrower one."""
+    """Seconds for reads and for writes through L2; the write path is the narrower one."""
     return read_byte / card.l2_byte_per_s, write_byte / (L2_WRITE * card.l2_byte_per_s)

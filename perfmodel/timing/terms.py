@@ -1,11 +1,11 @@
-"""What an expected time is made of: named seconds, those that add up and those that hide behind them."""
+"""The parts of an expected time: named seconds, those that add up and those that overlap with longer ones."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Term(NamedTuple):
-    """A named share of a kernel's time. One that does not ``count`` runs behind a longer one."""
+    """A named part of a kernel's time. A term that does not ``count`` overlaps with a longer one."""
 
     name: str
     seconds: float
@@ -13,10 +13,10 @@ class Term(NamedTuple):
 
 
 class Body(NamedTuple):
-    """A kernel's own time from its first block to its last, without its launch, and what kind of model gave it.
+    """A kernel's time from its first block to its last, without its launch, and the mechanism that gave it.
 
-    ``late_s``: what its last writes, still in L2 at its end, will cost whoever runs next. ``far``: whether its first access
-    goes to memory.
+    ``late_s``: DRAM time of writes that are still in L2 at its end, which the next kernel pays. ``far``: whether its
+    first access goes to memory.
     """
 
     seconds: float
@@ -27,7 +27,7 @@ class Body(NamedTuple):
     far: bool = False
 
 
-# A stream shorter than this share of the longest hides behind it: its power would add less than half a percent.
+# A stream shorter than this share of the longest is ignored: it would add less than 0.5 %.
 HIDDEN = 0.25
 
 
@@ -66,7 +66,9 @@ def overlapped(parts: Sequence[tuple[str, float]], sharpness: float) -> tuple[fl
 
 
 def later(streams: Sequence[tuple[str, float]], sharpness: float, seconds: float, late_s: float) -> float:
-    """What the last writes, kept out of the first stream, would add to streams that together take so long."""
+    """Seconds that the delayed writes, left out of the first stream, would add to streams that together take
+    ``seconds``.
+    """
     if not late_s:
         return 0.0
     (name, first_s), *others = streams

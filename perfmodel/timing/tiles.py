@@ -1,20 +1,19 @@
 """Matrix products: tiles over multiprocessors, in waves.
 
-A product of m by k and k by n is cut into tiles of its result; a multiprocessor works one tile off at a time, in steps
-along k. A step takes as long as its multiplications at the rate that the tile's shape allows (a small tile re-reads its
-operands more often from shared memory), or as long as its operands take to come in, whichever is more. Tiles are dealt
-out in rounds, and the last round takes as long as a full one: 133 tiles on 132 multiprocessors cost two rounds. A sum
-that is split along k makes more tiles of fewer steps, and a second kernel adds the parts.
+The result of an (m, k) by (k, n) product is cut into tiles. A multiprocessor computes one tile at a time, in steps
+along k. A step takes the longer of two times: its multiplications, at the rate that the tile's shape allows (a small
+tile re-reads its operands more often from shared memory), and the loading of its operands. Tiles run in waves, and the
+last wave takes as long as a full one: 133 tiles on 132 multiprocessors take two waves. Splitting the sum along k
+(split-k) gives more tiles of fewer steps; a second kernel adds the partial sums.
 
-Every tile reads its strips of both operands through L2; what is not found there is read from memory, once for each
-group of tiles in work at a time. Which tile and which split the library takes is taken to be the one that this model
-finds fastest.
+Every tile reads its strips of both operands through L2. Operands that do not stay in L2 are read from memory once for
+each group of tiles in flight. The library is assumed to choose the tile and the split that this model finds fastest.
 
-Rows of an operand that start at multiples of 16 bytes come in by whole copies. Where they start at 4 or 8 the copies are
-as small, and the kernels are older ones whose instruction does not reach the peak of the newest; where they start at 2
-no copy will do, and every element passes through registers.
+Alignment: rows that start at multiples of 16 bytes are loaded by wide copies. Rows aligned to 4 or 8 bytes need narrow
+copies and run older kernels, whose matrix instruction does not reach the peak of the newest. Rows aligned to 2 bytes
+pass through registers, element by element.
 
-Long products meet the board's power: multiplications cost energy, and the clock falls until the board keeps to its watts.
+Long products are limited by the board's power: the clock falls until the board keeps to its limit.
 """
 
 from __future__ import annotations
@@ -36,23 +35,26 @@ TENSOR_TILES = (
 VECTOR_TILES = (
     (256, 128), (128, 128), (128, 64), (64, 128), (64, 64), (256, 64), (64, 32), (32, 64), (32, 32), (128, 32), (32, 128),
 )  # fmt: skip
-# Batches on the vector engine: the few tiles that the library has for them (the names of the kernels in NeuSight's
-# profiles, cuBLAS of CUDA 12.1). Their sums are not split.
+# Tiles that cuBLAS (CUDA 12.1) has for batches on the vector engine, by the kernel names in NeuSight's profiles. Their
+# sums are not split.
 BATCH_TILES = {
     "volta": ((64, 64), (128, 32), (32, 128)),
     "turing": ((128, 64), (64, 64), (128, 32), (32, 128)),
     "ampere": ((128, 128),),
-    "ada": ((128, 128),),  # by the same library
+    "ada": ((128, 128),),  # the same library
 }
 SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
-STEP_BYTE = 128  # of a row of an operand: one line of L2
-VECTOR_STEP = 16  # of k
+STEP_BYTE = 128  # one L2 cache line of an operand's row
+VECTOR_STEP = 16  # elements along k
 FEWEST_STEPS = 2
 SHARPNESS = 5.6
-ALIGNMENTS = (16, 4, 2, 1)  # of rows, in bytes: whole copies, small copies, none
-OVERHANG = 64  # a tile of this side is taken for anything smaller
-ALONE, PAIRED = 24576, 16384  # results of a tile that fills a multiprocessor, and of one that shares it with another
-LEFT_IN_L2 = 0.65  # of L2's effective capacity: results that are still there at the end
+ALIGNMENTS = (16, 4, 2, 1)  # bytes: wide copies, narrow copies (4, 2), through registers
+OVERHANG = 64  # a side of at most this length is considered for any smaller size
+ALONE, PAIRED = (
+    24576,
+    16384,
+)  # elements of a tile that fills a multiprocessor, and of one that shares it with another tile
+LEFT_IN_L2 = 0.65  # share of L2's effective capacity that still holds results when the kernel ends
 
 
 class Product(NamedTuple):
@@ -68,7 +70,7 @@ class Product(NamedTuple):
 
     @classmethod
     def of(cls, fact: Gemm) -> Product:
-        """The product that a fact describes, as numbers."""
+        """Returns the product that a fact describes, as numbers."""
         sizes = (number(size) for size in fact[:4])
         return cls(*sizes, *(item if isinstance(item, int) else float(item) for item in fact.items))
 
@@ -78,12 +80,14 @@ class Product(NamedTuple):
 
     @property
     def operands_byte(self) -> float:
-        """Both operands of one product of the batch."""
+        """Bytes of both operands of one product of the batch."""
         return self.m * self.k * self.left + self.k * self.n * self.right
 
 
 class Choice(NamedTuple):
-    """A tile on a card: its sides, a step along k and its operands through L2, a wave's edges, tiles at once."""
+    """A tile on a card: its sides, the time of a step along k, the L2 time of a step's operands, the time at the edges
+    of a wave, and how many tiles run at once.
+    """
 
     tile_m: int
     tile_n: int
@@ -94,7 +98,7 @@ class Choice(NamedTuple):
 
 
 def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
-    """The time of one product, or of a batch of them, with the tile and split that make it least."""
+    """Returns the time of a batch of products with the tile and the split that make it least."""
     m, k, n, batch, left, right, _ = size
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
@@ -129,14 +133,16 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
 def _fastest(
     card: Card, size: Product, dtype: str, aligned: int, powered_s: float, compulsory_s: float, bandwidth: float
 ) -> tuple[int, int, int, float, float, float, float]:
-    """The tile and the parts of k that take least: its sides, parts, multiplications, edges, L2 and the sum of the parts."""
+    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2
+    and the sum of the parts.
+    """
     m, k, n, batch, left, right, _ = size
     on_tensor, count = dtype in card.tilings, card.multiprocessors
     how = card.tilings[dtype if on_tensor else "vector"]
     step_k = _step(left, right) if on_tensor else VECTOR_STEP
     steps_all = -(-k // step_k)
     part_s = 8.0 * m * n * batch / card.l2_byte_per_s
-    whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector by a matrix has kernels of its own, which split
+    whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector-matrix product has its own kernels, which split
     choices, choosy = _choices(card, dtype, left, right, aligned, batch > 1)
     least, best = inf, None
     for tile_m, tile_n, step_s, fetch_s, edge_s, slots in choices:
@@ -154,7 +160,7 @@ def _fastest(
             l2_s = units * fetch_s * steps
             sum_s = how.split_s + part_s * split if split > 1 else 0.0
             busy_s = (work_s if work_s > powered_s else powered_s) + edges_s
-            if max(busy_s, l2_s, compulsory_s) + sum_s >= least:  # the overlap adds to the longest
+            if max(busy_s, l2_s, compulsory_s) + sum_s >= least:  # overlap never makes the longest shorter
                 continue
             memory_s = compulsory_s + _again_byte(card, size, tile_m, tile_n) / bandwidth
             whole_s = at_once_s((busy_s, memory_s, l2_s), SHARPNESS) + sum_s
@@ -165,12 +171,12 @@ def _fastest(
 
 
 def _step(left: float, right: float) -> int:
-    """Elements along k of one step: a line of L2 of the wider operand."""
+    """Elements along k of one step: one L2 cache line of the wider operand."""
     return max(1, int(STEP_BYTE // max(left, right)))
 
 
 def _again_byte(card: Card, size: Product, tile_m: int, tile_n: int) -> float:
-    """Bytes that are read from memory more than once: operands that outgrow L2, once for each group of tiles."""
+    """Bytes read from memory more than once: operands that do not fit in L2 are read again for each group of tiles."""
     m, k, n, batch, left_item, right_item, _ = size
     if size.operands_byte <= NOTHING_LEFT * card.l2_byte:
         return 0.0
@@ -202,7 +208,7 @@ def _made(
     right: float,
     aligned: int,
 ) -> tuple[tuple[Choice, ...], bool]:
-    """The table of tiles; ``batches_of`` names the generation whose batched kernels serve (none: not a batch)."""
+    """The table of tiles. ``batches_of`` names the generation whose batched kernels are used (empty: no batch)."""
     peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
     tiles: tuple[tuple[int, int], ...] = TENSOR_TILES if on_tensor else VECTOR_TILES
     if batches_of and not on_tensor:

@@ -1,14 +1,17 @@
-"""Row kernels of torch: which it launches for softmax and normalisation, from its CUDA sources (2.1 to 2.11).
+"""Row kernels of torch: which kernels it launches for softmax and normalisation, from its CUDA sources (2.1 to 2.11).
 
-Softmax: rows of up to 2048 elements by a warp that keeps a power of two of them; up to 9216 by a block of 1024 threads
-with an element at a time in registers; longer ones through shared memory where 48 KiB hold the row, else in three passes.
-torch of 2023 (``before``) takes a warp up to 1024 elements and three passes beyond. The gradient multiplies y and dy in
-a kernel of its own first. LayerNorm and RMSNorm: 128 threads a row, four elements a step, each step waiting for its
-load, and a second pass; where the row does not divide by four, a kernel for the statistics and one that applies them.
-Their gradients: two passes likewise, by single elements in odd rows; then the weights' sums down 32 columns a block, of
-which a thread has eight rows on their way at once.
+Softmax: a warp handles rows of up to 2048 elements, padded to a power of two. A block of 1024 threads handles up to
+9216 elements in registers. Longer rows go through shared memory where 48 KiB hold the row, otherwise through three
+passes. torch before 2.3 (``before``) uses a warp up to 1024 elements and three passes beyond. The gradient first
+multiplies y and dy in a kernel of its own.
 
-Instructions are those of the compiled kernels, fitted on an H200 (2026-11, torch 2.11): they do not belong to a card.
+LayerNorm and RMSNorm: 128 threads per row, four elements per step, two passes. Where the row length is not a multiple
+of four, one kernel computes the statistics and another applies them. Their gradients also take two passes, by single
+elements in rows of odd length. The weight gradients are summed down 32 columns per block; a thread has eight rows in
+flight.
+
+Instruction counts are those of the compiled kernels, fitted on an H200 (2026-11, torch 2.11). They do not depend on the
+card.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from math import ceil
 from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch
 from perfmodel.timing.rows import Row
 
-# Of a thread: for its row (two reductions with their shuffles) and for an element.
+# Instructions of a thread per row (two reductions with their shuffles) and per element.
 WARP_ROW, WARP_ELEMENT, WARP_BACK_ELEMENT = 38.0, 48.0, 36.0
 BLOCK_ROW, REGISTER_ELEMENT, SHARED_ELEMENT, PASS_ELEMENT, BACK_ELEMENT = 25.0, 72.0, 43.0, 39.0, 12.0
 LAYER_ROW, LAYER_ELEMENT, RMS_ROW, RMS_ELEMENT = 250.0, 32.0, 100.0, 13.0
@@ -27,18 +30,18 @@ ODD_ROW, ODD_ELEMENT = 4.0, 100.0
 BACK_ROW, LAYER_BACK_ELEMENT, RMS_BACK_ELEMENT = 120.0, 44.0, 39.0
 ODD_BACK_ELEMENT = 68.0
 SUMS_START, SUMS_ELEMENT, RMS_SUMS_ELEMENT = 320.0, 14.0, 9.6
-# From and to half precision, of an element of each tensor.
+# Conversion from and to half precision, per element of each tensor.
 CONVERT_SOFTMAX, CONVERT_NORM = 2.5, 0.55
-# What a padded element costs of a real one; registers of a thread besides its elements, and for each of them.
+# Cost of a padded element relative to a real one; registers of a thread, fixed and per element.
 PADDING = 0.32
 OWN_REGISTERS, ELEMENT_REGISTERS = 28.0, 1.25
-# What a norm's own instructions for a row of four-byte elements are of those for two-byte ones.
+# Per-row instructions of a norm with four-byte elements relative to two-byte elements.
 WIDE_ROW = 1.5
-# Steps of a thread's loop whose loads are on their way at once.
+# Loop steps of a thread whose loads are in flight together.
 LAYER_AHEAD, RMS_AHEAD, BACK_AHEAD, ODD_AHEAD, PARTS_AHEAD = 0.61, 0.9, 1.7, 1.2, 80.0
-# Waits for the ends of a row that is not aligned.
+# Memory waits for the ends of a misaligned row.
 ENDS = 11.0
-# Threads of a block of torch of 2023 add up what its warps found one behind the other, at so many clocks each.
+# Before torch 2.3 a block adds the results of its warps serially, at so many clocks each.
 SERIAL_CLOCKS = 30.0
 
 WARP_COLS, WARP_COLS_BEFORE, BACK_COLS, BACK_BYTE = 2048, 1024, 1024, 4096
@@ -52,7 +55,7 @@ COLUMNS, MANY_ROWS, ROWS_AT_ONCE, MOST_BLOCKS = 32, 65536, 8, 32768
 
 
 def softmax(row: Row, before: bool = False) -> Launch:
-    """The kernel that torch takes for rows of that length."""
+    """The kernel that torch launches for rows of this length."""
     rows, cols, item = row
     narrow = CONVERT_SOFTMAX if item < 4 else 0.0
     if cols <= (WARP_COLS_BEFORE if before else WARP_COLS):
@@ -79,7 +82,7 @@ def softmax(row: Row, before: bool = False) -> Launch:
 
 
 def softmax_backward(row: Row) -> Launch:
-    """The reduction behind the product of y and dy."""
+    """The reduction that follows the product of y and dy."""
     rows, cols, item = row
     size, narrow = float(row.byte), CONVERT_SOFTMAX if item < 4 else 0.0
     if cols <= BACK_COLS and cols * item <= BACK_BYTE:
@@ -99,14 +102,16 @@ def softmax_backward(row: Row) -> Launch:
 
 
 def norm(row: Row, rms: bool, before: bool = False) -> tuple[Launch, ...]:
-    """LayerNorm's or RMSNorm's kernels."""
+    """The kernels of a LayerNorm or RMSNorm."""
     rows, cols, item = row
     size, narrow = float(row.byte), CONVERT_NORM if item < 4 else 0.0
     if cols % NORM_VECTOR == 0:
         own, element = (RMS_ROW, RMS_ELEMENT) if rms else (LAYER_ROW, LAYER_ELEMENT)
         own *= WIDE_ROW if item == 4 else 1.0
         if before and cols // 512 % UNROLLED == UNROLLED - 1 and cols % 512:
-            own += UNROLLED * NORM_VECTOR * element  # some threads in the unrolled loop, others in its rest: both run
+            own += (
+                UNROLLED * NORM_VECTOR * element
+            )  # some threads run the unrolled loop, others its remainder: both take time
         return (_two_passes(row, 1, own, NORM_VECTOR * (element + narrow), RMS_AHEAD if rms else LAYER_AHEAD),)
     own, element = (RMS_MOMENTS_ROW, RMS_MOMENT) if rms else (MOMENTS_ROW, MOMENT)
     first, second = ceil(cols / 512), ceil(cols / 256)
@@ -117,7 +122,7 @@ def norm(row: Row, rms: bool, before: bool = False) -> tuple[Launch, ...]:
 
 
 def norm_backward(row: Row, rms: bool) -> Launch:
-    """The kernel of the input's gradient."""
+    """The kernel of the input gradient."""
     rows, cols, item = row
     narrow = 2 * CONVERT_NORM if item < 4 else 0.0
     element = RMS_BACK_ELEMENT if rms else LAYER_BACK_ELEMENT
@@ -132,7 +137,7 @@ def norm_backward(row: Row, rms: bool) -> Launch:
 
 
 def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
-    """The kernels of the weights' gradients: every column's sum over all rows."""
+    """The kernels of the weight gradients: the sum of every column over all rows."""
     rows, cols, item = row
     element = (RMS_SUMS_ELEMENT if rms else SUMS_ELEMENT) + (2 * CONVERT_NORM if item < 4 else 0.0)
     across, size, outputs = ceil(cols / COLUMNS), 2.0 * row.byte, 1 if rms else 2
@@ -159,7 +164,7 @@ def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
 
 
 def _two_passes(row: Row, inputs: int, own: float, four: float, ahead: float) -> Launch:
-    """128 threads walk their row twice, four elements at a step."""
+    """A kernel in which 128 threads walk their row twice, four elements per step."""
     rows, cols, item = row
     steps = ceil(cols / NORM_THREADS / NORM_VECTOR)
     size = float(row.byte)
@@ -171,7 +176,7 @@ def _two_passes(row: Row, inputs: int, own: float, four: float, ahead: float) ->
 
 
 def _warps(name: str, row: Row, inputs: int, element: float) -> Launch:
-    """Rows that a warp, or a part of one, keeps in registers, padded to a power of two; two at a time if short."""
+    """A kernel in which a warp, or part of one, keeps a row in registers, padded to a power of two; two rows if short."""
     rows, cols, _ = row
     held = _power_of_two(cols)
     threads = min(32, held)
@@ -185,7 +190,9 @@ def _warps(name: str, row: Row, inputs: int, element: float) -> Launch:
 
 
 def _threads(vectors: int) -> int:
-    """torch's block for a row of so many 16-byte vectors: a power of two, at most two vectors a thread where it can."""
+    """torch's block size for a row of so many 16-byte vectors: a power of two, at most two vectors per thread if
+    possible.
+    """
     return min(1024, max(32, _power_of_two(ceil(min(vectors, 1024) / 2))))
 
 

@@ -1,8 +1,8 @@
-"""How attention's work is cut and dealt out: the keys that a tile walks over, the parts that libraries cut them into, and
-the rounds in which blocks come to the multiprocessors.
+"""How attention's work is split: the keys that a tile walks over, the parts that libraries split them into, and the
+waves of blocks.
 
-The rules of cutting are the libraries' own (FlashAttention 2 and 3, their published sources): they decide how many blocks a
-decoding step has, and with it whether the card is full.
+The splitting rules are the libraries' own (published sources of FlashAttention 2 and 3). They decide how many blocks a
+decoding step has, and so whether it fills the card.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 from perfmodel.runs import Heads
 
-ENOUGH = 0.8  # of the places for blocks filled: no split
-GOOD = 0.85  # of the best filling of the last round
+ENOUGH = 0.8  # share of block slots filled from which nothing is split
+GOOD = 0.85  # share of the best filling of the last wave
 MOST_PARTS = 128
-FEWEST_STEPS, MARGIN = 5, 1.1  # FlashAttention-3 cuts no fewer steps than this; the margin in its rule
-COUNTED = 64  # tiles that are gone through one by one
+FEWEST_STEPS, MARGIN = 5, 1.1  # FlashAttention-3: fewest steps that are split, and the margin of its rule
+COUNTED = 64  # up to so many tiles are summed one by one
 
 
 class Tile(NamedTuple):
-    """A block's queries, the keys of a step, and how many blocks a multiprocessor holds."""
+    """Queries of a block, keys of a step, and resident blocks per multiprocessor."""
 
     queries: int
     keys: int
@@ -48,7 +48,9 @@ class Attended(NamedTuple):
 
     @classmethod
     def of(cls, fact: Heads) -> Attended:
-        """What the operation states. A single query is the last: a causal mask hides nothing from it."""
+        """Reads the fact that the operation states. A single query is the last one, so a causal mask hides nothing from
+        it.
+        """
         causal = bool(fact.causal) and fact.N > 1
         window = fact.W if causal and fact.W is not None and fact.W < fact.S else 0
         keys = fact.S if not fact.causal or fact.W is None or fact.N > 1 else min(fact.S, fact.W)
@@ -64,13 +66,14 @@ class Attended(NamedTuple):
 
 
 def tile_of(tiles: tuple[tuple[int, Tile], ...], width: int) -> Tile:
-    """The tile that a library takes for a head of this width."""
+    """The tile that a library uses for this head size."""
     return next((tile for most, tile in tiles if width <= most), tiles[-1][1])
 
 
 def shared_out(size: Attended, blocks: int, steps: int, count: int) -> int:
-    """FlashAttention-3's rule: a block gets a multiprocessor's part of all steps and a tenth more, in decoding and in
-    prompts too short to fill the card."""
+    """FlashAttention-3's rule: a block gets a multiprocessor's share of all steps plus a tenth, in decoding and in
+    prompts too short to fill the card.
+    """
     few = size.causal and blocks < ENOUGH * count
     if steps < FEWEST_STEPS or not (size.queries == 1 or few):
         return 1
@@ -78,7 +81,9 @@ def shared_out(size: Attended, blocks: int, steps: int, count: int) -> int:
 
 
 def split(blocks: int, slots: int, steps: int) -> int:
-    """FlashAttention-2's rule: one part where blocks nearly fill the card, else the fewest that fill the last round well."""
+    """FlashAttention-2's rule: one part where blocks nearly fill the card, otherwise the fewest parts that fill the
+    last wave well.
+    """
     if blocks >= ENOUGH * slots:
         return 1
     best, filled = 0.0, []
@@ -91,7 +96,7 @@ def split(blocks: int, slots: int, steps: int) -> int:
 
 
 def rounds(blocks: int, count: int, resident: int, fill: float) -> float:
-    """Rounds of equal blocks, in times that a multiprocessor takes for one of its many."""
+    """Waves of equal blocks, in units of the time of one block among many."""
     full, rest = divmod(blocks, count * resident)
     if not rest:
         return float(full * resident)
@@ -100,16 +105,17 @@ def rounds(blocks: int, count: int, resident: int, fill: float) -> float:
 
 
 def together(blocks: float, resident: int, fill: float) -> float:
-    """The share of its full rate that a multiprocessor reaches with so many blocks: more than their part."""
+    """The share of its full rate that a multiprocessor reaches with few blocks."""
     return float(1.0 - max(0.0, 1.0 - blocks / resident) ** fill)
 
 
 def unequal(
     blocks: int, count: int, resident: int, ends: tuple[float, float], mean_s: float, longest_s: float
 ) -> float:
-    """Blocks of unequal length: all at the full rate, and the last of the longest among its neighbours; where all have
-    a place at once, the multiprocessor with the most of the longest decides. ``ends``: how soon few blocks fill one, and
-    how often the longest's lead shows at the end."""
+    """Time of blocks of unequal length. Where all are resident at once, the multiprocessor with the most of the longest
+    blocks decides; otherwise all run at the full rate and the longest ends last. ``ends``: how soon few blocks fill a
+    multiprocessor, and the weight of (longest - mean).
+    """
     fill, tail = ends
     most = -(-blocks // count)
     if most <= resident:
@@ -119,12 +125,16 @@ def unequal(
 
 @lru_cache(maxsize=4096)
 def walked(size: Attended, rows: int, tile: Tile, group: int) -> tuple[float, float, float]:
-    """Keys, in whole steps, that a tile walks over in the mean and at most, and how many of them the mask's edge crosses."""
+    """Keys, in whole steps, that a tile walks over on average and at most, and how many of them the edge of the mask
+    crosses.
+    """
     whole = ceil(size.keys / tile.keys) * tile.keys
     if not size.causal:
         return float(whole), float(whole), 0.0
     tiles, offset = ceil(rows / tile.queries), max(0, size.keys - size.queries)
-    far = seen(size) + tile.queries / group - 1 + tile.keys if size.window else whole  # an interval begins anywhere
+    far = (
+        seen(size) + tile.queries / group - 1 + tile.keys if size.window else whole
+    )  # a window starts anywhere within a step
     odd = rows % tile.queries or size.keys % tile.keys
     edges = (ceil(tile.queries / group / tile.keys) + (1 if odd else 0) + (1 if size.window else 0)) * tile.keys
     if tiles <= COUNTED:
@@ -135,7 +145,7 @@ def walked(size: Attended, rows: int, tile: Tile, group: int) -> tuple[float, fl
             masked += min(steps, edges)
         return total / tiles, float(min(whole, far)), masked / tiles
     last = rows / group
-    rising = min(last, max(0.0, whole - offset))  # rows that do not see every key yet
+    rising = min(last, max(0.0, whole - offset))  # rows that do not see every key
     mean = (offset * rising + rising**2 / 2 + (last - rising) * whole) / last
     mean = min(mean + max(tile.queries / group, tile.keys) / 2, float(far), float(whole))
     return mean, float(min(whole, far)), float(edges)
