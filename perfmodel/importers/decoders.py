@@ -46,6 +46,7 @@ GEMMA = LLAMA._replace(
 )  # fmt: skip
 GEMMA2 = GEMMA._replace(
     name="Gemma 2",
+    unread="hidden_act sliding_window_size",
     after=True,
     own={
         "head_dim": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,

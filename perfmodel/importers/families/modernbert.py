@@ -33,6 +33,9 @@ def build(c: Config) -> Model:
     d = c.divides(D, H, "the heads share the width evenly")
     c.ignore(
         "sliding_window",
+        "classifier_activation",
+        "classifier_bias",
+        "decoder_bias",
         "sparse_prediction",
         "sparse_pred_ignore_index",
         "deterministic_flash_attn",

@@ -32,6 +32,7 @@ NOT_COUNTED = ("the position biases that are added to the scores, one addition p
 
 def build(c: Config) -> Model:
     """Heads of d_kv, which need not add up to the width; the first layer of each side holds the position biases, or each layer its own."""
+    c.ignore("dense_act_fn", "is_gated_act", "num_decoder_layers", "scale_decoder_outputs")
     D, H = c.size("d_model"), c.size("num_heads")
     L = c.size("num_layers")
     sizes: dict[str, int | str] = {
@@ -91,7 +92,7 @@ def _encoder_heads(c: Config) -> Heads:
 
 
 def _network(c: Config) -> list[Step]:
-    kind = c.text("feed_forward_proj", "relu")
+    kind = c.text("feed_forward_proj", "relu" if c.text("model_type") == "t5" else "gated-gelu")
     gated, word = kind.startswith("gated-"), kind.removeprefix("gated-")
     # The gated form of T5 means the tanh form of GELU by "gelu".
     word = "gelu_new" if kind == "gated-gelu" else word
