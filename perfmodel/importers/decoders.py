@@ -18,13 +18,16 @@ MIXTRAL = MISTRAL._replace(
 QWEN2 = PLAIN._replace(
     name="Qwen 2",
     qkv_bias=True,
-    own={"max_window_layers": 28, "sliding_window": 4096},
+    own={"max_window_layers": 28, "sliding_window": 4096, "num_key_value_heads": 32},
     windows=Windows(switch="use_sliding_window", after="max_window_layers"),
 )
 QWEN2_MOE = QWEN2._replace(
     name="Qwen 2 with experts",
     qkv_bias="qkv_bias",
-    own={**QWEN2.own, "qkv_bias": True},
+    own={
+        **QWEN2.own, "num_key_value_heads": 16, "qkv_bias": True, "num_experts": 60, "num_experts_per_tok": 4,
+        "shared_expert_intermediate_size": 5632,
+    },
     windows=Windows(every=2, switch="use_sliding_window", before="max_window_layers"),
     experts=Experts(
         plain="mlp_only_layers", every="decoder_sparse_step",
@@ -36,12 +39,12 @@ QWEN3 = LLAMA._replace(
 )
 QWEN3_MOE = QWEN3._replace(
     name="Qwen 3 with experts",
-    own={"sliding_window": 4096, "num_key_value_heads": 4},
+    own={"sliding_window": 4096, "num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8},
     windows=Windows(switch="use_sliding_window"),
     experts=Experts(plain="mlp_only_layers", every="decoder_sparse_step"),
 )
 GEMMA = LLAMA._replace(
-    name="Gemma 1", mlp_bias=False, keys={"hidden_act": "hidden_activation"}, own={"head_dim": 256}, unread="hidden_act",
+    name="Gemma 1", mlp_bias=False, keys={"hidden_act": "hidden_activation"}, own={"num_key_value_heads": 16, "head_dim": 256}, unread="hidden_act",
     activation="gelu_pytorch_tanh", embedding_scaled=True, tied=True,
 )  # fmt: skip
 GEMMA2 = GEMMA._replace(
@@ -49,7 +52,7 @@ GEMMA2 = GEMMA._replace(
     unread="hidden_act sliding_window_size",
     after=True,
     own={
-        "head_dim": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+        "num_key_value_heads": 4, "head_dim": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
     },
     windows=Windows(every=2),
     softcapped=True,
@@ -143,7 +146,7 @@ PERSIMMON = PHI._replace(
     name="Persimmon", parallel=False, one_norm=False, own={"qk_layernorm": True}, activation="relu2", head_bias=False
 )
 STABLE_LM = LLAMA._replace(
-    name="StableLM", norm="layernorm", parallel="use_parallel_residual", one_norm=True, qkv_bias="use_qkv_bias",
+    name="StableLM", own={"num_key_value_heads": 32}, norm="layernorm", parallel="use_parallel_residual", one_norm=True, qkv_bias="use_qkv_bias",
     out_bias=False, qk_norm="layernorm_unbiased", qk_normed="qk_layernorm", qk_width=True, turned=0.25, mlp_bias=False,
 )  # fmt: skip
 NEMOTRON = LLAMA._replace(name="Nemotron", norm="layernorm", turned=0.5, gated=False, activation="relu2")
@@ -176,7 +179,11 @@ GRANITE = LLAMA._replace(
     logit_factor="logits_scaling",
 )  # fmt: skip
 GRANITE_SWA = GRANITE._replace(
-    name="Granite with windows", sinks=True, own={"sliding_window": 128}, windows=Windows(every=4, first=True)
+    name="Granite with windows",
+    sinks=True,
+    tied=True,
+    own={"num_key_value_heads": 4, "sliding_window": 128},
+    windows=Windows(every=4, first=True),
 )
 GRANITE_MOE = GRANITE._replace(
     name="Granite with experts",
@@ -188,19 +195,22 @@ GRANITE_MOE_SHARED = GRANITE_MOE._replace(
     experts=Experts("num_local_experts", width="intermediate_size", shared_width="shared_intermediate_size")
 )
 GRANITE_MOE_SWA = GRANITE_MOE_SHARED._replace(
-    name="Granite with experts and windows", sinks=True, own={**GRANITE_MOE.own, **GRANITE_SWA.own},
+    name="Granite with experts and windows", sinks=True, own={**GRANITE_MOE.own, "sliding_window": 128},
     windows=GRANITE_SWA.windows,
 )  # fmt: skip
 HYPERCLOVA = GRANITE._replace(name="HyperCLOVA X", after="use_post_norm", own={"use_post_norm": True})
-HELIUM = LLAMA._replace(name="Helium", out_bias=False, own={"num_key_value_heads": 20, "head_dim": 128})
+HELIUM = LLAMA._replace(name="Helium", out_bias=False, square=True, own={"num_key_value_heads": 20, "head_dim": 128})
 GLM = HELIUM._replace(
-    name="GLM", own={"attention_bias": True, "num_key_value_heads": 2, "head_dim": 128}, turned=0.5, mlp_bias=False
+    name="GLM",
+    square=False,
+    own={"attention_bias": True, "num_key_value_heads": 2, "head_dim": 128},
+    turned=0.5,
+    mlp_bias=False,
 )
 GLM4 = GLM._replace(name="GLM 4", after=True)
 DEEPSEEK_EXPERTS = Experts("n_routed_experts", first="first_k_dense_replace", shared="n_shared_experts")
-GLM4_MOE = HELIUM._replace(
+GLM4_MOE = GLM._replace(
     name="GLM 4 with experts",
-    mlp_bias=False,
     qk_normed="use_qk_norm",
     own={
         "num_key_value_heads": 8, "n_routed_experts": 128, "num_experts_per_tok": 8, "n_shared_experts": 1,
@@ -217,17 +227,17 @@ SARVAM_MOE = GLM4_MOE._replace(
     },
     turned=1.0,
 )  # fmt: skip
-SOLAR = HELIUM._replace(
+SOLAR = GLM._replace(
     name="Solar Open",
-    mlp_bias=False,
     own={
         "num_key_value_heads": 8, "head_dim": 128, "n_routed_experts": 128, "num_experts_per_tok": 8,
         "n_shared_experts": 1, "moe_intermediate_size": 1280,
     },
+    turned=1.0,
     experts=Experts("n_routed_experts", shared="n_shared_experts"),
 )  # fmt: skip
 DOTS1 = LLAMA._replace(
-    name="dots.llm1", mlp_bias=False, qk_normed=True, own={"sliding_window": 4096, "max_window_layers": 62},
+    name="dots.llm1", mlp_bias=False, qk_normed=True, own={"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 62},
     windows=Windows(after="max_window_layers"), experts=DEEPSEEK_EXPERTS,
 )  # fmt: skip
 MELLUM = LLAMA._replace(
@@ -333,7 +343,7 @@ DECODERS: Mapping[str, Decoder] = {
     "dots1": DOTS1,
     "ernie4_5": ERNIE45,
     "ernie4_5_moe": ERNIE45_MOE,
-    "exaone": LLAMA._replace(name="EXAONE 3"),
+    "exaone": LLAMA._replace(name="EXAONE 3", own={"num_key_value_heads": 8}),
     "exaone4": EXAONE4,
     "exaone_moe": EXAONE_MOE,
     "flex_olmo": FLEX_OLMO,

@@ -17,7 +17,8 @@ class Encoder(NamedTuple):
     """An encoder's architecture; the defaults are BERT's.
 
     ``before``: norms stand before each part and a last one at the end, not after each residual. ``padded``: the
-    positions of tokens follow the padding token's number. ``dense`` is the activation of the layer that classifiers of
+    positions of tokens follow the padding token's number. ``narrow`` is the default width of
+    the embedding where a projection follows it, ``positions`` the default length of the table. ``dense`` is the activation of the layer that classifiers of
     a sequence have in the place of the pooler (``choices``: classifiers of choices too). ``bare``: words are scored
     without a transform.
     """
@@ -28,6 +29,8 @@ class Encoder(NamedTuple):
     embedding_norm: bool = True
     types: int = 2
     padded: bool = False
+    narrow: int = 0
+    positions: int = 512
     pooler: bool = True
     dense: str = ""
     choices: bool = False
@@ -47,13 +50,13 @@ ENCODERS = {
     "camembert": ROBERTA._replace(name="Camembert"),
     "data2vec-text": ROBERTA._replace(name="Data2VecText"),
     "distilbert": DISTILBERT,
-    "electra": Encoder("Electra", pooler=False, dense="gelu", choices=True),
+    "electra": Encoder("Electra", narrow=128, pooler=False, dense="gelu", choices=True),
     "ernie": Encoder("Ernie"),
     "megatron-bert": Encoder("MegatronBert", before=True, embedding_norm=False),
     "roberta": ROBERTA,
     "roberta-prelayernorm": ROBERTA._replace(name="RobertaPreLayerNorm", before=True),
     "xlm-roberta": ROBERTA._replace(name="XLMRoberta"),
-    "xlm-roberta-xl": ROBERTA._replace(name="XLMRobertaXL", before=True, embedding_norm=False, types=1),
+    "xlm-roberta-xl": ROBERTA._replace(name="XLMRobertaXL", before=True, embedding_norm=False, types=1, positions=514),
 }
 
 
@@ -86,6 +89,11 @@ def _size(c: Config, of: Encoder, key: str) -> int:
     return c.size(of.keys.get(key, key))
 
 
+def _width(c: Config, of: Encoder, D: int) -> int:
+    """The width of the embedding tables."""
+    return c.size("embedding_size", of.narrow) if of.narrow else D
+
+
 def _layer(of: Encoder, act: str) -> list[Step]:
     source = "normed" if of.before else "stream"
     inner = both_ways(attention(qkv_bias=True, out_bias=True, source=source))
@@ -95,10 +103,10 @@ def _layer(of: Encoder, act: str) -> list[Step]:
 
 def _embedding(c: Config, of: Encoder, D: int) -> tuple[list[Step], int]:
     """Rows of tokens, positions and types, in a narrower width where the config says so; and how many positions there are."""
-    P = c.size("max_position_embeddings", 512)
+    P = c.size("max_position_embeddings", of.positions)
     offset = c.count("pad_token_id", 1) + 1 if of.padded else 0
     c.must(offset < P, f"max_position_embeddings is {P}", f"more than the {offset} rows before the first are accepted")
-    narrow = c.size("embedding_size", D, derived=True)
+    narrow = _width(c, of, D)
     types = c.count("type_vocab_size", of.types) if of.types else 0
     steps = embed(
         P - offset, types=types or None, kind="layernorm" if of.embedding_norm else "", width=str(narrow), offset=offset
@@ -109,7 +117,7 @@ def _embedding(c: Config, of: Encoder, D: int) -> tuple[list[Step], int]:
 
 
 def _heads(c: Config, of: Encoder, act: str, D: int) -> Heads:
-    narrow = c.size("embedding_size", D, derived=True)
+    narrow = _width(c, of, D)
 
     def pooled(*steps: Step) -> list[Step]:
         return [*pooler, *steps]

@@ -85,6 +85,8 @@ class _Builder(Reader):
         H_kv = 1 if single else self.derived("num_key_value_heads", H)
         self.c.divides(H, H_kv, "each group of query heads shares one key-value head")
         d = self.derived("head_dim", 0) or self.c.divides(D, H, "without head_dim the heads share the width evenly")
+        self.c.must(H * d == D or not self.of.square, f"{H} heads of {d} do not add up to the width {D}",
+                    "heads that do are accepted")  # fmt: skip
         return {"B": 1, "D": D, "H": H, "H_kv": H_kv, "d": d}
 
     def plain_width(self, D: int) -> int:

@@ -52,7 +52,7 @@ def build(c: Config) -> Model:
     phases = decoder_phases(2048, window=windowed)
     if not decoder:
         del phases["decode"]
-    W = {"W": (local or 2) // 2} if windowed else {}
+    W = {"W": c.size("sliding_window", (local or 2) // 2, derived=True)} if windowed else {}
     return Model(
         title=f"ModernBERT{' decoder' if decoder else ''} of {L} layers and width {D}",
         sizes={
