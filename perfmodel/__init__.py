@@ -12,10 +12,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perfmodel.api import analyse, bounds, crossings, find, formula, gpu, load, sweep_over
+    from perfmodel.api import (
+        analyse,
+        bounds,
+        compare,
+        crossings,
+        find,
+        formula,
+        gpu,
+        load,
+        memory,
+        predict,
+        sweep_over,
+    )
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the one place: the package's metadata, --version and the library read it here
 
 _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
 
@@ -27,11 +39,14 @@ __all__ = [
     "ValidationError",
     "analyse",
     "bounds",
+    "compare",
     "crossings",
     "find",
     "formula",
     "gpu",
     "load",
+    "memory",
+    "predict",
     "sweep_over",
 ]
 

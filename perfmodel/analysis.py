@@ -67,6 +67,7 @@ class Form(NamedTuple):
     kv_cache_byte_per_token: int
 
 
+NOTABLE = 0.01  # share of the expected time from which operations without a mechanism are a warning
 # Work of a training step besides the gradients of its operations.
 GRADIENT_SUMS = "the sums of gradients where several operations read one tensor, one addition per element and reader"
 
@@ -101,9 +102,17 @@ class Analysis(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader of the counts: those of the workload, and those that these sizes require."""
+        return (*self.workload.notes, *self._by_bytes(), *self._called_for())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Notes that a reader needs before the figures: unusual sizes, and operations without a time model."""
+        return (*self._by_bytes(NOTABLE), *self._called_for())
+
+    def _called_for(self) -> list[str]:
+        """Notes on these sizes: more positions than the model has, a window that is not applied."""
         found, keys, window = [], self.dims.get("T", self.dims.get("S", 0)), self.dims.get("W")
         longest = self.workload.longest
-        found.extend(self._by_bytes())
         if longest is not None and keys > longest:
             found.append(
                 f"NB {keys:,} positions pass the {longest:,} of the model's config (max_position_embeddings): they are "
@@ -113,10 +122,10 @@ class Analysis(NamedTuple):
             found.append(
                 f"The window W = {window:,} is part of a causal mask: without --causal attention counts all pairs."
             )
-        return (*self.workload.notes, *found)
+        return found
 
-    def _by_bytes(self) -> list[str]:
-        """Names the operations that the time model prices by bytes alone, with their share of the expected time."""
+    def _by_bytes(self, least: float = 0.0) -> list[str]:
+        """Names the operations that are priced by bytes alone, if their share of the expected time is at least this."""
         whole = self.total.expected
         seconds: dict[str, float] = {}
         for row in self.rows:
@@ -126,6 +135,8 @@ class Analysis(NamedTuple):
         if not whole or not seconds:
             return []
         share = sum(seconds.values()) / whole.expected_s
+        if share < least:
+            return []
         names = ", ".join(sorted(seconds, key=lambda name: -seconds[name]))
         return [f"Timed by bytes alone, with a wide range ({100 * share:.2g} % of the expected time): {names}."]
 

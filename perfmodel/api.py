@@ -1,109 +1,286 @@
-"""The library's face: the commands' answers as Python objects, with names and sizes given as one would type them."""
+"""The library's face: the commands' answers as Python objects, with names and sizes given as one would type them.
+
+Every function takes the same things. ``config`` is an operation's name, a configuration's name or file, a ``Workload``
+or an ``Operation``. A name that is both means the operation; the path of the file means the file. ``gpu`` is a card's
+name, short name or file, or a ``Gpu``. Options have the names of the command line. Sizes are keywords
+(``N=512``) or, as ``--set`` takes them, ``settings={"N": "8Ki", "S": "N"}``; an operation takes typical values for
+those that are left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from perfmodel import hardware, ops
-from perfmodel.analysis import Analysis
+from perfmodel import given, ops
 from perfmodel.analysis import analyse as _analyse
+from perfmodel.answers import (
+    AnalysisAnswer,
+    BoundsAnswer,
+    ComparisonAnswer,
+    MemoryAnswer,
+    PredictionsAnswer,
+    SweepAnswer,
+)
+from perfmodel.errors import InputError, UsageError
+from perfmodel.given import Card, Config, Settings
 from perfmodel.hardware import Gpu
 from perfmodel.operation import Operation
-from perfmodel.roofline import Bounds, rates
-from perfmodel.roofline import bounds as _bounds
-from perfmodel.workload import Workload, setting, single
-from perfmodel.workload import workload as _workload
+from perfmodel.roofline import rates, together
+from perfmodel.workload import Workload
+
+if TYPE_CHECKING:
+    from perfmodel.answers.algebra import FormulasAnswer, SolutionAnswer
 
 
-def gpu(name: str | Gpu) -> Gpu:
+def gpu(name: Card) -> Gpu:
     """A card by name, short name or file."""
-    return name if isinstance(name, Gpu) else hardware.gpu(name)
+    return given.known(name)
 
 
-def load(name: str | Workload | Operation) -> Workload:
-    """A workload by name or file, or an operation as a workload of one step."""
-    if isinstance(name, Operation):
-        return single(name)
-    return name if isinstance(name, Workload) else _workload(name)
+def load(config: Config) -> Workload:
+    """A workload by name or file; an operation as a workload of one step."""
+    return given.workload(config)
 
 
-def find(name: str) -> Operation:
+def find(name: str | Operation) -> Operation:
     """An operation by name; call it with sizes for its counts."""
-    return ops.find(name)
+    return name if isinstance(name, Operation) else ops.find(name)
 
 
 def analyse(
-    config: str | Workload | Operation,
+    config: Config,
+    gpu: Card | None = None,
     *,
-    gpu: str | Gpu | None = None,
     phase: str | None = None,
-    settings: Mapping[str, int | str] | None = None,
+    settings: Settings = None,
+    dtype: str | None = None,
     fused: bool | None = None,
     causal: bool | None = None,
     count: str | None = None,
     form: str | None = None,
+    logits: str | None = None,
     knowledge: str | None = None,
-) -> Analysis:
-    """Counts, and with a card bounds and expected times, of every kernel of a workload: what ``perfmodel flops`` shows."""
-    card = hardware.gpu(gpu) if isinstance(gpu, str) else gpu
-    return _analyse(
-        load(config),
+    **sizes: Any,
+) -> AnalysisAnswer:
+    """Counts, and with a card bounds and expected times, of every kernel: ``perfmodel flops``.
+
+    ``logits`` is ``all`` or ``last``: the logits of all positions, or of the last position of each sequence.
+    """
+    card = given.card(gpu)
+    chosen = given.workload(config, dtype, card)
+    found = _analyse(
+        chosen.with_logits(logits) if logits else chosen,
         phase=phase,
         gpu=card,
-        settings=_sizes(settings),
+        settings=given.sizes(settings, sizes),
         fused=fused,
         causal=causal,
         count=count,
         form=form,
         knowledge=knowledge,
     )
+    return AnalysisAnswer._make(found)
 
 
-def bounds(operation: str | Operation, gpu: str | Gpu, *, dtype: str = "fp16", **sizes: int) -> Bounds:
-    """The least and the most time of one operation, as one kernel, from the data sheet alone."""
-    found = ops.find(operation) if isinstance(operation, str) else operation
-    card = rates(hardware.gpu(gpu) if isinstance(gpu, str) else gpu, dtype)
-    items = {name: value for name, value in single(found, dtype).items().items() if name not in sizes}
-    return _bounds(found(**items, **sizes), card)
+def bounds(
+    config: Config,
+    gpu: Card,
+    *,
+    phase: str | None = None,
+    settings: Settings = None,
+    dtype: str | None = None,
+    fused: bool | None = None,
+    causal: bool | None = None,
+    form: str | None = None,
+    **sizes: Any,
+) -> BoundsAnswer:
+    """The time of memory and of each engine at data-sheet rates, over all kernels; an operation is one kernel."""
+    found = analyse(
+        config, gpu, phase=phase, settings=settings, dtype=dtype, fused=fused, causal=causal, form=form, **sizes
+    )
+    whole = together((row.bounds, row.repeat) for row in found.rows if row.bounds)
+    return BoundsAnswer(*whole, whole.bound, found)
 
 
-def formula(operation: str | Operation, **sizes: Any) -> Any:
-    """The counts of an operation as sympy expressions; sizes that are given stand in for their symbols."""
-    from perfmodel import symbolic
+def formula(
+    config: Config,
+    *,
+    phase: str | None = None,
+    settings: Settings = None,
+    fused: bool | None = None,
+    causal: bool | None = None,
+    form: str | None = None,
+    **sizes: Any,
+) -> FormulasAnswer:
+    """Counts and bytes as sympy expressions; sizes that are given stand in for their symbols: ``flops --symbolic``."""
+    from perfmodel.answers.algebra import FormulasAnswer
+    from perfmodel.formulas import of_operation, of_workload
 
-    found = ops.find(operation) if isinstance(operation, str) else operation
-    return symbolic.formulas(symbolic.op_of(found, sizes))
+    named, values = given.named(config), given.sizes(settings, sizes)
+    of: Any = of_operation if isinstance(named, Operation) else of_workload
+    return FormulasAnswer._make(of(named, phase, values, fused=fused, causal=causal, form=form))
 
 
 def crossings(
-    config: str | Workload | Operation,
+    config: Config,
     symbol: str,
-    gpu: str | Gpu,
+    gpu: Card,
     *,
-    settings: Mapping[str, int | str] | None = None,
     phase: str | None = None,
+    settings: Settings = None,
+    dtype: str | None = None,
     fused: bool | None = None,
     causal: bool | None = None,
-) -> Any:
-    """Where a workload turns from memory- to compute-bound in one of its symbols."""
-    from perfmodel.solve import solve as solved
+    **sizes: Any,
+) -> SolutionAnswer:
+    """Where memory-bound turns compute-bound in one symbol: ``perfmodel solve --for SYMBOL``."""
+    from perfmodel.answers.algebra import SolutionAnswer
+    from perfmodel.solve import solve
 
-    chosen = load(config)
-    card = rates(hardware.gpu(gpu) if isinstance(gpu, str) else gpu, chosen.dtypes["activation"])
-    return solved(chosen, card, symbol, _sizes(settings), phase=phase, fused=fused, causal=causal)
-
-
-def sweep_over(config: str | Workload | Operation, gpus: Any, over: Mapping[str, Any], **options: Any) -> Any:
-    """A workload over ranges of its sizes, as chunks of NumPy arrays."""
-    from perfmodel.sweep import sweep as swept
-
-    names = [gpus] if isinstance(gpus, (str, Gpu)) else list(gpus)
-    options["settings"] = _sizes(options.get("settings"))
-    return swept(load(config), [hardware.gpu(g) if isinstance(g, str) else g for g in names], over, **options)
+    known = given.known(gpu)
+    chosen = given.workload(config, dtype, known)
+    card, values = rates(known, chosen.dtypes["activation"]), given.sizes(settings, sizes)
+    return SolutionAnswer._make(solve(chosen, card, symbol, values, phase=phase, fused=fused, causal=causal))
 
 
-def _sizes(values: Mapping[str, int | str] | None) -> dict[str, Any]:
-    """Sizes as numbers, or as text like '8k' or 'N'."""
-    pairs = (values or {}).items()
-    return dict(setting(f"{name}={value}") if isinstance(value, str) else (name, value) for name, value in pairs)
+def sweep_over(
+    config: Config,
+    gpu: Card | Iterable[Card],
+    over: Mapping[str, Any],
+    *,
+    phase: str | None = None,
+    settings: Settings = None,
+    dtype: str | None = None,
+    fused: bool | None = None,
+    causal: bool | None = None,
+    count: str | None = None,
+    form: str | None = None,
+    logits: str | None = None,
+    expected: bool = False,
+    **sizes: Any,
+) -> SweepAnswer:
+    """A workload over ranges of its sizes, on one card or several: ``perfmodel sweep``.
+
+    ``over`` maps a symbol to its values: a list, an array, or text as ``--over`` takes it, ``{"N": "128:8Ki:log"}``.
+    Iterate over the answer for chunks of NumPy arrays.
+    """
+    from perfmodel.sweep import plan
+
+    chosen = given.workload(config, dtype)
+    cards = [given.known(one) for one in given.several(gpu)]
+    found = plan(
+        chosen.with_logits(logits) if logits else chosen,
+        cards,
+        over,
+        phase=phase,
+        settings=given.sizes(settings, sizes),
+        fused=fused,
+        causal=causal,
+        count=count,
+        form=form,
+        expected=expected,
+    )
+    return SweepAnswer(found)
+
+
+def memory(
+    config: Config,
+    gpu: Card | None = None,
+    *,
+    phase: str | None = None,
+    settings: Settings = None,
+    dtype: str | None = None,
+    fused: bool | None = None,
+    form: str | None = None,
+    gpus: int | None = None,
+    zero: int | None = None,
+    recompute: str | None = None,
+    optimizer: str | None = None,
+    solve: str | None = None,
+    reserve: str | None = None,
+    **sizes: Any,
+) -> MemoryAnswer:
+    """Weights, training states, activations and caches on each GPU, and whether they fit: ``perfmodel memory``.
+
+    Where no phase is named, ``zero``, ``recompute`` and ``optimizer`` mean training. ``reserve`` is the memory that stays
+    free: ``"4 GB"``, ``"10%"`` of the capacity, or ``"0"``.
+    """
+    from perfmodel.footprint import Plan
+    from perfmodel.footprint import memory as account
+
+    card = given.card(gpu)
+    found = account(
+        given.workload(config, dtype, card),
+        phase=memory_phase(phase, zero, recompute, optimizer),
+        plan=Plan(gpus or 1, zero or 0, recompute or "none", optimizer or "adam"),
+        gpu=card,
+        settings=given.sizes(settings, sizes),
+        solve=solve,
+        fused=fused,
+        form=form,
+        reserve=given.reserve(reserve),
+    )
+    return MemoryAnswer._make(found)
+
+
+def memory_phase(phase: str | None, zero: int | None, recompute: str | None, optimizer: str | None) -> str | None:
+    """The phase that is meant where none is named: training, if an option of training is given."""
+    if optimizer is not None and phase not in (None, "train"):
+        raise UsageError(
+            "perfmodel memory --optimizer", f"a {phase} phase has no optimizer states", "a training phase is accepted",
+            "Choose --phase train.",
+        )  # fmt: skip
+    return phase or ("train" if zero or recompute is not None or optimizer is not None else None)
+
+
+def compare(
+    config: Config | Iterable[Config],
+    gpu: Card | Iterable[Card] = (),
+    *,
+    phase: str | None = None,
+    settings: Settings = None,
+    dtype: str | None = None,
+    fused: bool | None = None,
+    causal: bool | None = None,
+    logits: str | None = None,
+    speedup: Mapping[str, float] | Iterable[str] = (),
+    reserve: str | None = None,
+    **sizes: Any,
+) -> ComparisonAnswer:
+    """Workloads and cards side by side: ``perfmodel compare``. ``speedup`` maps a part to its factor: ``{"softmax": 6.5}``."""
+    from perfmodel.comparison import compare as compared
+    from perfmodel.comparison import factor
+
+    chosen = [given.workload(one, dtype) for one in given.several(config)]
+    texts = [f"{key}={value}" for key, value in speedup.items()] if isinstance(speedup, Mapping) else speedup
+    found = compared(
+        [one.with_logits(logits) if logits else one for one in chosen],
+        [given.known(one) for one in given.several(gpu)],
+        settings=given.sizes(settings, sizes),
+        speedups=dict(map(factor, texts)),
+        reserve=given.reserve(reserve),
+        phase=phase,
+        fused=fused,
+        causal=causal,
+    )
+    return ComparisonAnswer._make(found)
+
+
+def predict(cases: Any, gpu: Card, *, knowledge: str | None = None) -> PredictionsAnswer:
+    """Bounds and expected times of cases: ``perfmodel predict``.
+
+    ``cases`` is one case or several, each a mapping or a line of JSON; or a file of such lines, by path or name. A case
+    that cannot be done has an ``error`` and stops no other.
+    """
+    from perfmodel.cases import read
+    from perfmodel.prediction import predictions
+    from perfmodel.timing import parameters
+
+    known = given.known(gpu)
+    state = parameters.card(known, knowledge).knowledge
+    lines, name = given.case_lines(cases)
+    found = tuple(predictions(read(lines, name), known, knowledge=state))
+    if not found:
+        raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
+    return PredictionsAnswer(found, known, state)

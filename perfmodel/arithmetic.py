@@ -83,55 +83,54 @@ def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
     return total([number, *[product([factors[same], *others]) for same, others in arrays.items()]])
 
 
-_FLOOR: dict[str, Callable[[Size], Size]] = {}
+_OWN: dict[str, dict[str, Callable[..., Size]]] = {}
 
 
-def register_floor(package: str, function: Callable[[Size], Size]) -> None:
-    """Registers a package's rounding where it is faster than ``//`` and ``%`` and equally exact below 2^53."""
-    _FLOOR[package] = function
+def register(package: str, **functions: Callable[..., Size]) -> None:
+    """Registers a package's own functions, which replace those of this module for its values (numpy, sympy)."""
+    _OWN[package] = functions
 
 
-def _floor(a: Size, b: Size) -> Callable[[Size], Size] | None:
-    other = b if isinstance(a, int) else a
-    return _FLOOR.get(type(other).__module__.partition(".")[0])
+def _own(name: str, *values: Size) -> Callable[..., Size] | None:
+    """The function of the package that the values come from; None for plain numbers and where it has none."""
+    other = next((value for value in values if not isinstance(value, (int, float))), 0)
+    return _OWN.get(type(other).__module__.partition(".")[0], {}).get(name)
 
 
 def floor_div(a: Size, b: Size) -> Size:
     """A quotient rounded down."""
-    floor = _floor(a, b)
-    return floor(a / b) if floor else a // b
+    own = _own("floor_div", a, b)
+    return own(a, b) if own else a // b
 
 
 def remainder(a: Size, b: Size) -> Size:
     """The remainder of a division."""
-    floor = _floor(a, b)
-    return a - b * floor(a / b) if floor else a % b
+    own = _own("floor_div", a, b)
+    return a - b * own(a, b) if own else a % b
 
 
 def ceil_div(a: Size, b: Size) -> Size:
     """The number of tiles of size b that cover a."""
-    return -floor_div(-a, b)
+    own = _own("ceil_div", a, b)
+    return own(a, b) if own else -floor_div(-a, b)
 
 
 def exact_div(a: Size, b: Size) -> Size:
     """A quotient that is whole because the operation requires divisibility."""
-    return a // b if isinstance(a, int) and isinstance(b, int) else a / b
-
-
-_MAXIMUM: dict[str, Callable[[Size, Size], Size]] = {}
-
-
-def register_maximum(package: str, function: Callable[[Size, Size], Size]) -> None:
-    """Registers how the values of a package (numpy, sympy) are compared."""
-    _MAXIMUM[package] = function
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    own = _own("exact_div", a, b)
+    return own(a, b) if own else a / b
 
 
 def maximum(a: Size, b: Size) -> Size:
     """The larger value, element by element for arrays."""
-    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-        return max(a, b)
-    other = b if isinstance(a, (int, float)) else a
-    return _MAXIMUM[type(other).__module__.partition(".")[0]](a, b)
+    return (_own("maximum", a, b) or max)(a, b)
+
+
+def minimum(a: Size, b: Size) -> Size:
+    """The smaller value, element by element for arrays."""
+    return (_own("minimum", a, b) or min)(a, b)
 
 
 def is_zero(value: Size) -> bool:
@@ -148,7 +147,8 @@ def whole(value: Size) -> Size:
     """An expected number of elements, rounded; a formula is left as it is."""
     if isinstance(value, (int, float)):
         return round(value)
-    return value.round() if hasattr(value, "dtype") else value
+    own = _own("whole", value)
+    return own(value) if own else value
 
 
 def visible_pairs(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:
@@ -168,4 +168,4 @@ def visible_pairs(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:
 
 def visible_keys(N: Size, S: Size, causal: Size = 0, W: Size = None) -> Size:
     """Keys that at least one of N queries sees: all S, or under a window the last N + W - 1 of them."""
-    return S if not causal or W is None else -maximum(-S, 1 - N - W)
+    return S if not causal or W is None else minimum(S, N + W - 1)

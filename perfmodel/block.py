@@ -82,7 +82,10 @@ def kernels(
     optimizer: bool = False,
     checked: bool | Check = True,
 ) -> Iterator[Kernel]:
-    """Every kernel in execution order: forward steps, their gradients in reverse, the optimizer's step."""
+    """Every kernel in execution order: forward steps, their gradients in reverse, the optimizer's step.
+
+    With ``backward`` the forward kernels also write what the gradients read.
+    """
     steps = tuple(steps)
     forward = tuple(wholes(steps, dims, checked=checked))
     return running(forward, steps, dims, fused=fused, backward=backward, optimizer=optimizer, checked=checked)
@@ -111,7 +114,7 @@ def running(
         step, op = kernel.step, kernel.op
         own = 0 if step.tied else op.parameters()
         held = held if is_zero(own) else held + own * kernel.repeat
-        yield from _split(step.name, step.operation, op, kernel.repeat, step, fused, forward=True)
+        yield from _split(step.name, step.operation, op, kernel.repeat, step, fused, forward=True, keeps=backward)
     for step in reversed(steps) if backward else ():
         for gradient, operation, op in _gradients(step, dims, fused, checked):
             name = f"{step.name}.backward"
@@ -197,11 +200,11 @@ def _apart(step: Step, fused: bool) -> bool:
 
 
 def _split(
-    name: str, operation: Operation, op: Op, repeat: Any, step: Step, fused: bool, forward: bool
+    name: str, operation: Operation, op: Op, repeat: Any, step: Step, fused: bool, forward: bool, keeps: bool = False
 ) -> Iterator[Kernel]:
     parts = op.kernels() if _apart(step, fused) else ()
     if not parts:
-        yield Kernel(name, operation.name, repeat, op, step, forward)
+        yield Kernel(name, operation.name, repeat, op.keeping() if keeps else op, step, forward)
     for part, kernel in parts:
         yield Kernel(f"{name}.{part}", part, repeat, kernel, step, forward)
 

@@ -1,13 +1,14 @@
 """Cases: one operation at one shape and data type, as a line of JSON; predictions, suites and sweeps speak of them.
 
-A line is read strictly: its operation, the shape's own symbols, and the few words that an operation knows. A line
-that cannot be read is an answer of its own, so that it does not stop the others.
+A line is read strictly: every key is honoured or refused. Its operation is one of ``vocabulary``, its shape holds that
+operation's sizes. Keys that perfmodel writes beside a case may stand, so that a file of measurements is a file of cases.
+A line that cannot be read is an answer of its own, so that it does not stop the others.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -16,107 +17,60 @@ from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
 from perfmodel.operation import checked_value
+from perfmodel.records import WRITTEN, measured_s
 from perfmodel.symbols import ALIASES, SYMBOLS
-from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, size_from_text
+from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, item_from_text, size_from_text
+from perfmodel.vocabulary import (
+    COMPOSITES,
+    ELEMENTWISE,
+    ELEMENTWISE_KINDS,
+    GATED,
+    NAMES,
+    STAGED,
+    STAGES,
+    WINDOW,
+    Kind,
+    kind,
+    splits,
+)
+from perfmodel.workload import DTYPE_ROLES, ROLES
 
 PROTOCOLS = ("cold", "warm", "rotating", "eager")
-DIRECTIONS = ("forward", "backward", "forward_backward", "train")
-
-
-class Kind(NamedTuple):
-    """What a case of one name means: steps as (name, operation, sizes), the shape's symbols, the words it knows.
-
-    ``ties`` are sizes that a shape may leave out, as expressions of the others. ``stages`` runs as separate kernels
-    in the implementations named there.
-    """
-
-    steps: tuple[tuple[str, str, str], ...]
-    shape: tuple[str, ...]
-    ties: Mapping[str, str]
-    words: Mapping[str, tuple[str, ...]]
-    apart: tuple[str, ...] = ()
-
-
-_IMPL = {"impl": ("ours", "torch", "fused", "naive")}
-_ROWS = ("rows", "cols")
-_HEADS = {"H_kv": "H", "S": "N"}
-_BACK_ENDS = {
-    "impl": ("flash", "naive", "cudnn", "efficient", "math", "torch", "serving", "paged"),
-    "causal": ("false", "true"),
-}
-COMMON = ("op", "shape", "dtype", "protocol", "torch")
+DEFAULT_PROTOCOL = "cold"
+# Keys of every case; ``torch`` is a version, ``comment`` free text.
+COMMON = ("op", "shape", "dtype", "dtypes", "protocol", "torch", "measured_us", "comment")
 # From this version of torch on softmax keeps longer rows in registers.
 BLOCKS_IN_REGISTERS = (2, 3)
-ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "relu": "relu", "silu": "silu"}
-
-KINDS = {
-    "matmul": Kind((("matmul", "matmul", ""),), ("m", "k", "n", "batch"), {"batch": "1"}, _IMPL),
-    **{
-        name: Kind(((name, name, ""),), _ROWS, {}, _IMPL)
-        for name in ("softmax", "softmax_backward", "layernorm", "layernorm_backward", "rmsnorm", "rmsnorm_backward")
-    },
-    "attention": Kind(
-        (("attention", "attention", ""),), ("B", "H", "H_kv", "N", "S", "d"), _HEADS, _BACK_ENDS, apart=("naive", "math")
-    ),
-    "conv1d": Kind(
-        (("conv1d", "conv1d", ""),), ("B", "N", "D", "K"), {},
-        {"impl": ("fused", "naive", "torch", "torch_channels_first")}, apart=("naive",),
-    ),
-    "qkv": Kind(
-        (("qkv", "qkv", ""),), ("B", "N", "D", "H", "H_kv", "d"), {"H": "1", "H_kv": "H", "d": "D / H"},
-        _IMPL, apart=("naive",),
-    ),
-    "mlp": Kind(
-        (("up", "linear", "D_in=D, D_out=F"), ("activation", "gelu", "numel=B*N*F"), ("down", "linear", "D_in=F, D_out=D")),
-        ("B", "N", "D", "F"), {"F": "4 * D"}, {**_IMPL, "activation": (*ACTIVATIONS, "swiglu")},
-    ),
-    "layer": Kind(
-        (
-            ("attention.norm", "layernorm", "rows=B*N, cols=D"),
-            ("attention.qkv", "linear", "D_in=D, D_out=(H + 2*H_kv)*d"),
-            ("attention", "attention", ""),
-            ("attention.project", "output_projection", ""),
-            ("attention.residual", "residual", ""),
-            ("mlp.norm", "layernorm", "rows=B*N, cols=D"),
-            ("mlp.up", "linear", "D_in=D, D_out=F"),
-            ("mlp.activation", "gelu", "numel=B*N*F"),
-            ("mlp.down", "linear", "D_in=F, D_out=D"),
-            ("mlp.residual", "residual", ""),
-        ),
-        ("B", "N", "D", "H", "H_kv", "F", "d", "S"),
-        {"H_kv": "H", "S": "N", "d": "D / H", "F": "4 * D"},
-        {**_BACK_ENDS, "activation": tuple(ACTIVATIONS)},
-        apart=("naive", "math"),
-    ),
-}  # fmt: skip
-
+# How a message lists the names of ``op``: those of the cases format, which stand first.
+_FIRST = NAMES[: NAMES.index(tuple(COMPOSITES)[-1]) + 1]
+LISTED = f"one of {', '.join(_FIRST)} or any other operation of 'perfmodel ops' is accepted"
 # Words that some operation takes, and their values that say nothing to one that does not.
 WORDS: Mapping[str, tuple[Any, ...]] = {
-    "kind": (), "impl": (), "activation": (), "direction": ("forward",), "causal": (False, "false"),
+    "kind": (), "impl": (), "activation": (), "direction": ("forward",), "causal": (False, "false"), "window": (None,),
 }  # fmt: skip
-
-_GATED = (
-    ("gate_up", "linear", "D_in=D, D_out=2*F"),
-    ("gate", "silu_gate", "numel=B*N*F"),
-    ("down", "linear", "D_in=F, D_out=D"),
-)
 
 
 class Case(NamedTuple):
     """A case that was read: what the line said, and the steps at their sizes.
 
-    ``older_rows``: the row kernels are those of torch before 2.3, as the word ``torch`` says.
+    ``op`` is the operation, of an elementwise case its function, or the composite. ``words`` are its choices, ``by_card``
+    tells that a size is left to the card, ``measured_s`` is the time that the line gives. ``older_rows``: the row kernels
+    are those of torch before 2.3, as the word ``torch`` says.
     """
 
     line: Mapping[str, Any]
     where: str
+    op: str
     dtype: str
     protocol: str
+    words: Mapping[str, str]
     steps: tuple[Step, ...]
     dims: Mapping[str, Any]
     fused: bool
     forward: bool
     backward: bool
+    by_card: bool = False
+    measured_s: float | None = None
     older_rows: bool = False
 
 
@@ -131,10 +85,13 @@ class Refused(NamedTuple):
 REMEMBERED = 1 << 16
 
 
-def read(lines: Iterable[str], file: str) -> Iterator[Case | Refused]:
-    """Every line that is not blank; an environment line, as a measurement file begins with, is passed over.
+def read(
+    lines: Iterable[str], file: str, environment: Callable[[str, Mapping[str, Any]], None] | None = None
+) -> Iterator[Case | Refused]:
+    """Every line that is not blank.
 
-    A line that stood before is the case that it was then, at another place.
+    An environment line, as a measurement file begins with, is no case: its place and what it says are handed to
+    ``environment``. A line that stood before is the case that it was then, at another place.
     """
     known: dict[str, Case] = {}
     for number, text in enumerate(lines, 1):
@@ -148,6 +105,8 @@ def read(lines: Iterable[str], file: str) -> Iterator[Case | Refused]:
         try:
             line = _parsed(text, where)
             if "op" not in line and "environment" in line:
+                if environment is not None and isinstance(line["environment"], dict):
+                    environment(where, line["environment"])
                 continue
             found = case(line, where)
             if len(known) < REMEMBERED and not any(step.sizes for step in found.steps):  # whose messages name the line
@@ -189,30 +148,42 @@ def _parsed(text: str, where: str) -> Mapping[str, Any]:
 
 
 def case(line: Mapping[str, Any], where: str = "case") -> Case:
-    """A case from its JSON object; keys that a measurement adds are left alone."""
-    name = _word(line, "op", (*KINDS, "elementwise"), None, where)
-    kind = _elementwise(line, where) if name == "elementwise" else KINDS[name]
-    choices = _words(kind)
-    _refuse_strangers(line, choices, name, where)
-    words = {key: _word(line, key, known, known[0], where) for key, known in choices.items()}
-    dtype = _word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
-    protocol = _word(line, "protocol", PROTOCOLS, "cold", where)
+    """A case from its JSON object."""
+    name = _operation(line, where)
+    found = kind(name)
+    windowed = WINDOW in found.sizes
+    _refuse_strangers(line, found, name, where)
+    _check_implementation(line, found, name, where)
+    words = {key: _word(line, key, known, known[0], where) for key, known in found.words.items()}
+    protocol = _word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
+    dtype, items = _items(line, found, name, where)
+    dims = {**items, **_dims(line, found, name, where)}
+    if windowed:
+        words = _windowed(line, dims, words, where)
     direction = words.get("direction", "forward")
-    item = ITEM_BYTES[dtype]
-    dims = {
-        "act": item, "weight": item, "cache": item, "causal": int(words.get("causal", "false") == "true"),
-        **_dims(line, kind, where),
-    }  # fmt: skip
+    if (
+        words.get("impl") in ("naive", STAGES)
+        and name not in COMPOSITES
+        and not splits(found.operations[0], direction != "forward")
+    ):
+        raise InputError(
+            f"{where}: impl", f"{words['impl']} stands there, and {name} in the {direction} direction is one kernel",
+            "it is accepted where there are several", "Remove it.",
+        )  # fmt: skip
     return Case(
         line=line,
         where=where,
+        op=name,
         dtype=dtype,
         protocol=protocol,
-        steps=_steps(kind, words, where),
-        dims=dims,
-        fused=words.get("impl", "") not in kind.apart,
+        words=words,
+        steps=_steps(found, words, where),
+        dims={**dims, "causal": int(words.get("causal", "false") == "true")},
+        fused=words.get("impl", "") not in STAGED,
         forward=direction != "backward",
         backward=direction != "forward",
+        by_card=any(size not in dims for size in found.by_card),
+        measured_s=measured_s(line, where),
         older_rows=_older(line, where),
     )
 
@@ -230,95 +201,156 @@ def _older(line: Mapping[str, Any], where: str) -> bool:
     return (int(digits[0]), int(digits[1])) < BLOCKS_IN_REGISTERS
 
 
-def _refuse_strangers(line: Mapping[str, Any], words: Mapping[str, tuple[str, ...]], name: str, where: str) -> None:
-    """Keys that a measurement adds are left alone; words of other operations and slips of the pen are not.
+def _operation(line: Mapping[str, Any], where: str) -> str:
+    """The operation or composite; of an elementwise case the one that ``kind`` names."""
+    name = _word(line, "op", NAMES, None, where, LISTED)
+    return _word(line, "kind", ELEMENTWISE_KINDS, None, where) if name == ELEMENTWISE else name
 
-    A word that says what is so anyhow, such as a forward direction, is as good as none.
-    """
-    from difflib import get_close_matches
 
-    known = (*COMMON, *(("kind",) if name == "elementwise" else ()), *words)
-    for key in line:
-        if key in WORDS and key not in known and line[key] not in WORDS[key]:
+def _refuse_strangers(line: Mapping[str, Any], found: Kind, name: str, where: str) -> None:
+    """Refuses keys that nothing here reads. A word that says what is so anyhow, such as a forward direction, may stand."""
+    known = (*COMMON, *(("kind",) if line["op"] == ELEMENTWISE else ()), *found.words, *_window(found))
+    for key, value in line.items():
+        if key in known or key in WRITTEN or _repeats(line, key):
+            continue
+        if key in WORDS:
+            if value in WORDS[key]:
+                continue
             raise InputError(
-                f"{where}: {key}",
-                f"{said(line[key])} stands there, and {name} does not take the word",
-                f"{name} takes {', '.join(known)}",
-                "Remove it.",
-            )
-        near = [] if key in known or key in WORDS else get_close_matches(key, known, n=1, cutoff=0.8)
-        if near:
+                f"{where}: {key}", f"{said(value)} stands there, and {name} does not take the word",
+                f"{name} takes {', '.join(known)}", "Remove it.",
+            )  # fmt: skip
+        inside = ALIASES.get(key, key) in found.sizes
+        raise InputError(
+            where, f"{shown(key)} is not a key of a case", f"{name} takes {', '.join(known)}",
+            "Move it into shape." if inside else did_you_mean(key, known) or "Remove it.",
+        )  # fmt: skip
+
+
+def _check_implementation(line: Mapping[str, Any], found: Kind, name: str, where: str) -> None:
+    """Refuses an implementation that does not exist for the operation."""
+    known, value = found.words.get("impl", ()), line.get("impl")
+    if "impl" in line and known and value not in known:
+        raise InputError(
+            f"{where}: impl", f"{said(value)} is not an implementation of {name}", f"{', '.join(known)} are accepted"
+            if len(known) > 1 else f"{known[0]} is accepted", did_you_mean(value, known) if isinstance(value, str) else "",
+        )  # fmt: skip
+
+
+def _window(found: Kind) -> tuple[str, ...]:
+    return ("window",) if WINDOW in found.sizes else ()
+
+
+def _repeats(line: Mapping[str, Any], key: str) -> bool:
+    """Whether the key is a size that the shape gives too, as rows of a sweep have it."""
+    shape = line.get("shape")
+    return key in SYMBOLS and isinstance(shape, dict) and shape.get(key) == line[key]
+
+
+def _windowed(line: Mapping[str, Any], dims: dict[str, Any], words: dict[str, str], where: str) -> dict[str, str]:
+    """The window as a size, and the causal mask that it is a part of."""
+    if line.get("window") is not None:
+        if WINDOW in dims:
             raise InputError(
-                where,
-                f"{shown(key)} is not a word of a case",
-                f"{', '.join(known)} are accepted",
-                f"Did you mean '{near[0]}'?",
+                f"{where}: window", "the shape has W too", "a window is given once", "Remove one of the two."
             )
+        dims[WINDOW] = _size(WINDOW, line["window"], f"{where}: window")
+    if WINDOW not in dims:
+        return words
+    if line.get("causal") in (False, "false"):
+        raise InputError(
+            f"{where}: causal", "false stands there, and a window is given",
+            "a window is a part of a causal mask", "Remove one of the two.",
+        )  # fmt: skip
+    return {**words, "causal": "true"}
 
 
-def _words(kind: Kind) -> dict[str, tuple[str, ...]]:
-    """The choices of a kind, each with its default first; a direction where an operation of it has gradients."""
-    trained = any(ops.find(operation).backward for _, operation, _ in kind.steps)
-    return {**({"direction": DIRECTIONS} if trained else {}), **kind.words}
+def _items(line: Mapping[str, Any], found: Kind, name: str, where: str) -> tuple[str, dict[str, int | float]]:
+    """The data type that the operation runs in, and the bytes of an element by role."""
+    dtype = _word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
+    if "dtypes" not in line:
+        return dtype, dict.fromkeys(ROLES, ITEM_BYTES[dtype])
+    given = line["dtypes"]
+    if not isinstance(given, dict):
+        raise InputError(
+            f"{where}: dtypes", f"{said(given)} stands there", "an object of data types by role is accepted",
+            'Write {"weight": "int8"}, say.',
+        )  # fmt: skip
+    roles = tuple(role for role in DTYPE_ROLES if any(ROLES[s] == role for s in found.sizes if s in ROLES))
+    for role in given:
+        if role not in roles:
+            raise InputError(
+                f"{where}: dtypes", f"{shown(role)} is not a role of {name}", f"it has {', '.join(roles)}",
+                did_you_mean(role, roles) or "Remove it.",
+            )  # fmt: skip
+    types = {role: _word(given, role, tuple(ITEM_BYTES), dtype, f"{where}: dtypes") for role in DTYPE_ROLES}
+    return types["activation"], {symbol: ITEM_BYTES[types[role]] for symbol, role in ROLES.items()}
 
 
-def _word(line: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str | None, where: str) -> str:
+def _word(
+    line: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str | None, where: str, listed: str = ""
+) -> str:
+    accepted = listed or f"one of {', '.join(choices)} is accepted"
     if key not in line and default is None:
-        raise InputError(where, f"'{key}' is missing", f"one of {', '.join(choices)} is accepted", f'Add "{key}".')
+        raise InputError(where, f"'{key}' is missing", accepted, f'Add "{key}".')
     value = line.get(key, default)
     value = said(value) if isinstance(value, bool) else value
     if not isinstance(value, str) or value not in choices:
         raise InputError(
-            f"{where}: {key}", f"{said(value)} is not known", f"one of {', '.join(choices)} is accepted",
+            f"{where}: {key}", f"{said(value)} is not known", accepted,
             did_you_mean(value, choices) if isinstance(value, str) else "",
         )  # fmt: skip
     return value
 
 
-def _elementwise(line: Mapping[str, Any], where: str) -> Kind:
-    """``kind`` names any elementwise operation."""
-    known = tuple(name for name, family in ops.FAMILY_OF.items() if family == "elementwise" and name != "residual")
-    name = _word(line, "kind", known, None, where)
-    return Kind(((name, name, ""),), ("numel",), {}, _IMPL)
-
-
-def _dims(line: Mapping[str, Any], kind: Kind, where: str) -> dict[str, int]:
+def _dims(line: Mapping[str, Any], found: Kind, name: str, where: str) -> dict[str, Any]:
     """The shape's sizes, each checked, with those that may be left out filled in."""
     shape = line.get("shape")
     if not isinstance(shape, dict):
-        accepted, action = "an object of sizes is accepted", f"Add {', '.join(kind.shape)}."
+        accepted, action = "an object of sizes is accepted", f"Add {', '.join(found.shape)}."
         if "shape" in line:
             raise InputError(f"{where}: shape", f"{said(shape)} stands there", accepted, action)
         raise InputError(where, "'shape' is missing", accepted, action)
-    found: dict[str, int] = {}
+    dims: dict[str, Any] = {}
     for given, value in shape.items():
-        name = ALIASES.get(given, given)
-        if name not in kind.shape:
+        symbol = ALIASES.get(given, given)
+        if symbol not in found.sizes:
             raise InputError(
-                f"{where}: shape", f"'{given}' is not a size of {line.get('op')}", f"it takes {', '.join(kind.shape)}",
-                did_you_mean(given, kind.shape),
+                f"{where}: shape", f"'{given}' is not a size of {name}", f"it takes {', '.join(found.shape)}",
+                did_you_mean(given, found.shape),
             )  # fmt: skip
-        if value is None:
-            raise InputError(f"{where}: {given}", f"{said(value)} is not a whole number", SIZES_ACCEPTED)
-        size = size_from_text(value, f"{where}: {given}") if isinstance(value, str) else value
-        found[name] = int(checked_value(name, size, f"{where}: {given}") or 0)
-    for name in kind.shape:
-        if name not in found and name in kind.ties:
-            found[name] = expression(kind.ties[name], f"{where}: {name}")(found)
-        elif name not in found:
+        if symbol in dims:
+            raise InputError(f"{where}: shape", f"{symbol} stands twice", "a size is given once", "Remove one.")
+        if not (value is None and SYMBOLS[symbol].kind == "optional"):
+            dims[symbol] = _size(symbol, value, f"{where}: {given}")
+    for symbol in found.shape:
+        if symbol not in dims and symbol in found.ties:
+            dims[symbol] = expression(found.ties[symbol], f"{where}: {symbol}")(dims)
+        elif symbol not in dims and symbol not in found.optional:
             raise InputError(
-                f"{where}: shape", f"'{name}' is missing", f"{', '.join(kind.shape)} are required",
-                f"Add {name}: {SYMBOLS[name].meaning}.",
+                f"{where}: shape", f"'{symbol}' is missing",
+                f"{', '.join(s for s in found.shape if s not in found.optional)} are required",
+                f"Add {symbol}: {SYMBOLS[symbol].meaning}.",
             )  # fmt: skip
-    return found
+    return dims
 
 
-def _steps(kind: Kind, words: Mapping[str, str], where: str) -> tuple[Step, ...]:
+def _size(symbol: str, value: Any, where: str) -> Any:
+    """A size as a number, or as text such as 8k."""
+    if value is None:
+        raise InputError(where, f"{said(value)} is not a whole number", SIZES_ACCEPTED)
+    if isinstance(value, str):
+        value = (item_from_text if SYMBOLS[symbol].kind == "item" else size_from_text)(value, where)
+    return checked_value(symbol, value, where)
+
+
+def _steps(found: Kind, words: Mapping[str, str], where: str) -> tuple[Step, ...]:
     """The kind's operations as steps, with the activation that the line chose."""
-    parts = _GATED if words.get("activation") == "swiglu" else kind.steps
-    chosen = {"gelu": ACTIVATIONS.get(words.get("activation", "gelu"), "gelu")}
+    activation = words.get("activation")
+    parts = GATED if activation == "swiglu" else found.steps
+    replaced = {"gelu": activation} if activation and len(parts) > 1 else {}
     return tuple(
-        Step(name, ops.find(chosen.get(operation, operation) if len(parts) > 1 else operation), _sizes(sizes, where))
+        Step(name, ops.find(replaced.get(operation, operation)), _sizes(sizes, where))
         for name, operation, sizes in parts
     )
 

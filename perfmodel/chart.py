@@ -6,11 +6,12 @@ the same lists.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil, floor, log, log10
 from typing import Any, NamedTuple
 
-from perfmodel.analysis import Row, analyse
+from perfmodel.analysis import Analysis, Row, analyse
+from perfmodel.footprint.resident import resident
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
 from perfmodel.roofline import MEMORY, Rates, rates
@@ -62,6 +63,7 @@ class Card(NamedTuple):
     roofs: Sequence[Roof]
     points: Sequence[Point]
     notes: Sequence[str] = ()
+    too_large: Sequence[str] = ()
 
     def ridge(self, roof: Roof) -> float:
         """FLOP per byte at which the roof meets the slope of main memory."""
@@ -101,6 +103,9 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = ()) -> Card:
     """A card's roofs for the data types, by default those of the workloads, and the workloads' kernels under them."""
     own = [run.workload.dtypes["activation"] for run in runs]
     shown = [rates(gpu, dtype) for dtype in dict.fromkeys(dtypes or own)]
+    answers = [
+        analyse(r.workload, phase=r.phase, gpu=gpu, settings=r.settings, fused=r.fused, causal=r.causal) for r in runs
+    ]
     roofs = {roof.name: roof.flop_per_s for rate in shown for roof in rate.roofs.values()}
     slopes = [Slope(MEMORY, gpu.bandwidth_byte_per_s.value)]
     slopes += [Slope(name, gpu.caches[key].value) for key, name in CACHES.items() if key in gpu.caches]
@@ -109,8 +114,13 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = ()) -> Card:
         title=gpu.title,
         slopes=tuple(slopes),
         roofs=tuple(Roof(name, peak) for name, peak in sorted(roofs.items(), key=lambda item: -item[1])),
-        points=tuple(point for run, dtype in zip(runs, own, strict=True) for point in _points(run, rates(gpu, dtype))),
+        points=tuple(
+            _point(row, rates(gpu, dtype), run)
+            for run, dtype, answer in zip(runs, own, answers, strict=True)
+            for row in answer.rows
+        ),
         notes=(f"{gpu.title}: {gpu.file}, {gpu.knowledge}.", *_missing(gpu, shown)),
+        too_large=tuple(_too_large(answers)),
     )
 
 
@@ -127,11 +137,13 @@ def _missing(gpu: Gpu, shown: Iterable[Rates]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _points(run: Run, rate: Rates) -> list[Point]:
-    answer = analyse(
-        run.workload, phase=run.phase, gpu=rate.gpu, settings=run.settings, fused=run.fused, causal=run.causal
-    )
-    return [_point(row, rate, run) for row in answer.rows]
+def _too_large(answers: Iterable[Analysis]) -> Iterator[str]:
+    """Which workloads the card's memory does not hold, so that their kernels cannot run there."""
+    for answer in answers:
+        found = resident(answer)
+        if found and found.sentence:
+            form = "" if answer.fused else " (unfused)"
+            yield f"{answer.workload.name}{form}: {found.sentence}"
 
 
 def _point(row: Row, rate: Rates, run: Run) -> Point:

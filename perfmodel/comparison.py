@@ -9,28 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from perfmodel import block, ops
+from perfmodel import ops
 from perfmodel.analysis import Analysis, Row, analyse
 from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.footprint.reserve import DEFAULT, Reserve
+from perfmodel.footprint.resident import Resident, resident
 from perfmodel.hardware import Gpu
-from perfmodel.op import Kind
-from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import Workload
-
-
-class Memory(NamedTuple):
-    """Bytes that must lie in a card's memory: less than what runs, which has activations as well.
-
-    ``training_byte`` are gradients and the optimizer's state, ``cache_byte`` the keys and values of every sequence.
-    """
-
-    weights_byte: int
-    training_byte: int
-    cache_byte: int
-
-    @property
-    def total_byte(self) -> int:
-        return sum(self)
 
 
 class Part(NamedTuple):
@@ -70,14 +55,9 @@ class Case(NamedTuple):
     """One workload on one card; ``step`` is its whole run, ``layers`` the layers alone."""
 
     answer: Analysis
-    memory: Memory
+    memory: Resident | None
     step: Amdahl | None = None
     layers: Amdahl | None = None
-
-    @property
-    def spare_byte(self) -> float | None:
-        """What the card's memory has left, below zero where it is too small."""
-        return self.answer.gpu.capacity_byte.value - self.memory.total_byte if self.answer.gpu else None
 
 
 class Comparison(NamedTuple):
@@ -93,6 +73,7 @@ def compare(
     *,
     settings: Mapping[str, Any] | None = None,
     speedups: Mapping[str, float] | None = None,
+    reserve: Reserve = DEFAULT,
     **wanted: Any,
 ) -> Comparison:
     """Each workload on each card; a size that is set reaches every workload that has it."""
@@ -105,7 +86,7 @@ def compare(
     ]
     if speedups and gpus:
         notes += _check_parts(answers, speedups, wanted)
-    return Comparison(tuple(_case(answer, speedups or {}) for answer in answers), tuple(notes))
+    return Comparison(tuple(_case(answer, speedups or {}, reserve) for answer in answers), tuple(notes))
 
 
 def _told_apart(workloads: Sequence[Workload]) -> list[Workload]:
@@ -128,36 +109,11 @@ def _left_out(workloads: Sequence[Workload], settings: Mapping[str, Any]) -> Ite
             yield f"{symbol} is not a size of {', '.join(without)}: set for the others alone."
 
 
-def _case(answer: Analysis, speedups: Mapping[str, float]) -> Case:
-    memory = held(answer)
+def _case(answer: Analysis, speedups: Mapping[str, float], reserve: Reserve) -> Case:
+    memory = resident(answer, reserve)
     if not speedups or answer.total.lower_s is None:
         return Case(answer, memory)
     return Case(answer, memory, _amdahl(answer.rows, speedups), _amdahl(layers(answer.rows), speedups))
-
-
-# --- memory
-
-
-def held(answer: Analysis) -> Memory:
-    """Weights, and what a phase keeps beside them: keys and values, or gradients and the optimizer's state."""
-    count = answer.parameters.total
-    weight = answer.dims.get("weight", ITEM_BYTES[answer.workload.dtypes["weight"]])
-    if answer.phase != "train":
-        return Memory(count * weight, 0, cache_byte(answer))
-    adam = ops.find("adam")(params=count, weight=weight).tensors if count else ()
-    return Memory(count * weight, sum(tensor.size_byte for tensor in adam if tensor.name != "weight"), 0)
-
-
-def cache_byte(answer: Analysis) -> int:
-    """Keys and values after this phase, of all sequences; a window's layers keep no more than the window."""
-    workload, dims = answer.workload, {**answer.dims, "causal": 0}
-    if "decode" not in workload.phases:
-        return 0
-    if dims.get("W") is not None and "T_w" in dims:
-        dims["T_w"] = min(dims["T_w"], dims["W"])
-    steps = workload.steps_in("decode", answer.form or None)
-    running = block.kernels(steps, dims, checked=False)
-    return sum(t.size_byte * kernel.repeat for kernel in running for t in kernel.op.tensors if t.kind is Kind.CACHE)
 
 
 # --- Amdahl

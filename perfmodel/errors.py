@@ -20,6 +20,10 @@ class InputError(PerfmodelError):
     """A file, a size or a name that cannot be used."""
 
 
+class SizeRangeError(InputError):
+    """A size that is larger than the program counts with."""
+
+
 class UsageError(PerfmodelError):
     """A command line that is incomplete or contradictory."""
 

@@ -46,8 +46,9 @@ TIED = ("S", "N")
 
 
 def explain(
-    operation: Operation, settings: Mapping[str, Any] | None = None, gpu: Any = None, dtype: str = "fp16"
-) -> Explanation:
+    operation: Operation, settings: Mapping[str, Any] | None = None, gpu: Any = None, dtype: str = "fp16",
+    knowledge: str | None = None,
+) -> Explanation:  # fmt: skip
     """The page of one operation; sizes that are not set take typical values."""
     settings = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
     unknown = next((name for name in settings if name not in operation.arguments), None)
@@ -63,7 +64,7 @@ def explain(
     op = symbolic.op_of(operation, given)
     found = symbolic.formulas(op)
     workload = single(operation, dtype, gpu.sizes() if gpu else {})
-    fused = analyse(workload, gpu=gpu, settings=settings, fused=True)
+    fused = analyse(workload, gpu=gpu, settings=settings, fused=True, knowledge=knowledge)
     return Explanation(
         operation=operation,
         derivation=(import_module(operation.module).__doc__ or "").strip(),
@@ -72,7 +73,9 @@ def explain(
         work=tuple((work.name, symbolic.tidy(work.amount.times), _mix(work)) for work in op.work),
         growth=tuple(_growth(operation, found)),
         fused=fused,
-        unfused=analyse(workload, gpu=gpu, settings=settings, fused=False) if op.kernels() else None,
+        unfused=analyse(workload, gpu=gpu, settings=settings, fused=False, knowledge=knowledge)
+        if op.kernels()
+        else None,
         crossings=_crossings(workload, settings, gpu, dtype, bool(op.kernels())),
     )
 
@@ -118,15 +121,14 @@ def _line(label: str, name: str, found: symbolic.Formulas) -> Growth:
 def _crossings(
     workload: Workload, settings: Mapping[str, Any], gpu: Any, dtype: str, splits: bool
 ) -> tuple[Solution, ...]:
-    """Solved for every size that is not set, on a card; the unfused form too where there is one."""
+    """Solved for every size in turn on a card, the others as they are set; the unfused form too where there is one."""
     if gpu is None:
         return ()
     card = rates(gpu, dtype)
-    names = [
-        name for name in workload.steps[0].operation.required if SYMBOLS[name].kind == "size" and name not in settings
-    ]
+    names = [name for name in workload.steps[0].operation.required if SYMBOLS[name].kind == "size"]
+    others = {name: {key: value for key, value in settings.items() if key != name} for name in names}
     return tuple(
-        solve(workload, card, name, settings, fused=fused, each=False)
+        solve(workload, card, name, others[name], fused=fused, each=False)
         for fused in ((True, False) if splits else (True,))
         for name in names
     )

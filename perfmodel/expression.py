@@ -11,16 +11,17 @@ import warnings
 from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cached_property, lru_cache
+from re import sub
 from typing import Any
 
-from perfmodel.arithmetic import floor_div, maximum, remainder
+from perfmodel.arithmetic import exact_div, floor_div, maximum, minimum, remainder
 from perfmodel.errors import InputError, near_or_known, shown
 
 _BINARY = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
 _COMPARE = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 ACCEPTED = "an expression of sizes is accepted: whole numbers and symbols joined by + - * / // %, min(a, b), max(a, b) and parentheses"
 _LONGEST = 200
-_CALLS = {"min": lambda a, b: -maximum(-a, -b), "max": maximum}
+_CALLS = {"min": minimum, "max": maximum}
 
 
 class Expression:
@@ -36,6 +37,10 @@ class Expression:
         other = copy(self)
         other._where = where
         return other
+
+    def fixed(self, name: str, value: int) -> Expression:
+        """The same expression with a number in the place of a symbol."""
+        return Expression(sub(rf"\b{name}\b", str(value), self.text), self._where)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -87,7 +92,7 @@ class Expression:
             case ast.FloorDiv():
                 return floor_div(a, b)
         if not (isinstance(a, int) and isinstance(b, int)):
-            return a / b
+            return exact_div(a, b)
         if a % b:
             raise InputError(
                 self._where,

@@ -56,7 +56,11 @@ class Figure(NamedTuple):
 
 
 class Gpu(NamedTuple):
-    """A card as its data sheet describes it."""
+    """A card as its data sheet describes it.
+
+    ``capacity_byte`` is what a program can allocate, as the driver reports it. Its source says so; where no driver's
+    figure is known, it is the data sheet's. ``memory`` may hold the sheet's own figure as ``sheet_capacity``.
+    """
 
     name: str
     file: str
@@ -80,6 +84,9 @@ class Gpu(NamedTuple):
     links: dict[str, Figure]
     power: Figure | None
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Gpu {self.name}: {self.title}, {self.file}>"
 
     @property
     def knowledge(self) -> str:
@@ -175,7 +182,7 @@ def described(page: Mapping, path: str) -> Gpu:
         bandwidth_byte_per_s=_figure(memory, "bandwidth", "B/s", sources),
         memory={
             key: _figure(memory, key, unit, sources)
-            for key, unit in (("bus", "bit"), ("pin_rate", "bit/s"), ("clock", "Hz"))
+            for key, unit in (("sheet_capacity", "B"), ("bus", "bit"), ("pin_rate", "bit/s"), ("clock", "Hz"))
             if key in memory
         },
         caches=caches,

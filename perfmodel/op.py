@@ -104,7 +104,8 @@ class Tensor(NamedTuple):
 
     ``read_elements`` and ``write_elements`` replace elements times trips where a kernel touches parts of a tensor
     unequally often. A tensor with these and no trips is scratch memory of the operation. ``used``: the elements that
-    one token needs, if it does not need all (the experts that it is sent to).
+    one token needs, if it does not need all (the experts that it is sent to). ``kept``: the gradients of the operation
+    read it, and only the forward pass of a training step writes it (see ``Op.keeping``).
     """
 
     name: str
@@ -117,6 +118,7 @@ class Tensor(NamedTuple):
     read_elements: Size = None
     write_elements: Size = None
     used: Size = None
+    kept: bool = False
 
     @property
     def elements(self) -> Size:
@@ -239,6 +241,17 @@ class Op(NamedTuple):
 
     def tensor(self, name: str) -> Tensor:
         return next(tensor for tensor in self.tensors if tensor.name == name)
+
+    def keeping(self) -> Op:
+        """The same as one kernel of a training step: it also writes, once, what its gradients will read.
+
+        These are statistics, such as the log of a row's sum, and inner tensors that stay on chip otherwise. As separate
+        kernels the operation writes its inner tensors in any case.
+        """
+        if not any(tensor.kept for tensor in self.tensors):
+            return self
+        tensors = (t._replace(reads=0, writes=1, spill=False) if t.kept else t for t in self.tensors)
+        return self._replace(tensors=tuple(tensors))
 
     def kernels(self) -> tuple[tuple[str, Op], ...]:
         """The unfused form: one kernel for each work with named operands; empty if the operation is one kernel."""

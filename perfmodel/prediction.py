@@ -13,6 +13,7 @@ from perfmodel.cases import REMEMBERED, Case, Refused
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
 from perfmodel.roofline import Bounds, Rates, lower_under, rates, together
+from perfmodel.symbols import BY_CARD
 from perfmodel.timing import parameters as known
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
@@ -65,15 +66,15 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu, *, knowledge: str | N
 
 
 def _back_end(case: Case) -> str:
-    """The word for the attention of a case that has one."""
-    return str(case.line.get("impl", "")) if case.line.get("op") in ("attention", "layer") else ""
+    """The implementation, which stands for a back end of attention where the case has one."""
+    return case.words.get("impl", "")
 
 
 def _same(case: Case) -> tuple[Any, ...]:
     """What a prediction depends on: cases that agree in it have one."""
     operations = [step.operation.name for step in case.steps]
     how = (
-        case.dtype, case.protocol, case.fused, case.forward, case.backward, case.older_rows, case.line.get("impl"),
+        case.dtype, case.protocol, case.fused, case.forward, case.backward, case.older_rows, case.words.get("impl"),
     )  # fmt: skip
     return (*how, *operations, *case.dims.items())
 
@@ -94,9 +95,10 @@ def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
     ``bound`` and the time without overlap belong to the operation and the card, whatever the protocol. The lower bound
     of a protocol whose data may still be in L2 charges memory only for what L2 cannot hold.
     """
-    impl = str(case.line.get("impl", ""))
+    impl = case.words.get("impl", "")
     timed = timed._replace(before=True) if case.older_rows else timed
-    running = block.kernels(case.steps, case.dims, fused=case.fused, backward=case.backward)
+    dims = {**BY_CARD, **card.gpu.sizes(), **case.dims} if case.by_card else case.dims
+    running = block.kernels(case.steps, dims, fused=case.fused, backward=case.backward)
     asked = tuple(k for k in eager.launched(running, impl, case.dtype) if case.forward or not k.forward)
     apart = [lower_under(kernel.op, card, case.protocol) for kernel in asked]
     whole = together((bound, kernel.repeat) for bound, kernel in zip(apart, asked, strict=True))

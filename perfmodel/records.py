@@ -17,7 +17,22 @@ SCHEMA = 1
 METHOD = 1  # of measuring; a change of protocol raises it
 
 # What tells one case from another; everything else on a line is about the measurement.
-CASE_KEYS = ("op", "kind", "shape", "dtype", "impl", "protocol", "causal", "direction", "activation")
+CASE_KEYS = (
+    "op", "kind", "shape", "dtype", "dtypes", "impl", "protocol", "causal", "window", "direction", "activation",
+    "torch",
+)  # fmt: skip
+# Keys that give a measured time, and their unit in seconds.
+MEASURED = {"measured_us": 1e-6, "median_us": 1e-6, "measured_s": 1.0}
+AGREE = 1e-3  # two of them on one line may differ by this share, which rounding explains
+# Every other key that perfmodel writes beside a case: in measurements, in answers of predict and validate, in sweeps.
+_WRITTEN = (
+    "schema median_us measured_s p25_us p75_us n relative_norm peak_byte kernels flags stream_us error failed "
+    "sm_clock_mhz temperature_c power_w dram_read_byte dram_write_byte l2_byte achieved_occupancy "
+    "tensor_instructions vector_instructions special_instructions "
+    "flops contraction_flops traffic_byte compulsory_byte intensity_flop_per_byte bound lower_s no_overlap_s "
+    "expected_s expected_low_s expected_high_s roof_notes of_bound of_roofline of_expected gpu"
+)
+WRITTEN = frozenset(_WRITTEN.split())
 
 
 class Stored(NamedTuple):
@@ -36,6 +51,21 @@ def case_of(line: Mapping[str, Any]) -> dict[str, Any]:
 def key(line: Mapping[str, Any]) -> str:
     """One text for one case, whatever the order in which its words stand."""
     return json.dumps(case_of(line), sort_keys=True)
+
+
+def measured_s(line: Mapping[str, Any], where: str = "case") -> float | None:
+    """The time that a line was measured to take; None where it gives none."""
+    found: dict[str, float] = {}
+    for name, unit in MEASURED.items():
+        if line.get(name) is not None:
+            _check_time(line, name, where, unit)
+            found[name] = line[name] * unit
+    times = list(found.values())
+    if times and max(times) > min(times) * (1 + AGREE):
+        raise InputError(
+            where, f"{' and '.join(found)} give different times", "a case has one measured time", "Remove one of them."
+        )
+    return times[0] if times else None
 
 
 def text(line: Mapping[str, Any]) -> str:
@@ -92,11 +122,16 @@ def _check(line: Mapping[str, Any], where: str) -> None:
     if "error" in line:
         return
     for name in ("median_us", "p25_us", "p75_us"):
-        value = line.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
-            raise InputError(
-                where,
-                f"'{name}' is {shown(value)}",
-                "a time in microseconds above zero is accepted",
-                "Measure it again.",
-            )
+        _check_time(line, name, where, 1e-6)
+
+
+def _check_time(line: Mapping[str, Any], name: str, where: str, unit: float) -> None:
+    """Refuses what is not a time above zero."""
+    value = line.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6 / unit:
+        raise InputError(
+            where,
+            f"'{name}' is {shown(value)}",
+            f"a time in {'micro' if unit < 1 else ''}seconds above zero is accepted",
+            "Measure it again.",
+        )

@@ -14,14 +14,14 @@ import sympy
 from sympy.printing.latex import LatexPrinter
 
 from perfmodel import block
-from perfmodel.arithmetic import register_maximum
+from perfmodel.arithmetic import register
 from perfmodel.expression import Expression
 from perfmodel.op import Op
 from perfmodel.operation import Operation
 from perfmodel.symbols import SYMBOLS
 from perfmodel.workload import Workload
 
-register_maximum("sympy", sympy.Max)
+register("sympy", ceil_div=lambda a, b: sympy.ceiling(a / b), maximum=sympy.Max, minimum=sympy.Min)
 
 # One letter for the roles that a workload usually stores in one type; the others keep their default number of bytes.
 BYTES = "b"
@@ -73,20 +73,31 @@ def op_of(operation: Operation, given: Mapping[str, Any] | None = None) -> Op:
 
 def tidy(expression: Any) -> sympy.Expr:
     """A sum as people write it: expanded where that is short, common factors in front where it is shorter."""
-    expanded = sympy.expand(sympy.sympify(expression)).replace(sympy.floor, _floor)
-    candidates = [expanded, sympy.factor_terms(expanded), sympy.factor(expanded)]
+    given = sympy.sympify(expression)
+    expanded = sympy.expand(given)
+    candidates = [expanded, sympy.factor_terms(expanded), sympy.factor(expanded), given]
     return _without_minus(min(candidates, key=lambda e: (sympy.count_ops(e), len(str(e)))))
 
 
 def _without_minus(expression: sympy.Expr) -> sympy.Expr:
-    """A leading minus moved into a sum: N (2 S - N + 1) rather than -N (N - 2 S - 1)."""
+    """Minuses moved out of sums or into one: N (a + b) (2 S - N + 1) rather than N (-a - b) (N - 2 S - 1)."""
     factors = sympy.Mul.make_args(expression)
     sums = [factor for factor in factors if isinstance(factor, sympy.Add)]
-    if not sums or not factors[0].is_negative:
+    if not sums:
         return expression
-    chosen = sums[-1]
-    rest = [-factors[0], *(factor for factor in factors[1:] if factor is not chosen)]
-    return sympy.Mul(*rest, sympy.expand(-chosen))
+    turned = [_fewer_minuses(factor) for factor in sums]
+    sign = -1 if sum(a != b for a, b in zip(sums, turned, strict=True)) % 2 else 1
+    others = sign * sympy.Mul(*(factor for factor in factors if not isinstance(factor, sympy.Add)))
+    if others.could_extract_minus_sign():
+        least = min(range(len(turned)), key=lambda i: _minuses(-turned[i]) - _minuses(turned[i]))
+        turned[least], others = sympy.expand(-turned[least]), -others
+    return sympy.Mul(others, *turned)
+
+
+def _fewer_minuses(terms: sympy.Expr) -> sympy.Expr:
+    """A sum or its negative, whichever has fewer terms with a minus; the sum where they tie."""
+    negative = sympy.expand(-terms)
+    return negative if _minuses(negative) < _minuses(terms) else terms
 
 
 def quotient(top: Any, bottom: Any) -> sympy.Expr:
@@ -109,11 +120,6 @@ def _minuses(expression: sympy.Expr) -> int:
     return sum(bool(term.as_coeff_Mul()[0] < 0) for term in sympy.Add.make_args(sympy.expand(expression)))
 
 
-def _floor(argument: sympy.Expr) -> sympy.Expr:
-    """Tiles are counted by ceilings; sympy keeps them as the floor of the negative."""
-    return -sympy.ceiling(-argument) if argument.could_extract_minus_sign() else sympy.floor(argument)
-
-
 # The highest power that is multiplied out; that no token asks for an expert is a share to the power of all tokens.
 HIGHEST_POWER = 8
 
@@ -122,7 +128,7 @@ def rounds(expression: Any) -> bool:
     """Whether it holds functions, or powers so high, that expanding and cancelling cannot look into them."""
     found = sympy.sympify(expression)
     powers = (p for p in found.atoms(sympy.Pow) if p.exp.is_Integer and p.exp > HIGHEST_POWER and p.base.free_symbols)
-    return bool(found.has(sympy.ceiling, sympy.floor, sympy.Max)) or any(powers)
+    return bool(found.has(sympy.ceiling, sympy.floor, sympy.Max, sympy.Min)) or any(powers)
 
 
 def expanded(expression: Any) -> sympy.Expr:
@@ -194,6 +200,9 @@ class _Text(sympy.printing.str.StrPrinter):  # type: ignore[misc]
 
     def _print_Max(self, expr: sympy.Expr) -> str:
         return f"max({', '.join(self._print(a) for a in sorted(expr.args, key=_rank))})"
+
+    def _print_Min(self, expr: sympy.Expr) -> str:
+        return f"min({', '.join(self._print(a) for a in sorted(expr.args, key=_rank))})"
 
     def _print_ceiling(self, expr: sympy.Expr) -> str:
         return f"⌈{self._print(expr.args[0])}⌉"
@@ -291,20 +300,29 @@ def _saturated(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     )
 
 
+def limit(expression: Any, x: sympy.Symbol) -> sympy.Expr | None:
+    """What a ratio of polynomials tends to as a symbol grows; None where it grows too, or is no such ratio."""
+    parts = sympy.fraction(sympy.together(expression))
+    if not all(part.is_polynomial(x) for part in parts):
+        return None
+    top, bottom = (sympy.Poly(sympy.expand(part), x) for part in parts)
+    if top.degree() > bottom.degree():
+        return None
+    return sympy.cancel(top.coeff_monomial(x ** bottom.degree()) / bottom.LC())
+
+
 def _eventual(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
-    """Maxima decided for a growing x: an argument with the larger leading term wins."""
+    """Maxima and minima decided for a growing x, by the leading terms of their arguments."""
 
-    def winner(*arguments: sympy.Expr) -> sympy.Expr:
-        def lead(a: sympy.Expr) -> tuple[int, bool]:
-            a = sympy.expand(a)
-            degree = int(sympy.degree(a, x)) if a.has(x) else 0
-            coefficient = sympy.Poly(a, x).LC() if a.has(x) else a
-            negative = bool(sympy.sympify(coefficient).could_extract_minus_sign())
-            return (-degree if negative else degree, not negative)
+    def lead(a: sympy.Expr) -> tuple[int, bool]:
+        a = sympy.expand(a)
+        degree = int(sympy.degree(a, x)) if a.has(x) else 0
+        coefficient = sympy.Poly(a, x).LC() if a.has(x) else a
+        negative = bool(sympy.sympify(coefficient).could_extract_minus_sign())
+        return (-degree if negative else degree, not negative)
 
-        return max(arguments, key=lead)
-
-    return expression.replace(sympy.Max, winner)
+    decided = expression.replace(sympy.Max, lambda *arguments: max(arguments, key=lead))
+    return decided.replace(sympy.Min, lambda *arguments: min(arguments, key=lead))
 
 
 class Formulas(NamedTuple):

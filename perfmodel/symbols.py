@@ -80,3 +80,5 @@ TABLE = (
 
 SYMBOLS = {symbol.name: symbol for symbol in TABLE}
 ALIASES = {"H_KV": "H_kv"}
+# Typical values of the sizes that a card decides, for a card that does not say.
+BY_CARD = {symbol.name: symbol.typical for symbol in TABLE if symbol.card}

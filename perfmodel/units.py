@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.errors import InputError, SizeRangeError, did_you_mean, shown
 
 DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
@@ -57,7 +57,8 @@ def checked_size(value: object, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(where, f"{shown(value)} is not a whole number", SIZES_ACCEPTED)
     if not 1 <= value <= LARGEST_SIZE:
-        raise InputError(where, f"{shown(value)} is out of range", SIZES_ACCEPTED)
+        error = SizeRangeError if value > LARGEST_SIZE else InputError
+        raise error(where, f"{shown(value)} is out of range", SIZES_ACCEPTED)
     return value
 
 
@@ -83,7 +84,7 @@ def size_from_text(text: str, where: str) -> int:
     """8192, 8k, 8Ki, 1.5M: a whole number with an optional prefix."""
     match = _NUMBER.fullmatch(text.strip()) if len(text) <= 60 else None
     if not match or match[3] or match[2] not in PREFIXES:
-        raise InputError(where, f"{shown(text)} is not a size", SIZES_ACCEPTED)
+        raise InputError(where, f"{shown(text)} is not a size", SIZES_ACCEPTED, _meant(match) if match else "")
     number, factor = match[1].replace("_", ""), PREFIXES[match[2]]
     value = int(number) * factor if number.lstrip("+-").isdigit() else _exact(number, factor)
     if value is None:
@@ -91,6 +92,17 @@ def size_from_text(text: str, where: str) -> int:
     if not 1 <= value <= LARGEST_SIZE:
         raise InputError(where, f"{text.strip()} is out of range", SIZES_ACCEPTED)
     return value
+
+
+def _meant(match: re.Match[str]) -> str:
+    """The sizes that a prefix in other letters may mean: ``Write 8k (8000) or 8Ki (8192).`` for ``8K``."""
+    word = match[2].casefold()
+    meant = (
+        [prefix for prefix in PREFIXES if prefix and prefix.casefold() in (word, f"{word}i")] if not match[3] else []
+    )
+    values = [(f"{match[1]}{prefix}", _exact(match[1].replace("_", ""), PREFIXES[prefix])) for prefix in meant]
+    words = [f"{text} ({value})" for text, value in values if value is not None and 1 <= value <= LARGEST_SIZE]
+    return f"Write {' or '.join(words)}." if words else ""
 
 
 def _exact(number: str, factor: int) -> int | None:

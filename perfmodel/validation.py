@@ -10,7 +10,7 @@ from perfmodel.cases import Case, Refused, case
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu, all_gpus
 from perfmodel.prediction import Prediction, predictions
-from perfmodel.records import case_of
+from perfmodel.records import measured_s
 
 # A clock tells times to half a microsecond or so: what lies closer to the bound than this share is at it.
 RESOLUTION = 0.02
@@ -25,8 +25,7 @@ class Compared(NamedTuple):
 
     @property
     def measured_s(self) -> float | None:
-        median_us = self.record.get("median_us")
-        return median_us * 1e-6 if median_us is not None else None
+        return measured_s(self.record)
 
     @property
     def lower_s(self) -> float | None:
@@ -45,6 +44,11 @@ class Compared(NamedTuple):
     def of_roofline(self) -> float | None:
         """lower / measured: the share of the speed of light."""
         return self.lower_s / self.measured_s if self.lower_s and self.measured_s else None
+
+    @property
+    def of_expected(self) -> float | None:
+        """expected / measured: the share of the time that the model expects of these kernels."""
+        return self.expected_s / self.measured_s if self.expected_s and self.measured_s else None
 
     @property
     def below(self) -> bool:
@@ -106,7 +110,7 @@ def compare(records: Iterable[Mapping[str, Any]], gpu: Gpu, **options: Any) -> O
 
 def _read(record: Mapping[str, Any]) -> Case | Refused:
     try:
-        return case(case_of(record))
+        return case(record)
     except InputError as error:
         return Refused(record, str(error))
 
@@ -146,6 +150,8 @@ def family(record: Mapping[str, Any]) -> str:
 def described(record: Mapping[str, Any]) -> str:
     """A case in one line, as a person would name it."""
     shape = " ".join(f"{name}={size}" for name, size in record.get("shape", {}).items())
-    words = [str(record[name]) for name in ("kind", "dtype", "impl", "direction", "protocol") if name in record]
-    causal = ["causal"] if record.get("causal") else []
+    names = ("kind", "dtype", "impl", "activation", "direction", "protocol")
+    words = [str(record[name]) for name in names if name in record]
+    causal = ["causal"] if record.get("causal") in (True, "true") else []
+    causal += [f"window {record['window']}"] if record.get("window") is not None else []
     return " ".join([str(record.get("op", "?")), shape, *words, *causal])

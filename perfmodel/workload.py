@@ -19,6 +19,7 @@ from perfmodel.units import ITEM_BYTES, checked_dtype, item_from_text, size_from
 
 PHASES = ("prefill", "decode", "train")
 COUNTS = ("all", "leading")
+LOGITS = ("all", "last")
 # Which data type gives each item size; a mask is stored like the activations that it is added to.
 ROLES = {"weight": "weight", "act": "activation", "cache": "cache", "mask": "activation"}
 DTYPE_ROLES = ("weight", "activation", "cache")
@@ -43,6 +44,10 @@ class Workload(NamedTuple):
     not_counted: tuple[str, ...] = ()
     decode: Dict[str, tuple[Step, ...]] = MappingProxyType({})
     longest: int | None = None
+    logits: str = "all"
+
+    def __repr__(self) -> str:
+        return f"<Workload {self.name}: {self.title}, {len(self.steps)} steps, {', '.join(self.phases)}>"
 
     def steps_in(self, phase: str, form: str | None = None) -> tuple[Step, ...]:
         """The steps of a phase: a decoding step may have its own, in one form or several; training ends in a loss."""
@@ -79,6 +84,21 @@ class Workload(NamedTuple):
         """The same with every role in one data type."""
         return self._replace(dtypes=dict.fromkeys(DTYPE_ROLES, checked_dtype(dtype)))
 
+    def with_logits(self, which: str) -> Workload:
+        """The same with the logits of all positions, or of the last position of each sequence."""
+        steps = (*self.steps, *(step for steps in self.decode.values() for step in steps))
+        if which not in LOGITS:
+            raise InputError(f"logits {shown(which)}", "it is not a choice", f"{' and '.join(LOGITS)} are accepted")
+        if which == self.logits:
+            return self
+        if not any(map(is_logits, steps)):
+            raise InputError(
+                f"{self.name}: logits {which}", "the workload has no logits", "a model with a step named 'logits' is accepted",
+                "Leave --logits out.",
+            )  # fmt: skip
+        decode = {form: tuple(map(last_position, steps)) for form, steps in self.decode.items()}
+        return self._replace(steps=tuple(map(last_position, self.steps)), decode=decode, logits=which)
+
     def dims(self, phase: str, settings: Dict[str, Any] | None = None, *, checked: bool = True) -> dict[str, Any]:
         """Every size as a number: the file's, the phase's over them, the caller's over both."""
         return resolved(self.given(phase, settings), self.name, checked=checked)
@@ -89,6 +109,11 @@ class Workload(NamedTuple):
             raise InputError(
                 self.file, f"phase '{phase}' is not one that this workload has",
                 f"it has {', '.join(self.phases)}", f"Choose --phase {self.default_phase}.",
+            )  # fmt: skip
+        if phase == "train" and self.logits == "last":
+            raise InputError(
+                f"{self.name}: logits last", "the loss of a training step reads the logits of every position",
+                "prefill and decode are accepted", "Leave --logits out.",
             )  # fmt: skip
         chosen = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
         unknown = next((name for name in chosen if name not in self.settable()), None)
@@ -104,6 +129,20 @@ class Workload(NamedTuple):
         """Bytes per element of the roles that the operations know, from the data types."""
         found = {symbol: ITEM_BYTES[self.dtypes[role]] for symbol, role in ROLES.items()}
         return {symbol: value for symbol, value in found.items() if symbol in self.settable()}
+
+
+def is_logits(step: Step) -> bool:
+    """Whether a step computes the scores over the vocabulary, or changes them afterwards."""
+    return step.name.split(".")[0] == "logits"
+
+
+def last_position(step: Step) -> Step:
+    """A step of the logits for one position of each sequence; any other step as it is."""
+    if not is_logits(step):
+        return step
+    sizes = {name: size.fixed("N", 1) for name, size in step.sizes.items()}
+    own = {"N": Expression("1", step.name)} if "N" in step.operation.arguments else {}
+    return step._replace(sizes={**sizes, **own})
 
 
 def resolved(sizes: Dict[str, Any], where: str, *, checked: bool = True) -> dict[str, Any]:
@@ -125,13 +164,13 @@ def resolved(sizes: Dict[str, Any], where: str, *, checked: bool = True) -> dict
 
 
 def setting(text: str) -> tuple[str, int | float | Expression]:
-    """``N=8k`` or ``S=N``: a symbol of the notation table and its size or expression."""
+    """``N=8Ki`` or ``S=N``: a symbol of the notation table and its size or expression."""
     name, equals, value = text.partition("=")
     name = ALIASES.get(name.strip(), name.strip())
     if not name or not equals or not value.strip():
         raise InputError(
             f"--set {shown(text)}", "it is not of the form SYMBOL=VALUE",
-            "a symbol and a size, such as N=8k, or an expression of sizes, such as S=N, is accepted", "Write N=2048, say.",
+            "a symbol and a size, such as N=8Ki, or an expression of sizes, such as S=N, is accepted", "Write N=2048, say.",
         )  # fmt: skip
     if name not in SYMBOLS:
         raise InputError(

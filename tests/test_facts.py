@@ -181,3 +181,11 @@ def test_math_attention_moves_fp32():
     assert scores.op.traffic_byte() == 4 * (4 * 8 * 4 + 2 * 8 * 4 + 4 * 8 * 8)
     assert scores.op.runs.kernel.items == (4, 4, 4)
     assert [kernel.name.rsplit(".", 1)[1] for kernel in ran[:3]] == ["cast"] * 3
+
+
+def test_stages_are_the_unfused_form_and_naive_is_what_eager_code_runs():
+    shape = {"B": 1, "H": 2, "H_kv": 2, "N": 8, "S": 8, "d": 4}
+    stages, naive = (launched({"op": "attention", "shape": shape, "impl": impl}) for impl in ("stages", "naive"))
+    assert [kernel.operation for kernel in stages] == ["scores", "softmax", "output"]
+    assert sum(k.op.traffic_byte() for k in stages) < sum(k.op.traffic_byte() for k in naive)
+    assert sum(k.op.flops() for k in stages) == sum(k.op.flops() for k in naive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,42 @@ def test_memory_bandwidth_is_bus_times_pin_rate(gpu: Gpu) -> None:
         derived = gpu.memory["bus"].value * gpu.memory["pin_rate"].value / 8
         bandwidth = gpu.bandwidth_byte_per_s
         assert derived == pytest.approx(bandwidth.value, rel=0.05 if bandwidth.note else 0.005)
+
+
+CAPACITIES = [
+    # bytes that the driver reports, and the data sheet's
+    ("t4", 15_843_721_216, 16e9),  # 15110 MiB, deviceQuery
+    ("l4", 23_612_293_120, 24e9),  # 22518.4 MiB, deviceQuery
+    ("h100-sxm5-80gb", 85_017_493_504, 80e9),  # own reading
+    ("h200-sxm-141gb", 150_109_880_320, 141e9),  # own reading
+    ("mi300x", 206_141_652_992, 192e9),  # 196592 MiB: 192 GiB less 16 MiB
+]
+
+
+@pytest.mark.parametrize(("name", "driver_byte", "sheet_byte"), CAPACITIES)
+def test_capacity_is_what_the_driver_reports(name: str, driver_byte: int, sheet_byte: float) -> None:
+    gpu = card(name)
+    assert (gpu.capacity_byte.value, gpu.memory["sheet_capacity"].value) == (driver_byte, sheet_byte)
+    assert gpu.capacity_byte.source != gpu.memory["sheet_capacity"].source
+
+
+def test_a_capacity_is_the_drivers_or_says_that_it_is_not(gpu: Gpu) -> None:
+    sheet = gpu.memory.get("sheet_capacity")
+    if sheet is None:
+        assert gpu.capacity_byte.note
+    else:
+        # A sheet's GB is 10^9 or 2^30 bytes, and a driver keeps some of them.
+        assert 0.97 * sheet.value < gpu.capacity_byte.value <= 1.08 * sheet.value
+
+
+def test_the_stored_measurements_agree_with_the_capacities() -> None:
+    files = sorted((FOLDER.parent / "benchmarks" / "results").glob("*.jsonl"))
+    assert files
+    for path in files:
+        with path.open(encoding="utf-8") as lines:
+            read = json.loads(next(lines))["environment"]
+        (gpu,) = [found for found in map(hardware.gpu, map(str, FILES)) if read["gpu"] in found.matches]
+        assert gpu.capacity_byte.value == read["memory_byte"]
 
 
 def test_a_pin_moves_two_bits_per_memory_clock(gpu: Gpu) -> None:
@@ -211,7 +248,7 @@ def test_special_functions() -> None:
 def test_caches_are_binary_and_memories_decimal() -> None:
     gpu = card("a100-sxm4-80gb")
     assert gpu.caches["l2"].value == 41_943_040  # 40 x 2^20, what the driver reports
-    assert gpu.capacity_byte.value == 80 * GIGA
+    assert gpu.memory["sheet_capacity"].value == 80 * GIGA
 
 
 # --- names

@@ -20,13 +20,13 @@ LAYERS = (
     ("runs", "op", "operation", "mixes", "cuda"),
     ("ops",),
     ("block", "eager", "specfile"),
-    ("hardware", "workload", "cases", "records", "measured", "importers"),
+    ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers"),
     (
-        "roofline", "analysis", "prediction", "validation", "timing", "memory", "serving", "comparison", "sweep", "symbolic", "solve",
-        "explanation", "chart",
+        "roofline", "analysis", "prediction", "validation", "timing", "footprint", "serving", "comparison", "sweep", "symbolic", "solve",
+        "formulas", "explanation", "chart", "grouping",
     ),
     ("report", "measure"),
-    ("cli", "api", "__main__"),
+    ("cli", "api", "answers", "given", "__main__"),
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 
@@ -37,6 +37,7 @@ THIRD_PARTY = {
     "sympy": {"symbolic", "solve"},
     "matplotlib": {"report"},
     "rich": {"report"},
+    "pandas": {"report"},
     "torch": {"measure"},
     "cupy": {"measure"},
     "pynvml": {"measure"},
@@ -47,7 +48,7 @@ FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path i
 # The package's own face names everything and loads nothing: it is held by what is loaded, below.
 MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if name != "__init__"}
 
-HEAVY = {"torch", "cupy", "matplotlib", "sympy", "numpy", "rich"}
+HEAVY = {"torch", "cupy", "matplotlib", "sympy", "numpy", "rich", "pandas"}
 
 
 def top(module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -29,6 +30,11 @@ def test_every_exported_name_can_be_called_whatever_was_used_before():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_no_exported_name_is_a_submodule():
+    """The import of a submodule binds its name in the package, whatever stood there."""
+    assert [name for name in perfmodel.__all__ if importlib.util.find_spec(f"perfmodel.{name}")] == []
 
 
 def test_the_package_lists_its_names():

@@ -431,9 +431,10 @@ def test_a_processor_is_a_card_like_any_other(processor_file):
     card = gpu(processor_file)
     assert card.knowledge == "calibrated"
     assert 1e8 < card.bandwidth_byte_per_s.value < 1e13
-    found = command("flops", "--config", "llama-2-7b-layer", "--gpu", processor_file, "--dtype", "fp32")
+    found = command("flops", "--config", "llama-2-7b-layer", "--gpu", processor_file, "--dtype", "fp32", "-v")
     assert found.code in (0, None)
-    assert "calibrated" in found.out
+    assert f"{processor_file}, calibrated." in " ".join(found.out.split())
+    assert "calibrate the card" not in found.out
 
 
 @pytest.fixture

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from command import check_refused, perfmodel
 
-from perfmodel import ops
-from perfmodel.block import gradients
-from perfmodel.errors import InputError, UsageError
+from perfmodel import analyse, ops
+from perfmodel.block import gradients, kernels
+from perfmodel.errors import InputError, SizeRangeError, UsageError
+from perfmodel.footprint import Plan, memory
+from perfmodel.footprint.activations import size_byte
+from perfmodel.footprint.fit import solved
+from perfmodel.footprint.lines import Model, training_states, weights
+from perfmodel.footprint.reserve import DEFAULT, reserve
+from perfmodel.footprint.resident import resident
 from perfmodel.hardware import gpu
-from perfmodel.memory import Plan, memory
-from perfmodel.memory.activations import size_byte
-from perfmodel.memory.fit import solved
-from perfmodel.memory.lines import Model, training_states, weights
+from perfmodel.report.fit import certainly_fits
 from perfmodel.report.memory import document, render
+from perfmodel.units import LARGEST_SIZE
 from perfmodel.workload import single, workload
 
 ORACLE = Path(__file__).parents[2] / "shared" / "oracle"
@@ -160,6 +165,21 @@ def test_weights_of_one_byte_are_not_trained(config):
         train(config(TINY).with_dtype("fp8"))
 
 
+@pytest.mark.parametrize("sizes", [{"weight": 0.5, "cache": 0.5}, None], ids=["set", "int4"])
+def test_weights_and_cache_of_half_a_byte(sizes):
+    """Llama 3 8B: 8,030,261,248 parameters in half as many bytes, 65,536 elements of cache a token in 32,768."""
+    found = workload("llama-3-8b") if sizes else workload("llama-3-8b").with_dtype("int4")
+    answer = memory(found, phase="decode", settings={"S": 1000, **(sizes or {})})
+    assert line(answer, "weights") == 8_030_261_248 // 2
+    assert line(answer, "key-value cache") == 1000 * 32_768
+    assert all(type(each.byte_per_gpu) is int for each in answer.lines)
+    assert ".0 bytes" not in render(answer, "markdown")
+
+
+def test_odd_numbers_of_half_bytes_fill_the_last_one():
+    assert [each.byte_per_gpu for each in weights(Model(11, 0, 0.5), Plan())] == [6]
+
+
 def test_totals_are_of_all_gpus(config):
     answer = train(config(TINY), gpus=8, zero=1)
     page = document(answer)
@@ -255,6 +275,52 @@ def test_no_operation_keeps_more_than_its_gradients_read(name):
         answer = memory(found, phase="train", settings=found.steps[0].operation.example.at, fused=fused)
         reads = sum(gradient.op.read_byte() for gradient in gradients(found.steps[0], answer.dims, fused=fused))
         assert kept(answer)["outside the layers"] <= reads
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("name", sorted(name for name in ops.FAMILY_OF if ops.find(name).backward))
+def test_a_forward_pass_moves_all_that_is_kept(name, fused):
+    """What waits for the gradients was an operand of a forward kernel of the training step: it was read or written there.
+
+    Inner tensors of an operation of several products have other names in its gradients: those are found by their size.
+    """
+    found = single(ops.find(name))
+    answer = memory(found, phase="train", settings=found.steps[0].operation.example.at, fused=fused)
+    dims = {"causal": 0, **answer.dims}
+    forward = [k for k in kernels(found.steps, dims, fused=fused, backward=True) if k.forward]
+    moved = [t for kernel in forward for t in kernel.op.tensors if t.traffic_byte and not t.spill]
+    names = {tensor.name for tensor in moved}
+    sizes = Counter({tensor.name: tensor.size_byte for tensor in moved}.values())
+    for tensor in answer.training.activations.layers[-1].first:
+        own = tensor.name.rpartition(": ")[2]
+        assert own in names or (" of " in own and sizes[tensor.byte] > 0), own
+        sizes[tensor.byte] -= own not in names
+
+
+WRITTEN_FOR_GRADIENTS = [
+    # operation, sizes, form, bytes that the forward pass of a training step writes beside those of an inference
+    ("layernorm", {"rows": 3, "cols": 4}, True, 3 * 2 * 4),  # mean and 1/σ of a row
+    ("layernorm", {"rows": 3, "cols": 4}, False, 3 * 2 * 4),
+    ("rmsnorm", {"rows": 3, "cols": 4}, True, 3 * 4),  # 1/rms of a row
+    ("softmax", {"rows": 3, "cols": 4}, True, 0),  # its result is an output anyway
+    ("attention", {"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8}, True, 2 * 3 * 4),  # a logsumexp of a row
+    ("attention", {"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8}, False, 0),  # the squares are written anyway
+    ("mla_attention", {"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5, "r": 6}, True, 2 * 3 * 4),
+    ("mlp", {"B": 1, "N": 2, "D": 3, "F": 4}, True, 2 * 8 * 2),  # the hidden layer before and after its GELU
+    ("mlp", {"B": 1, "N": 2, "D": 3, "F": 4}, False, 0),
+    ("gated_mlp", {"B": 1, "N": 2, "D": 3, "F": 4}, True, 3 * 8 * 2),  # gate, up and their product
+    ("route", {"B": 1, "N": 3, "E": 4, "A": 2}, True, 12 * 2),  # the probabilities of all experts
+    ("linear", {"B": 1, "N": 2, "D_in": 3, "D_out": 4}, True, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes", "fused", "byte"), WRITTEN_FOR_GRADIENTS)
+def test_what_a_forward_pass_writes_for_its_gradients(name, sizes, fused, byte):
+    found = single(ops.find(name))
+    infer, step = (analyse(found, phase=phase, settings=sizes, fused=fused) for phase in ("prefill", "train"))
+    written = [sum(row.write_byte for row in answer.rows if row.forward) for answer in (infer, step)]
+    read = [sum(row.read_byte for row in answer.rows if row.forward) for answer in (infer, step)]
+    assert (written[1] - written[0], read[1] - read[0]) == (byte, 0)
 
 
 def test_torch_keeps_the_same_tensors(config):
@@ -433,8 +499,8 @@ def test_a_part_without_decoding_has_no_cache():
 
 def test_fits_and_by_how_much(config):
     answer = train(config(GPT2_XL), batch=1, card=gpu("a100"))
-    assert (answer.verdict.fits, answer.verdict.capacity_byte) == (True, 80_000_000_000)
-    assert answer.verdict.spare_byte == 80_000_000_000 - answer.byte_per_gpu
+    assert (answer.verdict.fits, answer.verdict.capacity_byte) == (True, 85_100_000_000)
+    assert answer.verdict.spare_byte == 85_100_000_000 - answer.verdict.reserve_byte - answer.byte_per_gpu
     assert answer.verdict.remedies == ()
 
 
@@ -451,8 +517,9 @@ def test_remedies_are_what_the_same_change_gives(config):
     ]  # fmt: skip
     assert by["recompute full"].byte_per_gpu == train(found, batch=32, recompute="full").byte_per_gpu
     assert by["ZeRO stage 2 over 1,024 GPUs"].byte_per_gpu == train(found, batch=32, gpus=1024, zero=2).byte_per_gpu
-    assert by["B = 2 instead of 32"].byte_per_gpu == train(found, batch=2).byte_per_gpu <= 32e9
-    assert train(found, batch=3).byte_per_gpu > 32e9
+    room_byte = 34_100_000_000 - DEFAULT.byte(34_100_000_000)
+    assert by["B = 2 instead of 32"].byte_per_gpu == train(found, batch=2).byte_per_gpu <= room_byte
+    assert train(found, batch=3).byte_per_gpu > room_byte
     together = train(found, batch=32, gpus=2, zero=1, recompute="full", card=card)
     assert together.verdict.fits
     assert by["recompute full and ZeRO stage 1 over 2 GPUs"].byte_per_gpu == together.byte_per_gpu
@@ -460,14 +527,22 @@ def test_remedies_are_what_the_same_change_gives(config):
 
 def test_the_fewest_gpus(config):
     found, card = config(GPT2_XL), gpu("t4")
-    changes = [r.change for r in train(found, batch=1, card=card).verdict.remedies if r.fits]
+    answer = train(found, batch=1, card=card).verdict
+    room_byte, changes = answer.capacity_byte - answer.reserve_byte, [r.change for r in answer.remedies if r.fits]
     for stage in (1, 2, 3):
         few = next(int(c.split()[-2]) for c in changes if c.startswith(f"ZeRO stage {stage}"))
         assert (
             train(found, gpus=few, zero=stage).byte_per_gpu
-            <= 16e9
+            <= room_byte
             < train(found, gpus=few // 2, zero=stage).byte_per_gpu
         )
+
+
+def test_a_change_that_saves_nothing_is_no_remedy():
+    """The attention stage has no weights: neither shards nor shorter weights make its squares fit."""
+    answer = memory(workload("attention-16x16384"), phase="prefill", fused=False, gpu=gpu("t4"))
+    assert line(answer, "weights") == 0
+    assert [remedy.change for remedy in answer.verdict.remedies] == ["B = 1 instead of 16"]
 
 
 def test_shorter_weights_for_inference():
@@ -495,15 +570,50 @@ def test_the_largest_size_fits_and_the_next_does_not(phase, symbol, sizes, plan)
     largest = answer.solved.largest
     assert answer.dims[symbol] == largest > 1
     at = [memory(found, phase=phase, plan=plan, settings={**sizes, symbol: largest + i}) for i in (0, 1)]
-    assert at[0].byte_per_gpu == answer.byte_per_gpu == answer.solved.byte_per_gpu <= 32e9
-    assert at[1].byte_per_gpu == answer.solved.next_byte_per_gpu > 32e9
+    room_byte = 34_100_000_000 - answer.verdict.reserve_byte
+    assert at[0].byte_per_gpu == answer.byte_per_gpu == answer.solved.byte_per_gpu <= room_byte
+    assert at[1].byte_per_gpu == answer.solved.next_byte_per_gpu > room_byte
+    assert answer.solved.ends == "memory"
 
 
-def test_no_size_fits_and_every_size_does():
+def test_no_size_fits():
     answer = memory(workload("llama-3.1-405b"), phase="decode", gpu=gpu("t4"), solve="B")
     assert (answer.solved.largest, answer.dims["B"], answer.verdict.fits) == (0, 1, False)
-    answer = memory(workload("mamba-130m"), phase="decode", gpu=gpu("t4"), solve="S")
-    assert (answer.solved.largest, answer.verdict.fits) == (None, True)
+    assert "No B fits: B = 1 takes " in render(answer, "markdown")
+
+
+ANY = [
+    # A state of constant size; windows of 4096 tokens in every layer, the new ones included.
+    ("mamba-130m", {}, 1, "Any S fits: the total, ", "does not depend on S."),
+    ("rwkv-4-169m", {"B": 8}, 1, "Any S fits: the total, ", "does not depend on S."),
+    ("mistral-7b-v0.1", {}, 4095, "Any S fits: the window bounds the cache. From S = 4,095 on ", "are those."),
+    ("mistral-7b-v0.1", {"N": 3000}, 1096, "Any S fits: the window bounds the cache. From S = 1,096 on ", "are those."),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes", "first", "begins", "ends"), ANY)
+def test_every_size_fits(name, sizes, first, begins, ends):
+    """No number stands where there is no largest size; the figures are the most that any size takes."""
+    arguments = [word for symbol, value in sizes.items() for word in ("--set", f"{symbol}={value}")]
+    ran = perfmodel("memory", "--config", name, "--phase", "decode", *arguments, "--gpu", "h100", "--solve", "S",
+                    "--format", "json")  # fmt: skip
+    found = json.loads(ran.out)["solved"]
+    assert (found["largest"], found["next_byte_per_gpu"], found["ends"]) == (None, None, "nothing")
+    assert found["sentence"].startswith(begins)
+    assert found["sentence"].endswith(ends)
+    assert "999" not in ran.out
+    total = {at: memory(workload(name), phase="decode", settings={**sizes, "S": at}).byte_per_gpu for at in
+             (max(1, first - 1), first, 10 * first, 10**9)}  # fmt: skip
+    assert total[first] == total[10 * first] == total[10**9] == found["byte_per_gpu"]
+    assert found["constant_from"] == first
+    assert first == 1 or total[first - 1] < total[first]
+
+
+def test_windows_in_some_layers_bound_nothing():
+    """Every second layer of Gemma 2 attends to all tokens, so that one more token does take memory."""
+    found = memory(workload("gemma-2-9b"), phase="decode", gpu=gpu("h100"), solve="S").solved
+    assert (found.ends, found.windowed) == ("memory", False)
+    assert found.next_byte_per_gpu - found.byte_per_gpu >= 21 * 2 * 8 * 256 * 2
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 2, 3, 7, 8, 9, 1000, 10**15])
@@ -511,6 +621,115 @@ def test_no_size_fits_and_every_size_does():
 def test_the_search_finds_the_end(capacity, at_most):
     found = solved("B", lambda size: size, capacity, at_most=at_most)
     assert found.largest == min(capacity, at_most)
+
+
+def sizes_to(limit, error):
+    """A model that takes sizes up to a limit and keeps at most 100 bytes."""
+
+    def byte_at(size):
+        if size > limit:
+            raise error("here", "too large")
+        return min(size, 100)
+
+    return byte_at
+
+
+@pytest.mark.parametrize(
+    ("byte_at", "room", "found"),
+    [
+        (sizes_to(10**9, SizeRangeError), 200, (None, "nothing", 100)),  # constant as far as can be counted
+        (sizes_to(LARGEST_SIZE, InputError), 200, (None, "nothing", 100)),
+        (sizes_to(10**9, InputError), 200, (10**9, "model", 10**9)),  # positions end: a largest size after all
+        (sizes_to(64, InputError), 200, (64, "model", 64)),
+        (sizes_to(64, SizeRangeError), 200, (64, "count", 64)),  # it still grows where counting ends
+        (sizes_to(10**9, InputError), 64, (64, "memory", 64)),
+        (lambda size: 10 + size, 10, (0, "memory", 1)),
+    ],
+)
+def test_the_search_says_what_ends_it(byte_at, room, found):
+    answer = solved("S", byte_at, room)
+    assert (answer.largest, answer.ends, answer.constant_from or answer.largest or 1) == found
+
+
+# --- the reserve
+
+
+def test_the_reserve_of_an_h100():
+    """810 MB and 32 MiB, and 8 % of what they leave of 85,017,493,504 bytes, rounded up."""
+    assert DEFAULT.byte(85_017_493_504) == 843_554_432 + 6_733_915_126
+    assert 8 * (85_017_493_504 - 843_554_432) / 100 == 6_733_915_125.76
+    assert DEFAULT.byte(10**8) == 10**8  # never more than there is
+
+
+@pytest.mark.parametrize(
+    ("text", "byte"),
+    [("0", 0), ("4 GB", 4 * 10**9), ("1GiB", 2**30), ("10%", 10**9), ("2.5 %", 250_000_000), ("0%", 0)],
+)
+def test_a_reserve_as_it_is_written(text, byte):
+    assert reserve(text).byte(10**10) == byte
+
+
+@pytest.mark.parametrize("text", ["4", "4 W", "-1 GB", "101%", "-1%", "nan%", "%", "", "ten"])
+def test_a_reserve_that_is_none(text):
+    ran = perfmodel("memory", "--config", "gpt2", "--gpu", "t4", "--reserve", text)
+    check_refused(ran, 1)
+    assert ran.err.startswith(f"--reserve {text!r}: ")
+
+
+def test_the_reserve_decides():
+    """Llama 3 8B decodes one token at S = 2048 in 16.4 GB: on a card of 25.4 GB with a reserve of 9 GB it is too much."""
+    fits = {}
+    for text in ("0", "5 GB", "9.5 GB", "50%"):
+        ran = perfmodel("memory", "--config", "llama-3-8b", "--phase", "decode", "--gpu", "rtx-3090", "--reserve", text,
+                        "--format", "json")  # fmt: skip
+        verdict = json.loads(ran.out)["verdict"]
+        assert verdict["reserve"].endswith("as --reserve says")
+        fits[text] = verdict["fits"]
+    assert fits == {"0": True, "5 GB": True, "9.5 GB": False, "50%": False}
+
+
+def test_the_reserve_stands_in_the_table():
+    out = " ".join(perfmodel("memory", "--config", "gpt2", "--gpu", "h100").out.split())
+    assert "Reserve: 7.577 GB: 810 MB for the CUDA context and the code of kernels, 33.6 MB for the workspace" in out
+    assert "less the reserve), " in out
+
+
+# --- every report that shows a time
+
+
+def test_a_time_on_a_card_that_is_too_small_says_so():
+    arguments = ("flops", "--config", "llama-3-70b", "--phase", "decode", "--gpu")
+    out = " ".join(perfmodel(*arguments, "t4").out.split())
+    assert "NB It does not fit on one NVIDIA T4: it needs 141.8 GB, and 13.80 GB are available" in out
+    small = json.loads(perfmodel(*arguments, "t4", "--format", "json").out)["memory"]
+    whole = memory(workload("llama-3-70b"), phase="decode", gpu=gpu("t4"))
+    assert (small["fits"], small["total_byte"]) == (False, whole.byte_per_gpu)
+    assert small["sentence"] in out
+    large = json.loads(perfmodel(*arguments, "b200", "--format", "json").out)["memory"]
+    assert (large["fits"], large["sentence"]) == (True, "")
+    assert "fit on" not in perfmodel(*arguments, "b200").out
+    assert "memory" not in json.loads(perfmodel(*arguments[:-1], "--format", "json").out)
+
+
+def test_a_chart_says_which_workloads_are_too_large():
+    """The founding attention of 16,384 tokens keeps 16 x 32 squares of 2 bytes: 275 GB each, where it runs in stages."""
+    out = " ".join(perfmodel("roofline", "--gpu", "t4", "show").out.split())
+    assert "attention-16x16384 (unfused): It does not fit on one NVIDIA T4: it needs " in out
+    assert "It does not fit" not in perfmodel("roofline", "--gpu", "t4", "--config", "gpt2", "show").out
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode", "train"])
+@pytest.mark.parametrize("name", ["t4", "h100"])
+def test_what_certainly_fits_does_fit(phase, name):
+    """The short test, which needs no account, never says yes where the account says no."""
+    found = {True: 0, False: 0}
+    for config in ("gpt2", "llama-3-8b", "mamba-130m", "rwkv-4-169m", "mixtral-8x7b", "t5-base", "mistral-7b-v0.1"):
+        for batch in (1, 16, 256):
+            sizes = {"B": batch} if phase == "decode" else {"B": batch, "N": 32}
+            answer = analyse(config, gpu=name, phase=phase, settings=sizes)
+            found[certainly_fits(answer)] += 1
+            assert resident(answer).fits or not certainly_fits(answer)
+    assert all(found.values())
 
 
 # --- how it is told
@@ -528,10 +747,11 @@ def test_the_json_document():
     first = page["lines"][0]
     assert first == {
         "name": "weights", "byte": 4 * 248_879_616, "byte_per_gpu": 248_879_616,
-        "formula": "2 bytes x 124,439,808 parameters",
+        "formula": "2 bytes x 124,439,808 parameters", "kind": "weights",
     }  # fmt: skip
     assert page["gpu"]["name"] == "t4"
-    assert page["verdict"]["spare_byte"] == page["verdict"]["capacity_byte"] - page["total_byte_per_gpu"]
+    verdict = page["verdict"]
+    assert verdict["spare_byte"] == verdict["capacity_byte"] - verdict["reserve_byte"] - page["total_byte_per_gpu"]
     assert page["solved"] is None
 
 

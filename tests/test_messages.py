@@ -53,7 +53,7 @@ ARGUMENTS = [
     ((), 2, "perfmodel: "),
     (("roofline",), 2, "perfmodel roofline: "),
     (("flop",), 2, "perfmodel: no such command 'flop'"),
-    (("flops",), 2, "perfmodel flops: no workload is named; --config NAME or FILE is required. See 'perfmodel models'."),
+    (("flops",), 2, "perfmodel flops: no workload is named; --config NAME or FILE, or --op OP, is required."),
     (("flops", "--config"), 2, "perfmodel: option '--config' requires an argument;"),
     ((*FLOPS, "--bogus"), 2, "perfmodel flops: no such option '--bogus';"),
     ((*FLOPS, "extra"), 2, "perfmodel flops: got unexpected extra argument (extra);"),

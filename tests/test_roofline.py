@@ -400,7 +400,7 @@ def test_names_of_several_gpus_and_a_workload_are_in_the_file_name(monkeypatch, 
             ("--gpu", "t4", "--set", "D_in=5", "show"),
             1,
             "perfmodel roofline: set D_in: it is not a symbol of any workload on the chart; "
-            "their symbols are B, D, F, H, H_kv, K, N, S, W, act, cache, causal, d, mask, weight. "
+            "their symbols are B, D, F, H, H_kv, K, N, S, W, acc, act, cache, causal, d, mask, weight. "
             "Correct it.",
         ),
     ],

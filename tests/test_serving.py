@@ -21,8 +21,8 @@ def document(*arguments):
 
 
 def notes(*arguments):
-    """What stands below the table, as one line."""
-    ran = perfmodel("flops", *arguments)
+    """What stands below the table of everything, as one line."""
+    ran = perfmodel("flops", *arguments, "--verbose")
     assert (ran.code, ran.err) == (0, "")
     return " ".join(ran.out.rpartition("─\n")[2].partition("\n\n")[2].split())
 
@@ -72,26 +72,70 @@ def test_without_a_card_there_are_no_rates():
 
 
 @pytest.mark.parametrize(
-    ("config", "phase", "time", "tokens"),
+    ("config", "phase", "only", "time", "tokens"),
     [
-        ("gpt2", "prefill", "time_to_first_token", "prompt_tokens"),
-        ("gpt2", "decode", "time_per_output_token", "output_tokens"),
-        ("gpt2", "train", "step_time", "tokens"),
-        ("llama-2-7b-layer", "prefill", "time", "tokens"),
-        ("llama-2-7b-layer", "decode", "time_per_token", "tokens"),
-        ("bert-base-uncased", "prefill", "time", "tokens"),
+        ("gpt2", "prefill", ("--logits", "last"), "time_to_first_token", "prompt_tokens"),
+        ("gpt2", "decode", (), "time_per_output_token", "output_tokens"),
+        ("gpt2", "train", (), "step_time", "tokens"),
+        ("llama-2-7b-layer", "prefill", (), "time", "tokens"),
+        ("llama-2-7b-layer", "decode", (), "time_per_token", "tokens"),
+        ("bert-base-uncased", "prefill", (), "time", "tokens"),
     ],
 )
-def test_rates_have_the_names_of_their_phase(config, phase, time, tokens):
+def test_rates_have_the_names_of_their_phase(config, phase, only, time, tokens):
     """A part of a model, or one that writes no tokens, has no first token."""
-    found = document("--config", config, "--gpu", "h100", "--phase", phase)
+    found = document("--config", config, "--gpu", "h100", "--phase", phase, *only)
     lower_s, dims = found["total"]["lower_s"], found["dims"]
     assert found["rates"] == {
         f"{time}_at_least_s": lower_s,
         f"{tokens}_at_most_per_s": pytest.approx(dims["B"] * dims["N"] / lower_s),
         "flops_utilisation_at_most": pytest.approx(found["total"]["contraction_flops"] / lower_s / 989.4e12, rel=1e-3),
         "flops_utilisation_of": "tensor fp16",
+        **({"logits": "last"} if only else {}),
     }
+
+
+# --- the first token needs the logits of one position
+
+
+@pytest.mark.parametrize("config", ["gpt2", "gemma-2-2b", "t5-small", "phi-2"])
+def test_the_time_to_first_token_has_the_logits_of_the_last_position(config):
+    """Whatever the counts include: the time is the one of the counts with --logits last."""
+    whole, last = (analyse(config, gpu=A100, logits=which) for which in ("all", "last"))
+    assert last.total.lower_s < whole.total.lower_s
+    assert speed(whole).last_logits
+    assert speed(last).last_logits
+    for figure in ("time_at_least_s", "tokens_at_most_per_s", "flops_utilisation_at_most"):
+        assert getattr(speed(whole), figure) == pytest.approx(getattr(speed(last), figure), rel=1e-9)
+
+
+def test_the_logits_of_the_last_position_by_hand():
+    # GPT-2 124M at 1 x 1024: logits of 1023 positions fewer, 2 x 1023 x 768 x 50257 FLOP.
+    whole, last = (analyse("gpt2-124m", settings={"N": 1024}, logits=which).total for which in ("all", "last"))
+    assert whole.contraction_flops == 291_648_307_200
+    assert whole.contraction_flops - last.contraction_flops == 2 * 1023 * 768 * 50_257
+    # The cap of Gemma's logits is a step of its own: one tanh a logit, of one position per sequence.
+    capped = {row.name: row for row in analyse("gemma-2-2b", settings={"B": 3}, logits="last").rows}["logits.softcap"]
+    assert capped.work["tanh"] == 3 * 256_000
+
+
+def test_logits_are_kept_in_the_counts_unless_asked_for():
+    asked = document("--config", "gpt2", "--gpu", "h100", "--logits", "all")
+    assert asked == document("--config", "gpt2", "--gpu", "h100")
+    assert asked["logits"] == "all"
+    assert asked["rates"]["time_to_first_token_at_least_s"] < asked["total"]["lower_s"]
+    assert document("--config", "gpt2", "--logits", "last")["logits"] == "last"
+
+
+@pytest.mark.parametrize("config", ["llama-2-7b-layer", "bert-base-uncased", "vit-base-patch16-224"])
+def test_a_workload_without_logits_of_a_next_token_refuses_the_last_ones(config):
+    found = check_refused(perfmodel("flops", "--config", config, "--logits", "last"))
+    assert found["found"].endswith("the workload has no logits")
+
+
+def test_training_reads_the_logits_of_every_position():
+    ran = perfmodel("flops", "--config", "gpt2", "--phase", "train", "--logits", "last")
+    assert check_refused(ran)["found"].endswith("the loss of a training step reads the logits of every position")
 
 
 def test_a_workload_without_products_has_no_tokens_no_cache_and_no_tensor_peak():
@@ -99,7 +143,7 @@ def test_a_workload_without_products_has_no_tokens_no_cache_and_no_tensor_peak()
     rates = {"time_at_least_s": found["total"]["lower_s"], "tokens_at_most_per_s": None}
     assert found["rates"] == {**rates, "flops_utilisation_at_most": None, "flops_utilisation_of": None}
     below = notes("--config", "conv1d-8192", "--gpu", "t4")
-    assert below.startswith("Time: at least 839.07 µs (this workload alone). Sizes: ")
+    assert below.startswith("Time: at least 839.1 µs (this workload alone). Sizes: ")
     assert not re.search("token|cache|peak", below)
 
 
@@ -110,15 +154,15 @@ def test_the_roof_that_serves_the_products_is_named():
 
 def test_rates_stand_below_the_table():
     assert notes("--config", "llama-2-7b-layer", "--gpu", A100).startswith(
-        "Time: at least 3.0586 ms; at most 669,583 tokens/s; use of the tensor fp16 peak at most 94.1 % (this workload alone)."
+        "Time: at least 3.059 ms; at most 669,583 tokens/s; use of the tensor fp16 peak at most 94.1 % (this workload alone)."
     )
     assert notes("--config", "llama-3-8b", "--gpu", A100, "--phase", "decode").startswith(
         "Time per output token: at least "
     )
     prompt = ("--config", "llama-3-8b", "--gpu", A100)
     assert notes(*prompt).startswith("Time to first token: at least ")
-    assert " With logits for every position and attention over all pairs, visible or not." in notes(*prompt)
-    assert " With logits for every position and attention over the visible pairs." in notes(*prompt, "--causal")
+    assert " (logits of the last position only). Attention over all pairs, visible or not." in notes(*prompt)
+    assert " (logits of the last position only). Attention over the visible pairs." in notes(*prompt, "--causal")
 
 
 # --- the optimizer's step

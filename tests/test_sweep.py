@@ -25,8 +25,8 @@ from perfmodel.hardware import gpu
 from perfmodel.prediction import predictions
 from perfmodel.report import rows
 from perfmodel.report.sample import SHOWN, Sample
-from perfmodel.sweep import axis, axis_from_text, doubled, plan, spaced, sweep
-from perfmodel.sweep.digits import Lines, Slot
+from perfmodel.sweep import axis, axis_from_text, doubled, exact, plan, spaced, sweep
+from perfmodel.sweep.digits import Lines, Slot, slot
 from perfmodel.symbols import SYMBOLS
 from perfmodel.workload import setting, single, workload
 
@@ -322,9 +322,37 @@ def test_numbers_as_text_are_what_python_prints():
     assert lines.decode().split() == [str(int(value)) for value in whole]
 
 
-def test_whole_numbers_that_are_not_exact_are_written_as_real_ones():
-    found = Lines(["<", Slot("n", "whole"), ">"]).filled({"n": np.array([2.0**53 - 1, 2.0**53, 7.0, 1e40])})
-    assert found == b"<9007199254740991><9.007199254741e+15><7><1.000000000000e+40>"
+def test_longer_whole_numbers_are_written_digit_by_digit():
+    numbers = [0, 7, 9999, 10**16, 2**53 + 1, 10**18 + 10**4, 2**62]
+    for values in (np.array(numbers), np.array([*numbers, 2**64, 10**40 + 1], object)):
+        found = Lines(["<", slot("n", values), ">"]).filled({"n": values})
+        assert found.decode() == "".join(f"<{number}>" for number in values)
+
+
+def test_counts_are_exact_whatever_their_size(tmp_path):
+    """2 m k n with m of 2^53 + 1 and more, odd, beside ordinary ones; in Python's numbers from 2^62 on."""
+    path, over = tmp_path / "rows.csv", {"m": [3, 2**29 + 1, 10**15 - 1]}
+    for k in (10**7 + 1, 10**15 - 3):
+        ready = plan(single(ops.find("matmul")), [T4], over, settings={"k": k, "n": 1})
+        rows.write(str(path), ready, ready.chunks(1 if k < 10**8 else 3), WHERE)
+        with path.open(encoding="utf-8", newline="") as file:
+            found = [(int(row["flops"]), int(row["traffic_byte"])) for row in csv.DictReader(file)]
+        assert found == [(2 * m * k, 2 * (m * k + k + m)) for m in over["m"]]
+
+
+@pytest.mark.parametrize("operation", list(ops.every()), ids=lambda operation: operation.name)
+def test_large_counts_of_every_operation_are_those_of_its_analysis(operation):
+    """The example with every size times 2^6, 2^9 and 2^20: below 2^53, below 2^62 and beyond."""
+    sizes = {name: value for name, value in operation.example.at.items() if SYMBOLS[name].kind in ("size", "optional")}
+    symbol = next(name for name in operation.required if SYMBOLS[name].kind == "size")
+    for scale in (2**6, 2**9, 2**20):  # a tile of all sizes is their square
+        large = {name: value * scale ** (2 if name == "M" else 1) for name, value in sizes.items()}
+        over = {symbol: [large.pop(symbol)]}
+        ready = plan(single(operation), [T4], over, settings=large, count="all")
+        (chunk,) = ready.chunks()
+        total = analyse(ready.workload, settings={**large, symbol: over[symbol][0]}, count="all").total
+        found = {**{name: getattr(chunk, name) for name in exact.COUNTS}, **exact.counts(ready, chunk)}
+        assert [int(found[name][0]) for name in exact.COUNTS] == [getattr(total, name) for name in exact.COUNTS]
 
 
 def test_real_numbers_as_text_are_right_to_13_digits():
@@ -358,8 +386,8 @@ def test_a_file_read_back_is_the_sweep(ready, ending, tmp_path):
         assert (row["gpu"], row["bound"]) == (card.name, figures["bound"])
         assert [int(row[name]) for name in ("N", "H_kv")] == list(at.values())
         for name, kind in rows.FIGURES.items():
-            if kind == "whole" and figures[name] < 2**53:
-                assert int(row[name]) == int(figures[name])
+            if kind == "whole":
+                assert int(row[name]) == pytest.approx(figures[name], rel=0 if figures[name] < 2**53 else 1e-15)
             elif kind != "bound":
                 assert float(row[name]) == pytest.approx(figures[name], rel=5.1e-13)
     assert list(found[0])[-len(rows.FIGURES) :] == list(rows.FIGURES)

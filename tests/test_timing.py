@@ -159,11 +159,11 @@ def test_partial_sums_are_not_shared_by_multiprocessors():
 
 def test_torch_launches_a_gate_as_two_kernels():
     line = {"op": "elementwise", "kind": "silu_gate", "shape": {"numel": 1 << 20}, "dtype": "bf16"}
-    kernels_of = {impl: launched_by({**line, "impl": impl}) for impl in ("torch", "ours")}
+    kernels_of = {impl: launched_by({**line, "impl": impl}) for impl in ("torch", "fused")}
     # the activation reads one half and writes it; the product reads two halves and writes one, 2 bytes each
     assert [kernel.op.traffic_byte() for kernel in kernels_of["torch"]] == [4 << 20, 6 << 20]
-    assert [kernel.op.traffic_byte() for kernel in kernels_of["ours"]] == [6 << 20]
-    apart, whole = (sum(kernel.op.flops() for kernel in kernels_of[impl]) for impl in ("torch", "ours"))
+    assert [kernel.op.traffic_byte() for kernel in kernels_of["fused"]] == [6 << 20]
+    apart, whole = (sum(kernel.op.flops() for kernel in kernels_of[impl]) for impl in ("torch", "fused"))
     assert apart == whole == 5 << 20
 
 

@@ -280,3 +280,20 @@ def test_expressions_are_exact(a, b, c):
     assert Expression("N*S*D/S/D", "here")(at) == a
     assert Expression("N // S * S + N % S", "here")(at) == a
     assert Expression("(N + S) - S", "here")(at) == a
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("8K", "Write 8k (8000) or 8Ki (8192)."),
+        ("8KI", "Write 8Ki (8192)."),
+        ("1.5m", "Write 1.5M (1500000) or 1.5Mi (1572864)."),
+        ("0.1K", "Write 0.1k (100)."),  # 0.1 x 1024 is not a whole number
+        ("5p", ""),  # both are larger than a size may be
+        ("8Kb", ""),
+    ],
+)
+def test_a_prefix_in_other_letters_is_named_with_its_values(text, action):
+    with pytest.raises(InputError) as caught:
+        size_from_text(text, "--set N")
+    assert caught.value.action == action

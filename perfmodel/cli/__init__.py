@@ -7,17 +7,18 @@ from importlib import import_module
 import click
 
 from perfmodel import __version__
+from perfmodel.cli.command import Group
 
 # Command: its module, and its line in the list of commands.
 COMMANDS = {
-    "flops": ("flops", "FLOPs, bytes, bound and time of every step of a workload."),
+    "flops": ("flops", "FLOPs, bytes, bottleneck and time of a workload, by block or by kernel."),
     "compare": ("compare", "Workloads and cards side by side, and what a faster part does to the whole."),
     "roofline": ("roofline", "The roofs of one or more GPUs, with operations placed under them."),
     "explain": ("explain", "An operation as a page of a textbook: derivation, formulas, growth, example."),
     "solve": ("solve", "Where an operation turns from memory- to compute-bound, in closed form."),
     "sweep": ("sweep", "An operation or a workload over ranges of its sizes, to CSV, JSON Lines or a plot."),
     "memory": ("memory", "Weights, training states, activations and caches on each GPU, and whether they fit."),
-    "predict": ("predict", "Bounds for a file of cases."),
+    "predict": ("predict", "Bounds and expected times for a file of cases, and how far measured times are off them."),
     "validate": ("validate", "Real kernels measured on this device and held against the model."),
     "calibrate": ("calibrate", "What this device can do at most: bandwidths, rates, launch times, latency."),
     "gpus": ("listings", "The GPU files and their main figures."),
@@ -27,7 +28,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Finds a command's module by the table above."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,7 +50,7 @@ class LazyGroup(click.Group):
     invoke_without_command=False,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Sizes: 8192, 8k = 8000, 8Ki = 8192, 1M = 1,000,000. Start with: perfmodel flops --config llama-2-7b-layer --gpu a100",
+    epilog="Sizes: 8192, 8Ki = 8192, 8k = 8000, 1M = 1,000,000. Start with: perfmodel flops --config llama-2-7b-layer --gpu a100",
 )
 @click.version_option(__version__, prog_name="perfmodel")
 def cli() -> None:

@@ -6,13 +6,14 @@ import os.path
 
 import click
 
+from perfmodel.cli.command import command
 from perfmodel.errors import InputError
 from perfmodel.paths import MEASURED
 
 ANYTHING = "auto"
 
 
-@click.command()
+@command()
 @click.option(
     "--gpu",
     default=ANYTHING,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.workload import workload
 
 
-@click.command()
-@click.option(
-    "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"May be repeated. A workload: {options.CONFIG}"
-)
+@command()
+@options.configs
 @options.gpus
 @options.phase
 @options.settings
@@ -22,6 +21,9 @@ from perfmodel.workload import workload
 @options.causal
 @click.option("--speedup", "speedups", metavar="KEY=FACTOR", multiple=True,
               help="A part becomes so many times as fast: an operation, a step or a kernel. May be repeated.")  # fmt: skip
+@options.reserve
+@options.logits
+@options.columns
 @options.formats("table", "json", "csv", "markdown")
 def compare(
     configs: tuple[str, ...],
@@ -32,6 +34,9 @@ def compare(
     fused: bool | None,
     causal: bool | None,
     speedups: tuple[str, ...],
+    reserve: str | None,
+    logits: str | None,
+    columns: str,
     form: str,
 ) -> None:
     """Workloads and cards side by side: counts, bounds, tokens per second, memory; and what a faster part does.
@@ -57,16 +62,21 @@ def compare(
         )  # fmt: skip
     from perfmodel.comparison import compare as compared
     from perfmodel.comparison import factor
+    from perfmodel.footprint.reserve import reserve as read_reserve
     from perfmodel.report.comparison import render
 
-    chosen = options.distinct(map(workload, configs))
+    keys = options.column_keys(columns, form)
+    chosen = [w.with_logits(logits) if logits else w for w in options.distinct(map(workload, configs))]
+    given = options.read_settings(settings)
+    options.check_form("perfmodel compare", chosen, phase, fused, causal, given)
     found = compared(
         [w.with_dtype(dtype) if dtype else w for w in chosen],
         options.distinct(map(read_gpu, gpus)),
-        settings=options.read_settings(settings),
+        settings=given,
         speedups=options.once("--speedup", map(factor, speedups)),
         phase=phase,
         fused=fused,
         causal=causal,
+        **({"reserve": read_reserve(reserve)} if reserve is not None else {}),
     )
-    click.echo(render(found, form), nl=False)
+    click.echo(render(found, form, columns=keys), nl=False)

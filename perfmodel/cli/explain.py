@@ -8,11 +8,13 @@ import click
 
 from perfmodel import ops
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
+from perfmodel.workload import single
 
 
-@click.command()
+@command()
 @click.argument("operation", metavar="OP", required=False)
 @click.option(
     "--time", "case", metavar="CASE", help="Every term of a case's expected time: a JSON line, or a file's first."
@@ -43,14 +45,18 @@ def explain(
         what = "missing argument 'OP'" if case is None else "OP and --time are both given"
         raise UsageError("perfmodel explain", what, "an operation or --time CASE is accepted", "Name one of them.")
     if case is not None:
+        others = {"--set": settings, "--latex": latex, "--dtype": dtype}
+        options.refuse_together("perfmodel explain", "--time", others, "a case names its own sizes and type")
         _time(case, gpu, knowledge)
         return
+    options.refuse_without("perfmodel explain", "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a card")
     chosen = ops.find(str(operation))
     given = options.read_settings(settings)
+    options.check_form("perfmodel explain", [single(chosen)], None, None, None, given)
     card = read_gpu(gpu) if gpu is not None else None
     from perfmodel.explanation import explain as explained
 
-    found = explained(chosen, given, card, dtype or "fp16")
+    found = explained(chosen, given, card, dtype or "fp16", knowledge)
     if latex:
         from perfmodel.report.latex import fragment
 

@@ -8,13 +8,16 @@ import click
 
 from perfmodel.analysis import analyse
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
-from perfmodel.workload import workload
+
+COMMAND = "perfmodel flops"
 
 
-@click.command()
+@command()
 @options.config
+@options.operation
 @options.gpu
 @options.phase
 @options.settings
@@ -23,11 +26,16 @@ from perfmodel.workload import workload
 @options.causal
 @options.count
 @options.decode_form
+@options.logits
 @options.knowledge
+@click.option("--steps", is_flag=True, help="A line for each kernel instead of each block.")
+@options.verbose
+@options.columns
 @click.option("--symbolic", is_flag=True, help="Formulas in the workload's symbols instead of numbers.")
 @options.formats("table", "json", "csv", "markdown")
 def flops(
     config: str | None,
+    operation: str | None,
     gpu: str | None,
     phase: str | None,
     settings: tuple[str, ...],
@@ -36,32 +44,47 @@ def flops(
     causal: bool | None,
     count: str | None,
     decode_form: str | None,
+    logits: str | None,
     knowledge: str | None,
+    steps: bool,
+    verbose: bool,
+    columns: str,
     symbolic: bool,
     form: str,
 ) -> None:
-    """FLOPs, bytes, bound and time of every step of a workload.
+    """FLOPs, bytes, bottleneck and time of a workload: by block, or with --steps kernel by kernel.
+
+    Tables and Markdown show blocks; JSON and CSV hold every kernel.
 
     \b
     perfmodel flops --config llama-2-7b-layer --gpu a100
     perfmodel flops --config llama-3-8b --gpu h100 --phase decode --set S=32Ki --set B=64
     perfmodel flops --config gpt2-124m --gpu t4 --set N=512 --causal --format json
+    perfmodel flops --op attention --gpu h100 --set N=8Ki --causal
     """
-    if config is None:
-        raise UsageError(
-            "perfmodel flops", "no workload is named", "--config NAME or FILE is required", "See 'perfmodel models'."
+    if config is None and operation is None:
+        accepted, action = (
+            "--config NAME or FILE, or --op OP, is required",
+            "See 'perfmodel models' and 'perfmodel ops'.",
         )
-    chosen = workload(config)
-    chosen = chosen.with_dtype(dtype) if dtype else chosen
-    wanted: dict[str, Any] = {"phase": phase, "settings": options.read_settings(settings)}
-    wanted |= {"fused": fused, "causal": causal}
+        raise UsageError(COMMAND, "no workload is named", accepted, action)
+    card = read_gpu(gpu) if gpu is not None else None
+    chosen = options.chosen(operation, config, dtype, COMMAND, card)
+    given = options.read_settings(settings)
+    options.check_form(COMMAND, [chosen], phase, fused, causal, given)
+    options.refuse_without(COMMAND, "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a card")
+    wanted: dict[str, Any] = {"phase": phase, "settings": given, "fused": fused, "causal": causal}
+    chosen = chosen.with_logits(logits) if logits else chosen
+    keys = options.column_keys(columns, form)
     if symbolic:
-        from perfmodel.report.formulas import workload_formulas
+        from perfmodel.formulas import of_workload
+        from perfmodel.report import formulas
 
-        click.echo(workload_formulas(chosen, **wanted, decode_form=decode_form, form=form), nl=False)
+        others = {"--gpu": gpu, "--count": count, "--columns": columns or None}
+        options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every card and count everything")
+        click.echo(formulas.render(of_workload(chosen, **wanted, form=decode_form), form), nl=False)
         return
     from perfmodel.report.answer import render
 
-    card = read_gpu(gpu) if gpu is not None else None
     answer = analyse(chosen, gpu=card, count=count, form=decode_form, knowledge=knowledge, **wanted)
-    click.echo(render(answer, form), nl=False)
+    click.echo(render(answer, form, steps=steps, verbose=verbose, columns=keys), nl=False)

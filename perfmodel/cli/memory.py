@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import click
 
+from perfmodel.api import memory as account
+from perfmodel.api import memory_phase
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
-from perfmodel.hardware import gpu as read_gpu
-from perfmodel.memory import OPTIMIZERS, RECOMPUTE, SOLVABLE, Plan
-from perfmodel.memory import memory as account
+from perfmodel.footprint import OPTIMIZERS, RECOMPUTE, SOLVABLE
 from perfmodel.workload import workload
 
 MOST_GPUS = 10**9
 
 
-@click.command()
+@command()
 @options.config
 @options.phase
 @options.gpu
@@ -31,6 +32,7 @@ MOST_GPUS = 10**9
 @options.fused
 @options.decode_form
 @click.option("--solve", type=click.Choice(SOLVABLE), help="The largest size that fits on --gpu.")
+@options.reserve
 @options.formats("table", "json", "csv", "markdown")
 def memory(
     config: str | None,
@@ -45,6 +47,7 @@ def memory(
     fused: bool | None,
     decode_form: str | None,
     solve: str | None,
+    reserve: str | None,
     form: str,
 ) -> None:
     """Weights, training states, activations, caches: bytes with their formulas, and whether they fit on a GPU.
@@ -62,17 +65,22 @@ def memory(
         )
     chosen = workload(config)
     chosen = chosen.with_dtype(dtype) if dtype else chosen
-    training = zero or recompute is not None or optimizer is not None
+    phase = memory_phase(phase, zero, recompute, optimizer)
+    options.check_form("perfmodel memory", [chosen], phase, fused, None)
     from perfmodel.report.memory import render
 
     answer = account(
         chosen,
-        phase=phase or ("train" if training else None),
-        plan=Plan(gpus or 1, zero or 0, recompute or "none", optimizer or "adam"),
-        gpu=read_gpu(gpu) if gpu else None,
+        gpu,
+        phase=phase,
+        gpus=gpus,
+        zero=zero,
+        recompute=recompute,
+        optimizer=optimizer,
         settings=options.read_settings(settings),
         solve=solve,
         fused=fused,
         form=decode_form,
+        reserve=reserve,
     )
     click.echo(render(answer, form), nl=False)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os.path import realpath
 from typing import Any, TypeVar
 
 import click
 
 from perfmodel import ops
+from perfmodel.block import Step
 from perfmodel.errors import UsageError
+from perfmodel.expression import Expression
 from perfmodel.hardware import Gpu
+from perfmodel.operation import Operation
 from perfmodel.units import ITEM_BYTES
-from perfmodel.workload import COUNTS, PHASES, Workload, setting, single, workload
+from perfmodel.workload import COUNTS, LOGITS, PHASES, Workload, setting, single, workload
 
 Value = TypeVar("Value")
 Named = TypeVar("Named", Gpu, Workload)
 
 CONFIG = "a name of 'perfmodel models', a YAML file, or a model's Hugging Face config.json."
 config = click.option("--config", metavar="NAME|FILE", help=f"A workload: {CONFIG}")
+configs = click.option(
+    "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"May be repeated. A workload: {CONFIG}"
+)
 operation = click.option("--op", "operation", metavar="OP", help="An operation of 'perfmodel ops'.")
 gpu = click.option("--gpu", "gpu", metavar="GPU", help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
 gpus = click.option("--gpu", "gpus", metavar="GPU", multiple=True, help="A GPU of 'perfmodel gpus'; may be repeated.")
@@ -37,6 +43,18 @@ count = click.option(
     type=click.Choice(COUNTS),
     help="all: every primitive; leading: contractions where a kernel has matrix products.",
 )
+logits = click.option(
+    "--logits",
+    type=click.Choice(LOGITS),
+    help="Logits of all positions, or of the last position of each sequence. [default: all]",
+)
+columns = click.option(
+    "--columns",
+    metavar="KEY,...",
+    default="",
+    help="The columns to show, by their keys in the CSV form. [default: those that fit]",
+)
+verbose = click.option("-v", "--verbose", is_flag=True, help="All notes: sizes, data sources, conventions.")
 knowledge = click.option(
     "--knowledge",
     type=click.Choice(("datasheet", "family", "calibrated")),
@@ -50,13 +68,32 @@ decode_form = click.option(
 )
 settings = click.option(
     "--set", "settings", metavar="SYMBOL=VALUE", multiple=True,
-    help="A size: N=8192, N=8k (8000), N=8Ki (8192), or an expression of others, S=N. May be repeated.",
+    help="A size: N=8192, N=8Ki (8192), N=8k (8000), or an expression of others, S=N. May be repeated.",
 )  # fmt: skip
+
+reserve = click.option(
+    "--reserve",
+    metavar="BYTES|PERCENT",
+    help="Memory that stays free, such as '4 GB', 10% of the capacity, or 0. [default: context, cuBLAS, fragmentation]",
+)
 
 
 def formats(*choices: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--format``, the first choice being the default."""
     return click.option("--format", "form", type=click.Choice(choices), default=choices[0], show_default=True)
+
+
+def column_keys(text: str, form: str) -> tuple[str, ...]:
+    """The keys of ``--columns``; refused for JSON, which always holds every figure."""
+    keys = tuple(filter(None, (key.strip() for key in text.split(","))))
+    if keys and form == "json":
+        raise UsageError(
+            "--columns",
+            "it has no effect on --format json",
+            "table, csv and markdown are accepted",
+            "Leave one of them out.",
+        )
+    return keys
 
 
 def read_settings(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -72,6 +109,77 @@ def once(option: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
             raise UsageError(f"{option} {name}", "it is set twice", "a name has one value", "Leave one of them out.")
         found[name] = value
     return found
+
+
+def refuse_together(command: str, first: str, others: Mapping[str, Any], because: str) -> None:
+    """Refuses options that have no effect beside another; ``others`` are their values, None where they are not given."""
+    given = next((name for name, value in others.items() if value not in (None, False, ())), None)
+    if given is not None:
+        raise UsageError(command, f"{first} and {given} are both given", because, f"Leave {given} out.")
+
+
+def refuse_without(command: str, needed: str, found: Any, others: Mapping[str, Any], because: str) -> None:
+    """Refuses options that have no effect without another."""
+    given = next((name for name, value in others.items() if value not in (None, False, ())), None)
+    if found in (None, ()) and given is not None:
+        raise UsageError(command, f"{given} is given without {needed}", because, f"Add {needed}, or leave {given} out.")
+
+
+def check_form(
+    command: str, workloads: Iterable[Workload], phase: str | None, fused: bool | None, causal: bool | None,
+    given: Mapping[str, Any] = {},
+) -> None:  # fmt: skip
+    """Refuses --fused, --unfused, --causal and a window that is set where they change none of the workloads."""
+    if fused is None and not causal and "W" not in given:
+        return
+    from perfmodel.vocabulary import splits
+
+    known = [(one, phase or one.default_phase) for one in workloads]
+    names = ", ".join(one.name for one, _ in known)
+    operations = [(operation, step) for one, at in known for operation, step in operations_of(one, at)]
+    if fused is not None and not any(step.kernels == "either" and splits(operation) for operation, step in operations):
+        option = "--fused" if fused else "--unfused"
+        raise UsageError(
+            command, f"{option} is given, and every operation of {names} runs in one form",
+            "an operation that can run as one kernel or as several is accepted", f"Leave {option} out.",
+        )  # fmt: skip
+    if causal and not any("causal" in operation.arguments for operation, _ in operations):
+        raise UsageError(
+            command, f"--causal is given, and {names} has no attention with a mask",
+            "an operation or a workload with such attention is accepted", "Leave --causal out.",
+        )  # fmt: skip
+    if causal and "causal" in given:
+        raise UsageError(
+            command, "--causal and --set causal are both given", "one is accepted", "Leave one of them out."
+        )
+    if "W" in given and not causal and not given.get("causal"):
+        _check_window(command, known)
+
+
+def _check_window(command: str, known: Iterable[tuple[Workload, str]]) -> None:
+    """Refuses a window that is set for workloads without a causal mask and without a size that depends on it."""
+    windowed = [(one, phase) for one, phase in known if "W" in one.settable()]
+    if windowed and not any(one.causal or _sized_by_window(one, phase) for one, phase in windowed):
+        raise UsageError(
+            command, f"--set W is given, and {', '.join(one.name for one, _ in windowed)} has no causal mask",
+            "a window is a part of a causal mask", "Add --set causal=1, or leave W out.",
+        )  # fmt: skip
+
+
+def operations_of(found: Workload, phase: str) -> Iterator[tuple[Operation, Step]]:
+    """The distinct operations of a phase with a step of each, in training those of the gradients too."""
+    steps = (*found.steps, *(step for steps in found.decode.values() for step in steps))
+    for step in {(step.operation.name, step.kernels): step for step in steps}.values():
+        yield step.operation, step
+        for gradient in step.operation.backward if phase == "train" else ():
+            yield ops.find(gradient.operation), step
+
+
+def _sized_by_window(found: Workload, phase: str) -> bool:
+    """Whether a size of the phase depends on the window, such as the keys that a cache with a window holds."""
+    sizes = [*found.sizes.values(), *found.phases.get(phase, {}).values()]
+    sizes += [size for step in found.steps for size in step.sizes.values()]
+    return any(isinstance(size, Expression) and "W" in size.names for size in sizes)
 
 
 def distinct(found: Iterable[Named]) -> list[Named]:

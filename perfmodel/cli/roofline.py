@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from perfmodel import chart
 from perfmodel.cli import options
+from perfmodel.cli.command import Group, twice
 from perfmodel.errors import InputError, UsageError
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
@@ -29,7 +30,7 @@ dtypes = click.option(
     help="Show the roofs of this data type; the operations run in the first one named. May be repeated.",
 )  # fmt: skip
 PLOT = "perfmodel roofline plot"
-SHARED = (options.gpus, options.config, options.phase, options.settings, dtypes, options.fused, options.causal)
+SHARED = (options.gpus, options.configs, options.phase, options.settings, dtypes, options.fused, options.causal)
 
 
 def shared(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,7 +40,7 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @shared
 @click.pass_context
 def roofline(context: click.Context, /, **given: Any) -> None:
@@ -68,7 +69,7 @@ def roofline(context: click.Context, /, **given: Any) -> None:
 @click.pass_context
 def show(context: click.Context, /, **given: Any) -> None:
     """The chart as text, with a table of roofs and kernels."""
-    cards, subject = charted(merged(context.obj, given))
+    cards, subject = charted(merged(context, given))
     from perfmodel.report.text_roofline import page
 
     click.echo("\n".join(page(card, f"{card.title}, {subject}") for card in cards), nl=False)
@@ -82,7 +83,7 @@ def plot(context: click.Context, /, output: str | None, **given: Any) -> None:
     """The chart as a picture."""
     from perfmodel.report.picture import checked, save
 
-    request = merged(context.obj, given)
+    request = merged(context, given)
     if output is not None:
         checked(output, PLOT)
     cards, subject = charted(request)
@@ -91,15 +92,20 @@ def plot(context: click.Context, /, output: str | None, **given: Any) -> None:
 
     save(figure(cards, f"{cards[0].title if len(cards) == 1 else 'Roofline'}, {subject}"), path, PLOT)
     zeros = chart.unplaced(cards)
-    notes = [note for card in cards for note in card.notes]
+    notes = [note for card in cards for note in (*card.notes, *card.too_large)]
     notes += [f"No FLOPs, so not on the axes: {', '.join(zeros)}."] if zeros else []
     for note in dict.fromkeys(notes):
         click.echo(note, err=True)
     click.echo(path)
 
 
-def merged(group: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Options given before and after the command's name: lists joined, of others the last."""
+def merged(context: click.Context, own: dict[str, Any]) -> dict[str, Any]:
+    """Options given before and after the command's name: lists joined, of others the one that is given."""
+    group: dict[str, Any] = context.obj
+    for option in context.command.params:
+        name = str(option.name)
+        if name in group and not option.multiple and None not in (group[name], own[name]):
+            raise twice(context.command_path, option)
     return {
         name: group[name] + value if isinstance(value, tuple) else group[name] if value is None else value
         for name, value in own.items()
@@ -111,17 +117,17 @@ def charted(request: dict[str, Any]) -> tuple[list[chart.Card], str]:
     gpus = _gpus(request["gpus"])
     runs = _runs(request)
     types = dict.fromkeys(request["dtypes"] or (run.workload.dtypes["activation"] for run in runs))
-    phase = request["phase"] or (runs[0].workload.default_phase if request["config"] else None)
+    phases = [request["phase"]] if request["phase"] else [run.workload.default_phase for run in runs]
+    phase = "/".join(dict.fromkeys(phases)) if request["configs"] or request["phase"] else None
     form = {True: "fused", False: "unfused", None: None}[request["fused"]]
-    name = runs[0].workload.name if request["config"] else "attention, MLP, convolution"
-    what = ", ".join(filter(None, (name, phase, form, "causal" if request["causal"] else None)))
+    names = [run.workload.name for run in runs] if request["configs"] else ["attention", "MLP", "convolution"]
+    what = ", ".join(filter(None, (*names, phase, form, "causal" if request["causal"] else None)))
     return [chart.card(gpu, runs, request["dtypes"]) for gpu in gpus], f"{', '.join(types)}: {what}"
 
 
 def file_name(cards: list[chart.Card], request: dict[str, Any]) -> str:
-    """``roofline-t4.png``, with the names of further cards and of the workload."""
-    config = [stem(request["config"])] if request["config"] else []
-    return "-".join(["roofline", *(card.name for card in cards), *config]) + ".png"
+    """``roofline-t4.png``, with the names of further cards and of the workloads."""
+    return "-".join(["roofline", *(card.name for card in cards), *map(stem, request["configs"])]) + ".png"
 
 
 def _gpus(names: tuple[str, ...]) -> list[Gpu]:
@@ -136,26 +142,30 @@ def _gpus(names: tuple[str, ...]) -> list[Gpu]:
 
 
 def _runs(request: dict[str, Any]) -> list[chart.Run]:
-    """The workload that was asked for, or the founding ones."""
+    """The workloads that were asked for, or the founding ones; a size that is set reaches those that have it."""
     given, fused = options.read_settings(request["settings"]), request["fused"]
-    if request["config"]:
-        return [_run(workload(request["config"]), request, given, fused)]
-    known = {name: workload(name) for name in FOUNDING}
-    unknown = next(
-        (symbol for symbol in given if not any(symbol in found.settable() for found in known.values())), None
-    )
+    asked = options.distinct(map(workload, request["configs"]))
+    known = asked or [workload(name) for name in FOUNDING]
+    options.check_form("perfmodel roofline", known, request["phase"], fused, request["causal"], given)
+    _check_settings(known, given)
+    runs = []
+    for found in known:
+        own = {symbol: value for symbol, value in given.items() if symbol in found.settable()}
+        forms = FOUNDING[found.name] if fused is None and not asked else (fused,)
+        runs += [_run(found, request, own, form, " (fused)" if form and len(forms) > 1 else "") for form in forms]
+    return runs
+
+
+def _check_settings(known: Sequence[Workload], given: Mapping[str, Any]) -> None:
+    """Refuses a size that none of the workloads has."""
+    symbols = set().union(*(found.settable() for found in known))
+    unknown = next((symbol for symbol in given if symbol not in symbols), None)
     if unknown:
         raise InputError(
             f"perfmodel roofline: set {unknown}",
             "it is not a symbol of any workload on the chart",
-            f"their symbols are {', '.join(sorted(set().union(*(found.settable() for found in known.values()))))}",
+            f"their symbols are {', '.join(sorted(symbols))}",
         )
-    runs = []
-    for name, found in known.items():
-        own = {symbol: value for symbol, value in given.items() if symbol in found.settable()}
-        forms = FOUNDING[name] if fused is None else (fused,)
-        runs += [_run(found, request, own, form, " (fused)" if form and len(forms) > 1 else "") for form in forms]
-    return runs
 
 
 def _run(

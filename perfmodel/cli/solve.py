@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.roofline import rates
 
 
-@click.command()
+@command()
 @options.operation
 @options.config
 @click.option("--gpu", "gpu", metavar="GPU", required=True, help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
@@ -32,10 +33,11 @@ def solve(operation: str | None, config: str | None, gpu: str, symbol: str, sett
     """
     known = read_gpu(gpu)
     chosen = options.chosen(operation, config, dtype, "perfmodel solve", known)
+    given = options.read_settings(settings)
+    options.check_form("perfmodel solve", [chosen], phase, fused, causal, given)
     card = rates(known, dtype or chosen.dtypes["activation"])
     from perfmodel.report.solution import render
     from perfmodel.solve import solve as solved
 
-    given = options.read_settings(settings)
     solution = solved(chosen, card, symbol, given, phase=phase, fused=fused, causal=causal)
     click.echo(render(solution, form), nl=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.command import command
 from perfmodel.errors import UsageError
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
@@ -22,7 +23,7 @@ WHERE = "perfmodel sweep"
 SECONDS_WITHOUT_A_BAR = 1.0
 
 
-@click.command()
+@command()
 @options.operation
 @options.config
 @options.gpus
@@ -37,6 +38,7 @@ SECONDS_WITHOUT_A_BAR = 1.0
 @options.causal
 @options.count
 @options.decode_form
+@options.logits
 @click.option(
     "--expected",
     is_flag=True,
@@ -49,19 +51,21 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     """FLOPs, bytes, bound and time over ranges of sizes, for every GPU.
 
     \b
-    N=128:8192      65 values evenly spaced, or every whole number where there are no more
-    N=1:64:16       16 values
-    N=128:8k:log    128, 256, 512, ...: doublings, and the last
-    N=1k:1M:25:log  25 values, each the same factor above the one before, as distinct whole numbers
+    N=128:8192        65 values evenly spaced, or every whole number where there are no more
+    N=1:64:16         16 values
+    N=128:8Ki:log     128, 256, 512, ..., 8192: doublings, and the last
+    N=1Ki:1Mi:25:log  25 values, each the same factor above the one before, as distinct whole numbers
 
     Several --over make a grid. --set S=N keeps a size tied to a swept one. Points where an operation is not
     defined (H_kv that does not divide H, say) are skipped and counted on stderr. Lines of an --op sweep in
-    FILE.jsonl are cases that 'perfmodel predict' reads.
+    FILE.jsonl are cases that 'perfmodel predict' reads, in training without the optimizer's step.
 
     \b
     perfmodel sweep --config llama-2-7b-layer --gpu a100 --gpu h100 --over N=128:32Ki:log --plot layer.pdf
     perfmodel sweep --op matmul --gpu t4 --over m=64:8192:100 --set k=m --set n=m -o square.csv
     """
+    if given["expected"] and output is None:
+        options.refuse_together(WHERE, "--expected", {"--plot": picture}, "a plot shows the bounds")
     plan = _planned(ranges, settings, given)
     from perfmodel.report import picture as pictures
     from perfmodel.report import rows
@@ -75,7 +79,7 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
 
         pictures.checked(picture, WHERE)
         sweep_plot.check(plan, WHERE)
-    if plan.expected and (output is not None or picture is None):
+    if plan.expected:
         _tell_if_long(plan)
     watch = _Watch(plan if output is not None or picture is None else thinned(plan._replace(expected=False)))
     if output is not None:
@@ -112,6 +116,8 @@ def _tell_if_long(plan: Plan) -> None:
 
 def _planned(ranges: tuple[str, ...], settings: tuple[str, ...], given: dict[str, Any]) -> Plan:
     chosen = options.chosen(given.pop("operation"), given.pop("config"), given.pop("dtype"), WHERE)
+    logits = given.pop("logits")
+    chosen = chosen.with_logits(logits) if logits else chosen
     gpus = _gpus(given.pop("gpus"))
     if not ranges:
         raise UsageError(
@@ -125,7 +131,9 @@ def _planned(ranges: tuple[str, ...], settings: tuple[str, ...], given: dict[str
     axes = [axis_from_text(text) for text in ranges]
     over = options.once("--over", ((axis.symbol, axis) for axis in axes))
     given["form"] = given.pop("decode_form")
-    return plan(chosen, gpus, over, settings=options.read_settings(settings), **given)
+    sizes = options.read_settings(settings)
+    options.check_form(WHERE, [chosen], given["phase"], given["fused"], given["causal"], sizes)
+    return plan(chosen, gpus, over, settings=sizes, **given)
 
 
 def _gpus(names: tuple[str, ...]) -> list[Gpu]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import click
 
 from perfmodel.cli import options
-from perfmodel.errors import InputError, UsageError, ValidationError
+from perfmodel.cli.command import command
+from perfmodel.errors import InputError, NoDeviceError, ValidationError
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
 
 
-@click.command()
+@command()
 @click.option(
     "--gpu",
     metavar="auto|cpu|GPU",
@@ -31,14 +31,12 @@ from perfmodel.records import Stored
     "--limit",
     metavar="SECONDS",
     type=click.FloatRange(min=1),
-    default=60,
-    show_default=True,
-    help="The most that one case may take.",
+    help="The most that one case may take. [default: 60]",
 )
 @options.formats("table", "json", "csv", "markdown")
 def validate(
     gpu: str | None, suite: str | None, save: str | None, stored: str | None, plot: str | None, counters: bool,
-    trace: str | None, limit: float, form: str,
+    trace: str | None, limit: float | None, form: str,
 ) -> None:  # fmt: skip
     """Measures kernels of torch and of our own, and shows what the model says of each beside it.
 
@@ -51,8 +49,10 @@ def validate(
     perfmodel validate --suite cases.jsonl --counters
     """
     if stored is not None:
-        _refuse_together("--from", {"--suite": suite, "--save": save, "--counters": counters or None, "--trace": trace})
-    run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit, counters, trace)
+        others = {"--suite": suite, "--save": save, "--counters": counters, "--trace": trace, "--limit": limit}
+        because = f"a stored run is read without {', '.join(others)}"
+        options.refuse_together("perfmodel validate", "--from", others, because)
+    run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit or 60, counters, trace)
     from perfmodel.report.validation import render
     from perfmodel.validation import compare
 
@@ -68,17 +68,6 @@ def validate(
         sys.exit(130)
     if found.broken:
         sys.exit(ValidationError.exit_code)
-
-
-def _refuse_together(first: str, others: Mapping[str, Any]) -> None:
-    given = [name for name, value in others.items() if value is not None]
-    if given:
-        raise UsageError(
-            "validate",
-            f"{first} and {given[0]} are both given",
-            f"a stored run is read without {', '.join(others)}",
-            f"Leave {given[0]} out.",
-        )
 
 
 def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
@@ -117,10 +106,14 @@ def _measure(
     here = session.device(gpu or "auto")
     if here.note:
         click.echo(f"{here.note}.", err=True)
+    if counters and here.kind == "cpu":
+        raise NoDeviceError(
+            "--counters", "this processor is measured", "counters are read on a GPU", "Leave the option out."
+        )
     cases = _cases(suite, here.kind)
     run, complete = _run(here, cases, save, limit)
     if counters:
-        run = run._replace(records=tuple(session.with_counters(run.records, here)))
+        run = run._replace(records=tuple(session.with_counters(run.records)))
         if save:
             session.rewrite(save, run)
     if trace is not None:
@@ -133,16 +126,21 @@ def _cases(suite: str | None, kind: str) -> list[Mapping[str, Any]]:
     from perfmodel.measure.suites import SUITES
 
     name = suite or "quick"
+    if kind == "cpu" and name == "full":
+        click.echo("--suite full is for GPUs: a processor runs its own short suite.", err=True)
     if name in SUITES:
         return list(SUITES["processor" if kind == "cpu" else name]())
     from perfmodel.cases import Refused
     from perfmodel.cases import read as read_cases
+    from perfmodel.measure.workloads import refused
     from perfmodel.specfile import read_lines
 
     found = []
     for case in read_cases(read_lines(name), name):
         if isinstance(case, Refused):
             raise InputError(*_split(case.error))
+        if error := refused(case):
+            raise error
         found.append(case.line)
     if not found:
         raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
@@ -157,20 +155,26 @@ def _split(message: str) -> tuple[str, str]:
 def _run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit: float) -> tuple[Stored, bool]:
     """Measures what is not in the file yet; an interruption ends it with what there is."""
     from perfmodel.measure import session
+    from perfmodel.report.progress import Bar
+    from perfmodel.validation import described
 
     log = session.Log(save, here)
     waiting = [case for case in cases if not log.has(case)]
     if len(waiting) < len(cases):
         click.echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are in {save} already", err=True)
-    complete = True
+    complete, bar = True, Bar("cases", len(waiting)) if sys.stderr.isatty() and waiting else None
     try:
         for number, record in enumerate(session.records(here, waiting, log, limit), 1):
-            _tell(number, len(waiting), record)
+            if bar is not None:
+                bar.at(number, described(record))
     except KeyboardInterrupt:
         complete = False
         click.echo(
             f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True
         )
+    finally:
+        if bar is not None:
+            bar.close()
     return Stored(save or "this run", log.environment, tuple(_in_order(cases, log.records))), complete
 
 
@@ -178,13 +182,3 @@ def _in_order(cases: Iterable[Mapping[str, Any]], records: Mapping[str, Mapping[
     from perfmodel.records import key
 
     return [records[key(case)] for case in cases if key(case) in records]
-
-
-def _tell(number: int, total: int, record: Mapping[str, Any]) -> None:
-    """Progress on a terminal, nothing in a log."""
-    if not sys.stderr.isatty():
-        return
-    from perfmodel.validation import described
-
-    line = f"{number}/{total} {described(record)}"[: os.get_terminal_size(2).columns - 1]
-    click.echo(f"\r\x1b[K{line}" if number < total else "\r\x1b[K", err=True, nl=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.errors import InputError, shown
 from perfmodel.importers.config import Config
 from perfmodel.importers.decoders import DECODERS
 from perfmodel.importers.model import Model
@@ -47,8 +47,9 @@ def model(document: dict[str, Any], where: str) -> Model:
     kind = config.text("model_type")
     if kind not in FAMILIES:
         raise InputError(
-            f"{where}: model_type", f"{shown(kind)} is not a known architecture", f"one of {', '.join(FAMILIES)} is accepted",
-            did_you_mean(kind, _spelled_alike(kind)) or "Choose a model of a known architecture, or describe a workload in YAML.",
+            f"{where}: model_type", f"{shown(kind)} is not an architecture that is known here",
+            f"one of {', '.join(FAMILIES)} is accepted",
+            "A similar name is another architecture: describe this one as a workload file.",
         )  # fmt: skip
     config.refuse_remote_code()
     build: Callable[[Config], Model] = import_module(f"perfmodel.importers.families.{FAMILIES[kind]}").build
@@ -59,18 +60,6 @@ def model(document: dict[str, Any], where: str) -> Model:
         longest=config.longest(),
         name=config.own_name(),
     )
-
-
-def _spelled_alike(kind: str) -> list[str]:
-    """Model types that a slip may have meant: one that goes on, or has other digits, is another architecture."""
-    from difflib import get_close_matches
-
-    digits = [c for c in kind if c.isdigit()]
-    return [
-        near
-        for near in get_close_matches(kind, FAMILIES, cutoff=0.8)
-        if [c for c in near if c.isdigit()] == digits and not near.startswith(kind) and not kind.startswith(near)
-    ]
 
 
 def _document(path: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from perfmodel.measure import environment
 from perfmodel.measure.kernels import launch
 from perfmodel.measure.program import Program, verdict
 from perfmodel.measure.stopwatch import Cpu, Cuda
+from perfmodel.ops import FAMILY_OF
 from perfmodel.records import SCHEMA, case_of
 
 NOISY = 0.1  # quartiles further apart than this share of the median are flagged
@@ -24,9 +25,9 @@ STREAMED = (
     "layernorm_backward",
     "rmsnorm",
     "rmsnorm_backward",
-    "elementwise",
     "conv1d",
 )
+STREAMED_FAMILIES = ("elementwise", "blas")
 
 
 class Device:
@@ -59,13 +60,13 @@ class Device:
 
     def program(self, read: Case) -> Program:
         """What the case runs here."""
-        if self.lib.__name__ == "numpy":
-            from perfmodel.measure.workloads import plain
+        from perfmodel.measure.workloads import build, plain, refused
 
-            return plain.build(self.lib, read)
-        from perfmodel.measure.workloads import build
-
-        return build(self.lib, self.watch.name, read)
+        if self.lib.__name__ != "numpy":
+            return build(self.lib, self.watch.name, read)
+        if error := refused(read):
+            raise error
+        return plain.build(self.lib, read)
 
     def _measured(self, read: Case) -> dict[str, Any]:
         program = self.program(read)
@@ -87,7 +88,7 @@ class Device:
             fields["kernels"] = [one._asdict() for one in launch.footprints()]
         if flags := _flags(samples.quantile_us(0.75) - samples.quantile_us(0.25), samples.median_us, before, after):
             fields["flags"] = flags
-        if read.line["op"] in STREAMED and self.watch.name == "cuda":
+        if (read.op in STREAMED or FAMILY_OF.get(read.op) in STREAMED_FAMILIES) and self.watch.name == "cuda":
             del program, run, out
             fields["stream_us"] = self._stream_us(read)
         return fields

@@ -139,14 +139,10 @@ def rewrite(path: str, stored: Stored) -> None:
     os.replace(beside, path)
 
 
-def with_counters(found: Iterable[Mapping[str, Any]], here: Device) -> Iterator[Mapping[str, Any]]:
+def with_counters(found: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """The records with what the card's counters say of each."""
     from perfmodel.measure.counters import counted
 
-    if here.kind == "cpu":
-        raise NoDeviceError(
-            "--counters", "this processor is measured", "counters are read on a GPU", "Leave the option out."
-        )
     kept = list(found)
     counts = counted([record for record in kept if "error" not in record])
     return ({**record, **counts.get(key(record), {})} for record in kept)

@@ -169,11 +169,12 @@ def weighted_values_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: 
     backward=(Backward("attention_backward", fused="attention_backward_recompute"),),
 )
 def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size = 0, W: Size = None,
-              act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
+              act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
     """A query attends to S keys; each of the H query heads reads one of H_kv shared heads.
 
     In one kernel the scores and the probabilities stay on chip. The factor 1/sqrt(d) is folded into the
-    exponential's argument. NB a causal mask skips work but not bytes: stored squares stay whole, and k and v are
+    exponential's argument. In training the log of each row's sum is written for the gradients (NB its logarithm and
+    addition, two FLOPs a row, are not counted). NB a causal mask skips work but not bytes: stored squares stay whole, and k and v are
     read but for rows that a window hides from every query.
     """
     keys = visible_keys(N, S, causal, W)
@@ -187,6 +188,7 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
             Tensor("scores", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("probs", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("out", (B, H, N, d), act, writes=1),
+            Tensor("logsumexp", (B, H, N), acc, kept=True),
         ),
         work=(
             Work(
@@ -237,9 +239,9 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
     ),
 )
 def multi_head_attention(B: Size, N: Size, D: Size, H: Size, causal: Size = 0, W: Size = None,
-                         act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
+                         act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
     """Self-attention over N tokens with d = D / H: FLOPs quadratic in N; bytes quadratic unfused and linear fused."""
-    return attention.function(B, H, H, N, N, exact_div(D, H), causal, W, act, cache)
+    return attention.function(B, H, H, N, N, exact_div(D, H), causal, W, act, cache, acc)
 
 
 @operation(
@@ -256,9 +258,9 @@ def multi_head_attention(B: Size, N: Size, D: Size, H: Size, causal: Size = 0, W
     valid=(Valid("D % H == 0", "the heads share the model width evenly, so H must divide D"),),
     backward=(Backward("attention_backward", (("H_kv", "H"), ("d", "D / H")), fused="attention_backward_recompute"),),
 )
-def cross_attention(B: Size, N: Size, S: Size, D: Size, H: Size, act: Size = 2, cache: Size = 2) -> Op:
+def cross_attention(B: Size, N: Size, S: Size, D: Size, H: Size, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:
     """Queries from the decoder, keys and values from the encoder: N and S differ and nothing is masked."""
-    return attention.function(B, H, H, N, S, exact_div(D, H), 0, None, act, cache)
+    return attention.function(B, H, H, N, S, exact_div(D, H), 0, None, act, cache, acc)
 
 
 @operation(

@@ -83,7 +83,7 @@ def _passed(a: Size, r: Size) -> Size:
     backward=(Backward("flash_attention_backward"),),
 )
 def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: Size, causal: Size = 0,
-                    W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
+                    W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
     """Queries in tiles of r = M / (4 d b) rows; a row's running output is rescaled once for every r keys that it meets."""
     keys = visible_keys(N, S, causal, W)
     r = rows_of_a_tile(M, d, act)
@@ -94,6 +94,7 @@ def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: 
             Tensor("k", (B, H_kv, keys, d), cache, reads=1, read_elements=B * H * rows * d, kind=Kind.CACHE),
             Tensor("v", (B, H_kv, keys, d), cache, reads=1, read_elements=B * H * rows * d, kind=Kind.CACHE),
             Tensor("out", (B, H, N, d), act, writes=1),
+            Tensor("logsumexp", (B, H, N), acc, kept=True),
         ),
         work=(
             Work("scores", contract(B, H, pairs, d), Engine.TENSOR),

@@ -30,7 +30,7 @@ from perfmodel.runs import Heads, Stages
     backward=(Backward("mla_attention_backward", fused="mla_attention_backward_recompute"),),
 )
 def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, r: Size, causal: Size = 0,
-                  W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
+                  W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
     """Expanded: ordinary attention whose value heads have another size.
 
     The latent of r and d_r numbers per token is what is kept for later tokens; it does not move here.
@@ -47,6 +47,7 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
             Tensor("scores", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("probs", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("out", (B, H, N, d_v), act, writes=1),
+            Tensor("logsumexp", (B, H, N), acc, kept=True),
         ),
         work=(
             Work(

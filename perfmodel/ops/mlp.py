@@ -42,8 +42,8 @@ def mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 2) -> 
         tensors=(
             Tensor("x", (B, N, D), act, reads=1),
             Tensor("w_up", (D, F), weight, reads=1, kind=Kind.PARAMETER),
-            Tensor("hidden", hidden, act, reads=1, writes=1, spill=True),
-            Tensor("active", hidden, act, reads=1, writes=1, spill=True),
+            Tensor("hidden", hidden, act, reads=1, writes=1, spill=True, kept=True),
+            Tensor("active", hidden, act, reads=1, writes=1, spill=True, kept=True),
             Tensor("w_down", (F, D), weight, reads=1, kind=Kind.PARAMETER),
             Tensor("y", (B, N, D), act, writes=1),
         ),
@@ -84,9 +84,9 @@ def gated_mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 
         tensors=(
             Tensor("x", (B, N, D), act, reads=1),
             Tensor("w_gate_up", (D, 2, F), weight, reads=1, kind=Kind.PARAMETER),
-            Tensor("gate", hidden, act, reads=1, writes=1, spill=True),
-            Tensor("up", hidden, act, reads=1, writes=1, spill=True),
-            Tensor("active", hidden, act, reads=1, writes=1, spill=True),
+            Tensor("gate", hidden, act, reads=1, writes=1, spill=True, kept=True),
+            Tensor("up", hidden, act, reads=1, writes=1, spill=True, kept=True),
+            Tensor("active", hidden, act, reads=1, writes=1, spill=True, kept=True),
             Tensor("w_down", (F, D), weight, reads=1, kind=Kind.PARAMETER),
             Tensor("y", (B, N, D), act, writes=1),
         ),

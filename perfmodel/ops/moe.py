@@ -34,11 +34,12 @@ CHOICE = Valid("A <= E", "a token cannot be sent to more experts than there are"
 def route(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Size = 8) -> Op:
     """The softmax over all experts, then A searches for the largest score that is left.
 
-    NB the sort that groups tokens by expert is integer work and not counted.
+    In training the probabilities are written for the gradients. NB the sort that groups tokens by expert is integer work and not counted.
     """
     return Op(
         tensors=(
             Tensor("scores", (B, N, E), act, reads=1),
+            Tensor("probs", (B, N, E), act, kept=True),
             Tensor("chosen", (B, N, A), index, writes=1),
             Tensor("weights", (B, N, A), act, writes=1),
         ),

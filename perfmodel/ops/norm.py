@@ -44,14 +44,16 @@ from perfmodel.runs import Rows
     sources=("Ba et al. 2016",),
     backward=(Backward("layernorm_backward"),),
 )
-def layernorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """Both reductions in one pass. NB training also writes mean and 1/σ, 8 bytes a row, which is left out here."""
+def layernorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
+    """Both reductions in one pass. In training the mean and 1/σ of each row are written for the gradients."""
     return Op(
         tensors=(
             Tensor("x", (rows, cols), act, reads=1),
             Tensor("gamma", (cols,), weight, reads=1, kind=Kind.PARAMETER),
             Tensor("beta", (cols,), weight, reads=1, kind=Kind.PARAMETER),
             Tensor("y", (rows, cols), act, writes=1),
+            Tensor("mean", (rows,), acc, kept=True),
+            Tensor("rstd", (rows,), acc, kept=True),
         ),
         work=(
             Work("elements", each(LAYERNORM, rows, cols), Engine.VECTOR),
@@ -114,13 +116,14 @@ def layernorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, 
     sources=("Zhang and Sennrich 2019",),
     backward=(Backward("rmsnorm_backward"),),
 )
-def rmsnorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2) -> Op:
-    """One reduction and no shift: 4 FLOPs per element."""
+def rmsnorm(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
+    """One reduction and no shift: 4 FLOPs per element. In training 1/rms of each row is written for the gradients."""
     return Op(
         tensors=(
             Tensor("x", (rows, cols), act, reads=1),
             Tensor("gamma", (cols,), weight, reads=1, kind=Kind.PARAMETER),
             Tensor("y", (rows, cols), act, writes=1),
+            Tensor("rstd", (rows,), acc, kept=True),
         ),
         work=(
             Work("elements", each(RMSNORM, rows, cols), Engine.VECTOR),

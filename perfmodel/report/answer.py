@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perfmodel.analysis import Analysis, Form, Row, Total
+from perfmodel.expression import Expression
+from perfmodel.grouping import Block, blocks
+from perfmodel.report.breakdown import breakdown
+from perfmodel.report.fit import fit_document, fit_lines
 from perfmodel.report.serving import rates_document, speed_line
-from perfmodel.report.sheet import Column, Sheet
+from perfmodel.report.sheet import Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.roofline import Rates
 from perfmodel.serving import speed
@@ -16,16 +20,37 @@ from perfmodel.timing.expectation import Expected
 from perfmodel.units import scaled, significant
 
 SCHEMA = 2
-TOGETHER = "All kernels together are bound by what has most seconds, memory's and each engine's summed over them apart."
+BRIEF = 4  # notes below a table, unless --verbose asks for all
+STEPS = "Each kernel: --steps."
+TOGETHER = "The bottleneck of the total is the resource (memory or one engine) with the largest total time."
+NO_OVERLAP = '"No overlap" (--columns no_overlap_s) adds memory and compute time at data-sheet rates. Real kernels can be slower.'
+PROTOCOLS = {
+    "cold": "one replay of a graph whose first kernel finds nothing in L2",
+    "warm": "back to back, with L2 as the run before left it",
+    "rotating": "activations in L2, weights from memory",
+    "eager": "the same kernels, launched one by one by the host",
+}
 
 
-def render(answer: Analysis, form: str) -> str:
-    """The answer in the form asked for, ending in a line break."""
+def render(
+    answer: Analysis, form: str, *, steps: bool = False, verbose: bool = False, columns: Sequence[str] = ()
+) -> str:
+    """The answer in the form asked for, ending in a line break.
+
+    Tables show blocks or, with ``steps``, kernels; CSV and JSON always hold every kernel.
+    """
     if form == "json":
         import json
 
         return json.dumps(document(answer), indent=2) + "\n"
-    return render_sheet(sheet(answer), form)
+    return render_sheet(sheet(answer, steps=steps or form == "csv", verbose=verbose).picked(columns), form)
+
+
+def sheet(answer: Analysis, *, steps: bool = False, verbose: bool = False) -> Sheet:
+    """The table with its title and notes."""
+    found = breakdown(answer, steps)
+    each = found.columns[0].heading == "step"
+    return found._replace(title=title(answer), notes=notes(answer, steps=each, verbose=verbose))
 
 
 def document(answer: Analysis) -> dict[str, Any]:
@@ -37,17 +62,21 @@ def document(answer: Analysis) -> dict[str, Any]:
         "fused": answer.fused,
         "causal": answer.causal,
         "count": answer.counting,
+        "logits": answer.workload.logits,
         "dims": answer.dims,
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu, answer.knowledge),
         **roof_notes(answer),
+        **({"protocol": answer.protocol} if answer.total.expected else {}),
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "steps": [_row(row) for row in answer.rows],
+        "blocks": [_block(block) for block in blocks(answer)],
         "total": total_document(answer.total),
         "form": answer.form or None,
         **_forms(answer),
         **_rates(answer),
+        **fit_document(answer),
         "notes": list(answer.notes),
         "not_counted": list(answer.not_counted),
     }
@@ -113,6 +142,12 @@ def _row(row: Row) -> dict[str, Any]:
     return found
 
 
+def _block(block: Block) -> dict[str, Any]:
+    steps = list(dict.fromkeys(row.name for row in block.rows))
+    share = {"share": block.share} if block.share is not None else {}
+    return {"name": block.name, "steps": steps, "launches": block.launches, **total_document(block.total), **share}
+
+
 def total_document(total: Total) -> dict[str, Any]:
     """Totals; times where there is a card."""
     found: dict[str, Any] = {
@@ -128,81 +163,64 @@ def total_document(total: Total) -> dict[str, Any]:
     return found
 
 
-def sheet(answer: Analysis) -> Sheet:
-    """The table: one line for each kernel, figures for one repeat, sums over all."""
-    columns = [
-        Column("name", "step", lambda row: row.name, right=False),
-        Column("repeat", "×", lambda row: row.repeat),
-        Column("flops", "FLOP", lambda row: row.flops, scaled),
-        Column("traffic_byte", "traffic", lambda row: row.traffic_byte, lambda value: scaled(value, "B")),
-        Column(
-            "compulsory_byte",
-            "compulsory",
-            lambda row: row.compulsory_byte,
-            lambda value: scaled(value, "B"),
-            expendable=3,
-        ),
-        Column("intensity_flop_per_byte", "FLOP/B", lambda row: row.intensity_flop_per_byte, significant),
-    ]
-    if answer.gpu:
-        columns += [
-            Column("bound", "bound", _bound, right=False),
-            Column("lower_s", "at least", lambda row: _seconds(row, "lower_s"), lambda value: scaled(value, "s")),
-            Column("expected_s", "expected", _expected_s, lambda value: scaled(value, "s")),
-            Column(
-                "no_overlap_s",
-                "no overlap",
-                lambda row: _seconds(row, "no_overlap_s"),
-                lambda value: scaled(value, "s"),
-                expendable=2,
-            ),
-        ]
-    if all(row.repeat == 1 for row in answer.rows):
-        columns = [column for column in columns if column.key != "repeat"]
-    return Sheet(columns, answer.rows, title=title(answer), total=_TotalRow(answer.total), notes=notes(answer))
-
-
-class _TotalRow:
-    """The totals under the names of a row's columns."""
-
-    def __init__(self, total: Total) -> None:
-        self.name, self.repeat = "total", None
-        self.flops, self.traffic_byte, self.compulsory_byte = total.flops, total.traffic_byte, total.compulsory_byte
-        self.intensity_flop_per_byte, self.bounds = total.intensity_flop_per_byte, total
-        self.expected = total.expected
-
-
-def _bound(row: Any) -> str | None:
-    return row.bounds.bound if row.bounds else None
-
-
-def _expected_s(row: Any) -> float | None:
-    return row.expected.expected_s if row.expected else None
-
-
-def _seconds(row: Any, key: str) -> float | None:
-    return getattr(row.bounds, key) if row.bounds else None
-
-
 def title(answer: Analysis) -> str:
-    """Which workload, phase and card."""
-    card = f" on {answer.gpu.title}" if answer.gpu else ""
-    form = "fused" if answer.fused else "unfused"
-    return f"{answer.workload.title}: {answer.phase}, {form}{', causal' if answer.causal else ''}{card}"
+    """Which workload, phase, sizes, data type and card."""
+    types = dict.fromkeys(answer.workload.dtypes.values())
+    words = [answer.phase, *chosen_sizes(answer), " and ".join(types)]
+    words += ["unfused"] * (not answer.fused) + ["causal"] * answer.causal
+    words += ["logits of the last position"] * (answer.workload.logits == "last")
+    return f"{answer.workload.title}: {', '.join(words)}{f', on {answer.gpu.title}' if answer.gpu else ''}"
 
 
-def notes(answer: Analysis) -> list[str]:
+def chosen_sizes(answer: Analysis) -> list[str]:
+    """The sizes of the phase, and those that differ from the workload's own: ``N = 2048``.
+
+    Sizes that follow from others are left out. A workload whose phases name no sizes shows all that it gives as numbers.
+    """
+    workload, dims = answer.workload, answer.dims
+    phase = workload.phases[answer.phase]
+    own = {**workload.sizes, **phase, **workload.items()}
+    named = {"B", *phase} if phase else set(workload.sizes)
+    shown = []
+    for name, value in dims.items():
+        given = own.get(name)
+        follows = isinstance(given, Expression) and given(dims) == value
+        if value is not None and not follows and (name in named - workload.items().keys() or given != value):
+            shown.append(f"{name} = {value}")
+    return shown
+
+
+def notes(answer: Analysis, *, steps: bool = True, verbose: bool = True) -> list[str]:
+    """The notes below the table: at most ``BRIEF``, warnings before rates, or with ``verbose`` all of them."""
+    if verbose:
+        return [*full_notes(answer), *([] if steps else [STEPS])]
+    expected, urgent, rates = expected_line(answer), warnings(answer), speed_lines(answer)
+    room = BRIEF - 1 - len(expected)
+    kept = [note for at, note in enumerate([*urgent, *rates]) if at < room]
+    more = len(urgent) + len(rates) - len(kept)
+    hidden = f"{more} more note{'s' * (more > 1)}, data" if more else "Data"
+    hint = f"{hidden} sources and conventions: --verbose."
+    first = [note for note in kept if note in rates]
+    return [*expected, *first, *(note for note in kept if note not in rates), hint if steps else f"{STEPS} {hint}"]
+
+
+def warnings(answer: Analysis) -> list[str]:
+    """What a reader must know before using the figures: not counted, a stand-in for a missing rate, an unusual size."""
+    lines = []
+    if answer.not_counted:
+        first, *others = answer.not_counted
+        lines.append(f"Not counted: {first}{f'; and {len(others)} more' if others else ''}.")
+    lines += answer.card.notes if answer.card else ()
+    lines += answer.warnings
+    return lines
+
+
+def full_notes(answer: Analysis) -> list[str]:
     """What the figures mean, in full sentences: sizes, conventions, roofs, what was not counted."""
-    found = speed(answer)
-    lines = (
-        [speed_line(found, answer.phase, answer.causal if answer.kv_cache_byte_per_token else None)] if found else []
-    )
-    lines.append(sizes_line(answer.dims))
-    types = answer.workload.dtypes
-    lines.append(dtypes_line(types))
+    lines = [*speed_lines(answer, verbose=True), sizes_line(answer.dims), dtypes_line(answer.workload.dtypes)]
     if answer.counting == "leading":
         lines.append(
-            "FLOP by the leading convention: a kernel's contractions where it has matrix products (--count all for every primitive)."
+            "FLOP count: the matrix products alone in kernels that have them (--count all counts every primitive)."
         )
     if answer.parameters.total:
         cache = answer.kv_cache_byte_per_token
@@ -212,26 +230,46 @@ def notes(answer: Analysis) -> list[str]:
         lines.extend(card_lines(answer.dims, answer.card))
         if len({row.bounds.bound for row in answer.rows if row.bounds}) > 1:
             lines.append(TOGETHER)
-        lines.extend(expected_line(answer))
+        lines.extend(expected_line(answer, verbose=True))
+        lines.append(NO_OVERLAP)
+        lines.extend(fit_lines(answer))
     lines.extend(form_lines(answer))
     lines.extend(answer.notes)
     lines.extend(f"Not counted: {what}." for what in answer.not_counted)
     return list(filter(None, lines))
 
 
-def expected_line(answer: Analysis) -> list[str]:
-    """The range of the expected time, and what it rests on."""
+def speed_lines(answer: Analysis, verbose: bool = False) -> list[str]:
+    """The time and rate that the phase means for a user; of a part of a model only where everything is asked for."""
+    found = speed(answer)
+    if found is None or not (found.complete or verbose):
+        return []
+    pairs = answer.causal if answer.kv_cache_byte_per_token else None
+    return [speed_line(found, answer.phase, pairs, verbose=verbose)]
+
+
+def expected_line(answer: Analysis, verbose: bool = False) -> list[str]:
+    """The range of the expected time, its protocol and the knowledge of the card that it rests on."""
     found = answer.total.expected
     if found is None:
         return []
-    low, high = scaled(found.low_s, "s"), scaled(found.high_s, "s")
-    lines = [f"Expected: {low} to {high} with its launch; {answer.knowledge} knowledge: {answer.basis}."]
-    if answer.total.no_overlap_s is not None and found.expected_s > answer.total.no_overlap_s:
-        lines.append(
-            "At most means that nothing overlaps at the rates of the sheet; launches and what a card reaches of its sheet"
-            " make the expected time longer."
-        )
-    return lines
+    rests = f"{answer.knowledge} knowledge{f': {answer.basis}' if verbose else ''}"
+    measured = "calibrated" in (answer.knowledge, answer.gpu.knowledge if answer.gpu else "")
+    hint = "" if measured else "; calibrate the card to narrow the range"
+    lines = [f"Expected: {span(found.low_s, found.high_s, 's')} ({rests}; protocol {answer.protocol}){hint}."]
+    return lines + [f"{protocol_line(answer.protocol)} Four of five measurements lie in the range."] * verbose
+
+
+def protocol_line(protocol: str) -> str:
+    """What the name of a protocol means."""
+    return f"Protocol {protocol}: {PROTOCOLS[protocol]}."
+
+
+def span(low: float, high: float, unit: str) -> str:
+    """A range with one unit where both ends share it: ``3.32 to 4.64 ms``."""
+    first, last = scaled(low, unit, 3), scaled(high, unit, 3)
+    number, _, prefixed = first.partition(" ")
+    return f"{number} to {last}" if last.endswith(f" {prefixed}") else f"{first} to {last}"
 
 
 def form_lines(answer: Analysis) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from perfmodel.arithmetic import ceil_div
 from perfmodel.comparison import Amdahl, Case, Comparison, Part
 from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, roof_notes, sizes_line, total_document
+from perfmodel.report.fit import memory_document
 from perfmodel.report.serving import rates_document
 from perfmodel.report.sheet import Column, Sheet, as_csv, markdown, table, terminal_width
 from perfmodel.serving import speed
@@ -15,12 +16,16 @@ from perfmodel.units import scaled, significant
 
 
 class Figure(NamedTuple):
-    """A line of the comparison: its key for CSV, its name, its value for a case and how people read it."""
+    """A line of the comparison: its key for CSV, its name, its value for a case and how people read it.
+
+    Tables leave out a figure that is not ``brief`` unless ``--columns`` names it.
+    """
 
     key: str
     heading: str
     value: Callable[[Case], Any]
     show: Callable[[Any], str] = str
+    brief: bool = True
 
 
 def _bytes(value: float) -> str:
@@ -51,13 +56,24 @@ def _rate(key: str) -> Callable[[Case], Any]:
     return lambda case: getattr(speed(case.answer), key, None)
 
 
-def _expected_s(case: Case) -> float | None:
-    found = case.answer.total.expected
-    return found.expected_s if found else None
+def _expected(case: Case, key: str) -> float | None:
+    """The expected time or an end of its range."""
+    return getattr(case.answer.total.expected, key, None)
 
 
 def _fits(case: Case) -> str | None:
-    return None if case.spare_byte is None else "yes" if case.spare_byte >= 0 else "no"
+    fits = case.memory.fits if case.memory else None
+    return None if fits is None else "yes" if fits else "no"
+
+
+def _held(key: str) -> Callable[[Case], Any]:
+    """A figure of the memory."""
+    return lambda case: getattr(case.memory, key) if case.memory else None
+
+
+def _of(kind: str) -> Callable[[Case], Any]:
+    """What one kind of figure takes, where it is anything."""
+    return lambda case: case.memory.of(kind) or None if case.memory else None
 
 
 LAW = "Amdahl: a share s that becomes f times as fast makes the whole 1 / (1 - s + s/f) times as fast."
@@ -71,38 +87,42 @@ FIGURES = (
     Figure("contraction_flops", "FLOP of products", lambda c: c.answer.total.contraction_flops, _count),
     Figure("traffic_byte", "traffic", lambda c: c.answer.total.traffic_byte, _bytes),
     Figure("intensity_flop_per_byte", "FLOP/B", lambda c: c.answer.total.intensity_flop_per_byte, _ratio),
-    Figure("bound", "bound", lambda c: c.answer.total.bound),
+    Figure("bound", "bottleneck", lambda c: c.answer.total.bound),
     Figure("lower_s", "at least", lambda c: c.answer.total.lower_s, _seconds),
-    Figure("expected_s", "expected", _expected_s, _seconds),
-    Figure("no_overlap_s", "no overlap", lambda c: c.answer.total.no_overlap_s, _seconds),
+    Figure("expected_s", "expected", lambda c: _expected(c, "expected_s"), _seconds),
+    Figure("expected_low_s", "expected, low", lambda c: _expected(c, "low_s"), _seconds),
+    Figure("expected_high_s", "expected, high", lambda c: _expected(c, "high_s"), _seconds),
+    Figure("no_overlap_s", "no overlap", lambda c: c.answer.total.no_overlap_s, _seconds, brief=False),
     Figure("tokens_at_most_per_s", "tokens/s at most", _rate("tokens_at_most_per_s"), _count),
     Figure("flops_utilisation_at_most", "use of peak at most", _rate("flops_utilisation_at_most"), _percent),
     Figure("flops_utilisation_of", "peak of", _rate("roof")),
     Figure("kv_cache_byte_per_token", "cache per token", lambda c: c.answer.kv_cache_byte_per_token or None, _bytes),
-    Figure("weights_byte", "weights", lambda c: c.memory.weights_byte or None, _bytes),
-    Figure("training_byte", "gradients, optimizer", lambda c: c.memory.training_byte or None, _bytes),
-    Figure("cache_byte", "cache", lambda c: c.memory.cache_byte or None, _bytes),
-    Figure("memory_byte", "memory at least", lambda c: c.memory.total_byte or None, _bytes),
+    Figure("weights_byte", "weights", _of("weights"), _bytes),
+    Figure("training_byte", "gradients, optimizer", _of("training"), _bytes),
+    Figure("cache_byte", "cache", _of("cache"), _bytes),
+    Figure("activations_byte", "activations", _of("activations"), _bytes),
+    Figure("memory_byte", "memory", _held("byte"), _bytes),
+    Figure("reserve_byte", "reserve", _held("reserve_byte"), _bytes),
     Figure("fits", "fits", _fits),
-    Figure("spare_byte", "memory to spare", lambda c: c.spare_byte, _bytes),
+    Figure("spare_byte", "memory to spare", _held("spare_byte"), _bytes),
     Figure("step_speedup", "step faster", lambda c: c.step.speedup if c.step else None, _times),
     Figure("layers_speedup", "layers faster", lambda c: c.layers.speedup if c.layers else None, _times),
 )
 
 
-def render(comparison: Comparison, form: str, width: int | None = None) -> str:
-    """The comparison in the form asked for, ending in a line break."""
+def render(comparison: Comparison, form: str, width: int | None = None, columns: Sequence[str] = ()) -> str:
+    """The comparison in the form asked for, ending in a line break; ``columns`` are the keys of the figures to show."""
     if form == "json":
         import json
 
         return json.dumps(document(comparison), indent=2) + "\n"
     if form == "csv":
-        return as_csv(listed(comparison))
+        return as_csv(listed(comparison).picked(columns))
     parts = [speedups(case) for case in comparison.cases if case.step]
     if form == "markdown":
-        return "\n".join(markdown(sheet) for sheet in (side_by_side(comparison, comparison.cases), *parts))
+        return "\n".join(markdown(sheet) for sheet in (side_by_side(comparison, comparison.cases, columns), *parts))
     width = width or terminal_width()
-    return "\n".join(table(sheet, width) for sheet in (*blocks(comparison, width), *parts))
+    return "\n".join(table(sheet, width) for sheet in (*blocks(comparison, width, columns), *parts))
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
@@ -112,9 +132,6 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 def _case(case: Case) -> dict[str, Any]:
     answer, found = case.answer, speed(case.answer)
-    memory = {**case.memory._asdict(), "total_byte": case.memory.total_byte}
-    if answer.gpu and case.spare_byte is not None:
-        memory |= {"capacity_byte": answer.gpu.capacity_byte.value, "fits": case.spare_byte >= 0}
     return {
         "config": answer.workload.name,
         "phase": answer.phase,
@@ -125,11 +142,12 @@ def _case(case: Case) -> dict[str, Any]:
         "dtypes": dict(answer.workload.dtypes),
         "gpu": gpu_document(answer.gpu),
         **roof_notes(answer),
+        **({"protocol": answer.protocol} if answer.total.expected else {}),
         "parameters": answer.parameters._asdict(),
         "kv_cache_byte_per_token": answer.kv_cache_byte_per_token,
         "total": total_document(answer.total),
         **({"rates": rates_document(found, answer.phase)} if found else {}),
-        "memory": memory,
+        "memory": memory_document(case.memory) if case.memory else None,
         **_speedup(case),
     }
 
@@ -157,12 +175,12 @@ def listed(comparison: Comparison) -> Sheet:
     return Sheet([Column(f.key, f.heading, f.value, f.show) for f in figures(comparison)], comparison.cases)
 
 
-def blocks(comparison: Comparison, width: int) -> list[Sheet]:
+def blocks(comparison: Comparison, width: int, keys: Sequence[str] = ()) -> list[Sheet]:
     """The cases side by side, in as few tables as the width allows; the title stands above the first, the notes below the last."""
     cases, found = comparison.cases, []
     for tables in range(1, len(cases) + 1):
         length = ceil_div(len(cases), tables)
-        found = [side_by_side(comparison, cases[i : i + length]) for i in range(0, len(cases), length)]
+        found = [side_by_side(comparison, cases[i : i + length], keys) for i in range(0, len(cases), length)]
         if all(_width(sheet) <= width for sheet in found):
             break
     last = len(found) - 1
@@ -172,9 +190,12 @@ def blocks(comparison: Comparison, width: int) -> list[Sheet]:
     ]
 
 
-def side_by_side(comparison: Comparison, cases: Sequence[Case]) -> Sheet:
-    """A column for each case, under its workload's name."""
-    first, *rest = figures(comparison)
+def side_by_side(comparison: Comparison, cases: Sequence[Case], keys: Sequence[str] = ()) -> Sheet:
+    """A column for each case, under its workload's name; a line for each figure of these keys, else of the brief ones."""
+    first, *others = figures(comparison)
+    known = {figure.key: figure for figure in others}
+    picked = [column.key for column in listed(comparison).picked(keys).columns]
+    rest = [known[key] for key in picked if key in known] if keys else [figure for figure in others if figure.brief]
     columns = [Column("figure", "", lambda figure: figure.heading, right=False)]
     columns += [Column(f"case_{i}", str(first.value(case)), _shown_in(case)) for i, case in enumerate(cases)]
     return Sheet(columns, rest, title=title(comparison), notes=notes(comparison))
@@ -222,25 +243,24 @@ def notes(comparison: Comparison) -> list[str]:
     lines += dict.fromkeys(dtypes_line(answer.workload.dtypes) for answer in answers.values())
     if comparison.cases[0].answer.gpu:
         lines.append(
-            "At least and at most are from data sheets alone, rates are those of the least time; expected is the time model's."
+            "'At least' and the rates follow from data sheets alone; 'expected' is the estimate of the time model"
+            f" (protocol {comparison.cases[0].answer.protocol})."
         )
     lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
     calls = {note: None for a in answers.values() for note in a.notes if note not in a.workload.notes}
     lines += [note if alone else f"In {_having(comparison, note)}: {note}" for note in calls]
-    lines += _kept(comparison)
+    lines += dict.fromkeys(_memory(comparison))
     return [*lines, *comparison.notes]
 
 
-def _kept(comparison: Comparison) -> list[str]:
-    """What the bytes of memory are; nothing where there are none."""
-    held = [case.memory for case in comparison.cases]
-    kinds = {
-        "weights": any(memory.weights_byte for memory in held),
-        "gradients and Adam's state": any(memory.training_byte for memory in held),
-        "the cache of every sequence": any(memory.cache_byte for memory in held),
-    }
-    kept = _and(kind for kind, there in kinds.items() if there)
-    return [f"Memory: {kept}; activations come on top."] if kept else []
+def _memory(comparison: Comparison) -> Iterable[str]:
+    """Which workloads have no account of memory, and which cards are too small."""
+    for case in comparison.cases:
+        name = case.answer.workload.name
+        if case.memory is None:
+            yield f"No memory is shown for {name}: there is no agreed recipe of training with weights shorter than 2 bytes."
+        elif case.memory.sentence:
+            yield f"{name}: {case.memory.sentence}"
 
 
 def _having(comparison: Comparison, note: str) -> str:

@@ -9,6 +9,7 @@ from perfmodel import symbolic
 from perfmodel.analysis import Analysis
 from perfmodel.explanation import Explanation, Growth
 from perfmodel.op import Tensor, Work
+from perfmodel.report import pages
 from perfmodel.report.answer import card_lines, expected_line, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.solve import Solution
@@ -18,12 +19,8 @@ from perfmodel.units import scaled, significant
 
 def page(found: Explanation) -> str:
     """The whole page, wrapped to the terminal."""
-    width = terminal_width()
-    operation = found.operation
-    lines = [*wrapped(f"{operation.name.upper()}: {operation.summary}", width), ""]
-    for paragraph in (found.derivation, operation.doc):
-        lines += [*_prose(paragraph, width), ""]
-    for heading, body in (
+    width, operation = terminal_width(), found.operation
+    sections = (
         ("Sizes", _sizes(found, width)),
         ("Tensors", _tensors(found, width)),
         ("Work", _work(found, width)),
@@ -34,18 +31,14 @@ def page(found: Explanation) -> str:
         ("Where memory-bound turns compute-bound", _crossings(found, width)),
         ("Backward", _backward(found, width)),
         ("Sources", [f"  {line}" for source in operation.sources for line in wrapped(source, width - 2)]),
-    ):
-        if body:
-            lines += [heading, *body, ""]
-    return "\n".join(lines).rstrip() + "\n"
+    )
+    prose = [paragraph for text in (found.derivation, operation.doc) for paragraph in _paragraphs(text)]
+    return pages.page(f"{operation.name.upper()}: {operation.summary}", prose, sections, width)
 
 
-def _prose(text: str, width: int) -> list[str]:
-    """Paragraphs of a docstring, wrapped anew."""
-    lines: list[str] = []
-    for paragraph in text.strip().split("\n\n"):
-        lines += ["", *wrapped(" ".join(paragraph.split()).replace("``", ""), width)]
-    return lines[1:]
+def _paragraphs(text: str) -> list[str]:
+    """Paragraphs of a docstring, each as one line."""
+    return [" ".join(paragraph.split()).replace("``", "") for paragraph in text.strip().split("\n\n")]
 
 
 def _indented(sheet: Sheet, width: int) -> list[str]:
@@ -90,7 +83,8 @@ def trips(tensor: Tensor, times: Any, elements: Any, show: Callable[[Any], str] 
         times = symbolic.quotient(elements, tensor.elements)
     if times in (0, 1):
         return "once" if times else ""
-    return f"× {show(times)}"
+    shown = show(times)
+    return f"× ({shown})" if getattr(times, "is_Add", False) else f"× {shown}"
 
 
 def tensor_note(tensor: Tensor) -> str:
@@ -174,10 +168,16 @@ def _numbers(found: Explanation, width: int) -> list[str]:
     columns = columns if found.unfused else columns[1:]
     if found.fused.gpu:
         columns += [
-            Column("bound", "bound", lambda a: a[1].total.bound, right=False),
+            Column("bound", "bottleneck", lambda a: a[1].total.bound, right=False),
             Column("lower", "at least", lambda a: a[1].total.lower_s, lambda value: scaled(value, "s")),
-            Column("expected", "expected", _expected_s, lambda value: scaled(value, "s"), expendable=1),
-            Column("upper", "no overlap", lambda a: a[1].total.no_overlap_s, lambda value: scaled(value, "s")),
+            Column("expected", "expected", _expected_s, lambda value: scaled(value, "s")),
+            Column(
+                "no_overlap",
+                "no overlap",
+                lambda a: a[1].total.no_overlap_s,
+                lambda value: scaled(value, "s"),
+                wide=True,
+            ),
         ]
     sizes = sizes_line(found.fused.dims)
     lines = [
@@ -187,7 +187,7 @@ def _numbers(found: Explanation, width: int) -> list[str]:
     lines += [f"  {line}" for text in found.fused.notes for line in wrapped(text, width - 2)]
     if found.fused.gpu and found.fused.card:
         roofs, *others = card_lines(found.fused.dims, found.fused.card)
-        notes = [f"{found.fused.gpu.title}. {roofs}", *others, *expected_line(found.fused)]
+        notes = [f"{found.fused.gpu.title}. {roofs}", *others, *expected_line(found.fused, verbose=True)]
         lines += [f"  {line}" for note in notes for line in wrapped(note, width - 2)]
     return lines
 
@@ -253,7 +253,8 @@ def _crossing_texts(solution: Solution, show: Callable[[Any], str], say: Callabl
         sides = f"{crossing.bound_below} to {crossing.bound_above}"
         roof = f"{crossing.engine}, I = {crossing.ridge_flop_per_byte:.4g}"
         texts.append(f"{_letter(solution, show)} = {formula}{significant(crossing.at, 5)}, {sides} ({roof})")
-    return texts or [say(answer.reason)]
+    texts += [say(text) for text in (answer.reason, answer.left_out) if text]
+    return texts
 
 
 def _backward(found: Explanation, width: int) -> list[str]:

@@ -2,71 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from perfmodel import symbolic
+from perfmodel.formulas import Formulas, Line
 from perfmodel.report.answer import SCHEMA
-from perfmodel.report.sheet import Column, Sheet, render
-from perfmodel.workload import Workload
+from perfmodel.report.sheet import Column, Sheet
+from perfmodel.report.sheet import render as render_sheet
 
 
-def workload_formulas(
-    workload: Workload,
-    *,
-    phase: str | None,
-    settings: Mapping[str, Any],
-    fused: bool | None,
-    causal: bool | None,
-    decode_form: str | None,
-    form: str,
-) -> str:
-    """FLOPs and traffic of every kernel with a symbol for each size; sizes that are set stand as numbers."""
-    phase = phase or workload.default_phase
-    fused = workload.fused if fused is None else fused
-    causal = workload.causal if causal is None else causal
-    workload.dims(phase, settings)
-    rows = [
-        (
-            kernel.name,
-            kernel.operation,
-            kernel.repeat,
-            symbolic.tidy(kernel.op.flops()),
-            symbolic.tidy(kernel.op.traffic_byte()),
-        )
-        for kernel in symbolic.kernels_of(workload, phase, settings, fused=fused, causal=causal, form=decode_form)
-    ]
-    total = ("total", "", None, *(symbolic.tidy(sum(row[2] * row[i] for row in rows)) for i in (3, 4)))
+def render(found: Formulas, form: str) -> str:
+    """FLOPs and traffic of every kernel in the form asked for, ending in a line break."""
     if form == "json":
-        return _document(workload, phase, fused, rows, total)
+        import json
+
+        return json.dumps(document(found), indent=2) + "\n"
+    return render_sheet(sheet(found), form)
+
+
+def sheet(found: Formulas) -> Sheet:
+    """One line for each kernel, formulas for one repeat, sums over all."""
     columns = [
-        Column("step", "step", lambda row: row[0], right=False),
-        Column("repeat", "×", lambda row: row[2], symbolic.text, right=False),
-        Column("flops", "FLOP", lambda row: symbolic.text(row[3]), right=False),
-        Column("traffic_byte", "bytes", lambda row: symbolic.text(row[4]), right=False),
+        Column("step", "step", lambda row: row.name, right=False),
+        Column("repeat", "×", lambda row: row.repeat, symbolic.text, right=False),
+        Column("flops", "FLOP", lambda row: symbolic.text(row.flops), right=False),
+        Column("traffic_byte", "bytes", lambda row: symbolic.text(row.traffic_byte), right=False),
     ]
-    if all(row[2] == 1 for row in rows):
+    if all(line.repeat == 1 for line in found.lines):
         del columns[1]
     notes = [f"{symbolic.BYTES}: bytes per element. Every primitive is counted (--count does not change formulas)."]
-    return render(Sheet(columns, rows, title=f"{workload.title}: {phase}", total=total, notes=notes), form)
+    total = Line("total", "", None, found.flops, found.traffic_byte)
+    return Sheet(columns, found.lines, title=f"{found.workload.title}: {found.phase}", total=total, notes=notes)
 
 
-def _document(workload: Workload, phase: str, fused: bool, rows: list[Any], total: Any) -> str:
-    import json
-
-    def entry(row: Any) -> dict[str, Any]:
-        return {
-            "flops": symbolic.words(row[3]), "traffic_byte": symbolic.words(row[4]),
-            "latex": {"flops": symbolic.latex(row[3]), "traffic_byte": symbolic.latex(row[4])},
-        }  # fmt: skip
-
-    steps = [{"name": row[0], "op": row[1], "repeat": symbolic.words(row[2]), **entry(row)} for row in rows]
-    found = {
+def document(found: Formulas) -> dict[str, Any]:
+    """The JSON document of ``flops --symbolic``."""
+    return {
         "schema": SCHEMA,
-        "config": workload.name,
-        "phase": phase,
-        "fused": fused,
-        "steps": steps,
-        "total": entry(total),
+        "config": found.workload.name,
+        "phase": found.phase,
+        "fused": found.fused,
+        "steps": [
+            {"name": line.name, "op": line.operation, "repeat": symbolic.words(line.repeat), **_counts(line)}
+            for line in found.lines
+        ],
+        "total": _counts(found),
     }
-    return json.dumps(found, indent=2) + "\n"
+
+
+def _counts(row: Line | Formulas) -> dict[str, Any]:
+    return {
+        "flops": symbolic.words(row.flops),
+        "traffic_byte": symbolic.words(row.traffic_byte),
+        "latex": {"flops": symbolic.latex(row.flops), "traffic_byte": symbolic.latex(row.traffic_byte)},
+    }
+
+
+def named(found: Formulas) -> list[tuple[str, Any]]:
+    """The totals by their names, those that there are."""
+    pairs = [
+        ("FLOP", found.flops),
+        ("FLOP of products", found.contraction_flops),
+        ("compulsory bytes", found.compulsory_byte),
+        ("bytes", found.traffic_byte),
+        ("unfused bytes", found.unfused_byte),
+        ("FLOP per byte", found.intensity),
+        ("FLOP per byte, unfused", found.unfused_intensity),
+    ]
+    return [(name, formula) for name, formula in pairs if formula is not None]

@@ -150,9 +150,9 @@ def _formulas(found: Explanation) -> list[str]:
 
 
 def _lettered(pairs: list[tuple[str, Any]]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Ceilings and floors as letters of their own, innermost first, where a formula is too long to show them."""
+    """Ceilings and floors as letters of their own, innermost first, where a formula is too long to show them: all or none."""
     tiles: list[tuple[str, Any]] = []
-    while any(len(symbolic.text(formula)) > WIDE for _, formula in pairs):
+    while tiles or any(len(symbolic.text(formula)) > WIDE for _, formula in pairs):
         rounded = symbolic.innermost_rounded(formula for _, formula in pairs)
         if rounded is None:
             break

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from perfmodel.memory import Line, Memory
-from perfmodel.memory.activations import OUTSIDE, Kept, Layer, size_byte
-from perfmodel.memory.fit import Solved, Verdict
+from perfmodel.footprint import Line, Memory
+from perfmodel.footprint.activations import OUTSIDE, Kept, Layer, size_byte
+from perfmodel.footprint.fit import Solved, Verdict
 from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, sizes_line
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.report.sheet import render as render_sheet
-from perfmodel.units import LARGEST_SIZE, scaled
+from perfmodel.units import scaled
 
 ONE = "1 GPUs"  # the heading of the sum over all GPUs where there is one
 
@@ -58,7 +58,7 @@ def document(answer: Memory) -> dict[str, Any]:
         "total_byte_per_gpu": answer.byte_per_gpu,
         "gpu": gpu_document(answer.gpu),
         "verdict": _verdict(answer),
-        "solved": answer.solved._asdict() if answer.solved else None,
+        "solved": {**answer.solved._asdict(), "sentence": solution(answer.solved)} if answer.solved else None,
         "notes": list(answer.notes),
     }
 
@@ -69,6 +69,7 @@ def _line(line: Line, gpus: int) -> dict[str, Any]:
         "byte": line.byte_per_gpu * gpus,
         "byte_per_gpu": line.byte_per_gpu,
         "formula": line.formula,
+        "kind": line.kind,
     }
 
 
@@ -98,8 +99,9 @@ def parts(answer: Memory) -> Iterator[Sheet | str]:
     """The lines with their sum; the verdict and what would mend it; what a layer keeps; estimates."""
     yield lines_sheet(answer)._replace(notes=notes(answer))
     if answer.solved:
-        yield solution(answer, answer.solved)
+        yield solution(answer.solved)
     if answer.verdict:
+        yield reserve_line(answer.verdict)
         yield judgement(answer, answer.verdict)
         if answer.verdict.remedies:
             yield remedies_sheet(answer.verdict)
@@ -122,7 +124,7 @@ def lines_sheet(answer: Memory) -> Sheet:
         Column("byte_per_gpu", "one GPU", lambda line: line.byte_per_gpu, _bytes),
         Column("formula", "one GPU's, from", lambda line: line.formula or None, right=False),
     ]
-    return Sheet(columns, answer.lines, title=title(answer), total=Line("total", answer.byte_per_gpu, ""))
+    return Sheet(columns, answer.lines, title=title(answer), total=Line("total", answer.byte_per_gpu, "", ""))
 
 
 def title(answer: Memory) -> str:
@@ -140,26 +142,43 @@ def notes(answer: Memory) -> list[str]:
     return [*filter(None, [sizes_line(answer.dims)]), dtypes_line(answer.workload.dtypes), *answer.notes]
 
 
-def solution(answer: Memory, found: Solved) -> str:
-    """The largest size that fits, and that the next does not."""
+def solution(found: Solved) -> str:
+    """The largest size that fits, and why no larger one does."""
+    symbol, byte = found.symbol, _bytes(found.byte_per_gpu)
     if found.largest is None:
-        return (
-            f"Every {found.symbol} up to {LARGEST_SIZE:,} fits: the total is {_bytes(found.byte_per_gpu)} at the last."
-        )
+        return f"Any {symbol} fits: {_bound(found)}."
     if found.largest == 0:
-        return f"No {found.symbol} fits: {found.symbol} = 1 takes {_bytes(found.byte_per_gpu)}. The figures are those of 1."
-    taken = f"would take {found.next_byte_per_gpu:,} B" if found.next_byte_per_gpu else "is more than the model takes"
-    beyond = f"{found.symbol} = {found.largest + 1:,} {taken}."
-    return f"The largest {found.symbol} that fits is {found.largest:,}: {found.byte_per_gpu:,} B. {beyond}"
+        return f"No {symbol} fits: {symbol} = 1 takes {byte}. The figures are those of {symbol} = 1."
+    largest = f"The largest {symbol} that fits is {found.largest:,}: {found.byte_per_gpu:,} B."
+    if found.ends == "memory":
+        return f"{largest} {symbol} = {found.largest + 1:,} would take {found.next_byte_per_gpu:,} B."
+    if found.ends == "model":
+        return f"{largest} The model takes no larger {symbol}."
+    return f"{largest} A larger {symbol} cannot be counted."
+
+
+def _bound(found: Solved) -> str:
+    """Why every size fits, and the total that is never passed."""
+    symbol, byte, first = found.symbol, _bytes(found.byte_per_gpu), found.constant_from or 1
+    if first == 1:
+        return f"the total, {byte}, does not depend on {symbol}"
+    why = "the window bounds the cache" if found.windowed else "the total stops growing"
+    return f"{why}. From {symbol} = {first:,} on the total stays at {byte}, and the figures are those"
 
 
 def judgement(answer: Memory, found: Verdict) -> str:
-    """Fits or does not, and by how much."""
+    """The reserve, and whether it fits beside it."""
     card = answer.gpu.title if answer.gpu else ""
-    what = f"{_bytes(answer.byte_per_gpu)} of {_bytes(found.capacity_byte)}"
+    room = _bytes(found.capacity_byte - found.reserve_byte)
+    what = f"{_bytes(answer.byte_per_gpu)} of {room} per GPU ({_bytes(found.capacity_byte)} less the reserve)"
     if found.fits:
-        return f"Fits on one {card}: {what} per GPU, {_bytes(found.spare_byte)} to spare."
-    return f"Does not fit on one {card}: {what} per GPU, {_bytes(-found.spare_byte)} too much."
+        return f"Fits on one {card}: {what}, {_bytes(found.spare_byte)} to spare."
+    return f"Does not fit on one {card}: {what}, {_bytes(-found.spare_byte)} too much."
+
+
+def reserve_line(found: Verdict) -> str:
+    """The bytes that stay free, and where they come from."""
+    return f"Reserve: {_bytes(found.reserve_byte)}: {found.reserve}. --reserve changes it."
 
 
 def remedies_sheet(found: Verdict) -> Sheet:

@@ -6,22 +6,24 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from perfmodel.cases import DEFAULT_PROTOCOL as PROTOCOL
 from perfmodel.hardware import Gpu
 from perfmodel.prediction import Prediction
-from perfmodel.report.answer import SCHEMA, expected_document, gpu_document
+from perfmodel.report.answer import SCHEMA, expected_document, gpu_document, protocol_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.units import scaled, significant
+from perfmodel.validation import Compared
 
 
-def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = "") -> str:
+def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = "", columns: Sequence[str] = ()) -> str:
     """The predictions in the form asked for, ending in a line break."""
     if form == "json":
         # A case a line: with the indentation of json, Python's slow encoder would take longer than all predictions.
         head, _, tail = json.dumps(document((), gpu, knowledge)).rpartition("[]")
         lines = ",\n".join(json.dumps(case_document(prediction)) for prediction in found)
         return f"{head}[\n{lines}\n]{tail}\n"
-    return render_sheet(sheet(found, gpu, knowledge), form)
+    return render_sheet(sheet(found, gpu, knowledge).picked(columns), form)
 
 
 def document(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> dict[str, Any]:
@@ -36,7 +38,7 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
     if total is None:
         return {**prediction.line, "error": prediction.error}
     return {
-        **prediction.line,
+        **{key: value for key, value in prediction.line.items() if key not in ("error", "failed")},
         "flops": total.flops,
         "contraction_flops": total.contraction_flops,
         "traffic_byte": total.traffic_byte,
@@ -46,15 +48,46 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
         "lower_s": total.lower_s,
         "no_overlap_s": total.no_overlap_s,
         "roof_notes": list(prediction.roof_notes),
+        "protocol": protocol(prediction.line),
         **expected_document(prediction.expected),
+        **measured_document(compared(prediction)),
     }
 
 
+def compared(prediction: Prediction) -> Compared:
+    """The prediction beside the time that the case's line gives, if any."""
+    return Compared(prediction.line, prediction)
+
+
+def measured_document(one: Compared) -> dict[str, float | None]:
+    """The measured time and what share of it the bound and the expected time are; nothing without one.
+
+    ``of_roofline`` is the name of ``of_bound`` in the answers of ``validate``.
+    """
+    if one.measured_s is None:
+        return {}
+    return {
+        "measured_s": one.measured_s,
+        "of_bound": one.of_roofline,
+        "of_roofline": one.of_roofline,
+        "of_expected": one.of_expected,
+        "error": one.error,
+    }
+
+
+def protocol(line: Mapping[str, Any]) -> str:
+    """The protocol of a case's expected time."""
+    return str(line.get("protocol", PROTOCOL))
+
+
 def how(line: Mapping[str, Any]) -> str:
-    """Causal, implementation, direction, activation and protocol, as far as a case names them; forward goes unsaid."""
-    causal = ["causal"] if line.get("causal") is True else []
-    words = [str(line[key]) for key in ("impl", "direction", "activation", "protocol") if key in line]
-    return ", ".join([*causal, *(word for word in words if word != "forward")])
+    """What a case says of itself besides its sizes and its one data type; forward goes unsaid."""
+    words = ["causal"] if line.get("causal") in (True, "true") else []
+    words += [f"window {line['window']}"] if line.get("window") is not None else []
+    words += [f"{role} {dtype}" for role, dtype in line.get("dtypes", {}).items()]
+    words += [str(line[key]) for key in ("impl", "direction", "activation", "protocol") if key in line]
+    words += [f"torch {line['torch']}"] if line.get("torch") is not None else []
+    return ", ".join(word for word in words if word != "forward")
 
 
 def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
@@ -65,23 +98,58 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
         Column("shape", "shape", lambda p: " ".join(f"{k}={v}" for k, v in p.line["shape"].items()), right=False),
         *([Column("how", "how", lambda p: how(p.line), right=False)] if any(how(p.line) for p in done) else []),
         Column("dtype", "type", lambda p: p.line.get("dtype", "fp16"), right=False, expendable=1),
-        Column("flops", "FLOP", lambda p: p.total.flops, scaled),
+        Column("flops", "FLOP", lambda p: p.total.flops, lambda value: scaled(value, "", 4)),
         Column(
-            "traffic_byte", "traffic", lambda p: p.total.traffic_byte, lambda value: scaled(value, "B"), expendable=2
+            "traffic_byte", "traffic", lambda p: p.total.traffic_byte, lambda value: scaled(value, "B", 4), expendable=2
         ),
-        Column("intensity", "FLOP/B", lambda p: p.total.intensity_flop_per_byte, significant, expendable=3),
-        Column("bound", "bound", lambda p: p.total.bound, right=False),
-        Column("lower_s", "at least", lambda p: p.total.lower_s, lambda value: scaled(value, "s")),
+        Column(
+            "intensity",
+            "FLOP/B",
+            lambda p: p.total.intensity_flop_per_byte,
+            lambda value: significant(value, 4),
+            expendable=3,
+        ),
+        Column("bound", "bottleneck", lambda p: p.total.bound, right=False),
+        Column("lower_s", "at least", lambda p: p.total.lower_s, lambda value: scaled(value, "s", 4)),
         Column(
             "expected_s",
             "expected",
             lambda p: p.expected.expected_s if p.expected else None,
-            lambda value: scaled(value, "s"),
+            lambda value: scaled(value, "s", 4),
         ),
         Column(
-            "no_overlap_s", "no overlap", lambda p: p.total.no_overlap_s, lambda value: scaled(value, "s"), expendable=4
+            "no_overlap_s", "no overlap", lambda p: p.total.no_overlap_s, lambda value: scaled(value, "s", 4), wide=True
         ),
+        *(_measured() if any(compared(prediction).measured_s for prediction in done) else ()),
     ]
     notes = list(dict.fromkeys(note for prediction in done for note in prediction.roof_notes))
+    notes += _below(done)
+    notes += [protocol_line(name) for name in dict.fromkeys(protocol(prediction.line) for prediction in done)]
+    if any("protocol" not in prediction.line for prediction in done):
+        notes.append(f"Cases that name no protocol are timed {PROTOCOL}.")
     title = f"Bounds and expected times on {gpu.title} ({gpu.file}, {knowledge or gpu.knowledge})"
     return Sheet(columns, done, title=title, notes=notes)
+
+
+def _measured() -> tuple[Column, ...]:
+    """Columns of the measured time, and of what share of it the bound and the expected time are."""
+
+    def share(value: float) -> str:
+        return f"{value:.1%}"
+
+    return (
+        Column("measured_s", "measured", lambda p: compared(p).measured_s, lambda value: scaled(value, "s")),
+        Column("of_bound", "of bound", lambda p: compared(p).of_roofline, share),
+        Column("of_expected", "of expected", lambda p: compared(p).of_expected, share),
+    )
+
+
+def _below(done: Sequence[Prediction]) -> list[str]:
+    """A note on measured times that no program can reach by the data sheet."""
+    number = sum(compared(prediction).below for prediction in done)
+    if not number:
+        return []
+    return [
+        f"Measured below the lower bound: {number} of {len(done)} cases. Check the card, the data type and the protocol "
+        "of these cases."
+    ]

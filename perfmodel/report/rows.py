@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from perfmodel.ops import FAMILY_OF
 from perfmodel.report import files
-from perfmodel.sweep import Chunk, Plan
-from perfmodel.sweep.digits import Lines, Slot
+from perfmodel.sweep import Chunk, Plan, exact
+from perfmodel.sweep.digits import Lines, Slot, slot
 from perfmodel.symbols import SYMBOLS
+from perfmodel.vocabulary import ELEMENTWISE_KINDS, STAGES, splits
 
 ENDINGS = (".csv", ".jsonl")
 
@@ -26,6 +26,7 @@ FIGURES = {
     "lower_s": "real",
     "no_overlap_s": "real",
 }
+_PLAIN: dict[str, Callable[[Any], Any]] = {"whole": int, "real": float, "bound": str}
 # Those of a sweep that was asked for expected times.
 EXPECTED = {"expected_s": "real", "expected_low_s": "real", "expected_high_s": "real"}
 
@@ -42,17 +43,46 @@ def checked(path: str, where: str) -> str:
 
 def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
     """Writes every row of the chunks as the ending says, and counts them."""
-    rows, card, lines = 0, None, Lines(())
+    rows = 0
     as_json = checked(path, where).lower().endswith(".jsonl")
-    parts = _json_parts if as_json else _csv_parts
     with files.replacing(path, where) as file:
         file.write(b"" if as_json else _csv_line(["gpu", *plan.symbols, *figures(plan)]).encode() + b"\n")
-        for chunk in chunks:
-            if chunk.gpu is not card:
-                card, lines = chunk.gpu, Lines(parts(plan, chunk.gpu.name))
-            file.write(lines.filled(columns(plan, chunk)))
-            rows += chunk.flops.size
+        for text, number in _filled(plan, chunks, _json_parts if as_json else _csv_parts):
+            file.write(text)
+            rows += number
     return rows
+
+
+def json_lines(plan: Plan) -> str:
+    """Every row of the sweep, as it is written to FILE.jsonl."""
+    return b"".join(text for text, _ in _filled(plan, plan.chunks(), _json_parts)).decode()
+
+
+def _filled(
+    plan: Plan, chunks: Iterable[Chunk], parts: Callable[[Plan, str], Iterable[str | Slot]]
+) -> Iterator[tuple[bytes, int]]:
+    """The text of each chunk and how many rows it has."""
+    known, lines = None, Lines(())
+    for chunk in chunks:
+        large = exact.counts(plan, chunk)
+        wide = {name: slot(name, counts) for name, counts in large.items()}
+        if (chunk.gpu, wide) != known:
+            known, lines = (chunk.gpu, wide), Lines(_wide(parts(plan, chunk.gpu.name), wide))
+        yield lines.filled({**columns(plan, chunk), **large}), chunk.flops.size
+
+
+def _wide(parts: Iterable[str | Slot], wide: Mapping[str, Slot]) -> Iterator[str | Slot]:
+    """The parts of a line, with wide places for counts that are too large for float64."""
+    return (wide.get(part.column, part) if isinstance(part, Slot) else part for part in parts)
+
+
+def records(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Every row of the sweep, its values by the names of the CSV's columns."""
+    kinds = {**dict.fromkeys(plan.symbols, "whole"), **figures(plan)}
+    for chunk in plan.chunks():
+        found = {**columns(plan, chunk), **exact.counts(plan, chunk), "bound": chunk.bound_names}
+        for i in range(chunk.flops.size):
+            yield {"gpu": chunk.gpu.name, **{name: _PLAIN[kind](found[name][i]) for name, kind in kinds.items()}}
 
 
 def columns(plan: Plan, chunk: Chunk) -> dict[str, Any]:
@@ -96,18 +126,25 @@ def _case(plan: Plan) -> Iterator[str | Slot]:
     if workload.file != operation.name:
         yield f'"config": {json.dumps(workload.name)}, "phase": "{plan.phase}", '
         return
-    elementwise = FAMILY_OF[operation.name] == "elementwise" and operation.required == ("numel",)
+    elementwise = operation.name in ELEMENTWISE_KINDS
     yield f'"op": "elementwise", "kind": "{operation.name}"' if elementwise else f'"op": "{operation.name}"'
     first = {one.symbol: one.first for one in plan.axes}
     sizes = workload.dims(plan.phase, {**plan.settings, **first}, checked=False)
     before = ', "shape": {'
-    for symbol in operation.arguments:
-        if SYMBOLS[symbol].kind in ("size", "optional") and sizes.get(symbol) is not None:
-            yield f'{before}"{symbol}": '
-            yield Slot(symbol, "whole") if symbol in plan.varying else str(sizes[symbol])
-            before = ", "
+    for symbol in filter(lambda symbol: _stated(plan, symbol, sizes), operation.arguments):
+        yield f'{before}"{symbol}": '
+        yield Slot(symbol, "whole") if symbol in plan.varying else str(sizes[symbol])
+        before = ", "
     words: dict[str, Any] = {"dtype": workload.dtypes["activation"]}
     words |= {"causal": True} if plan.causal and "causal" in operation.arguments else {}
     words |= {"direction": "forward_backward"} if plan.phase == "train" else {}
-    words |= {"impl": "naive"} if not plan.fused else {}
+    words |= {"impl": STAGES} if not plan.fused and splits(operation, plan.phase == "train") else {}
     yield f"}}, {json.dumps(words)[1:-1]}, "
+
+
+def _stated(plan: Plan, symbol: str, sizes: Mapping[str, Any]) -> bool:
+    """Whether a row gives the size: a window with its mask, and an item size where it is not its data type's."""
+    kind = SYMBOLS[symbol].kind
+    if kind == "item":
+        return symbol in plan.varying or symbol in plan.settings
+    return kind != "flag" and sizes.get(symbol) is not None and (kind == "size" or plan.causal)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from perfmodel.analysis import PROTOCOL
+from perfmodel.report.answer import protocol_line
 from perfmodel.report.sheet import Column, Sheet, render
 from perfmodel.sweep import BOUNDS, Chunk, Plan
 from perfmodel.units import scaled, significant
@@ -45,24 +47,30 @@ class Sample:
 
 
 def table(plan: Plan, sample: Sample) -> str:
+    """The picked rows as a terminal table."""
+    return render(sheet(plan, sample), "table")
+
+
+def sheet(plan: Plan, sample: Sample) -> Sheet:
     """The picked rows under the symbols and the figures."""
     rows = sample.shown()
     columns = [
         *([Column("gpu", "GPU", lambda row: row["gpu"], right=False)] if len(plan.cards) > 1 else []),
         *(Column(name, name, _value(name), lambda value: str(int(value))) for name in plan.symbols),
         Column("flops", "FLOP", _value("flops"), scaled),
-        Column("traffic_byte", "traffic", _value("traffic_byte"), lambda value: scaled(value, "B")),
-        Column("intensity_flop_per_byte", "FLOP/B", _value("intensity_flop_per_byte"), significant),
-        Column("bound", "bound", lambda row: BOUNDS[row["bound"]], right=False),
+        Column("traffic_byte", "traffic", _value("traffic_byte"), lambda value: scaled(value, "B"), expendable=1),
+        Column("intensity_flop_per_byte", "FLOP/B", _value("intensity_flop_per_byte"), significant, expendable=2),
+        Column("bound", "bottleneck", lambda row: BOUNDS[row["bound"]], right=False),
         Column("lower_s", "at least", _value("lower_s"), _as_time),
         *([Column("expected_s", "expected", _value("expected_s"), _as_time)] if plan.expected else []),
-        Column("no_overlap_s", "no overlap", _value("no_overlap_s"), _as_time, expendable=1),
+        Column("no_overlap_s", "no overlap", _value("no_overlap_s"), _as_time, wide=True),
     ]
     notes = [f"Sizes: {sizes(plan)}."] if sizes(plan) else []
     if len(rows) < sample.rows:
         notes.append(f"{len(rows)} of {sample.rows:,} rows are shown; -o FILE.csv or FILE.jsonl writes all.")
+    notes += [protocol_line(PROTOCOL)] if plan.expected else []
     notes += [note for card in plan.cards for note in card.notes]
-    return render(Sheet(columns, rows, title=title(plan), notes=notes), "table")
+    return Sheet(columns, rows, title=title(plan), notes=notes)
 
 
 def _as_time(value: float) -> str:

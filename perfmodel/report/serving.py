@@ -22,29 +22,30 @@ def rates_document(found: Speed, phase: str) -> dict[str, float | str | None]:
         f"{TOKENS.get(kind, 'tokens')}_at_most_per_s": found.tokens_at_most_per_s,
         "flops_utilisation_at_most": found.flops_utilisation_at_most,
         "flops_utilisation_of": found.roof,
+        **({"logits": "last"} if found.last_logits else {}),
     }
 
 
-def speed_line(found: Speed, phase: str, causal: bool | None = None) -> str:
-    """Bounds on the time and the rate, in words; of a prompt, what counts that a server may leave out.
+def speed_line(found: Speed, phase: str, causal: bool | None = None, verbose: bool = False) -> str:
+    """Bounds on the time and the rate, in words; with ``verbose`` the use of the peak and the pairs that are counted.
 
     ``causal``: whether the visible pairs alone are counted; None where there is no attention.
     """
     name = TIMES[phase, found.complete].replace("_", " ").capitalize()
-    words = [f"{name}: at least {scaled(found.time_at_least_s, 's')}"]
+    words = [f"{name}: at least {scaled(found.time_at_least_s, 's', 4)}"]
     if found.tokens_at_most_per_s is not None:
         tokens = TOKENS.get((phase, found.complete), "tokens").replace("_", " ")
         words.append(f"at most {number(found.tokens_at_most_per_s)} {tokens}/s")
-    if found.flops_utilisation_at_most is not None:
+    if verbose and found.flops_utilisation_at_most is not None:
         words.append(f"use of the {found.roof} peak at most {100 * found.flops_utilisation_at_most:.3g} %")
     part = "" if found.complete else " (this workload alone)"
-    pairs = {
-        None: "",
-        True: " and attention over the visible pairs",
-        False: " and attention over all pairs, visible or not",
+    last = " (logits of the last position only)" if found.last_logits else ""
+    pairs: dict[bool | None, str] = {
+        True: " Attention over the visible pairs.",
+        False: " Attention over all pairs, visible or not.",
     }
-    work = f" With logits for every position{pairs[causal]}."
-    return f"{'; '.join(words)}{part}." + (work if found.complete and phase == "prefill" else "")
+    counted = pairs.get(causal, "") if verbose and found.complete and phase == "prefill" else ""
+    return f"{'; '.join(words)}{part}{last}.{counted}"
 
 
 def number(value: float) -> str:

@@ -1,19 +1,30 @@
 """A sheet: rows under columns, shown as a terminal table, CSV, Markdown or JSON.
 
-A column knows the raw value (for CSV and JSON) and how people read it (for tables). A terminal that is too narrow for
-all columns loses the least important ones first, and says so.
+A column knows the raw value (for CSV and JSON) and its text (for tables). A terminal that is too narrow for all columns
+hides the least important ones first, and the table names them. The tables are drawn here and not by rich: importing its
+tables costs half the import time of click and yaml, which the start-up budget of ``flops`` does not allow.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-# A column of prose counts as no wider than this when columns are dropped, or than that part of a narrow terminal.
+from perfmodel.errors import UsageError, did_you_mean
+from perfmodel.errors import shown as quoted
+
+# A column of text counts as no wider than this when columns are hidden, or than that part of a narrow terminal.
 COMFORTABLE, NARROW_PART = 28, 5
-NARROWEST = 12  # a column of prose gives way down to this width
+NARROWEST = 10  # a column of text is wrapped down to this width, or to its longest word
+BREAKS = re.compile(r"([._/-])")  # a long word is broken after one of these
+WIDE = 140  # a terminal of this width also shows the columns marked ``wide``
 
 
 class Column(NamedTuple):
-    """A heading, the raw value of a row, how it is shown, and how early it goes when space is short (0: never)."""
+    """A heading, the raw value of a row, how it is shown, and how early it is hidden when space is short (0: never).
+
+    ``wide`` columns are part of a table only on a wide terminal or when ``--columns`` names them; CSV, JSON and Markdown
+    always have them. ``wraps`` says that the cells may be wrapped; by default those of left-aligned columns may.
+    """
 
     key: str
     heading: str
@@ -21,6 +32,13 @@ class Column(NamedTuple):
     show: Callable[[Any], str] = str
     right: bool = True
     expendable: int = 0
+    wide: bool = False
+    wraps: bool | None = None
+
+    @property
+    def wrapping(self) -> bool:
+        """Whether the cells may be wrapped."""
+        return not self.right if self.wraps is None else self.wraps
 
 
 class Sheet(NamedTuple):
@@ -36,9 +54,20 @@ class Sheet(NamedTuple):
         """A row as people read it."""
         return [shown(column, row) for column in columns or self.columns]
 
+    def picked(self, keys: Sequence[str]) -> "Sheet":
+        """The sheet with the columns of these keys alone, in their order; all of them where no key is given."""
+        known = {column.key: column for column in self.columns}
+        for key in keys:
+            if key not in known:
+                raise UsageError(
+                    f"--columns {quoted(key)}", "it is not a column of this table",
+                    f"{', '.join(known)} are accepted, separated by commas", did_you_mean(key, known),
+                )  # fmt: skip
+        return self._replace(columns=[known[key]._replace(wide=False, expendable=0) for key in keys] or self.columns)
+
 
 def shown(column: Column, row: Any) -> str:
-    """One cell; nothing where there is no value."""
+    """One cell; empty where there is no value."""
     value = column.value(row)
     return "" if value is None else column.show(value)
 
@@ -83,17 +112,21 @@ def terminal_width() -> int:
     """Columns of the terminal; 120 where the output goes to a file."""
     import os
     import sys
-    from shutil import get_terminal_size
 
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return max(40, get_terminal_size((120, 24)).columns) if known else 120
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return max(40, int(asked))
+    try:
+        return max(40, os.get_terminal_size(sys.stdout.fileno()).columns) if sys.stdout.isatty() else 120
+    except (AttributeError, ValueError, OSError):  # stdout is closed, or not a terminal of this process
+        return 120
 
 
-def fitting(sheet: Sheet, natural: Sequence[int], width: int) -> list[int]:
-    """Which columns of these natural widths fit, the most expendable gone first."""
-    prose = min(COMFORTABLE, width // NARROW_PART)
-    widths = [one if column.right else min(one, prose) for column, one in zip(sheet.columns, natural, strict=True)]
-    kept = list(range(len(widths)))
+def fitting(sheet: Sheet, natural: Sequence[int], narrowest: Sequence[int], width: int) -> list[int]:
+    """Which columns of these natural widths fit; the most expendable are hidden first."""
+    text = min(COMFORTABLE, width // NARROW_PART)
+    widths = [min(one, max(text, least)) for one, least in zip(natural, narrowest, strict=True)]
+    kept = [i for i, column in enumerate(sheet.columns) if width >= WIDE or not column.wide]
     while sum(widths[i] + 2 for i in kept) > width + 2 and any(sheet.columns[i].expendable for i in kept):
         kept.remove(max(kept, key=lambda i: sheet.columns[i].expendable))
     return kept
@@ -105,42 +138,53 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
     every = [[column.heading, *(shown(column, row) for row in rows)] for column in sheet.columns]
     natural = [max(map(len, cells)) for cells in every]
-    kept = fitting(sheet, natural, width)
+    narrowest = [
+        _narrowest(cells) if column.wrapping else max(map(len, cells))
+        for column, cells in zip(sheet.columns, every, strict=True)
+    ]
+    kept = fitting(sheet, natural, narrowest, width)
     columns = [sheet.columns[i] for i in kept]
+    gone = [c.heading for i, c in enumerate(sheet.columns) if i not in kept and not c.wide]
     heading, *body = zip(*(every[i] for i in kept), strict=True)
     closing = [body.pop()] if sheet.total is not None else []
-    widths = _squeezed([natural[i] for i in kept], [not column.right for column in columns], width)
+    widths = _squeezed([natural[i] for i in kept], [narrowest[i] for i in kept], columns, width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     right = [column.right for column in columns]
     lines = [*wrapped(sheet.title, width), ""] if sheet.title else []
     lines += [*_lines(heading, widths, right), rule]
     lines += [line for cells in body for line in _lines(cells, widths, right)]
     lines += [rule, *(line for cells in closing for line in _lines(cells, widths, right))] if closing else []
-    gone = [column.heading for column in sheet.columns if column not in columns]
-    notes = [*sheet.notes]
-    if gone:
-        notes.append(f"Too narrow for {', '.join(gone)}: a wider terminal shows more.")
+    notes = [*sheet.notes, *([f"Hidden columns: {', '.join(gone)} (widen the terminal)."] if gone else [])]
     lines += [""] if notes else []
     for note in notes:
         lines += wrapped(note, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _squeezed(natural: Sequence[int], prose: Sequence[bool], width: int) -> list[int]:
-    """Widths that fit: columns of prose give way, the widest first, and their cells wrap."""
+def _narrowest(cells: Sequence[str]) -> int:
+    """The least width of a text column at which no word is broken."""
+    words = (word for cell in cells for word in BREAKS.sub(r"\1 ", cell).split())
+    return max(NARROWEST, *map(len, words), 0)
+
+
+def _squeezed(natural: Sequence[int], narrowest: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
+    """Widths that fit: text columns are wrapped first, then the other left-aligned ones, then, if need be, numbers."""
     widths = list(natural)
     over = sum(widths) + 2 * (len(widths) - 1) - width
-    while over > 0:
-        i = max((i for i, is_prose in enumerate(prose) if is_prose), key=lambda i: widths[i], default=-1)
-        if i < 0 or widths[i] <= NARROWEST:
-            break
-        widths[i] -= 1
-        over -= 1
+    stages = (
+        {i: narrowest[i] for i, column in enumerate(columns) if column.wrapping},
+        {i: NARROWEST for i, column in enumerate(columns) if not column.right},
+        dict.fromkeys(range(len(columns)), 1),
+    )
+    for stage in stages:
+        while over > 0 and any(widths[i] > least for i, least in stage.items()):
+            widths[max((i for i, least in stage.items() if widths[i] > least), key=lambda i: widths[i])] -= 1
+            over -= 1
     return widths
 
 
 def _lines(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    """Cells side by side, those that are too long on several lines."""
+    """Cells side by side; a cell that is too long takes several lines."""
     if all(map(_fits, cells, widths)):
         return ["  ".join(map(_placed, cells, widths, right))]
     parts = [wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)]
@@ -164,6 +208,6 @@ def wrapped(text: str, width: int) -> list[str]:
             lines.append("")
         lines[-1] += f" {word}" if lines[-1] else word
         while len(lines[-1]) > width:
-            cut = max((lines[-1].rfind(c, 0, width) + 1 for c in "._-/"), default=0)
+            cut = max((found.end() for found in BREAKS.finditer(lines[-1], 0, width)), default=0)
             lines[-1:] = [lines[-1][: cut or width], lines[-1][cut or width :]]
     return lines

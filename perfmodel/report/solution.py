@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from perfmodel import symbolic
 from perfmodel.report.answer import SCHEMA, TOGETHER, card_lines, gpu_document, sizes_line
-from perfmodel.report.sheet import terminal_width, wrapped
+from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.solve import Answer, Crossing, Limit, Solution
 from perfmodel.units import significant
 
@@ -39,6 +40,7 @@ def document(solution: Solution) -> dict[str, Any]:
                 "crossings": [_crossing(crossing) for crossing in answer.crossings],
                 "reason": answer.reason,
                 "enters": answer.enters,
+                "left_out": answer.left_out,
             }
             for answer in solution.answers
         ],
@@ -79,16 +81,16 @@ def page(solution: Solution) -> str:
     lines.append("")
     for answer in solution.answers:
         lines += _answer(answer, solution, width)
+    lines += ["", *(line for note in _notes(solution) for line in wrapped(note, width))]
+    return "\n".join(lines) + "\n"
+
+
+def _notes(solution: Solution) -> list[str]:
+    """Sizes, roofs, and the letters of the formulas."""
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
     together = TOGETHER if solution.many else ""
-    notes = [
-        sizes_line(shown),
-        *card_lines(solution.sizes, card),
-        together,
-        _letters(solution),
-    ]
-    lines += ["", *(line for note in filter(None, notes) for line in wrapped(note, width))]
-    return "\n".join(lines) + "\n"
+    notes = [sizes_line(shown), *card_lines(solution.sizes, solution.card), together, _letters(solution)]
+    return [note for note in notes if note]
 
 
 def _letters(solution: Solution) -> str:
@@ -113,6 +115,8 @@ def _answer(answer: Answer, solution: Solution, width: int) -> list[str]:
             text = f"{name} = {significant(crossing.at, 6)} (no short closed form)"
         texts = [text, *([_tends(crossing.limit)] if crossing.limit else []), _sides(crossing, name)]
         lines += [f"  {line}" for text in texts for line in wrapped(text, width - 2)]
+    if answer.left_out:
+        lines += [f"  {line}" for line in wrapped(answer.left_out, width - 2)]
     return lines
 
 
@@ -130,3 +134,43 @@ def _sides(crossing: Crossing, name: str) -> str:
     text = "; ".join(f"{name} = {value}: {bound}-bound" for value, bound in sides)
     note = " (sizes between them do not divide)" if crossing.above - crossing.below > 1 else ""
     return f"{text}{note}; against the {crossing.engine} roof, I = {crossing.ridge_flop_per_byte:.4g} FLOP/B"
+
+
+def sheet(solution: Solution) -> Sheet:
+    """One line for each crossing, and for each kernel that has none the reason."""
+    name = solution.name
+    rows = [
+        (answer, crossing)
+        for answer in solution.answers
+        for crossing in (answer.crossings or (None,))
+    ]  # fmt: skip
+
+    def of(key: str) -> Callable[[tuple[Answer, Crossing | None]], Any]:
+        return lambda row: getattr(row[1], key) if row[1] is not None else None
+
+    columns = [
+        Column("name", "kernel", lambda row: row[0].name, right=False),
+        Column("bound", f"bound at {name} = {solution.own}" if solution.own else "bound", lambda row: row[0].here, right=False),
+        Column("engine", "roof", of("engine"), right=False),
+        Column("closed_form", f"{name} =", of("closed_form"), symbolic.text, right=False),
+        Column("at", name, of("at"), lambda value: significant(value, 6)),
+        Column("largest_below", "up to", of("below")),
+        Column("bound_below", "bound", of("bound_below"), right=False),
+        Column("smallest_above", "from", of("above")),
+        Column("bound_above", "bound", of("bound_above"), right=False),
+        Column("reason", "why there is none", lambda row: row[0].reason or None, right=False),
+        Column("left_out", "not listed", lambda row: row[0].left_out or None, right=False),
+    ]  # fmt: skip
+    form = "fused" if solution.fused else "unfused"
+    title = f"{solution.workload.title}: solved for {name}, {form}, on {solution.card.gpu.title}"
+    return Sheet(columns, rows, title=title, notes=_notes(solution))
+
+
+def named(solution: Solution) -> list[tuple[str, Any]]:
+    """The closed forms by the kernel's name and the roof."""
+    return [
+        (f"{answer.name}, {crossing.engine} roof: {solution.name}", crossing.closed_form)
+        for answer in solution.answers
+        for crossing in answer.crossings
+        if crossing.closed_form is not None
+    ]

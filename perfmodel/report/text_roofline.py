@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from string import ascii_letters
 from typing import NamedTuple
 
+from perfmodel.analysis import PROTOCOL
 from perfmodel.chart import Card, Limits, Point, Roof, Slope, brief, decade, decades, limits, unplaced
+from perfmodel.report.answer import protocol_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.units import scaled, significant
 
@@ -76,7 +78,9 @@ def page(card: Card, title: str = "", width: int | None = None) -> str:
     _names(grid, card)
     heading = [*wrapped(title, width), ""] if title else []
     chart = "\n".join([*heading, *_framed(grid)])
-    return "\n".join((chart, "", table(_ceilings(card), width), table(_kernels(card, marks), width)))
+    kernels = _kernels(card, marks)
+    kernels = kernels._replace(notes=(*kernels.notes, *card.too_large))
+    return "\n".join((chart, "", table(_ceilings(card), width), table(kernels, width)))
 
 
 def _slope(grid: Grid, card: Card, slope: Slope) -> None:
@@ -170,18 +174,19 @@ def _ceilings(card: Card) -> Sheet:
 def _kernels(card: Card, marks: dict[tuple[str, str, float], str]) -> Sheet:
     """Each kernel with its letter, what bounds it, the most it can attain, and how much of its roof that is."""
     columns = [
-        Column("name", "kernel", lambda point: point.name, right=False),
+        Column("name", "kernel", lambda point: point.name, right=False, wraps=False),
         Column("mark", "mark", lambda point: marks.get(_key(point)), right=False),
         Column("group", "of", lambda point: point.group, right=False, expendable=3),
         Column("intensity", "FLOP/B", lambda point: point.intensity, significant),
-        Column("bound", "bound", lambda point: point.bound, right=False),
+        Column("bound", "bottleneck", lambda point: point.bound, right=False),
         Column("flop_per_s", "attainable", lambda point: point.flop_per_s or None, lambda v: scaled(v, "FLOP/s", 4)),
-        Column("expected_s", "expected", lambda point: point.expected_s, lambda v: scaled(v, "s", 4), expendable=4),
-        Column("of_peak", "of its roof", card.of_peak, lambda value: f"{100 * value:.1f} %", expendable=1),
-        Column("roof", "roof", lambda point: point.roof, right=False, expendable=2),
+        Column("expected_s", "expected", lambda point: point.expected_s, lambda v: scaled(v, "s", 4), expendable=1),
+        Column("of_peak", "of its roof", card.of_peak, lambda value: f"{100 * value:.1f} %", expendable=2),
+        Column("roof", "roof", lambda point: point.roof, right=False, expendable=4),
     ]
     if len({point.group for point in card.points}) < 2:
         columns = [column for column in columns if column.key != "group"]
     zeros = unplaced([card])
-    notes = [*card.notes, *(f"No FLOPs, so not on the chart: {', '.join(zeros)}." for _ in zeros[:1])]
+    timed = [protocol_line(PROTOCOL)] if any(point.expected_s for point in card.points) else []
+    notes = [*card.notes, *timed, *(f"No FLOPs, so not on the chart: {', '.join(zeros)}." for _ in zeros[:1])]
     return Sheet(columns, card.points, notes=notes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from perfmodel.prediction import Prediction
+from perfmodel.report.answer import protocol_line
+from perfmodel.report.predictions import protocol
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.timing.card import Card
@@ -61,8 +63,9 @@ def page(found: Prediction, card: Card) -> str:
     title = f"{found.line.get('kind', found.line['op'])} {shape} on {card.gpu.title}"
     low, high = scaled(time.low_s, "s", 4), scaled(time.high_s, "s", 4)
     notes = [
-        f"Expected {scaled(time.expected_s, 's', 4)}, 80 % of measurements between {low} and {high};"
+        f"Expected {scaled(time.expected_s, 's', 4)}; four of five measurements lie between {low} and {high};"
         f" at least {scaled(total.lower_s or 0.0, 's', 4)}.",
+        protocol_line(protocol(found.line)),
         f"Knowledge: {card.knowledge}, {card.basis}.",
     ]
     return render_sheet(Sheet(columns, rows, title=title, notes=notes), "table") + "\n" + parameters(card)

@@ -43,9 +43,7 @@ def _case(one: Compared) -> dict[str, Any]:
     if one.failed:
         return {**{name: value for name, value in one.record.items() if name != "error"}, "failed": one.failed}
     modelled = {name: value for name, value in case_document(one.prediction).items() if name not in one.record}
-    return {
-        **one.record, **modelled, "measured_s": one.measured_s, "error": one.error, "of_roofline": one.of_roofline,
-    }  # fmt: skip
+    return {**one.record, **modelled}
 
 
 def known(gpu: Gpu) -> str:
@@ -153,7 +151,9 @@ def _shape(one: Compared) -> str:
 def _how(one: Compared) -> str:
     names = ("impl", "activation", "direction", "protocol")
     words = [str(one.record[name]) for name in names if one.record.get(name) not in (None, "forward")]
-    return " ".join([*words, *(["causal"] if one.record.get("causal") else [])]).replace("_", " ")
+    causal = ["causal"] if one.record.get("causal") in (True, "true") else []
+    window = [f"window {one.record['window']}"] if one.record.get("window") is not None else []
+    return " ".join([*words, *causal, *window]).replace("_", " ")
 
 
 def _of_stream(one: Compared) -> float | None:

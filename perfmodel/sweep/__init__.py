@@ -1,7 +1,7 @@
 """A workload over a grid of sizes: the same operation functions, called with NumPy arrays, chunk by chunk.
 
 Sizes travel as float64, in which whole numbers are exact to 2^53 (9.0e15): counts below that are exact, larger ones are
-rounded to 16 digits. A symbol that stays the same within a chunk is a plain integer. Only one chunk is held at a time,
+rounded to 16 digits, and ``exact`` counts them again in whole numbers. A symbol that stays the same within a chunk is a plain integer. Only one chunk is held at a time,
 however long the grid.
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from perfmodel import block
 from perfmodel.analysis import analyse
-from perfmodel.arithmetic import register_floor, register_maximum
 from perfmodel.block import Step
 from perfmodel.errors import InputError
 from perfmodel.expression import Expression
 from perfmodel.hardware import Gpu
 from perfmodel.roofline import Rates, rates
+from perfmodel.sweep import exact
 from perfmodel.sweep.domain import Domain, OutsideError
 from perfmodel.sweep.grid import Axis, axis, axis_from_text, box, doubled, spaced
 from perfmodel.sweep.totals import BOUNDS, Chunk, Totals
@@ -36,13 +36,12 @@ __all__ = [
     "axis",
     "axis_from_text",
     "doubled",
+    "exact",
     "plan",
     "spaced",
     "sweep",
 ]
 
-register_maximum("numpy", np.maximum)
-register_floor("numpy", np.floor)
 
 # Points that are evaluated together: enough to drown what Python costs, few enough for the second-level cache.
 POINTS = 16384

@@ -1,6 +1,7 @@
 """Numbers as text, for many rows at once: records of fixed width, whose unused bytes are zero and dropped at the end.
 
-Whole numbers below 2^53 are written as they are, larger ones and all others with 13 digits: ``1.234567890123e-05``.
+Whole numbers below 2^53 are written as they are, others with 13 digits: ``1.234567890123e-05``. Larger whole numbers
+come as integers and are written digit by digit, in a place as wide as the longest.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from numpy.typing import NDArray
 
 from perfmodel.sweep.totals import BOUNDS
 
-EXACT = 2.0**53
 DIGITS = 13
-_WIDTH = 18
+_WIDTH, _LONG = 18, 20
 
 # Four digits as the four bytes of an integer; from 10^4 on without leading zeros, where zero is nothing or (last) 0.
 _FOUR = np.frombuffer(b"".join(b"%04d" % i for i in range(10**4)), "<u4")
@@ -30,10 +30,11 @@ _WORDS = np.array([word.encode() for word in BOUNDS])
 
 
 class Slot(NamedTuple):
-    """A place in a line: the column that it shows, as a whole number, a real one or the name of a bound."""
+    """A place in a line: the column that it shows, as a whole number, a longer one, a real one, a bound's name or digits."""
 
     column: str
     kind: str
+    digits: int = 0
 
 
 class Lines:
@@ -47,8 +48,8 @@ class Lines:
         for part in parts:
             if isinstance(part, Slot):
                 self._slots.append((width, part))
-                fields += _fields(width, part.kind)
-                width += _WORDS.itemsize if part.kind == "bound" else _WIDTH
+                fields += _fields(width, part)
+                width += {"bound": _WORDS.itemsize, "digits": part.digits, "long": _LONG}.get(part.kind, _WIDTH)
             elif part:
                 text = part.encode()
                 self._texts[f"{width}"] = text
@@ -69,15 +70,15 @@ class Lines:
         for place, slot in self._slots:
             for part, digits in _FORMS[slot.kind](columns[slot.column]):
                 records[f"{place} {part}"] = digits
-            if slot.kind == "whole":
-                _mend_inexact(records, place, columns[slot.column])
         return records.tobytes().translate(None, b"\0")
 
 
-def _fields(place: int, kind: str) -> list[tuple[str, str, int]]:
+def _fields(place: int, slot: Slot) -> list[tuple[str, str, int]]:
     """The parts of a place in a line, their formats and where they are; the two ways to write a number share bytes."""
-    if kind == "bound":
-        return [(f"{place} word", _WORDS.dtype.str, place)]
+    if slot.kind in ("bound", "digits"):
+        return [(f"{place} word", _WORDS.dtype.str if slot.kind == "bound" else f"S{slot.digits}", place)]
+    if slot.kind == "long":
+        return [(f"{place} whole {i}", "<u4", place + 4 * i) for i in range(_LONG // 4)]
     groups = [*(("whole", i, 4 * i) for i in range(4)), *(("real", i, 2 + 4 * i) for i in range(4))]
     found = [(f"{place} {form} {i}", "<u4", place + offset) for form, i, offset in groups]
     return [*found, (f"{place} lead", "<u2", place), (f"{place} rest", "<u2", place + 16)]
@@ -87,19 +88,39 @@ def _bound(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
     yield "word", _WORDS[values]
 
 
+def slot(column: str, values: NDArray[Any]) -> Slot:
+    """A place that is wide enough for these whole numbers, of 64 bits or Python's."""
+    python = values.dtype.kind == "O"
+    return Slot(column, "digits", len(str(values.max(initial=0)))) if python else Slot(column, "long", _LONG)
+
+
+def _digits(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
+    """Python's whole numbers."""
+    yield "word", values.astype(str).astype(np.bytes_)
+
+
 def _whole(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
     """Sixteen digits in four groups without leading zeros."""
-    largest = values.max(initial=0)
-    left = np.minimum(values, EXACT).astype(np.int64)
-    for i in (3, 2, 1, 0):
-        if i < 3 and largest < 10 ** (4 * (3 - i)):
+    yield from _groups(values.astype(np.int64), 4)
+    yield "rest", 0
+
+
+def _long(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
+    """Twenty digits, enough for 64 bits."""
+    yield from _groups(values, _LONG // 4)
+
+
+def _groups(left: NDArray[np.int64], number: int) -> Iterator[tuple[str, Any]]:
+    """Groups of four digits without leading zeros."""
+    largest = left.max(initial=0)
+    for i in reversed(range(number)):
+        if i < number - 1 and largest < 10 ** (4 * (number - 1 - i)):
             yield f"whole {i}", 0
         else:
             above = left // 10**4
             digits = left - above * 10**4 + (above == 0) * 10**4
-            yield f"whole {i}", (_LAST if i == 3 else _GROUP).take(digits)
+            yield f"whole {i}", (_LAST if i == number - 1 else _GROUP).take(digits)
             left = above
-    yield "rest", 0
 
 
 def _real(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
@@ -117,12 +138,4 @@ def _real(values: NDArray[Any]) -> Iterator[tuple[str, Any]]:
     yield "lead", _LEAD.take(left)
 
 
-_FORMS = {"bound": _bound, "whole": _whole, "real": _real}
-
-
-def _mend_inexact(records: NDArray[Any], place: int, values: NDArray[Any]) -> None:
-    """Whole numbers that are too large to be exact, as real ones."""
-    inexact = values >= EXACT
-    if inexact.any():
-        for part, digits in _real(values[inexact]):
-            records[f"{place} {part}"][inexact] = digits
+_FORMS = {"bound": _bound, "long": _long, "digits": _digits, "whole": _whole, "real": _real}

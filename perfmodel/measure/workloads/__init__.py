@@ -13,19 +13,20 @@ from zlib import crc32
 from perfmodel.cases import Case
 from perfmodel.errors import InputError
 from perfmodel.measure.program import Program
+from perfmodel.measure.workloads.elementwise import FUNCTIONS
 from perfmodel.records import key
+from perfmodel.units import ITEM_BYTES
+from perfmodel.workload import ROLES
 
 FAMILY = {
-    "matmul": "products",
+    **dict.fromkeys(("matmul", "gemm"), "products"),
     **dict.fromkeys(
         ("softmax", "softmax_backward", "layernorm", "layernorm_backward", "rmsnorm", "rmsnorm_backward"), "rows"
     ),
-    "elementwise": "elementwise",
-    "attention": "attention",
-    "conv1d": "convolution",
-    "qkv": "layers",
-    "mlp": "layers",
-    "layer": "layers",
+    **dict.fromkeys(FUNCTIONS, "elementwise"),
+    **dict.fromkeys(("attention", "multi_head_attention", "cross_attention", "attention_decode"), "attention"),
+    **dict.fromkeys(("conv1d", "conv1d_backward"), "convolution"),
+    **dict.fromkeys(("linear", "linear_bias", "output_projection", "logits", "qkv", "mlp", "layer"), "layers"),
 }
 
 TORCH_TYPES = {
@@ -44,18 +45,25 @@ class Bench:
 
     def __init__(self, torch: Any, device: str, case: Case) -> None:
         self.torch, self.device, self.case = torch, device, case
-        self.line: Mapping[str, Any] = case.line
         self.shape: Mapping[str, int] = case.dims
         self.dtype = getattr(torch, TORCH_TYPES[case.dtype])
         self._random = torch.Generator(device).manual_seed(crc32(key(case.line).encode()))
 
-    def word(self, key: str, default: str) -> str:
-        """A word of the case, or its default."""
-        return str(self.line.get(key, default))
+    @property
+    def op(self) -> str:
+        return self.case.op
+
+    @property
+    def impl(self) -> str:
+        return self.case.words.get("impl", "")
 
     @property
     def direction(self) -> str:
-        return self.word("direction", "forward")
+        return self.case.words.get("direction", "forward")
+
+    @property
+    def causal(self) -> bool:
+        return bool(self.case.dims["causal"])
 
     def normal(self, *shape: int, scale: float = 1.0) -> Any:
         """Normal random numbers in the case's type."""
@@ -74,10 +82,45 @@ class Bench:
         return InputError(self.case.where, what, accepted, "Leave it to predict, or change the case.")
 
 
+def refused(case: Case) -> InputError | None:
+    """Why no program exists for a case on any device; None where one does."""
+    if case.op not in FAMILY:
+        return InputError(
+            case.where, f"there is no program that measures {case.op}", f"{', '.join(FAMILY)} are accepted",
+            "Use 'perfmodel predict' for it.",
+        )  # fmt: skip
+    if "window" in case.line or case.dims.get("W") is not None:
+        return InputError(
+            case.where, "there is no program with a window", "attention over all keys is accepted", "Remove the window."
+        )
+    if case.dtype not in TORCH_TYPES:
+        return InputError(
+            f"{case.where}: dtype", f"there is no program in {case.dtype}", f"{', '.join(TORCH_TYPES)} are accepted",
+            "Use 'perfmodel predict' for it.",
+        )  # fmt: skip
+    if case.protocol == "rotating":
+        return InputError(
+            f"{case.where}: protocol", "no program rotates its weights", "cold, warm and eager are measured",
+            "Choose one of them.",
+        )  # fmt: skip
+    if case.line.get("torch") is not None:
+        return InputError(
+            f"{case.where}: torch", f"{case.line['torch']} is named", "the installed version is measured", "Remove it."
+        )
+    items = {ITEM_BYTES[case.dtype]}
+    if {case.dims[symbol] for symbol in ROLES} != items:
+        return InputError(
+            case.where, "there is no program of several data types", "one data type is accepted",
+            "Use 'perfmodel predict' for it.",
+        )  # fmt: skip
+    return None
+
+
 def build(torch: Any, device: str, case: Case) -> Program:
     """The program of a case, its inputs made on the device."""
+    if error := refused(case):
+        raise error
     bench = Bench(torch, device, case)
     bench.exact_float32()
-    family = import_module(f"perfmodel.measure.workloads.{FAMILY[str(case.line['op'])]}")
-    program: Program = family.build(bench)
+    program: Program = import_module(f"perfmodel.measure.workloads.{FAMILY[case.op]}").build(bench)
     return program

@@ -21,10 +21,10 @@ GRADIENTS_UP_TO = 4096
 
 def build(bench: Bench) -> Program:
     """Attention of q (B, H, N, d) over k, v (B, H_kv, S, d), forward, backward or both."""
-    size = bench.shape
-    q = bench.normal(size["B"], size["H"], size["N"], size["d"])
-    k, v = (bench.normal(size["B"], size["H_kv"], size["S"], size["d"]) for _ in range(2))
-    forward = attend(bench, size["H"] // size["H_kv"])
+    B, H, H_kv, N, S, d = _sizes(bench)
+    q = bench.normal(B, H, N, d)
+    k, v = (bench.normal(B, H_kv, S, d) for _ in range(2))
+    forward = attend(bench, H // H_kv)
     if bench.direction == "forward":
         return Program(lambda: forward(q, k, v), lambda out: _forward_part(bench, out, q, k, v))
     for tensor in (q, k, v):
@@ -41,10 +41,18 @@ def build(bench: Bench) -> Program:
     return Program(both, lambda found: _both_parts(bench, found, q, k, v, dout))
 
 
+def _sizes(bench: Bench) -> tuple[int, ...]:
+    """B, H, H_kv, N, S and d; operations without one of them have one query, as many keys or heads, or the width D."""
+    size = bench.shape
+    N, H = size.get("N", 1), size["H"]
+    d = size["d"] if "d" in size else size["D"] // H
+    return size["B"], H, size.get("H_kv", H), N, size.get("S", N), d
+
+
 def attend(bench: Bench, group: int) -> Callable[[Any, Any, Any], Any]:
     """The implementation that the case names, as a function of q, k and v."""
-    torch, causal = bench.torch, bool(bench.line.get("causal", False))
-    impl = bench.word("impl", "flash")
+    torch, causal = bench.torch, bench.causal
+    impl = bench.impl
     if impl in STACKS:
         raise bench.refuse(f"{impl} is a serving stack's kernel, which torch does not have", "the others are accepted")
     if impl == "naive":
@@ -81,7 +89,7 @@ def _stages(torch: Any, q: Any, k: Any, v: Any, causal: bool) -> Any:
 def _forward_part(bench: Bench, out: Any, q: Any, k: Any, v: Any) -> Pairs:
     """Some rows of the first and the last head."""
     torch, group = bench.torch, q.shape[1] // k.shape[1]
-    causal = bool(bench.line.get("causal", False))
+    causal = bench.causal
     N, S = q.shape[2], k.shape[2]
     chosen = torch.arange(0, N, max(1, N // ROWS_CHECKED), device=q.device)
     for b, h in {(0, 0), (q.shape[0] - 1, q.shape[1] - 1)}:
@@ -95,7 +103,7 @@ def _forward_part(bench: Bench, out: Any, q: Any, k: Any, v: Any) -> Pairs:
 
 def _aligned_right(bench: Bench) -> bool:
     """Our own stages let the last query see every key."""
-    return bench.word("impl", "flash") == "naive"
+    return bench.impl == "naive"
 
 
 def _both_parts(bench: Bench, found: Any, q: Any, k: Any, v: Any, dout: Any) -> Pairs:
@@ -104,7 +112,7 @@ def _both_parts(bench: Bench, found: Any, q: Any, k: Any, v: Any, dout: Any) -> 
         return
     torch, group = bench.torch, q.shape[1] // k.shape[1]
     parts = [t.detach().double().requires_grad_() for t in (q[:1, :group], k[:1, :1], v[:1, :1])]
-    out = _stages(torch, parts[0], parts[1], parts[2], bool(bench.line.get("causal", False)))
+    out = _stages(torch, parts[0], parts[1], parts[2], bench.causal)
     wanted = torch.autograd.grad(out, parts, dout[:1, :group].double())
     for name, got, want in zip(("q", "k", "v"), found[1:], wanted, strict=True):
         yield f"the gradient of {name}", got[:1, : want.shape[1]], want

@@ -14,7 +14,7 @@ def build(bench: Bench) -> Program:
     """u (B, N, D), filter (D, K) and bias (D) to (B, N, D); ``torch_channels_first`` holds (B, D, N) throughout."""
     size = bench.shape
     B, N, D, K = size["B"], size["N"], size["D"], size["K"]
-    impl = bench.word("impl", "fused")
+    impl = bench.impl
     first = impl == "torch_channels_first"
     u = bench.normal(*((B, D, N) if first else (B, N, D)))
     taps, bias = bench.normal(D, K, scale=1 / K), bench.normal(D)
@@ -28,9 +28,9 @@ def build(bench: Bench) -> Program:
         out = convolve(lead, f[:, None], b, padding=K - 1, groups=D)[..., :N]
         return out.contiguous() if first else out.transpose(1, 2).contiguous()
 
-    if bench.direction == "forward":
+    if _direction(bench) == "forward":
         return Program(lambda: forward(u, taps, bias), lambda out: _compare(bench, out, u, taps, bias, first))
-    if bench.direction == "backward":
+    if _direction(bench) == "backward":
         raise bench.refuse(
             "a backward pass of torch alone is not replayed", "forward and forward_backward are accepted"
         )
@@ -46,13 +46,18 @@ def build(bench: Bench) -> Program:
     )
 
 
+def _direction(bench: Bench) -> str:
+    """The direction, that of the gradients' own operation being backward."""
+    return "backward" if bench.op == "conv1d_backward" else bench.direction
+
+
 def _ours(bench: Bench, u: Any, taps: Any, bias: Any) -> Program:
     if bench.device != "cuda":
         raise bench.refuse("our kernels run on a GPU", "torch is accepted on a CPU")
     from perfmodel.measure import kernels
 
-    forward = kernels.conv1d if bench.word("impl", "fused") == "fused" else kernels.conv1d_two_kernels
-    if bench.direction == "forward":
+    forward = kernels.conv1d if bench.impl == "fused" else kernels.conv1d_two_kernels
+    if _direction(bench) == "forward":
         return Program(lambda: forward(u, taps, bias), lambda out: _compare(bench, out, u, taps, bias))
     dout = bench.normal(*u.shape)
 
@@ -71,7 +76,7 @@ def _ours(bench: Bench, u: Any, taps: Any, bias: Any) -> Program:
         yield "the filter's gradient", found[1][::step], df
         yield "the bias's gradient", found[2][::step], g.sum((0, 1))
 
-    if bench.direction == "backward":
+    if _direction(bench) == "backward":
         return Program(lambda: kernels.conv1d_backward(u, taps, dout), gradients)
 
     def both() -> Any:

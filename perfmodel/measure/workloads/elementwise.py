@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfmodel.measure.program import Pairs, Program
-from perfmodel.measure.workloads import Bench
+
+if TYPE_CHECKING:
+    from perfmodel.measure.workloads import Bench
 
 CHECKED = 1 << 20
 
 
 def build(bench: Bench) -> Program:
-    """The kernel that torch runs for the case's kind; the reference is the same formula in float64."""
-    kind = str(bench.line["kind"])
-    if kind not in KINDS:
-        raise bench.refuse(f"torch has no single kernel for '{kind}'", f"{', '.join(KINDS)} are accepted")
-    inputs, function = KINDS[kind]
-    given = [bench.normal(bench.shape["numel"]) for _ in range(inputs)]
-    if kind == "div":
+    """The kernel that torch runs for the operation; the reference is the same formula in float64."""
+    size = bench.shape
+    numel = size["numel"] if "numel" in size else size["B"] * size["N"] * size["D"]
+    inputs, function = FUNCTIONS[bench.op]
+    given = [bench.normal(numel) for _ in range(inputs)]
+    if bench.op == "div":
         given[1] = given[1].abs() + 0.5
-    step = max(1, bench.shape["numel"] // CHECKED)
+    step = max(1, numel // CHECKED)
 
     def compare(out: Any) -> Pairs:
-        yield kind, out[::step], function(bench.torch, *(x[::step].double() for x in given))
+        yield bench.op, out[::step], function(bench.torch, *(x[::step].double() for x in given))
 
     return Program(lambda: function(bench.torch, *given), compare)
 
@@ -38,7 +39,7 @@ def _gelu_backward(tanh: bool) -> tuple[int, Callable[..., Any]]:
     return 2, lambda t, x, dy: t.ops.aten.gelu_backward(dy, x, approximate=kind)
 
 
-KINDS: dict[str, tuple[int, Callable[..., Any]]] = {
+FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "add": (2, lambda t, a, b: a + b),
     "mul": (2, lambda t, a, b: a * b),
     "div": (2, lambda t, a, b: a / b),
@@ -56,4 +57,10 @@ KINDS: dict[str, tuple[int, Callable[..., Any]]] = {
     "sigmoid_backward": (2, lambda t, y, dy: t.ops.aten.sigmoid_backward(dy, y)),
     "tanh": (1, lambda t, x: t.tanh(x)),
     "tanh_backward": (2, lambda t, y, dy: t.ops.aten.tanh_backward(dy, y)),
+    "residual": (2, lambda t, x, y: x + y),
+    "saxpy": (2, lambda t, x, y: t.add(y, x, alpha=0.125)),
+    "stream_copy": (1, lambda t, a: a.clone()),
+    "stream_scale": (1, lambda t, c: c * 0.125),
+    "stream_add": (2, lambda t, a, b: a + b),
+    "stream_triad": (2, lambda t, b, c: t.add(b, c, alpha=0.125)),
 }

@@ -11,11 +11,12 @@ from perfmodel.measure.workloads.attention import attend
 
 ROWS_CHECKED = 64
 EPSILON = 1e-5
+HALF_ONLY = ("flash", "cudnn", "efficient")  # back ends that take no float64
 
 
 def build(bench: Bench) -> Program:
     """The part that the case names, with weights scaled so that every value stays near one."""
-    return {"qkv": _qkv, "mlp": _mlp, "layer": _layer}[str(bench.line["op"])](bench)
+    return {"qkv": _qkv, "mlp": _mlp, "layer": _layer}.get(bench.op, _linear)(bench)
 
 
 def _weight(bench: Bench, rows: int, cols: int) -> Any:
@@ -49,10 +50,7 @@ def _program(
 
 def _slope(bench: Bench, forward: Callable[..., Any], held: Sequence[Any], dx: Any, dout: Any) -> Pairs:
     """The gradient of the input against that of the same function in float64, at sizes where that is quick."""
-    if held[0].numel() * max(t.shape[-1] for t in held) > 1 << 33 or bench.word("impl", "naive") not in (
-        "naive",
-        "math",
-    ):
+    if held[0].numel() * max(t.shape[-1] for t in held) > 1 << 33 or bench.impl in HALF_ONLY:
         return
     wide = [t.detach().double().requires_grad_() for t in held]
     yield "the input's gradient", dx, bench.torch.autograd.grad(forward(*wide), wide[0], dout.double())[0]
@@ -62,21 +60,43 @@ def _some(rows: int) -> slice:
     return slice(None, None, max(1, rows // ROWS_CHECKED))
 
 
-def _qkv(bench: Bench) -> Program:
-    size = bench.shape
-    x = bench.normal(size["B"] * size["N"], size["D"])
-    w = _weight(bench, (size["H"] + 2 * size["H_kv"]) * size["d"], size["D"])
+def _linear(bench: Bench) -> Program:
+    """One product of all tokens with a weight, with a bias where the operation has one."""
+    size, functional = bench.shape, bench.torch.nn.functional
+    inner, outer = {
+        "output_projection": lambda: (size["H"] * size["d"], size["D"]),
+        "logits": lambda: (size["D"], size["V"]),
+    }.get(bench.op, lambda: (size["D_in"], size["D_out"]))()
+    x, w = bench.normal(size["B"] * size["N"], inner), _weight(bench, outer, inner)
+    bias = (bench.normal(outer),) if bench.op == "linear_bias" else ()
     part = _some(x.shape[0])
+
+    def compare(out: Any) -> Pairs:
+        yield "the product", out[part], functional.linear(x[part].double(), w.double(), *(b.double() for b in bias))
+
+    return _program(bench, functional.linear, (x, w, *bias), compare)
+
+
+def _qkv(bench: Bench) -> Program:
+    """One product of all columns, or with ``naive`` one for each of queries, keys and values."""
+    size, functional = bench.shape, bench.torch.nn.functional
+    x = bench.normal(size["B"] * size["N"], size["D"])
+    widths = [size["H"] * size["d"], size["H_kv"] * size["d"], size["H_kv"] * size["d"]]
+    w = _weight(bench, sum(widths), size["D"])
+    part = _some(x.shape[0])
+
+    def apart(x: Any, w: Any) -> Any:
+        return bench.torch.cat([functional.linear(x, one) for one in w.split(widths)], -1)
 
     def compare(out: Any) -> Pairs:
         yield "the projections", out[part], x[part].double() @ w.double().T
 
-    return _program(bench, bench.torch.nn.functional.linear, (x, w), compare)
+    return _program(bench, apart if bench.impl == "naive" else functional.linear, (x, w), compare)
 
 
 def _activation(bench: Bench) -> Callable[[Any], Any]:
     functional = bench.torch.nn.functional
-    name = bench.word("activation", "gelu")
+    name = bench.case.words["activation"]
     known: dict[str, Callable[[Any], Any]] = {
         "gelu": functional.gelu,
         "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
@@ -89,7 +109,7 @@ def _activation(bench: Bench) -> Callable[[Any], Any]:
 def _mlp(bench: Bench) -> Program:
     size, functional = bench.shape, bench.torch.nn.functional
     D, F = size["D"], size["F"]
-    gated = bench.word("activation", "gelu") == "swiglu"
+    gated = bench.case.words["activation"] == "swiglu"
     x = bench.normal(size["B"] * size["N"], D)
     up, down = _weight(bench, 2 * F if gated else F, D), _weight(bench, D, F)
     activation = None if gated else _activation(bench)
@@ -134,7 +154,7 @@ def _layer(bench: Bench) -> Program:
     def compare(out: Any) -> Pairs:
         """Against the same layer in float32 with exact products: float64 would hold N x N scores of every head."""
         torch = bench.torch
-        causal = bool(bench.line.get("causal", False))
+        causal = bench.causal
 
         def plain(q: Any, k: Any, v: Any) -> Any:
             sdpa = functional.scaled_dot_product_attention

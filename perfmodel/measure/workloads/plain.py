@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -12,17 +13,23 @@ from perfmodel.measure.program import Pairs, Program
 from perfmodel.records import key
 
 TYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
+IMPLEMENTATIONS = ("torch", "naive")  # the library's own call, and separate stages
 EPSILON = 1e-5
 
 
 def build(numpy: Any, case: Case) -> Program:
     """The program of a case; what NumPy has no single way to do is refused."""
-    op = str(case.line["op"])
-    maker = _MAKERS.get(op)
-    if maker is None or case.dtype not in TYPES or str(case.line.get("direction", "forward")) != "forward":
+    op = case.op
+    maker = _MAKERS.get(op) or (_elementwise if op in FUNCTIONS else None)
+    if maker is None or case.dtype not in TYPES or case.words.get("direction", "forward") != "forward":
         raise InputError(
             case.where, f"NumPy does not run {op} in {case.dtype} so",
-            f"{', '.join(_MAKERS)}, forward, in {', '.join(TYPES)} are accepted", "Install torch.",
+            f"{', '.join((*_MAKERS, *FUNCTIONS))}, forward, in {', '.join(TYPES)} are accepted", "Install torch.",
+        )  # fmt: skip
+    if case.words.get("impl", "torch") not in IMPLEMENTATIONS:
+        raise InputError(
+            f"{case.where}: impl", f"NumPy has no {case.words['impl']} implementation",
+            f"{', '.join(IMPLEMENTATIONS)} are accepted", "Install torch.",
         )  # fmt: skip
     random = numpy.random.default_rng(crc32(key(case.line).encode()))
 
@@ -76,25 +83,13 @@ def _rmsnorm(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
 
 
 def _elementwise(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
-    kinds: dict[str, tuple[int, Callable[..., Any]]] = {
-        "add": (2, numpy.add),
-        "mul": (2, numpy.multiply),
-        "relu": (1, lambda x: numpy.maximum(x, 0)),
-        "exp": (1, numpy.exp),
-        "tanh": (1, numpy.tanh),
-    }
-    kind = str(case.line["kind"])
-    if kind not in kinds:
-        raise InputError(
-            case.where, f"NumPy has no kernel for '{kind}'", f"{', '.join(kinds)} are accepted", "Install torch."
-        )
-    number, function = kinds[kind]
-    return tuple(normal(case.dims["numel"]) for _ in range(number)), function
+    number, function = FUNCTIONS[case.op]
+    return tuple(normal(case.dims["numel"]) for _ in range(number)), partial(function, numpy)
 
 
 def _attention(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
     B, H, H_kv, N, S, d = (case.dims[name] for name in ("B", "H", "H_kv", "N", "S", "d"))
-    causal = bool(case.line.get("causal", False))
+    causal = bool(case.dims["causal"])
 
     def stages(q: Any, k: Any, v: Any) -> Any:
         scores = q.reshape(B, H_kv, H // H_kv * N, d) @ k.swapaxes(-1, -2) * d**-0.5
@@ -106,11 +101,17 @@ def _attention(numpy: Any, case: Case, normal: Callable[..., Any]) -> Made:
     return (normal(B, H, N, d), normal(B, H_kv, S, d), normal(B, H_kv, S, d)), stages
 
 
+FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
+    "add": (2, lambda n, a, b: n.add(a, b)),
+    "mul": (2, lambda n, a, b: n.multiply(a, b)),
+    "relu": (1, lambda n, x: n.maximum(x, 0)),
+    "exp": (1, lambda n, x: n.exp(x)),
+    "tanh": (1, lambda n, x: n.tanh(x)),
+}
 _MAKERS: dict[str, Callable[..., Made]] = {
     "matmul": _matmul,
     "softmax": _softmax,
     "layernorm": _layernorm,
     "rmsnorm": _rmsnorm,
-    "elementwise": _elementwise,
     "attention": _attention,
 }

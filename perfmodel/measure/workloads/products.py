@@ -11,27 +11,31 @@ ROWS_CHECKED = 64
 
 
 def build(bench: Bench) -> Program:
-    """out (batch, m, n) = a (batch, m, k) b (batch, k, n)."""
+    """out (batch, m, n) = a (batch, m, k) b (batch, k, n), for ``gemm`` added to c (m, n)."""
     size = bench.shape
-    m, k, n, batch = size["m"], size["k"], size["n"], size["batch"]
+    m, k, n, batch = size["m"], size["k"], size["n"], size.get("batch", 1)
     if bench.case.dtype in ("fp8", "int8"):
         return _narrow(bench, m, k, n, batch)
     lead = (batch,) if batch > 1 else ()
     a, b = bench.normal(*lead, m, k), bench.normal(*lead, k, n)
+    if bench.op == "gemm":
+        c = bench.normal(m, n)
+        return Program(lambda: bench.torch.addmm(c, a, b), lambda out: _rows(bench, out, a, b, c))
     return Program(lambda: bench.torch.matmul(a, b), lambda out: _rows(bench, out, a, b))
 
 
-def _rows(bench: Bench, out: Any, a: Any, b: Any) -> Pairs:
-    """Some rows of the first and the last product."""
+def _rows(bench: Bench, out: Any, a: Any, b: Any, c: Any = None) -> Pairs:
+    """Some rows of the first and the last product, and what is added to them."""
     first = [(out, a, b)] if a.dim() == 2 else [(out[i], a[i], b[i]) for i in {0, a.shape[0] - 1}]
     for found, left, right in first:
         step = max(1, left.shape[0] // ROWS_CHECKED)
-        yield "the product", found[::step], left[::step].double() @ right.double()
+        added = 0 if c is None else c[::step].double()
+        yield "the product", found[::step], left[::step].double() @ right.double() + added
 
 
 def _narrow(bench: Bench, m: int, k: int, n: int, batch: int) -> Program:
     """fp8 and int8, through the entries that torch has for them."""
-    if batch > 1 or bench.device != "cuda":
+    if batch > 1 or bench.op == "gemm" or bench.device != "cuda":
         raise bench.refuse(
             f"torch has no {bench.case.dtype} product for it", "one product at a time, on a GPU, is accepted"
         )

@@ -13,10 +13,12 @@ ROWS_CHECKED = 256
 
 def build(bench: Bench) -> Program:
     """The program of the operation that the case names, by torch or by our kernels."""
-    own = bench.word("impl", "torch") in ("ours", "fused")
+    own = bench.impl in ("ours", "fused")
+    if bench.impl == "naive":
+        raise bench.refuse("there is no program of its separate kernels", "the other implementations are accepted")
     if own and bench.device != "cuda":
         raise bench.refuse("our kernels run on a GPU", "torch is accepted on a CPU")
-    return _PROGRAMS[str(bench.line["op"])](bench, own)
+    return _PROGRAMS[bench.op](bench, own)
 
 
 def _some(rows: int) -> slice:
@@ -57,7 +59,7 @@ def _softmax_backward(bench: Bench, own: bool) -> Program:
 
 def _norm(bench: Bench, own: bool) -> Program:
     torch, cols = bench.torch, bench.shape["cols"]
-    rms = bench.line["op"] == "rmsnorm"
+    rms = bench.op == "rmsnorm"
     x = bench.normal(bench.shape["rows"], cols) + 0.5
     gamma, beta = bench.normal(cols), bench.normal(cols)
     part = _some(x.shape[0])
@@ -82,7 +84,7 @@ def _norm(bench: Bench, own: bool) -> Program:
 def _norm_backward(bench: Bench, own: bool) -> Program:
     """Gradients of input, gamma and beta from the statistics that a forward pass kept."""
     torch, cols = bench.torch, bench.shape["cols"]
-    rms = bench.line["op"] == "rmsnorm_backward"
+    rms = bench.op == "rmsnorm_backward"
     x = bench.normal(bench.shape["rows"], cols)
     gamma, beta, dy = bench.normal(cols), bench.normal(cols), bench.normal(*x.shape)
     wide = x.double()
@@ -105,8 +107,6 @@ def _norm_backward(bench: Bench, own: bool) -> Program:
                 yield "beta's gradient", out[2], dy.double().sum(0)
 
     if own:
-        if rms:
-            raise bench.refuse("there is no kernel of ours for it", "torch is accepted")
         from perfmodel.measure import kernels
 
         return Program(lambda: kernels.layernorm_backward(dy, x, gamma, m, s), compare)

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, UsageError
+from perfmodel.footprint.account import Account, Estimate, Training
+from perfmodel.footprint.activations import OUTSIDE, RECOMPUTE
+from perfmodel.footprint.fit import Solved, Verdict, solved, verdict
+from perfmodel.footprint.lines import OPTIMIZERS, Line, Plan
+from perfmodel.footprint.reserve import DEFAULT, Reserve
 from perfmodel.hardware import Gpu
-from perfmodel.memory.account import Account, Estimate, Training
-from perfmodel.memory.activations import OUTSIDE, RECOMPUTE
-from perfmodel.memory.fit import Solved, Verdict, solved, verdict
-from perfmodel.memory.lines import OPTIMIZERS, Line, Plan
 from perfmodel.units import significant
 from perfmodel.workload import Workload
 
@@ -61,8 +62,12 @@ def memory(
     solve: str | None = None,
     fused: bool | None = None,
     form: str | None = None,
+    reserve: Reserve = DEFAULT,
 ) -> Memory:
-    """The account of a phase under a plan; with ``solve``, at the largest size of that symbol which fits the card."""
+    """The account of a phase under a plan; with ``solve``, at the largest size of that symbol which fits the card.
+
+    ``reserve`` is the memory of the card that must stay free.
+    """
     phase, plan = phase or workload.default_phase, plan or Plan()
     fused = workload.fused if fused is None else fused
     given = dict(settings or {})
@@ -70,15 +75,18 @@ def memory(
 
     def account(sizes: Mapping[str, Any], dtypes: Mapping[str, str] | None = None) -> Account:
         typed = workload._replace(dtypes={**workload.dtypes, **dtypes}) if dtypes else workload
-        return Account(typed, phase, {**given, **sizes}, fused, form)
+        return Account(typed, phase, typed.dims(phase, {**given, **sizes}), fused, form)
 
     capacity_byte = int(gpu.capacity_byte.value) if gpu else 0
     found = None
     if solve is not None:
         _check_solve(solve, gpu, given, account({}))
-        found = solved(solve, lambda value: account({solve: value}).byte_per_gpu(plan), capacity_byte)
-        if found.largest is not None:
-            given[solve] = found.largest or 1
+        room_byte = capacity_byte - reserve.byte(capacity_byte)
+        found = solved(solve, lambda value: account({solve: value}).byte_per_gpu(plan), room_byte)
+        given[solve] = found.largest or found.constant_from or 1
+        if found.largest is None:
+            beyond = given[solve] + (account({}).dims.get("W") or 0)
+            found = found._replace(windowed=account({solve: beyond}).windowed())
     answer = account({})
     return Memory(
         workload=workload,
@@ -92,7 +100,7 @@ def memory(
         training=answer.trained(plan.recompute) if phase == "train" else None,
         estimates=answer.estimates(),
         gpu=gpu,
-        verdict=verdict(answer, plan, capacity_byte, account) if gpu else None,
+        verdict=verdict(answer, plan, capacity_byte, reserve, account) if gpu else None,
         solved=found,
         notes=tuple(_notes(answer, plan)),
     )
@@ -147,9 +155,7 @@ def _notes(account: Account, plan: Plan) -> list[str]:
             notes.append("Full recomputation gains nothing here: the workload has no repeated layers.")
     if account.form:
         notes.append(f"Form of the decoding step: {account.form}.")
-    notes.append(
-        "Left out: the driver's own memory, buffers of communication, and what an allocator loses between blocks."
-    )
+    notes.append("Not included: buffers of communication between GPUs.")
     notes.extend(f"Not counted: {what}." for what in account.workload.not_counted)
     return notes
 

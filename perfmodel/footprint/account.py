@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel import block
-from perfmodel.memory import inference, lines
-from perfmodel.memory.activations import Activations, activations, size_byte
-from perfmodel.memory.flow import layers
-from perfmodel.memory.lines import Line, Model, Moment, Plan
+from perfmodel.arithmetic import whole_bytes
+from perfmodel.footprint import inference, lines
+from perfmodel.footprint.activations import Activations, activations, size_byte
+from perfmodel.footprint.flow import layers
+from perfmodel.footprint.lines import Line, Model, Moment, Plan
 from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import ROLES, Workload
 
@@ -31,14 +32,14 @@ class Training(NamedTuple):
 
 
 class Account:
-    """The figures of one GPU; what does not depend on a plan is worked out once."""
+    """The figures of one GPU at the sizes ``dims`` of a phase; what does not depend on a plan is worked out once."""
 
     def __init__(
-        self, workload: Workload, phase: str, settings: Mapping[str, Any], fused: bool, form: str | None = None
+        self, workload: Workload, phase: str, dims: Mapping[str, Any], fused: bool, form: str | None = None
     ) -> None:
         self.workload, self.phase, self.fused = workload, phase, fused
         self.form = workload.form_in(phase, form)
-        self.dims = workload.dims(phase, settings)
+        self.dims = dict(dims)
         self.steps = workload._replace(loss=()).steps_in(phase, form)
         self._at = {"causal": 0, **self.dims}
         total = block.parameters(block.wholes(workload.steps, self._at)).total
@@ -59,6 +60,11 @@ class Account:
         """Their sum."""
         return sum(line.byte_per_gpu for line in self.lines(plan))
 
+    def windowed(self) -> bool:
+        """Whether a window bounds the cache of any layer at these sizes."""
+        keeps = self.phase != "train" and "decode" in self.workload.phases
+        return keeps and any(share.windowed for share in inference.cache(self.steps, self._at).before)
+
     def trained(self, recompute: str) -> Training:
         """What a training step keeps under a recomputation."""
         if recompute not in self._trained:
@@ -72,8 +78,10 @@ class Account:
             return (*self._states(), *self._rules(), *self._recomputed(), *self._upcast())
         return (*self._other_caches(), *self._wide_states())
 
-    def _item(self, symbol: str) -> int:
-        return int(self.dims.get(symbol, ITEM_BYTES[self.workload.dtypes[ROLES[symbol]]]))
+    def _item(self, symbol: str) -> int | float:
+        """Bytes of one element: a whole number, or half a byte."""
+        item: int | float = self.dims.get(symbol, ITEM_BYTES[self.workload.dtypes[ROLES[symbol]]])
+        return item
 
     def _inference(self) -> list[Line]:
         if self._inferred is None:
@@ -110,7 +118,7 @@ class Account:
         formula = (
             f"{B:,} x ({elements[False]:,} numbers x {item} bytes + {elements[True]:,} of recurrences x {WIDE} bytes)"
         )
-        byte = B * (elements[False] * item + elements[True] * WIDE)
+        byte = whole_bytes(B * (elements[False] * item + elements[True] * WIDE))
         return [Estimate("recurrent state, recurrences in float32", byte, formula, "as selective_scan and wkv move it")]
 
     def _states(self) -> list[Estimate]:
@@ -142,11 +150,12 @@ class Account:
     def _upcast(self) -> list[Estimate]:
         """A loss that turns its logits into float32 first holds two more copies."""
         item = self._item("act")
-        number = size_byte(self.trained("none").activations.logits) // item
+        number = int(size_byte(self.trained("none").activations.logits) // item)
         if not number or item >= WIDE:
             return []
         formula = f"{number:,} logits x ({item} + {WIDE} + {WIDE}) bytes: logits, log-probabilities, gradient"
-        return [Estimate("loss in float32", number * (item + 2 * WIDE), formula, "logits.float() before the loss")]
+        byte = whole_bytes(number * (item + 2 * WIDE))
+        return [Estimate("loss in float32", byte, formula, "logits.float() before the loss")]
 
     def shape(self) -> Shape | None:
         """The sizes that rules of thumb know, of a decoder or encoder alone; none for others."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from perfmodel.arithmetic import ceil_div
+from perfmodel.arithmetic import ceil_div, product, whole_bytes
 from perfmodel.errors import InputError
-from perfmodel.memory.activations import OUTSIDE, Activations, Layer, size_byte
-from perfmodel.memory.inference import Cache, Share, State, Workspace
+from perfmodel.footprint.activations import OUTSIDE, Activations, Layer, size_byte
+from perfmodel.footprint.inference import Cache, Share, State, Workspace
 
+SHORTEST_TRAINED = 2  # bytes of a weight
 OPTIMIZERS = ("adam", "sgd", "none")
 # Moments of the gradient that an optimizer keeps: Adam mean and variance, SGD with momentum one.
 MOMENTS = {"adam": ("mean", "variance"), "sgd": ("momentum",), "none": ()}
@@ -24,12 +25,21 @@ class Plan(NamedTuple):
     optimizer: str = "adam"
 
 
+# What the figures are, for sums over several of them.
+KINDS = ("weights", "training", "activations", "cache")
+
+
 class Line(NamedTuple):
-    """A figure of one GPU and its formula."""
+    """A figure of one GPU, its formula, and which of ``KINDS`` it belongs to.
+
+    ``training`` are gradients and optimizer states; ``activations`` are what is kept for the backward pass and what
+    passes between kernels; ``cache`` are keys, values and recurrent states.
+    """
 
     name: str
     byte_per_gpu: int
     formula: str
+    kind: str
 
 
 class Moment(NamedTuple):
@@ -45,21 +55,21 @@ class Model(NamedTuple):
 
     parameters: int
     largest: int
-    item: int
+    item: int | float
 
 
 def weights(model: Model, plan: Plan) -> list[Line]:
     """ZeRO's third stage keeps a shard of them, and gathers one layer at a time."""
-    lines = [_sharded("weights", ((model.item, ""),), model.parameters, plan, from_stage=3)]
+    lines = [_sharded("weights", ((model.item, ""),), model.parameters, plan, 3, "weights")]
     if plan.zero == 3 and plan.gpus > 1:
         formula = f"{model.item} bytes x {model.largest:,} parameters of the largest layer, gathered while it runs"
-        lines.append(Line("gathered weights", model.item * model.largest, formula))
+        lines.append(Line("gathered weights", _bytes(model.item, model.largest), formula, "weights"))
     return lines
 
 
 def training_states(model: Model, plan: Plan, where: str) -> list[Line]:
     """Gradients like the weights; a float32 master copy beside shorter weights; moments in float32 or longer."""
-    if model.item < 2:
+    if model.item < SHORTEST_TRAINED:
         raise InputError(
             where, f"weights of {model.item} byte are asked for in training",
             "weights of 2, 4 or 8 bytes (fp16, bf16, fp32, tf32, fp64) are accepted: for shorter ones there is no agreed recipe",
@@ -68,13 +78,15 @@ def training_states(model: Model, plan: Plan, where: str) -> list[Line]:
     wide = max(4, model.item)
     parts = [(wide, "master copy")] if model.item < wide and plan.optimizer != "none" else []
     parts += [(wide, moment) for moment in MOMENTS[plan.optimizer]]
-    lines = [_sharded("gradients", ((model.item, ""),), model.parameters, plan, from_stage=2)]
+    lines = [_sharded("gradients", ((model.item, ""),), model.parameters, plan, 2, "training")]
     if parts:
-        lines.append(_sharded("optimizer states", parts, model.parameters, plan, from_stage=1))
+        lines.append(_sharded("optimizer states", parts, model.parameters, plan, 1, "training"))
     return lines
 
 
-def _sharded(name: str, parts: Sequence[tuple[int, str]], parameters: int, plan: Plan, from_stage: int) -> Line:
+def _sharded(
+    name: str, parts: Sequence[tuple[int | float, str]], parameters: int, plan: Plan, from_stage: int, kind: str
+) -> Line:
     """Bytes of one parameter times the parameters, or times a shard of them, rounded up to whole numbers."""
     each = " + ".join(f"{item} {what}".rstrip() for item, what in parts)
     each = f"({each}) bytes" if len(parts) > 1 or parts[0][1] else f"{each} bytes"
@@ -83,13 +95,13 @@ def _sharded(name: str, parts: Sequence[tuple[int, str]], parameters: int, plan:
     formula = f"{each} x {parameters:,} parameters"
     if share > 1:
         formula = f"{each} x {held:,}, a shard of {parameters:,} parameters over {share:,} GPUs"
-    return Line(name, sum(item for item, _ in parts) * held, formula)
+    return Line(name, _bytes(sum(item for item, _ in parts), held), formula, kind)
 
 
 def kept(activations: Activations, plan: Plan) -> list[Line]:
     """What waits for the backward pass, by kinds of layers."""
     return [
-        Line(f"activations: {layer.name}", layer.byte, _layers(layer, plan))
+        Line(f"activations: {layer.name}", layer.byte, _layers(layer, plan), "activations")
         for layer in activations.layers
         if layer.byte
     ]
@@ -130,14 +142,16 @@ def passing(found: Sequence[Moment]) -> list[Line]:
     largest = max(found, key=lambda moment: moment.byte)
     others = ", ".join(f"{moment.name} {moment.byte:,}" for moment in found if moment is not largest)
     formula = f"{largest.name}: {largest.formula}" + (f"; not at the same time: {others}" if others else "")
-    return [Line("working memory", largest.byte, formula)]
+    return [Line("working memory", largest.byte, formula, "activations")]
 
 
 def cache_lines(cache: Cache, B: int) -> list[Line]:
     """Keys and values of all sequences."""
     names = ("key-value cache", "key-value cache, new tokens", "cross-attention cache")
     return [
-        Line(name, _byte(shares) * B, _shares(shares, B)) for name, shares in zip(names, cache, strict=True) if shares
+        Line(name, _byte(shares) * B, _shares(shares, B), "cache")
+        for name, shares in zip(names, cache, strict=True)
+        if shares
     ]
 
 
@@ -155,7 +169,7 @@ def _shares(shares: Sequence[Share], B: int) -> str:
     return _times(B, f"({terms})" if len(shares) > 1 else terms)
 
 
-def state_lines(states: Sequence[State], item: int, B: int) -> list[Line]:
+def state_lines(states: Sequence[State], item: int | float, B: int) -> list[Line]:
     """Recurrent states of all sequences."""
     if not states:
         return []
@@ -165,7 +179,7 @@ def state_lines(states: Sequence[State], item: int, B: int) -> list[Line]:
         repeats[kind] = repeats.get(kind, 0) + state.repeat
     terms = " + ".join(f"{repeat:,} x {elements:,} ({name})" for (name, elements), repeat in repeats.items())
     number = sum(elements * repeat for (_, elements), repeat in repeats.items())
-    return [Line("recurrent state", number * item * B, _times(B, f"({terms}) x {item} bytes"))]
+    return [Line("recurrent state", _bytes(item, number * B), _times(B, f"({terms}) x {item} bytes"), "cache")]
 
 
 def workspace_line(found: Workspace) -> list[Line]:
@@ -175,7 +189,12 @@ def workspace_line(found: Workspace) -> list[Line]:
         return []
     waiting = f" + {found.waiting_byte:,} that wait for later kernels" if found.waiting_byte else ""
     formula = f"{found.operand_byte:,} bytes of inputs and outputs of {found.name}{waiting}"
-    return [Line("workspace of the largest kernel", byte, formula)]
+    return [Line("workspace of the largest kernel", byte, formula, "activations")]
+
+
+def _bytes(item: int | float, number: int) -> int:
+    """Of so many elements; elements of half a byte lie two in a byte."""
+    return int(whole_bytes(product((item, number))))
 
 
 def _count(number: int, noun: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import is_zero
 from perfmodel.block import Gradient, Step, gradients
-from perfmodel.memory.flow import Flow, Key, Stored, layers, stored
+from perfmodel.footprint.flow import Flow, Key, Stored, layers, stored
 from perfmodel.op import Kind, Op, Tensor
 
 RECOMPUTE = ("none", "selective", "full")

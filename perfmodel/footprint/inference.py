@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from perfmodel.arithmetic import product, whole_bytes
 from perfmodel.block import Kernel, Step, kernels
 from perfmodel.expression import Expression
-from perfmodel.memory.flow import Flow, Key, layers, stored
+from perfmodel.footprint.flow import Flow, Key, layers, stored
 from perfmodel.op import Kind, Tensor
 
 # Numbers that a layer keeps of each sequence from one token to the next.
@@ -28,14 +29,14 @@ RECURRENCES = ("selective_scan", "wkv")
 class Share(NamedTuple):
     """What one kind of layer keeps: bytes per token of one sequence, how many tokens, in how many layers."""
 
-    byte_per_token: int
+    byte_per_token: int | float
     tokens: int
     repeat: int
     windowed: bool = False
 
     @property
     def byte(self) -> int:
-        return self.byte_per_token * self.tokens * self.repeat
+        return int(whole_bytes(product((self.byte_per_token, self.tokens, self.repeat))))
 
 
 class Cache(NamedTuple):
@@ -74,7 +75,7 @@ def cache(steps: Sequence[Step], dims: Mapping[str, Any]) -> Cache:
         if not held or not (kernel.step.cached or kernel.step.crosses):
             continue
         per_token, full = (
-            sum(heads * width * t.item for t in held for _, heads, _, width in [t.shape]),
+            sum(product((heads, width, t.item)) for t in held for _, heads, _, width in [t.shape]),
             held[0].shape[2],
         )
         if not kernel.step.cached:
@@ -133,7 +134,7 @@ def workspace(steps: Sequence[Step], dims: Mapping[str, Any], *, fused: bool, ke
         ]
         places = {**flow.reads(passing, kernel.step.flow), **flow.write(passing, kernel.step.flow)}
         placed = {tensor.name for parts in places.values() for tensor in parts}
-        own = sum(tensor.size_byte for tensor in passing if tensor.name not in placed)
+        own = whole_bytes(sum(tensor.size_byte for tensor in passing if tensor.name not in placed))
         for key, parts in places.items():
             needed = stored(parts).byte
             sizes.setdefault(key, flow.written[key].byte if key in flow.written else needed)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from perfmodel.arithmetic import whole_bytes
 from perfmodel.block import Step
 from perfmodel.op import Tensor
 
@@ -23,7 +24,7 @@ class Stored(NamedTuple):
 def stored(tensors: Iterable[Tensor]) -> Stored:
     """Tensors that lie together, such as the two halves of one product."""
     tensors = list(tensors)
-    return Stored(sum(t.size_byte for t in tensors), " + ".join(shape(t) for t in tensors))
+    return Stored(whole_bytes(sum(t.size_byte for t in tensors)), " + ".join(shape(t) for t in tensors))
 
 
 def shape(tensor: Tensor) -> str:

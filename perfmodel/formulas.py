@@ -1,0 +1,110 @@
+"""An operation or a workload as formulas in its own symbols: every kernel, and the totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from perfmodel import block, symbolic
+from perfmodel.operation import Operation
+from perfmodel.workload import Workload, single
+
+
+class Line(NamedTuple):
+    """The formulas of one kernel, for one repeat."""
+
+    name: str
+    operation: str
+    repeat: Any
+    flops: Any
+    traffic_byte: Any
+
+
+class Formulas(NamedTuple):
+    """The kernels of a phase and their totals over all repeats, as sympy expressions.
+
+    ``compulsory_byte`` is that of a single kernel, None for several; the unfused figures are None where the stages
+    cannot run apart.
+    """
+
+    workload: Workload
+    phase: str
+    fused: bool
+    causal: bool
+    lines: tuple[Line, ...]
+    flops: Any
+    contraction_flops: Any
+    traffic_byte: Any
+    intensity: Any
+    compulsory_byte: Any | None
+    unfused_byte: Any | None
+    unfused_intensity: Any | None
+
+
+def of_operation(
+    operation: Operation,
+    phase: str | None,
+    sizes: Mapping[str, Any],
+    *,
+    fused: bool | None = None,
+    causal: bool | None = None,
+    form: str | None = None,
+) -> Formulas:
+    """The formulas of an operation, with a symbol for every size that is not given."""
+    workload = single(operation)
+    phase = phase or workload.default_phase
+    workload.dims(phase, sizes)
+    given = {name: value for name, value in symbolic.symbols_of(operation, sizes).items() if value is not None}
+    return _formulas(workload, phase, given, fused=fused is not False, causal=bool(causal), form=form)
+
+
+def of_workload(
+    workload: Workload,
+    phase: str | None,
+    settings: Mapping[str, Any],
+    *,
+    fused: bool | None = None,
+    causal: bool | None = None,
+    form: str | None = None,
+) -> Formulas:
+    """The formulas of a phase, with a symbol for every size that the file gives as a number; set sizes stay numbers."""
+    phase = phase or workload.default_phase
+    workload.dims(phase, settings)
+    fused = workload.fused if fused is None else fused
+    causal = workload.causal if causal is None else causal
+    return _formulas(workload, phase, settings, fused=fused, causal=causal, form=form)
+
+
+def _formulas(
+    workload: Workload, phase: str, settings: Mapping[str, Any], *, fused: bool, causal: bool, form: str | None
+) -> Formulas:
+    running, apart = (
+        tuple(symbolic.kernels_of(workload, phase, settings, fused=way, causal=causal, form=form))
+        for way in (fused, False)
+    )
+    flops, traffic = _sum(running, "flops"), _sum(running, "traffic_byte")
+    splits = len(apart) > len(running)
+    unfused = _sum(apart, "traffic_byte") if splits else None
+    return Formulas(
+        workload=workload,
+        phase=phase,
+        fused=fused,
+        causal=causal,
+        lines=tuple(map(_line, running)),
+        flops=symbolic.tidy(flops),
+        contraction_flops=symbolic.tidy(_sum(running, "contraction_flops")),
+        traffic_byte=symbolic.tidy(traffic),
+        intensity=symbolic.quotient(flops, traffic),
+        compulsory_byte=symbolic.tidy(running[0].op.compulsory_byte()) if len(running) == 1 else None,
+        unfused_byte=symbolic.tidy(unfused) if splits else None,
+        unfused_intensity=symbolic.quotient(_sum(apart, "flops"), unfused) if splits else None,
+    )
+
+
+def _line(kernel: block.Kernel) -> Line:
+    flops, traffic = symbolic.tidy(kernel.op.flops()), symbolic.tidy(kernel.op.traffic_byte())
+    return Line(kernel.name, kernel.operation, kernel.repeat, flops, traffic)
+
+
+def _sum(running: Iterable[block.Kernel], count: str) -> Any:
+    return sum(kernel.repeat * getattr(kernel.op, count)() for kernel in running)

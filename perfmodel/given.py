@@ -1,0 +1,115 @@
+"""What the library's functions are given, as the lower layers take it: names, files, objects, sizes and cases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from perfmodel import hardware, ops, paths
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.footprint.reserve import DEFAULT, Reserve
+from perfmodel.footprint.reserve import reserve as read_reserve
+from perfmodel.hardware import Gpu
+from perfmodel.operation import Operation
+from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.units import checked_dtype
+from perfmodel.workload import Workload, setting, single
+from perfmodel.workload import workload as _workload
+
+Config = str | os.PathLike[str] | Workload | Operation
+Card = str | os.PathLike[str] | Gpu
+Settings = Mapping[str, Any] | None
+
+
+def known(name: Card) -> Gpu:
+    """A card by name, short name or file."""
+    return name if isinstance(name, Gpu) else hardware.gpu(os.fspath(name))
+
+
+def card(name: Card | None) -> Gpu | None:
+    """The card, where one is given."""
+    return None if name is None else known(name)
+
+
+def named(config: Config) -> Workload | Operation:
+    """The operation of that name, else the configuration; a path is always a file."""
+    if isinstance(config, (Workload, Operation)):
+        return config
+    if config in ops.FAMILY_OF:
+        return ops.find(str(config))
+    name = os.fspath(config)
+    if paths.is_name(name) and paths.named("configs", name) is None:
+        raise InputError(
+            f"config {shown(name)}", "there is no operation and no configuration of that name",
+            "a name of 'perfmodel ops' or 'perfmodel models', or a path, is accepted",
+            did_you_mean(name, (*ops.FAMILY_OF, *paths.files("configs"))),
+        )  # fmt: skip
+    return _workload(name)
+
+
+def workload(config: Config, dtype: str | None = None, card: Gpu | None = None) -> Workload:
+    """The workload that is meant, in one data type where that is named; a card's own sizes are an operation's."""
+    found = named(config)
+    if isinstance(found, Operation):
+        return single(found, checked_dtype(dtype or "fp16"), card.sizes() if card else {})
+    return found.with_dtype(dtype) if dtype else found
+
+
+def several(things: Any) -> list[Any]:
+    """One thing or several as a list; the types of the package that are tuples are one thing."""
+    return [things] if isinstance(things, (str, os.PathLike, Gpu, Workload, Operation)) else list(things)
+
+
+def sizes(settings: Settings, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes as numbers or expressions, from both places where they may stand."""
+    found: dict[str, Any] = {}
+    for name, value in (*(settings or {}).items(), *keywords.items()):
+        symbol = ALIASES.get(name, name)
+        if name in keywords and symbol not in SYMBOLS:
+            raise InputError(
+                f"{name}={shown(value)}", "it is neither an option nor a size",
+                "the options of this function and the letters of 'perfmodel symbols' are accepted",
+                did_you_mean(name, SYMBOLS),
+            )  # fmt: skip
+        if symbol in found:
+            raise InputError(f"set {name}", "it is set twice", "a size has one value", "Leave one of them out.")
+        found[symbol] = setting(f"{symbol}={value}")[1] if isinstance(value, str) else _whole(value)
+    return found
+
+
+def _whole(value: Any) -> Any:
+    """Whole numbers of other libraries, such as NumPy's, as Python's; anything else as it is."""
+    return value.__index__() if hasattr(value, "__index__") and not isinstance(value, (bool, int)) else value
+
+
+def reserve(text: str | None) -> Reserve:
+    """The memory of a card that stays free, as ``--reserve`` takes it."""
+    return DEFAULT if text is None else read_reserve(text)
+
+
+def case_lines(cases: Any) -> tuple[Iterable[str], str]:
+    """Cases as lines of JSON, and what messages call them."""
+    from perfmodel.specfile import read_lines
+
+    if isinstance(cases, (str, os.PathLike)):
+        text = os.fspath(cases)
+        if text.lstrip().startswith("{"):
+            return text.splitlines(), "cases"
+        path = text if os.path.exists(text) else paths.find("cases", text)
+        return read_lines(path), path
+    given = [cases] if isinstance(cases, Mapping) else cases
+    return [one if isinstance(one, str) else _line(one) for one in given], "cases"
+
+
+def _line(case: Mapping[str, Any]) -> str:
+    import json
+
+    try:
+        return json.dumps(case, default=lambda value: value.__index__())
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(
+            "cases",
+            f"{shown(case)} cannot be written as JSON",
+            "a mapping of text, whole numbers and flags is accepted",
+        ) from None

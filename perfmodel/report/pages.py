@@ -1,0 +1,25 @@
+"""Pages of text for the terminal, set by rich: paragraphs are wrapped, headings stand out where the terminal has styles."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+TITLE, HEADING = "bold", "bold cyan"
+
+
+def page(title: str, paragraphs: Iterable[str], sections: Iterable[tuple[str, Sequence[str]]], width: int) -> str:
+    """A title, paragraphs and sections of lines; a section without lines is left out. Plain text outside a terminal."""
+    console = Console(file=sys.stdout, width=width)
+    with console.capture() as capture:
+        for text, style in ((title, TITLE), *((paragraph, "") for paragraph in paragraphs)):
+            console.print(Text(text, style), Text(), sep="\n")
+        for heading, lines in sections:
+            if lines:
+                console.print(Text(heading, HEADING))
+                # The lines are wrapped already: their tables and indents would not survive another pass.
+                console.print(Text("\n".join((*lines, "")), no_wrap=True, overflow="ignore"), crop=False)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"

@@ -1,0 +1,221 @@
+"""Where memory-bound turns compute-bound: the crossing of an operation with a card's ridge, solved for one symbol.
+
+An engine's work takes as long as memory's when its FLOPs are I times the traffic, I being the engine's ridge in FLOP
+per byte. ``pieces`` finds every whole size at which the difference of the two changes its sign; the nearest sizes on
+either side that the operation accepts are then checked by the operation itself, with integers. For products the
+difference is a polynomial in each size, and a linear one has a closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import sympy
+
+from perfmodel import block, symbolic
+from perfmodel.errors import InputError, did_you_mean
+from perfmodel.expression import Expression
+from perfmodel.op import Engine
+from perfmodel.roofline import Rates
+from perfmodel.solve.crossings import Accepted, Asked, Crossing, Limit, by_roof, crossings
+from perfmodel.solve.pieces import BUDGET, Formula, Run
+from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.units import LARGEST_SIZE
+from perfmodel.workload import Workload
+
+# Relative error of the intensities that a reason shows, and ranges that are searched to prove that they are limits.
+DIGITS = 1e-5
+FEW = 200
+
+__all__ = ["Answer", "Crossing", "Limit", "Solution", "solve"]
+
+
+class Answer(NamedTuple):
+    """All crossings of one kernel, or of all kernels together; ``reason`` says why there is none.
+
+    ``here`` is what bounds it at the workload's own value of the symbol, where it has one; ``enters`` says whether the
+    intensity depends on the symbol at all; ``left_out`` says which crossings are not listed, and why.
+    """
+
+    name: str
+    crossings: tuple[Crossing, ...]
+    reason: str
+    here: str | None
+    enters: bool
+    left_out: str = ""
+
+
+class Solution(NamedTuple):
+    """What was asked, and the answers: the whole first, then each kernel where there are several."""
+
+    workload: Workload
+    card: Rates
+    name: str
+    own: int | None
+    sizes: dict[str, Any]
+    fused: bool
+    answers: tuple[Answer, ...]
+    many: bool
+
+
+def solve(
+    workload: Workload,
+    card: Rates,
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    phase: str | None = None,
+    fused: bool | None = None,
+    causal: bool | None = None,
+    each: bool = True,
+) -> Solution:
+    """The crossings of a workload in one of its symbols: all kernels together and, with ``each``, one by one."""
+    name = ALIASES.get(name, name)
+    phase, settings = phase or workload.default_phase, dict(settings or {})
+    fused = workload.fused if fused is None else fused
+    causal = workload.causal if causal is None else causal
+    _check(workload, name, settings, phase)
+    sizes = workload.dims(phase, {**settings, name: symbolic.symbol(name)}, checked=False)
+
+    def at(value: Any) -> list[Any]:
+        given = {**settings, name: value}
+        dims = {"causal": int(causal), **workload.dims(phase, given, checked=isinstance(value, int))}
+        train, checked = phase == "train", isinstance(value, int)
+        steps = workload.steps_in(phase)
+        return list(block.kernels(steps, dims, fused=fused, backward=train, optimizer=train, checked=checked))
+
+    x = symbolic.symbol(name)
+    found = at(x)
+    formulas = list(
+        symbolic.kernels_of(
+            workload, phase, _free(workload, phase, {**settings, name: None}), fused=fused, causal=causal
+        )
+    )
+    own = workload.dims(phase, settings).get(name)
+
+    def swept(over: Mapping[str, Any]) -> Any:
+        from perfmodel.sweep import sweep  # NumPy loads only where a size is not accepted
+
+        return sweep(workload, [card.gpu], over, phase=phase, settings=settings, fused=fused, causal=causal)
+
+    asked = Asked(at, Accepted(at, name, swept), card, x, sizes)
+    many = len(found) > 1
+    answers = [_answer("all kernels together" if many else found[0].name, found, formulas, asked, own)]
+    if many and each:
+        for i, kernel in enumerate(found):
+            answers.append(_answer(kernel.name, [kernel], formulas[i : i + 1], asked.only(i), own))
+    shown = {key: value for key, value in sizes.items() if key != name}
+    return Solution(workload, card, name, own, shown, fused, tuple(answers), many)
+
+
+def _check(workload: Workload, name: str, settings: Mapping[str, Any], phase: str) -> None:
+    if name not in SYMBOLS or name not in workload.settable():
+        raise InputError(
+            f"--for {name}", f"it is not a symbol of {workload.name}",
+            f"its symbols are {', '.join(sorted(workload.settable(), key=list(SYMBOLS).index))}",
+            did_you_mean(name, workload.settable()),
+        )  # fmt: skip
+    if SYMBOLS[name].kind not in ("size", "optional"):
+        raise InputError(f"--for {name}", "it is not a size", "a size is solved for", "Set it with --set instead.")
+    if name in settings:
+        raise InputError(
+            f"--for {name}", "it is set as well", "a symbol is either set or solved for", f"Drop --set {name}."
+        )
+    workload.dims(phase, settings)
+
+
+def _free(workload: Workload, phase: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that tie one symbol to others stay in the closed form; a number that undoes a tie is a symbol there."""
+    own = {**workload.sizes, **workload.phases[phase]}
+    return {
+        key: value if isinstance(value, Expression) else symbolic.symbol(key)
+        for key, value in settings.items()
+        if isinstance(value, Expression) or isinstance(own.get(key), Expression)
+    }
+
+
+def _answer(title: str, kernels: list[Any], formulas: list[Any], asked: Asked, own: int | None) -> Answer:
+    x, card = asked.x, asked.card
+    traffic = symbolic.expanded(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in kernels))
+    work = by_roof(kernels, card)
+    signs = {engine: _runs(flops, traffic, _ridge(card, engine), x) for engine, flops in work.items()}
+    found = crossings(signs, formulas, asked)
+    here = asked.bounds(own) if own is not None and asked.accepted.nearest(own, 1) == own else None
+    return Answer(
+        name=title,
+        crossings=found.listed,
+        reason="" if found.listed else found.outside or _reason(work, traffic, signs, card, x),
+        here=here.bound if here else None,
+        enters=_enters(work, traffic, x),
+        left_out=found.left_out,
+    )
+
+
+def _ridge(card: Rates, engine: Engine) -> Any:
+    """FLOP per byte at which an engine meets memory, exactly."""
+    return sympy.Rational(card.roofs[engine].flop_per_s) / sympy.Rational(card.bandwidth_byte_per_s)
+
+
+def _runs(flops: Any, traffic: Any, ridge: Any, x: Any, budget: int = BUDGET) -> list[Run]:
+    """The sizes at which the work takes longer than memory, and those at which it does not."""
+    return Formula(flops - ridge * traffic, x, budget).runs(1, LARGEST_SIZE)
+
+
+def _reason(work: dict[Engine, Any], traffic: Any, signs: Mapping[Engine, list[Run]], card: Rates, x: Any) -> str:
+    """Why it stays on one side: the intensity, from size 1 to the limit, of the work that comes nearest to its ridge."""
+    if not work:
+        return "memory-bound at every size: it does no arithmetic"
+    if not _enters(work, traffic, x):
+        return _without(work, traffic, card, x)
+    nearest = (0.0, "")
+    for engine, count in work.items():
+        roof, ridge = card.roofs[engine], card.ridge(engine)
+        low, high = sorted((_ratio_at(count, traffic, x, 1), _limit(count, traffic, x)))
+        if all(run.positive is not False for run in signs[engine]):
+            least = f" of {low:.4g} FLOP/B or more" if _bounded(-count, -traffic, low * (1 - DIGITS), x) else ""
+            return f"compute-bound at every {x.name}: {roof.name} work{least}, ridge {ridge:.4g}"
+        most = (
+            f"of at most {high:.4g} FLOP/B, ridge"
+            if _bounded(count, traffic, high * (1 + DIGITS), x)
+            else "below its ridge of"
+        )
+        nearest = max(nearest, (high / ridge, f"{roof.name} work {most} {ridge:.4g}"))
+    if any(run.positive for runs in signs.values() for run in runs):
+        return f"no two of the sizes that {x.name} may have lie on different sides"
+    return f"memory-bound at every {x.name}: {nearest[1]}"
+
+
+def _bounded(count: Any, traffic: Any, ratio: float, x: Any) -> bool:
+    """Whether the intensity stays on one side of a ratio at every size."""
+    runs = _runs(count, traffic, sympy.Rational(ratio), x, budget=FEW)
+    return not any(run.positive or not run.searched for run in runs)
+
+
+def _enters(work: dict[Engine, Any], traffic: Any, x: Any) -> bool:
+    """Whether an intensity depends on the symbol; what rounds is not looked into."""
+    pairs = [(count, traffic) for count in work.values() if count.has(x) or traffic.has(x)]
+    return any(symbolic.rounds(count + below) or (count / below).has(x) for count, below in pairs)
+
+
+def _without(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
+    """What bounds it where the symbol leaves the intensity as it is."""
+    ratios = {engine: float(count / traffic) for engine, count in work.items()}
+    engine = max(ratios, key=lambda e: ratios[e] / card.ridge(e))
+    side = "compute" if ratios[engine] > card.ridge(engine) else "memory"
+    roof = f"{card.roofs[engine].name} work of {ratios[engine]:.4g} FLOP/B, ridge {card.ridge(engine):.4g}"
+    return f"{side}-bound whatever {x.name} is: {roof}"
+
+
+def _ratio_at(count: Any, traffic: Any, x: Any, size: int) -> float:
+    """FLOP per byte at a size; zero where no tile fits yet, or outside the domain."""
+    above, below = (sympy.sympify(part).subs(x, size) for part in (count, traffic))
+    return float(above) / float(below) if above.is_finite and below.is_finite and below != 0 else 0.0
+
+
+def _limit(count: Any, traffic: Any, x: Any) -> float:
+    """FLOP per byte for a size without end."""
+    if symbolic.rounds(count) or symbolic.rounds(traffic):
+        return _ratio_at(count, traffic, x, 2**40)
+    limit = symbolic.limit(count / traffic, x)
+    return float(limit) if limit is not None else float("inf")

@@ -1,0 +1,261 @@
+"""The crossings of a set of kernels, from the signs of each engine's time less that of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import sympy
+
+from perfmodel import symbolic
+from perfmodel.errors import InputError
+from perfmodel.op import Engine, Kind
+from perfmodel.roofline import MEMORY, Bounds, Rates, bounds, together
+from perfmodel.solve.pieces import Run, root, run_at
+from perfmodel.units import LARGEST_SIZE
+
+# Crossings of one answer that are listed, and sizes beside one that are asked whether the operation accepts them.
+LISTED = 24
+LOOKED_AT = 2**18
+
+Signs = Mapping[Engine, list[Run]]
+
+
+class Crossing(NamedTuple):
+    """One place where the bound changes: the formula, its value, and the whole sizes next to it."""
+
+    engine: str
+    ridge_flop_per_byte: float
+    closed_form: Any | None
+    at: float
+    below: int
+    above: int
+    bound_below: str | None
+    bound_above: str | None
+    limit: Limit | None
+
+
+class Limit(NamedTuple):
+    """What a crossing tends to as the sizes of a tensor grow together; ``trained`` says that it is a weight."""
+
+    closed_form: Any
+    at: float
+    names: tuple[str, ...]
+    trained: bool
+
+
+class Crossings(NamedTuple):
+    """Those that are listed; why others are not; and where they would be if the operation accepted the sizes there."""
+
+    listed: tuple[Crossing, ...]
+    left_out: str
+    outside: str
+
+
+class Asked(NamedTuple):
+    """The kernels at a size, the sizes that are accepted, the card, the symbol, and the sizes that stay the same."""
+
+    at: Callable[[Any], list[Any]]
+    accepted: Accepted
+    card: Rates
+    x: Any
+    sizes: Mapping[str, Any]
+
+    def only(self, i: int) -> Asked:
+        """The same of the i-th kernel alone."""
+        return self._replace(at=lambda value: self.at(value)[i : i + 1])
+
+    def bounds(self, size: int) -> Bounds:
+        """All kernels together at a size that is accepted."""
+        return together((bounds(kernel.op, self.card), kernel.repeat) for kernel in self.at(size))
+
+
+class Accepted:
+    """The whole sizes that an operation or a workload accepts."""
+
+    def __init__(self, at: Callable[[Any], list[Any]], name: str, swept: Callable[..., Any]) -> None:
+        self._at, self._name, self._swept = at, name, swept
+        self._known: dict[tuple[int, int], int | None] = {}
+
+    def nearest(self, size: int, step: int) -> int | None:
+        """The nearest from a size on, upwards or downwards; None where no size looked at is accepted."""
+        if (size, step) not in self._known:
+            self._known[size, step] = self._found(size, step)
+        return self._known[size, step]
+
+    def _found(self, size: int, step: int) -> int | None:
+        try:
+            self._at(size)
+        except InputError:
+            pass
+        else:
+            return size
+        looked_at, many = 1, 64
+        while looked_at < LOOKED_AT:
+            low, high = sorted((size + step * looked_at, size + step * (looked_at + many - 1)))
+            low, high = max(low, 1), min(high, LARGEST_SIZE)
+            found = self._among(low, high) if low <= high else []
+            if found:
+                return int(min(found) if step > 0 else max(found))
+            looked_at, many = looked_at + many, 4 * many
+        return None
+
+    def _among(self, low: int, high: int) -> list[float]:
+        try:
+            chunks = list(self._swept({self._name: range(low, high + 1)}))
+        except InputError:
+            return []
+        return [size for chunk in chunks for size in chunk.at[self._name]]
+
+
+class _Change(NamedTuple):
+    """Two accepted sizes on different sides, and the last size before the sign changes."""
+
+    last: int
+    below: int
+    above: int
+
+
+def by_roof(kernels: list[Any], card: Rates) -> dict[Engine, sympy.Expr]:
+    """FLOPs of all kernels by the engine whose roof they meet."""
+    work: dict[Engine, Any] = {}
+    for kernel in kernels:
+        for engine, count in kernel.op.engine_flops().items():
+            on = card.roofs[engine].engine
+            work[on] = work.get(on, 0) + kernel.repeat * count
+    return {engine: symbolic.expanded(count) for engine, count in work.items() if count != 0}
+
+
+def crossings(signs: Signs, formulas: list[Any], asked: Asked) -> Crossings:
+    """The first crossings, smallest size first, and what is to be said of the others."""
+    changes, outside = _changes(signs, asked)
+    closed = cache(lambda engine: _closed_form(formulas, asked.card, engine, asked.x))
+    listed = tuple(_crossing(change, signs, closed, formulas, asked) for change in changes[:LISTED])
+    left_out = "; ".join(_left_out(signs, listed, len(changes) > LISTED, asked.x.name))
+    return Crossings(
+        listed, left_out, f"the crossing at {outside:.4g} lies outside the sizes that it accepts" if outside else ""
+    )
+
+
+def _side(signs: Signs, size: int) -> bool | None:
+    """Whether an engine takes longer than memory at a size; None where that is undefined or unknown."""
+    found = [run_at(runs, size).positive for runs in signs.values()]
+    return None if None in found else any(found)
+
+
+def _changes(signs: Signs, asked: Asked) -> tuple[list[_Change], float]:
+    """The first changes between accepted sizes, one more than are listed; and the first one outside them, else zero."""
+    found: list[_Change] = []
+    outside = 0.0
+    for last in sorted({run.last for runs in signs.values() for run in runs[:-1]}):
+        sides = _side(signs, last), _side(signs, last + 1)
+        if None in sides or sides[0] is sides[1]:
+            continue
+        below, above = asked.accepted.nearest(last, -1), asked.accepted.nearest(last + 1, 1)
+        if below is None or above is None:
+            outside = outside or _root_at(signs, last)
+            if above is None:
+                break
+            continue
+        new = not found or found[-1][1:] != (below, above)
+        if new and _side(signs, below) is not _side(signs, above):
+            found.append(_Change(last, below, above))
+        if len(found) > LISTED:
+            break
+    return found, outside
+
+
+def _root_at(signs: Signs, last: int, engine: Engine | None = None) -> float:
+    """Where the sign of an engine, or of the first that changes it, does so after a size."""
+    pairs = {e: (run_at(runs, last), run_at(runs, last + 1)) for e, runs in signs.items()}
+    turned = {e: pair for e, pair in pairs.items() if pair[0].positive is not pair[1].positive}
+    return root(*(turned[engine] if engine in turned else next(iter(turned.values()))))
+
+
+def _crossing(
+    change: _Change, signs: Signs, closed: Callable[[Engine], Any], formulas: list[Any], asked: Asked
+) -> Crossing:
+    below, above = _sides(change, signs, asked)
+    compute = above if _side(signs, change.last + 1) else below
+    engine_s = asked.bounds(compute).engine_s
+    engine = max((e for e in signs if run_at(signs[e], compute).positive), key=lambda e: engine_s.get(e, 0.0))
+    at, ridge, form = _root_at(signs, change.last, engine), asked.card.ridge(engine), closed(engine)
+    form = form if form is not None and _agree(_value(form, asked.sizes, ridge), at) else None
+    return Crossing(
+        engine=asked.card.roofs[engine].name,
+        ridge_flop_per_byte=ridge,
+        closed_form=form,
+        at=at,
+        below=below,
+        above=above,
+        bound_below=asked.bounds(below).bound,
+        bound_above=asked.bounds(above).bound,
+        limit=_limit_of(form, formulas, asked.x, asked.sizes, ridge) if form is not None else None,
+    )
+
+
+def _sides(change: _Change, signs: Signs, asked: Asked) -> tuple[int, int]:
+    """The sizes beside a crossing, one further where both take equally long but for the rounding of seconds."""
+    found = []
+    for size, step in ((change.below, -1), (change.above, 1)):
+        further = asked.accepted.nearest(size + step, step) if 1 <= size + step <= LARGEST_SIZE else None
+        agrees = (asked.bounds(size).bound != MEMORY) is _side(signs, size)
+        found.append(size if agrees or further is None or _side(signs, further) is not _side(signs, size) else further)
+    return found[0], found[1]
+
+
+def _left_out(signs: Signs, listed: tuple[Crossing, ...], more: bool, name: str) -> Iterator[str]:
+    """What is not listed: crossings beyond the first, and sizes that were not searched."""
+    if more:
+        yield f"more crossings follow above {name} = {listed[-1].above}"
+    unsearched = [run for runs in signs.values() for run in runs if not run.searched]
+    if unsearched:
+        first, last = min(run.first for run in unsearched), max(run.last for run in unsearched)
+        yield f"the bound changes so often that {name} = {first} to {last} was not searched"
+
+
+def _value(form: Any, sizes: Mapping[str, Any], ridge: float) -> float:
+    """A formula at the workload's sizes; not a number where it has others, such as a mixture of data types."""
+    items = {size for role, size in sizes.items() if role in symbolic.SHARED_ROLES}
+    known = {symbolic.symbol(name): size for name, size in sizes.items() if isinstance(size, int)}
+    known |= {symbolic.RIDGE: ridge, symbolic.symbol(symbolic.BYTES): next(iter(items), 0)}
+    value = form.subs(known)
+    return float(value) if value.is_number and value.is_finite and len(items) <= 1 else float("nan")
+
+
+def _agree(value: float, root: float) -> bool:
+    return abs(value - root) <= 1e-6 * root
+
+
+def _limit_of(form: Any, formulas: list[Any], x: Any, sizes: Mapping[str, Any], ridge: float) -> Limit | None:
+    """The crossing of one kernel for large sizes of a tensor that the symbol is no size of: wide weights, large matrices."""
+    if len(formulas) > 1:
+        return None
+    grows = sympy.Dummy(positive=True)
+    for tensor in formulas[0].op.tensors:
+        shape = sympy.Tuple(*tensor.shape).free_symbols
+        names = sorted((shape & form.free_symbols) - {x}, key=str)
+        if x in shape or not names:
+            continue
+        limit = symbolic.limit(form.subs({s: s * grows for s in names}, simultaneous=True), grows)
+        if limit is not None and limit not in (0, form) and not limit.has(*names):
+            trained = tensor.kind is Kind.PARAMETER
+            return Limit(symbolic.tidy(limit), _value(limit, sizes, ridge), tuple(map(str, names)), trained)
+    return None
+
+
+def _closed_form(formulas: list[Any], card: Rates, engine: Engine, x: Any) -> Any | None:
+    """The crossing with every other size a symbol and the ridge I; None where the equation has no short solution."""
+    traffic = sympy.expand(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in formulas))
+    flops = by_roof(formulas, card).get(engine, sympy.Integer(0))
+    top, _ = sympy.fraction(sympy.together(flops - symbolic.RIDGE * traffic))
+    if symbolic.rounds(top) or not top.is_polynomial(x):
+        return None
+    polynomial = sympy.Poly(sympy.expand(top), x)
+    while polynomial.degree() > 0 and polynomial.eval(0) == 0:
+        polynomial = sympy.Poly(sympy.cancel(polynomial.as_expr() / x), x)
+    if polynomial.degree() != 1:
+        return None
+    slope, constant = polynomial.all_coeffs()
+    return symbolic.quotient(-constant, slope)

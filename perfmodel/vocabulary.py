@@ -1,0 +1,190 @@
+"""What a case may name: every operation of ``perfmodel ops``, and a few workloads of several operations.
+
+An operation brings its own sizes, defaults and gradients. This module adds the implementations that exist for it and
+the composites ``mlp``, ``layer`` and ``elementwise``. ``mlp`` is the three kernels that a library runs, which
+``perfmodel flops --op mlp --unfused`` shows too; ``elementwise`` names its function by ``kind``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from perfmodel import ops
+from perfmodel.operation import Operation
+from perfmodel.symbols import SYMBOLS
+
+DIRECTIONS = ("forward", "backward", "forward_backward", "train")
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
+ELEMENTWISE = "elementwise"
+WINDOW = "W"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a case of one name means.
+
+    ``steps`` are its operations as (name, operation, sizes). ``sizes`` are those that a shape may give; ``ties`` are
+    expressions for those that it may leave out, and ``optional`` has those without a value of their own: windows, item
+    sizes and the sizes that a card decides. ``words`` maps each key to its values, the default first.
+    """
+
+    steps: tuple[tuple[str, str, str], ...]
+    sizes: tuple[str, ...]
+    ties: Mapping[str, str]
+    optional: frozenset[str]
+    words: Mapping[str, tuple[str, ...]]
+
+    @cached_property
+    def shape(self) -> tuple[str, ...]:
+        """The sizes without item sizes, as messages list them."""
+        return tuple(name for name in self.sizes if SYMBOLS[name].kind != "item")
+
+    @cached_property
+    def by_card(self) -> tuple[str, ...]:
+        """The sizes that a card decides where a shape leaves them out."""
+        return tuple(name for name in self.sizes if SYMBOLS[name].card)
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [ops.find(operation) for _, operation, _ in self.steps]
+
+
+# Implementations by operation, the default first. ``ours`` and ``fused`` of row kernels are the same kernels of this
+# project. ``naive`` runs the operation as its separate kernels; ``math`` is torch's own sequence of them.
+_BACK_ENDS = ("torch", "flash", "cudnn", "efficient", "math", "serving", "paged", "naive")
+_CONVOLUTIONS = ("fused", "naive", "torch", "torch_channels_first")
+_OWN_ROWS = ("torch", "ours", "fused")
+IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("softmax", "softmax_backward"), _OWN_ROWS),
+    **dict.fromkeys(("layernorm", "layernorm_backward", "rmsnorm"), (*_OWN_ROWS, "naive")),
+    "rmsnorm_backward": ("torch", "naive"),
+    **dict.fromkeys(("attention", "multi_head_attention", "cross_attention", "attention_decode"), _BACK_ENDS),
+    "attention_backward": ("fused", "naive", "math"),
+    **dict.fromkeys(
+        ("flash_attention", "flash_attention_backward", "attention_backward_recompute"),
+        ("torch", "flash", "cudnn", "efficient"),
+    ),
+    "conv1d": _CONVOLUTIONS,
+    "conv1d_backward": _CONVOLUTIONS,
+    **dict.fromkeys(("conv", "conv_backward", "scores", "weighted_values"), ("torch", "naive")),
+    "qkv": ("torch", "fused", "naive"),
+}
+# Operations that torch runs as one kernel of its own or of a library.
+_TORCH_NAMES = (
+    "matmul gemm linear linear_bias linear_input_gradient linear_weight_gradient bias_gradient add_bias "
+    "output_projection logits embedding embedding_backward dropout dropout_backward "
+    "causal_mask full_mask residual mean adam saxpy dot stream_copy stream_scale stream_add stream_triad "
+    "add mul div scale exp relu relu_backward gelu gelu_backward gelu_tanh gelu_tanh_backward silu silu_backward "
+    "sigmoid sigmoid_backward tanh tanh_backward"
+)
+_TORCH = frozenset(_TORCH_NAMES.split())
+STAGED = ("stages", "naive", "math")  # the implementations that run an operation as separate kernels
+# The unfused form as ``--unfused`` counts it, without the copies and masks that eager code adds (``naive``).
+STAGES = "stages"
+
+# Sizes that a shape may leave out besides those of the notation table.
+_TIES: Mapping[str, Mapping[str, str]] = {"qkv": {"H": "1", "d": "D / H"}}
+
+_MLP = (
+    ("up", "linear", "D_in=D, D_out=F"),
+    ("activation", "gelu", "numel=B*N*F"),
+    ("down", "linear", "D_in=F, D_out=D"),
+)
+GATED = (
+    ("gate_up", "linear", "D_in=D, D_out=2*F"),
+    ("gate", "silu_gate", "numel=B*N*F"),
+    ("down", "linear", "D_in=F, D_out=D"),
+)
+_LAYER = (
+    ("attention.norm", "layernorm", "rows=B*N, cols=D"),
+    ("attention.qkv", "linear", "D_in=D, D_out=(H + 2*H_kv)*d"),
+    ("attention", "attention", ""),
+    ("attention.project", "output_projection", ""),
+    ("attention.residual", "residual", ""),
+    ("mlp.norm", "layernorm", "rows=B*N, cols=D"),
+    *((f"mlp.{name}", operation, sizes) for name, operation, sizes in _MLP),
+    ("mlp.residual", "residual", ""),
+)
+_ITEMS = ("act", "weight")
+_LAYER_TIES = {"H_kv": "H", "S": "N", "d": "D / H", "F": "4 * D"}
+
+
+@cache
+def implementations(name: str) -> tuple[str, ...]:
+    """The implementations of an operation or a composite, the default first; empty where the word has no meaning."""
+    if name in COMPOSITES:
+        return COMPOSITES[name].words["impl"]
+    if name in IMPLEMENTATIONS or name in _TORCH:
+        return IMPLEMENTATIONS.get(name, ("torch",))
+    operation = ops.find(name)
+    if getattr(operation(**operation.example.at).runs, "gate", False):
+        return ("fused", "torch")  # torch runs the activation and the product as two kernels
+    return ("fused", "naive") if splits(operation) else ()
+
+
+@cache
+def splits(operation: Operation, backward: bool = False) -> bool:
+    """Whether the operation, or with ``backward`` one of its gradients, has an unfused form of several kernels."""
+    if operation(**operation.example.at).kernels():
+        return True
+    return backward and any(splits(ops.find(gradient.operation)) for gradient in operation.backward)
+
+
+COMPOSITES: Mapping[str, Kind] = {
+    "mlp": Kind(
+        _MLP, ("B", "N", "D", "F", *_ITEMS), {"F": "4 * D"}, frozenset(_ITEMS),
+        {"direction": DIRECTIONS, "impl": ("torch", "naive"), "activation": (*ACTIVATIONS, "swiglu")},
+    ),
+    "layer": Kind(
+        _LAYER, ("B", "N", "D", "H", "H_kv", "F", "d", "S", WINDOW, *_ITEMS, "cache"), _LAYER_TIES,
+        frozenset((WINDOW, *_ITEMS, "cache")),
+        {"direction": DIRECTIONS, "impl": _BACK_ENDS, "causal": ("false", "true"), "activation": ACTIVATIONS},
+    ),
+}  # fmt: skip
+# Every name that a case may give as its op, those of the cases format first.
+NAMES = tuple(
+    dict.fromkeys(
+        ("matmul", "softmax", "softmax_backward", "layernorm", "layernorm_backward", "rmsnorm", ELEMENTWISE, "attention",
+         "conv1d", "qkv", *COMPOSITES, *ops.FAMILY_OF)
+    )
+)  # fmt: skip
+# What ``kind`` of an elementwise case may name.
+ELEMENTWISE_KINDS = tuple(
+    name for name, family in ops.FAMILY_OF.items() if family == ELEMENTWISE and name != "residual"
+)
+
+
+@cache
+def kind(name: str) -> Kind:
+    """The kind of an operation or a composite."""
+    if name in COMPOSITES:
+        return COMPOSITES[name]
+    operation = ops.find(name)
+    sizes = tuple(symbol for symbol in operation.arguments if SYMBOLS[symbol].kind != "flag")
+    staged = (STAGES,) if splits(operation, backward=True) else ()
+    words = {
+        "direction": DIRECTIONS if operation.backward else (),
+        "impl": (*implementations(name), *staged),
+        "causal": ("false", "true") if "causal" in operation.arguments else (),
+    }
+    ties = _ties(operation, sizes)
+    optional = {symbol for symbol in sizes if SYMBOLS[symbol].kind != "size" or SYMBOLS[symbol].card}
+    return Kind(
+        ((name, name, ""),), sizes, ties, frozenset(optional), {key: known for key, known in words.items() if known}
+    )
+
+
+def _ties(operation: Operation, sizes: tuple[str, ...]) -> dict[str, str]:
+    """Expressions of the sizes that may be left out: a tie of the operation, of the notation table, or a default."""
+    follows = {name: SYMBOLS[name].follows for name in sizes if SYMBOLS[name].follows and _letters(name) <= set(sizes)}
+    defaults = {name: str(operation.defaults[name]) for name in sizes if operation.defaults.get(name) is not None
+                and SYMBOLS[name].kind == "size"}  # fmt: skip
+    return {**follows, **defaults, **_TIES.get(operation.name, {})}
+
+
+def _letters(name: str) -> set[str]:
+    from perfmodel.expression import expression
+
+    return set(expression(SYMBOLS[name].follows, name).names)

@@ -1,0 +1,195 @@
+"""The pages of docs/: their examples run, and they name every key that is accepted."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from command import perfmodel
+
+from perfmodel import api, cases, hardware, specfile
+from perfmodel.cli import cli
+from perfmodel.units import ITEM_BYTES
+from perfmodel.vocabulary import COMPOSITES, ELEMENTWISE, NAMES, kind
+from perfmodel.workload import PHASES, workload
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = {
+    name: (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("workloads", "cases", "gpu-files", "json", "library")
+}
+# Fenced blocks: the language, a file name where the block is a file, the text.
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"`([^`\s]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall(PAGES[page])
+    for _, name, text in blocks:
+        if name:
+            (tmp_path / name).write_text(text, encoding="utf-8")
+    space: dict[str, object] = {}
+    ran = 0
+    for language, _, text in blocks:
+        if language == "python":
+            exec(text, space)
+            ran += 1
+        for line in text.splitlines() if language == "console" else ():
+            found = perfmodel(*shlex.split(line.removeprefix("$ perfmodel ")))
+            assert found.code == 0, (line, found.err)
+            ran += 1
+    assert ran >= 2
+
+
+def test_a_workload_of_the_page_runs_in_every_phase(tmp_path):
+    _, _, text = next(block for block in BLOCK.findall(PAGES["workloads"]) if block[1] == "block.yaml")
+    file = tmp_path / "block.yaml"
+    file.write_text(text)
+    assert tuple(workload(str(file)).phases) == PHASES
+    assert all(api.analyse(file, "a100", phase=phase).total.lower_s for phase in PHASES)
+
+
+@pytest.mark.parametrize("page", ["workloads", "cases", "gpu-files"])
+def test_the_pages_name_every_data_type(page):
+    assert set(ITEM_BYTES) - set(NAMED.findall(PAGES[page])) == set()
+
+
+@pytest.fixture
+def accepted(monkeypatch):
+    """The keys that the strict reader has accepted so far, on whichever level they stand."""
+    found: set[str] = set()
+    finish = specfile.Mapping.finish
+
+    def recorded(self):
+        finish(self)
+        found.update(self._asked)
+
+    monkeypatch.setattr(specfile.Mapping, "finish", recorded)
+    return found
+
+
+def test_the_page_of_workloads_names_every_key(accepted, tmp_path):
+    for _, name, text in BLOCK.findall(PAGES["workloads"]):
+        if name:
+            (tmp_path / name).write_text(text)
+            workload(str(tmp_path / name))
+    assert {"title", "op", "weight"} < accepted
+    assert accepted - set(NAMED.findall(PAGES["workloads"])) == set()
+
+
+def test_the_example_of_a_workload_uses_every_key(accepted, tmp_path):
+    """Each key of the reader stands in the example, but for the one that another of them replaces."""
+    (text,) = (text for _, name, text in BLOCK.findall(PAGES["workloads"]) if name == "block.yaml")
+    (tmp_path / "block.yaml").write_text(text)
+    workload(str(tmp_path / "block.yaml"))
+    assert {key for key in accepted if not re.search(rf"\b{key}:", text)} <= {"dtype"}
+
+
+def test_the_page_of_cards_names_every_key(accepted, tmp_path):
+    ((_, name, text),) = (block for block in BLOCK.findall(PAGES["gpu-files"]) if block[0] == "yaml")
+    hardware.described(specfile.parse(text, name), name)
+    assert {"title", "value", "l2", "page"} < accepted
+    assert accepted - set(NAMED.findall(PAGES["gpu-files"])) == set()
+    assert {key for key in accepted if not re.search(rf"\b{key}:", text)} == set()
+
+
+def test_the_page_of_cases_names_every_key_and_word():
+    kinds = [kind(name) for name in NAMES if name != ELEMENTWISE]
+    keys = {*cases.COMMON, *cases.WORDS, *(key for one in kinds for key in one.words)}
+    words = {word for one in kinds for choices in one.words.values() for word in choices} | set(cases.PROTOCOLS)
+    assert {"op", "impl", "window"} < keys
+    assert {"flash", "cold", "true", "swiglu", "forward_backward"} < words
+    assert (keys | words | {ELEMENTWISE, *COMPOSITES}) - set(NAMED.findall(PAGES["cases"])) == set()
+
+
+def test_the_example_of_cases_uses_every_key():
+    (text,) = (text for _, name, text in BLOCK.findall(PAGES["cases"]) if name == "kernels.jsonl")
+    used = {key for line in text.splitlines() for key in json.loads(line)}
+    assert {*cases.COMMON, *cases.WORDS} - used == set()
+    assert all(one.total for one in api.predict(text, "a100").cases)
+
+
+# Commands whose documents have every field between them, and the fields whose own keys are names of the workload.
+DOCUMENTS = (
+    "flops --config deepseek-v2-lite --gpu a100 --phase decode",
+    "flops --config gpt2-124m --gpu a100 --phase train",
+    "flops --config gpt2-124m --gpu t4",
+    "flops --config llama-2-7b-layer --gpu t4 --phase decode",
+    "flops --config mlp-4096 --symbolic",
+    "memory --config gpt2 --gpu t4 --phase train --set B=64",
+    "memory --config gpt2 --gpu t4 --solve B",
+    "compare --config gpt2 --gpu t4 --speedup attention=2",
+    "solve --op linear --gpu a100 --for N",
+    "predict --cases cases --gpu t4",
+    "gpus", "models", "ops", "symbols",
+)  # fmt: skip
+OPEN = {"dims", "work", "tensors", "forms", "shape"}
+
+
+def fields(value):
+    """Every key of a document, on whichever level."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield key
+        yield from fields({} if key in OPEN - {"forms"} else [*inner.values()] if key in OPEN else inner)
+    for inner in value if isinstance(value, list) else ():
+        yield from fields(inner)
+
+
+@pytest.mark.parametrize("line", DOCUMENTS)
+def test_the_page_of_documents_names_every_field(line):
+    named = set(NAMED.findall(PAGES["json"])) | set(NAMED.findall(PAGES["cases"]))
+    found = set(fields(json.loads(perfmodel(*line.split(), "--format", "json").out)))
+    assert "name" in found
+    assert found - named == set()
+
+
+def test_the_page_of_documents_names_the_fields_of_a_measured_case():
+    (text,) = (text for _, name, text in BLOCK.findall(PAGES["cases"]) if name == "kernels.jsonl")
+    measured = json.loads(api.predict([line for line in text.splitlines() if "measured_us" in line], "a100").to_json())
+    found = set(fields(measured))
+    assert {"of_bound", "of_expected"} < found
+    assert found - set(NAMED.findall(PAGES["json"])) - set(NAMED.findall(PAGES["cases"])) == set()
+
+
+# --- the library has what the commands have
+
+FUNCTIONS = {
+    "flops": api.analyse,
+    "solve": api.crossings,
+    "sweep": api.sweep_over,
+    "memory": api.memory,
+    "compare": api.compare,
+    "predict": api.predict,
+}
+# What an option is called as an argument, where a word of Python or the other way to name a thing is in the way.
+ARGUMENTS = {"set": "settings", "op": "config", "for": "symbol"}
+# Options that say how and where an answer is printed.
+PRINTING = {"format", "output", "plot", "symbolic", "steps", "verbose", "columns", "help"}
+
+
+@pytest.mark.parametrize("command", FUNCTIONS)
+def test_every_option_of_a_command_is_an_argument_of_its_function(command):
+    options = {
+        option.removeprefix("--")
+        for parameter in cli.get_command(click.Context(cli), command).params
+        for option in parameter.opts
+        if option.startswith("--")
+    }
+    arguments = set(inspect.signature(FUNCTIONS[command]).parameters)
+    assert {ARGUMENTS.get(option, option) for option in options - PRINTING} - arguments == set()
+
+
+def test_the_page_of_the_library_names_every_function_and_option():
+    prose = BLOCK.sub("", PAGES["library"])
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose))))
+    functions = (*FUNCTIONS.values(), api.formula, api.bounds, api.gpu, api.load, api.find)
+    assert {function.__name__ for function in functions} - words == set()
+    arguments = {name for function in functions for name in inspect.signature(function).parameters}
+    assert arguments - words - {"sizes", "name"} == set()

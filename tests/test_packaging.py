@@ -1,0 +1,64 @@
+"""What a release says of itself: one version, a changelog, a citation."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from command import perfmodel as command
+
+import perfmodel
+
+ROOT = Path(__file__).parent.parent
+VERSION = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_version_stands_in_one_place():
+    assert VERSION.fullmatch(perfmodel.__version__)
+    assert command("--version").out == f"perfmodel, version {perfmodel.__version__}\n"
+    page = project()
+    assert "version" not in page["project"]
+    assert "version" in page["project"]["dynamic"]
+    assert (ROOT / page["tool"]["hatch"]["version"]["path"]).samefile(perfmodel.__file__)
+
+
+def test_the_build_reads_that_version():
+    hatchling = pytest.importorskip("hatchling.metadata.core", reason="hatchling is not installed")
+    from hatchling.plugin.manager import PluginManager
+
+    metadata = hatchling.ProjectMetadata(str(ROOT), PluginManager(), project())
+    assert metadata.version == perfmodel.__version__
+
+
+def test_the_changelog_has_this_version_and_what_comes_next():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert perfmodel.__version__ in headings
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= {
+        "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"
+    }  # fmt: skip
+
+
+def test_the_citation_agrees_with_the_package():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    page = project()["project"]
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert (cited["title"], cited["license"]) == (page["name"], page["license"]["text"])
+    assert cited["abstract"] == page["description"]
+    assert "version" not in cited  # a version here would be a second place
+
+
+def test_links_between_the_pages_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    assert len(pages) >= 6
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)
