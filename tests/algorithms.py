@@ -654,10 +654,6 @@ def layernorm_unbiased_backward(m, *, rows, cols):
         first, second = first * (1 / cols), second * (1 / cols)
         for j in range(cols):
             dx[i, j] = (gradients[j] - first - normal[i, j] * second) * rstd[i]
-    m.next_kernel()
-    if m.apart:
-        for i, j in x.indices():
-            normal[i, j] = (x[i, j] - mean[i]) * rstd[i]
     for j in range(cols):
         dgamma[j] = dot(m, ((dy[i, j], normal[i, j]) for i in range(rows)))
 

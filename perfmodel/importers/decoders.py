@@ -46,6 +46,7 @@ QWEN3_MOE = QWEN3._replace(
 GEMMA = LLAMA._replace(
     name="Gemma 1", mlp_bias=False, keys={"hidden_act": "hidden_activation"}, own={"num_key_value_heads": 16, "head_dim": 256}, unread="hidden_act",
     activation="gelu_pytorch_tanh", embedding_scaled=True, tied=True,
+    both_ways="use_bidirectional_attention",
 )  # fmt: skip
 GEMMA2 = GEMMA._replace(
     name="Gemma 2",
@@ -68,10 +69,9 @@ GEMMA3 = GEMMA._replace(
     },
     windows=Windows(every=6, key="sliding_window_pattern"),
     softcapped=True,
-    both_ways="use_bidirectional_attention",
 )  # fmt: skip
 VAULT_GEMMA = GEMMA2._replace(name="VaultGemma", after=False)
-PHI3 = PLAIN._replace(name="Phi 3", windows=Windows())
+PHI3 = PLAIN._replace(name="Phi 3", turned_key="partial_rotary_factor", windows=Windows())
 PHI = Decoder(
     name="Phi", norm="layernorm", parallel=True, one_norm=True, qkv_bias=True, out_bias=True, qk_norm="layernorm",
     qk_normed="qk_layernorm", turned=0.5, gated=False, activation="gelu_new", mlp_bias=True, head_bias=True,
@@ -158,10 +158,10 @@ NANO_CHAT = LLAMA._replace(
 )  # fmt: skip
 COHERE = LLAMA._replace(
     name="Cohere", norm="layernorm_unbiased", parallel=True, one_norm=True, qk_norm="layernorm_unbiased",
-    qk_normed="use_qk_norm", qk_width=True, mlp_bias=False, logit_factor="logit_scale", tied=True,
+    qk_normed="use_qk_norm", qk_width=True, mlp_bias=False, logit_factor="logit_scale", tied=True, own={"logit_scale": 0.0625},
 )  # fmt: skip
 COHERE2 = COHERE._replace(
-    name="Cohere 2", qk_normed=False, own={"sliding_window": 4096}, windows=Windows(every=4, key="sliding_window_pattern"),
+    name="Cohere 2", qk_normed=False, own={"logit_scale": 0.0625, "sliding_window": 4096}, windows=Windows(every=4, key="sliding_window_pattern"),
     unturned="full", unread="head_dim",
 )  # fmt: skip
 OLMO = LLAMA._replace(name="OLMo", norm="layernorm_plain", mlp_bias=False)
@@ -212,6 +212,7 @@ DEEPSEEK_EXPERTS = Experts("n_routed_experts", first="first_k_dense_replace", sh
 GLM4_MOE = GLM._replace(
     name="GLM 4 with experts",
     qk_normed="use_qk_norm",
+    uneven=True,
     own={
         "num_key_value_heads": 8, "n_routed_experts": 128, "num_experts_per_tok": 8, "n_shared_experts": 1,
         "first_k_dense_replace": 1, "moe_intermediate_size": 1408,
@@ -225,7 +226,7 @@ SARVAM_MOE = GLM4_MOE._replace(
         "num_key_value_heads": 4, "head_dim": 64, "n_routed_experts": 128, "num_experts_per_tok": 6, "n_shared_experts": 1,
         "first_k_dense_replace": 1, "moe_intermediate_size": 1024, "use_qk_norm": True,
     },
-    turned=1.0,
+    turned=1.0, turned_key="partial_rotary_factor",
 )  # fmt: skip
 SOLAR = GLM._replace(
     name="Solar Open",
@@ -278,7 +279,7 @@ ARIA = LLAMA._replace(
     experts=Experts("moe_num_experts", "moe_topk", "intermediate_size", shared="moe_num_shared_experts"),
 )  # fmt: skip
 MINIMAX_M2 = PLAIN._replace(
-    name="MiniMax M2", qk_normed=True, qk_width=True,
+    name="MiniMax M2", turned_key="partial_rotary_factor", qk_normed=True, qk_width=True,
     own={"num_key_value_heads": 8, "head_dim": 128, "num_local_experts": 256, "num_experts_per_tok": 8},
     experts=Experts("num_local_experts", width="intermediate_size"),
 )  # fmt: skip
@@ -380,7 +381,7 @@ DECODERS: Mapping[str, Decoder] = {
     "ministral": MISTRAL._replace(name="Ministral"),
     "ministral3": LATER_MISTRAL,
     "mistral": MISTRAL,
-    "mistral3": MISTRAL._replace(part="text_config"),
+    "mistral3": MISTRAL._replace(part="text_config", tied=True),
     "mixtral": MIXTRAL,
     "mpt": MPT,
     "nanochat": NANO_CHAT,

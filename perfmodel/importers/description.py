@@ -65,7 +65,7 @@ class Decoder(NamedTuple):
     of queries and keys, of each head or of the whole width (``qk_width``). ``positions``: rotary, learned, slopes or
     none; ``turned`` is the share of each head that is turned (``turned_key``: an older key of it, ``turned_size``: the key of a number of elements), ``unturned`` the key of the layers that turn none, or
     "full": those without a window. ``both_ways`` is the flag of a model for embeddings, whose tokens see all others.
-    ``square``: heads must add up to the width. ``choices``: a class scores choices of answers. ``refused`` are flags that no count covers.
+    ``square``: heads must add up to the width; ``uneven``: the quotient of both is rounded down. ``choices``: a class scores choices of answers. ``refused`` are flags that no count covers.
     """
 
     name: str = "Llama"
@@ -88,6 +88,7 @@ class Decoder(NamedTuple):
     qk_turned_only: bool = False
     sinks: bool = False
     square: bool = False
+    uneven: bool = False
     positions: str = "rotary"
     offset: int = 0
     turned: float = 1.0

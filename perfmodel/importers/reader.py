@@ -74,7 +74,9 @@ class Reader:
 
     def factor(self, key: str) -> bool:
         """Whether a multiplier is there and changes anything."""
-        value = self.c.document.get(key, self.of.own.get(key)) if key else None
+        if key in self.of.own and key not in self.c.document:
+            return bool(self.c.assume(key, self.of.own[key]) != 1)
+        value = self.c.document.get(key) if key else None
         return value is not None and value != 1
 
     def capped(self, key: str) -> bool:

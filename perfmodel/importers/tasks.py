@@ -75,7 +75,7 @@ def classes(number: int, source: str, *, tokens: int | str = "N", bias: bool = T
 def words(c: Config, source: str, *, tied: bool, width: str = "D", bias: bool = False, softcap: bool = False,
           scaled: bool = False) -> list[Step]:  # fmt: skip
     """A score for each word of the vocabulary; a tied table is the embedding's, and its bias is not."""
-    tied = (c.whole if c.whole.has("tie_word_embeddings") else c).flag("tie_word_embeddings", tied)
+    tied = c.whole.flag("tie_word_embeddings", tied)
     target = "raw_logits" if softcap else "logits"
     steps = [linear("logits", width, "V", f"x:{source} y:{target}", tied=tied, bias=bias and not tied)]
     if bias and tied:

@@ -206,20 +206,21 @@ def layernorm_unbiased(rows: Size, cols: Size, act: Size = 2, weight: Size = 2) 
         flops=150,
         traffic=112,
         because="12 elements x (10 + 2), 3 rows x 2; x, dy, dx 12 elements each and γ, dγ 4 each, 2 bytes: 88; mean and 1/σ of 3 "
-        "rows, 4 bytes: 24; a second kernel for dγ reads x, dy and the statistics again: 72 more",
-        unfused=184,
+        "rows, 4 bytes: 24",
     ),
     sources=("Ba et al. 2016, differentiated",),
 )
 def layernorm_unbiased_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
-    """As of a LayerNorm, without the column sums of dy."""
+    """As of a LayerNorm, without the column sums of dy; counted as one kernel."""
     whole = layernorm_backward.function(rows, cols, act, weight, acc)
-    dx, means, parameters, again = whole.work
-    sums = parameters._replace(
-        name="dgamma", amount=each(LAYERNORM_UNBIASED_PARAMETER_GRADIENT, rows, cols), writes=("dgamma",)
-    )
+    sums = each(LAYERNORM_UNBIASED_PARAMETER_GRADIENT, rows, cols)
     return whole._replace(
-        tensors=tuple(tensor for tensor in whole.tensors if tensor.name != "dbeta"), work=(dx, means, sums, again)
+        tensors=tuple(tensor for tensor in whole.tensors if tensor.name != "dbeta"),
+        work=(
+            Work("dx", each(LAYERNORM_GRADIENT, rows, cols), Engine.VECTOR),
+            Work("row means", each(LAYERNORM_GRADIENT_ROW, rows), Engine.VECTOR),
+            Work("dgamma", sums, Engine.VECTOR),
+        ),
     )
 
 

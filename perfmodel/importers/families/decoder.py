@@ -38,11 +38,12 @@ CHUNKS = (
 def build(c: Config) -> Model:
     """The text part of a model that also sees is taken alone; what is left out is named."""
     kind = c.text("model_type")
-    if DECODERS[kind].part and c.has(DECODERS[kind].part):
-        c = c.nested(DECODERS[kind].part)
+    whole = DECODERS[kind]
+    if whole.part and c.has(whole.part):
+        c = c.nested(whole.part)
         kind = c.text("model_type", kind)
         c.must(kind in DECODERS, f"model_type '{kind}' has no description", f"one of {', '.join(DECODERS)} is accepted")
-    return _Builder(c, DECODERS[kind]).model()
+    return _Builder(c, DECODERS[kind]._replace(tied=whole.tied)).model()
 
 
 class _Builder(Reader):
@@ -84,7 +85,11 @@ class _Builder(Reader):
         single = self.of.single_head and self.c.flag(self.of.single_head, True)
         H_kv = 1 if single else self.derived("num_key_value_heads", H)
         self.c.divides(H, H_kv, "each group of query heads shares one key-value head")
-        d = self.derived("head_dim", 0) or self.c.divides(D, H, "without head_dim the heads share the width evenly")
+        d = (
+            self.derived("head_dim", 0)
+            or (D // H if self.of.uneven else 0)
+            or self.c.divides(D, H, "without head_dim the heads share the width evenly")
+        )
         self.c.must(H * d == D or not self.of.square, f"{H} heads of {d} do not add up to the width {D}",
                     "heads that do are accepted")  # fmt: skip
         return {"B": 1, "D": D, "H": H, "H_kv": H_kv, "d": d}
@@ -111,6 +116,8 @@ class _Builder(Reader):
         """How many of a head's elements are turned."""
         if self.of.turned_size:
             return self.derived(self.of.turned_size, d)
+        if self.of.turned == 1 and not self.of.turned_key:
+            return d
         return int(d * self.c.rotary_share(self.of.turned, also=self.of.turned_key))
 
     def layer(self, layer: Layer, sizes: dict[str, int | str]) -> list[Step]:
@@ -148,16 +155,16 @@ class _Builder(Reader):
         return self.c.choice(words, *dict.fromkeys(keys), default=self.of.activation)
 
     def network(self, source: str) -> list[Step]:
-        bias, act = self.on(self.of.mlp_bias), self.activation()
-        return (
-            gated_mlp(self.gate(act), bias=bias, source=source) if self.of.gated else mlp(act, bias=bias, source=source)
-        )
+        bias = self.on(self.of.mlp_bias)
+        if self.of.gated:
+            return gated_mlp(self.gate(), bias=bias, source=source)
+        return mlp(self.activation(), bias=bias, source=source)
 
-    def gate(self, act: str) -> str:
-        return self.of.gate or GATES[act]
+    def gate(self) -> str:
+        return self.of.gate or GATES[self.activation()]
 
     def experts(self, source: str) -> list[Step]:
-        e, gate = self.of.experts, self.gate(self.activation())
+        e, gate = self.of.experts, self.gate()
         assert e is not None
         routed = experts(gate, bias=e.bias, router_bias=e.router_bias, shared=self.shared(gate, source), source=source)
         if e.correction:
