@@ -10,7 +10,7 @@ import sys
 import click
 
 from perfmodel.cli import cli
-from perfmodel.errors import PerfmodelError, UsageError
+from perfmodel.errors import PerfmodelError, UsageError, did_you_mean
 
 
 def main() -> None:
@@ -46,15 +46,24 @@ def _stopped(number: int, frame: object) -> None:
 
 
 def _usage(error: click.ClickException) -> str:
-    """A usage message in the form of all others."""
+    """Returns a usage message in the form of all others."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "perfmodel"
-    # A hint of click's is what to do, not what was found.
-    found, hint, rest = error.format_message().strip().partition("Did you mean ")
-    found = found.strip().strip("(").rstrip(" .")
-    found = found[:1].lower() + found[1:]
-    action = f"{hint}{rest.rstrip(') ')}" if hint else "Ask it."
-    return str(UsageError(command, found, f"what '{command} --help' lists is accepted", action))
+    accepted, action = f"what '{command} --help' lists is accepted", f"Run '{command} --help'."
+    match error:
+        case click.NoSuchOption(option_name=name):
+            found, action = f"there is no option '{name}'", did_you_mean(name, error.possibilities or ()) or action
+        case click.MissingParameter(param=click.Parameter() as parameter):
+            found = f"{parameter.param_type_name} {_name(parameter)} is missing"
+        case _:  # click alone knows what was wrong with the value
+            found = error.format_message().strip().rstrip(" .")
+            found = found[:1].lower() + found[1:]
+    return str(UsageError(command, found, accepted, action))
+
+
+def _name(parameter: click.Parameter) -> str:
+    """Returns the name under which a user gives the parameter."""
+    return f"'{parameter.opts[0]}'" if isinstance(parameter, click.Option) else f"'{parameter.human_readable_name}'"
 
 
 def _told(message: str, code: int) -> int:

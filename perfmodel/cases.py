@@ -7,9 +7,7 @@ A line that cannot be read is an answer of its own, so that it does not stop the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from math import isfinite
 from typing import Any, NamedTuple
 
 from perfmodel import ops
@@ -18,6 +16,7 @@ from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
 from perfmodel.operation import checked_value
 from perfmodel.records import WRITTEN, measured_s
+from perfmodel.strictjson import parsed
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, item_from_text, size_from_text
 from perfmodel.vocabulary import (
@@ -103,7 +102,7 @@ def read(
             continue
         line: Mapping[str, Any] = {"line": number}
         try:
-            line = _parsed(text, where)
+            line = parsed(text, where, "one JSON object per line is accepted", "Correct this line.")
             if "op" not in line and "environment" in line:
                 if environment is not None and isinstance(line["environment"], dict):
                     environment(where, line["environment"])
@@ -114,37 +113,6 @@ def read(
             yield found
         except InputError as error:
             yield Refused(line, str(error))
-
-
-def _parsed(text: str, where: str) -> Mapping[str, Any]:
-    """A JSON object without repeated keys, and without the numbers that JSON does not have."""
-
-    def constant(name: str) -> float:
-        raise InputError(where, f"{name} stands in it", "numbers of JSON are accepted", "Write a whole number.")
-
-    def finite(digits: str) -> float:
-        value = float(digits)
-        return value if isfinite(value) else constant(shown(digits)[1:-1])
-
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in found]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise InputError(where, f"'{twice}' stands twice", "a key may stand once", "Remove one of the two.")
-        return dict(found)
-
-    try:
-        line = json.loads(text, parse_constant=constant, parse_float=finite, object_pairs_hook=pairs)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            where,
-            f"it is not JSON ({shown(str(error))[1:-1]})",
-            "one JSON object per line is accepted",
-            "Mend the line.",
-        ) from None
-    if not isinstance(line, dict):
-        raise InputError(where, f"{shown(line)} stands there", "one JSON object per line is accepted", "Mend the line.")
-    return line
 
 
 def case(line: Mapping[str, Any], where: str = "case") -> Case:

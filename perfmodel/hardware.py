@@ -6,12 +6,12 @@ Absent means unknown, never zero. Dense and structured-sparse peaks are differen
 
 import os.path
 from collections.abc import Mapping as Dict
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from perfmodel.op import Engine
 from perfmodel.paths import SHORT_NAMES, files, find, folders, is_name, named, stem
-from perfmodel.specfile import Mapping, load
+from perfmodel.specfile import Mapping, parse, read_text
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import ITEM_BYTES
 
@@ -130,16 +130,20 @@ class Gpu(NamedTuple):
         return (self.peaks[table][serving].value, f"{table} {serving}") if serving else None
 
 
-@cache
 def short_names() -> dict[str, str]:
     """Short name to file name: t4, a100 and the like."""
     names: dict[str, str] = {}
     for folder in reversed(folders("hardware")):
         path = os.path.join(folder, SHORT_NAMES)
         if os.path.isfile(path):
-            table = load(path)
-            names.update({short: table.text(short) for short in table})
+            names |= _names(read_text(path), path)
     return names
+
+
+@lru_cache(maxsize=8)
+def _names(contents: str, path: str) -> dict[str, str]:
+    table = parse(contents, path)
+    return {short: table.text(short) for short in table}
 
 
 def gpu(name: str) -> Gpu:
@@ -155,9 +159,14 @@ def all_gpus() -> list[Gpu]:
     return [_read(path) for path in files("hardware").values()]
 
 
-@cache
 def _read(path: str) -> Gpu:
-    return described(load(path), path)
+    return _parsed(read_text(path), path)
+
+
+@lru_cache(maxsize=256)
+def _parsed(contents: str, path: str) -> Gpu:
+    """Keyed by the contents: the file at a path may change within a process, and a relative path may name another."""
+    return described(parse(contents, path), path)
 
 
 def described(page: Mapping, path: str) -> Gpu:

@@ -1,17 +1,16 @@
-"""A card's own ceilings, measured: ``NAME.measured.yaml`` beside its data sheet.
+"""A card's own ceilings, measured: ``NAME.measured.yaml`` in the user's folder, beside the card's file, or as shipped.
 
-Written by ``perfmodel calibrate``, read by whatever knows better with it; the data sheet stays as it is.
+Written by ``perfmodel calibrate``; the data sheet stays as it is.
 """
 
-import os.path
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from perfmodel.errors import InputError
-from perfmodel.paths import MEASURED, folders
+from perfmodel.paths import readings
 from perfmodel.specfile import Mapping as Page
-from perfmodel.specfile import load
+from perfmodel.specfile import parse, read_text
 
 # Every section, its figures' unit, and the figures that it may hold.
 TYPES = ("fp16", "bf16", "tf32", "fp32", "fp8")
@@ -49,17 +48,21 @@ class Measured(NamedTuple):
         return found.value if found else None
 
 
-def of(gpu: str) -> Measured | None:
-    """The readings of the card of that name, where there are any."""
-    paths = (os.path.join(folder, gpu + MEASURED) for folder in folders("hardware"))
-    path = next((path for path in paths if os.path.isfile(path)), None)
+def of(gpu: str, file: str = "") -> Measured | None:
+    """Returns the readings of the card of that name, if there are any; ``file`` is the card's own file."""
+    path = readings(gpu, file)
     return read(path) if path else None
 
 
-@cache
 def read(path: str) -> Measured:
-    """A file of readings."""
-    page = load(path)
+    """Returns the readings that a file holds now."""
+    return _parsed(read_text(path), path)
+
+
+@lru_cache(maxsize=64)
+def _parsed(contents: str, path: str) -> Measured:
+    """Keyed by the contents: the file at a path may change within a process."""
+    page = parse(contents, path)
     made = page.mapping("measured")
     sections = {}
     for section, (unit, names) in SECTIONS.items():

@@ -1,8 +1,7 @@
-"""Where the files that travel with the package lie: a path as given, the working tree, then the packaged copies."""
+"""Where cards, models and readings are looked for: a path as given, the working tree, the user's folder, the packaged copies."""
 
-from __future__ import annotations
-
-import os.path
+import os
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -32,10 +31,32 @@ SHORT_NAMES = "short-names.yaml"
 MEASURED = ".measured.yaml"
 
 
+def user_folder(kind: str) -> str:
+    """Returns the user's own folder for files of a kind, which may not exist yet."""
+    return os.path.join(_user_data(), KINDS[kind].folder)
+
+
+def _user_data() -> str:
+    if sys.platform == "linux":  # the rule of the XDG specification; loading platformdirs for it takes 8 ms
+        base = os.environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser("~/.local/share")
+        return os.path.join(base, "perfmodel")
+    from platformdirs import user_data_dir
+
+    return user_data_dir("perfmodel", appauthor=False)
+
+
 def folders(kind: str) -> tuple[str, ...]:
-    """Where files of a kind lie: the working tree first, then the packaged copies."""
+    """Where files of a kind lie: the working tree first, then the user's folder, then the packaged copies."""
     folder = KINDS[kind].folder
-    return folder, os.path.join(PACKAGED, folder)
+    return folder, user_folder(kind), os.path.join(PACKAGED, folder)
+
+
+def readings(card: str, file: str = "") -> str | None:
+    """Returns the file of a card's readings: beside the card's own file if that was given by path, the user's, the packaged."""
+    known = folders("hardware")
+    beside = [os.path.dirname(file)] if file and os.path.dirname(file) not in known else []
+    paths = (os.path.join(folder, card + MEASURED) for folder in (*beside, user_folder("hardware"), *known))
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def files(kind: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ Aliases, tags, deep nesting and large files are refused before they cost anythin
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -17,8 +18,11 @@ from perfmodel.units import quantity_from_text, size_from_text
 
 LARGEST_FILE_BYTE = 1_000_000
 DEEPEST = 12
+TOO_DEEP = f"nesting deeper than {DEEPEST} levels"
 
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# A bracket, or text in which brackets mean nothing: quoted, or a comment.
+_BRACKETS = re.compile(r"""'[^']*'?|"(?:[^"\\]|\\.)*"?|(?<!\S)\#.*|(?P<open>[\[{])|(?P<close>[\]}])""")
 
 
 class Place(NamedTuple):
@@ -203,15 +207,15 @@ def parse(text: str, file: str) -> Mapping:
 def _parsed(text: str, file: str) -> Node | None:
     root: Node | None = None
     stack: list[tuple[Mapping | Sequence, Scalar | None]] = []
+    read = 0  # characters before the end of the last event
     try:
         for event in yaml.parse(text, Loader=_Loader):
-            path = ".".join(key.text for _, key in stack if key is not None)
-            place = Place(file, event.start_mark.line + 1 if event.start_mark else 1, path)
+            read = event.end_mark.index if event.end_mark else read
+            place = Place(file, event.start_mark.line + 1 if event.start_mark else 1, _path(stack))
             match event:
                 case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
-                    _refuse(bool(event.anchor), place, "an anchor (&)")
-                    _refuse(event.tag is not None, place, f"the tag {shown(event.tag)}")
-                    _refuse(len(stack) >= DEEPEST, place, f"nesting deeper than {DEEPEST} levels")
+                    _check_plain(event, place)
+                    _refuse(len(stack) >= DEEPEST, place, TOO_DEEP)
                     new: Mapping | Sequence = (
                         Mapping(place) if isinstance(event, yaml.MappingStartEvent) else Sequence([], place)
                     )
@@ -221,8 +225,7 @@ def _parsed(text: str, file: str) -> Node | None:
                     done, _ = stack.pop()
                     root = _placed(stack, done, root)
                 case yaml.ScalarEvent():
-                    _refuse(bool(event.anchor), place, "an anchor (&)")
-                    _refuse(event.tag is not None, place, f"the tag {shown(event.tag)}")
+                    _check_plain(event, place)
                     if _awaits_key(stack):
                         stack[-1] = (stack[-1][0], Scalar(event.value, place))
                     else:
@@ -232,20 +235,53 @@ def _parsed(text: str, file: str) -> Node | None:
                 case yaml.DocumentStartEvent():
                     _refuse(root is not None, place, "a second document (---)")
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        problem = getattr(error, "problem", None) or "it is not YAML text"
-        line = mark.line + 1 if mark else 1
-        raise InputError(
-            f"{file}:{line}", f"{shown(problem)[1:-1]}", "valid YAML is accepted", "Mend the line."
-        ) from None
+        raise _refusal(error, text, read, len(stack), Place(file, 1, _path(stack))) from None
     return root
+
+
+def _check_plain(event: yaml.NodeEvent, place: Place) -> None:
+    if event.anchor:
+        raise _not_plain(place, "an anchor (&)")
+    tag = getattr(event, "tag", None)
+    if tag is not None:
+        raise _not_plain(place, f"the tag {shown(tag)}")
+
+
+def _path(stack: list[tuple[Mapping | Sequence, Scalar | None]]) -> str:
+    return ".".join(key.text for _, key in stack if key is not None)
+
+
+def _refusal(error: yaml.YAMLError, text: str, read: int, depth: int, place: Place) -> InputError:
+    """Returns the error for text that the YAML library refuses, independent of the library's wording and limits.
+
+    The scanner reads up to 1024 characters ahead of its events, so a nesting limit of its own can act before ``DEEPEST``
+    does. The brackets between the last event and the error decide: they can only change the message, because the text
+    is refused in any case.
+    """
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    for found in _BRACKETS.finditer(text, read, mark.index + 1 if mark else len(text)):
+        depth += bool(found["open"]) - bool(found["close"])
+        if depth > DEEPEST:
+            return _not_plain(place._replace(line=text.count("\n", 0, found.start()) + 1), TOO_DEEP)
+    line = mark.line + 1 if mark else 1
+    lines = text.splitlines()
+    indent = re.match(r"\s*", lines[line - 1])[0] if line <= len(lines) else ""  # type: ignore[index]
+    what = "a tab stands in the indentation" if "\t" in indent else "the text is not YAML"
+    return InputError(
+        f"{place.file}:{line}",
+        what + (f" in column {mark.column + 1}" if mark else ""),
+        "valid YAML, indented by spaces, is accepted",
+        "Correct this line or the one before it.",
+    )
 
 
 def _refuse(found: bool, place: Place, what: str) -> None:
     if found:
-        raise InputError(
-            str(place), f"{what} stands here", "plain keys, values and lists are accepted", "Write it out."
-        )
+        raise _not_plain(place, what)
+
+
+def _not_plain(place: Place, what: str) -> InputError:
+    return InputError(str(place), f"{what} stands here", "plain keys, values and lists are accepted", "Write it out.")
 
 
 def _awaits_key(stack: list[tuple[Mapping | Sequence, Scalar | None]]) -> bool:

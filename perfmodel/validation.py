@@ -15,6 +15,9 @@ from perfmodel.records import measured_s
 # A clock tells times to half a microsecond or so: what lies closer to the bound than this share is at it.
 RESOLUTION = 0.02
 WRONG = "wrong result"
+# By how much the times of one stream, before and after the cases, differ on a device that does nothing else.
+QUIET = {"cpu": 0.25, "cuda": 0.1}
+CPU_SHARE = 0.8  # of the processor's time that a stream gets on a quiet machine, at least
 
 
 class Compared(NamedTuple):
@@ -80,17 +83,52 @@ class Summary(NamedTuple):
     of_roofline: float
 
 
+class Streams(NamedTuple):
+    """The times of one stream, measured before and after the cases of a run."""
+
+    low_us: float
+    high_us: float
+    quiet: float
+    roof_us: float = 0.0  # the time at the memory roof, where that was measured by the same run
+    cpu_share: float = 1.0  # the processor time that the stream got, of what its threads could use
+
+    @property
+    def spread(self) -> float:
+        return self.high_us / self.low_us - 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work took part of the device, during the cases or while the roofs were measured."""
+        roof_passed = self.low_us < self.roof_us * (1 - RESOLUTION)
+        return self.spread > self.quiet or self.cpu_share < CPU_SHARE or roof_passed
+
+
 class Outcome(NamedTuple):
     """Every case, the summaries by operation, and what went wrong."""
 
     cases: tuple[Compared, ...]
     summaries: tuple[Summary, ...]
+    streams: Streams | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self.streams is not None and self.streams.busy
+
+    @property
+    def below(self) -> list[Compared]:
+        """Cases that were faster than their bound."""
+        return [one for one in self.cases if one.below]
+
+    @property
+    def excused(self) -> bool:
+        """Whether a time below the bound says nothing of the model: its roofs were measured on a busy device."""
+        return self.busy and self.streams is not None and self.streams.roof_us > 0
 
     @property
     def broken(self) -> list[str]:
         """What a validation must not have: wrong results, and times below the bound."""
         wrong = [one for one in self.cases if WRONG in one.failed]
-        below = [one for one in self.cases if one.below]
+        below = [] if self.excused else self.below
         return [
             *(f"{described(one.record)}: {one.failed}" for one in wrong),
             *(
@@ -100,12 +138,29 @@ class Outcome(NamedTuple):
         ]
 
 
-def compare(records: Iterable[Mapping[str, Any]], gpu: Gpu, **options: Any) -> Outcome:
-    """Every record with its prediction on the card."""
+def compare(
+    records: Iterable[Mapping[str, Any]], gpu: Gpu, environment: Mapping[str, Any] | None = None, **options: Any
+) -> Outcome:
+    """Every record with its prediction on the card; ``environment`` is that of the run."""
     kept = list(records)
     found = predictions((_read(record) for record in kept), gpu, **options)
     cases = tuple(Compared(record, prediction) for record, prediction in zip(kept, found, strict=True))
-    return Outcome(cases, tuple(_summaries(cases)))
+    return Outcome(cases, tuple(_summaries(cases)), streams(environment or {}, gpu))
+
+
+def streams(environment: Mapping[str, Any], gpu: Gpu) -> Streams | None:
+    """Returns what the streams of a run say of its device; None where fewer than two were measured."""
+    found = [probe for probe in environment.get("streams", ()) if "median_us" in probe]
+    if len(found) < 2:
+        return None
+    roofs_measured = gpu.knowledge == "calibrated"
+    return Streams(
+        low_us=min(probe["p25_us"] for probe in found),
+        high_us=max(probe["p75_us"] for probe in found),
+        quiet=QUIET.get(str(environment.get("device")), max(QUIET.values())),
+        roof_us=max(probe["byte"] for probe in found) / gpu.bandwidth_byte_per_s.value * 1e6 if roofs_measured else 0.0,
+        cpu_share=min(probe.get("cpu_share", 1.0) for probe in found),
+    )
 
 
 def _read(record: Mapping[str, Any]) -> Case | Refused:

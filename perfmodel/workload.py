@@ -1,7 +1,5 @@
 """A workload file: sizes with names, data types, phases and the steps that a model or a problem is made of."""
 
-from __future__ import annotations
-
 import os.path
 from collections.abc import Mapping as Dict
 from types import MappingProxyType
@@ -80,20 +78,20 @@ class Workload(NamedTuple):
             own.update(name for name in reached if name not in step.sizes)
         return frozenset(own)
 
-    def with_dtype(self, dtype: str) -> Workload:
+    def with_dtype(self, dtype: str) -> "Workload":
         """The same with every role in one data type."""
         return self._replace(dtypes=dict.fromkeys(DTYPE_ROLES, checked_dtype(dtype)))
 
-    def with_logits(self, which: str) -> Workload:
+    def with_logits(self, which: str) -> "Workload":
         """The same with the logits of all positions, or of the last position of each sequence."""
         steps = (*self.steps, *(step for steps in self.decode.values() for step in steps))
         if which not in LOGITS:
             raise InputError(f"logits {shown(which)}", "it is not a choice", f"{' and '.join(LOGITS)} are accepted")
         if which == self.logits:
             return self
-        if not any(map(is_logits, steps)):
+        if "decode" not in self.phases or not any(map(is_logits, steps)):
             raise InputError(
-                f"{self.name}: logits {which}", "the workload has no logits", "a model with a step named 'logits' is accepted",
+                f"{self.name}: logits {which}", "the workload has no logits of a next token", "a model with a decode phase and a step named 'logits' is accepted",
                 "Leave --logits out.",
             )  # fmt: skip
         decode = {form: tuple(map(last_position, steps)) for form, steps in self.decode.items()}

@@ -173,12 +173,12 @@ def touch(*arrays):
             array[place]
 
 
-def softmax_row(m, values, factor=1.0):
+def softmax_row(m, values):
     """max, subtract, exponential, sum, divide."""
     largest = m.lowest()
     for value in values:
         largest = largest.maximum(value)
-    powers = [(value - largest).exp(factor) for value in values]
+    powers = [(value - largest).exp() for value in values]
     total = m.zero()
     for power in powers:
         total = total + power
@@ -266,7 +266,6 @@ def _dk(m, heads, dscores, q, dk):
 
 
 def attention(m, *, B, H, H_kv, N, S, d, causal=0, W=None):
-    """The factor 1/sqrt(d) is folded into the exponential."""
     q, (k, v) = m.input("q", B, H, N, d), _keys(m, B, H_kv, S, d)
     _attend(m, Heads(B, H, H_kv, N, S, causal, W), q, k, v)
 
@@ -301,11 +300,11 @@ def _attend(m, heads, q, k, v):
     for z, h, i in heads.queries:
         for j in range(S):
             hidden = j not in heads.seen[i]
-            square[z, h, i, j] = -math.inf if hidden else score(m, q, k, (z, h, i), j, heads.share, d)
+            square[z, h, i, j] = -math.inf if hidden else score(m, q, k, (z, h, i), j, heads.share, d) * d**-0.5
     m.next_kernel()
     touch(square)
     for z, h, i in heads.queries:
-        row = softmax_row(m, [square[z, h, i, j] for j in heads.seen[i]], d**-0.5)
+        row = softmax_row(m, [square[z, h, i, j] for j in heads.seen[i]])
         found = dict(zip(heads.seen[i], row, strict=True))
         for j in range(S):
             probs[z, h, i, j] = found.get(j, 0.0)
@@ -337,7 +336,7 @@ def mla_attention_backward(m, *, B, H, N, S, d, d_r, d_v, causal=0, W=None):
 
 
 def _from_probabilities(m, heads, shape, k, v):
-    """1/sqrt(d) is folded into the store of the softmax's gradient."""
+    """Each product with the scores' gradient scales what it has read."""
     (B, H, N, d), S = shape, v.shape[2]
     q, dout = m.input("q", *shape), m.input("dout", B, H, N, v.shape[3])
     probs = _stored_probabilities(m, heads, q, k, (B, H, N, S))
@@ -352,14 +351,16 @@ def _from_probabilities(m, heads, shape, k, v):
         total = dot(m, ((probs[z, h, i, j], dprobs[z, h, i, j]) for j in heads.seen[i]))
         for j in range(S):
             shown = j in heads.seen[i]
-            gradient = probs[z, h, i, j] * (dprobs[z, h, i, j] - total) if shown else 0.0
-            dscores[z, h, i, j] = float(gradient) * d**-0.5
+            dscores[z, h, i, j] = probs[z, h, i, j] * (dprobs[z, h, i, j] - total) if shown else 0.0
+    scaled = m.scratch(B, H, N, S)
     m.next_kernel()
     touch(dscores)
-    _dq(m, heads, dscores, k, m.output("dq", *q.shape))
+    _scaled(heads, dscores, scaled, d)
+    _dq(m, heads, scaled, k, m.output("dq", *q.shape))
     m.next_kernel()
     touch(dscores)
-    _dk(m, heads, dscores, q, m.output("dk", *k.shape))
+    _scaled(heads, dscores, scaled, d)
+    _dk(m, heads, scaled, q, m.output("dk", *k.shape))
 
 
 def _keys(m, B, H_kv, S, d):
@@ -414,24 +415,19 @@ def _recomputing(m, heads, shape, k, v):
     for z, h, i in heads.queries:
         for j in heads.seen[i]:
             again = score(m, q, k, (z, h, i), j, heads.share, d)
-            probs[z, h, i, j] = (_prescaled(again, d) - logsumexp[z, h, i]).exp()
+            probs[z, h, i, j] = (again * d**-0.5 - logsumexp[z, h, i]).exp()
     _dv(m, heads, probs, dout, m.output("dv", *v.shape))
     _dprobs(m, heads, dout, v, dprobs)
     for z, h, i in heads.queries:
         for j in heads.seen[i]:
             gradient = probs[z, h, i, j] * (dprobs[z, h, i, j] - sums[z, h, i])
-            dscores[z, h, i, j] = float(gradient) * d**-0.5
+            dscores[z, h, i, j] = gradient * d**-0.5
     _dq(m, heads, dscores, k, m.output("dq", *q.shape))
     _dk(m, heads, dscores, q, m.output("dk", *k.shape))
 
 
-def _prescaled(number, d):
-    """1/sqrt(d) folded into the fused multiply-add that subtracts: no operation of its own."""
-    return Number(number.machine, number.value * d**-0.5)
-
-
 def flash_attention(m, *, B, H, H_kv, N, S, d, M, causal=0, W=None):
-    """Tiles of queries stay on chip, tiles of the keys that they see stream past each."""
+    """Tiles of queries stay on chip, the keys that they see stream past each: every row meets its own r at a time."""
     q, k, v, out = m.input("q", B, H, N, d), *_keys(m, B, H_kv, S, d), m.output("out", B, H, N, d)
     heads, r = Heads(B, H, H_kv, N, S, causal, W), rows_on_chip(M, d)
     for z in range(B):
@@ -440,11 +436,10 @@ def flash_attention(m, *, B, H, H_kv, N, S, d, M, causal=0, W=None):
                 tile = range(first, min(first + r, N))
                 m.forget(k, v)
                 state = {i: (m.lowest(), m.zero(), [m.zero()] * d) for i in tile}
-                for start in range(0, S, r):
-                    for i in tile:
-                        keys = [j for j in range(start, min(start + r, S)) if j in heads.seen[i]]
-                        if keys:
-                            state[i] = _online(m, (q, k, v), (z, h, i), keys, state[i], heads.share)
+                for i in tile:
+                    for start in range(0, len(heads.seen[i]), r):
+                        keys = heads.seen[i][start : start + r]
+                        state[i] = _online(m, (q, k, v), (z, h, i), keys, state[i], heads.share)
                 for i, (_, total, row) in state.items():
                     for e in range(d):
                         out[z, h, i, e] = row[e] / total
@@ -454,7 +449,7 @@ def _online(m, arrays, query, keys, state, share):
     """One tile of keys into a row's running maximum, sum and output; the rescaled sum is one number of d + 1."""
     (q, k, v), (z, h, _), (largest, total, row) = arrays, query, state
     d = q.shape[-1]
-    values = [_prescaled(score(m, q, k, query, j, share, d), d) for j in keys]
+    values = [score(m, q, k, query, j, share, d) * d**-0.5 for j in keys]
     earlier = largest.value
     for value in values:
         largest = largest.maximum(value)
@@ -520,9 +515,9 @@ def _visit(m, arrays, query, g, keys, gradients):
     row = [dq[*query, e] for e in range(d)]
     for j in keys:
         again = dot(m, ((q[*query, e], k[z, g, j, e]) for e in range(d)))
-        prob = (_prescaled(again, d) - logsumexp[query]).exp()
+        prob = (again * d**-0.5 - logsumexp[query]).exp()
         dprob = dot(m, ((dout[*query, e], v[z, g, j, e]) for e in range(d)))
-        gradient = _prescaled(prob * (dprob - sums[query]), d)
+        gradient = prob * (dprob - sums[query]) * d**-0.5
         row = [element + gradient * k[z, g, j, e] for e, element in enumerate(row)]
         for e in range(d):
             key, value = gradients[j, e]

@@ -87,6 +87,7 @@ class Array:
 
     def __init__(self, machine, shape, item, in_memory, values):
         self.machine, self.shape, self.item, self.in_memory, self.values = machine, shape, item, in_memory, values
+        self.given = dict(values)  # what stood there first, for what is worked on in place
 
     def __getitem__(self, index):
         index = index if isinstance(index, tuple) else (index,)
@@ -103,12 +104,13 @@ class Array:
     def indices(self):
         return product(*map(range, self.shape))
 
-    def nested(self):
-        """The values as nested lists."""
+    def nested(self, given=False):
+        """The values as nested lists; those of before the algorithm where ``given``."""
+        values = self.given if given else self.values
 
         def at(index):
             if len(index) == len(self.shape):
-                return self.values[index]
+                return values[index]
             return [at((*index, i)) for i in range(self.shape[len(index)])]
 
         return at(())

@@ -29,9 +29,7 @@ CARDS = [
 ]
 
 SECONDS = 10
-thrown = settings(
-    max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
-)
+thrown = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 costly = settings(thrown, max_examples=12)
 
 

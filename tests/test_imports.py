@@ -19,7 +19,7 @@ LAYERS = (
     ("errors", "units", "symbols", "arithmetic", "expression", "paths"),
     ("runs", "op", "operation", "mixes", "cuda"),
     ("ops",),
-    ("block", "eager", "specfile"),
+    ("block", "eager", "specfile", "strictjson"),
     ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "footprint", "serving", "comparison", "sweep", "symbolic", "solve",
@@ -33,6 +33,7 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # Each package that is not Python's own, and the modules that may know it.
 THIRD_PARTY = {
     "yaml": {"specfile"},
+    "platformdirs": {"paths"},
     "numpy": {"sweep", "measure"},
     "sympy": {"symbolic", "solve"},
     "matplotlib": {"report"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from functools import cache
 from importlib import import_module
 from itertools import chain
@@ -12,14 +13,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from perfmodel import ops
+from perfmodel.arithmetic import visible_pairs
 from perfmodel.expression import Expression
 from perfmodel.op import Engine
 from perfmodel.operation import Operation
-from perfmodel.symbols import SYMBOLS
+from perfmodel.symbols import SYMBOLS, TABLE
 
 NAMES = tuple(ops.FAMILY_OF)
 every_operation = pytest.mark.parametrize("name", NAMES)
-few = settings(max_examples=10, deadline=None, derandomize=True)
+few = settings(max_examples=10)
 
 # Sizes of independent work: twice as many, twice the FLOPs.
 INDEPENDENT = ("B", "rows", "numel", "batch", "params", "m", "D")
@@ -415,8 +417,15 @@ def test_tensors_and_works_have_names_that_agree(name):
 
 
 def test_the_notation_table_says_each_letter_once():
-    assert len({symbol.name.casefold() + symbol.name for symbol in SYMBOLS.values()}) == len(SYMBOLS)
-    assert all(symbol.meaning and symbol.typical >= 0 for symbol in SYMBOLS.values())
+    names, meanings = [symbol.name for symbol in TABLE], [symbol.meaning for symbol in TABLE]
+    assert sorted(names) == sorted(set(names))
+    assert sorted(meanings) == sorted(set(meanings))
+    assert all(meanings)
+    assert [
+        symbol.name
+        for symbol in TABLE
+        if not (symbol.typical in (0, 1) if symbol.kind == "flag" else symbol.typical > 0)
+    ] == []
 
 
 @pytest.mark.parametrize("family", ops.FAMILIES)
@@ -424,3 +433,27 @@ def test_a_familys_file_holds_no_operation_that_the_table_leaves_out(family):
     module = import_module(f"perfmodel.ops.{family}")
     pages = {value.name for value in vars(module).values() if isinstance(value, Operation)}
     assert pages == set(ops.FAMILIES[family].split())
+
+
+STAGES_AT = {"B": 2, "H": 4, "H_kv": 2, "N": 3, "S": 7, "d": 6}
+
+
+@pytest.mark.parametrize("masked", [{}, {"causal": 1}, {"causal": 1, "W": 4}], ids=str)
+def test_attention_as_a_whole_is_the_sum_of_its_stages(masked):
+    """The scale of the scores among them: a multiplication for each pair, and for each gradient made of them."""
+
+    def primitives(*names):
+        found = Counter()
+        for name in names:
+            found.update(ops.find(name)(**STAGES_AT, **masked).primitives())
+        return found
+
+    pairs = 2 * 4 * visible_pairs(3, 7, masked.get("causal", 0), masked.get("W"))
+    softmax = Counter({"max": pairs, "subtract": pairs, "exp": pairs, "add": pairs, "divide": pairs})
+    gradient = Counter({"multiply": 2 * pairs, "add": pairs, "subtract": pairs})
+    assert primitives("attention") == primitives("scores", "weighted_values") + softmax
+    assert primitives("attention_backward") == primitives("scores_backward", "weighted_values_backward") + gradient
+    # One kernel recomputes the scores, scales them and their gradient once, and knows the row sums.
+    again = primitives("attention_backward_recompute") - primitives("attention_backward")
+    sums = 2 * 4 * 3 * 6  # a multiply-add for each output
+    assert again == Counter(multiply=6 * pairs - pairs + sums, add=6 * pairs - pairs + sums, subtract=pairs, exp=pairs)

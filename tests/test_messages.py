@@ -6,6 +6,7 @@ for a command line that does not say what to do. An expected text is the beginni
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -52,24 +53,24 @@ FLOPS = ("flops", "--config", "gpt2-124m")
 ARGUMENTS = [
     ((), 2, "perfmodel: "),
     (("roofline",), 2, "perfmodel roofline: "),
-    (("flop",), 2, "perfmodel: no such command 'flop'"),
+    (("flop",), 2, "perfmodel: there is no command 'flop'; one of flops, compare, "),
     (("flops",), 2, "perfmodel flops: no workload is named; --config NAME or FILE, or --op OP, is required."),
-    (("flops", "--config"), 2, "perfmodel: option '--config' requires an argument;"),
-    ((*FLOPS, "--bogus"), 2, "perfmodel flops: no such option '--bogus';"),
-    ((*FLOPS, "extra"), 2, "perfmodel flops: got unexpected extra argument (extra);"),
-    ((*FLOPS, "--format", "xml"), 2, "perfmodel flops: invalid value for '--format': 'xml' is not one of 'table'"),
+    (("flops", "--config"), 2, "perfmodel: "),
+    ((*FLOPS, "--bogus"), 2, "perfmodel flops: there is no option '--bogus';"),
+    ((*FLOPS, "extra"), 2, "perfmodel flops: "),
+    ((*FLOPS, "--format", "xml"), 2, "perfmodel flops: "),
     ((*FLOPS, "--set", "N=1", "--set", "N=2"), 2, "--set N: it is set twice; a name has one value. Leave one of them out."),
-    ((*FLOPS, "--phase", "decod"), 2, "perfmodel flops: invalid value for '--phase': 'decod' is not one of"),
-    ((*FLOPS, "--dtype", "fp12"), 2, "perfmodel flops: invalid value for '--dtype': 'fp12' is not one of"),
-    (("explain",), 2, "perfmodel explain: missing argument 'OP';"),
-    (("solve", "--op", "matmul", "--for", "n"), 2, "perfmodel solve: missing option '--gpu'"),
+    ((*FLOPS, "--phase", "decod"), 2, "perfmodel flops: "),
+    ((*FLOPS, "--dtype", "fp12"), 2, "perfmodel flops: "),
+    (("explain",), 2, "perfmodel explain: argument 'OP' is missing;"),
+    (("solve", "--op", "matmul", "--for", "n"), 2, "perfmodel solve: option '--gpu' is missing;"),
     (("solve", "--gpu", "t4", "--for", "n"), 2, "perfmodel solve: neither --op nor --config is given; exactly one"),
     (
         ("solve", "--op", "matmul", "--config", "mlp-4096", "--gpu", "t4", "--for", "n"), 2,
         "perfmodel solve: --op and --config are both given; exactly one of them is accepted.",
     ),
     (("roofline", "show"), 2, "perfmodel roofline: no GPU is named; --gpu GPU is required"),
-    (("predict", "--gpu", "t4"), 2, "perfmodel predict: missing option '--cases';"),
+    (("predict", "--gpu", "t4"), 2, "perfmodel predict: option '--cases' is missing;"),
     (("sweep", "--op", "matmul", "--gpu", "t4"), 2, "perfmodel sweep: no range is given; --over SYMBOL=FROM:TO"),
     # names
     (("flops", "--config", "gpt2-125m"), 1, "model 'gpt2-125m': there is no file of that name; a path, or a name"),
@@ -161,6 +162,24 @@ def test_a_bad_command_line_is_refused_in_one_line(arguments, code, start):
     assert ran.err.removeprefix(f"{ROOT}{os.sep}").startswith(start)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("flops", "--config"), ["--config"]),
+        ((*FLOPS, "extra"), ["extra"]),
+        ((*FLOPS, "--format", "xml"), ["--format", "xml", "table"]),
+        ((*FLOPS, "--phase", "decod"), ["--phase", "decod", "decode"]),
+        ((*FLOPS, "--dtype", "fp12"), ["--dtype", "fp12", "fp16"]),
+        (("validate", "--limit", "0"), ["--limit", "0"]),
+    ],
+    ids=" ".join,
+)
+def test_a_message_of_the_option_parser_names_the_word_that_is_wrong(arguments, words):
+    """The parser's own wording changes between its releases: only the words of the command line are asked for."""
+    found = check_refused(perfmodel(*arguments), 2)["found"]
+    assert [word for word in words if word not in found] == []
+
+
 # --- a workload's file: what replaces what, and the beginning of the message after the file's name
 
 SPOILED = [
@@ -229,10 +248,10 @@ SPOILED = [
     ("dtype: fp16", "dtype: " + "[" * 5000 + "]" * 5000, ":5: dtype: nesting deeper than 12 levels stands here;"),
     ("dtype: fp16", "dtype: " + "{a: " * 5000, ":5: dtype.a.a.a.a.a.a.a.a.a.a.a: nesting deeper than 12 levels stands here;"),
     ("dtype: fp16", "---\ndtype: fp16", ":5: a second document (---) stands here;"),
-    ("dtype: fp16", "dtype:\n\t- fp16", ":6: found character that cannot start any token; valid YAML is accepted."),
-    ("dtype: fp16", "dtype: [fp16", ":6: did not find expected ',' or ']'; valid YAML is accepted. Mend the line."),
+    ("dtype: fp16", "dtype:\n\t- fp16", ":6: a tab stands in the indentation"),
+    ("dtype: fp16", "dtype: [fp16", ":6: the text is not YAML"),
     ("dtype: fp16", "dtype: 'fp16", ":"),
-    ("dtype: fp16", "dtype: a: b", ":5: mapping values are not allowed in this context; valid YAML is accepted."),
+    ("dtype: fp16", "dtype: a: b", ":5: the text is not YAML"),
 ]  # fmt: skip
 
 
@@ -309,7 +328,7 @@ def test_a_file_without_permission_is_refused_in_one_line(tmp_path):
     file.chmod(0)
     ran = perfmodel("flops", "--config", str(file))
     check_refused(ran, 1)
-    assert "it cannot be read (Permission denied); a readable file is accepted." in ran.err
+    assert f"it cannot be read ({os.strerror(errno.EACCES)}); a readable file is accepted." in ran.err
 
 
 # --- a card's file
@@ -358,8 +377,8 @@ def test_a_spoiled_card_is_refused_in_one_line(tmp_path, sound, spoiled, found):
 
 MATMUL = '{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}}'
 BAD_LINES = [
-    ("x", "it is not JSON (Expecting value"),
-    ("[" * 100_000, "it is not JSON (maximum recursion depth"),
+    ("x", "it is not JSON from column 1 on; one JSON object per line is accepted."),
+    ("[" * 100_000, "it is nested deeper than 64 levels; one JSON object per line is accepted."),
     ("[]", "[] stands there; one JSON object per line is accepted."),
     ("{}", "'op' is missing; one of matmul, softmax,"),
     ('{"op": "matmull"}', "op: 'matmull' is not known; one of matmul, softmax,"),
@@ -374,7 +393,10 @@ BAD_LINES = [
     ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": "eight"}}', f"n: 'eight' is not a size; {SIZES}"),
     ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": NaN}}', "NaN stands in it; numbers of JSON are accepted."),
     ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 1e999}}', "1e999 stands in it; numbers of JSON are accepted."),
-    ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": ' + "9" * 5000 + "}}", "it is not JSON (Exceeds the limit"),
+    (
+        '{"op": "matmul", "shape": {"m": 8, "k": 8, "n": ' + "9" * 5000 + "}}",
+        "it holds a number of 5000 digits, more than 400;",
+    ),
     ('{"op": "matmul", "op": "matmul"}', "'op' stands twice; a key may stand once."),
     (MATMUL[:-1] + ', "dtype": "fp17"}', "dtype: 'fp17' is not known; one of fp64, fp32,"),
     (
@@ -464,19 +486,19 @@ def test_cases_in_a_folder_or_nowhere_are_refused_in_one_line(tmp_path):
     ("over", "found"),
     [
         ("n", "--over 'n': it is not a range; SYMBOL=FROM:TO"),
-        ("n=1:0", "--over n: "),
-        ("n=8:4", "--over n: "),
+        ("n=1:0", "--over n: to: 0 is out of range;"),
+        ("n=8:4", "--over n: it runs down from 8 to 4;"),
         ("q=1:4", "--over q: it is not a symbol;"),
-        ("n=1:4:x", "--over n: "),
-        ("n=nan:4", "--over n: "),
-        ("n=1:1e400", "--over n: "),
-        ("N=1:4", "matmul: "),
+        ("n=1:4:x", "--over n: count: 'x' is not a size;"),
+        ("n=nan:4", "--over n: from: 'nan' is not a size;"),
+        ("n=1:1e400", "--over n: to: 1e400 is out of range;"),
+        ("N=1:4", "matmul: sweep over N: it is not a size of this workload; its sizes are m, k, n, batch, act."),
     ],
 )
 def test_a_bad_range_is_refused_in_one_line(over, found):
     ran = perfmodel("sweep", "--op", "matmul", "--gpu", "t4", "--over", over)
     check_refused(ran, 1)
-    assert ran.err.startswith(found) or found == "matmul: "
+    assert ran.err.startswith(found)
 
 
 # --- every message says what to do

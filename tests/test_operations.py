@@ -19,6 +19,7 @@ from machine import Machine
 
 from perfmodel import ops
 from perfmodel.arithmetic import expected_distinct, visible_pairs
+from perfmodel.ops.flash import rescalings
 
 NAMES = tuple(ops.FAMILY_OF)
 
@@ -42,6 +43,12 @@ TILED = (
     {"B": 1, "H": 1, "H_kv": 1, "N": 7, "S": 9, "d": 2, "M": 48, "causal": 1, "W": 4},
     {"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 12, "d": 2, "M": 32, "causal": 1, "W": 2},
     {"B": 1, "H": 1, "H_kv": 1, "N": 4, "S": 13, "d": 2, "M": 48, "causal": 1, "W": 3},
+)
+PRODUCT_TILES = (
+    {"m": 4, "k": 3, "n": 6, "tile_m": 2, "tile_n": 3, "tile_k": 1, "M": 100},
+    {"m": 5, "k": 4, "n": 7, "tile_m": 2, "tile_n": 3, "tile_k": 2, "M": 100},
+    {"m": 3, "k": 2, "n": 2, "tile_m": 8, "tile_n": 8, "tile_k": 8, "M": 1000},
+    {"m": 3, "k": 2, "n": 2, "tile_m": 1, "tile_n": 1, "tile_k": 1, "M": 4},
 )
 TOKENS = {"B": 2, "N": 3, "V": 5}
 NORMS = ("layernorm", "layernorm_unbiased", "layernorm_plain", "rmsnorm", "rmsnorm_plain")
@@ -96,6 +103,7 @@ CASES = [
     ("route", {"B": 1, "N": 2, "E": 4, "A": 1}),
     *((name, {"B": 2, "N": 3, "D": 2, "X": 3}) for name in ("selective_scan", "selective_scan_backward")),
     *((name, {"B": 2, "N": 3, "D": 2}) for name in ("wkv", "wkv_backward", "token_shift", "token_shift_backward")),
+    *((name, {"B": 2, "N": 3, "D": 2}) for name in ("mean", "mean_backward")),
     ("learned", {"rows": 3, "cols": 4}),
     ("adam", {"params": 5}),
     *((name, {"numel": 6}) for name in ("dropout", "dropout_backward", "dot", *ELEMENTWISE)),
@@ -169,6 +177,7 @@ def test_keys_that_no_query_sees_are_not_read(sizes):
 def test_flash_attention_rereads_what_its_tiles_reread(sizes):
     op, machine = ops.find("flash_attention")(**sizes), executed("flash_attention", sizes)
     assert (op.read_byte(), op.write_byte()) == (machine.read_byte, machine.write_byte)
+    assert performed(op) == machine.primitives
 
 
 @pytest.mark.parametrize("sizes", TILED, ids=str)
@@ -178,22 +187,16 @@ def test_flash_attention_backward_rereads_what_its_tiles_reread(sizes):
     assert performed(op) == machine.primitives
 
 
-@pytest.mark.parametrize("sizes", TILED[:2], ids=str)
-def test_flash_attention_executes_what_it_counts_where_tiles_divide(sizes):
-    """Where the tile does not divide the keys, rescaled rows are rounded: pairs / r for the tiles that each row meets."""
-    assert performed(ops.find("flash_attention")(**sizes)) == executed("flash_attention", sizes).primitives
+def test_a_row_is_rescaled_once_for_every_r_keys_that_it_sees():
+    for N, extra, r, W in product(range(1, 6), range(5), range(1, 5), (None, *range(1, 8))):
+        S = N + extra
+        for causal in (0, 1):
+            keys = [sum(algorithms.sees(i, j, N, S, causal, W) for j in range(S)) for i in range(N)]
+            rescaled = sum(-(-number // r) for number in keys)
+            assert rescalings(N, S, r, causal, W) == rescaled, (N, S, r, causal, W)
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        {"m": 4, "k": 3, "n": 6, "tile_m": 2, "tile_n": 3, "tile_k": 1, "M": 100},
-        {"m": 5, "k": 4, "n": 7, "tile_m": 2, "tile_n": 3, "tile_k": 2, "M": 100},
-        {"m": 3, "k": 2, "n": 2, "tile_m": 8, "tile_n": 8, "tile_k": 8, "M": 1000},
-        {"m": 3, "k": 2, "n": 2, "tile_m": 1, "tile_n": 1, "tile_k": 1, "M": 4},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("sizes", PRODUCT_TILES, ids=str)
 def test_a_tiled_product_rereads_what_its_tiles_reread(sizes):
     op, machine = ops.find("tiled_matmul")(**sizes), executed("tiled_matmul", sizes)
     assert performed(op) == machine.primitives
@@ -300,7 +303,7 @@ class Reference:
     """The same results by torch in float64, from the tensors that the machine was given."""
 
     def __init__(self, torch, arrays, sizes):
-        self.torch, self.F, self.sizes = torch, torch.nn.functional, sizes
+        self.torch, self.F, self.sizes, self.arrays = torch, torch.nn.functional, sizes, arrays
         self.tensors = {
             name: torch.tensor(array.nested(), dtype=torch.float64, requires_grad=True)
             for name, array in arrays.items()
@@ -310,6 +313,10 @@ class Reference:
     def __getitem__(self, names):
         found = [self.tensors[name] for name in names.split()]
         return found if len(found) > 1 else found[0]
+
+    def before(self, name):
+        """A tensor that is worked on in place, as it was."""
+        return self.torch.tensor(self.arrays[name].nested(given=True), dtype=self.torch.float64)
 
     def derivatives(self, output, names, by):
         """``dx`` for each x, given the gradient that arrives at the output."""
@@ -376,6 +383,17 @@ def conv1d_gradients(r):
 def table_gradient(r):
     r.tensors["table"] = r.zeros(r.sizes["V"], r.sizes["D"])
     return r.derivatives(r.F.embedding(r["tokens"].long(), r["table"]), "table", r["dy"])
+
+
+def quotient_gradients(r):
+    """The operation is given the quotient in place of the numerator."""
+    r.tensors["a"] = (r["y"] * r["b"]).detach().requires_grad_()
+    return r.derivatives(r["a"] / r["b"], "a b", r["dy"])
+
+
+def clamped(r, gate, up):
+    gate, up = gate.clamp(max=algorithms.LIMIT), up.clamp(-algorithms.LIMIT, algorithms.LIMIT)
+    return gate * (1.702 * gate).sigmoid() * (up + 1)
 
 
 def gate_fed(r):
@@ -451,6 +469,12 @@ FUNCTIONS = {
     "layernorm_unbiased": ("x gamma", lambda r, x, gamma: r.layer_norm(x, gamma, None)),
     "layernorm_plain": ("x", lambda r, x: r.layer_norm(x, None, None)),
     "rmsnorm_plain": ("x", lambda r, x: r.rms_norm(x, None)),
+    "div": ("a b", lambda r, a, b: a / b),
+    "add": ("a b", lambda r, a, b: a + b),
+    "residual": ("a b", lambda r, a, b: a + b),
+    "scale": ("x", lambda r, x: 3 * x),
+    "exp": ("x", lambda r, x: x.exp()),
+    "clamped_swiglu": ("gate up", clamped),
     "rmsnorm": ("x gamma", lambda r, x, gamma: r.rms_norm(x, gamma)),
 }
 ATTENTION = ("attention", "multi_head_attention", "cross_attention", "attention_decode", "mla_attention",
@@ -517,13 +541,35 @@ REFERENCES = {
     **{
         f"{name}_backward": lambda r, n=names, f=f: r.derivatives(f(r, *(r[x] for x in n.split())), n, r["dy"])
         for name, (names, f) in FUNCTIONS.items()
+        if f"{name}_backward" in NAMES
     },
+    "div_backward": quotient_gradients,
+    "dropout": lambda r: {"y": r["x"] * r["kept"] / 0.9},
+    "dropout_backward": lambda r: {"dx": r["dy"] * r["kept"] / 0.9},
+    "gemm": lambda r: {"c": r.torch.addmm(r.before("c"), *r["a b"])},
+    "tiled_matmul": lambda r: {"c": r["a"] @ r["b"]},
+    "dot": lambda r: {"scratch": r.torch.dot(*r["x y"]).view(1)},
+    "saxpy": lambda r: {"y": 3 * r["x"] + r.before("y")},
+    "stream_copy": lambda r: {"c": r["a"]},
+    "stream_scale": lambda r: {"b": 3 * r["c"]},
+    "stream_add": lambda r: {"c": r["a"] + r["b"]},
+    "stream_triad": lambda r: {"a": r["b"] + 3 * r["c"]},
+    "mean": lambda r: {"y": r["x"].mean(1)},
+    "mean_backward": lambda r: {"dx": r["dy"][:, None].expand(-1, r.sizes["N"], -1) / r.sizes["N"]},
+    "positions": lambda r: {"y": r["table"][r.sizes["T"] - r.sizes["N"] : r.sizes["T"]][None]},
 }  # fmt: skip
 
+STEPPED = {"adam"}  # whose reference is an optimizer's step: the test after the next
 CHECKED = [
-    *(case for case in CASES if case[0] in REFERENCES),
+    *(case for case in CASES if case[0] not in STEPPED),
     *((name, sizes) for name in ("flash_attention", "flash_attention_backward") for sizes in TILED),
+    *(("tiled_matmul", sizes) for sizes in PRODUCT_TILES),
 ]
+
+
+def test_every_operation_has_loops_and_a_reference_by_torch():
+    assert {name for name, _ in CHECKED} | STEPPED == set(NAMES)
+    assert REFERENCES.keys() | STEPPED == set(NAMES)
 
 
 @pytest.mark.parametrize(("name", "sizes"), CHECKED, ids=map(case_id, CHECKED))

@@ -130,7 +130,7 @@ def test_logits_are_kept_in_the_counts_unless_asked_for():
 @pytest.mark.parametrize("config", ["llama-2-7b-layer", "bert-base-uncased", "vit-base-patch16-224"])
 def test_a_workload_without_logits_of_a_next_token_refuses_the_last_ones(config):
     found = check_refused(perfmodel("flops", "--config", config, "--logits", "last"))
-    assert found["found"].endswith("the workload has no logits")
+    assert found["found"].endswith("the workload has no logits of a next token")
 
 
 def test_training_reads_the_logits_of_every_position():

@@ -163,8 +163,14 @@ def test_more_crossings_than_are_listed_are_said_and_take_no_longer():
         (("attention", "N", "h100", "--causal", "--set", "S=64"), "memory-bound at every N"),
         (("multi_head_attention", "D", "h100", "--set", "H=3"), "compute-bound at every D"),
         # 4 N S d FLOP on 2 x 2 (N + S) d bytes cross below the S = 4096 that the mask asks for; no endless search.
-        (("attention", "S", "h100", "--causal", "--set", "N=4096"), "lies outside the sizes that it accepts"),
-        (("attention", "H_kv", "h100", "--set", "H=1M"), "lies outside the sizes that it accepts"),
+        (
+            ("attention", "S", "h100", "--causal", "--set", "N=4096"),
+            "compute-bound at every S that it accepts: the crossing at 2525 lies outside them",
+        ),
+        (
+            ("attention", "H_kv", "h100", "--set", "H=1M"),
+            "compute-bound at every H_kv that it accepts: the crossing at 5.938e+06 lies outside",
+        ),
     ],
 )
 def test_sizes_that_are_not_accepted_are_stepped_over(asked, said):
@@ -172,3 +178,12 @@ def test_sizes_that_are_not_accepted_are_stepped_over(asked, said):
     ran = perfmodel("solve", "--op", name, "--for", for_, "--gpu", card, *others)
     assert ran.code == 0, ran
     assert said in " ".join(ran.out.split())
+
+
+def test_a_formula_that_is_undefined_at_the_ends_has_a_reason_all_the_same():
+    """A chip of one byte holds no row, so that the number of tiles is undefined; 10^12 of 8 experts are not chosen."""
+    sizes = ("--set", "causal=1", "--set", "W=300")
+    out = perfmodel("solve", "--op", "flash_attention", "--for", "M", "--gpu", "t4", *sizes).out
+    assert "memory-bound at every M: tensor fp16 work " in " ".join(out.split())
+    out = perfmodel("solve", "--op", "expert_linear_bias", "--for", "A", "--gpu", "t4").out
+    assert "compute-bound at every A: tensor fp16 work above its ridge of 203.1" in " ".join(out.split())

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import itertools
 
+import pytest
+import yaml
+
+from perfmodel import specfile
 from perfmodel.errors import InputError
 from perfmodel.specfile import LARGEST_FILE_BYTE, load, parse, read_lines
 
@@ -110,6 +114,46 @@ def test_what_a_plain_file_does_not_need_is_refused(text, what):
     assert "plain keys, values and lists are accepted" in message
 
 
+class Strict:
+    """A reader of events that refuses nesting, as a library's own limit does, after so many events."""
+
+    def __init__(self, limit, events):
+        self.limit, self.events = limit, events
+
+    def __call__(self, text, Loader):
+        yield from itertools.islice(parse_events(text, Loader), self.events)
+        place = next((i for i in range(len(text)) if text.count("[", 0, i) > self.limit), None)
+        if place is not None:
+            mark = yaml.Mark("x", place, text.count("\n", 0, place), place, None, None)
+            raise yaml.scanner.ScannerError(None, None, "whatever the library says", mark)
+        yield from itertools.islice(parse_events(text, Loader), self.events, None)
+
+
+parse_events = yaml.parse
+
+
+@pytest.mark.parametrize(
+    ("text", "events", "told"),
+    [
+        ("a: " + "[" * 200, 2, "x.yaml:1: nesting deeper than 12 levels stands here; plain keys"),
+        ("a: 'b'\nc:\n - " + "[\n" * 200, 7, "x.yaml:13: c: nesting deeper than 12 levels stands here; plain keys"),
+        ("a: ['" + "[" * 40 + "']]", 2, "x.yaml:1: the text is not YAML"),
+        ("a: [ # " + "[" * 40, 2, "x.yaml:1: the text is not YAML"),
+        ('a: ["\\"' + "[" * 40, 2, "x.yaml:1: the text is not YAML"),
+    ],
+)
+def test_our_limit_of_nesting_decides_whatever_the_library_refuses_first(monkeypatch, text, events, told):
+    monkeypatch.setattr(yaml, "parse", Strict(30, events))
+    assert refused(page, text).startswith(told)
+
+
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
+@pytest.mark.parametrize("text", ["a: " + "[" * 5000, "{b: [" * 600, "a:\n" + " [\n" * 2000])
+def test_the_limit_is_the_same_with_either_reader_of_yaml(monkeypatch, loader, text):
+    monkeypatch.setattr(specfile, "_Loader", loader)
+    assert "nesting deeper than 12 levels stands here" in refused(page, text)
+
+
 def test_ten_levels_are_read():
     found = page("a: " + "{a: " * 10 + "x" + "}" * 10)
     for _ in range(10):
@@ -137,7 +181,9 @@ def test_an_empty_file_is_refused(text):
 )
 def test_text_that_is_not_yaml_is_refused_near_its_line(text, line):
     message = refused(page, text)
-    assert message.endswith("; valid YAML is accepted. Mend the line.")
+    found = "a tab stands in the indentation" if "\t" in text else "the text is not YAML"
+    assert f": {found}" in message
+    assert message.endswith("; valid YAML, indented by spaces, is accepted. Correct this line or the one before it.")
     assert int(message.split(":")[1]) in (line, line + 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import itertools
 import json
 import math
@@ -463,9 +464,9 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, number, word):
 def test_a_full_disk_is_told_in_one_sentence(ready, tmp_path):
     def full():
         yield next(ready.chunks())
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "the disk is full")
 
-    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); "):
+    with pytest.raises(InputError, match=r"cannot be written \(the disk is full\); "):
         rows.write(str(tmp_path / "rows.csv"), ready, full(), WHERE)
     assert list(tmp_path.iterdir()) == []
 

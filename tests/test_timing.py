@@ -262,7 +262,7 @@ def test_a_block_that_reads_again_finds_its_row_near_or_far():
 
 
 @given(st.integers(1, 10**5), st.integers(1, 40000), st.sampled_from((2, 4)), st.integers(1, 8), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_rows_on_more_multiprocessors_are_never_slower(count, cols, item, more, rms):
     card = parameters.card(SHEET)
     wider = card._replace(
@@ -609,7 +609,7 @@ def test_a_faster_card_is_never_slower(line):
 
 
 @given(st.integers(1, 8), st.integers(1, 64), st.integers(1, 64), st.integers(1, 64))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_more_multiprocessors_are_never_slower(more, m, k, n):
     """Each with its own rate: a card of more of the same."""
     card = parameters.card(SHEET)
@@ -628,7 +628,7 @@ def kernels_of(found):
 
 
 @given(st.sampled_from(sorted(SHAPES)), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_twice_the_size_is_never_quicker_with_the_same_kernels(op, data):
     """Doubling keeps every alignment. Where the library changes to another kernel, the larger size may be quicker.
 
@@ -656,7 +656,7 @@ GROWING = [
 
 
 @given(st.sampled_from(GROWING), st.sampled_from(["cold", "warm"]), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_twice_as_much_of_anything_is_never_quicker(growing, protocol, data):
     words, names, fixed = growing
     shape = {name: 8 * data.draw(st.integers(1, 8 if name == "B" else 200), label=name) for name in names} | fixed
@@ -721,7 +721,7 @@ def test_flops_shows_it():
     assert isclose(document["total"]["expected_s"], steps + card.cold_s - card.node_s)
     table = perfmodel("flops", "--config", "llama-2-7b-layer", "--gpu", "a100").out
     assert "expected" in table
-    assert "family knowledge: shares and habits of Ampere cards" in table.replace("\n", " ")
+    assert "family knowledge; protocol cold" in table
 
 
 def test_without_a_card_there_is_none():
@@ -745,7 +745,7 @@ def test_explain_shows_every_term():
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("explain",), 2, "missing argument 'OP'"),
+        (("explain",), 2, "argument 'OP' is missing"),
         (("explain", "softmax", "--time", "{}"), 2, "OP and --time are both given"),
         (("explain", "--time", json.dumps(LINES[0])), 2, "no GPU is named"),
         (("explain", "--time", '{"op": "matmull"}', "--gpu", "t4"), 1, "'matmull' is not known"),

@@ -90,7 +90,7 @@ def test_a_size_of_more_digits_than_python_prints_is_refused():
 
 
 @given(st.integers(1, LARGEST_SIZE))
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 def test_every_whole_number_reads_as_itself(value):
     assert size_from_text(str(value), "here") == value
     assert size_from_text(f"{value:_}", "here") == value
@@ -274,7 +274,7 @@ def test_what_is_no_expression_of_sizes(text):
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 10**6))
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 def test_expressions_are_exact(a, b, c):
     at = {"N": a, "S": b, "D": c}
     assert Expression("N*S*D/S/D", "here")(at) == a

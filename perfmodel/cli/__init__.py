@@ -8,6 +8,7 @@ import click
 
 from perfmodel import __version__
 from perfmodel.cli.command import Group
+from perfmodel.errors import UsageError, did_you_mean, shown
 
 # Command: its module, and its line in the list of commands.
 COMMANDS = {
@@ -39,6 +40,16 @@ class LazyGroup(Group):
             return None
         command: click.Command = getattr(import_module(f"perfmodel.cli.{COMMANDS[cmd_name][0]}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            raise UsageError(
+                "perfmodel", f"there is no command {shown(args[0])}", f"one of {', '.join(COMMANDS)} is accepted",
+                did_you_mean(args[0], COMMANDS) or "Run 'perfmodel --help'.",
+            )  # fmt: skip
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -42,7 +42,7 @@ def explain(
     perfmodel explain --gpu t4 --time '{"op": "softmax", "shape": {"rows": 8192, "cols": 1024}}'
     """
     if (operation is None) == (case is None):
-        what = "missing argument 'OP'" if case is None else "OP and --time are both given"
+        what = "argument 'OP' is missing" if case is None else "OP and --time are both given"
         raise UsageError("perfmodel explain", what, "an operation or --time CASE is accepted", "Name one of them.")
     if case is not None:
         others = {"--set": settings, "--latex": latex, "--dtype": dtype}

@@ -52,7 +52,7 @@ def flops(
     symbolic: bool,
     form: str,
 ) -> None:
-    """FLOPs, bytes, bottleneck and time of a workload: by block, or with --steps kernel by kernel.
+    """FLOPs, bytes, bottleneck and time of a workload or an operation: by block, or with --steps kernel by kernel.
 
     Tables and Markdown show blocks; JSON and CSV hold every kernel.
 
@@ -76,6 +76,10 @@ def flops(
     wanted: dict[str, Any] = {"phase": phase, "settings": given, "fused": fused, "causal": causal}
     chosen = chosen.with_logits(logits) if logits else chosen
     keys = options.column_keys(columns, form)
+    if symbolic and keys:
+        raise UsageError(
+            "--columns", "it has no effect on --symbolic", "it is accepted for numbers", "Leave one of them out."
+        )
     if symbolic:
         from perfmodel.formulas import of_workload
         from perfmodel.report import formulas

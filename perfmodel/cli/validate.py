@@ -56,7 +56,7 @@ def validate(
     from perfmodel.report.validation import render
     from perfmodel.validation import compare
 
-    found = compare(run.records, card)
+    found = compare(run.records, card, run.environment)
     click.echo(render(found, run.environment, card, form), nl=False)
     if plot is not None:
         from perfmodel.report.validation_plot import draw
@@ -102,7 +102,10 @@ def _measure(
     gpu: str | None, suite: str | None, save: str | None, limit: float, counters: bool, trace: str | None
 ) -> tuple[Stored, Gpu, bool]:
     from perfmodel.measure import session
+    from perfmodel.measure.suites import SUITES
 
+    name = suite or "quick"
+    given = [] if name in SUITES else _cases(name)
     here = session.device(gpu or "auto")
     if here.note:
         click.echo(f"{here.note}.", err=True)
@@ -110,7 +113,9 @@ def _measure(
         raise NoDeviceError(
             "--counters", "this processor is measured", "counters are read on a GPU", "Leave the option out."
         )
-    cases = _cases(suite, here.kind)
+    if here.kind == "cpu" and name == "full":
+        click.echo("--suite full is for GPUs: a processor runs its own short suite.", err=True)
+    cases = given or SUITES["processor" if here.kind == "cpu" else name]()
     run, complete = _run(here, cases, save, limit)
     if counters:
         run = run._replace(records=tuple(session.with_counters(run.records)))
@@ -121,15 +126,8 @@ def _measure(
     return run, here.card, complete
 
 
-def _cases(suite: str | None, kind: str) -> list[Mapping[str, Any]]:
-    """The suite's cases, or those of a file; a line that cannot be read is refused before anything is measured."""
-    from perfmodel.measure.suites import SUITES
-
-    name = suite or "quick"
-    if kind == "cpu" and name == "full":
-        click.echo("--suite full is for GPUs: a processor runs its own short suite.", err=True)
-    if name in SUITES:
-        return list(SUITES["processor" if kind == "cpu" else name]())
+def _cases(name: str) -> list[Mapping[str, Any]]:
+    """Returns the cases of a file; a line that cannot be read is refused before anything is measured."""
     from perfmodel.cases import Refused
     from perfmodel.cases import read as read_cases
     from perfmodel.measure.workloads import refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -12,6 +11,7 @@ from perfmodel.importers.config import Config
 from perfmodel.importers.decoders import DECODERS
 from perfmodel.importers.model import Model
 from perfmodel.specfile import read_text
+from perfmodel.strictjson import parsed
 
 # The files of families, and the model types of the configs that each reads.
 FILES = {
@@ -38,7 +38,9 @@ DEEPEST = 12
 
 def load(path: str) -> Model:
     """The model that a config.json describes."""
-    return model(_document(path), path)
+    return model(
+        parsed(read_text(path), path, "a model's config, one JSON object, is accepted", "Is it the right file?"), path
+    )
 
 
 def model(document: dict[str, Any], where: str) -> Model:
@@ -60,31 +62,3 @@ def model(document: dict[str, Any], where: str) -> Model:
         longest=config.longest(),
         name=config.own_name(),
     )
-
-
-def _document(path: str) -> dict[str, Any]:
-    """A JSON object, strictly: no key twice, no numbers that JSON does not have, no deep nesting."""
-    text = read_text(path)
-
-    def constant(name: str) -> Any:
-        raise InputError(path, f"{name} stands in it", "numbers of JSON are accepted", "Write a number.")
-
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen: set[str] = set()
-        for key, _ in found:
-            if key in seen:
-                raise InputError(path, f"{shown(key)} stands twice", "a key may stand once", "Remove one of the two.")
-            seen.add(key)
-        return dict(found)
-
-    try:
-        document = json.loads(text, parse_constant=constant, object_pairs_hook=pairs)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}", f"it is not JSON ({error.msg.lower()})", "a JSON object is accepted",
-                         "Mend the line.") from None  # fmt: skip
-    except (RecursionError, ValueError):
-        raise InputError(path, "it is nested too deeply or holds a number too long", "a model's config is accepted",
-                         "Is it the right file?") from None  # fmt: skip
-    if not isinstance(document, dict):
-        raise InputError(path, f"{shown(document)} stands there", "a JSON object is accepted", "Is it the right file?")
-    return document

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import perf_counter, process_time
 from typing import Any
 
 from perfmodel.cases import Case, case
-from perfmodel.errors import PerfmodelError, one_line
+from perfmodel.errors import InputError, PerfmodelError, one_line
 from perfmodel.measure import environment
 from perfmodel.measure.kernels import launch
 from perfmodel.measure.program import Program, verdict
-from perfmodel.measure.stopwatch import Cpu, Cuda
+from perfmodel.measure.stopwatch import PROTOCOLS, Cpu, Cuda, steadiest
 from perfmodel.ops import FAMILY_OF
 from perfmodel.records import SCHEMA, case_of
 
 NOISY = 0.1  # quartiles further apart than this share of the median are flagged
+PROBE_ELEMENTS = 1 << 26  # of a float32 stream on a GPU, far more than a cache holds
 SLOWER = 0.97  # a clock that fell below this share of what it was
 
 # Operations that move data and little else: beside each stands an addition of the same bytes, of the same run.
@@ -58,6 +60,22 @@ class Device:
         finally:
             self.watch.release()
 
+    def probe(self) -> dict[str, Any]:
+        """Times one stream of a fixed size: what else runs on the device shows in it."""
+        on_gpu = self.watch.name == "cuda"
+        number = PROBE_ELEMENTS if on_gpu else environment.cache_byte()  # on a processor four times its cache
+        made = {"dtype": self.lib.float32, **({"device": self.watch.name} if self.lib.__name__ == "torch" else {})}
+        a, b, out = (self.lib.ones(number, **made) for _ in range(3))
+        run, _ = self.watch.ready(Program(lambda: self.lib.add(a, b, out=out), lambda _: iter(())), "warm")
+        began = perf_counter(), process_time()
+        found: dict[str, Any] = {"byte": 12 * number, **self.watch.times(run, "warm").fields()}
+        if not on_gpu:
+            wall_s, own_s = perf_counter() - began[0], process_time() - began[1]
+            threads = self.lib.get_num_threads() if self.lib.__name__ == "torch" else 1
+            found["cpu_share"] = round(own_s / (wall_s * threads), 3)
+        self.watch.release()
+        return found
+
     def program(self, read: Case) -> Program:
         """What the case runs here."""
         from perfmodel.measure.workloads import build, plain, refused
@@ -69,6 +87,11 @@ class Device:
         return plain.build(self.lib, read)
 
     def _measured(self, read: Case) -> dict[str, Any]:
+        if read.protocol not in PROTOCOLS:
+            raise InputError(
+                f"{read.where}: protocol", f"'{read.protocol}' is not measured", f"one of {', '.join(PROTOCOLS)} is accepted",
+                "Use 'perfmodel predict' for its expected time.",
+            )  # fmt: skip
         program = self.program(read)
         self.watch.peak_byte()
         launch.launched.clear()
@@ -78,15 +101,17 @@ class Device:
         if found.wrong:
             return {"error": f"wrong result: {found.wrong}", "relative_norm": found.relative_norm}
         before = environment.state() if self.watch.name == "cuda" else environment.State()
-        samples = self.watch.times(run, read.protocol)
+        samples, tries = steadiest(lambda: self.watch.times(run, read.protocol), self.watch.tries)
         after = environment.state() if self.watch.name == "cuda" else environment.State()
         fields: dict[str, Any] = {**samples.fields(), "relative_norm": float(f"{found.relative_norm:.3g}")}
+        if tries > 1:
+            fields["tries"] = tries
         if peak:
             fields["peak_byte"] = peak
         fields |= after.fields()
         if launch.launched:
             fields["kernels"] = [one._asdict() for one in launch.footprints()]
-        if flags := _flags(samples.quantile_us(0.75) - samples.quantile_us(0.25), samples.median_us, before, after):
+        if flags := _flags(samples.spread, before, after):
             fields["flags"] = flags
         if (read.op in STREAMED or FAMILY_OF.get(read.op) in STREAMED_FAMILIES) and self.watch.name == "cuda":
             del program, run, out
@@ -124,11 +149,11 @@ def step_byte(read: Case) -> list[int]:
     return [kernel.repeat * kernel.op.compulsory_byte() for kernel in kernels if read.forward or not kernel.forward]
 
 
-def _flags(spread_us: float, median_us: float, before: environment.State, after: environment.State) -> list[str]:
+def _flags(spread: float, before: environment.State, after: environment.State) -> list[str]:
     """What one should know before one trusts the figure."""
     found = []
-    if spread_us > NOISY * median_us:
-        found.append(f"noisy: quartiles {spread_us / median_us:.0%} apart")
+    if spread > NOISY:
+        found.append(f"noisy: quartiles {spread:.0%} apart")
     if before.sm_clock_mhz and after.sm_clock_mhz and after.sm_clock_mhz < SLOWER * before.sm_clock_mhz:
         found.append(f"throttled: {before.sm_clock_mhz} to {after.sm_clock_mhz} MHz")
     return found

@@ -15,6 +15,7 @@ from perfmodel.records import SCHEMA, case_of
 
 START_LIMIT_S = 120.0
 CASE_LIMIT_S = 60.0
+PROBE = {"probe": "stream"}  # asks the worker for the time of a stream in place of a case's
 
 
 class Worker:
@@ -66,6 +67,11 @@ class Worker:
         self.stop()
         return {"schema": SCHEMA, **case_of(line), "error": error}
 
+    def probe(self, limit_s: float = CASE_LIMIT_S) -> dict[str, Any] | None:
+        """Returns the times of one stream; None if the device does not tell them."""
+        found = self.measure(PROBE, limit_s)
+        return None if "error" in found else found
+
     def _answer(self, limit_s: float) -> dict[str, Any] | None:
         """The next line of the process; None where it ended, ``Empty`` where it says nothing for too long."""
         text = self._answers.get(timeout=limit_s)
@@ -104,12 +110,14 @@ def run(
     cases: Iterable[Mapping[str, Any]],
     keep: Callable[[Mapping[str, Any]], None],
     limit_s: float = CASE_LIMIT_S,
+    last: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
-    """Records in the order of the cases, each handed to ``keep`` before the next begins."""
+    """Records in the order of the cases, each handed to ``keep`` before the next begins; ``last`` is called after them."""
     try:
         for line in cases:
             record = worker.measure(line, limit_s)
             keep(record)
             yield record
+        last()
     finally:
         worker.stop()

@@ -27,13 +27,13 @@ class Device(NamedTuple):
 def device(name: str) -> Device:
     """``auto``: the GPU at hand, or this processor where there is none; ``cpu``: this processor; else that GPU."""
     if name == "cpu":
-        return processor("this processor, its roofs measured now")
+        return processor("This processor is measured, and its roofs first")
     torch = environment.torch_with_gpu()
     if torch is None and name == "auto":
-        return processor("no GPU that torch can use is here: this processor is measured, its roofs measured now")
+        return processor("No usable GPU was found: this processor is measured, and its roofs first")
     if torch is None:
         raise NoDeviceError(
-            f"--gpu {name}", "no GPU that torch can use is here", "the card itself is needed to measure it",
+            f"--gpu {name}", "no usable GPU was found", "the card itself, a driver and torch are needed to measure it",
             "Run it on that machine, use --gpu cpu to measure this one, or --from FILE to read a stored run.",
         )  # fmt: skip
     at_hand = torch.cuda.get_device_properties(0).name
@@ -104,6 +104,14 @@ class Log:
         self.records[key(record)] = record
         self._append(record)
 
+    def stream(self, probe: Mapping[str, Any] | None) -> None:
+        """Adds the times of a stream to the environment line: between two of them lie the cases of a run."""
+        if probe is None:
+            return
+        self.environment = {**self.environment, "streams": [*self.environment.get("streams", ()), dict(probe)]}
+        if self.path is not None:
+            rewrite(self.path, Stored(self.path, self.environment, tuple(self.records.values())))
+
     def _append(self, line: Mapping[str, Any]) -> None:
         if self.path is None:
             return
@@ -127,7 +135,8 @@ def records(here: Device, cases: Sequence[Mapping[str, Any]], log: Log, limit_s:
     if here.kind == "cpu":
         line = {**line, "environment": {**line["environment"], "card": here.description}}
     log.begin(line)
-    yield from run(worker, cases, log.keep, limit_s)
+    log.stream(worker.probe())
+    yield from run(worker, cases, log.keep, limit_s, lambda: log.stream(worker.probe()))
 
 
 def rewrite(path: str, stored: Stored) -> None:

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from perfmodel.measure.program import Program
 
+PROTOCOLS = ("cold", "warm", "eager")
 FEWEST, MOST = 12, 60
+STEADY = 0.05  # quartiles no further apart than this share of the median need no second try
 WARM_UP = 3
 BUDGET_S = 0.12  # of measured time for one case
 
@@ -35,6 +37,11 @@ class Samples(NamedTuple):
         above = min(below + 1, len(ordered) - 1)
         return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
+    @property
+    def spread(self) -> float:
+        """The distance of the quartiles as a share of the median."""
+        return (self.quantile_us(0.75) - self.quantile_us(0.25)) / self.median_us
+
     def fields(self) -> dict[str, float]:
         """What a record says of them."""
         return {
@@ -45,10 +52,19 @@ class Samples(NamedTuple):
         }
 
 
+def steadiest(measure: Callable[[], Samples], tries: int) -> tuple[Samples, int]:
+    """Measures until the quartiles are close together; returns the samples with the least spread and the number of tries."""
+    found: list[Samples] = []
+    while len(found) < tries and (not found or found[-1].spread > STEADY):
+        found.append(measure())
+    return min(found, key=lambda samples: samples.spread), len(found)
+
+
 class Cuda:
     """A GPU as torch sees it: captures a program once, empties the cache by reading, and times with events."""
 
     name = "cuda"
+    tries = 3  # the host may fall behind the card for a moment, which shows in small kernels
 
     def __init__(self, torch: Any) -> None:
         self.torch = torch
@@ -130,6 +146,7 @@ class Cpu:
     """This processor: plain calls between two readings of the clock."""
 
     name = "cpu"
+    tries = 1  # other work on a processor outlasts a second try
 
     def __init__(self, cache_byte: int) -> None:
         self._flush = bytearray(4 * max(cache_byte, 1 << 22))

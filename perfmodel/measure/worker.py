@@ -1,4 +1,4 @@
-"""The process that measures: case lines come on standard input, one record a line goes out.
+"""The process that measures: case lines come on standard input, one record a line goes out; so does a probe's for ``PROBE``.
 
 It stands apart so that a case that hangs or breaks the card's context ends this process and not the run.
 """
@@ -10,6 +10,7 @@ import os
 import sys
 
 from perfmodel.errors import one_line
+from perfmodel.measure.runner import PROBE
 
 
 def main(device_name: str) -> None:
@@ -25,7 +26,8 @@ def main(device_name: str) -> None:
         return
     print(json.dumps(device.line), file=answers, flush=True)
     for text in sys.stdin:
-        print(json.dumps(device.measure(json.loads(text))), file=answers, flush=True)
+        line = json.loads(text)
+        print(json.dumps(device.probe() if line == PROBE else device.measure(line)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

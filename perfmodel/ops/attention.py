@@ -158,9 +158,9 @@ def weighted_values_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: 
     summary="softmax(QKᵀ/√d) V for grouped, causal or windowed heads",
     example=Example(
         at={"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8},
-        flops=888,
+        flops=912,
         traffic=320,
-        because="2 heads x 12 pairs x (16 + 5 + 16); q and out 48 elements each, k and v 32 each, 2 bytes each; "
+        because="2 heads x 12 pairs x (16 + 1 for the scale + 5 + 16); q and out 48 elements each, k and v 32 each, 2 bytes each; "
         "unfused adds 4 x 24 elements of scores and probabilities",
         unfused=512,
     ),
@@ -172,9 +172,10 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
               act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
     """A query attends to S keys; each of the H query heads reads one of H_kv shared heads.
 
-    In one kernel the scores and the probabilities stay on chip. The factor 1/sqrt(d) is folded into the
-    exponential's argument. In training the log of each row's sum is written for the gradients (NB its logarithm and
-    addition, two FLOPs a row, are not counted). NB a causal mask skips work but not bytes: stored squares stay whole, and k and v are
+    In one kernel the scores and the probabilities stay on chip. The work is the sum of the stages, the multiplication
+    of each score by 1/sqrt(d) among them. In training the log of each row's sum is written for the gradients (NB its
+    logarithm and addition, two FLOPs a row, are not counted). NB a causal mask skips work but not bytes: stored
+    squares stay whole, and k and v are
     read but for rows that a window hides from every query.
     """
     keys = visible_keys(N, S, causal, W)
@@ -199,6 +200,7 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
                 writes=("scores",),
                 runs=stages.scores,
             ),
+            Work("scale", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work(
                 "softmax",
                 each(SOFTMAX, B, H, pairs),
@@ -224,9 +226,9 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
     summary="attention of a model of width D split over H heads, no projections",
     example=Example(
         at={"B": 1, "N": 4, "D": 16, "H": 2},
-        flops=1184,
+        flops=1216,
         traffic=512,
-        because="4 B N² D = 1024 for the two products, 5 B H N² = 160 for the softmax; q, k, v, out 64 elements each, "
+        because="4 B N² D = 1024 for the two products, 6 B H N² = 192 for the scale and the softmax; q, k, v, out 64 elements each, "
         "2 bytes each; unfused adds 4 x 32 scores and probabilities",
         unfused=768,
     ),
@@ -248,9 +250,9 @@ def multi_head_attention(B: Size, N: Size, D: Size, H: Size, causal: Size = 0, W
     summary="attention of N decoder tokens over S encoder positions, no projections",
     example=Example(
         at={"B": 1, "N": 2, "S": 4, "D": 16, "H": 2},
-        flops=592,
+        flops=608,
         traffic=384,
-        because="4 B N S D = 512 and 5 B H N S = 80; q and out 32 elements each, k and v 64 each, 2 bytes each; "
+        because="4 B N S D = 512 and 6 B H N S = 96; q and out 32 elements each, k and v 64 each, 2 bytes each; "
         "unfused adds 4 x 16 elements",
         unfused=512,
     ),
@@ -267,9 +269,9 @@ def cross_attention(B: Size, N: Size, S: Size, D: Size, H: Size, act: Size = 2, 
     summary="one new token attends to a cache of S tokens",
     example=Example(
         at={"B": 2, "H": 4, "H_kv": 2, "S": 8, "d": 4},
-        flops=1344,
+        flops=1408,
         traffic=640,
-        because="2 x 4 heads x 8 pairs x (8 + 5 + 8); q and out 32 elements each, k and v 128 each: 320, 2 bytes each; "
+        because="2 x 4 heads x 8 pairs x (8 + 1 + 5 + 8); q and out 32 elements each, k and v 128 each: 320, 2 bytes each; "
         "unfused adds 4 x 64 elements",
         unfused=1152,
     ),

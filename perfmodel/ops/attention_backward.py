@@ -2,13 +2,14 @@
 
 From dO the gradients are dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(dO O)), dQ = dS K, dK = dS^T Q: four products of
 the size of the forward's two, so twice its matmul FLOPs, 3 with the forward. A kernel that did not keep P recomputes
-q k^T first: five products against two, 5/2, and 7/2 with the forward.
+q k^T first: five products against two, 5/2, and 7/2 with the forward. The factor 1/sqrt(d) is one multiplication for
+each score: in the kernels of dQ and dK, or once for a gradient that one kernel uses for both.
 """
 
 from __future__ import annotations
 
 from perfmodel.arithmetic import Size, visible_keys, visible_pairs
-from perfmodel.mixes import SOFTMAX_AGAIN, SOFTMAX_GRADIENT, SOFTMAX_GRADIENT_WITH_SUM
+from perfmodel.mixes import SCALE, SOFTMAX_AGAIN, SOFTMAX_GRADIENT, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Op, Tensor, Work, contract, each
 from perfmodel.operation import GROUPED, PROMPT, Example, operation
 from perfmodel.runs import Heads, Stages
@@ -18,9 +19,9 @@ from perfmodel.runs import Heads, Stages
     summary="gradients of attention from stored probabilities",
     example=Example(
         at={"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8},
-        flops=1632,
+        flops=1680,
         traffic=592,
-        because="2 heads x 12 pairs x (4 products of 16, and 4 for the softmax); q, dq, dout 48 elements each, "
+        because="2 heads x 12 pairs x (4 products of 16, 4 for the softmax and a scale each for dq and dk); q, dq, dout 48 elements each, "
         "k, v, dk, dv 32 each, probabilities 24: 296, 2 bytes each; unfused: five kernels, 488 elements",
         unfused=976,
     ),
@@ -57,7 +58,9 @@ def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, 
             Work("softmax gradient", each(SOFTMAX_GRADIENT, B, H, pairs), Engine.VECTOR,
                  reads=("probs", "dprobs"), writes=("dscores",), runs=stages.dscores),
             Work("dq", product, Engine.TENSOR, reads=("dscores", "k"), writes=("dq",), runs=stages.dq),
+            Work("scale dq", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("dk", product, Engine.TENSOR, reads=("dscores", "q"), writes=("dk",), runs=stages.dk),
+            Work("scale dk", each(SCALE, B, H, pairs), Engine.VECTOR),
         ),
         runs=Heads(B, H, H_kv, N, S, d, d, causal, W, act, cache, backward=True),
     )  # fmt: skip
@@ -67,9 +70,9 @@ def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, 
     summary="gradients of attention in one kernel that recomputes the scores (FlashAttention)",
     example=Example(
         at={"B": 1, "H": 2, "H_kv": 1, "N": 3, "S": 4, "d": 8},
-        flops=2112,
+        flops=2160,
         traffic=664,
-        because="2 heads x 12 pairs x (5 products of 16, 2 to recompute, 2 for the gradient) = 2016, and 48 outputs x 2 "
+        because="2 heads x 12 pairs x (5 products of 16, 3 to scale and recompute, 3 for the gradient and its scale) = 2064, and 48 outputs x 2 "
         "for the row sums; q, dq, out, dout 48 elements each, k, v, dk, dv 32 each: 320 of 2 bytes; 6 rows of 4 bytes",
     ),
     sources=("Dao et al. 2022, algorithm 4", "Dao 2023, section 3.1"),
@@ -97,10 +100,12 @@ def attention_backward_recompute(B: Size, H: Size, H_kv: Size, N: Size, S: Size,
         work=(
             Work("row sums of dout·out", each(MULTIPLY_ADD, B, H, N, d), Engine.VECTOR),
             Work("scores again", product, Engine.TENSOR),
+            Work("scale again", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("probabilities again", each(SOFTMAX_AGAIN, B, H, pairs), Engine.VECTOR),
             Work("dv", product, Engine.TENSOR),
             Work("dprobs", product, Engine.TENSOR),
             Work("softmax gradient", each(SOFTMAX_GRADIENT_WITH_SUM, B, H, pairs), Engine.VECTOR),
+            Work("scale", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("dq", product, Engine.TENSOR),
             Work("dk", product, Engine.TENSOR),
         ),

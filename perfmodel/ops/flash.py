@@ -10,7 +10,7 @@ v of the heads in flight, the re-reads end there and device memory sees the comp
 
 from __future__ import annotations
 
-from perfmodel.arithmetic import Size, ceil_div, exact_div, floor_div, maximum, visible_keys, visible_pairs
+from perfmodel.arithmetic import Size, ceil_div, exact_div, floor_div, maximum, minimum, visible_keys, visible_pairs
 from perfmodel.mixes import NORMALISE, ONLINE_SOFTMAX, SCALE, SOFTMAX_AGAIN, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import GROUPED, PROMPT, Backward, Example, Valid, operation
@@ -46,6 +46,27 @@ def keys_read(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
     return rows - number * start - exact_div(r * number * (f + tiles - 1), 2)
 
 
+def rescalings(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
+    """How often the rows of one head are rescaled: a row of k keys ceil(k / r) times.
+
+    Without a mask each of the N rows sees S keys. Under a causal mask the rows see S - N + 1 to S keys, and with a
+    window those that would see more than W see W.
+    """
+    if not causal:
+        return N * ceil_div(S, r)
+    before = S - N
+    if W is None:
+        return _ceilings(S, r) - _ceilings(before, r)
+    full = maximum(0, S - W) - maximum(0, before - W)
+    return _ceilings(minimum(S, W), r) - _ceilings(minimum(before, W), r) + full * ceil_div(W, r)
+
+
+def _ceilings(n: Size, r: Size) -> Size:
+    """The sum of ceil(k / r) for k from 1 to n: with t = ceil(n / r) it is n t less r for each full t below the last."""
+    t = ceil_div(n, r)
+    return n * t - exact_div(r * t * (t - 1), 2)
+
+
 def queries_read(N: Size, S: Size, r: Size, causal: Size, W: Size) -> Size:
     """Rows of q that all key tiles of one head read in the backward pass: the mirror of ``keys_read``.
 
@@ -73,10 +94,10 @@ def _passed(a: Size, r: Size) -> Size:
     summary="attention in one kernel, k and v re-read once per query tile",
     example=Example(
         at={"B": 1, "H": 2, "H_kv": 1, "N": 6, "S": 8, "d": 8, "M": 128},
-        flops=3936,
+        flops=4032,
         traffic=1920,
         because="a tile has 128 / (4 x 8 x 2) = 2 rows, so 3 query tiles read 3 x 8 rows of k; 2 heads x (48 pairs x "
-        "(16 + 4 + 16) + 24 rescaled rows of 8 + 48 divisions); q and out 96 elements each, k and v 384 each, 2 bytes",
+        "(16 + 1 + 4 + 16) + 6 x 4 rescaled rows of 8 + 48 divisions); q and out 96 elements each, k and v 384 each, 2 bytes",
     ),
     sources=("Dao et al. 2022, theorem 2 and algorithm 1", "Dao 2023, algorithm 1"),
     valid=(GROUPED, PROMPT, FITS),
@@ -98,9 +119,10 @@ def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: 
         ),
         work=(
             Work("scores", contract(B, H, pairs, d), Engine.TENSOR),
+            Work("scale", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("online softmax", each(ONLINE_SOFTMAX, B, H, pairs), Engine.VECTOR),
             Work("output", contract(B, H, pairs, d), Engine.TENSOR),
-            Work("rescale", each(SCALE, B, H, ceil_div(pairs, r), d), Engine.VECTOR),
+            Work("rescale", each(SCALE, B, H, rescalings(N, S, r, causal, W), d), Engine.VECTOR),
             Work("normalise", each(NORMALISE, B, H, N, d), Engine.VECTOR),
         ),
         runs=Heads(B, H, H_kv, N, S, d, d, causal, W, act, cache),
@@ -111,9 +133,9 @@ def flash_attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, M: 
     summary="gradients in one kernel, queries streamed past tiles of keys and the scores recomputed",
     example=Example(
         at={"B": 1, "H": 2, "H_kv": 1, "N": 6, "S": 8, "d": 8, "M": 128},
-        flops=8256,
+        flops=8448,
         traffic=5936,
-        because="tiles of 2 rows, so 4 key tiles read 4 x 6 rows of q per head; 2 heads x 48 pairs x (5 x 16 + 4), 96 "
+        because="tiles of 2 rows, so 4 key tiles read 4 x 6 rows of q per head; 2 heads x 48 pairs x (5 x 16 + 3 + 3), 96 "
         "outputs x 2; of 2 bytes: q 384, dout 384 and 96, out 96, k, v, dk, dv 64 each: 1216 elements; of 4 bytes: dq "
         "384 read and written, logsumexp 48, row sums 48 read and 12 written: 876",
     ),
@@ -144,10 +166,12 @@ def flash_attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: 
         work=(
             Work("row sums of dout·out", each(MULTIPLY_ADD, B, H, N, d), Engine.VECTOR),
             Work("scores again", product, Engine.TENSOR),
+            Work("scale again", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("probabilities again", each(SOFTMAX_AGAIN, B, H, pairs), Engine.VECTOR),
             Work("dv", product, Engine.TENSOR),
             Work("dprobs", product, Engine.TENSOR),
             Work("softmax gradient", each(SOFTMAX_GRADIENT_WITH_SUM, B, H, pairs), Engine.VECTOR),
+            Work("scale", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("dq", product, Engine.TENSOR),
             Work("dk", product, Engine.TENSOR),
         ),

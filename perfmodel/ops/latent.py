@@ -10,7 +10,7 @@ of H (d + d_r + d_v), and a decoding step reads each of them once for all heads.
 from __future__ import annotations
 
 from perfmodel.arithmetic import Size, visible_keys, visible_pairs
-from perfmodel.mixes import SOFTMAX, SOFTMAX_AGAIN, SOFTMAX_GRADIENT, SOFTMAX_GRADIENT_WITH_SUM
+from perfmodel.mixes import SCALE, SOFTMAX, SOFTMAX_AGAIN, SOFTMAX_GRADIENT, SOFTMAX_GRADIENT_WITH_SUM
 from perfmodel.op import MULTIPLY_ADD, Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import PROMPT, Backward, Example, operation
 from perfmodel.runs import Heads, Stages
@@ -20,9 +20,9 @@ from perfmodel.runs import Heads, Stages
     summary="attention with key heads of d + d_r and value heads of d_v",
     example=Example(
         at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5, "r": 6},
-        flops=648,
+        flops=672,
         traffic=308,
-        because="2 heads x 12 pairs x (12 + 5 + 10); q 36, k 48, v 40, out 30 elements, 2 bytes each; unfused adds 4 x 24",
+        because="2 heads x 12 pairs x (12 + 1 + 5 + 10); q 36, k 48, v 40, out 30 elements, 2 bytes each; unfused adds 4 x 24",
         unfused=500,
     ),
     sources=("DeepSeek-AI 2024 (DeepSeek-V2), section 2.1",),
@@ -58,6 +58,7 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
                 writes=("scores",),
                 runs=stages.scores,
             ),
+            Work("scale", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work(
                 "softmax",
                 each(SOFTMAX, B, H, pairs),
@@ -83,9 +84,9 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
     summary="attention with key heads of d + d_r and value heads of d_v, kept after the expansion",
     example=Example(
         at={"B": 1, "H": 2, "N": 1, "S": 4, "d": 4, "d_r": 2, "d_v": 5},
-        flops=216,
+        flops=224,
         traffic=220,
-        because="2 heads x 4 pairs x (12 + 5 + 10); q 12, k 48, v 40, out 10 elements, 2 bytes each; unfused adds 4 x 8",
+        because="2 heads x 4 pairs x (12 + 1 + 5 + 10); q 12, k 48, v 40, out 10 elements, 2 bytes each; unfused adds 4 x 8",
         unfused=284,
     ),
     sources=("DeepSeek-AI 2024 (DeepSeek-V2), section 2.1",),
@@ -104,9 +105,9 @@ def mla_cached_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size,
     summary="attention over the latent itself, up-projections absorbed",
     example=Example(
         at={"B": 1, "H": 2, "N": 1, "S": 4, "r": 6, "d_r": 2},
-        flops=264,
+        flops=272,
         traffic=120,
-        because="2 heads x 4 pairs x (16 + 5 + 12); q 16, latent 24, rotary keys 8, out 12 elements, 2 bytes each; unfused "
+        because="2 heads x 4 pairs x (16 + 1 + 5 + 12); q 16, latent 24, rotary keys 8, out 12 elements, 2 bytes each; unfused "
         "reads the latent again, 24, and adds 4 x 8 scores",
         unfused=232,
     ),
@@ -130,6 +131,7 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
         work=(
             Work("scores", contract(B, H, pairs, r + d_r), Engine.TENSOR,
                  reads=("q", "latent", "rotary keys"), writes=("scores",), runs=stages.scores),
+            Work("scale", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("softmax", each(SOFTMAX, B, H, pairs), Engine.VECTOR, reads=("scores",), writes=("probs",), runs=stages.softmax),
             Work("output", contract(B, H, pairs, r), Engine.TENSOR, reads=("probs", "latent"), writes=("out",), runs=stages.output),
         ),
@@ -141,9 +143,9 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
     summary="gradients of expanded latent attention, from stored probabilities",
     example=Example(
         at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5},
-        flops=1152,
+        flops=1200,
         traffic=604,
-        because="2 heads x 12 pairs x (2 products of 12 and 2 of 10, and 4 for the softmax); dout 30, q, dq 36, k, dk 48, v, "
+        because="2 heads x 12 pairs x (2 products of 12 and 2 of 10, 4 for the softmax and 2 scales); dout 30, q, dq 36, k, dk 48, v, "
         "dv 40, probabilities 24: 302 elements, 2 bytes each; unfused: five kernels of 94, 94, 72, 108, 108",
         unfused=952,
     ),
@@ -176,7 +178,9 @@ def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Siz
             Work("softmax gradient", each(SOFTMAX_GRADIENT, B, H, pairs), Engine.VECTOR,
                  reads=("probs", "dprobs"), writes=("dscores",), runs=stages.dscores),
             Work("dq", long, Engine.TENSOR, reads=("dscores", "k"), writes=("dq",), runs=stages.dq),
+            Work("scale dq", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("dk", long, Engine.TENSOR, reads=("dscores", "q"), writes=("dk",), runs=stages.dk),
+            Work("scale dk", each(SCALE, B, H, pairs), Engine.VECTOR),
         ),
         runs=Heads(B, H, H, N, S, d + d_r, d_v, causal, W, act, act, backward=True),
     )  # fmt: skip
@@ -186,9 +190,9 @@ def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Siz
     summary="gradients of expanded latent attention, the scores recomputed",
     example=Example(
         at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5},
-        flops=1500,
+        flops=1548,
         traffic=640,
-        because="2 heads x 12 pairs x (3 products of 12 and 2 of 10, 2 to recompute, 2 for the gradient) = 1440, "
+        because="2 heads x 12 pairs x (3 products of 12 and 2 of 10, 3 to scale and recompute, 3 for the gradient and its scale) = 1488, "
         "30 outputs x 2; dout, out 30, q, dq 36, k, dk 48, v, dv 40 elements each, 2 bytes: 616; 6 rows of 4 bytes",
     ),
     sources=("Dao et al. 2022, algorithm 4",),
@@ -215,10 +219,12 @@ def mla_attention_backward_recompute(B: Size, H: Size, N: Size, S: Size, d: Size
         work=(
             Work("row sums of dout·out", each(MULTIPLY_ADD, B, H, N, d_v), Engine.VECTOR),
             Work("scores again", long, Engine.TENSOR),
+            Work("scale again", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("probabilities again", each(SOFTMAX_AGAIN, B, H, pairs), Engine.VECTOR),
             Work("dv", short, Engine.TENSOR),
             Work("dprobs", short, Engine.TENSOR),
             Work("softmax gradient", each(SOFTMAX_GRADIENT_WITH_SUM, B, H, pairs), Engine.VECTOR),
+            Work("scale", each(SCALE, B, H, pairs), Engine.VECTOR),
             Work("dq", long, Engine.TENSOR),
             Work("dk", long, Engine.TENSOR),
         ),

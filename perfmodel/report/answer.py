@@ -11,7 +11,7 @@ from perfmodel.grouping import Block, blocks
 from perfmodel.report.breakdown import breakdown
 from perfmodel.report.fit import fit_document, fit_lines
 from perfmodel.report.serving import rates_document, speed_line
-from perfmodel.report.sheet import Sheet
+from perfmodel.report.sheet import Sheet, wrapped
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.roofline import Rates
 from perfmodel.serving import speed
@@ -20,7 +20,8 @@ from perfmodel.timing.expectation import Expected
 from perfmodel.units import scaled, significant
 
 SCHEMA = 2
-BRIEF = 4  # notes below a table, unless --verbose asks for all
+LINE = 120  # characters of a line of notes, by which their room is counted
+BRIEF = 4  # lines of notes below a table, unless --verbose asks for all
 STEPS = "Each kernel: --steps."
 TOGETHER = "The bottleneck of the total is the resource (memory or one engine) with the largest total time."
 NO_OVERLAP = '"No overlap" (--columns no_overlap_s) adds memory and compute time at data-sheet rates. Real kernels can be slower.'
@@ -191,12 +192,17 @@ def chosen_sizes(answer: Analysis) -> list[str]:
 
 
 def notes(answer: Analysis, *, steps: bool = True, verbose: bool = True) -> list[str]:
-    """The notes below the table: at most ``BRIEF``, warnings before rates, or with ``verbose`` all of them."""
+    """The notes below the table: at most ``BRIEF`` lines, warnings before rates, or with ``verbose`` all of them."""
     if verbose:
         return [*full_notes(answer), *([] if steps else [STEPS])]
     expected, urgent, rates = expected_line(answer), warnings(answer), speed_lines(answer)
     room = BRIEF - 1 - len(expected)
-    kept = [note for at, note in enumerate([*urgent, *rates]) if at < room]
+    kept = []
+    for note in (*urgent, *rates):
+        lines = len(wrapped(note, LINE))
+        if lines <= room:
+            kept.append(note)
+            room -= lines
     more = len(urgent) + len(rates) - len(kept)
     hidden = f"{more} more note{'s' * (more > 1)}, data" if more else "Data"
     hint = f"{hidden} sources and conventions: --verbose."
@@ -205,8 +211,8 @@ def notes(answer: Analysis, *, steps: bool = True, verbose: bool = True) -> list
 
 
 def warnings(answer: Analysis) -> list[str]:
-    """What a reader must know before using the figures: not counted, a stand-in for a missing rate, an unusual size."""
-    lines = []
+    """What a reader must know before the figures: it does not fit, it is not all counted, a rate stands in for another."""
+    lines = fit_lines(answer)
     if answer.not_counted:
         first, *others = answer.not_counted
         lines.append(f"Not counted: {first}{f'; and {len(others)} more' if others else ''}.")

@@ -1,4 +1,7 @@
-"""A roofline chart for the terminal: lines of Braille dots, a letter for each place that kernels share, and tables."""
+"""A roofline chart for the terminal: lines of Braille dots, a letter for each place that kernels share, and tables.
+
+The chart is drawn here because rich has no charts.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.timing.parameters import best_knowledge
 from perfmodel.units import scaled
-from perfmodel.validation import Compared, Outcome, Summary, described
+from perfmodel.validation import CPU_SHARE, Compared, Outcome, Summary, described
 
 NOTES_AT_MOST = 6
 
@@ -36,6 +36,8 @@ def document(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> dict[s
         "cases": [_case(one) for one in found.cases],
         "summary": [one._asdict() for one in found.summaries],
         "broken": found.broken,
+        "busy": found.busy,
+        "stream_spread": found.streams.spread if found.streams else None,
     }
 
 
@@ -69,7 +71,7 @@ def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> She
         Column("op", "op", lambda one: one.record.get("kind", one.record.get("op")), right=False),
         Column("shape", "shape", _shape, right=False),
         Column("dtype", "type", lambda one: one.record.get("dtype"), right=False, expendable=3),
-        Column("how", "how", _how, right=False),
+        Column("how", "how", _how("numpy" if "numpy" in environment else "torch"), right=False),
         Column("lower_s", "at least", lambda one: one.lower_s, _seconds, expendable=5),
         Column("expected_s", "expected", lambda one: one.expected_s, _seconds, expendable=1),
         Column("measured_s", "measured", lambda one: one.measured_s, _seconds),
@@ -148,12 +150,18 @@ def _shape(one: Compared) -> str:
     return " ".join(f"{name}={size}" for name, size in shape.items() if (name, size) != ("batch", 1))
 
 
-def _how(one: Compared) -> str:
-    names = ("impl", "activation", "direction", "protocol")
-    words = [str(one.record[name]) for name in names if one.record.get(name) not in (None, "forward")]
-    causal = ["causal"] if one.record.get("causal") in (True, "true") else []
-    window = [f"window {one.record['window']}"] if one.record.get("window") is not None else []
-    return " ".join([*words, *causal, *window]).replace("_", " ")
+def _how(library: str) -> Callable[[Compared], str]:
+    """The words of a case; where ``torch`` was asked for, the library that ran in its place is named."""
+
+    def words(one: Compared) -> str:
+        names = ("impl", "activation", "direction", "protocol")
+        given = [str(one.record[name]) for name in names if one.record.get(name) not in (None, "forward")]
+        given = [library if word == "torch" else word for word in given]
+        causal = ["causal"] if one.record.get("causal") in (True, "true") else []
+        window = [f"window {one.record['window']}"] if one.record.get("window") is not None else []
+        return " ".join([*given, *causal, *window]).replace("_", " ")
+
+    return words
 
 
 def _of_stream(one: Compared) -> float | None:
@@ -179,4 +187,21 @@ def summary_sheet(found: Outcome) -> Sheet:
     notes = [
         f"Faster than the bound: {sum(one.below for one in slow)} of {len(slow)} cases; 'of roofline' is the median."
     ]
-    return Sheet(shown, rows, title="By operation: errors of the expected time", notes=notes)
+    return Sheet(shown, rows, title="By operation: errors of the expected time", notes=[*notes, *busy_notes(found)])
+
+
+def busy_notes(found: Outcome) -> list[str]:
+    """Returns what to know of a run on a device that did other work as well."""
+    streams = found.streams
+    if streams is None or not streams.busy:
+        return []
+    share = f", with {_percent(streams.cpu_share)} of the processor" if streams.cpu_share < CPU_SHARE else ""
+    told = (
+        f"The device was busy: one stream took {scaled(streams.low_us * 1e-6, 's', 3)} to "
+        f"{scaled(streams.high_us * 1e-6, 's', 3)} before and after the cases, {_percent(streams.spread)} apart "
+        f"(quiet: at most {_percent(streams.quiet)}){share}. Measure again when nothing else runs."
+    )
+    excused = len(found.below) if found.excused else 0
+    cases = f"{excused} case{'s are' if excused > 1 else ' is'} faster than the roofs"
+    more = f"{cases}, which the same run measured: that says nothing of the model."
+    return [told, *([more] if excused else [])]

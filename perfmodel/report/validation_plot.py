@@ -48,7 +48,7 @@ def draw(found: Outcome, gpu: Gpu, environment: Mapping[str, Any], path: str) ->
 
 def with_measured(sheet: Card, gpu: Gpu) -> Card:
     """The card with its own ceilings beside those of the data sheet, where it has a file of readings."""
-    own = measured.of(gpu.name)
+    own = measured.of(gpu.name, gpu.file)
     if own is None:
         return sheet
     shown = {roof.name for roof in sheet.roofs}

@@ -173,8 +173,9 @@ def _reason(work: dict[Engine, Any], traffic: Any, signs: Mapping[Engine, list[R
         roof, ridge = card.roofs[engine], card.ridge(engine)
         low, high = sorted((_ratio_at(count, traffic, x, 1), _limit(count, traffic, x)))
         if all(run.positive is not False for run in signs[engine]):
-            least = f" of {low:.4g} FLOP/B or more" if _bounded(-count, -traffic, low * (1 - DIGITS), x) else ""
-            return f"compute-bound at every {x.name}: {roof.name} work{least}, ridge {ridge:.4g}"
+            known = low > 0 and _bounded(-count, -traffic, low * (1 - DIGITS), x)
+            least = f"of {low:.4g} FLOP/B or more, ridge" if known else "above its ridge of"
+            return f"compute-bound at every {x.name}: {roof.name} work {least} {ridge:.4g}"
         most = (
             f"of at most {high:.4g} FLOP/B, ridge"
             if _bounded(count, traffic, high * (1 + DIGITS), x)
@@ -209,7 +210,10 @@ def _without(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
 
 def _ratio_at(count: Any, traffic: Any, x: Any, size: int) -> float:
     """FLOP per byte at a size; zero where no tile fits yet, or outside the domain."""
-    above, below = (sympy.sympify(part).subs(x, size) for part in (count, traffic))
+    try:
+        above, below = (sympy.sympify(part).subs(x, size) for part in (count, traffic))
+    except ValueError:  # sympy compares nothing with what is undefined
+        return 0.0
     return float(above) / float(below) if above.is_finite and below.is_finite and below != 0 else 0.0
 
 

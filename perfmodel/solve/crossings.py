@@ -132,10 +132,7 @@ def crossings(signs: Signs, formulas: list[Any], asked: Asked) -> Crossings:
     changes, outside = _changes(signs, asked)
     closed = cache(lambda engine: _closed_form(formulas, asked.card, engine, asked.x))
     listed = tuple(_crossing(change, signs, closed, formulas, asked) for change in changes[:LISTED])
-    left_out = "; ".join(_left_out(signs, listed, len(changes) > LISTED, asked.x.name))
-    return Crossings(
-        listed, left_out, f"the crossing at {outside:.4g} lies outside the sizes that it accepts" if outside else ""
-    )
+    return Crossings(listed, "; ".join(_left_out(signs, listed, len(changes) > LISTED, asked.x.name)), outside)
 
 
 def _side(signs: Signs, size: int) -> bool | None:
@@ -144,17 +141,17 @@ def _side(signs: Signs, size: int) -> bool | None:
     return None if None in found else any(found)
 
 
-def _changes(signs: Signs, asked: Asked) -> tuple[list[_Change], float]:
-    """The first changes between accepted sizes, one more than are listed; and the first one outside them, else zero."""
+def _changes(signs: Signs, asked: Asked) -> tuple[list[_Change], str]:
+    """The first changes between accepted sizes, one more than are listed; and what is said of one outside them."""
     found: list[_Change] = []
-    outside = 0.0
+    outside = ""
     for last in sorted({run.last for runs in signs.values() for run in runs[:-1]}):
         sides = _side(signs, last), _side(signs, last + 1)
         if None in sides or sides[0] is sides[1]:
             continue
         below, above = asked.accepted.nearest(last, -1), asked.accepted.nearest(last + 1, 1)
         if below is None or above is None:
-            outside = outside or _root_at(signs, last)
+            outside = outside or _outside(_root_at(signs, last), _side(signs, above or below or last), asked.x.name)
             if above is None:
                 break
             continue
@@ -164,6 +161,12 @@ def _changes(signs: Signs, asked: Asked) -> tuple[list[_Change], float]:
         if len(found) > LISTED:
             break
     return found, outside
+
+
+def _outside(at: float, compute: bool | None, name: str) -> str:
+    """A crossing on one side of all sizes that are accepted, if it is the only one."""
+    side = "compute" if compute else "memory"
+    return f"{side}-bound at every {name} that it accepts: the crossing at {at:.4g} lies outside them"
 
 
 def _root_at(signs: Signs, last: int, engine: Engine | None = None) -> float:

@@ -20,7 +20,10 @@ def cupy() -> Any:
         import cupy as module
     except ImportError:
         raise NoDeviceError(
-            "kernels", "CuPy is not installed", "CuPy compiles and launches them", "pip install cupy-cuda13x (or 12x)."
+            "kernels",
+            "CuPy is not installed",
+            "CuPy compiles and launches them",
+            "Run pip install 'perfmodel[measure-cuda13]', or [measure-cuda12] for a driver of CUDA 12.",
         ) from None
     return module
 

@@ -1,0 +1,60 @@
+"""The strict reader of JSON: its own limits, its own words, and the place of what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from perfmodel.errors import InputError
+from perfmodel.strictjson import DEEPEST, MOST_DIGITS, parsed
+
+ACCEPTED = "an object is accepted. Correct it."
+
+
+def read(text):
+    return parsed(text, "x.json", "an object is accepted", "Correct it.")
+
+
+def nested(levels):
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x", f"x.json: it is not JSON from column 1 on; {ACCEPTED}"),
+        ('{\n "a": 1,\n}', f"x.json:3: it is not JSON from column 1 on; {ACCEPTED}"),
+        ('{"a": 1', f"x.json: it is not JSON from column 8 on; {ACCEPTED}"),
+        ("[]", f"x.json: [] stands there; {ACCEPTED}"),
+        ("[" * 100_000, f"x.json: it is nested deeper than 64 levels; {ACCEPTED}"),
+        (f'{{"a": {nested(DEEPEST)}}}', f"x.json: it is nested deeper than 64 levels; {ACCEPTED}"),
+        (f'{{"a": {"9" * 401}}}', f"x.json: it holds a number of 401 digits, more than 400; {ACCEPTED}"),
+        ('{"a": NaN}', "x.json: NaN stands in it; numbers of JSON are accepted. Write a finite number."),
+        ('{"a": -Infinity}', "x.json: -Infinity stands in it; numbers of JSON are accepted. Write a finite number."),
+        ('{"a": 1e999}', "x.json: 1e999 stands in it; numbers of JSON are accepted. Write a finite number."),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "x.json: 'c' stands twice; a key may stand once. Remove one of the two."),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_what_is_refused(text, message):
+    with pytest.raises(InputError) as caught:
+        read(text)
+    assert str(caught.value) in (
+        message,
+        message.replace("3: it is not JSON from column 1", "2: it is not JSON from column 8"),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"a": {nested(DEEPEST - 1)}}}',
+        json.dumps({"a": "[" * 1000 + '\\"' + "{" * 1000}),
+        json.dumps({"a": [[i] for i in range(1000)]}),
+        f'{{"a": {"9" * MOST_DIGITS}}}',
+    ],
+    ids=["the deepest", "brackets in text", "wide", "the longest number"],
+)
+def test_what_stays_within_the_limits_is_read(text):
+    assert read(text) == json.loads(text)
