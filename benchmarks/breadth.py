@@ -169,7 +169,9 @@ def main() -> None:
         print(f"\n{part}: {sum(map(len, outcomes.values()))} in {time.perf_counter() - start:.0f} s")
         for outcome, cases in sorted(outcomes.items()):
             print(f"  {outcome}: {len(cases)}")
-            short = outcome in ("exact", "parameters alone exact") or (outcome == "refused" and part != "heads")
+            short = outcome in ("exact", "parameters alone exact") or (
+                outcome == "refused" and part != "heads" and not asked.only
+            )
             if short and part == "defaults":
                 print(f"    {', '.join(case.name for case in cases)}")
             elif not short:
