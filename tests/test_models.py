@@ -452,7 +452,9 @@ SLIPS = [
 def test_a_misspelt_key_is_refused(tmp_path, key, value, meant):
     document = llama(**{key: value})
     document.pop(meant, None)
-    with pytest.raises(InputError, match=rf"config.json: {key}: this model_type has no such key; .* Did you mean '{meant}'\?"):
+    with pytest.raises(
+        InputError, match=rf"config.json: {key}: this model_type has no such key; .* Did you mean '{meant}'\?"
+    ):
         written(tmp_path, document)
 
 
