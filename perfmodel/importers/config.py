@@ -68,7 +68,7 @@ class Config:
         return self.document.get(key) is not None
 
     def ignore(self, *keys: str) -> None:
-        """Marks keys as known that change no count here, whatever they hold."""
+        """Mark keys as read that never change a count."""
         for key in keys:
             self.document.get(key)
 

@@ -1,4 +1,4 @@
-"""What each decoder does otherwise than Llama: one description a model_type, read by ``families.decoder``."""
+"""How each decoder differs from Llama: one description per model_type, read by ``families.decoder``."""
 
 from __future__ import annotations
 

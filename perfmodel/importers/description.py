@@ -1,7 +1,7 @@
-"""The terms in which a decoder is described: what it does otherwise than Llama, as data.
+"""The data type that describes a decoder by its differences from Llama.
 
 A description holds facts of the architecture and names of the config's keys. ``own`` are the architecture's values of
-keys that its configs may leave out; a value that is taken from there is told in a note.
+keys that its configs may omit. A note reports the values that were used.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 Switch = bool | str
-"""A fixed fact, or the key of the config that decides."""
+"""A constant of the architecture, or the config key that decides."""
 
 
 class Windows(NamedTuple):
-    """Which layers look through a sliding window, where the config has no ``layer_types``.
+    """The layers with a sliding window, where the config has no ``layer_types``.
 
-    Every ``every``-th layer sees all keys, the last of each group or the ``first``; 0: no layer does. ``key`` is the
-    config's key of that number, ``switch`` the flag that turns windows on, ``after`` the key of how many first layers
-    see all keys, ``before`` of the layer from which on they do. ``unturned``: the layers without rotary positions see all keys.
+    - ``every``: every n-th layer has no window, the last of each group or, with ``first``, the first; 0: all have one.
+      ``key`` is the config's key of this number.
+    - ``switch``: the flag that enables windows.
+    - ``after``: the key of the number of first layers without a window. ``before``: the key of the first layer of a
+      last part without windows.
+    - ``unturned``: the layers without rotary positions have no window.
     """
 
     size: str = "sliding_window"
@@ -32,12 +35,14 @@ class Windows(NamedTuple):
 
 
 class Experts(NamedTuple):
-    """Names of the keys of a mixture of experts, and which layers have one.
+    """The keys of a mixture of experts, and the layers that have one.
 
-    ``typed``: the config may list each layer's kind in ``mlp_layer_types``. Otherwise ``listed`` is the key of a list
-    of the layers with experts, ``plain`` of those without, ``first`` (or its number) and ``last`` of the outermost ones,
-    ``every`` of the distance between them. ``shared`` is how many shared experts there are, or the key that says so;
-    ``shared_width`` the key of their width. ``correction``: the router's correction bias is a parameter.
+    - ``typed``: the config may list the kind of each layer in ``mlp_layer_types``.
+    - ``listed``, ``plain``: otherwise, the key of a list of the layers with experts, or without.
+    - ``first`` (or its number), ``last``: the keys of the first and the last layer with experts; ``every``: the key of
+      their distance.
+    - ``shared``: the number of shared experts or its key; ``shared_width``: the key of their width.
+    - ``correction``: the router's correction bias is a parameter.
     """
 
     number: str = "num_experts"
@@ -58,14 +63,18 @@ class Experts(NamedTuple):
 
 
 class Decoder(NamedTuple):
-    """A decoder's architecture; the defaults are Llama's.
+    """The architecture of a decoder. The defaults are Llama's.
 
-    ``before``, ``after``: a norm before each part, a norm of its result; ``outer``: the norm follows the residual.
-    ``parallel``: both parts read the stream at once, through one norm (``one_norm``) or two. ``qk_norm`` is the norm
-    of queries and keys, of each head or of the whole width (``qk_width``). ``positions``: rotary, learned, slopes or
-    none; ``turned`` is the share of each head that is turned (``turned_key``: an older key of it, ``turned_size``: the key of a number of elements), ``unturned`` the key of the layers that turn none, or
-    "full": those without a window. ``both_ways`` is the flag of a model for embeddings, whose tokens see all others.
-    ``square``: heads must add up to the width; ``uneven``: the quotient of both is rounded down. ``choices``: a class scores choices of answers. ``refused`` are flags that no count covers.
+    - ``before``, ``after``: a norm before each part, a norm of its result. ``outer``: the norm follows the residual.
+    - ``parallel``: both parts read the stream at once, through one norm (``one_norm``) or two.
+    - ``qk_norm``: the norm of queries and keys, per head or over the whole width (``qk_width``).
+    - ``positions``: rotary, learned, slopes (ALiBi) or none.
+    - ``turned``: the rotated fraction of each head. ``turned_key``: an older key of it. ``turned_size``: the key of a
+      number of elements.
+    - ``unturned``: the key of the layers without rotary positions, or "full" for the layers without a window.
+    - ``both_ways``: the flag of an embedding model, in which every token attends to all others.
+    - ``square``: the heads must add up to the width. ``uneven``: width / heads is rounded down.
+    - ``choices``: one class scores answer choices. ``refused``: flags that are not supported.
     """
 
     name: str = "Llama"

@@ -1,8 +1,8 @@
-"""The parts that families are built of: steps for norms, projections, attention and feed-forward networks.
+"""Parts of model families: steps of norms, projections, attention and feed-forward networks.
 
-Every part is a list of steps whose sizes are expressions of the model's own: B sequences of N tokens, width D, H
-heads. The stream of a layer is the tensor ``stream``; each part says what it reads and writes, so that what passes
-between steps can be told from what enters and leaves the model.
+Every part is a list of steps whose sizes are expressions of the model's: B sequences of N tokens, width D, H heads. The
+tensor ``stream`` is the residual stream of a layer. Each part names the tensors that it reads and writes, which
+separates tensors between steps from the model's inputs and outputs.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from perfmodel.expression import Expression
 
 Kind = TypeVar("Kind")
 
-# Hugging Face's names of activations, as the operations here call them.
+# Operations by Hugging Face's names of activations.
 ACTIVATIONS = {
     "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_python": "gelu", "gelu_accurate": "gelu_tanh", "relu": "relu", "relu2": "relu_squared", "sigmoid": "sigmoid",
     "silu": "silu", "swish": "silu", "tanh": "tanh",
 }  # fmt: skip
-# The operation of each activation where it is the gate of a network.
+# The operation of each activation as the gate of a network.
 GATES = {activation: f"{activation}_gate" for activation in ACTIVATIONS.values()}
 
 
 def step(name: str, operation: str, flow: str = "", *, windowed: bool = False, cached: bool = True, tied: bool = False,
          data: tuple[str, ...] = (), **sizes: Any) -> Step:  # fmt: skip
-    """One step; ``flow`` is 'x:stream y:normed', sizes are whole numbers or expressions.
+    """One step; ``flow`` is, for example, 'x:stream y:normed', and sizes are integers or expressions.
 
-    ``data`` names tensors that come from outside, such as pixels: nobody needs their gradient.
+    ``data`` names input tensors such as pixels, for which no gradient is computed.
     """
     return Step(
         name=name,
@@ -45,7 +45,7 @@ def step(name: str, operation: str, flow: str = "", *, windowed: bool = False, c
 
 
 def layers(name: str, repeat: int, steps: Iterable[Step]) -> list[Step]:
-    """Steps that repeat together, their names after the group's."""
+    """Steps that repeat together, with the group's name as a prefix of their names."""
     prefix = f"{name}."
     times = Expression(str(repeat), name)
     return [s._replace(name=prefix + s.name, repeat=times, group=prefix) for s in steps]
@@ -64,14 +64,14 @@ def linear(
 
 
 def residual(name: str, branch: str, **sizes: Any) -> Step:
-    """The stream takes up a branch."""
+    """The addition of a branch to the residual stream."""
     return step(name, "residual", f"a:stream b:{branch} y:stream", **sizes)
 
 
 def attention_core(
     name: str, *, keys: str, windowed: bool = False, cached: bool = True, flow: str = "", **sizes: Any
 ) -> Step:
-    """Scores, softmax and values: ``keys`` is the symbol of how many are attended to."""
+    """Scores, softmax and weighted values. ``keys`` is the symbol of the number of keys."""
     flow = flow or "q:q k:k v:v out:heads"
     return step(name, "attention", flow, windowed=windowed, cached=cached, S=keys, **sizes)
 
@@ -89,8 +89,9 @@ def attention(
 ) -> list[Step]:
     """Self-attention from the normed stream to ``attended``.
 
-    ``rotary`` is the number of a head's elements that are turned (none: no rotary positions), ``qk_norm`` a norm of
-    each head's queries and keys, or with ``qk_width`` of all heads' together, ``sinks`` one learned score per head that joins every softmax.
+    - ``rotary``: the number of elements of a head that are rotated; empty without rotary positions.
+    - ``qk_norm``: a norm of queries and keys, per head or, with ``qk_width``, over all heads.
+    - ``sinks``: one learned score per head, added to every softmax.
     """
     steps = [
         linear("attention.q", "D", "H*d", f"x:{source} y:q", bias=qkv_bias),
@@ -111,12 +112,12 @@ def attention(
 
 
 def both_ways(steps: Iterable[Step]) -> list[Step]:
-    """Attention of an encoder: every token sees all others, and no keys are kept for later ones."""
+    """Attention of an encoder: every token attends to all others, and no keys are cached."""
     return [s._replace(cached=False, unmasked=True) for s in steps]
 
 
 def mlp(activation: str, *, bias: bool = False, width: str = "F", source: str = "normed") -> list[Step]:
-    """D -> F -> D with an activation between, to ``fed``."""
+    """D -> F -> D with an activation in between, written to ``fed``."""
     return [
         linear("mlp.up", "D", width, f"x:{source} y:hidden", bias=bias),
         step("mlp.activation", activation, "x:hidden y:active", numel=f"B*N*{width}"),
@@ -126,7 +127,7 @@ def mlp(activation: str, *, bias: bool = False, width: str = "F", source: str = 
 
 def gated_mlp(gate: str, *, bias: bool = False, width: str = "F", source: str = "normed", name: str = "mlp",
               target: str = "fed") -> list[Step]:  # fmt: skip
-    """D -> F -> D gated: three matrices; gate and up are one product of D x 2F."""
+    """Gated D -> F -> D with three matrices. Gate and up are one product of D x 2F."""
     return [
         linear(f"{name}.gate_up", "D", f"2*{width}", f"x:{source} y:gate_up", bias=bias),
         step(f"{name}.gate", gate, "gate:gate_up up:gate_up y:active", numel=f"B*N*{width}"),
@@ -137,7 +138,7 @@ def gated_mlp(gate: str, *, bias: bool = False, width: str = "F", source: str = 
 def experts(
     gate: str, *, bias: bool = False, router_bias: bool = False, shared: Sequence[Step] = (), source: str = "normed"
 ) -> list[Step]:
-    """A router, A of E gated networks of width F_e for each token, and the shared network beside them, to ``fed``."""
+    """A router, A of E gated networks of width F_e per token, and the shared network, written to ``fed``."""
     kind = "expert_linear_bias" if bias else "expert_linear"
     target = "routed" if shared else "fed"
     steps = [
@@ -159,9 +160,9 @@ def block(
 ) -> list[Step]:  # fmt: skip
     """A decoder layer of both parts.
 
-    ``before``: each part reads the stream through a norm; ``after``: its result is normed before it joins the stream;
-    ``outer``: the stream is normed once the part has joined. ``parallel``: both parts read the stream at once, through
-    one norm or two. ``scaled``: each result is multiplied by a constant.
+    - ``before``: a norm before each part. ``after``: a norm of its result. ``outer``: a norm after each residual.
+    - ``parallel``: both parts read the stream at once, through one norm or two.
+    - ``scaled``: each result is multiplied by a constant.
     """
 
     def part(name: str, steps: Sequence[Step], result: str, *, normed: bool) -> list[Step]:
@@ -190,14 +191,14 @@ def _branch(result: str, normed: bool) -> str:
 def embed(
     positions: int | None = None, *, types: int | None = None, kind: str = "", width: str = "D", offset: int = 0
 ) -> list[Step]:
-    """Token rows, and learned positions, token types and a norm where the model has them, to ``stream``.
+    """The embedding, written to ``stream``: tokens, learned positions, token types and a norm, as the model has them.
 
-    ``offset`` is the number of rows that a table of positions has before the first.
+    ``offset`` is the number of rows of the position table before the first position.
     """
     parts = ["tokens"]
     steps = [step("embed.tokens", "embedding", "y:stream" if positions is None else "y:tokens", D=width)]
     if positions is not None:
-        # NB the step after a full cache is counted, as whoever asks for one expects, though no position is left for it.
+        # NB a decoding step after a full cache is counted, although no learned position is left for it.
         steps.append(
             step(
                 "embed.positions",
@@ -228,21 +229,21 @@ def embed(
 
 
 def decoder_phases(prompt: int, window: bool = False, positions: int | None = None) -> dict[str, dict[str, int | str]]:
-    """Prompt, one token over a cache, and training: T keys are attended to, T_w within a window.
+    """The phases of a decoder. T keys are attended to, T_w in a layer with a window.
 
-    In a prompt S counts the keys, N of them unless a chunk follows earlier ones; in decoding S are the tokens cached
-    already, and the new one attends to itself as well: of ``positions`` learned ones the last is its own.
+    In a prompt S is the number of keys: N, unless a chunk follows earlier ones. In a decoding step S tokens are cached,
+    and the new token attends to itself as well. The last of ``positions`` learned positions is its own.
     """
     cached = prompt if positions is None else max(1, min(prompt, positions - 1))
     prefill: dict[str, int | str] = {"N": prompt, "S": "N", "T": "S"}
     decode: dict[str, int | str] = {"N": 1, "S": cached, "T": "S + N"}
     if window:
-        # The first query of a chunk sees W keys, and each of the others one more: those before them are dropped.
+        # The first query of a chunk sees W keys, and each other query adds one. Earlier keys are dropped.
         prefill["T_w"] = "min(S, W + N - 1)"
         decode["T_w"] = "min(S + N, W + N - 1)"
     return {"prefill": prefill, "decode": decode, "train": dict(prefill)}
 
 
 def counted(pattern: Sequence[Kind]) -> list[tuple[Kind, int]]:
-    """How many layers there are of each kind, in the order in which the kinds first stand."""
+    """The number of layers of each kind, in the order of the first layer of each kind."""
     return [(kind, pattern.count(kind)) for kind in dict.fromkeys(pattern)]

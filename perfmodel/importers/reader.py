@@ -1,10 +1,11 @@
-"""A config read by a description: its keys, and what tells its layers apart."""
+"""A config read with a description: its sizes, and the kinds of its layers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from perfmodel.errors import shown
 from perfmodel.importers.config import Config
 from perfmodel.importers.description import Decoder, Switch
 
@@ -12,7 +13,7 @@ WINDOW_WORDS = {"sliding_attention": "sliding", "chunked_attention": "sliding", 
 
 
 class Layer(NamedTuple):
-    """What tells the layers of one model apart."""
+    """The properties in which the layers of one model differ."""
 
     window: str
     rotary: bool
@@ -20,18 +21,18 @@ class Layer(NamedTuple):
 
 
 class Reader:
-    """A config read by a description."""
+    """A config and its description."""
 
     def __init__(self, c: Config, description: Decoder) -> None:
         self.c, self.of = c, description
         self.L = self.size("num_hidden_layers")
         self.both = bool(description.both_ways) and c.flag(description.both_ways, False)
         for key in description.refused.split():
-            c.must(not c.flag(key, False), f"{key} is asked for", "false is accepted")
+            c.must(not c.flag(key, False), f"{key} is true", "false is accepted")
         c.ignore(*description.unread.split(), *self._overruled())
 
     def _overruled(self) -> Iterator[str]:
-        """Keys that say less than a list of the layers' kinds beside them, or give a size that no layer has."""
+        """Keys that a list of layer kinds overrides, and sizes that no layer uses."""
         yield self.name("intermediate_size")
         w, e = self.of.windows, self.of.experts
         if w is not None:
@@ -44,20 +45,20 @@ class Reader:
     # --- reading keys
 
     def name(self, key: str) -> str:
-        """The config's own name of a size."""
+        """The name of a size in the config."""
         return self.of.keys.get(key, key)
 
     def size(self, key: str) -> int:
-        """A size that the config gives, or the architecture."""
+        """A size from the config, or the architecture's default."""
         return self.given(self.name(key), also=key)
 
     def given(self, name: str, *, also: str = "") -> int:
-        """A size under the config's own name."""
+        """A size by its name in the config."""
         own = self.of.own.get(name, self.of.own.get(also))
         return self.c.size(name, also=also) if own is None else self.c.size(name, own, also=also)
 
     def derived(self, key: str, otherwise: int) -> int:
-        """A size that follows from others where the config sets it to null, or neither it nor the architecture has it."""
+        """A size that is ``otherwise`` where it is null in the config, or absent without a default."""
         name = self.name(key)
         null = name in self.c.document and not self.c.has(name)
         if null or (key not in self.of.own and not self.c.has(name)):
@@ -65,27 +66,27 @@ class Reader:
         return self.size(key)
 
     def count(self, key: str) -> int:
-        """A number that may be 0, and is where neither the config nor the architecture says otherwise."""
+        """A number that may be 0. It is 0 where neither the config nor the architecture gives it."""
         return self.c.count(key, int(self.of.own.get(key, 0))) if key else 0
 
     def on(self, switch: Switch) -> bool:
-        """A fixed fact of the architecture, or a flag of the config."""
+        """A constant of the architecture, or a flag of the config."""
         return switch if isinstance(switch, bool) else self.c.flag(switch, bool(self.of.own.get(switch, False)))
 
     def factor(self, key: str) -> bool:
-        """Whether a multiplier is there and changes anything."""
+        """Whether a multiplier is given and is not 1."""
         if key in self.of.own and key not in self.c.document:
             return bool(self.c.assume(key, self.of.own[key]) != 1)
         value = self.c.document.get(key) if key else None
         return value is not None and value != 1
 
     def capped(self, key: str) -> bool:
-        """Whether scores are capped: by the config, or by the architecture where the key is absent."""
+        """Whether scores are capped, by the config or by the architecture's default."""
         if key in self.of.own and key not in self.c.document:
             return bool(self.c.assume(key, self.of.own[key]))
         return self.of.softcapped and self.c.has(key)
 
-    # --- what tells layers apart
+    # --- kinds of layers
 
     def window(self) -> int | None:
         w = self.of.windows
@@ -97,7 +98,7 @@ class Reader:
         return self.of.windows is not None and "chunk" in self.of.windows.size
 
     def pattern(self) -> tuple[Layer, ...]:
-        """Each layer's kind."""
+        """The kind of each layer."""
         windows = self.windows()
         rotary = self.rotary(windows)
         return tuple(map(Layer, windows, rotary, self.sparse()))
@@ -122,7 +123,7 @@ class Reader:
         return tuple("full" if full(i) else "sliding" for i in range(L))
 
     def rotary(self, windows: tuple[str, ...]) -> tuple[bool, ...]:
-        """Which layers turn queries and keys."""
+        """Whether each layer rotates queries and keys."""
         L = self.L
         if self.of.positions != "rotary":
             return (False,) * L
@@ -133,13 +134,13 @@ class Reader:
         given = self.c.document.get(self.of.unturned)
         if given:
             known = isinstance(given, list) and len(given) >= L and all(word in (0, 1) for word in given)
-            self.c.must(known, f"{self.of.unturned} is no list of 0 and 1 for {L} layers", "such a list is accepted")
+            self.c.must(known, f"{self.of.unturned} is {shown(given)}", f"a list of 0 and 1 for {L} layers is accepted")
             return tuple(map(bool, given[:L]))
         interval = self.c.size("no_rope_layer_interval", 4)
         return tuple((i + 1) % interval != 0 for i in range(L))
 
     def sparse(self) -> tuple[bool, ...]:
-        """Which layers have experts in the place of the network."""
+        """Whether each layer has experts instead of the network."""
         e, L = self.of.experts, self.L
         if e is None:
             return (False,) * L
@@ -158,12 +159,12 @@ class Reader:
     def _last(self, key: str) -> int:
         value = self.c.document.get(key, -1) if key else -1
         known = type(value) is int and value >= -1
-        self.c.must(known, f"{key} is {value}", "the number of a layer, or -1 for the last, is accepted")
+        self.c.must(known, f"{key} is {value}", "a layer number, or -1 for the last layer, is accepted")
         return self.L - 1 if value == -1 else int(value)
 
 
 def layer_names(pattern: tuple[Layer, ...]) -> dict[Layer, str]:
-    """A name for each kind of layer, of the words in which the kinds differ."""
+    """A name for each kind of layer, from the properties in which the kinds differ."""
     kinds = tuple(dict.fromkeys(pattern))
     differ = [len({kind[place] for kind in kinds}) > 1 for place in range(3)]
     windows = {kind.window for kind in kinds}

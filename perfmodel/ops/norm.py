@@ -168,14 +168,14 @@ def rmsnorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, ac
     )  # fmt: skip
 
 
-# --- without shift, without weights
+# --- norms without a shift or without weights
 
 NO_SHIFT = ("Ba et al. 2016", "Cohere 2024 (Command R)")
 NO_WEIGHTS = ("Ba et al. 2016", "Groeneveld et al. 2024 (OLMo)")
 
 
 def _without(whole: Op, names: str, mix: Mix) -> Op:
-    """A norm's forward pass without some of its parameters: fewer tensors, and another mix for each element."""
+    """The forward pass of a norm without some of its parameters: fewer tensors and fewer FLOPs per element."""
     elements, *others = whole.work
     lighter = elements._replace(amount=each(mix, *elements.amount.dims))
     return whole._replace(
@@ -211,7 +211,7 @@ def layernorm_unbiased(rows: Size, cols: Size, act: Size = 2, weight: Size = 2) 
     sources=("Ba et al. 2016, differentiated",),
 )
 def layernorm_unbiased_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
-    """As of a LayerNorm, without the column sums of dy; counted as one kernel."""
+    """The gradients of a LayerNorm without the column sums of dy, counted as one kernel."""
     whole = layernorm_backward.function(rows, cols, act, weight, acc)
     sums = each(LAYERNORM_UNBIASED_PARAMETER_GRADIENT, rows, cols)
     return whole._replace(
@@ -251,7 +251,7 @@ def layernorm_plain(rows: Size, cols: Size, act: Size = 2) -> Op:
     sources=("Ba et al. 2016, differentiated",),
 )
 def layernorm_plain_backward(rows: Size, cols: Size, act: Size = 2, acc: Size = 4) -> Op:
-    """The gradient of the input alone."""
+    """The gradient of the input only."""
     return Op(
         tensors=(
             Tensor("x", (rows, cols), act, reads=1),
@@ -295,7 +295,7 @@ def rmsnorm_plain(rows: Size, cols: Size, act: Size = 2) -> Op:
     sources=("Zhang and Sennrich 2019, differentiated",),
 )
 def rmsnorm_plain_backward(rows: Size, cols: Size, act: Size = 2, acc: Size = 4) -> Op:
-    """The gradient of the input alone."""
+    """The gradient of the input only."""
     return Op(
         tensors=(
             Tensor("x", (rows, cols), act, reads=1),

@@ -1,4 +1,4 @@
-"""BERT and its relatives: encoders with learned positions, biases, and the head of their task."""
+"""BERT and related encoders, with learned positions, biases and the head of their task."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from perfmodel.importers.tasks import Heads, classes, task, words
 
 
 class Encoder(NamedTuple):
-    """An encoder's architecture; the defaults are BERT's.
+    """The architecture of an encoder. The defaults are BERT's.
 
-    ``before``: norms stand before each part and a last one at the end, not after each residual. ``padded``: the
-    positions of tokens follow the padding token's number. ``narrow`` is the default width of
-    the embedding where a projection follows it, ``positions`` the default length of the table. ``dense`` is the activation of the layer that classifiers of
-    a sequence have in the place of the pooler (``choices``: classifiers of choices too). ``bare``: words are scored
-    without a transform.
+    - ``before``: a norm before each part and one at the end, instead of one after each residual.
+    - ``padded``: the position numbers of tokens start after the padding token's number.
+    - ``narrow``: the default width of an embedding that a projection follows. ``positions``: the default length of the
+      position table.
+    - ``dense``: the activation of the layer that sequence classifiers have instead of the pooler (``choices``:
+      classifiers of choices too).
+    - ``bare``: the scores of words have no transform.
     """
 
     name: str = "Bert"
@@ -61,7 +63,7 @@ ENCODERS = {
 
 
 def build(c: Config) -> Model:
-    """The first of ``architectures`` names the head; without one it is the bare model."""
+    """The first of ``architectures`` names the head; without it, the model has no head."""
     of = ENCODERS[c.text("model_type")]
     c.ignore("task_type_vocab_size", "sinusoidal_pos_embds")
     D, H, L = (_size(c, of, key) for key in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
@@ -70,7 +72,7 @@ def build(c: Config) -> Model:
     tokens, length = _embedding(c, of, D)
     heads = _heads(c, of, act, D)
     head = task(c, heads, "Encoder" if of.bare else "Model")
-    c.must(not c.flag("use_task_id", False), "task embeddings are asked for", "use_task_id false is accepted")
+    c.must(not c.flag("use_task_id", False), "use_task_id is true", "false is accepted")
     F, V = _size(c, of, "intermediate_size"), c.size("vocab_size")
     return Model(
         title=f"{of.name}{head} of {L} layers and width {D}",
@@ -102,10 +104,16 @@ def _layer(of: Encoder, act: str) -> list[Step]:
 
 
 def _embedding(c: Config, of: Encoder, D: int) -> tuple[list[Step], int]:
-    """Rows of tokens, positions and types, in a narrower width where the config says so; and how many positions there are."""
+    """The embedding of tokens, positions and types, with a projection from a narrower width, and the number of
+    positions.
+    """
     P = c.size("max_position_embeddings", of.positions)
     offset = c.count("pad_token_id", 1) + 1 if of.padded else 0
-    c.must(offset < P, f"max_position_embeddings is {P}", f"more than the {offset} rows before the first are accepted")
+    c.must(
+        offset < P,
+        f"max_position_embeddings is {P}",
+        f"more than {offset}, the rows before the first position, is accepted",
+    )
     narrow = _width(c, of, D)
     types = c.count("type_vocab_size", of.types) if of.types else 0
     steps = embed(
@@ -155,7 +163,7 @@ def _heads(c: Config, of: Encoder, act: str, D: int) -> Heads:
 
 
 def _pretraining(of: Encoder, act: str, pooled: Callable[..., list[Step]], scores: Callable[[], list[Step]]) -> Heads:
-    """Heads of the pretraining task: whether a sentence follows another, or whether a token was replaced."""
+    """Heads of the pretraining task: next-sentence prediction, or detection of replaced tokens."""
     if of.name == "Electra":
         return {"ForPreTraining": lambda: [*_dense(act, "N"), classes(1, "dense")]}
     if of.dense or not of.pooler:
@@ -167,7 +175,7 @@ def _pretraining(of: Encoder, act: str, pooled: Callable[..., list[Step]], score
 
 
 def _dense(act: str, tokens: int | str = 1) -> list[Step]:
-    """A layer before the classes, of the token that stands for the sequence or of every token."""
+    """A layer before the classifier, on the token that represents the sequence or on every token."""
     return [
         linear("classes.dense", "D", "D", "x:stream y:dense", bias=True, N=tokens),
         step("classes.activation", act, "x:dense y:dense", numel=f"B*{tokens}*D"),

@@ -1,4 +1,4 @@
-"""Decoders that a description tells apart: Llama's layer with other norms, biases, positions, windows or experts."""
+"""Decoders that a description specifies: Llama's layer with other norms, biases, positions, windows or experts."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from perfmodel.importers.reader import Layer, Reader, layer_names
 from perfmodel.importers.tasks import choices, head
 
 SOFTCAP = "the cap on attention scores, c tanh(s / c): two multiplications and a tanh per score"
-SLOPES = "the position slopes (ALiBi) that are added to the scores, one addition per score"
+SLOPES = "the ALiBi position biases that are added to the scores, one addition per score"
 CLIP = "the clamp of queries, keys and values (clip_qkv): two comparisons per element"
 CHUNKS = (
-    "NB layers with chunked attention are counted as a sliding window of one chunk: at most twice their visible pairs."
+    "NB chunked attention is counted as a sliding window of one chunk, which has at most twice as many visible pairs."
 )
 
 
 def build(c: Config) -> Model:
-    """The text part of a model that also sees is taken alone; what is left out is named."""
+    """The text model. Other parts of a multimodal model are listed as not counted."""
     kind = c.text("model_type")
     whole = DECODERS[kind]
     if whole.part and c.has(whole.part):
         c = c.nested(whole.part)
         kind = c.text("model_type", kind)
-        c.must(kind in DECODERS, f"model_type '{kind}' has no description", f"one of {', '.join(DECODERS)} is accepted")
+        c.must(kind in DECODERS, f"model_type '{kind}' is not supported", f"one of {', '.join(DECODERS)} is accepted")
     return _Builder(c, DECODERS[kind]._replace(tied=whole.tied)).model()
 
 
@@ -67,7 +67,7 @@ class _Builder(Reader):
         )
 
     def layers(self, pattern: tuple[Layer, ...], sizes: dict[str, int | str]) -> list[Step]:
-        """Layers of one kind together, in the order in which the kinds first stand."""
+        """The layers of each kind, in the order of the first layer of each kind."""
         names = layer_names(pattern)
         found: list[Step] = []
         for layer, number in counted(pattern):
@@ -75,12 +75,12 @@ class _Builder(Reader):
         return found
 
     def networks(self, pattern: tuple[Layer, ...], D: int) -> dict[str, int | str]:
-        """Widths of the plain network and of the experts, where a layer has one."""
+        """Widths of the plain network and of the experts, where layers have them."""
         plain = {} if all(layer.sparse for layer in pattern) else {"F": self.plain_width(D)}
         return {**plain, **(self.expert_sizes() if any(layer.sparse for layer in pattern) else {})}
 
     def sizes(self) -> dict[str, int | str]:
-        """Width and heads; heads of a size of their own need not add up to the width."""
+        """Width and heads. With a separate head size, the heads need not add up to the width."""
         D, H = self.size("hidden_size"), self.size("num_attention_heads")
         single = self.of.single_head and self.c.flag(self.of.single_head, True)
         H_kv = 1 if single else self.derived("num_key_value_heads", H)
@@ -91,7 +91,7 @@ class _Builder(Reader):
             or self.c.divides(D, H, "without head_dim the heads share the width evenly")
         )
         self.c.must(H * d == D or not self.of.square, f"{H} heads of {d} do not add up to the width {D}",
-                    "heads that do are accepted")  # fmt: skip
+                    "heads that add up to it are accepted")  # fmt: skip
         return {"B": 1, "D": D, "H": H, "H_kv": H_kv, "d": d}
 
     def plain_width(self, D: int) -> int:
@@ -104,7 +104,7 @@ class _Builder(Reader):
         assert e is not None
         other = "num_local_experts" if e.number == "num_experts" else "num_experts"
         E, A = self.given(e.number, also=other), self.given(e.chosen)
-        self.c.must(A <= E, f"{A} experts per token of {E}", "no more than there are is accepted")
+        self.c.must(A <= E, f"{A} of {E} experts per token", "at most all experts are accepted")
         return {"F_e": self.given(e.width), "E": E, "A": A}
 
     def positions(self) -> int | None:
@@ -113,7 +113,7 @@ class _Builder(Reader):
     # --- steps
 
     def turned(self, d: int) -> int:
-        """How many of a head's elements are turned."""
+        """The number of elements of a head that are rotated."""
         if self.of.turned_size:
             return self.derived(self.of.turned_size, d)
         if self.of.turned == 1 and not self.of.turned_key:
@@ -172,7 +172,7 @@ class _Builder(Reader):
         return routed
 
     def shared(self, gate: str, source: str) -> list[Step]:
-        """The network beside the routed ones, weighted by a gate of one number per token where there is one."""
+        """The shared network beside the routed ones, with a gate of one number per token where the model has one."""
         e = self.of.experts
         assert e is not None
         if e.shared_width:

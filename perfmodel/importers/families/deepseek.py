@@ -1,8 +1,9 @@
-"""DeepSeek V2, V3 and their relatives: latent attention, dense networks in the first layers, routed and shared experts in the others.
+"""DeepSeek V2, V3 and related models: latent attention, dense networks in the first layers, routed and shared experts
+in the others.
 
 A prompt expands the latent to keys and values of every head. A decoding step has three forms. Absorbed: queries are
-multiplied into the latent space and the cached latent is attended to as it is. Re-expanded: the whole cached latent is
-multiplied up again at every step. Expanded cache: keys and values were kept after the expansion, H (d + d_r + d_v)
+multiplied into the latent space, and attention reads the cached latent itself. Re-expanded: the whole cached latent is
+multiplied up again at every step. Expanded cache: keys and values are cached after the expansion, H (d + d_r + d_v)
 numbers per token instead of r + d_r.
 """
 
@@ -29,14 +30,14 @@ from perfmodel.importers.parts import (
 )
 from perfmodel.importers.tasks import head
 
-CORRECTION = "the routers' correction biases, E numbers a layer with experts, which no gradient trains"
+CORRECTION = "the routers' correction biases, E numbers per layer with experts, which are not trained by gradients"
 
 
 class Latent(NamedTuple):
-    """A decoder with latent attention; ``own`` are its values of keys that a config may leave out.
+    """A decoder with latent attention. ``own`` are its values of keys that a config may omit.
 
-    ``typed``: the config may list each layer's kind in ``mlp_layer_types``. ``scaled``: embedding, residuals and logits
-    are multiplied by constants. ``corrected``: routers add a correction bias.
+    ``typed``: the config may list the kind of each layer in ``mlp_layer_types``. ``scaled``: embedding, residuals and
+    logits are multiplied by constants. ``corrected``: routers add a correction bias.
     """
 
     name: str
@@ -69,7 +70,7 @@ FAMILY = {
 
 
 def build(c: Config) -> Model:
-    """The first layers have a plain network of intermediate_size, or all of them where there are no experts."""
+    """The first layers have a plain network of intermediate_size; without experts, all layers have."""
     of = FAMILY[c.text("model_type")]
     c.ignore("num_key_value_heads", "head_dim")
     L, D, H = c.size("num_hidden_layers"), c.size("hidden_size"), c.size("num_attention_heads")
@@ -103,7 +104,7 @@ def build(c: Config) -> Model:
 
 
 def _dense(c: Config, of: Latent, L: int) -> int:
-    """How many first layers have a plain network."""
+    """The number of first layers with a plain network."""
     if not of.experts:
         return L
     given = c.words("mlp_layer_types", L, ("dense", "sparse")) if of.typed else None
@@ -112,7 +113,7 @@ def _dense(c: Config, of: Latent, L: int) -> int:
         c.must(
             "dense" not in given[dense:],
             "mlp_layer_types mixes dense and sparse layers",
-            "dense ones first are accepted",
+            "dense layers before sparse ones are accepted",
         )
         return dense
     return min(L, c.count("first_k_dense_replace", of.own["first_k_dense_replace"]))
@@ -159,7 +160,7 @@ def _project(c: Config) -> Step:
 
 
 def _expanded(c: Config, of: Latent, cached: str) -> list[Step]:
-    """The latent of ``cached`` tokens is multiplied up: of all that are attended to, or of the new ones, and kept."""
+    """The latent of ``cached`` tokens multiplied up: all tokens attended to, or only the new ones, which are cached."""
     attention = "mla_attention" if cached == "T" else "mla_cached_attention"
     return [
         *_queries(c, of),
@@ -172,7 +173,7 @@ def _expanded(c: Config, of: Latent, cached: str) -> list[Step]:
 
 
 def _absorbed(c: Config, of: Latent) -> list[Step]:
-    """Queries into the latent space, attention over the latent, and its result multiplied up."""
+    """Queries multiplied into the latent space, attention over the latent, and the result multiplied up."""
     return [
         *_queries(c, of),
         *_latent(c),

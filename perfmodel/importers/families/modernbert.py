@@ -1,6 +1,6 @@
 """ModernBERT: rotary positions, gated networks, norms before each part, no biases, windows in two of three layers.
 
-NB in the encoder a window is a mask without a causal one: eager kernels execute the full square, which is counted.
+NB in the encoder a window is a mask on both sides. Eager kernels compute the full N x S scores, which are counted.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from perfmodel.importers.parts import (
 )
 from perfmodel.importers.tasks import Heads, classes, task, words
 
-WINDOW = "NB the encoder's sliding window hides keys on both sides; the full square of scores is counted."
+WINDOW = "NB the encoder's sliding window hides keys on both sides; the full N x S scores are counted."
 
 
 def build(c: Config) -> Model:
-    """The first layer reads the normed embedding without a norm of its own."""
+    """The first layer reads the normed embedding and has no norm of its own."""
     D, H, L = c.size("hidden_size"), c.size("num_attention_heads"), c.size("num_hidden_layers")
     d = c.divides(D, H, "the heads share the width evenly")
     c.ignore(

@@ -1,7 +1,7 @@
-"""T5: encoder and decoder with RMSNorm, learned biases of relative positions, plain or gated network, no other biases.
+"""T5: encoder and decoder with RMSNorm, learned relative position biases, plain or gated network, no other biases.
 
-The prompt's phase runs the encoder over N_e tokens and the decoder over N; a decoding step runs the decoder alone, the
-cross-attention's keys and values having been kept. A class without a decoder runs the encoder over N tokens.
+A prompt runs the encoder over N_e tokens and the decoder over N. A decoding step runs the decoder alone, with cached
+cross-attention keys and values. A class without a decoder runs the encoder over N tokens.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ NOT_COUNTED = ("the position biases that are added to the scores, one addition p
 
 
 def build(c: Config) -> Model:
-    """Heads of d_kv, which need not add up to the width; the first layer of each side holds the position biases, or each layer its own."""
+    """Heads of d_kv need not add up to the width. The first layer of each side has the position biases, or every layer
+    has its own.
+    """
     c.ignore("dense_act_fn", "is_gated_act", "num_decoder_layers", "scale_decoder_outputs")
     D, H = c.size("d_model"), c.size("num_heads")
     L = c.size("num_layers")
@@ -67,7 +69,7 @@ def build(c: Config) -> Model:
 
 
 def _heads(c: Config) -> Heads:
-    """The heads of a decoder's last state; a sequence is classified from the token that ends it."""
+    """The heads on a decoder's last state. A sequence is classified from its last token."""
 
     def scores() -> list[Step]:
         tied = c.flag("tie_word_embeddings", True)
@@ -94,12 +96,12 @@ def _encoder_heads(c: Config) -> Heads:
 def _network(c: Config) -> list[Step]:
     kind = c.text("feed_forward_proj", "relu" if c.text("model_type") == "t5" else "gated-gelu")
     gated, word = kind.startswith("gated-"), kind.removeprefix("gated-")
-    # The gated form of T5 means the tanh form of GELU by "gelu".
+    # In the gated form of T5, "gelu" means the tanh form of GELU.
     word = "gelu_new" if kind == "gated-gelu" else word
     c.must(
         word in ACTIVATIONS,
-        f"feed_forward_proj '{kind}' is not known",
-        f"{', '.join(ACTIVATIONS)}, gated- or not, is accepted",
+        f"feed_forward_proj '{kind}' is not supported",
+        f"{', '.join(ACTIVATIONS)}, with or without gated-, is accepted",
     )
     act = ACTIVATIONS[word]
     return [
@@ -110,7 +112,7 @@ def _network(c: Config) -> list[Step]:
 
 
 def _bias(name: str, buckets: int, keys: str) -> Step:
-    """One learned number per head and bucket of distances, looked up for every pair of positions."""
+    """One learned number per head and distance bucket, looked up for every pair of positions."""
     return step(name, "embedding", "y:position_bias", B="N", N=keys, V=buckets, D="H")
 
 
