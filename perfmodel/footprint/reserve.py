@@ -1,9 +1,9 @@
 """The reserve: memory of a card that a program's tensors cannot use. The verdict keeps it free.
 
 Measured on an H100 (85.0 GB) with PyTorch 2.11 by ``benchmarks/reserve.py``. The CUDA context with the code of kernels
-and libraries takes 0.81 GB after a training step, and cuBLAS takes a workspace of 32 MiB. Of the rest, training at the
-largest batch that runs leaves 6.5, 8.2 and 14.3 % unused in three models, because the caching allocator cannot merge
-its free blocks. NB a program that allocates its weights and its cache once, such as a serving stack, loses less.
+and libraries takes 0.81 GB after a training step, and cuBLAS takes a workspace of 32 MiB. Training at the largest batch
+that runs leaves 6.5, 8.2 and 14.3 % of the rest unused in three models. The caching allocator cannot merge its free
+blocks. NB a program that allocates its weights and its cache once, such as a serving stack, loses less.
 """
 
 from __future__ import annotations

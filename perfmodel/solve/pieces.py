@@ -1,7 +1,7 @@
 """Where a formula in one whole size is positive, exactly, including roundings to tiles and maxima.
 
-Between two sizes at which a rounding steps, a formula is a polynomial. A range of sizes with many steps is enclosed by
-a polynomial and an error interval, since a rounding differs from its argument by less than one. The enclosure decides
+Between two sizes at which a rounding steps, a formula is a polynomial. A rounding differs from its argument by less
+than one. So a range of sizes with many steps is enclosed by a polynomial and an error interval. The enclosure decides
 all sizes except those near a root. Those are searched again in narrower ranges, down to single polynomials, whose signs
 at whole sizes follow from their differences. The work is bounded: sizes that the budget leaves undecided are reported.
 """

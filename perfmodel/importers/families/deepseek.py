@@ -96,8 +96,8 @@ def build(c: Config) -> Model:
             "expanded cache": _steps(c, of, L, dense, _expanded(c, of, cached="N")),
         },
         notes=(
-            "Latent attention: the cache holds the latent and the rotary key of every token, r + d_r numbers a layer. "
-            "A decoding step is shown absorbed by default; transformers' own code runs it re-expanded.",
+            "Latent attention: the cache holds the latent and the rotary key of every token, r + d_r numbers per layer. "
+            "By default a decoding step is absorbed; the code of transformers re-expands the latent.",
         ),
         not_counted=(CORRECTION,) if of.corrected else (),
     )
