@@ -63,6 +63,12 @@ def test_it_names_every_extra_that_measures():
     assert all(any("cupy" in package for package in extras[f"measure-cuda{n}"]) for n in (12, 13))
 
 
+def test_it_has_the_number_of_architectures():
+    from perfmodel.importers import FAMILIES
+
+    assert f" {len(FAMILIES)} architectures " in README
+
+
 def test_it_links_to_every_page_of_the_documentation():
     for index, page in (("README.md", "docs/{}"), ("docs/README.md", "{}")):
         names = {path.name for path in (pages.ROOT / "docs").glob("*.md")} - {"README.md"}
