@@ -229,7 +229,7 @@ def crossings(
                     yield ", ".join([*words, _letter(solution, show) + _tied(solution, show)]), text
         same = [solution for solution in solutions if not solution.answers[0].enters]
         if same:
-            reason = same[0].answers[0].reason.replace(f"whatever {same[0].name} is", "at any")
+            reason = same[0].answers[0].reason.replace(f"at every {same[0].name}", "at every size")
             yield ", ".join([*words, *(_letter(solution, show) for solution in same)]), say(reason)
 
 

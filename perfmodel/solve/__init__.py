@@ -211,7 +211,7 @@ def _without(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
     engine = max(ratios, key=lambda e: ratios[e] / card.ridge(e))
     side = "compute" if ratios[engine] > card.ridge(engine) else "memory"
     roof = f"{card.roofs[engine].name} work of {ratios[engine]:.4g} FLOP/B, ridge {card.ridge(engine):.4g}"
-    return f"{side}-bound at every {x.name} (the intensity does not depend on it): {roof}"
+    return f"{side}-bound at every {x.name}: {roof}"
 
 
 def _ratio_at(count: Any, traffic: Any, x: Any, size: int) -> float:
