@@ -103,7 +103,7 @@ def test_convolution_is_causal(line):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda out: out * 1.01, "of its norm"),
+        (lambda out: out * 1.01, "relative error"),
         (lambda out: out.index_fill(0, out.new_tensor([5]).long(), float("nan")), "nan"),
         (lambda out: out.index_add(0, out.new_tensor([5]).long(), out.new_tensor([1e-3])), "one element"),
     ],
@@ -613,7 +613,7 @@ def test_without_torch_nothing_says_torch(tmp_path, monkeypatch, quick_start):
 
 def test_a_file_of_another_device_is_not_resumed(tmp_path, quick_start):
     path = stored(tmp_path, ENVIRONMENT, record(ADD, 5.0))
-    with pytest.raises(InputError, match="it holds a run on 'NVIDIA H200'"):
+    with pytest.raises(InputError, match="the file has a run on 'NVIDIA H200'"):
         session.Log(path, session.device("cpu"))
 
 
