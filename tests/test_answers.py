@@ -353,5 +353,5 @@ def test_a_refused_case_names_its_place_and_stops_no_other():
     assert found.cases[1].total
     with pytest.raises(InputError, match="there is no case in it"):
         predict([], "t4")
-    with pytest.raises(InputError, match="there is no file of that name"):
+    with pytest.raises(InputError, match="no file has this name"):
         predict("nope", "t4")

@@ -281,7 +281,7 @@ def test_a_short_name_that_is_a_file_name_means_that_file() -> None:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(InputError, match="there is no file of that name"):
+    with pytest.raises(InputError, match="no file has this name"):
         hardware.gpu("a1000")
 
 
@@ -323,8 +323,8 @@ def test_a_small_card_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
-        ("form: None\n", "form: None\nform: SXM\n", 5, "'form' stands twice"),
-        ("  type: HBM\n", "  type: HBM\n  type: DDR\n", 12, "'type' stands twice"),
+        ("form: None\n", "form: None\nform: SXM\n", 5, "the key 'form' is repeated"),
+        ("  type: HBM\n", "  type: HBM\n  type: DDR\n", 12, "the key 'type' is repeated"),
         ("form: None\n", "form: None\nfrom: None\n", 5, "'from' is not a key here"),
         ("GB/s, from: sheet}", "GB/s, from: sheet, unit: GB}", 13, "'unit' is not a key here"),
         ("  fp32:", "  fp31:", 15, "'fp31' is not a key here"),

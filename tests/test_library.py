@@ -111,7 +111,7 @@ def test_a_card_by_short_name_name_and_file():
     assert short is full is gpu("A100")
     assert gpu(short) is short
     assert gpu(short.file).bandwidth_byte_per_s.value == 2039e9
-    with pytest.raises(InputError, match=r"gpu 'a1000': there is no file of that name"):
+    with pytest.raises(InputError, match=r"gpu 'a1000': no file has this name"):
         gpu("a1000")
 
 

@@ -844,7 +844,7 @@ REFUSED = [
     ((*MEMORY, "--set", "B=1e15", "--set", "N=1e3"), 1, "embed.add_positions: add: numel: 768"),
     (("memory", "--config", "mlp-4096", "--gpu", "t4", "--solve", "S"), 1, "perfmodel memory --solve S: the prefill phase"),
     (("memory", "--config", "bert-base-uncased", "--phase", "decode"), 1, "configs/bert-base-uncased.json: phase 'decode' is not one that this workload has; it has prefill, train."),
-    ((*MEMORY, "--gpu", "t5"), 1, "gpu 't5': there is no file of that name;"),
+    ((*MEMORY, "--gpu", "t5"), 1, "gpu 't5': no file has this name;"),
 ]  # fmt: skip
 
 

@@ -370,7 +370,7 @@ def test_names_of_several_gpus_and_a_workload_are_in_the_file_name(monkeypatch, 
         (
             ("--gpu", "t44", "show"),
             1,
-            "gpu 't44': there is no file of that name; a path, or a name that 'perfmodel gpus' lists, is accepted. "
+            "gpu 't44': no file has this name; a path, or a name that 'perfmodel gpus' lists, is accepted. "
             "Did you mean 't4'?",
         ),
         (

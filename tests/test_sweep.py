@@ -523,7 +523,7 @@ def test_skipped_points_are_told_on_stderr(tmp_path):
         (["--gpu", "a100", "--over", "N=1:5", "--over", "N=1:6"], 2, "it is set twice"),
         (["--gpu", "a100", "--over", "N=1:5", "--op", "add"], 2, "--op and --config are both given"),
         (["--gpu", "a100", "--over", "N=5:1"], 1, "it runs down from 5 to 1"),
-        (["--gpu", "no-such-card", "--over", "N=1:5"], 1, "there is no file of that name"),
+        (["--gpu", "no-such-card", "--over", "N=1:5"], 1, "no file has this name"),
         (["--gpu", "a100", "--over", "H_kv=3:3"], 1, "sweep: none of the 1 points lies where all operations are defined"),
         (["--gpu", "a100", "--over", "N=1:5", "-o", "rows.txt"], 1, "'.txt' is not a format of rows"),
         (["--gpu", "a100", "--over", "N=1:5", "-o", "rows"], 1, "'rows' does not say which format"),

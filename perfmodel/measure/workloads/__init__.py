@@ -109,7 +109,7 @@ def refused(case: Case) -> InputError | None:
     if case.line.get("torch") is not None:
         return InputError(
             f"{case.where}: torch",
-            f"torch version {case.line['torch']} is requested",
+            f"version {case.line['torch']} is requested",
             "the installed version is measured",
             "Remove the key.",
         )
