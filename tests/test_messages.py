@@ -424,7 +424,7 @@ BAD_LINES = [
         "kind: 'gelu' stands there, and matmul does not take the word; matmul takes op,",
     ),
     (MATMUL[:-1] + ', "activation": null}', "activation: null stands there, and matmul does not take the word;"),
-    ('{"op": "matmul", "shape": []}', "shape: [] was found; an object of sizes is accepted. Add m, k, n"),
+    ('{"op": "matmul", "shape": []}', "shape: [] stands there; an object of sizes is accepted. Add m, k, n"),
     ('{"op": "matmul", "shape": [1, 2, 3]}', "shape: [1, 2, 3] stands there; an object of sizes is accepted."),
     ('{"op": "matmul", "shape": null}', "shape: null stands there; an object of sizes is accepted."),
     ('{"op": null}', "op: null is not known; one of matmul, softmax,"),
