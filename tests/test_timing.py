@@ -429,7 +429,7 @@ def test_torch_has_no_stacks_kernels():
     line = {"op": "attention", "shape": {"B": 1, "H": 8, "N": 64, "d": 64}, "impl": "paged"}
     bench = Bench.__new__(Bench)  # without torch
     bench.torch, bench.case, bench.line = None, case(line), line
-    with pytest.raises(InputError, match="paged is a serving stack's kernel, which torch does not have"):
+    with pytest.raises(InputError, match="'paged' is the kernel of a serving stack, which torch does not have"):
         attend(bench, 1)
 
 

@@ -110,7 +110,8 @@ struct max_of {
 };
 
 // Reduces a value over WIDTH neighbouring threads; each thread gets the result. Up to a warp by shuffles, beyond that
-// through one word of shared memory per warp. The caller alternates two buffers, so that one barrier is enough.
+// through one word of shared memory per warp. There is one barrier, so the next call must use another buffer or follow a
+// barrier.
 template <class Op, int WIDTH>
 __device__ __forceinline__ float reduce(float x, float* scratch) {
 #pragma unroll
