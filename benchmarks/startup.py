@@ -1,4 +1,5 @@
-"""Start-up: whole commands against the imports that they cannot do without, in turn, so that drift falls out of the ratio.
+"""Compares the start-up time of whole commands with the imports that they need. The two alternate, so drift cancels in
+the ratio.
 
 python benchmarks/startup.py [rounds]
 """
@@ -48,7 +49,7 @@ def seconds(command: list[str]) -> float:
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    print("| command | median | against | median | ratio | bar |\n|---|---:|---|---:|---:|---:|")
+    print("| command | median | compared with | median | ratio | limit |\n|---|---:|---|---:|---:|---:|")
     for name, command, other_name, other, bar in PAIRS:
         for each in (command, other):
             seconds(each)
