@@ -297,6 +297,9 @@ OTHERS = {
 }
 
 
+COPIED = ("l40s", "b200-sxm-180gb")  # their generations copy most parameters from others
+
+
 def public(folder: Path) -> None:
     """Prints the public cards with their own family and with the parameters of another generation."""
     found = drawn([*neusight(folder), *serving(folder), *layers(folder)])
@@ -312,7 +315,7 @@ def public(folder: Path) -> None:
             without[host] |= tallied(single, "family", card=left_out(name, host))
     print("\n### Public measurements\n\n" + HEAD)
     for at in sorted(own):
-        rests = "not fitted to these" if at[1] == LAYERS else "fitted to these"
+        rests = "not fitted to these" if at[1] == LAYERS or at[0] in COPIED else "fitted to these"
         print(f"| {at[0]}: {at[1]} | family, {rests} | {own[at].row()} |")
         if at in without[True]:
             print(f"| | card left out, host given | {without[True][at].row()} |")
