@@ -1,4 +1,4 @@
-"""Operations joined: fused into one kernel, run as steps, repeated, and told apart from the block that they make."""
+"""Composed operations: fused into one kernel, run as steps, repeated, and compared with the block that they form."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_fusing_refuses_to_keep_what_does_not_pass(name):
 
 @pytest.fixture
 def answer(tmp_path):
-    """The analysis of a workload that is written here; every tensor of 10 elements of 2 bytes where nothing else is said."""
+    """Analyses a workload from text. Tensors have 10 elements of 2 bytes unless stated otherwise."""
 
     def analysed(steps, before="", **options):
         file = tmp_path / "block.yaml"

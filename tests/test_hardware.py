@@ -1,4 +1,4 @@
-"""The GPU files as data: every figure closes with the others of its file, or says in a note why it does not."""
+"""GPU files: every figure agrees with the others of its file, or a note explains the difference."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_no_device_name_stands_in_two_files() -> None:
     assert len(names) == len(set(names))
 
 
-# --- figures worked out by hand
+# --- figures computed by hand
 
 RIDGES = [
     # dense fp16 tensor peak over memory bandwidth, in FLOP per byte
@@ -285,7 +285,7 @@ def test_an_unknown_name() -> None:
         hardware.gpu("a1000")
 
 
-# --- what the loader refuses, and the line it names
+# --- errors of the loader, with the line
 
 CARD = """\
 title: A card

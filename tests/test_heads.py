@@ -1,7 +1,6 @@
-"""The heads of every kind of family against the instantiated model: parameters, and the products that torch dispatches.
+"""The heads of every kind of family against the instantiated model: parameters, and products that torch dispatches.
 
-The models are a few layers of small widths on the meta device: shapes without numbers. ``benchmarks/breadth.py`` asks
-the same of every family.
+Models have a few layers of small widths on the meta device. ``benchmarks/breadth.py`` tests every family.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Bad input, kind by kind: one line that says where, what was found, what is accepted and what to do; and its code.
+"""Bad input of every kind: one line with the place, what was found, what is accepted and what to do; and the exit code.
 
-``where: found; accepted. Action`` on stderr, nothing on stdout, exit code 1 for what stands in a file or a size and 2
-for a command line that does not say what to do. An expected text is the beginning of the line.
+``where: found; accepted. Action`` is on stderr and stdout is empty. The exit code is 1 for an error in a file or a
+size, and 2 for an error in the command line. An expected text is the beginning of the line.
 """
 
 from __future__ import annotations
@@ -175,12 +175,12 @@ def test_a_bad_command_line_is_refused_in_one_line(arguments, code, start):
     ids=" ".join,
 )
 def test_a_message_of_the_option_parser_names_the_word_that_is_wrong(arguments, words):
-    """The parser's own wording changes between its releases: only the words of the command line are asked for."""
+    """The wording of the option parser differs between versions, so only the words of the command line are tested."""
     found = check_refused(perfmodel(*arguments), 2)["found"]
     assert [word for word in words if word not in found] == []
 
 
-# --- a workload's file: what replaces what, and the beginning of the message after the file's name
+# --- a workload file: old text, new text, and the beginning of the message after the file name
 
 SPOILED = [
     # keys
@@ -237,7 +237,7 @@ SPOILED = [
     ("flow: {x: x, y: y}", "repeat: 0", "mlp: repeat: 0 is out of range;"),
     ("flow: {x: x, y: y}", "repeat: L", ":10: steps: repeat: 'L' in 'L' has no value;"),
     ("N: 2048, D: 4096, F: 4*D", "B: 1", ":6: sizes: the key 'B' is repeated"),
-    # YAML that the reader does not take
+    # YAML that the reader refuses
     ("dtype: fp16", "dtype: &a fp16", ":5: dtype: an anchor (&) was found; plain keys, values and lists are accepted."),
     ("dtype: fp16", "dtype: *a", ":5: dtype: an alias (*) was found;"),
     ("dtype: fp16", "dtype: !!str fp16", ":5: dtype: the tag 'tag:yaml.org,2002:str' was found;"),
@@ -377,7 +377,7 @@ def test_a_spoiled_card_is_refused_in_one_line(tmp_path, sound, spoiled, found):
     assert rest.startswith(found)
 
 
-# --- cases: a bad line is told with its place and does not stop the others
+# --- cases: a bad line is reported with its place, and the others are answered
 
 MATMUL = '{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}}'
 BAD_LINES = [
@@ -452,7 +452,7 @@ def test_words_that_say_what_is_so_anyhow_may_stand(tmp_path):
 
 
 def test_a_direction_counts_for_whatever_has_gradients():
-    """A product of 8 x 8 x 8: 1024 FLOP forward, two products of that size back."""
+    """A product of 8 x 8 x 8: 1024 FLOP forward, and two products of that size backward."""
     lines = "".join(f'{MATMUL[:-1]}, "direction": "{way}"}}\n' for way in ("forward", "backward", "forward_backward"))
     ran = perfmodel("predict", "--cases", "-", "--gpu", "t4", "--format", "json", stdin=lines)
     assert [case["flops"] for case in json.loads(ran.out)["cases"]] == [1024, 2048, 3072]
@@ -508,7 +508,7 @@ def test_a_bad_range_is_refused_in_one_line(over, found):
     assert ran.err.startswith(found)
 
 
-# --- every message says what to do
+# --- every message ends with an action
 
 
 def test_every_message_ends_with_what_to_do():
@@ -537,7 +537,7 @@ def test_the_installed_command_ends_with_the_code_and_the_line(arguments, code):
 
 
 def test_pythons_own_warnings_do_not_stand_beside_the_line():
-    """A number that runs into a word makes Python's parser warn, from 3.12 on where a user sees it."""
+    """A number directly followed by a word makes Python's parser warn, visibly from 3.12 on."""
     command = ("-W", "always", "-m", "perfmodel", *FLOPS, "--set", "N=D*5in D")
     ran = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stdout) == (1, "")

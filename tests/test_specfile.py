@@ -1,4 +1,4 @@
-"""The strict reader of YAML: text until asked for, no key twice or unasked, and the place of everything."""
+"""The strict YAML reader: all values are text, unknown and duplicate keys are errors, and every error has a place."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_place_is_file_line_and_path():
 def test_a_key_that_nobody_asked_for_is_refused():
     found = page("sizes: 1\nsise: 2\n")
     found.text("sizes")
-    "step" in found  # noqa: B015 - a key that may be absent is asked for as well
+    "step" in found  # noqa: B015 - an optional key also counts as read
     assert refused(found.finish) == (
         "x.yaml:2: sise: 'sise' is not a key here; the keys are sizes, step. Did you mean 'sizes'?"
     )
@@ -118,7 +118,7 @@ def test_what_a_plain_file_does_not_need_is_refused(text, what):
 
 
 class Strict:
-    """A reader of events that refuses nesting, as a library's own limit does, after so many events."""
+    """A reader of events that refuses nesting after a number of events, like the limit of a library."""
 
     def __init__(self, limit, events):
         self.limit, self.events = limit, events

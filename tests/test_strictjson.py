@@ -1,4 +1,4 @@
-"""The strict reader of JSON: its own limits, its own words, and the place of what is wrong."""
+"""The strict JSON reader: its limits, its messages, and the place of an error."""
 
 from __future__ import annotations
 
