@@ -43,7 +43,7 @@ class Primitive(NamedTuple):
 
 MULTIPLY, ADD, SUBTRACT = Primitive("multiply"), Primitive("add"), Primitive("subtract")
 MAX, COMPARE, NEGATE = Primitive("max"), Primitive("compare"), Primitive("negate")
-SELECT, ABSOLUTE, ERF = Primitive("select"), Primitive("abs"), Primitive("erf")
+SELECT, ERF = Primitive("select"), Primitive("erf")
 EXP, LOG = Primitive("exp", Engine.SPECIAL), Primitive("log", Engine.SPECIAL)
 TANH, RSQRT = Primitive("tanh", Engine.SPECIAL), Primitive("rsqrt", Engine.SPECIAL)
 SQRT, DIVIDE = Primitive("sqrt", Engine.SPECIAL), Primitive("divide", Engine.SPECIAL)

@@ -178,9 +178,10 @@ def block(
         return [residual(f"{name}.residual", _branch(result, after)), *normed]
 
     first = part("attention", attended, "attended", normed=before)
-    second = part("mlp", fed, "fed", normed=before and second_norm)
+    network = fed[0].name.partition(".")[0]  # mlp or moe
+    second = part(network, fed, "fed", normed=before and second_norm)
     join = joined("attention", "attended")
-    return [*first, *(second + join if parallel else join + second), *joined("mlp", "fed")]
+    return [*first, *(second + join if parallel else join + second), *joined(network, "fed")]
 
 
 def _branch(result: str, normed: bool) -> str:
