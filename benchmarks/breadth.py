@@ -4,8 +4,8 @@ python benchmarks/breadth.py [--only KIND...] [--part defaults|heads|absent]
 
 ``defaults`` instantiates every causal language model on the meta device from its default config, in full size. The
 config goes through the file that save_pretrained writes. It compares parameters, FLOPs of a forward pass over 16
-tokens, and FLOPs of one more token with the cache. ``heads`` does the same for every class of the supported families,
-and ``absent`` for every causal family with each key of its config removed in turn. Both use small configs.
+tokens, and FLOPs of one more token with the cache. ``heads`` does the same for every class of the supported families.
+``absent`` does so for every causal family with each key of its config removed in turn. Both use small configs.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def defaults(only: list[str]) -> Iterator[Case]:
 
 def heads(only: list[str]) -> Iterator[Case]:
     """Compares every class of every family with a small config."""
-    wholes = ("gemma3", "llama4", "mistral3")  # only the text part is counted, by its own model type
+    wholes = ("gemma3", "llama4", "mistral3")  # only the text part is counted; it has a separate model type
     kinds = [kind for kind in only or FAMILIES if kind in transformers.CONFIG_MAPPING and kind not in wholes]
     for kind, found in instantiated.classes(kinds):
         config = instantiated.configured(kind)

@@ -59,8 +59,9 @@ class Figure(NamedTuple):
 class Gpu(NamedTuple):
     """A card as its data sheet describes it.
 
-    ``capacity_byte`` is what a program can allocate, as the driver reports it. Its source says so; where no driver's
-    figure is known, it is the data sheet's. ``memory`` may hold the sheet's own figure as ``sheet_capacity``.
+    ``capacity_byte`` is the memory that a program can allocate, as the driver reports it, or the capacity of the data
+    sheet if the driver's value is unknown. Its source states which. ``memory`` may have the capacity of the data sheet
+    as ``sheet_capacity``.
     """
 
     name: str

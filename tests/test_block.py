@@ -27,7 +27,7 @@ def chained(shape=(10,)):
 def test_fusing_keeps_what_passes_on_chip():
     op = fuse(*chained(), on_chip={"hidden"})
     assert op.flops() == 20
-    # x, the shared c once, y; apart, c is read by both and hidden is written and read.
+    # x, the shared c once, and y. Unfused, both kernels read c, and hidden is written and read.
     assert op.traffic_byte() == op.compulsory_byte() == 20 + 10 + 20
     assert [(name, kernel.traffic_byte()) for name, kernel in op.kernels()] == [("scale", 50), ("add", 50)]
 

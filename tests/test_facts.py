@@ -65,7 +65,7 @@ def test_a_window_is_stated_and_not_inferred(N, S, W):
     assert size.visible == op.tensor("k").shape[2]
     assert size.causal == (N > 1)
     scores = dict(op.kernels())["scores"].runs.kernel
-    # an eager product goes over every pair, whatever the mask hides
+    # an eager product computes every pair, including masked ones
     assert multiply_adds(scores) == 2 * 4 * N * S * 8 >= 2 * 4 * visible_pairs(N, S, 1, W) * 8
 
 

@@ -25,7 +25,7 @@ from instantiated import (
 
 from perfmodel.importers import FAMILIES
 
-# One of each group of alike decoders and encoders, and every family with a file of its own.
+# One of each group of similar decoders and encoders, and every family with a separate file.
 ALIKE = ("llama", "gemma2", "gemma3_text", "gpt_neox", "gptj", "phi", "bloom", "mixtral", "qwen2", "olmo2", "openai-gpt", "gpt2", "nanochat",
          "llama4_text", "hunyuan_v1_dense", "bert", "roberta", "electra", "distilbert", "bert-generation", "deepseek_v3")  # fmt: skip
 KINDS = [kind for kind, file in FAMILIES.items() if kind in ALIKE or file not in ("decoder", "bert", "deepseek")]

@@ -14,7 +14,7 @@ import perfmodel
 
 ROOT = Path(perfmodel.__file__).parent
 
-# Imports go down only, or stay in their layer. A package stands for its modules.
+# Imports go down only, or stay in their layer. A package represents its modules.
 LAYERS = (
     ("errors", "units", "symbols", "arithmetic", "expression", "paths"),
     ("runs", "op", "operation", "mixes", "cuda"),

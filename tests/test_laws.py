@@ -301,8 +301,8 @@ def gradients(name, sizes, fused=False):
     return found
 
 
-# An added constant and a table that is read pass their gradient on, decoding and the optimizer have none, and the
-# vector loops of benchmarks are no part of a model.
+# A mask and a positional table pass their gradient on unchanged. Decoding and the optimizer have no backward pass. The
+# vector loops of benchmarks are not part of a model.
 NO_GRADIENT = {
     "causal_mask", "full_mask", "learned", "attention_decode", "mla_cached_attention", "mla_latent_attention", "adam",
     "saxpy", "dot", "stream_copy", "stream_scale", "stream_add", "stream_triad",

@@ -517,7 +517,7 @@ def test_every_message_ends_with_what_to_do():
     assert sorted(silent) == []
 
 
-# --- a process of its own
+# --- in a separate process
 
 
 @pytest.mark.parametrize(

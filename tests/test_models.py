@@ -274,7 +274,7 @@ def test_a_chunk_of_a_window_sees_all_that_it_may():
 # --- learned positions end where their table ends
 
 LAST = [
-    # The largest sizes that a table of so many positions allows, the new token's own among them.
+    # The largest sizes that a table of positions allows, including the position of the new token.
     ("gpt2", "prefill", "N", 1024),
     ("gpt2", "train", "N", 1024),
     ("gpt2", "decode", "S", 1024),

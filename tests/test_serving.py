@@ -114,7 +114,7 @@ def test_the_logits_of_the_last_position_by_hand():
     whole, last = (analyse("gpt2-124m", settings={"N": 1024}, logits=which).total for which in ("all", "last"))
     assert whole.contraction_flops == 291_648_307_200
     assert whole.contraction_flops - last.contraction_flops == 2 * 1023 * 768 * 50_257
-    # The cap of Gemma's logits is a step of its own: one tanh a logit, of one position per sequence.
+    # The cap of Gemma's logits is a separate step: one tanh per logit, at one position per sequence.
     capped = {row.name: row for row in analyse("gemma-2-2b", settings={"B": 3}, logits="last").rows}["logits.softcap"]
     assert capped.work["tanh"] == 3 * 256_000
 

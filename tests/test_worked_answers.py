@@ -348,7 +348,7 @@ def test_gpt2_cache():
 
 
 def test_gpt2_training_is_three_times_the_forward_products():
-    # Attention recomputes when fused (7 products for 6): 12 x 7/3 x 4 N^2 D in the place of 3 x.
+    # Attention recomputes when fused (7 products for 6): 12 x 7/3 x 4 N^2 D instead of 3 x.
     forward = analyse("gpt2-124m", phase="prefill").total.contraction_flops
     unfused, fused = (analyse("gpt2-124m", phase="train", fused=form).total for form in (False, True))
     assert unfused.contraction_flops == 3 * forward
@@ -404,7 +404,7 @@ def memory_of(config, *options):
 
 @pytest.mark.parametrize(("name", "threads"), [("t4", 40 * 1024), (A100, 108 * 2048), ("h100", 132 * 2048)])
 def test_most_threads_that_can_be_active(name, threads):
-    # Multiprocessors x threads of each, in blocks of whatever size fills it.
+    # Multiprocessors x threads of each, in blocks of any size that fills it.
     card = perfmodel.gpu(name)
     assert card.multiprocessors.value * card.multiprocessor["threads"].value == threads
 

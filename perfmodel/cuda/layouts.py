@@ -23,9 +23,11 @@ class Chip(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Elements per access, threads per row in a block, accesses per thread, rows in shared memory, threads per block,
-    turns per block, blocks per row, and whether rows stay in registers. 0 turns means persistent blocks that loop over
-    all rows.
+    """How rows are mapped to threads.
+
+    Fields: elements per access, threads per row in a block, accesses per thread, and stages of rows in shared memory.
+    Threads per block, turns per block (0 means persistent blocks that loop over all rows), and blocks per row. Whether
+    rows stay in registers, and whether every thread has all of its vectors.
     """
 
     wide: int
@@ -109,10 +111,10 @@ def widest(elements: int, item: int, at_most: int = VECTOR_BYTE, pointers: tuple
 
 
 def layout(name: str, rows: int, cols: int, wide: int, inputs: int, chip: Chip) -> Layout | None:
-    """Returns the layout of a kernel for rows of ``cols`` elements and ``wide`` elements per access, or None if a row
-    does not fit in the registers of a block.
+    """Returns the layout of a kernel, or None if a row does not fit in the registers of a block.
 
-    With fewer rows than multiprocessors, blocks are as small as a row allows.
+    A row has ``cols`` elements, ``wide`` per access. With fewer rows than multiprocessors, blocks are as small as a row
+    allows.
     """
     accesses = -(-cols // wide)
     best = next((one for one in LAYOUTS[name] if accesses <= one.accesses), None)

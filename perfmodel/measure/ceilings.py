@@ -203,8 +203,8 @@ def _launches(watch: Cuda) -> Iterator[Ceiling]:
 
 
 def _latency(watch: Cuda) -> Iterator[Ceiling]:
-    """Memory latency: follows a chain of addresses at least 256 bytes apart, through 512 MB and through an eighth of
-    L2.
+    """Memory latency: follows a chain of addresses with a spacing of 256 bytes or more, through 512 MB and through an
+    eighth of L2.
     """
     torch = watch.torch
     cache = torch.cuda.get_device_properties(0).L2_cache_size

@@ -54,9 +54,7 @@ class Samples(NamedTuple):
 
 
 def steadiest(measure: Callable[[], Samples], tries: int) -> tuple[Samples, int]:
-    """Measures again while the quartiles are far apart. Returns the samples with the smallest spread and the number of
-    tries.
-    """
+    """Measures again while the spread is large. Returns the samples with the smallest spread and the number of tries."""
     found: list[Samples] = []
     while len(found) < tries and (not found or found[-1].spread > STEADY):
         found.append(measure())

@@ -87,7 +87,8 @@ def conv1d_backward(u: Any, taps: Any, dout: Any) -> tuple[Any, Any, Any]:
 
 def _read(u: Any, taps: Any, bias: Any, dout: Any = None) -> tuple[Array, Array, Array, tuple[int, int, int, int]]:
     x, f = array(u, "conv1d: u"), array(taps, "conv1d: filter")
-    other = array(bias, "conv1d: bias") if dout is None else array(dout, "conv1d: dout")
+    name = "bias" if dout is None else "dout"
+    other = array(bias if dout is None else dout, f"conv1d: {name}")
     if len(x.shape) != 3 or len(f.shape) != 2 or f.shape[0] != x.shape[2]:
         raise InputError(
             "conv1d",
@@ -99,8 +100,9 @@ def _read(u: Any, taps: Any, bias: Any, dout: Any = None) -> tuple[Array, Array,
     if other.shape != wanted or len({x.dtype, f.dtype, other.dtype}) != 1:
         raise InputError(
             "conv1d",
-            f"{'bias' if dout is None else 'dout'} has shape {other.shape} and type {other.dtype}",
-            f"{wanted} {x.dtype} is accepted",
+            f"{name} has shape {other.shape} and type {other.dtype}, filter has type {f.dtype}",
+            f"shape {wanted} and the type of u, {x.dtype}, are accepted",
+            "Reshape or convert them.",
         )
     B, N, D = x.shape
     return x, f, other, (B, N, D, f.shape[1])

@@ -49,7 +49,7 @@ def array(value: Any, name: str) -> Array:
         value = cupy().ascontiguousarray(value)
         found = Array(value.data.ptr, tuple(value.shape), str(value.dtype), value)
     else:
-        raise InputError(name, f"it is a {kind} object", "torch tensors and CuPy arrays are accepted")
+        raise InputError(name, f"it is a {kind} object", "torch tensors and CuPy arrays are accepted", "Convert it.")
     if found.dtype not in TYPES:
         raise InputError(name, f"its type is {found.dtype}", f"{', '.join(TYPES)} are accepted", "Convert it.")
     return found

@@ -58,6 +58,7 @@ def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tup
             name,
             f"dy has shape {g.shape}, x {a.shape}, mean {m.shape} and rstd {s.shape}",
             "dy of x's shape and type, and float32 statistics with one value per row, are accepted",
+            "Reshape or convert them.",
         )
     dx, dgamma, dbeta = empty(a, a.shape), empty(a, (cols,)), empty(a, (cols,))
     lib = cupy()
@@ -100,5 +101,6 @@ def _rows(name: str, a: Array, *weights: Array) -> tuple[int, int]:
             name,
             f"x has shape {a.shape} and type {a.dtype}, a weight has shape {weights[0].shape} and type {weights[0].dtype}",
             f"weights of shape ({cols},) and x's type are accepted",
+            "Reshape or convert them.",
         )
     return rows, cols

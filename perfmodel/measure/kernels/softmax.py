@@ -22,6 +22,7 @@ def softmax(x: Any, mask: Any = None) -> Any:
             "softmax",
             f"the mask has shape {m.shape} and type {m.dtype}, x has {a.shape} and {a.dtype}",
             "a mask of x's type, whose shape is the last dimensions of x, is accepted",
+            "Reshape or convert it.",
         )
     out, lib = empty(a, a.shape), cupy()
     arguments = (a, m or lib.int64(0), out, lib.int64(rows), lib.int32(cols))
@@ -43,6 +44,7 @@ def softmax_backward(y: Any, dy: Any) -> Any:
             "softmax_backward",
             f"y has shape {a.shape} and type {a.dtype}, dy has {g.shape} and {g.dtype}",
             "equal shapes and types are accepted",
+            "Reshape or convert them.",
         )
     rows, cols = prod(a.shape[:-1]), a.shape[-1]
     out, lib = empty(a, a.shape), cupy()
