@@ -1,15 +1,16 @@
-"""The pages of docs/: their examples run, and they name every key that is accepted."""
+"""The pages of the documentation: commands and examples run, outputs are today's, and every accepted key is named."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import re
-import shlex
 from pathlib import Path
 
 import click
+import pages
 import pytest
+import test_imports
 from command import perfmodel
 
 from perfmodel import api, cases, hardware, specfile
@@ -18,34 +19,71 @@ from perfmodel.units import ITEM_BYTES
 from perfmodel.vocabulary import COMPOSITES, ELEMENTWISE, NAMES, kind
 from perfmodel.workload import PHASES, workload
 
-DOCS = Path(__file__).parent.parent / "docs"
-PAGES = {
-    name: (DOCS / f"{name}.md").read_text(encoding="utf-8")
-    for name in ("workloads", "cases", "gpu-files", "json", "library")
-}
-# Fenced blocks: the language, a file name where the block is a file, the text.
-BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = {Path(page).stem: pages.read(page) for page in pages.PAGES if page.startswith("docs/")}
+BLOCK = pages.BLOCK
 NAMED = re.compile(r"`([^`\s]+)`")
 
+SHOWN = [(page, line) for page in pages.PAGES for line, output in pages.shown(page) if pages.runs_here(line) and output]
+# Commands of the text and of blocks without their output, each once.
+LINES = {
+    line: page
+    for page in pages.PAGES
+    for line in (*(line for line, output in pages.shown(page) if not output), *pages.named(page))
+    if pages.runs_here(line) and (page, line) not in SHOWN
+}
+PYTHON = [page for page in pages.PAGES if any(language == "python" for language, _, _ in pages.blocks(page))]
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_examples_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    blocks = BLOCK.findall(PAGES[page])
-    for _, name, text in blocks:
-        if name:
-            (tmp_path / name).write_text(text, encoding="utf-8")
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_the_outputs_are_those_of_today(page, tmp_path):
+    """If this fails after a change of what is printed: ``python tests/refresh_docs.py``."""
+    with pages.inside(page, tmp_path):
+        assert pages.refreshed(page) == pages.read(page)
+
+
+@pytest.mark.parametrize(("line", "page"), LINES.items())
+def test_every_command_runs(line, page, tmp_path):
+    with pages.inside(page, tmp_path):
+        ran = pages.run(line)
+    assert ran.code == 0, ran.err
+    assert ran.out
+
+
+@pytest.mark.parametrize("page", PYTHON)
+def test_the_examples_in_python_run(page, tmp_path):
     space: dict[str, object] = {}
-    ran = 0
-    for language, _, text in blocks:
-        if language == "python":
-            exec(text, space)
-            ran += 1
-        for line in text.splitlines() if language == "console" else ():
-            found = perfmodel(*shlex.split(line.removeprefix("$ perfmodel ")))
-            assert found.code == 0, (line, found.err)
-            ran += 1
-    assert ran >= 2
+    with pages.inside(page, tmp_path):
+        for language, _, text in pages.blocks(page):
+            if language == "python":
+                exec(text, space)
+
+
+def test_the_pages_show_and_name_commands():
+    assert len(SHOWN) >= 8
+    assert len(LINES) >= 30
+    assert {"README.md", "docs/library.md", "docs/extending.md"} <= set(PYTHON)
+
+
+@pytest.mark.parametrize("picture", pages.PICTURES)
+def test_the_command_of_a_picture_is_documented(picture):
+    text = "".join(pages.read(page) for page in pages.PAGES)
+    assert pages.PICTURES[picture] in text
+    assert (pages.ROOT / picture).exists()
+
+
+def test_the_figures_of_the_conventions():
+    """The three byte counts that the page states of a Llama layer."""
+    fused, unfused = api.analyse("llama-2-7b-layer").total, api.analyse("llama-2-7b-layer", fused=False).total
+    megabytes = [round(byte / 1e6) for byte in (fused.compulsory_byte, fused.traffic_byte, unfused.traffic_byte)]
+    assert "{}, {} and {} MB".format(*megabytes) in PAGES["conventions"]
+
+
+def test_the_table_of_layers_is_that_of_the_tests():
+    """CONTRIBUTING.md lists the modules of each layer as test_imports holds them."""
+    text = (pages.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", text, re.MULTILINE)
+    found = {int(number): {name.rstrip("/") for name in NAMED.findall(modules)} for number, modules in rows}
+    assert found == {number: set(names) for number, names in enumerate(test_imports.LAYERS)}
 
 
 def test_a_workload_of_the_page_runs_in_every_phase(tmp_path):
