@@ -1,9 +1,10 @@
-"""How far the expected times lie from measurements: python benchmarks/accuracy.py [--data FOLDER] [RECORDS.jsonl ...]
+"""Errors of expected times against measurements: python benchmarks/accuracy.py [--data FOLDER] [RECORDS.jsonl ...]
 
-Stored runs of ``perfmodel validate``, and public measurements where their folder is given or found: mean and median
-absolute percentage error, bias, the share inside the range, and the share below the bound, by card, operation and type.
-For public cards a second line leaves the card out: of rows and elementwise kernels by the mean of the other cards' fitted
-figures (stream, L2, settling clock), of all else by the habits of another generation.
+Reads stored runs of ``perfmodel validate``, and public measurements if their folder exists. Prints by card, operation and
+type: mean and median absolute percentage error, bias, the share in the expected range, and the share below the bound.
+
+For public cards a second line leaves the card out of the fit. Rows and elementwise kernels use the mean of the fitted
+figures of the other cards (stream, L2, settling clock). All others use the parameters of another generation.
 """
 
 from __future__ import annotations
@@ -27,28 +28,28 @@ from perfmodel.roofline import rates
 from perfmodel.timing import parameters
 from perfmodel.units import ITEM_BYTES
 
-AT_MOST = 400  # cases of one operation on one card, drawn once and for all
+AT_MOST = 400  # cases per operation and card, drawn with a fixed seed
 
 
 class Measurement(NamedTuple):
-    """A public figure as a case of ours."""
+    """A public measurement as a case of ``perfmodel predict``."""
 
     card: str
     group: str
     line: dict[str, Any]
     measured_s: float
-    copies: int = 1  # of the weights, taken in turn
+    copies: int = 1  # copies of the weights, used in rotation
 
 
 class Tally(NamedTuple):
-    """Errors of a group."""
+    """Errors of a group of measurements."""
 
     errors: list[float]
     inside: list[bool]
     below: list[bool]
 
     def row(self) -> str:
-        """Count, mean, median, bias, inside, below."""
+        """Formats count, mean and median error, bias, share in range and share below the bound."""
         if not self.errors:
             return "-"
         absolute = [abs(error) for error in self.errors]
@@ -58,7 +59,7 @@ class Tally(NamedTuple):
         )
 
 
-# --- public data, as their folder holds them
+# --- readers of public data
 
 ELEMENTWISE = {
     "add": "add",
@@ -72,22 +73,23 @@ ELEMENTWISE = {
     "tanh": "tanh",
 }
 NEUSIGHT_CARDS = {"Tesla_T4": "t4", "Tesla_V100-PCIE-32GB": "v100-pcie-32gb", "NVIDIA_A100-PCIE-40GB": "a100-pcie-40gb"}
-# vLLM reads its pages on Ampere by FlashAttention-2, TRT-LLM by a kernel of its own of that age; SGLang there, and all
-# stacks on Hopper, run the kernel that "serving" means.
+# "paged": on Ampere vLLM reads its pages with FlashAttention-2, and TRT-LLM with its own kernel of that generation.
+# "serving": SGLang on Ampere, and all stacks on Hopper.
+
 PAGED = (("a100_sxm", "vllm"), ("a100_sxm", "trtllm"))
-# TRT-LLM's decoding on the A100: half of its records of more than 0.5 GB are faster than the data sheet's bandwidth.
+# TRT-LLM decoding on the A100: half of its records over 0.5 GB are faster than the data-sheet bandwidth allows.
 IMPOSSIBLE = ("a100_sxm", "trtllm")
-# Their weights are so many copies in turn where one would fit in L2: the products find as much of it as of them all.
+# Copies of the weights that a benchmark rotates if one copy fits in L2. The hit rate is that of all copies together.
 ROTATED = 5
 LAYERS = "matmul fp16, layers"
-SHORTEST_S = 20e-6  # of times that are given in whole microseconds
+SHORTEST_S = 20e-6  # shorter times are too coarse, because the data are in whole microseconds
 SERVING_CARDS = {
     "a100_sxm": "a100-sxm4-80gb", "h100_sxm": "h100-sxm5-80gb", "l40s": "l40s", "b200_sxm": "b200-sxm-180gb",
 }  # fmt: skip
 
 
 def neusight(folder: Path) -> Iterator[Measurement]:
-    """Single calls in fp32, events round each, the host's launch included."""
+    """Single calls in fp32, timed with events around each call, including the launch by the host."""
     for path in sorted(folder.glob("neusight/train/*/*.csv.gz")):
         op, card = path.parent.name, NEUSIGHT_CARDS.get(path.name.removesuffix(".csv.gz"))
         if card is None:
@@ -115,11 +117,11 @@ def _neusight_case(op: str, size: dict[str, int]) -> dict[str, Any] | None:
 
 
 def serving(folder: Path) -> Iterator[Measurement]:
-    """Products and attention of serving stacks, replays of graphs, activations warm."""
+    """Products and attention of serving stacks, replayed as graphs with a warm cache."""
     try:
         import pandas
     except ImportError:
-        print("(pandas and pyarrow are not installed: the serving stacks' tables are left out)", file=sys.stderr)
+        print("(pandas and pyarrow are not installed: the tables of serving stacks are skipped)", file=sys.stderr)
         return
     for path in sorted(folder.glob("aiconfigurator/*/*/*/*/*.parquet")):
         stack = (path.relative_to(folder).parts[1], path.relative_to(folder).parts[3])
@@ -142,7 +144,7 @@ def serving(folder: Path) -> Iterator[Measurement]:
 
 
 def layers(folder: Path) -> Iterator[Measurement]:
-    """Products of layers of language models in fp16 on an A100, kernels' own times: nothing was fitted to them."""
+    """Products of layers of language models in fp16 on an A100, times of kernels alone. Nothing was fitted to them."""
     for path in sorted(folder.glob("vidur/compute/a100/*/*/mlp.csv.gz")):
         with gzip.open(path, "rt") as file:
             for row in csv.DictReader(file):
@@ -203,7 +205,7 @@ def _serving_case(name: str, row: dict[str, Any], by: str = "serving") -> dict[s
 
 
 def drawn(found: Iterable[Measurement]) -> list[Measurement]:
-    """At most so many of each card and group."""
+    """Draws at most ``AT_MOST`` measurements per card and group."""
     groups: dict[tuple[str, str], list[Measurement]] = {}
     for one in found:
         groups.setdefault((one.card, one.group), []).append(one)
@@ -213,18 +215,20 @@ def drawn(found: Iterable[Measurement]) -> list[Measurement]:
     ]
 
 
-# --- against the model
+# --- comparison with the model
 
 
 def timed(sheet: Any, knowledge: str, family: str | None = None) -> Any:
-    """The card at a state of knowledge, with its own generation's habits or another's."""
+    """Returns the card at a state of knowledge, with the parameters of its own generation or of another."""
     if family is None:
         return parameters.card(sheet, knowledge)
     return parameters.from_family(sheet, knowledge, parameters.family(family))
 
 
 def rotating(card: Any, line: Mapping[str, Any], copies: int) -> Any:
-    """The card as a product finds it whose weights are several copies in turn: its share of L2."""
+    """Returns the card for a product that rotates several copies of its weights, with the share of L2 that remains for
+    one.
+    """
     shape, item = line["shape"], ITEM_BYTES[line["dtype"]]
     weight = item * shape["k"] * shape["n"]
     if weight > card.gpu.caches["l2"].value:
@@ -233,15 +237,17 @@ def rotating(card: Any, line: Mapping[str, Any], copies: int) -> Any:
     return card._replace(l2_byte=card.l2_byte * working / (working + (copies - 1) * weight))
 
 
-# What was fitted per card of rows and elementwise kernels; in-band ECC takes an eighth of the rate of GDDR6.
+# Figures that were fitted per card for rows and elementwise kernels. In-band ECC costs 1/8 of the rate of GDDR6.
 PER_CARD = {"stream": ("read", "copy", "add", "write"), "l2": ("capacity", "byte_per_clock"), "clock": ("settle",)}
 SINGLE_CALLS = {"v100-pcie-32gb": 1.0, "a100-pcie-40gb": 1.0, "t4": 7 / 8}
 
 
 def left_out(name: str, host: bool) -> Any:
-    """The card with the mean of the other cards' figures in the place of its own; ``host`` says that its own is given.
+    """Returns the card with the mean of the figures of the other cards. If ``host`` is false, the launch overhead is
+    replaced too.
 
-    An unknown host is taken to be the quickest of the others, which errs least: most hosts are near the quickest.
+    An unknown host is assumed to be the fastest of the others. This has the smallest error, because most hosts are
+    close to the fastest.
     """
     sheet = gpu(name)
     own = parameters.family(parameters.generation(sheet))
@@ -263,7 +269,7 @@ def left_out(name: str, host: bool) -> Any:
 def tallied(
     found: Iterable[Measurement], knowledge: str, family: str | None = None, card: Any = None
 ) -> dict[tuple[str, str], Tally]:
-    """Errors by card and group at a state of knowledge, with the card's own family or another."""
+    """Returns errors by card and group at a state of knowledge, with the card's own family or another."""
     tallies: dict[tuple[str, str], Tally] = {}
     for one in found:
         read, sheet = case(one.line), gpu(one.card)
@@ -291,8 +297,11 @@ OTHERS = {
 }
 
 
+COPIED = ("l40s", "b200-sxm-180gb")  # their generations copy most parameters from others
+
+
 def public(folder: Path) -> None:
-    """The public cards: their own family, and what another generation's habits say of them."""
+    """Prints the public cards with their own family and with the parameters of another generation."""
     found = drawn([*neusight(folder), *serving(folder), *layers(folder)])
     own, others, sheet = tallied(found, "family"), {}, tallied(found, "datasheet")
     for name, habits in OTHERS.items():
@@ -306,22 +315,22 @@ def public(folder: Path) -> None:
             without[host] |= tallied(single, "family", card=left_out(name, host))
     print("\n### Public measurements\n\n" + HEAD)
     for at in sorted(own):
-        rests = "not fitted to these" if at[1] == LAYERS else "among those it was fitted to"
+        rests = "not fitted to these" if at[1] == LAYERS or at[0] in COPIED else "fitted to these"
         print(f"| {at[0]}: {at[1]} | family, {rests} | {own[at].row()} |")
         if at in without[True]:
-            print(f"| | card left out, its host given | {without[True][at].row()} |")
+            print(f"| | card left out, host given | {without[True][at].row()} |")
             print(f"| | card and host left out | {without[False][at].row()} |")
         else:
-            print(f"| | {OTHERS[at[0]]}'s habits: card left out | {others[at].row()} |")
+            print(f"| | card left out, family {OTHERS[at[0]]} | {others[at].row()} |")
         print(f"| | datasheet | {sheet[at].row()} |")
 
 
 def stored(path: str) -> None:
-    """A stored run at every state of knowledge that its card has."""
+    """Prints a stored run at every state of knowledge of its card."""
     run = records.read(path)
     card = validation.card_of(run.environment)
     if card is None:
-        print(f"({path}: no one GPU file describes its card)", file=sys.stderr)
+        print(f"({path}: no single GPU file describes its card)", file=sys.stderr)
         return
     print(f"\n### {card.title}, {Path(path).name}\n\n" + HEAD)
     groups: dict[str, dict[str, Tally]] = {}
@@ -357,7 +366,7 @@ def main() -> None:
     if given.data.is_dir():
         public(given.data)
     else:
-        print(f"\n(no public measurements in {given.data}: that part is left out)", file=sys.stderr)
+        print(f"\n(no public measurements in {given.data}: this part is skipped)", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How many of the installed transformers' models the importers read, and whether their counts are those of the models.
+"""Compares the importers with the models of the installed transformers.
 
 python benchmarks/breadth.py [--only KIND...] [--part defaults|heads|absent]
 
-Every causal language model of transformers is instantiated on the meta device from its default config, in full size;
-the config goes through the file that save_pretrained writes. Parameters, FLOPs of a forward pass over 16 tokens and of
-one more token over the cache are compared. ``heads`` does the same for every class of the supported families, and
-``absent`` for every causal family with each key of its config left out in turn, both with small configs.
+``defaults`` instantiates every causal language model on the meta device from its default config, in full size. The
+config goes through the file that save_pretrained writes. It compares parameters, FLOPs of a forward pass over 16
+tokens, and FLOPs of one more token with the cache. ``heads`` does the same for every class of the supported families.
+``absent`` does so for every causal family with each key of its config removed in turn. Both use small configs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# The tests' helper in the place of this folder, where a file has the name of a package that transformers looks for.
+# Replaces this folder in the path by the tests: kernels.py here has the name of a package that transformers imports.
 sys.path.remove(str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -35,12 +35,12 @@ from perfmodel.importers import FAMILIES
 
 LENGTH = 16
 BAR = {"exact": 75, "wrong": 0, "traceback": 0}
-# Keys that name the file, its class and its tokens and say nothing of a model's size.
+# Keys for the file, the class and the tokens, which do not affect the size of a model.
 OUTSIDE = {"architectures", "model_type", "transformers_version", "dtype", "_name_or_path", "pad_token_id"}
 
 
 class Case(NamedTuple):
-    """What was asked, how it ended, and what differs or was said."""
+    """One comparison: its name, the outcome, and the difference or error."""
 
     name: str
     outcome: str
@@ -54,7 +54,7 @@ def compared(
     model: Callable[[], instantiated.Counts],
     length: int | None = LENGTH,
 ) -> Case:
-    """One config read by the importer and counted in the instantiated model."""
+    """Compares a config read by an importer with the instantiated model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(document), encoding="utf-8")
@@ -75,12 +75,12 @@ def compared(
                 return Case(name, "wrong", f"no decoding step: {error}")
     if counts.forward < 0:
         found = found._replace(forward=counts.forward)
-    kept = "exact" if counts.forward >= 0 else "parameters alone exact"
+    kept = "exact" if counts.forward >= 0 else "parameters only exact"
     return Case(name, kept) if found == counts else Case(name, "wrong", f"{found} here, {counts} there")
 
 
 def measured(model: Any, length: int = LENGTH) -> instantiated.Counts:
-    """Parameters and products of a model, or its parameters alone where a pass does not run without numbers."""
+    """Returns parameters and FLOPs of a model, or parameters only if a forward pass depends on values."""
     try:
         return instantiated.counted(model, length)
     except Exception:
@@ -88,14 +88,14 @@ def measured(model: Any, length: int = LENGTH) -> instantiated.Counts:
 
 
 def documents(config: Any, name: str) -> Iterator[dict[str, Any]]:
-    """The config as save_pretrained writes it, and in full."""
+    """Yields the config as save_pretrained writes it, and with all keys."""
     config.architectures = [name]
     for short in (True, False):
         yield json.loads(config.to_json_string(use_diff=short))
 
 
 def defaults(only: list[str]) -> Iterator[Case]:
-    """Every causal language model, from its default config."""
+    """Compares every causal language model with its default config."""
     for kind in only or instantiated.causal_kinds():
         try:
             config = transformers.CONFIG_MAPPING[kind]()
@@ -116,8 +116,8 @@ def defaults(only: list[str]) -> Iterator[Case]:
 
 
 def heads(only: list[str]) -> Iterator[Case]:
-    """Every class of every family, from a small config."""
-    wholes = ("gemma3", "llama4", "mistral3")  # the text part is counted, as of the model type that it has alone
+    """Compares every class of every family with a small config."""
+    wholes = ("gemma3", "llama4", "mistral3")  # only the text part is counted; it has a separate model type
     kinds = [kind for kind in only or FAMILIES if kind in transformers.CONFIG_MAPPING and kind not in wholes]
     for kind, found in instantiated.classes(kinds):
         config = instantiated.configured(kind)
@@ -129,12 +129,14 @@ def heads(only: list[str]) -> Iterator[Case]:
             forward, _ = instantiated.products(made, **instantiated.inputs(made, device))
             return instantiated.Counts(instantiated.parameters(made), forward)
 
-        length = None if kind == "vit" else instantiated.LENGTH  # an image has its own number of patches
+        length = None if kind == "vit" else instantiated.LENGTH  # the number of patches is fixed by the image size
         yield compared(f"{kind}: {found.__name__}", kind, next(documents(config, found.__name__)), model, length)
 
 
 def absent(only: list[str]) -> Iterator[Case]:
-    """Every causal family with each key of a small config left out: transformers' default counts, or a refusal."""
+    """Compares every causal family with each key of a small config removed. The importer must use the default of
+    transformers, or raise an error.
+    """
     for kind in only or [kind for kind in FAMILIES if kind in instantiated.causal_kinds()]:
         config = instantiated.configured(kind)
         made = type(config)
@@ -153,7 +155,7 @@ PARTS = {"defaults": defaults, "heads": heads, "absent": absent}
 
 
 def main() -> None:
-    """Prints what came out, and what differs; exits with 1 where the bar is missed."""
+    """Prints outcomes and differences. Exits with 1 if the target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[], metavar="KIND")
     parser.add_argument("--part", choices=PARTS, action="append")
@@ -169,7 +171,7 @@ def main() -> None:
         print(f"\n{part}: {sum(map(len, outcomes.values()))} in {time.perf_counter() - start:.0f} s")
         for outcome, cases in sorted(outcomes.items()):
             print(f"  {outcome}: {len(cases)}")
-            short = outcome in ("exact", "parameters alone exact") or (
+            short = outcome in ("exact", "parameters only exact") or (
                 outcome == "refused" and part != "heads" and not asked.only
             )
             if short and part == "defaults":

@@ -1,4 +1,4 @@
-"""Our CUDA kernels beside torch's and beside the stream, over the shapes of the table in README.md: run on a card.
+"""Times our CUDA kernels against torch and the stream, over the shapes of the tables in README.md. Needs a GPU.
 
 python benchmarks/kernels.py [conv1d softmax softmax_backward layernorm layernorm_backward rmsnorm small types]
 """
@@ -14,7 +14,7 @@ from perfmodel.measure.program import Program
 
 NAMES = ("conv1d", "softmax", "softmax_backward", "layernorm", "layernorm_backward", "rmsnorm", "small", "types")
 SAMPLES = 31
-CHECKED = 48  # rows held against float64
+CHECKED = 48  # rows compared with float64
 ELEMENTS = 1 << 27
 BOUND = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5}
 LARGE_BYTE = 100e6
@@ -26,14 +26,14 @@ try:
 except ImportError as error:
     sys.exit(f"benchmarks/kernels.py: {error.name} is not installed; torch, CuPy and a CUDA device are needed.")
 if not torch.cuda.is_available():
-    sys.exit("benchmarks/kernels.py: torch sees no CUDA device; one is needed.")
+    sys.exit("benchmarks/kernels.py: torch finds no CUDA device; one is needed.")
 
 stopwatch.FEWEST = SAMPLES
 watch = stopwatch.Cuda(torch)
 
 
 def microseconds(run: Callable[[], Any], protocol: str = "cold") -> float:
-    """The median of a replayed graph's runs."""
+    """Returns the median time of a replayed graph."""
     replay, _ = watch.ready(Program(run, lambda _: iter(())), protocol)
     found = watch.times(replay, protocol).median_us
     watch.release()
@@ -44,7 +44,7 @@ streams: dict[tuple[int, str], float] = {}
 
 
 def stream(byte: int, protocol: str = "cold") -> float:
-    """torch's addition that moves as many bytes: two reads and a write."""
+    """Returns the time of torch's addition with the same total bytes: two reads and one write."""
     if (byte, protocol) not in streams:
         a, b = (torch.randn(byte // 6, device="cuda").half() for _ in range(2))
         out = torch.empty_like(a)
@@ -53,7 +53,7 @@ def stream(byte: int, protocol: str = "cold") -> float:
 
 
 def far(found: Any, wanted: Any) -> float:
-    """Relative norm of the difference, or infinity where something is not finite."""
+    """Returns the relative norm of the error, or infinity if a value is not finite."""
     found = found.double()
     return float((found - wanted).norm() / wanted.norm()) if bool(found.isfinite().all()) else float("inf")
 
@@ -61,7 +61,7 @@ def far(found: Any, wanted: Any) -> float:
 def row(
     name: str, shape: str, dtype: str, byte: int, ours: Any, theirs: Any, error: float, protocol: str = "cold"
 ) -> float:
-    """Prints a line of the table; the share of the stream."""
+    """Prints a line of the table and returns the share of the stream."""
     mine, ceiling = microseconds(ours, protocol), stream(byte, protocol)
     other = f"{microseconds(theirs, protocol):.1f} us" if theirs else "-"
     wrong = "" if error < BOUND[dtype] else f"  WRONG BY {error:.1e}"
@@ -190,7 +190,9 @@ def convolutions() -> None:
             if 4 * B * N * D > LARGE_BYTE
         }
         worst = min(shares, key=lambda at: shares[at])
-        print(f"conv1d, K {K}, {len(shares)} shapes over 100 MB: {shares[worst]:.1f} % of stream at least, at {worst}")
+        print(
+            f"conv1d, K {K}, {len(shares)} shapes over 100 MB: lowest share of stream {shares[worst]:.1f} %, at {worst}"
+        )
 
 
 def small() -> None:
@@ -215,7 +217,7 @@ def types() -> None:
 def main(wanted: list[str]) -> None:
     unknown = [word for word in wanted if word not in NAMES]
     if unknown:
-        sys.exit(f"benchmarks/kernels.py: there is no part {unknown[0]!r}; {', '.join(NAMES)} are accepted.")
+        sys.exit(f"benchmarks/kernels.py: {unknown[0]!r} is not a part; {', '.join(NAMES)} are accepted.")
     torch.manual_seed(0)
     print(
         f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CuPy {cupy.__version__}, medians of {SAMPLES} or more"

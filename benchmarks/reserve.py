@@ -1,9 +1,10 @@
-"""Measures what a PyTorch process holds on a GPU beside its tensors: the source of the reserve of ``perfmodel memory``.
+"""Measures the memory that a PyTorch process needs on a GPU beside tensors, the default reserve of ``perfmodel
+memory``.
 
-Three parts: the CUDA context with the code of kernels and libraries, the workspace that cuBLAS takes from PyTorch's
-pool, and what the caching allocator loses between its blocks. The last is measured where it matters, at the largest
-batch that runs: the share of the card's memory, less the context, that no tensor could use. Prints one JSON line for
-the process and one for each model. Needs torch and a GPU: ``python benchmarks/reserve.py``.
+It has three parts: the CUDA context with the code of kernels and libraries, the workspace of cuBLAS in PyTorch's pool,
+and the fragmentation of the caching allocator. Fragmentation is measured at the largest batch that runs: the share of
+the memory outside the context that no tensor could use. Prints one JSON line for the process and one for each model.
+Needs torch and a GPU: ``python benchmarks/reserve.py``.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ MODELS = {  # width, heads, layers
 
 
 def outside_byte() -> int:
-    """Bytes that the driver counts as used and PyTorch's pool does not hold."""
+    """Returns the bytes that the driver counts as used and that are not in PyTorch's pool."""
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
     return total - free - torch.cuda.memory_reserved()
 
 
 def trained(sizes: tuple[int, int, int], batch: int) -> int:
-    """The peak of the allocated bytes in a few steps of a pre-norm Transformer with 16-bit weights."""
+    """Returns the peak of allocated bytes over a few steps of a pre-norm Transformer with 16-bit weights."""
     width, heads, layers = sizes
     stack = [
         torch.nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
@@ -53,7 +54,7 @@ def trained(sizes: tuple[int, int, int], batch: int) -> int:
 
 
 def ran(sizes: tuple[int, int, int], batch: int) -> int:
-    """The same in an empty pool; 0 where the memory does not suffice."""
+    """Returns the peak with an empty pool, or 0 if memory does not suffice."""
     gc.collect()
     torch.cuda.empty_cache()
     try:
@@ -63,7 +64,7 @@ def ran(sizes: tuple[int, int, int], batch: int) -> int:
 
 
 def fullest(sizes: tuple[int, int, int]) -> dict[str, Any]:
-    """The largest batch that runs, by bisection, and what it leaves unused."""
+    """Returns the largest batch that runs, found by bisection, and the share of memory that it cannot use."""
     low, high, peak = 0, 2048, 0
     while high - low > 1:
         middle = (low + high) // 2
@@ -75,7 +76,7 @@ def fullest(sizes: tuple[int, int, int]) -> dict[str, Any]:
 
 
 def lines() -> Iterator[dict[str, Any]]:
-    """The process first, then each model."""
+    """Yields the record of the process, then one for each model."""
     torch.zeros(1, device="cuda")
     context = outside_byte()
     a = torch.zeros(4096, 4096, device="cuda", dtype=torch.bfloat16)

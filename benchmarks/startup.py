@@ -1,8 +1,9 @@
-"""Start-up: whole commands against the imports that they need, measured in turn so that drift cancels in the ratio.
+"""Compares the start-up time of whole commands with the imports that they need.
+
+The two alternate, so drift cancels in the ratio. Bytecode is cached in a temporary folder, as for any installed
+package, even if the environment disables it.
 
 python benchmarks/startup.py [rounds]
-
-Byte code is cached in a folder of its own, as it is for any installed package, whatever the environment says.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def seconds(command: list[str], environment: dict[str, str]) -> float:
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    print("| command | median | against | median | ratio | bar |\n|---|---:|---|---:|---:|---:|")
+    print("| command | median | compared with | median | ratio | limit |\n|---|---:|---|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,8 +1,8 @@
-"""How fast a sweep is and how much memory it takes: python benchmarks/sweep.py [largest power of ten]
+"""Measures time and memory of sweeps: python benchmarks/sweep.py [largest power of ten]
 
-Every line is measured in a process of its own, the least time of three (of one from 10^8 points on), by the clock and of
-the one core that the sweep uses: on a busy machine the two differ. The workload is the whole layer of
-llama-2-7b-layer on an A100. The last line writes 11 GB to the folder for temporary files.
+Each line runs in a separate process. Times are the minimum of three runs, or one run from 10^8 points on. Wall time and
+CPU time are shown, because they differ on a busy machine. The workload is llama-2-7b-layer on an A100. The last line
+writes 11 GB to the folder for temporary files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MEBI = 2**20
 
 
 def axes(*symbols: tuple[str, int, int], power: int) -> dict[str, Any]:
-    """A grid of 10^power points over these symbols, each with its first value and the largest that its last may have."""
+    """Returns a grid of 10^power points over these symbols, each with its first value and an upper limit for its last."""
     counts = [10 ** ((power + i) // len(symbols)) for i in range(len(symbols))]
     return {
         name: spaced(name, first, first + (most - first) // (count - 1) * (count - 1) if count > 1 else first, count)
@@ -37,7 +37,7 @@ def axes(*symbols: tuple[str, int, int], power: int) -> dict[str, Any]:
 
 
 def grid(name: str, power: int) -> Plan:
-    """One of the grids by name, with 10^power points."""
+    """Returns the plan of a grid by its name, with 10^power points."""
     layer, card = workload("llama-2-7b-layer"), gpu("a100")
     settings = dict([setting("F=D*43//16"), setting("d=D/H")])
     match name:
@@ -73,7 +73,7 @@ WAYS: dict[str, Callable[[Plan], int]] = {
 
 
 def measured(name: str, way: str, power: int) -> dict[str, float]:
-    """Seconds by the clock and of the core, and the peak of memory, of this process."""
+    """Returns wall time, CPU time and peak memory of this process."""
     ready, clock_s, core_s = grid(name, power), float("inf"), float("inf")
     for _ in range(1 if power >= 8 else 3):
         clock, core = time.perf_counter(), time.process_time()
@@ -95,7 +95,7 @@ def lines(largest: int) -> Iterator[tuple[str, str, int]]:
 
 
 def compared() -> str:
-    """A point by itself against the same point in a sweep."""
+    """Compares single analyses with the same points of a sweep."""
     ready = plan(workload("llama-2-7b-layer"), [gpu("a100")], {"N": spaced("N", 128, 8192, 100), "B": range(1, 11)})
     (chunk,) = ready.chunks()
     exact, worst, start = 0, 0.0, time.perf_counter()
@@ -113,8 +113,8 @@ def compared() -> str:
     each_us = (time.perf_counter() - start) / chunk.flops.size * 1e6
     large = int((chunk.flops >= 2**53).sum())
     return (
-        f"One point by `analysis.analyse`: {each_us:.0f} us. Of 1000 points, {large} of which count 2^53 FLOP or more, "
-        f"{exact} have the same counts to the last digit; bounds are the same at all, counts and times to {worst:.0e}."
+        f"One call of `analysis.analyse` takes {each_us:.0f} us. Of 1000 points ({large} with 2^53 FLOP or more), "
+        f"{exact} have identical counts. All bottlenecks agree; counts and times differ by at most {worst:.0e}."
     )
 
 
@@ -122,7 +122,7 @@ def main() -> None:
     if len(sys.argv) == 4:
         print(json.dumps(measured(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
         return
-    print("| grid | | points | by the clock | of the core | points/s of a core | peak memory |", flush=True)
+    print("| grid | output | points | wall time | CPU time | points/s per core | peak memory |", flush=True)
     print("|---|---|---:|---:|---:|---:|---:|", flush=True)
     for name, way, power in lines(int(sys.argv[1]) if len(sys.argv) == 2 else 8):
         command = [sys.executable, __file__, name, way, str(power)]

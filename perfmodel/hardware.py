@@ -1,7 +1,7 @@
-"""GPU files: what a data sheet says of a card, each figure with its source.
+"""GPU files: the data sheet of a card, each figure with its source.
 
-Absent means unknown, never zero. Dense and structured-sparse peaks are different tables; a figure may carry
-``per_sm_clock``, from which the same peak follows as multiprocessors x operations per clock x clock.
+An absent figure is unknown, never zero. Dense and structured-sparse peaks are separate tables. A figure with
+``per_sm_clock`` can be checked: the peak is multiprocessors x operations per multiprocessor and clock x clock.
 """
 
 import os.path
@@ -15,7 +15,7 @@ from perfmodel.specfile import Mapping, parse, read_text
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import ITEM_BYTES
 
-# Which vector rate serves a data type that has none of its own: the next wider one.
+# Next wider data type, whose vector rate is used for a type without its own rate.
 _VECTOR_WIDER = {
     "fp4": "fp8",
     "int4": "int8",
@@ -26,8 +26,9 @@ _VECTOR_WIDER = {
     "tf32": "fp32",
     "fp32": "fp64",
 }
-# Which tensor rate does: that of the next wider type that holds every value exactly, so that a kernel can widen what it
-# loads and multiply without loss. fp16 holds fp8 and int8; bf16's exponents need tf32's, which no fp16 has.
+# Next wider data type for tensor rates. It represents every value exactly, so a kernel can convert what it loads and
+# multiply without loss. fp16 represents fp8 and int8. bf16 needs tf32, because its exponent range exceeds that of fp16.
+
 _TENSOR_WIDER = {
     "fp4": "fp8",
     "int4": "int8",
@@ -46,7 +47,7 @@ MULTIPROCESSOR_COUNTS = ("threads", "warps", "blocks", "threads_per_block", "war
 
 
 class Figure(NamedTuple):
-    """A number of a data sheet: value in bare units, and the key of its source."""
+    """A figure of a data sheet: value in base units, key of its source, and notes."""
 
     value: float
     source: str
@@ -58,8 +59,9 @@ class Figure(NamedTuple):
 class Gpu(NamedTuple):
     """A card as its data sheet describes it.
 
-    ``capacity_byte`` is what a program can allocate, as the driver reports it. Its source says so; where no driver's
-    figure is known, it is the data sheet's. ``memory`` may hold the sheet's own figure as ``sheet_capacity``.
+    ``capacity_byte`` is the memory that a program can allocate, as the driver reports it, or the capacity of the data
+    sheet if the driver's value is unknown. Its source states which. ``memory`` may have the capacity of the data sheet
+    as ``sheet_capacity``.
     """
 
     name: str
@@ -90,27 +92,27 @@ class Gpu(NamedTuple):
 
     @property
     def knowledge(self) -> str:
-        """What the figures rest on: the data sheet, or measurements where there is no sheet."""
+        """ "datasheet", or "calibrated" if all figures were measured."""
         return "calibrated" if set(self.sources) == {"measured"} else "datasheet"
 
     def sizes(self) -> dict[str, int]:
-        """The sizes of operations that a card decides."""
+        """Returns the sizes of operations that depend on the card."""
         known = {symbol.name: self.multiprocessor.get(symbol.card) for symbol in SYMBOLS.values() if symbol.card}
         return {name: int(figure.value) for name, figure in known.items() if figure is not None}
 
     def derived_peak(self, figure: Figure) -> float | None:
-        """Multiprocessors x operations per clock x clock, where the file gives all three."""
+        """Returns multiprocessors x operations per clock x clock, or None if one of them is missing."""
         clock = self.clocks.get(figure.clock)
         if figure.per_sm_clock is None or clock is None:
             return None
         return self.multiprocessors.value * figure.per_sm_clock * clock.value
 
     def peak(self, engine: Engine, dtype: str) -> tuple[float, str] | None:
-        """Operations per second and the name of the roof that serves this data type; None where unknown.
+        """Returns operations per second for a data type and the name of the peak, or None if unknown.
 
-        A data type without a rate of its own runs at that of the next wider one that has one. Products may be widened
-        also where that is faster than their own rate; where no tensor rate serves them, or a wider type's that is below
-        the vector engine's, they run on the vector engine.
+        A data type without its own rate uses the rate of the next wider type. A matrix product may also use a wider
+        type where that is faster. It runs on the vector engine where no tensor rate applies, or where the tensor rate
+        of a wider type is below the vector rate.
         """
         if engine is Engine.SPECIAL:
             return (self.special.value, "special") if self.special else None
@@ -131,7 +133,7 @@ class Gpu(NamedTuple):
 
 
 def short_names() -> dict[str, str]:
-    """Short name to file name: t4, a100 and the like."""
+    """Returns file names by short name, such as t4 or a100."""
     names: dict[str, str] = {}
     for folder in reversed(folders("hardware")):
         path = os.path.join(folder, SHORT_NAMES)
@@ -147,7 +149,7 @@ def _names(contents: str, path: str) -> dict[str, str]:
 
 
 def gpu(name: str) -> Gpu:
-    """The card of that name, short name or file."""
+    """Returns the card of that name, short name or path."""
     known = name.lower()
     if is_name(name):
         name = known if named("hardware", known) else short_names().get(known, known)
@@ -155,7 +157,7 @@ def gpu(name: str) -> Gpu:
 
 
 def all_gpus() -> list[Gpu]:
-    """Every card that has a file."""
+    """Returns every card that has a file."""
     return [_read(path) for path in files("hardware").values()]
 
 
@@ -165,12 +167,14 @@ def _read(path: str) -> Gpu:
 
 @lru_cache(maxsize=256)
 def _parsed(contents: str, path: str) -> Gpu:
-    """Keyed by the contents: the file at a path may change within a process, and a relative path may name another."""
+    """Cached by contents. The file at a path may change within a process, and a relative path depends on the current
+    folder.
+    """
     return described(parse(contents, path), path)
 
 
 def described(page: Mapping, path: str) -> Gpu:
-    """The card that a page describes."""
+    """Returns the card that a parsed file describes."""
     sources = {key: _source(page.mapping("sources").mapping(key)) for key in page.mapping("sources")}
     count, clocks = _figure(page, "multiprocessors", "count", sources), _table(page, "clocks", "Hz", CLOCKS, sources)
     memory, caches = page.mapping("memory"), _caches(page, sources)
@@ -211,7 +215,7 @@ def described(page: Mapping, path: str) -> Gpu:
 
 
 def _source(page: Mapping) -> str:
-    """Title, page and date in one line."""
+    """Formats title, page and date of a source in one line."""
     parts = [page.text("title"), page.text("page", ""), f"read {page.text('read')}"]
     page.finish()
     return ", ".join(part for part in parts if part)
@@ -234,13 +238,13 @@ def _table(
     table = page.mapping(key)
     found = {name: _figure(table, name, unit, sources) for name in keys if name in table}
     for name in others:
-        name in table  # noqa: B015 - read by the table of the other unit
+        name in table  # noqa: B015 - marks the key as known; the table of the other unit reads it
     table.finish()
     return found
 
 
 def _figure(page: Mapping, key: str, unit: str, sources: dict[str, str]) -> Figure:
-    """``{value: 312 TFLOP/s, from: whitepaper, per_sm_clock: 2048, note: …}``"""
+    """Reads ``{value: 312 TFLOP/s, from: whitepaper, per_sm_clock: 2048, note: …}``."""
     leaf = page.mapping(key)
     figure = Figure(
         value=float(leaf.size("value")) if unit == "count" else _value(leaf, unit),
@@ -254,12 +258,12 @@ def _figure(page: Mapping, key: str, unit: str, sources: dict[str, str]) -> Figu
 
 
 def _value(leaf: Mapping, unit: str) -> float:
-    """Integer rates are quoted in OP/s, floating-point ones in FLOP/s: one kind of operation each."""
+    """Reads a value. A rate may be in OP/s (integer types) or FLOP/s (floating-point types)."""
     return leaf.quantity("value", "FLOP/s" if unit == "OP/s" and "FLOP" in leaf.text("value") else unit)
 
 
 def _derived(leaf: Mapping, sources: dict[str, str], count: Figure, clocks: dict[str, Figure]) -> Figure:
-    """A rate that vendors publish per multiprocessor and clock only."""
+    """Reads a rate that vendors publish only per multiprocessor and clock."""
     clock = leaf.choice("clock", tuple(clocks), "boost" if "boost" in clocks else None)
     per_sm_clock = leaf.size("per_sm_clock")
     value = count.value * per_sm_clock * clocks[clock].value

@@ -1,6 +1,7 @@
-"""A card's own ceilings, measured: ``NAME.measured.yaml`` in the user's folder, beside the card's file, or as shipped.
+"""Measured limits of a card, from ``NAME.measured.yaml``. The file is beside the GPU file, in the user's folder, or
+packaged.
 
-Written by ``perfmodel calibrate``; the data sheet stays as it is.
+``perfmodel calibrate`` writes it. The GPU file with the data sheet is not changed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from perfmodel.paths import readings
 from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import parse, read_text
 
-# Every section, its figures' unit, and the figures that it may hold.
+# Sections of the file, each with its unit and the names that it may have.
 TYPES = ("fp16", "bf16", "tf32", "fp32", "fp8")
 SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "stream": ("B/s", ("read", "copy", "add", "write")),
@@ -26,7 +27,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 class Reading(NamedTuple):
-    """The median of a figure's samples, their quartiles, and how it was measured; bare units."""
+    """Median and quartiles of a measured figure in base units, and how it was measured."""
 
     value: float
     low: float
@@ -35,7 +36,7 @@ class Reading(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """All readings of one card, by section and name, and where they were made."""
+    """All readings of one card by section and name, and the environment of the measurement."""
 
     file: str
     gpu: str
@@ -43,25 +44,25 @@ class Measured(NamedTuple):
     sections: dict[str, dict[str, Reading]]
 
     def value(self, section: str, name: str) -> float | None:
-        """A median; None where it was not measured."""
+        """Returns a median, or None if it was not measured."""
         found = self.sections.get(section, {}).get(name)
         return found.value if found else None
 
 
 def of(gpu: str, file: str = "") -> Measured | None:
-    """Returns the readings of the card of that name, if there are any; ``file`` is the card's own file."""
+    """Returns the readings of the card of that name, or None. ``file`` is the GPU file of the card."""
     path = readings(gpu, file)
     return read(path) if path else None
 
 
 def read(path: str) -> Measured:
-    """Returns the readings that a file holds now."""
+    """Returns the readings of a file."""
     return _parsed(read_text(path), path)
 
 
 @lru_cache(maxsize=64)
 def _parsed(contents: str, path: str) -> Measured:
-    """Keyed by the contents: the file at a path may change within a process."""
+    """Cached by contents, because the file at a path may change within a process."""
     page = parse(contents, path)
     made = page.mapping("measured")
     sections = {}
@@ -83,15 +84,15 @@ def _reading(table: Page, name: str, unit: str) -> Reading:
     if not found.low <= found.value <= found.high:
         raise InputError(
             leaf.place_of("value"),
-            "it does not lie between low and high",
+            "the value is not between low and high",
             "a median between its quartiles is accepted",
-            "Measure again.",
+            "Run 'perfmodel calibrate' again.",
         )
     return found
 
 
 def text(gpu: str, made: Mapping[str, str], readings: Iterable[tuple[str, str, Reading]]) -> str:
-    """The file's contents."""
+    """Returns the contents of the file."""
     lines = [
         "# Measured on the card by 'perfmodel calibrate': medians, and quartiles as low and high. Not a data sheet.",
         f"gpu: {gpu}",
@@ -111,7 +112,7 @@ def text(gpu: str, made: Mapping[str, str], readings: Iterable[tuple[str, str, R
 
 
 def _quantity(value: float, unit: str) -> str:
-    """``4.402 TB/s``; times stay in seconds."""
+    """Formats a rate as ``4.402 TB/s`` and a time in seconds."""
     if unit == "s":
         return f"{value:.4g} s"
     return f"{value / 1e12:.5g} T{unit}"

@@ -1,4 +1,6 @@
-"""Where cards, models and readings are looked for: a path as given, the working tree, the user's folder, the packaged copies."""
+"""Search paths of GPU files, models and readings: a given path, the working tree, the user's folder, the packaged
+copies.
+"""
 
 import os
 import sys
@@ -14,7 +16,7 @@ ENDINGS = (".yaml", ".yml", ".json", ".jsonl")
 
 
 class Kind(NamedTuple):
-    """Files of a kind: their folder, their endings, what a message calls one and which names it accepts."""
+    """A kind of file: its folder, its extensions, and the words for messages."""
 
     folder: str
     endings: tuple[str, ...]
@@ -25,19 +27,19 @@ class Kind(NamedTuple):
 KINDS = {
     "hardware": Kind("hardware", (".yaml",), "gpu", "a name that 'perfmodel gpus' lists"),
     "configs": Kind("configs", (".yaml", ".json"), "model", "a name that 'perfmodel models' lists"),
-    "cases": Kind("configs", (".jsonl",), "cases", "the name of a file that is shipped"),
+    "cases": Kind("configs", (".jsonl",), "cases", "the name of a packaged file"),
 }
 SHORT_NAMES = "short-names.yaml"
 MEASURED = ".measured.yaml"
 
 
 def user_folder(kind: str) -> str:
-    """Returns the user's own folder for files of a kind, which may not exist yet."""
+    """Returns the user's folder for a kind of file. It may not exist."""
     return os.path.join(_user_data(), KINDS[kind].folder)
 
 
 def _user_data() -> str:
-    if sys.platform == "linux":  # the rule of the XDG specification; loading platformdirs for it takes 8 ms
+    if sys.platform == "linux":  # XDG base directory; importing platformdirs takes 8 ms
         base = os.environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser("~/.local/share")
         return os.path.join(base, "perfmodel")
     from platformdirs import user_data_dir
@@ -46,13 +48,15 @@ def _user_data() -> str:
 
 
 def folders(kind: str) -> tuple[str, ...]:
-    """Where files of a kind lie: the working tree first, then the user's folder, then the packaged copies."""
+    """Returns the folders of a kind in search order: the working tree, the user's folder, the packaged copies."""
     folder = KINDS[kind].folder
     return folder, user_folder(kind), os.path.join(PACKAGED, folder)
 
 
 def readings(card: str, file: str = "") -> str | None:
-    """Returns the file of a card's readings: beside the card's own file if that was given by path, the user's, the packaged."""
+    """Returns the path of a card's readings, or None. Searches beside a GPU file that was given by path, then the
+    user's folder, then the packaged copies.
+    """
     known = folders("hardware")
     beside = [os.path.dirname(file)] if file and os.path.dirname(file) not in known else []
     paths = (os.path.join(folder, card + MEASURED) for folder in (*beside, user_folder("hardware"), *known))
@@ -60,7 +64,7 @@ def readings(card: str, file: str = "") -> str | None:
 
 
 def files(kind: str) -> dict[str, str]:
-    """Every file of a kind by its name."""
+    """Returns the path of every file of a kind by its name."""
     found: dict[str, str] = {}
     for folder in folders(kind):
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
@@ -70,30 +74,30 @@ def files(kind: str) -> dict[str, str]:
 
 
 def stem(path: str) -> str:
-    """The name of a file without folder and ending."""
+    """Returns the file name without folder and extension."""
     return os.path.splitext(os.path.basename(path))[0]
 
 
 def is_name(text: str) -> bool:
-    """Whether it is a bare name, to be looked for, rather than a path."""
+    """Whether the text is a name to search for, not a path."""
     return not text.endswith(ENDINGS) and os.path.basename(text) == text
 
 
 def named(kind: str, name: str) -> str | None:
-    """The file of that bare name, in the first folder that has it."""
+    """Returns the path of a name in the first folder that has it, or None."""
     paths = (os.path.join(folder, f"{name}{ending}") for folder in folders(kind) for ending in KINDS[kind].endings)
     return next((path for path in paths if "\0" not in path and os.path.isfile(path)), None)
 
 
 def find(kind: str, name: str, others: Iterable[str] = ()) -> str:
-    """A name or a path as the file it means; ``others`` are names that the caller knows besides those of files."""
+    """Returns the path of a name or path. ``others`` are further known names, used for suggestions."""
     if not is_name(name):
         return name
     path = named(kind, name)
     if path is None:
         raise InputError(
             f"{KINDS[kind].noun} {shown(name)}",
-            "there is no file of that name",
+            "no file has this name",
             f"a path, or {KINDS[kind].names}, is accepted",
             did_you_mean(name, (*files(kind), *others)),
         )

@@ -1,7 +1,7 @@
-"""Strict YAML: every key known, no key twice, every scalar read as text until someone says what it must be.
+"""Strict YAML: unknown and duplicate keys are errors, and every scalar is text until a reader converts it.
 
-YAML's own guesses are not used (it reads ``1e12`` as text, ``yes`` as true, and keeps the last of two equal keys).
-Aliases, tags, deep nesting and large files are refused before they cost anything, and every message names the line.
+YAML's type rules are not used: they read ``1e12`` as text and ``yes`` as true, and keep the last of two equal keys.
+Aliases, tags, deep nesting and large files are refused early. Every message names the line.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ DEEPEST = 12
 TOO_DEEP = f"nesting deeper than {DEEPEST} levels"
 
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# A bracket, or text in which brackets mean nothing: quoted, or a comment.
+# A bracket, or text in which brackets have no meaning: quoted text or a comment.
 _BRACKETS = re.compile(r"""'[^']*'?|"(?:[^"\\]|\\.)*"?|(?<!\S)\#.*|(?P<open>[\[{])|(?P<close>[\]}])""")
 
 
 class Place(NamedTuple):
-    """Where in which file."""
+    """File, line and key path."""
 
     file: str
     line: int
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 
 class Scalar(NamedTuple):
-    """A piece of text and its place."""
+    """Text and its place."""
 
     text: str
     place: Place
@@ -57,7 +57,7 @@ class Sequence(NamedTuple):
 
 
 class Mapping:
-    """Keys in their order; remembers which were asked for, so that ``finish`` can name the others."""
+    """Keys in their order. Records which keys were read, so that ``finish`` can report the others."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -74,8 +74,8 @@ class Mapping:
     def put(self, key: Scalar, node: Node) -> None:
         if key.text in self._nodes:
             raise InputError(
-                str(key.place), f"'{key.text}' stands twice (first on line {self._nodes[key.text].place.line})",
-                "a key may stand once", "Remove one of the two.",
+                str(key.place), f"the key '{key.text}' is repeated (first on line {self._nodes[key.text].place.line})",
+                "one value per key is accepted", "Remove one of the two.",
             )  # fmt: skip
         self._nodes[key.text] = node
 
@@ -94,7 +94,7 @@ class Mapping:
     def sequence(self, key: str) -> Sequence:
         node = self.node(key)
         if not isinstance(node, Sequence):
-            raise InputError(str(node.place), f"{_kind(node)} stands here", "a list is accepted", "Write it as [a, b].")
+            raise InputError(str(node.place), f"{_kind(node)} was found", "a list is accepted", "Write it as [a, b].")
         return node
 
     def scalar(self, key: str) -> Scalar:
@@ -106,7 +106,7 @@ class Mapping:
         return self.scalar(key).text
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts; none where the key is absent."""
+        """Returns a list of texts, empty if the key is absent."""
         return tuple(item.text for item in self.sequence(key).scalars()) if key in self else ()
 
     def size(self, key: str) -> int:
@@ -129,7 +129,7 @@ class Mapping:
         return found.text
 
     def finish(self) -> None:
-        """Every key of the file must have been asked for."""
+        """Raises an error for a key that was not read."""
         for key, node in self._nodes.items():
             if key not in self._asked:
                 raise InputError(
@@ -142,22 +142,20 @@ Node = Scalar | Sequence | Mapping
 
 
 def mapping(node: Node) -> Mapping:
-    """The node, where it is a mapping."""
+    """Returns the node if it is a mapping."""
     if not isinstance(node, Mapping):
         raise InputError(
-            str(node.place), f"{_kind(node)} stands here", "a mapping is accepted", "Write it as 'key: value' lines."
+            str(node.place), f"{_kind(node)} was found", "a mapping is accepted", "Write it as 'key: value' lines."
         )
     return node
 
 
 def scalar(node: Node) -> Scalar:
-    """The node, where it is a single value."""
+    """Returns the node if it is a single value."""
     if not isinstance(node, Scalar):
-        raise InputError(
-            str(node.place), f"{_kind(node)} stands here", "a single value is accepted", "Write one value."
-        )
+        raise InputError(str(node.place), f"{_kind(node)} was found", "a single value is accepted", "Write one value.")
     if not node.text.strip():
-        raise InputError(str(node.place), "the value is empty", "a value is required", "Write one, or remove the key.")
+        raise InputError(str(node.place), "the value is empty", "a value is required", "Add one, or remove the key.")
     return node
 
 
@@ -168,7 +166,7 @@ def _kind(node: Node) -> str:
 
 
 def read_text(path: str) -> str:
-    """The text of a file that a user named, or a message that says why there is none."""
+    """Returns the text of a file, or raises an error that says why it cannot be read."""
     try:
         if os.path.isdir(path):
             raise InputError(path, "it is a folder", "a file is accepted", "Name a file in it.")
@@ -179,25 +177,27 @@ def read_text(path: str) -> str:
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     if len(found) > LARGEST_FILE_BYTE:
-        raise InputError(path, "the file is larger than 1 MB", "a smaller file is accepted", "Is it the right one?")
+        raise InputError(path, "the file is larger than 1 MB", "a smaller file is accepted", "Check the path.")
     try:
         return found.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(path, "the file is not text", "UTF-8 text is accepted", "Is it the right one?") from None
+        raise InputError(
+            path, "the file is not UTF-8 text", "UTF-8 text is accepted", "Convert it, or check the path."
+        ) from None
 
 
 def _unreadable(path: str, error: OSError | ValueError) -> InputError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return InputError(path, f"it cannot be read ({reason})", "a readable file is accepted", "Check it.")
+    return InputError(path, f"it cannot be read ({reason})", "a readable file is accepted", "Check its permissions.")
 
 
 def load(path: str) -> Mapping:
-    """The file as a mapping."""
+    """Returns the contents of a file as a mapping."""
     return parse(read_text(path), path)
 
 
 def parse(text: str, file: str) -> Mapping:
-    """The text as a mapping; built from parser events with a stack of its own, so that nesting costs no recursion."""
+    """Parses text as a mapping. Uses parser events and an explicit stack, so deep nesting causes no recursion."""
     root = _parsed(text, file)
     if root is None:
         raise InputError(file, "the file is empty", "a mapping of keys is accepted", "Write 'key: value' lines.")
@@ -254,9 +254,9 @@ def _path(stack: list[tuple[Mapping | Sequence, Scalar | None]]) -> str:
 def _refusal(error: yaml.YAMLError, text: str, read: int, depth: int, place: Place) -> InputError:
     """Returns the error for text that the YAML library refuses, independent of the library's wording and limits.
 
-    The scanner reads up to 1024 characters ahead of its events, so a nesting limit of its own can act before ``DEEPEST``
-    does. The brackets between the last event and the error decide: they can only change the message, because the text
-    is refused in any case.
+    The scanner reads up to 1024 characters ahead of its events, so the library's own nesting limit may apply before
+    ``DEEPEST`` does. The brackets between the last event and the error decide which message is shown. The text is
+    refused in either case.
     """
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     for found in _BRACKETS.finditer(text, read, mark.index + 1 if mark else len(text)):
@@ -266,7 +266,7 @@ def _refusal(error: yaml.YAMLError, text: str, read: int, depth: int, place: Pla
     line = mark.line + 1 if mark else 1
     lines = text.splitlines()
     indent = re.match(r"\s*", lines[line - 1])[0] if line <= len(lines) else ""  # type: ignore[index]
-    what = "a tab stands in the indentation" if "\t" in indent else "the text is not YAML"
+    what = "the indentation has a tab" if "\t" in indent else "the text is not valid YAML"
     return InputError(
         f"{place.file}:{line}",
         what + (f" in column {mark.column + 1}" if mark else ""),
@@ -281,7 +281,7 @@ def _refuse(found: bool, place: Place, what: str) -> None:
 
 
 def _not_plain(place: Place, what: str) -> InputError:
-    return InputError(str(place), f"{what} stands here", "plain keys, values and lists are accepted", "Write it out.")
+    return InputError(str(place), f"{what} was found", "plain keys, values and lists are accepted", "Write it out.")
 
 
 def _awaits_key(stack: list[tuple[Mapping | Sequence, Scalar | None]]) -> bool:
@@ -289,7 +289,7 @@ def _awaits_key(stack: list[tuple[Mapping | Sequence, Scalar | None]]) -> bool:
 
 
 def _placed(stack: list[tuple[Mapping | Sequence, Scalar | None]], node: Node, root: Node | None) -> Node | None:
-    """A finished node goes into the one that is open around it, or is the root."""
+    """Adds a finished node to the open node around it, or returns it as the root."""
     if not stack:
         return node
     around, key = stack[-1]
@@ -303,7 +303,7 @@ def _placed(stack: list[tuple[Mapping | Sequence, Scalar | None]], node: Node, r
 
 
 def read_lines(path: str) -> Iterator[str]:
-    """The lines of a file of any length, or of standard input for ``-``."""
+    """Yields the lines of a file of any length, or of standard input for ``-``."""
     if path == "-":
         import sys
 
@@ -321,11 +321,14 @@ def read_lines(path: str) -> Iterator[str]:
 
 
 def _decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
-    """Lines as text; a byte order mark may stand before the first."""
+    """Decodes lines. A byte order mark is accepted before the first."""
     for number, line in enumerate(lines, 1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
             raise InputError(
-                f"{where}:{number}", "the line is not text", "UTF-8 text is accepted", "Is it the right file?"
+                f"{where}:{number}",
+                "the line is not UTF-8 text",
+                "UTF-8 text is accepted",
+                "Convert it, or check the path.",
             ) from None

@@ -1,6 +1,6 @@
-"""Strict JSON: no key twice, no number that JSON lacks, limits of its own on nesting and on digits.
+"""Strict JSON: no duplicate keys, no NaN or Infinity, and fixed limits on nesting and digits.
 
-The limits are stated here because Python's own change between versions and depend on the stack in use.
+The limits are fixed here because those of Python depend on its version and on the current stack depth.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from perfmodel.errors import InputError, shown
 
 DEEPEST = 64
 MOST_DIGITS = 400
-# A bracket outside text, or a text whose brackets mean nothing.
+# A bracket, or a string in which brackets have no meaning.
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|(?P<open>[\[{])|(?P<close>[\]}])')
 
 
 def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
-    """Returns the JSON object that ``text`` holds; ``accepted`` and ``action`` end the message if it holds none."""
+    """Returns the JSON object in ``text``. ``accepted`` and ``action`` are the end of the message if there is none."""
 
     def refused(found: str, place: str = where) -> InputError:
         return InputError(place, found, accepted, action)
 
     def constant(name: str) -> float:
-        raise InputError(where, f"{name} stands in it", "numbers of JSON are accepted", "Write a finite number.")
+        raise InputError(where, f"the number {name} was found", "JSON numbers are accepted", "Write a finite number.")
 
     def finite(digits: str) -> float:
         value = float(digits)
@@ -33,7 +33,7 @@ def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
 
     def whole(digits: str) -> int:
         if len(digits) > MOST_DIGITS:
-            raise refused(f"it holds a number of {len(digits)} digits, more than {MOST_DIGITS}")
+            raise refused(f"a number has {len(digits)} digits, more than {MOST_DIGITS}")
         return int(digits)
 
     if _depth(text) > DEEPEST:
@@ -44,9 +44,9 @@ def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
         )  # fmt: skip
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}" if "\n" in text.rstrip() else where
-        raise refused(f"it is not JSON from column {error.colno} on", place) from None
+        raise refused(f"the text is not valid JSON from column {error.colno}", place) from None
     if not isinstance(found, dict):
-        raise refused(f"{shown(found)} stands there")
+        raise refused(f"{shown(found)} was found")
     return found
 
 
@@ -54,13 +54,15 @@ def _pairs(found: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     seen: set[str] = set()
     for key, _ in found:
         if key in seen:
-            raise InputError(where, f"{shown(key)} stands twice", "a key may stand once", "Remove one of the two.")
+            raise InputError(
+                where, f"the key {shown(key)} is repeated", "one value per key is accepted", "Remove one of the two."
+            )
         seen.add(key)
     return dict(found)
 
 
 def _depth(text: str) -> int:
-    """Returns the depth of nesting; 0 where there are too few brackets to reach the limit."""
+    """Returns the depth of nesting, or 0 if there are too few brackets to reach the limit."""
     if text.count("[") + text.count("{") <= DEEPEST:
         return 0
     depth = deepest = 0

@@ -1,6 +1,6 @@
-"""The operations in scalar arithmetic, one multiplication at a time: what the package's counts are held to.
+"""Reference loops: every operation in scalar arithmetic, one multiplication at a time.
 
-Nothing here counts: loops run, and the machine they run on sees what is added, multiplied, read and written. Each
+The loops contain no counts. The machine that runs them counts additions, multiplications, reads and writes. Each
 algorithm takes its arrays from the machine under the names of the operation's tensors.
 """
 
@@ -12,7 +12,7 @@ from machine import Number
 
 
 def dot(machine, pairs):
-    """A sum of products, accumulated from zero."""
+    """Sum of products, accumulated from zero."""
     total = machine.zero()
     for a, b in pairs:
         total = total + a * b
@@ -38,7 +38,7 @@ def gemm(m, *, m_, k, n):
 
 
 def tiled_matmul(m, *, m_, k, n, tile_m, tile_n, tile_k, M):
-    """Nothing of A or B stays on chip from one output tile to the next; M says only that the slices fit."""
+    """No part of A or B stays on chip between output tiles. M only limits the size of the slices."""
     a, b, c = m.input("a", m_, k), m.input("b", k, n), m.output("c", m_, n)
     for i0 in range(0, m_, tile_m):
         for j0 in range(0, n, tile_n):
@@ -141,13 +141,13 @@ def gated_mlp(m, *, B, N, D, F):
 
 
 def sees(i, j, N, S, causal, W):
-    """Whether query i sees key j, the last query standing at the last key."""
+    """Whether query i sees key j. The last query is aligned to the last key."""
     own = S - N + i
     return not causal or (j <= own and (W is None or own - j < W))
 
 
 class Heads:
-    """Which keys a query sees and which heads share a key."""
+    """Which keys a query sees, and which heads share a key head."""
 
     def __init__(self, B, H, H_kv, N, S, causal, W):
         self.queries = [(z, h, i) for z in range(B) for h in range(H) for i in range(N)]
@@ -167,14 +167,14 @@ def score(m, q, k, query, key, share, d):
 
 
 def touch(*arrays):
-    """A square is stored and read whole, hidden entries included."""
+    """Stores and reads a whole square, including masked elements."""
     for array in arrays:
         for place in array.indices():
             array[place]
 
 
 def softmax_row(m, values):
-    """max, subtract, exponential, sum, divide."""
+    """Maximum, subtraction, exponential, sum, division."""
     largest = m.lowest()
     for value in values:
         largest = largest.maximum(value)
@@ -210,7 +210,7 @@ def scores_backward(m, *, B, H, H_kv, N, S, d, causal=0, W=None):
 
 
 def _scaled(heads, dscores, scaled, d):
-    """What a product's kernel does to each element of a gradient that it has read."""
+    """The scaling that the kernel of a product applies to each gradient element that it has read."""
     for z, h, i in heads.queries:
         for j in heads.seen[i]:
             scaled[z, h, i, j] = dscores[z, h, i, j] * d**-0.5
@@ -271,18 +271,18 @@ def attention(m, *, B, H, H_kv, N, S, d, causal=0, W=None):
 
 
 def mla_attention(m, *, B, H, N, S, d, d_r, d_v, r, causal=0, W=None):
-    """Expanded: the latent of rank r is only kept."""
+    """Expanded form. The latent of rank r is stored only."""
     q, k, v = m.input("q", B, H, N, d + d_r), m.input("k", B, H, S, d + d_r), m.input("v", B, H, S, d_v)
     _attend(m, Heads(B, H, H, N, S, causal, W), q, k, v)
 
 
 def mla_cached_attention(m, *, B, H, N, S, d, d_r, d_v, causal=0, W=None):
-    """As expanded, from a cache of what was expanded before."""
+    """Expanded form, with a cache of expanded keys and values."""
     mla_attention(m, B=B, H=H, N=N, S=S, d=d, d_r=d_r, d_v=d_v, r=1, causal=causal, W=W)
 
 
 def mla_latent_attention(m, *, B, H, N, S, r, d_r, causal=0, W=None):
-    """One key for all heads, a latent with a rotary part behind it; the latent is the value too."""
+    """One key for all heads: the latent followed by a rotary part. The latent is also the value."""
     q, latent, rotary = m.input("q", B, H, N, r + d_r), m.input("latent", B, 1, S, r), m.input("rotary", B, 1, S, d_r)
 
     class Joined:
@@ -326,7 +326,7 @@ def attention_decode(m, *, B, H, H_kv, S, d):
 
 
 def attention_backward(m, *, B, H, H_kv, N, S, d, causal=0, W=None):
-    """From stored probabilities."""
+    """Backward pass from stored probabilities."""
     _from_probabilities(m, Heads(B, H, H_kv, N, S, causal, W), (B, H, N, d), *_keys(m, B, H_kv, S, d))
 
 
@@ -336,7 +336,7 @@ def mla_attention_backward(m, *, B, H, N, S, d, d_r, d_v, causal=0, W=None):
 
 
 def _from_probabilities(m, heads, shape, k, v):
-    """Each product with the scores' gradient scales what it has read."""
+    """Both products with the gradient of the scores scale the elements that they read."""
     (B, H, N, d), S = shape, v.shape[2]
     q, dout = m.input("q", *shape), m.input("dout", B, H, N, v.shape[3])
     probs = _stored_probabilities(m, heads, q, k, (B, H, N, S))
@@ -368,7 +368,7 @@ def _keys(m, B, H_kv, S, d):
 
 
 def _stored_probabilities(m, heads, q, k, shape):
-    """What the forward pass left in memory."""
+    """The probabilities that the forward pass stored."""
     probs = m.input("probs", *shape)
     for z, h, i in heads.queries:
         row = _powers(heads, q, k, z, h, i)
@@ -405,7 +405,7 @@ def mla_attention_backward_recompute(m, *, B, H, N, S, d, d_r, d_v, causal=0, W=
 
 
 def _recomputing(m, heads, shape, k, v):
-    """One kernel: the probabilities again from the scores and each row's logarithm of the sum."""
+    """One kernel that recomputes the probabilities from the scores and the logsumexp of each row."""
     (B, H, N, d), S, width = shape, v.shape[2], v.shape[3]
     q, logsumexp = m.input("q", *shape), m.input("logsumexp", B, H, N, item=4)
     out, dout = m.input("out", B, H, N, width), m.input("dout", B, H, N, width)
@@ -427,7 +427,7 @@ def _recomputing(m, heads, shape, k, v):
 
 
 def flash_attention(m, *, B, H, H_kv, N, S, d, M, causal=0, W=None):
-    """Tiles of queries stay on chip, the keys that they see stream past each: every row meets its own r at a time."""
+    """A tile of queries stays on chip while the keys that it sees are loaded, r at a time."""
     q, k, v, out = m.input("q", B, H, N, d), *_keys(m, B, H_kv, S, d), m.output("out", B, H, N, d)
     heads, r = Heads(B, H, H_kv, N, S, causal, W), rows_on_chip(M, d)
     for z in range(B):
@@ -446,7 +446,7 @@ def flash_attention(m, *, B, H, H_kv, N, S, d, M, causal=0, W=None):
 
 
 def _online(m, arrays, query, keys, state, share):
-    """One tile of keys into a row's running maximum, sum and output; the rescaled sum is one number of d + 1."""
+    """Adds one tile of keys to the running maximum, sum and output of a row. The sum is rescaled with the d outputs."""
     (q, k, v), (z, h, _), (largest, total, row) = arrays, query, state
     d = q.shape[-1]
     values = [score(m, q, k, query, j, share, d) * d**-0.5 for j in keys]
@@ -464,7 +464,7 @@ def _online(m, arrays, query, keys, state, share):
 
 
 def rows_on_chip(M, d):
-    """How many rows of q, k, v and the output, of d elements of 2 bytes, fit side by side."""
+    """Number of rows of q, k, v and the output, of d elements of 2 bytes, that fit in on-chip memory."""
     rows = 0
     while (rows + 1) * (d + d + d + d) * 2 <= M:
         rows += 1
@@ -472,9 +472,10 @@ def rows_on_chip(M, d):
 
 
 def flash_attention_backward(m, *, B, H, H_kv, N, S, d, M, causal=0, W=None):
-    """Tiles of keys stay on chip with their gradients; the queries that see them stream past, and dq is added to.
+    """A tile of keys and its gradients stay on chip while the queries that see it are loaded. dq is accumulated in
+    memory.
 
-    Keys that a window hides from all queries are left alone.
+    Keys that a window masks for all queries are not read.
     """
     out, dout, q = (m.input(name, B, H, N, d) for name in ("out", "dout", "q"))
     k, v = _keys(m, B, H_kv, S, d)
@@ -508,7 +509,7 @@ def touch_rows(array, z, g, rows):
 
 
 def _visit(m, arrays, query, g, keys, gradients):
-    """One query meets a tile of keys: five products."""
+    """One query and one tile of keys: five products."""
     names = ("q", "k", "v", "dout", "dq", "logsumexp", "row sums")
     q, k, v, dout, dq, logsumexp, sums = (arrays[name] for name in names)
     z, d = query[0], q.shape[-1]
@@ -548,7 +549,7 @@ EPSILON = 1e-5
 
 
 def layernorm(m, *, rows, cols):
-    """Both sums in one pass; the variance is the mean of the squares less the square of the mean."""
+    """Both sums in one pass. The variance is the mean of squares minus the square of the mean."""
     x, y = m.input("x", rows, cols), m.output("y", rows, cols)
     gamma, beta = m.input("gamma", cols), m.input("beta", cols)
     for i in range(rows):
@@ -617,7 +618,7 @@ def layernorm_plain(m, *, rows, cols):
 
 
 def moments(m, x, i, cols):
-    """The mean of a row and one over its deviation, in one pass."""
+    """Mean of a row and reciprocal of its standard deviation, in one pass."""
     total, squares = m.zero(), m.zero()
     for j in range(cols):
         total, squares = total + x[i, j], squares + x[i, j] * x[i, j]
@@ -626,7 +627,7 @@ def moments(m, x, i, cols):
 
 
 def statistics(x, mean, rstd, cols):
-    """Fills in what the forward pass kept of each row."""
+    """Fills in the row statistics of the forward pass."""
     for (i,) in mean.indices():
         row = [x.values[i, j] for j in range(cols)]
         mean.values[i,] = sum(row) / cols
@@ -718,7 +719,7 @@ def rmsnorm_backward(m, *, rows, cols):
 
 
 def conv1d(m, *, B, N, D, K):
-    """Padding and convolution; as one kernel the padded signal stays on chip."""
+    """Padding and convolution. In one kernel the padded signal stays on chip."""
     u, filter_, bias, out = m.input("u", B, N, D), m.input("filter", D, K), m.input("bias", D), m.output("out", B, N, D)
     padded = m.between("padded", B, K - 1 + N + K - 1, D)
     for z, t, c in padded.indices():
@@ -733,7 +734,7 @@ def conv1d(m, *, B, N, D, K):
 
 
 def conv1d_backward(m, *, B, N, D, K):
-    """Taps that reach into the padding meet zeros and are multiplied all the same."""
+    """Taps over the padding are multiplied by zeros."""
     u, dout, filter_ = m.input("u", B, N, D), m.input("dout", B, N, D), m.input("filter", D, K)
     du, dfilter, dbias = m.output("du", B, N, D), m.output("dfilter", D, K), m.output("dbias", D)
 
@@ -756,7 +757,7 @@ def conv1d_backward(m, *, B, N, D, K):
 
 
 def conv(m, *, B, N, D_in, D_out, K, stride=1):
-    """All channels with all; the first tap of the first output lies on the padding."""
+    """All input channels with all output channels. The first tap of the first output is over the padding."""
     x, filters, bias = m.input("x", B, N * stride, D_in), m.input("filters", D_out, D_in, K), m.input("bias", D_out)
     y = m.output("y", B, N, D_out)
     for z, t, o in y.indices():
@@ -770,7 +771,7 @@ def _padded(m, array, z, t, i):
 
 
 def conv_backward(m, *, B, N, D_in, D_out, K, stride=1):
-    """Each output's gradient goes back to the taps that it came from, those on the padding included."""
+    """Each output gradient goes to the taps that it came from, including those over the padding."""
     x, filters, dy = m.input("x", B, N * stride, D_in), m.input("filters", D_out, D_in, K), m.input("dy", B, N, D_out)
     dx, dfilters, dbias = m.output("dx", *x.shape), m.output("dfilters", *filters.shape), m.output("dbias", D_out)
     sums = {(z, t, i): m.zero() for z in range(B) for t in range(-K, N * stride + K) for i in range(D_in)}
@@ -833,7 +834,9 @@ def expert_bias_gradient(m, *, B, N, D_out, E, A):
 
 
 def route(m, *, B, N, E, A):
-    """Softmax, then A times the largest that is left; what was taken stays in the search, below all others."""
+    """Softmax, then A times the maximum of the remaining experts. Chosen experts stay in the search with a value below
+    all others.
+    """
     scores_, chosen, weights = (
         m.input("scores", B, N, E),
         m.output("chosen", B, N, A, item=8),
@@ -851,7 +854,7 @@ def route(m, *, B, N, E, A):
 
 
 def route_backward(m, *, B, N, E, A):
-    """A gradient of zero arrives at the experts that were not chosen."""
+    """Experts that were not chosen get a gradient of zero."""
     probs, dscores = m.input("probs", B, N, E), m.output("dscores", B, N, E)
     chosen, dweights = m.tokens("chosen", B, N, A, below=E), m.input("dweights", B, N, A)
     for z in range(B):
@@ -884,7 +887,7 @@ def combine_experts_backward(m, *, B, N, D, A):
 
 
 def selective_scan(m, *, B, N, D, X):
-    """softplus of the step; then state by state h = exp(step a) h + step u b, and y = sum of c h, and the skip."""
+    """softplus of the step; then for each state h = exp(step a) h + step u b; y = sum of c h, plus the skip."""
     u, delta, y = m.input("u", B, N, D), m.input("delta", B, N, D), m.output("y", B, N, D)
     b, c, a, skip = m.input("b", B, N, X), m.input("c", B, N, X), m.input("a", D, X), m.input("skip", D)
     state = m.output("state", B, D, X, item=4)
@@ -898,7 +901,7 @@ def selective_scan(m, *, B, N, D, X):
 
 
 def selective_scan_backward(m, *, B, N, D, X):
-    """The states again, kept on chip, and then from the last token to the first."""
+    """Recomputes the states on chip, then goes from the last token to the first."""
     dy, u, delta = (m.input(name, B, N, D) for name in ("dy", "u", "delta"))
     b, c, a, skip = m.input("b", B, N, X), m.input("c", B, N, X), m.input("a", D, X), m.input("skip", D)
     du, ddelta, db, dc = (m.output(f"d{name}", *m.arrays[name].shape) for name in ("u", "delta", "b", "c"))
@@ -940,7 +943,7 @@ def selective_scan_backward(m, *, B, N, D, X):
 
 
 def wkv(m, *, B, N, D):
-    """RWKV-4: numerator, denominator and the exponent that both are relative to, per channel."""
+    """RWKV-4: numerator, denominator and their common exponent, per channel."""
     k, v, y = m.input("k", B, N, D), m.input("v", B, N, D), m.output("y", B, N, D)
     decay, first, state = m.input("decay", D), m.input("first", D), m.output("state", B, 3, D, item=4)
     state.values.update(((z, 2, e), -1e30) for z in range(B) for e in range(D))
@@ -957,7 +960,7 @@ def wkv(m, *, B, N, D):
 
 
 def wkv_backward(m, *, B, N, D):
-    """The recurrence again; then back, the gradients of both sums relative to an exponent of their own."""
+    """Recomputes the recurrence, then goes back. The gradients of both sums have a separate common exponent."""
     k, v, dy = (m.input(name, B, N, D) for name in ("k", "v", "dy"))
     decay, first, dk, dv = m.input("decay", D), m.input("first", D), m.output("dk", B, N, D), m.output("dv", B, N, D)
     ddecay, dfirst = m.output("ddecay", D), m.output("dfirst", D)
@@ -1043,7 +1046,7 @@ FIRST, SECOND, RATE_OF_STEP, DECAY, STEPS, TINY = 0.9, 0.999, 1e-2, 0.1, 5, 1e-8
 
 
 def adam(m, *, params):
-    """The corrections are folded into numbers that all parameters share."""
+    """The bias corrections are folded into constants that all parameters share."""
     gradient, weight = m.input("gradient", params), m.output("weight", params)
     mean, variance, master = (m.input(name, params, item=4) for name in ("mean", "variance", "master"))
     correction, step = 1 / (1 - SECOND**STEPS), RATE_OF_STEP / (1 - FIRST**STEPS)
@@ -1068,7 +1071,7 @@ def embedding(m, *, B, N, D, V):
 
 
 def positions(m, *, N, T, D, V):
-    """The rows that end at the T-th, by their index."""
+    """The rows up to the T-th, read by index."""
     index, table, y = m.tokens("tokens", 1, N, below=V), m.input("table", V, D), m.output("y", 1, N, D)
     for t in range(N):
         index.values[0, t] = T - N + t
@@ -1132,7 +1135,7 @@ def _mask(m, B, H, N, S, own):
 
 
 def rope(m, *, B, N, H, H_kv, d):
-    """Pairs of neighbours turned by an angle; the table holds cosines, sines and negated sines."""
+    """Rotates pairs of neighbouring elements. The table has cosines, sines and negated sines."""
     for name, heads in (("q", H), ("k", H_kv)):
         x, y = m.input(name, B, N, heads, d), m.output(f"{name}_turned", B, N, heads, d)
         for z, t, h, e in x.indices():
@@ -1148,7 +1151,7 @@ def residual(m, *, B, N, D):
 
 
 def dropout(m, *, numel):
-    """A random number of its own for each element; one byte says whether it was kept."""
+    """One random number per element. One byte stores whether the element was kept."""
     x, kept, y = m.input("x", numel), m.output("kept", numel, item=1), m.output("y", numel)
     for i in range(numel):
         keep = Number(m, i % 3 / 3) > 0.1
@@ -1185,7 +1188,7 @@ def relu_squared_backward(x, dy):
 
 
 def clamped_swiglu_backward(gate, up, dy):
-    """Where a clamp holds, nothing goes back."""
+    """The gradient is zero where a clamp applies."""
     low, high = gate.minimum(LIMIT), up.minimum(LIMIT).maximum(-LIMIT)
     scaled = low * 1.702
     share, shifted = Number(gate.machine, 1.0) / ((-scaled).exp() + 1.0), high + 1.0
@@ -1196,7 +1199,7 @@ def clamped_swiglu_backward(gate, up, dy):
 
 
 def clamped_swiglu(gate, up):
-    """gpt-oss: the gate clamped above, the linear part on both sides; a minimum counts like a maximum."""
+    """gpt-oss: the gate is clamped above, the linear part on both sides. A minimum counts like a maximum."""
     gate, up = gate.minimum(LIMIT), up.minimum(LIMIT).maximum(-LIMIT)
     return (gate * (Number(gate.machine, 1.0) / ((-(gate * 1.702)).exp() + 1.0)) * (up + 1.0),)
 
@@ -1226,7 +1229,7 @@ def gelu_tanh(x):
 
 
 def gelu_tanh_and_slope(x):
-    """The factor of x in the tanh form, and the form's derivative."""
+    """The factor of x in the tanh form, and its derivative."""
     square = x * x
     curve = (x * (square * CUBE + 1.0) * RATE).tanh()
     share = (curve + 1.0) * 0.5
@@ -1360,7 +1363,7 @@ ELEMENTWISE = {
 
 
 def elementwise(m, name, *, numel, item):
-    """Every element read, worked on and written; an output may be an input's own array."""
+    """Reads, computes and writes every element. An output may share the array of an input."""
     reads, writes, function = ELEMENTWISE[name]
     inputs = [m.input(tensor, numel, item=item) for tensor in reads.split()]
     outputs = [m.arrays.get(t) or m.output(t, numel, item=item) for t in writes.split()]
@@ -1370,6 +1373,6 @@ def elementwise(m, name, *, numel, item):
 
 
 def vector_dot(m, *, numel):
-    """The sum stays in a register: its one element is not moved."""
+    """The sum stays in a register, so its one element is not moved."""
     x, y, total = m.input("x", numel, item=4), m.input("y", numel, item=4), m.scratch(1)
     total[0] = dot(m, ((x[i], y[i]) for i in range(numel)))

@@ -1,4 +1,4 @@
-"""The command line, run inside this process as a user runs it: what it prints and how it ends."""
+"""Runs the command line inside this process, and returns its output and exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Ran(NamedTuple):
 
 
 def perfmodel(*arguments, stdin=""):
-    """``perfmodel ARGUMENTS``; an exception that is not an exit leaves as it is."""
+    """Runs ``perfmodel ARGUMENTS``. Exceptions that are not exits are raised."""
     out, err, before = io.StringIO(), io.StringIO(), (sys.argv, sys.stdin)
     sys.argv, sys.stdin = ["perfmodel", *arguments], io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
     code = None
@@ -36,7 +36,7 @@ def perfmodel(*arguments, stdin=""):
 
 
 def check_message(text):
-    """Exactly one printable line of the one form; its parts."""
+    """Checks that a message is one printable line in the common form, and returns its parts."""
     assert text.endswith("\n"), text
     line = text[:-1]
     assert line.isprintable(), text
@@ -47,7 +47,7 @@ def check_message(text):
 
 
 def check_refused(ran, code=(1, 2)):
-    """Refused in one line, with nothing on stdout."""
+    """Checks that a command failed with a one-line message and wrote nothing to stdout."""
     assert ran.code in (code if isinstance(code, tuple) else (code,)), ran
     assert ran.out == ""
     return check_message(ran.err)

@@ -1,5 +1,6 @@
-"""Settings of all tests: hypothesis draws the same examples every time, no test reads or writes the user's own folder, and the
-modules loaded at collection are kept out of garbage collection."""
+"""Settings for all tests. Hypothesis draws the same examples every time. No test reads or writes the user's folder.
+Modules loaded at collection are excluded from garbage collection.
+"""
 
 import gc
 import os
@@ -11,7 +12,7 @@ settings.register_profile("repeatable", derandomize=True, database=None, deadlin
 settings.load_profile("repeatable")
 
 NOBODYS = tempfile.TemporaryDirectory(prefix="perfmodel-tests-")
-os.environ["XDG_DATA_HOME"] = NOBODYS.name  # for the processes that tests start as well
+os.environ["XDG_DATA_HOME"] = NOBODYS.name  # also applies to processes that tests start
 
 
 def pytest_collection_finish():

@@ -1,4 +1,4 @@
-"""Models of transformers on the meta device, shapes without numbers, and what torch's counter finds in them."""
+"""Models of transformers on the meta device, and the counts of torch for them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from perfmodel.importers.families.deepseek import FAMILY as LATENT
 from perfmodel.workload import workload
 
 LENGTH = 6
-# The names under which a model gives and takes what it keeps of earlier tokens, the newest name first.
+# Names of the cache in the inputs and outputs of models, the newest first.
 CACHES = ("cache", "past_key_values", "cache_params", "state")
-# transformers runs every expert of these on every token and multiplies by a score that is zero for most.
+# transformers runs every expert of these models on every token and multiplies by a score, mostly zero.
 ALL_EXPERTS = ("llama4", "llama4_text")
-# Sizes by the names that configs give them; a config takes those that it has.
+# Small sizes by config key. A config uses the keys that it has.
 SMALL = {
     "vocab_size": 96, "num_labels": 5, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     "hidden_size": 32, "n_embd": 32, "d_model": 32, "dim": 32, "word_embed_proj_dim": 24, "embedding_size": 16,
@@ -54,7 +54,7 @@ OWN = {
 
 
 class Counts(NamedTuple):
-    """Parameters, and FLOPs of products of a forward pass and of one more token where the model keeps a cache."""
+    """Parameters, and FLOPs of the products of a forward pass and of one more token. None means no cache."""
 
     parameters: int
     forward: int
@@ -62,7 +62,7 @@ class Counts(NamedTuple):
 
 
 def configured(kind: str, **more):
-    """A small config, its layer lists made anew for the few layers."""
+    """Returns a small config. Its per-layer lists are shortened to the number of layers."""
     made = transformers.CONFIG_MAPPING[kind]
     known = made().to_dict()
     small = {key: value for key, value in SMALL.items() if key in known or key == "num_labels"}
@@ -70,14 +70,14 @@ def configured(kind: str, **more):
 
 
 def instance(found, config, device: str = "meta"):
-    """A model of this class, with attention and experts by plain products."""
+    """Returns a model of this class, with attention and experts as plain products."""
     config._attn_implementation, config._experts_implementation = "eager", "batched_mm"
     with torch.device(device):
         return found(config).eval()
 
 
 def causal(config, device: str = "meta"):
-    """The causal language model of a config; of one that also sees or hears, its text part's."""
+    """Returns the causal language model of a config. For a multimodal config this is its text part."""
     text = config.get_text_config()
     text._experts_implementation = "batched_mm"
     with torch.device(device):
@@ -85,24 +85,24 @@ def causal(config, device: str = "meta"):
 
 
 def causal_kinds() -> tuple[str, ...]:
-    """The model types that have a causal language model."""
+    """Returns the model types with a causal language model."""
     return tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
 def parameters(model) -> int:
-    """Numbers of the model, those that several parts share once."""
+    """Returns the number of parameters. Shared parameters count once."""
     return sum({id(p): p.numel() for p in model.parameters()}.values())
 
 
 def products(model, **inputs):
-    """FLOPs of the matrix products and convolutions of one pass, and what it returns."""
+    """Returns the FLOPs of matrix products and convolutions of one pass, and its result."""
     with FlopCounterMode(display=False) as mode, torch.no_grad():
         given = model(**inputs)
     return mode.get_total_flops(), given
 
 
 def counted(model, length: int = LENGTH) -> Counts:
-    """A forward pass over a sequence, and then one more token where a cache came back."""
+    """Counts a forward pass over a sequence, then one more token if the model returned a cache."""
     tokens = torch.ones(1, length, dtype=torch.long, device=model.device)
     forward, given = products(model, input_ids=tokens)
     name = next((name for name in CACHES if given.get(name) is not None), None)
@@ -111,7 +111,7 @@ def counted(model, length: int = LENGTH) -> Counts:
 
 
 def told(path: str, kind: str, length: int | None = LENGTH, *, decode: bool = True) -> Counts:
-    """The same of the importer: for models that run all of their experts, with as many of them for each token."""
+    """Returns the counts of the importer. Every expert is active, as in models that run all of their experts."""
     given = {} if length is None else {"N": length}
     held = analyse(path, settings=given)
     every = {"A": held.dims["E"]} if kind in ALL_EXPERTS else {}
@@ -124,7 +124,7 @@ def told(path: str, kind: str, length: int | None = LENGTH, *, decode: bool = Tr
 
 
 def strange(path: str) -> list[str]:
-    """Keys of a config that the importer does not know."""
+    """Returns keys of a config that the importer does not know."""
     return [what for what in workload(path).not_counted if "which is not known here" in what]
 
 
@@ -141,13 +141,15 @@ PARTS = (
 
 
 def looks_at_numbers(kind: str, name: str) -> bool:
-    """Whether a class reads its inputs' numbers (a mask, a padding token, a position), so that it cannot run on meta."""
+    """Whether a class depends on the values of its inputs (a mask, a padding token, a position), so that it cannot run
+    on the meta device.
+    """
     own = kind in ("gpt2", "megatron-bert", "openai-gpt")
     return own or name.endswith(("T5ForSequenceClassification", "ModernBertForMultipleChoice"))
 
 
 def classes(kinds):
-    """Every class of these model types that has a module of its own: (model type, class)."""
+    """Yields every class of these model types from its module: (model type, class)."""
     for kind in kinds:
         package = transformers.CONFIG_MAPPING[kind].__module__.rsplit(".", 1)[0]
         with contextlib.suppress(ModuleNotFoundError):
@@ -159,7 +161,7 @@ def classes(kinds):
 
 
 def inputs(model, device: str):
-    """What a forward pass takes; a sequence ends in its eos token."""
+    """Returns the inputs of a forward pass. A sequence ends with its eos token."""
     tokens = torch.ones(1, LENGTH, dtype=torch.long)
     tokens[0, -1] = 2
     tokens = tokens.to(device)

@@ -1,8 +1,8 @@
-"""A machine that counts: every scalar operation by its name, and the elements that each kernel moves.
+"""A machine that counts every scalar operation by name, and the elements that each kernel moves.
 
-Within a kernel an element is read from memory once and stays on chip until ``forget`` drops it; it is written once.
-``apart`` runs the kernels one by one, with what passes between them in memory; otherwise all are one kernel and what
-passes between them stays on chip. Accumulators start at zero, so that a sum of n terms takes n additions.
+Within a kernel an element is read from memory once and stays on chip until ``forget`` drops it. It is written once.
+With ``apart`` the kernels run one by one, and data between them go through memory. Otherwise all are one kernel, and
+these data stay on chip. Accumulators start at zero, so a sum of n terms takes n additions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import product
 
 
 class Number:
-    """A float that reports what is done with it."""
+    """A float that records the operations on it."""
 
     __slots__ = ("machine", "value")
 
@@ -59,7 +59,7 @@ class Number:
         return self._counted("max", min(self.value, float(other)))
 
     def exp(self, factor=1.0):
-        """The exponential; a constant factor of its argument is folded into it."""
+        """The exponential. A constant factor of its argument is folded into it."""
         return self._counted("exp", math.exp(factor * self.value))
 
     def log(self):
@@ -78,16 +78,16 @@ class Number:
         return self._counted("rsqrt", 1 / math.sqrt(self.value))
 
     def chosen(self, condition):
-        """The number itself or zero."""
+        """Returns the number or zero."""
         return self._counted("select", self.value if condition else 0.0)
 
 
 class Array:
-    """A tensor of scalars: in memory, where loads and stores are counted, or on chip."""
+    """A tensor of scalars in memory, where loads and stores are counted, or on chip."""
 
     def __init__(self, machine, shape, item, in_memory, values):
         self.machine, self.shape, self.item, self.in_memory, self.values = machine, shape, item, in_memory, values
-        self.given = dict(values)  # what stood there first, for what is worked on in place
+        self.given = dict(values)  # initial values, for arrays that are changed in place
 
     def __getitem__(self, index):
         index = index if isinstance(index, tuple) else (index,)
@@ -105,7 +105,7 @@ class Array:
         return product(*map(range, self.shape))
 
     def nested(self, given=False):
-        """The values as nested lists; those of before the algorithm where ``given``."""
+        """Returns the values as nested lists. With ``given``, the values before the algorithm ran."""
         values = self.given if given else self.values
 
         def at(index):
@@ -127,7 +127,7 @@ class Machine:
         self._random = random.Random(7)
 
     def input(self, name, *shape, item=2):
-        """A tensor in memory, of random values that the algorithm may divide by."""
+        """Returns a tensor in memory with random values that are safe to divide by."""
         values = {index: self._random.uniform(0.25, 2) * self._random.choice((-1, 1)) for index in _indices(shape)}
         return self._array(name, shape, item, True, values)
 
@@ -138,7 +138,7 @@ class Machine:
         return self._array(name, shape, item, True, dict.fromkeys(_indices(shape), 0.0))
 
     def between(self, name, *shape, item=2):
-        """What one kernel writes and a later one reads: in memory where they run apart."""
+        """Returns a tensor that one kernel writes and a later one reads. It is in memory if the kernels are separate."""
         return self._array(name, shape, item, self.apart, dict.fromkeys(_indices(shape), 0.0))
 
     def scratch(self, *shape):
@@ -155,14 +155,14 @@ class Machine:
         return Number(self, -math.inf)
 
     def next_kernel(self):
-        """What follows is another kernel, where the kernels run apart: nothing stays on chip."""
+        """Starts another kernel if the kernels are separate. Nothing stays on chip."""
         if self.apart:
             self.kernels.append(Counter())
             self._here.clear()
             self._written.clear()
 
     def forget(self, *arrays):
-        """These leave the chip: what is needed of them again is read again."""
+        """Drops arrays from the chip. Elements that are needed again are read again."""
         gone = set(map(id, arrays))
         self._here = {place for place in self._here if place[0] not in gone}
         self._written = {place for place in self._written if place[0] not in gone}

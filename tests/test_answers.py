@@ -1,4 +1,4 @@
-"""Answers of the library: one line, the command's table as HTML, formulas as LaTeX, the command's JSON, pandas."""
+"""Results of the library: repr, HTML table, LaTeX formulas, JSON of the command, pandas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perfmodel.api import analyse, bounds, compare, crossings, find, formula, gp
 from perfmodel.errors import InputError, PerfmodelError
 
 CASE = {"op": "softmax", "shape": {"rows": 8192, "cols": 1024}}
-# Each kind of answer beside the command that prints the same, where there is one.
+# Each kind of result, with the command that prints the same.
 ANSWERS = {
     "analyse": (lambda: analyse("gpt2-124m", "t4", phase="decode"), "flops --config gpt2-124m --gpu t4 --phase decode"),
     "without a card": (lambda: analyse("mlp-4096"), "flops --config mlp-4096"),
@@ -42,7 +42,7 @@ printed = pytest.mark.parametrize(("make", "line"), PRINTED.values(), ids=PRINTE
 
 
 class Tables(HTMLParser):
-    """The cells of each table, and whether every element that was opened is closed in its turn."""
+    """Collects the cells of each table, and checks that every element is closed in order."""
 
     def __init__(self, html):
         super().__init__()
@@ -69,7 +69,7 @@ class Tables(HTMLParser):
 
 
 def notebook(answer):
-    """What a notebook's display asks of a value: every representation that it knows and the value has."""
+    """Returns every representation that a notebook displays for a value."""
     kinds = {"text/plain": repr, "text/html": "_repr_html_", "text/latex": "_repr_latex_"}
     found = {kind: way(answer) if callable(way) else getattr(answer, way)() for kind, way in kinds.items()}
     return {kind: text for kind, text in found.items() if text is not None}
@@ -303,7 +303,7 @@ def test_one_data_type_for_all():
 
 
 def test_a_cards_sizes_are_an_operations():
-    """On-chip memory of a fused attention is the card's, where none is given."""
+    """Without a given size, a fused attention uses the on-chip memory of the card."""
     card = gpu("a100")
     assert (
         analyse("flash_attention", card).dims["M"]
@@ -353,5 +353,5 @@ def test_a_refused_case_names_its_place_and_stops_no_other():
     assert found.cases[1].total
     with pytest.raises(InputError, match="there is no case in it"):
         predict([], "t4")
-    with pytest.raises(InputError, match="there is no file of that name"):
+    with pytest.raises(InputError, match="no file has this name"):
         predict("nope", "t4")

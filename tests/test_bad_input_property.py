@@ -1,7 +1,7 @@
-"""Whatever is thrown at a command, it answers or refuses in one line: no traceback, no hang, no NaN in JSON.
+"""For any input a command answers or fails with one line: no traceback, no hang, no NaN in JSON.
 
-Files are generated from nothing (text, bytes, YAML and JSON of any shape) and by spoiling real ones: lines and words
-deleted, doubled, swapped and replaced. The outcome is exit code 0 with an answer, or 1 or 2 with a message.
+Files are generated from scratch (text, bytes, YAML and JSON of any shape) and by mutating real files: lines and words
+are deleted, duplicated, swapped and replaced. The result must be exit code 0 with an answer, or 1 or 2 with a message.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ costly = settings(thrown, max_examples=12)
 
 @contextlib.contextmanager
 def within(seconds):
-    """Fails instead of hanging."""
+    """Fails if the test does not end in time."""
 
     def late(*_):
         pytest.fail(f"no answer within {seconds} s")
@@ -54,7 +54,7 @@ def refused_constant(name):
 
 
 def check_outcome(*arguments, stdin=""):
-    """An answer, or a message for each thing that was refused."""
+    """Checks for an answer, or for one message per error."""
     with within(SECONDS):
         ran = perfmodel(*arguments, stdin=stdin)
     if ran.code == 0:
@@ -69,7 +69,7 @@ def check_outcome(*arguments, stdin=""):
     return ran
 
 
-# --- what is thrown
+# --- generated inputs
 
 NASTY_WORDS = (
     "0 -1 1.5 nan inf -inf .nan .inf 1e400 1e-400 1e15 1e16 8k 8K 8Ki 0.5k 1_000 _ + - * / // % ** ( ) (( )) [ ] { } {} "
@@ -106,7 +106,7 @@ yaml_pages = st.dictionaries(
 
 @st.composite
 def spoiled(draw, texts):
-    """A real file after one to four accidents."""
+    """Returns a real file after one to four mutations."""
     text = draw(st.sampled_from(texts))
     for _ in range(draw(st.integers(1, 4))):
         accident = draw(st.sampled_from(("line", "twice", "swap", "word", "insert", "cut")))
@@ -140,7 +140,7 @@ def folder(tmp_path_factory):
 
 
 def file_of(folder, content, ending=".yaml"):
-    """A file of its own: what was read from a name before is remembered."""
+    """Returns a new file for each content, because contents read from a path may be cached."""
     path = folder / f"{next(numbers)}{ending}"
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
     return str(path)
@@ -200,7 +200,7 @@ OTHER = {"op": "layer", "shape": {"B": 1, "N": 8, "D": 16, "H": 4}, "direction":
 
 @st.composite
 def cases(draw):
-    """A good case with some of its parts replaced by anything."""
+    """Returns a valid case with some of its parts replaced by anything."""
     case = dict(draw(st.sampled_from((CASE, OTHER))))
     case["shape"] = dict(case["shape"])
     for _ in range(draw(st.integers(0, 3))):

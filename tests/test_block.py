@@ -1,4 +1,4 @@
-"""Operations joined: fused into one kernel, run as steps, repeated, and told apart from the block that they make."""
+"""Composed operations: fused into one kernel, run as steps, repeated, and compared with the block that they form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chained(shape=(10,)):
 def test_fusing_keeps_what_passes_on_chip():
     op = fuse(*chained(), on_chip={"hidden"})
     assert op.flops() == 20
-    # x, the shared c once, y; apart, c is read by both and hidden is written and read.
+    # x, the shared c once, and y. Unfused, both kernels read c, and hidden is written and read.
     assert op.traffic_byte() == op.compulsory_byte() == 20 + 10 + 20
     assert [(name, kernel.traffic_byte()) for name, kernel in op.kernels()] == [("scale", 50), ("add", 50)]
 
@@ -67,7 +67,7 @@ def test_fusing_refuses_to_keep_what_does_not_pass(name):
 
 @pytest.fixture
 def answer(tmp_path):
-    """The analysis of a workload that is written here; every tensor of 10 elements of 2 bytes where nothing else is said."""
+    """Analyses a workload from text. Tensors have 10 elements of 2 bytes unless stated otherwise."""
 
     def analysed(steps, before="", **options):
         file = tmp_path / "block.yaml"

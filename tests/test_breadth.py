@@ -1,4 +1,4 @@
-"""Every family that has a causal language model, small, against the instantiated model."""
+"""Every family with a causal language model, in small, against the instantiated model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = [kind for kind in FAMILIES if kind in causal_kinds() and kind not in ELS
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_family_has_the_counts_of_its_instance(kind, tmp_path):
-    """The window is shorter than the sequence, so that a decoding step shows which layers have one."""
+    """The window is shorter than the sequence, so a decoding step shows which layers have one."""
     config = configured(kind)
     model = causal(config, "cpu" if looks_at_numbers(kind, "") else "meta")
     config.architectures = [type(model).__name__]
@@ -31,7 +31,7 @@ def test_a_family_has_the_counts_of_its_instance(kind, tmp_path):
 
 
 def named(of):
-    """Keys of a config whose absence a description answers, with its answer."""
+    """Keys whose absence has a documented default, with that default."""
     e, w = of.experts, of.windows
     keys = {"num_key_value_heads", "head_dim", *(key for key in (of.turned_size,) if key)}
     if w is not None:
@@ -49,7 +49,7 @@ def named(of):
 
 @pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind in KINDS])
 def test_a_description_holds_the_defaults_of_its_config_class(kind):
-    """Of keys that a config may leave out; where the class has none, the size is derived or required."""
+    """Only optional keys. If the class has no default, the size is derived or required."""
     made = CONFIG_MAPPING[kind]
     defaults = {key: (getattr(made, key, None), own) for key, own in named(DECODERS[kind]).items()}
     differ = {key: pair for key, pair in defaults.items() if pair[0] is not None and (pair[0] or pair[1])}

@@ -1,4 +1,4 @@
-"""Calibration: readings go to the user's own folder, are found there first, and follow their file's contents."""
+"""Calibration: readings are written to the user's folder, found there first, and read again when the file changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHEETS = Path(PACKAGED) / "hardware"
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """The user's folder of cards, away from everyone's."""
+    """The user's folder of GPU files, in a temporary place."""
     monkeypatch.setattr(paths, "_user_data", lambda: str(tmp_path / "data" / "perfmodel"))
     return tmp_path / "data" / "perfmodel" / "hardware"
 
@@ -113,7 +113,7 @@ def test_short_names_follow_their_file(own):
 
 @pytest.fixture
 def card_at_hand(monkeypatch):
-    """A T4 that was measured in no time."""
+    """A T4 with readings that need no device."""
     found = [
         ceilings.Ceiling("stream", way, Reading(2.5e11, 2.4e11, 2.6e11)) for way in ("read", "copy", "add", "write")
     ]

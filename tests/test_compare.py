@@ -1,4 +1,4 @@
-"""Workloads and cards side by side, what lies in memory, and Amdahl's law."""
+"""Comparison of workloads and cards, their memory, and speed-ups by Amdahl's law."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cases(*arguments):
     return json.loads(shown(*arguments, "--format", "json"))["cases"]
 
 
-# --- side by side
+# --- comparison
 
 
 def test_each_case_is_what_flops_answers():
@@ -69,7 +69,7 @@ def test_one_file_by_two_names_is_one_case_and_two_files_of_one_name_are_told_ap
 
 
 def test_figures_have_the_digits_of_their_neighbours():
-    """Counts, bytes and times 4, shares of a peak 3; GPT-2 has 124,439,808 parameters."""
+    """Counts, bytes and times have 4 digits, shares of a peak 3. GPT-2 has 124,439,808 parameters."""
     lines = shown("--config", "gpt2", "--config", "conv1d-8192", "--gpu", "t4").splitlines()
     cells = {line[:20].strip(): line[20:].split() for line in lines}
     assert cells["parameters"] == ["124.4", "M", "32.77", "k"]
@@ -129,7 +129,7 @@ def by_kind(case):
     ],
 )
 def test_memory_is_what_the_memory_command_answers(config, gpu, options):
-    """One model: the totals, the verdict and the reserve are those of ``perfmodel memory``, to the byte."""
+    """Totals, verdict and reserve equal those of ``perfmodel memory`` to the byte."""
     (case,) = cases("--config", config, "--gpu", gpu, *options)
     whole = json.loads(perfmodel("memory", "--config", config, "--gpu", gpu, *options, "--format", "json").out)
     assert case["memory"]["total_byte"] == whole["total_byte"] == sum(by_kind(case).values())
@@ -148,7 +148,7 @@ def test_weights_and_cache_of_a_served_model():
 
 
 def test_training_keeps_gradients_and_the_optimizers_state():
-    """2 + 2 + 12 bytes a parameter (Rajbhandari et al. 2020, section 3.1): 24.9 GB for GPT-2 of 1.56 billion."""
+    """2 + 2 + 12 bytes per parameter (Rajbhandari et al. 2020, section 3.1): 24.9 GB for GPT-2 with 1.56 billion."""
     (case,) = cases("--config", "gpt2-xl", "--phase", "train")
     found = by_kind(case)
     assert (found["weights"], found["training"], found["cache"]) == (2 * 1_557_611_200, (2 + 12) * 1_557_611_200, 0)
@@ -156,7 +156,9 @@ def test_training_keeps_gradients_and_the_optimizers_state():
 
 
 def test_whether_it_fits():
-    """Activations are counted: 112 GB at B = 32 (80.7 GB kept, 24.9 GB of states, 6.6 GB of logits and their gradient)."""
+    """Activations are counted: 112 GB at B = 32 (80.7 GB of activations, 24.9 GB of states, 6.6 GB of logits and their
+    gradient).
+    """
     arguments = ("--config", "gpt2-xl", "--gpu", "v100-32gb", "--gpu", "h200", "--phase", "train", "--set", "B=32")
     small, large = cases(*arguments)
     assert (small["memory"]["fits"], large["memory"]["fits"]) == (False, True)
@@ -192,9 +194,9 @@ def test_the_law():
 
 
 def test_faster_softmax_and_layernorm_make_a_training_layer_about_a_tenth_faster():
-    """A decoder block of 32 sequences of 512 tokens, 512 wide, 8 heads, stage by stage on a T4: 65 TFLOP/s, 320 GB/s.
+    """A decoder block of 32 sequences of 512 tokens, 512 wide, 8 heads, kernel by kernel on a T4: 65 TFLOP/s, 320 GB/s.
 
-    Softmax 6.5 times as fast forward, LayerNorm 15.8 times forward and 3.7 times backward.
+    Softmax is 6.5 times as fast forward, LayerNorm 15.8 times forward and 3.7 times backward.
     """
     comparison = compare(
         [workload("decoder-block")], [gpu("t4")], phase="train", fused=False,
@@ -234,7 +236,7 @@ def test_the_formula_stands_below_with_its_numbers():
 
 
 def test_the_layers_are_a_part_of_the_step():
-    """Embedding and logits are outside the layers, so that a step gains less."""
+    """Embedding and logits are outside the layers, so the whole step gains less."""
     found = cases("--config", "gpt2", "--gpu", "t4", "--unfused", "--speedup", "softmax=2")[0]["speedup"]
     layer, step = found["layers"], found["step"]
     assert layer["parts"][0]["lower_s"] == step["parts"][0]["lower_s"]
@@ -284,7 +286,7 @@ def test_a_part_that_one_workload_lacks_is_told():
     assert "layernorm: there is none in llama-2-7b-layer." in out
 
 
-# --- what is refused
+# --- errors
 
 
 @pytest.mark.parametrize(

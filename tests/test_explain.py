@@ -1,4 +1,4 @@
-"""The page of every operation, for the terminal and in LaTeX, and what solving says of its sizes."""
+"""The page of every operation in the terminal and in LaTeX, and what solving prints about its sizes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shown(*arguments):
 
 
 def check_latex(text):
-    """ASCII, balanced, and nothing that LaTeX reads as its own outside mathematics."""
+    """Checks for ASCII, balanced braces, and no LaTeX special characters outside mathematics."""
     assert text.isascii()
     text = re.sub(r"(?m)(?<!\\)%.*$", "", text)
     plain = re.sub(r"\\[\\{}]", "", text)
@@ -77,9 +77,9 @@ SQUARE = ("--set", "m=512", "--set", "k=512", "--set", "n=512")
 
 
 def test_each_size_is_solved_for_though_all_are_set():
-    """2 m k n FLOP on 2 (m k + k n + m n) bytes are even at I = 65 T / 320 G = 203.125 FLOP/B on a T4.
+    """2 m k n FLOP and 2 (m k + k n + m n) bytes are balanced at I = 65 T / 320 G = 203.125 FLOP/B on a T4.
 
-    With two sizes 512 the third is 512 x 512 I / (512 x 512 - 2 x 512 I) = 983.45.
+    With two sizes of 512 the third is 512 x 512 I / (512 x 512 - 2 x 512 I) = 983.45.
     """
     out = shown("explain", "matmul", "--gpu", "t4", *SQUARE)
     for letter in "mkn":
@@ -100,7 +100,7 @@ def test_tiles_are_ceilings_in_every_form():
 
 @pytest.mark.parametrize("flags", [{}, {"causal": 1}, {"causal": 1, "W": 64}], ids=str)
 def test_no_formula_shows_a_minus_that_it_could_do_without(flags):
-    """No rounding of a negative, no factor or maximum of nothing but negatives."""
+    """No rounding of a negative number, no factor or maximum of negative terms only."""
     long = {"flash_attention", "flash_attention_backward"} if "W" in flags else set()  # seconds each to derive
     for operation in ops.every():
         if set(flags) <= set(operation.arguments) and operation.name not in long:

@@ -1,4 +1,4 @@
-"""Facts: every operation states how it runs, and the stated sizes agree with its counts and its tensors."""
+"""Facts: every operation states how it runs, and the stated sizes agree with its counts and tensors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_operation_and_every_stage_says_how_it_runs(operation):
 
 
 def multiply_adds(fact):
-    """Of a product's three sizes and its batch."""
+    """Multiply-adds of a product from its three sizes and its batch."""
     if isinstance(fact, runs.Stage):
         return multiply_adds(fact.kernel)
     if isinstance(fact, runs.GroupedGemm):
@@ -50,7 +50,7 @@ def stated(op):
 
 @pytest.mark.parametrize("operation", EVERY, ids=lambda o: o.name)
 def test_the_products_that_are_stated_do_the_counted_work(operation):
-    """2 m k n of the facts are the FLOPs that the operation counts, kernel by kernel, where nothing is masked."""
+    """2 m k n of the facts equals the counted FLOPs, kernel by kernel, if nothing is masked."""
     for op in (made(operation), *(kernel for _, kernel in made(operation).kernels())):
         if stated(op):
             assert 2 * stated(op) == op.contraction_flops(), operation.name
@@ -65,12 +65,12 @@ def test_a_window_is_stated_and_not_inferred(N, S, W):
     assert size.visible == op.tensor("k").shape[2]
     assert size.causal == (N > 1)
     scores = dict(op.kernels())["scores"].runs.kernel
-    # an eager product goes over every pair, whatever the mask hides
+    # an eager product computes every pair, including masked ones
     assert multiply_adds(scores) == 2 * 4 * N * S * 8 >= 2 * 4 * visible_pairs(N, S, 1, W) * 8
 
 
 def test_a_window_of_4096_costs_the_keys_of_a_window_of_4096():
-    """Mean keys of a tile's walk near its end are W plus at most a tile of queries and two steps of keys."""
+    """The mean number of keys per query tile near its end is W plus at most one tile of queries and two steps of keys."""
     from perfmodel.timing.walks import Tile, walked
 
     op = ops.find("attention")(B=1, H=1, H_kv=1, N=8192, S=8192, d=128, causal=1, W=4096)
@@ -83,7 +83,7 @@ def test_a_window_of_4096_costs_the_keys_of_a_window_of_4096():
     [("mixtral-8x7b", "train", 0.7), ("qwen3-30b-a3b", "train", 0.3), ("deepseek-v2-lite", "train", 0.3), ("gpt-oss-20b", "train", 0.3)],
 )  # fmt: skip
 def test_training_with_experts_runs_near_its_bound(name, phase, share):
-    """An expert's gradients are products of its rows: 10.77 s of a flattened tensor were 24 times the bound."""
+    """The gradients of an expert are products over its rows. A flattened tensor had given 10.77 s, 24 times the bound."""
     answer = analyse(workload(name), phase=phase, gpu=gpu("h200"))
     assert answer.total.lower_s > share * answer.total.expected.expected_s
     for row in answer.rows:
@@ -110,7 +110,7 @@ def test_gradients_of_a_full_convolution_are_two_products(name):
 
 
 def test_bytes_per_element_reach_the_time_of_a_product():
-    """One row by a large matrix waits for the weights: half of their bytes is about half of the time."""
+    """One row by a large matrix is bound by reading the weights. Half of the bytes take about half of the time."""
     times = {}
     for weight in (4, 2, 1, 0.5):
         op = ops.find("linear")(B=1, N=1, D_in=16384, D_out=16384, weight=weight)
@@ -160,7 +160,7 @@ def launched(line):
 
 
 def test_bytes_of_naive_attention_are_those_of_its_kernels():
-    """Scores are scaled into a new tensor; a mask is made in two steps, the scores are copied and filled."""
+    """Scores are scaled into a new tensor. A mask takes two kernels; then the scores are copied and filled."""
     shape = {"B": 1, "H": 2, "H_kv": 2, "N": 8, "S": 8, "d": 4}
     plain = launched({"op": "attention", "shape": shape, "dtype": "fp16", "impl": "naive"})
     masked = launched({"op": "attention", "shape": shape, "dtype": "fp16", "impl": "naive", "causal": True})

@@ -1,4 +1,4 @@
-"""The GPU files as data: every figure closes with the others of its file, or says in a note why it does not."""
+"""GPU files: every figure agrees with the others of its file, or a note explains the difference."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_no_device_name_stands_in_two_files() -> None:
     assert len(names) == len(set(names))
 
 
-# --- figures worked out by hand
+# --- figures computed by hand
 
 RIDGES = [
     # dense fp16 tensor peak over memory bandwidth, in FLOP per byte
@@ -281,11 +281,11 @@ def test_a_short_name_that_is_a_file_name_means_that_file() -> None:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(InputError, match="there is no file of that name"):
+    with pytest.raises(InputError, match="no file has this name"):
         hardware.gpu("a1000")
 
 
-# --- what the loader refuses, and the line it names
+# --- errors of the loader, with the line
 
 CARD = """\
 title: A card
@@ -323,8 +323,8 @@ def test_a_small_card_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
-        ("form: None\n", "form: None\nform: SXM\n", 5, "'form' stands twice"),
-        ("  type: HBM\n", "  type: HBM\n  type: DDR\n", 12, "'type' stands twice"),
+        ("form: None\n", "form: None\nform: SXM\n", 5, "the key 'form' is repeated"),
+        ("  type: HBM\n", "  type: HBM\n  type: DDR\n", 12, "the key 'type' is repeated"),
         ("form: None\n", "form: None\nfrom: None\n", 5, "'from' is not a key here"),
         ("GB/s, from: sheet}", "GB/s, from: sheet, unit: GB}", 13, "'unit' is not a key here"),
         ("  fp32:", "  fp31:", 15, "'fp31' is not a key here"),

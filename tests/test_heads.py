@@ -1,7 +1,6 @@
-"""The heads of every kind of family against the instantiated model: parameters, and the products that torch dispatches.
+"""The heads of every kind of family against the instantiated model: parameters, and products that torch dispatches.
 
-The models are a few layers of small widths on the meta device: shapes without numbers. ``benchmarks/breadth.py`` asks
-the same of every family.
+Models have a few layers of small widths on the meta device. ``benchmarks/breadth.py`` tests every family.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from instantiated import (
 
 from perfmodel.importers import FAMILIES
 
-# One of each group of alike decoders and encoders, and every family with a file of its own.
+# One of each group of similar decoders and encoders, and every family with a separate file.
 ALIKE = ("llama", "gemma2", "gemma3_text", "gpt_neox", "gptj", "phi", "bloom", "mixtral", "qwen2", "olmo2", "openai-gpt", "gpt2", "nanochat",
          "llama4_text", "hunyuan_v1_dense", "bert", "roberta", "electra", "distilbert", "bert-generation", "deepseek_v3")  # fmt: skip
 KINDS = [kind for kind, file in FAMILIES.items() if kind in ALIKE or file not in ("decoder", "bert", "deepseek")]

@@ -1,7 +1,6 @@
-"""What the importers make of a config: defaults, rotary parameters, gates, windows of chunks, and names.
+"""Importers: defaults, rotary parameters, gates, chunked windows, and names.
 
-The defaults are held to the config classes of transformers where that is installed, and the variants to instantiated
-models.
+Defaults are compared with the config classes of transformers if it is installed, and variants with instantiated models.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def test_an_absent_key_has_the_default_of_its_architecture_and_is_told(tmp_path,
 
 
 def test_a_null_is_no_absent_key():
-    """It says that there is none, or as many as heads."""
+    """Null means that there is none, or as many as heads."""
     dense = model({**without("deepseek-v2"), "q_lora_rank": None, "n_shared_experts": None}, "x")
     assert not {"layers.experts.attention.q_down", "layers.experts.moe.shared.down"} & {s.name for s in dense.steps}
     assert model(document("gpt-oss-20b", num_key_value_heads=None), "x").sizes["H_kv"] == 64
@@ -113,7 +112,7 @@ def test_a_required_key_that_is_null_is_not_taken_for_another(value, told):
 
 
 def described(found):
-    """Everything that counts are made of."""
+    """Everything that the counts depend on."""
     steps = (*found.steps, *(step for steps in (found.decode or {}).values() for step in steps))
     words = [
         (s.name, s.operation.name, {k: size.text for k, size in s.sizes.items()}, s.repeat and s.repeat.text,
@@ -159,7 +158,7 @@ NO_DEFAULT = ("dots1",)
 @needs_transformers
 @pytest.mark.parametrize(("kind", "keys"), [*((kind, {}) for kind in FAMILIES if kind not in NO_DEFAULT), *VARIANTS])
 def test_every_default_is_the_config_class_own(kind, keys):
-    """Each key of the default config left out in turn changes nothing, or is required."""
+    """Removing a key of the default config changes nothing, or the key is required."""
     whole = default_config(kind, **keys)
     before = described(model(whole, "x"))
     for key in whole.keys() - {"model_type", *keys}:
@@ -210,7 +209,7 @@ SMALL = {
 
 
 def instance(name, **keys):
-    """The small model of a class, and the workload of what it saves."""
+    """Returns the small model of a class, and the workload of its saved config."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     found = getattr(transformers, name)
     config = found.config_class(**(keys if "text_config" in keys else {**SMALL, **keys}))
@@ -230,7 +229,7 @@ def forward(model, tokens):
 
 @needs_transformers
 def test_attention_both_ways_sees_all_pairs(tmp_path):
-    """A window is a mask there, and there is no cache to decode from."""
+    """The window is a mask, and there is no cache for decoding."""
     whole, config = instance("Gemma3TextModel", use_bidirectional_attention=True)
     found = written(tmp_path, config)
     answers = [analyse(found, settings={"N": 12}, causal=causal).total.contraction_flops for causal in (False, True)]
@@ -242,7 +241,7 @@ def test_attention_both_ways_sees_all_pairs(tmp_path):
 @needs_transformers
 @pytest.mark.parametrize("name", ["Gemma3Model", "Gemma3ForConditionalGeneration", "Gemma3ForSequenceClassification"])
 def test_the_text_part_of_a_model_that_sees(tmp_path, name):
-    """The whole names the class and its labels; a prompt without images does not reach the tower."""
+    """The whole model has the class and labels. A prompt without images does not use the vision tower."""
     vision = {
         "hidden_size": 8,
         "intermediate_size": 8,
@@ -276,7 +275,7 @@ def test_biases_of_the_networks_of_deepseek_v2(tmp_path, bias):
 @pytest.mark.parametrize("taps", [3, 4])
 @pytest.mark.parametrize("tokens", [1, 2, 5])
 def test_a_step_of_mamba_convolves_what_its_kernel_does(tmp_path, taps, tokens):
-    """Two positions for one token; several are padded again behind the state."""
+    """One token convolves two positions. Several tokens are padded again after the state."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     counter = pytest.importorskip("torch.utils.flop_counter")
     config = transformers.MambaConfig(
@@ -303,7 +302,7 @@ WINDOWS = ["mistral-7b-v0.1", "phi-3-mini-4k", "gemma-2-2b", "gemma-3-1b", "gpt-
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("name", WINDOWS)
 def test_a_chunk_of_a_prompt_counts_as_a_step_of_as_many_tokens(name, causal):
-    """S are all keys of a prompt, 64 with the chunk's own 16, and those cached before in a step: 48."""
+    """S counts all keys: 64 including the 16 of the chunk, and in a decoding step the 48 cached before."""
     prompt = analyse(name, settings={"N": 16, "S": 64, "W": 8}, causal=causal)
     step = analyse(name, phase="decode", settings={"N": 16, "S": 48, "W": 8}, causal=causal)
     assert [(row.name, row.flops, row.traffic_byte) for row in prompt.rows] == [
@@ -312,7 +311,7 @@ def test_a_chunk_of_a_prompt_counts_as_a_step_of_as_many_tokens(name, causal):
 
 
 def test_a_chunk_drops_the_keys_before_its_window():
-    """16 queries behind a window of 8: 8 + 15 keys in memory, 4 x 16 x 23 x 32 x 128 FLOPs a layer in both products."""
+    """16 queries with a window of 8: 8 + 15 keys in memory, 4 x 16 x 23 x 32 x 128 FLOPs per layer in both products."""
     rows = analyse("mistral-7b-v0.1", settings={"N": 16, "S": 64, "W": 8}, causal=False).rows
     (attention,) = (row for row in rows if row.name == "layers.attention")
     assert attention.contraction_flops == 4 * 16 * 23 * 32 * 128
@@ -332,7 +331,7 @@ def test_a_chunk_drops_the_keys_before_its_window():
 )
 @pytest.mark.parametrize("fused", [False, True])
 def test_data_needs_no_gradient(name, step, saved, fused):
-    """The first step does its own product forward and once for its weights."""
+    """The first step computes its product forward and the gradient of its weights only."""
     rows = analyse(name, phase="train", fused=fused).rows
     first = [row for row in rows if row.name.startswith(step) and row.contraction_flops]
     assert sum(row.contraction_flops for row in first if "backward" not in row.name) == saved

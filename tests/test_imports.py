@@ -1,4 +1,4 @@
-"""Who may import whom: the layers of the design, read from the source, and what a process has loaded in the end."""
+"""Which module may import which: the layers, read from the source, and the packages that a process has loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import perfmodel
 
 ROOT = Path(perfmodel.__file__).parent
 
-# Imports go down only, or stay in their layer. A package stands for its modules.
+# Imports go down only, or stay in their layer. A package represents its modules.
 LAYERS = (
     ("errors", "units", "symbols", "arithmetic", "expression", "paths"),
     ("runs", "op", "operation", "mixes", "cuda"),
@@ -57,7 +57,7 @@ def top(module):
 
 
 def imports(path):
-    """Every module that a file imports, wherever in the file: (dotted name, line)."""
+    """Yields every module that a file imports, anywhere in the file: (dotted name, line)."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -74,7 +74,7 @@ def imports(path):
 
 
 def own(path):
-    """Those of them that are modules of the package."""
+    """Returns those that are modules of the package."""
     found = ((name.removeprefix("perfmodel."), line) for name, line in imports(path) if top(name) == "perfmodel")
     return [(name, line) for name, line in found if name]
 
@@ -107,7 +107,7 @@ def test_third_party_packages_stay_in_their_modules(module):
 
 
 def test_the_walk_sees_imports_inside_functions_and_under_conditions(tmp_path):
-    """The reader of imports itself: it must not pass over what is loaded late."""
+    """Tests the reader of imports: it must find late imports."""
     file = tmp_path / "late.py"
     file.write_text(
         "import os.path\n"
@@ -134,7 +134,7 @@ print("\\n" + json.dumps(sorted({{name.partition(".")[0] for name in sys.modules
 
 
 def loaded(code):
-    """The top-level packages that a fresh interpreter holds after it ran this."""
+    """Returns the top-level packages that a fresh interpreter has loaded after running the code."""
     found = subprocess.run(
         [sys.executable, "-c", PROBE.format(code=code)], capture_output=True, text=True, timeout=60, check=True
     )

@@ -1,4 +1,4 @@
-"""Our own CUDA kernels: the sources compile where a compiler is, and on a card each is held against float64."""
+"""CUDA kernels: sources compile if a compiler exists, and on a GPU each result is compared with float64."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NVCC = shutil.which("nvcc")
 
 
 def compiled(tmp_path, source, card, **macros):
-    """What the compiler says of a source for a card."""
+    """Returns the output of the compiler for a source and a card."""
     text = tmp_path / source
     text.write_text((KERNELS / "common.cuh").read_text() + (KERNELS / source).read_text())
     flags = [f"-D{name}={value}" if value != "" else f"-D{name}" for name, value in macros.items()]
@@ -83,7 +83,7 @@ def test_a_layout_holds_its_row_and_fits_the_card(monkeypatch, processors, share
 
 
 def card():
-    """torch with a CUDA device and CuPy beside it, or the reason why not."""
+    """Returns torch with a CUDA device if CuPy is installed too, or skips with the reason."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
@@ -92,7 +92,7 @@ def card():
 
 
 def close(found, wanted, dtype):
-    """Relative norm within a few roundings of the type, and every element written."""
+    """Checks that the relative norm is within a few rounding errors and that every element was written."""
     bound = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5}[dtype]
     found = found.double()
     assert bool(found.isfinite().all())

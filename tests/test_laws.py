@@ -1,4 +1,4 @@
-"""Laws that every operation keeps, at random sizes: what must hold whatever the operation is."""
+"""Laws that hold for every operation, at random sizes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INDEPENDENT = ("B", "rows", "numel", "batch", "params", "m", "D")
 
 @cache
 def valid_sizes(operation):
-    """Small sizes inside the domain of an operation, optional ones and item sizes included."""
+    """Draws small sizes in the domain of an operation, including optional sizes and item sizes."""
 
     @st.composite
     def drawn(draw):  # noqa: PLR0912 - one line for each tie between sizes
@@ -66,7 +66,7 @@ def valid_sizes(operation):
 
 
 def holds(name, law):
-    """The law, asked at random sizes of one operation."""
+    """Tests a law at random sizes of one operation."""
     operation = ops.find(name)
 
     @few
@@ -82,7 +82,7 @@ def unfused_byte(op):
 
 
 def counts(op):
-    """Every count that an operation gives."""
+    """Returns every count of an operation."""
     return [
         op.flops(), op.contraction_flops(), op.read_byte(), op.write_byte(), op.traffic_byte(), op.compulsory_byte(),
         op.parameters(), *op.primitives().values(), *op.engine_flops().values(),
@@ -173,7 +173,7 @@ def test_twice_the_independent_work_is_twice_the_flops(name):
 
 @every_operation
 def test_nothing_shrinks_when_a_size_grows(name):
-    """FLOPs and compulsory bytes, with each size that may double; on-chip memory and tiles buy bytes instead."""
+    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory or larger tiles may reduce bytes."""
 
     def law(operation, sizes):
         once = operation(**sizes)
@@ -268,7 +268,7 @@ def test_counts_grow_by_the_order_of_the_textbook(name, symbols, flops, traffic)
 
 @pytest.mark.parametrize(("name", "factor"), [("multi_head_attention", 4), ("attention", 4)])
 def test_unfused_attention_moves_four_times_the_bytes_for_twice_the_tokens(name, factor):
-    """The square of scores outweighs all else: with N = S = 2^20 tokens and d = 64, its share is 4 N^2 / (4 N^2 + 4 N d)."""
+    """The square of scores dominates: with N = S = 2^20 tokens and d = 64, its share is 4 N^2 / (4 N^2 + 4 N d)."""
     tokens = 2**20
     at = {"multi_head_attention": {"B": 1, "D": 128, "H": 2}, "attention": {"B": 1, "H": 2, "H_kv": 2, "d": 64}}[name]
     operation = ops.find(name)
@@ -280,7 +280,7 @@ def test_unfused_attention_moves_four_times_the_bytes_for_twice_the_tokens(name,
 
 
 def test_flash_attention_moves_half_with_twice_the_memory():
-    """k and v are read N / r times, and r is proportional to M: at N = S = 65536 all else is below 1 %."""
+    """k and v are read N / r times, and r is proportional to M. At N = S = 65536 the rest is below 1 %."""
     sizes = {"B": 1, "H": 1, "H_kv": 1, "N": 65536, "S": 65536, "d": 64}
     once, twice = (ops.find("flash_attention")(**sizes, M=M).traffic_byte() for M in (2**14, 2**15))
     assert once / twice == pytest.approx(2, rel=0.01)
@@ -290,7 +290,7 @@ def test_flash_attention_moves_half_with_twice_the_memory():
 
 
 def gradients(name, sizes, fused=False):
-    """The operations of the backward pass at their sizes."""
+    """Yields the operations of the backward pass at their sizes."""
     operation = ops.find(name)
     found = []
     for backward in operation.backward:
@@ -301,8 +301,8 @@ def gradients(name, sizes, fused=False):
     return found
 
 
-# An added constant and a table that is read pass their gradient on, decoding and the optimizer have none, and the
-# vector loops of benchmarks are no part of a model.
+# A mask and a positional table pass their gradient on unchanged. Decoding and the optimizer have no backward pass. The
+# vector loops of benchmarks are not part of a model.
 NO_GRADIENT = {
     "causal_mask", "full_mask", "learned", "attention_decode", "mla_cached_attention", "mla_latent_attention", "adam",
     "saxpy", "dot", "stream_copy", "stream_scale", "stream_add", "stream_triad",
@@ -344,7 +344,7 @@ TWICE = (
 
 @pytest.mark.parametrize("name", TWICE)
 def test_the_backward_pass_is_twice_the_forward_products(name):
-    """A product C = A B has two gradients of its own size, so forward and backward are three."""
+    """A product C = A B has two gradients of its own size, so forward and backward are three products."""
 
     def law(operation, sizes):
         forward = operation(**sizes).contraction_flops()
@@ -355,7 +355,7 @@ def test_the_backward_pass_is_twice_the_forward_products(name):
 
 @pytest.mark.parametrize("name", ["attention", "multi_head_attention", "cross_attention", "flash_attention"])
 def test_recomputing_attention_takes_five_products_for_two(name):
-    """Seven with the forward pass, where stored probabilities take six: 7/2 against 3 times the forward."""
+    """Seven products with the forward pass, against six from stored probabilities: 7/2 and 3 times the forward pass."""
 
     def law(operation, sizes):
         forward = operation(**sizes).contraction_flops()
@@ -367,7 +367,7 @@ def test_recomputing_attention_takes_five_products_for_two(name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if ops.find(name).backward])
 def test_a_gradient_moves_at_least_what_comes_in_and_goes_out(name):
-    """At the sizes of the forward's example, no backward pass is cheaper than writing one gradient."""
+    """At the sizes of the forward example, a backward pass writes at least one gradient."""
     operation = ops.find(name)
     sizes = operation.checked(operation.example.at)
     inputs = [t for t in operation(**sizes).tensors if t.reads and not t.spill and t.name not in {"tokens", "targets"}]
@@ -440,7 +440,7 @@ STAGES_AT = {"B": 2, "H": 4, "H_kv": 2, "N": 3, "S": 7, "d": 6}
 
 @pytest.mark.parametrize("masked", [{}, {"causal": 1}, {"causal": 1, "W": 4}], ids=str)
 def test_attention_as_a_whole_is_the_sum_of_its_stages(masked):
-    """The scale of the scores among them: a multiplication for each pair, and for each gradient made of them."""
+    """Including the scale of the scores: one multiplication for each pair, and for each gradient derived from it."""
 
     def primitives(*names):
         found = Counter()

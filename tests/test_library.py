@@ -1,4 +1,4 @@
-"""The library as another program uses it: a few lines, names and sizes as one would type them, data back."""
+"""The library as used from another program: a few lines, names and sizes in, data out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_three_lines_give_an_answer():
 
 
 def test_every_exported_name_can_be_called_whatever_was_used_before():
-    """A submodule of the same name, once imported, must not take its place."""
+    """Importing a submodule of the same name must not replace a function."""
     code = (
         "import perfmodel; from perfmodel import api; api.crossings(api.find('matmul'), 'n', 't4'); "
         "list(api.sweep_over('mlp-4096', 't4', {'N': [8]})); "
@@ -33,7 +33,7 @@ def test_every_exported_name_can_be_called_whatever_was_used_before():
 
 
 def test_no_exported_name_is_a_submodule():
-    """The import of a submodule binds its name in the package, whatever stood there."""
+    """Importing a submodule binds its name in the package and replaces what was there."""
     assert [name for name in perfmodel.__all__ if importlib.util.find_spec(f"perfmodel.{name}")] == []
 
 
@@ -111,7 +111,7 @@ def test_a_card_by_short_name_name_and_file():
     assert short is full is gpu("A100")
     assert gpu(short) is short
     assert gpu(short.file).bandwidth_byte_per_s.value == 2039e9
-    with pytest.raises(InputError, match=r"gpu 'a1000': there is no file of that name"):
+    with pytest.raises(InputError, match=r"gpu 'a1000': no file has this name"):
         gpu("a1000")
 
 

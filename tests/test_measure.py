@@ -1,4 +1,4 @@
-"""Measuring: programs against float64, records, the run over many cases with faults put in, the processor for real."""
+"""Measuring: programs against float64, records, runs with injected faults, and this processor for real."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_program_of_numpy_agrees_with_float64(line):
 
 @pytest.mark.parametrize("line", TORCH_ONLY[4:6], ids=name)
 def test_convolution_is_causal(line):
-    """A later input changes no earlier output: output 9 of 19 stays when input 10 on is put to zero."""
+    """A later input changes no earlier output: output 9 of 19 stays the same if inputs from 10 on are set to zero."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from perfmodel.measure.workloads import build
 
@@ -103,7 +103,7 @@ def test_convolution_is_causal(line):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda out: out * 1.01, "of its norm"),
+        (lambda out: out * 1.01, "relative error"),
         (lambda out: out.index_fill(0, out.new_tensor([5]).long(), float("nan")), "nan"),
         (lambda out: out.index_add(0, out.new_tensor([5]).long(), out.new_tensor([1e-3])), "one element"),
     ],
@@ -168,7 +168,7 @@ def test_every_suite_is_made_of_cases_that_differ():
 
 
 def test_quartiles_lie_between_neighbours():
-    """Of 10, 20, 30, 40 a quarter of the way is 3/4 of a step from the first: 10 + 0.75 x 10 = 17.5."""
+    """A quarter of the way through 10, 20, 30, 40 is 3/4 of a step from the first: 10 + 0.75 x 10 = 17.5."""
     found = Samples((40.0, 10.0, 30.0, 20.0))
     assert (found.median_us, found.quantile_us(0.25), found.quantile_us(0.75)) == (25.0, 17.5, 32.5)
 
@@ -180,7 +180,7 @@ def test_a_time_on_the_processor_is_the_time_it_took():
     assert 20_000 <= watch.times(run, "warm").median_us < 60_000
 
 
-# Quartiles of the first lie 40 % apart, of the second 10 %, of the third 2 %: 10 +- 2, +- 0.5, +- 0.1 between neighbours.
+# Interquartile ranges of 40 %, 10 % and 2 %: 10 +- 2, +- 0.5 and +- 0.1, interpolated.
 UNSTEADY, BETTER, STEADY = (Samples((10.0 - by, 10.0, 10.0 + by)) for by in (4.0, 1.0, 0.2))
 
 
@@ -204,7 +204,7 @@ def test_a_record_says_how_often_it_was_measured(monkeypatch):
     from perfmodel.measure.bench import Device
 
     device = Device("cpu")
-    monkeypatch.setattr(device.watch, "tries", 3, raising=False)  # as a GPU's
+    monkeypatch.setattr(device.watch, "tries", 3, raising=False)  # the number of tries on a GPU
     rest = iter((UNSTEADY, UNSTEADY, STEADY, STEADY))
     monkeypatch.setattr(device.watch, "times", lambda *_: next(rest))
     found = device.measure(ADD)
@@ -217,7 +217,7 @@ def test_a_record_says_how_often_it_was_measured(monkeypatch):
 
 
 class Faulty(runner.Worker):
-    """A worker whose process does what the case says."""
+    """A worker whose process fails as the case says."""
 
     SOURCE = (
         "import json, os, sys, time\n"
@@ -302,7 +302,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, lines, told):
 
 
 def test_errors_and_shares_by_hand(tmp_path):
-    """3 x 2^27 fp16 elements are 805.3 MB; at 4.8 TB/s 167.8 us, so that 200 us are 84 % of the roofline."""
+    """3 x 2^27 fp16 elements are 805.3 MB, 167.8 us at 4.8 TB/s. So 200 us are 84 % of the roofline."""
     line = {"op": "elementwise", "kind": "add", "shape": {"numel": 1 << 27}, "dtype": "fp16"}
     found = validation.compare([record(line, 200.0)], gpu("h200"))
     assert found.cases[0].of_roofline == pytest.approx(3 * 2 * 2**27 / 4.8e12 / 200e-6)
@@ -371,7 +371,7 @@ def test_what_cannot_be_validated_is_said(tmp_path, monkeypatch, arguments, code
 
 
 def streams(*times, byte=12e9, **more):
-    """Probes of so many bytes; of each the quartiles in microseconds."""
+    """Probes of a number of bytes, each with its quartiles in microseconds."""
     found = [{"p25_us": low, "median_us": (low + high) / 2, "p75_us": high} for low, high in times]
     return [{"byte": byte, "n": 12, **probe, **more} for probe in found]
 
@@ -395,7 +395,7 @@ FAST = {"op": "elementwise", "kind": "add", "shape": {"numel": 1 << 27}, "dtype"
     ],
 )
 def test_other_work_on_a_card_is_told_but_a_bound_stays_a_bound(tmp_path, times, spread):
-    """The roofs of a card are its sheet's, which no other work moves."""
+    """The peaks of a GPU are those of its data sheet, which other load does not change."""
     environment = {**ENVIRONMENT["environment"], "streams": streams(*times)}
     ran, document = told(tmp_path, environment, record(FAST, 100.0))
     assert ran.code == 3
@@ -414,14 +414,18 @@ def test_a_quiet_device_is_not_told_and_one_stream_says_nothing(tmp_path, times)
     assert document["busy"] is False
 
 
-# 12 GB at the 100 GB/s that the roofs say take 120,000 us.
+# 12 GB take 120,000 us at the peak of 100 GB/s.
 @pytest.mark.parametrize(
     ("times", "share", "excused"),
     [
         ([(120e3, 121e3), (121e3, 123e3)], 0.99, False),
         ([(120e3, 121e3), (180e3, 200e3)], 0.99, True),  # beside other work
-        ([(120e3, 121e3), (120e3, 121e3)], 0.45, True),  # beside other work that never ends
-        ([(60e3, 61e3), (60e3, 61e3)], 0.99, True),  # twice as fast as the roof: that was measured beside other work
+        ([(120e3, 121e3), (120e3, 121e3)], 0.45, True),  # other load throughout the run
+        (
+            [(60e3, 61e3), (60e3, 61e3)],
+            0.99,
+            True,
+        ),  # twice as fast as the peak, so the peak was measured under other load
     ],
 )
 def test_times_below_roofs_that_a_busy_processor_measured_are_no_error_of_the_model(tmp_path, times, share, excused):
@@ -435,7 +439,7 @@ def test_times_below_roofs_that_a_busy_processor_measured_are_no_error_of_the_mo
     assert ("1 case is faster than the roofs, which the same run measured" in " ".join(ran.out.split())) == excused
     assert ("under the bound" in ran.err) != excused
     assert bool(document["broken"]) != excused
-    assert told(tmp_path, environment, record(line, 9e3), wrong)[0].code == 3  # a wrong result stays one
+    assert told(tmp_path, environment, record(line, 9e3), wrong)[0].code == 3  # a wrong result is still an error
 
 
 CARD = """\
@@ -460,7 +464,9 @@ HEAD = '"ID","Kernel Name","Metric Name","Metric Value"'
 
 
 def test_counts_are_summed_between_markers():
-    """Case one: two kernels of 10 and 5 bytes read, 3 written, and 4 more that a later reading drove out. Case two: none."""
+    """Case one: two kernels that read 10 and 5 bytes and write 3, and 4 more bytes written back by the flush. Case two:
+    none.
+    """
     lines = [
         "==PROF== Connected", HEAD,
         '"0","nothing","dram__bytes_read.sum","7"', '"0","nothing","dram__bytes_write.sum","7"',
@@ -515,7 +521,9 @@ def test_a_file_of_readings_is_what_was_written(tmp_path):
 
 
 def test_the_readings_that_are_shipped_stay_under_their_sheets():
-    """A card does not stream faster than its pins, nor multiply faster than its units: otherwise sheet or reading is wrong."""
+    """Measured rates cannot exceed the memory interface or the arithmetic units; otherwise the sheet or the reading is
+    wrong.
+    """
     from perfmodel.paths import MEASURED
     from perfmodel.report.calibration import lines
 
@@ -543,7 +551,7 @@ def test_a_data_sheet_is_never_written_over(tmp_path):
 
 @pytest.fixture(scope="module")
 def processor_file(tmp_path_factory):
-    """A file for this processor, measured in a moment: the sizes are small."""
+    """A GPU file for this processor, measured quickly with small sizes."""
     path = tmp_path_factory.mktemp("cpu") / "cpu.yaml"
     patch = pytest.MonkeyPatch()
     patch.setattr(processor, "REPEATS", 2)
@@ -567,7 +575,7 @@ def test_a_processor_is_a_card_like_any_other(processor_file):
 
 @pytest.fixture
 def quick_start(monkeypatch, processor_file):
-    """The device without the seconds that measuring its roofs takes."""
+    """The device without the seconds that measuring its peak rates takes."""
     text = Path(processor_file).read_text()
     monkeypatch.setattr("perfmodel.measure.processor.hardware_file", lambda: text)
 
@@ -594,7 +602,7 @@ def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
 
 
 def test_without_torch_nothing_says_torch(tmp_path, monkeypatch, quick_start):
-    """NumPy runs what torch would: neither the table nor the notes name a library that is not there."""
+    """NumPy runs the cases instead of torch, so neither the table nor the notes name torch."""
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "torch.py").write_text("raise ImportError('hidden')\n")
     root = str(Path(__file__).parent.parent)
@@ -613,12 +621,12 @@ def test_without_torch_nothing_says_torch(tmp_path, monkeypatch, quick_start):
 
 def test_a_file_of_another_device_is_not_resumed(tmp_path, quick_start):
     path = stored(tmp_path, ENVIRONMENT, record(ADD, 5.0))
-    with pytest.raises(InputError, match="it holds a run on 'NVIDIA H200'"):
+    with pytest.raises(InputError, match="the file has a run on 'NVIDIA H200'"):
         session.Log(path, session.device("cpu"))
 
 
 def test_an_interruption_keeps_what_was_measured(tmp_path):
-    """A run is stopped while it measures: the file holds the environment and the cases before, and is resumed."""
+    """An interrupted run leaves the environment and the finished cases in the file, and can be resumed."""
     if sys.platform == "win32":
         pytest.skip("signals are those of POSIX")
     cases = tmp_path / "cases.jsonl"
@@ -644,8 +652,9 @@ def test_an_interruption_keeps_what_was_measured(tmp_path):
 
 
 def test_a_warm_run_may_find_its_data_in_the_cache():
-    """3 x 2^21 x 2 bytes are 12.6 MB, less than the 60 MiB of an H200's L2: warm, memory bounds nothing, and the additions
-    at 133.8 TFLOP/s are left; cold it takes 12.6 MB / 4.8 TB/s."""
+    """3 x 2^21 x 2 bytes are 12.6 MB, less than the 60 MiB of L2 of an H200. Warm, memory is no bound, and the
+    additions at 133.8 TFLOP/s remain. Cold, it takes 12.6 MB / 4.8 TB/s.
+    """
     line = {"op": "elementwise", "kind": "add", "shape": {"numel": 1 << 21}, "dtype": "fp16"}
     warm, cold = validation.compare([record({**line, "protocol": p}, 5.0) for p in ("warm", "cold")], gpu("h200")).cases
     assert cold.lower_s == pytest.approx(3 * 2 * 2**21 / 4.8e12)

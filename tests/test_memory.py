@@ -1,7 +1,7 @@
-"""Memory: published totals and hand counts, what a training step keeps against torch's own record of it, and what fits.
+"""Memory: published totals and hand counts, what a training step keeps compared with torch, and what fits.
 
-Bytes are compared to the digit. The caches of real models are those of the instantiated models where the oracle of
-counts lies beside the repository, and a few of its totals stand here for where it does not.
+Bytes are compared exactly. Caches of real models are compared with instantiated models if the reference counts are
+beside the repository; a few of these totals are repeated here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TINY_LLAMA = {
 
 @pytest.fixture
 def config(tmp_path):
-    """A workload made of a config."""
+    """Returns the workload of a config."""
 
     def made(document, **changes):
         path = tmp_path / "config.json"
@@ -93,11 +93,13 @@ def test_gpt2_xl_in_training(config):
 
 
 def test_gpt2_xl_activations_by_the_rules_and_by_the_steps(config):
-    """About 60 GB by ZeRO's rule of 12, 80.7 by what the gradients of a fused layer read, 85.6 with two dropout masks.
+    """About 60 GB by the rule of ZeRO, 80.7 by the tensors that the gradients of a fused layer read, 85.6 with two
+    dropout masks.
 
-    ZeRO's rule is 24 bytes for an element of the stream in a layer. Read off the steps it is 32: the stream twice and
-    its normed form twice, q, k, v and the heads, and twice the four times as wide hidden layer are 16 tensors' worth of
-    2 bytes. Korthikanti et al. count 34: 2 more for two dropout masks of a byte, and the 5 squares of unfused scores.
+    The rule of ZeRO is 24 bytes per element of the stream and layer. Counted from the steps it is 32: 16 tensors of 2
+    bytes. They are the stream twice, its normed form twice, q, k, v, the heads, and twice the hidden layer of four
+    times the width. Korthikanti et al. count 34: 2 more for two dropout masks of one byte, and the 5 squares of unfused
+    scores.
     """
     answer = train(config(GPT2_XL), batch=32)
     element = 32 * 1024 * 1600
@@ -112,10 +114,10 @@ def test_gpt2_xl_activations_by_the_rules_and_by_the_steps(config):
 
 
 def test_gpt2_xl_with_every_layer_recomputed(config):
-    """About 8 GB, and more at the one moment when the logits and their gradient are held: the paper counts none.
+    """About 8 GB. The peak is higher while the logits and their gradient are in memory, which the paper does not count.
 
-    48 inputs of a layer, 2 x 52,428,800 bytes each: 5.03 GB. One layer computed again: the 16 tensors but its input.
-    Largest gradients in flight: into and out of the GELU, four times the width each. With the ends of the model 7.66 GB.
+    48 layer inputs of 2 x 52,428,800 bytes: 5.03 GB. One recomputed layer: the 16 tensors except its input. Largest
+    gradients in flight: input and output of the GELU, four times the width each. With the ends of the model 7.66 GB.
     """
     answer = train(config(GPT2_XL), batch=32, recompute="full")
     stream = 2 * 32 * 1024 * 1600
@@ -169,7 +171,7 @@ def test_weights_of_one_byte_are_not_trained(config):
 
 @pytest.mark.parametrize("sizes", [{"weight": 0.5, "cache": 0.5}, None], ids=["set", "int4"])
 def test_weights_and_cache_of_half_a_byte(sizes):
-    """Llama 3 8B: 8,030,261,248 parameters in half as many bytes, 65,536 elements of cache a token in 32,768."""
+    """Llama 3 8B: 8,030,261,248 parameters in half as many bytes, 65,536 cache elements per token in 32,768 bytes."""
     found = workload("llama-3-8b") if sizes else workload("llama-3-8b").with_dtype("int4")
     answer = memory(found, phase="decode", settings={"S": 1000, **(sizes or {})})
     assert line(answer, "weights") == 8_030_261_248 // 2
@@ -194,10 +196,10 @@ def test_totals_are_of_all_gpus(config):
 
 
 def test_a_tiny_gpt2_layer_by_hand(config):
-    """Three tokens of width 4: the stream is 12 elements of 2 bytes.
+    """Three tokens of width 4: the stream has 12 elements of 2 bytes.
 
-    16 of them are kept; mean and 1/σ of 3 rows in each of two norms, 4 bytes each: 48; a logsumexp for each of 3 rows
-    of 2 heads: 24. Stage by stage the logsumexps give way to 2 squares of 9 probabilities of 2 bytes.
+    16 such tensors are kept. Mean and 1/σ of 3 rows in two norms, 4 bytes each: 48. A logsumexp for 3 rows of 2 heads:
+    24. Unfused, 2 squares of 9 probabilities of 2 bytes replace the logsumexps.
     """
     found = config(TINY)
     assert kept(train(found, tokens=3))["layers"] == 3 * (16 * 24 + 48 + 24)
@@ -207,10 +209,10 @@ def test_a_tiny_gpt2_layer_by_hand(config):
 
 
 def test_a_tiny_llama_layer_by_hand(config):
-    """Rotation keeps nothing; keys and values are half as wide; gate and up are 24 wide, their product 12.
+    """Rotation keeps nothing. Keys and values are half as wide. Gate and up are 24 wide, their product 12.
 
     Elements of 3 tokens: stream, normed, q, heads, stream, normed 24 each, k and v 12 each, 72 and 36: 276. One 1/rms
-    for each of 3 rows in two norms and a logsumexp for each of 3 rows of 4 heads, 4 bytes each: 24 and 48.
+    for 3 rows in two norms, and a logsumexp for 3 rows of 4 heads, 4 bytes each: 24 and 48.
     """
     assert kept(train(config(TINY_LLAMA), tokens=3))["layers"] == 2 * (2 * 276 + 24 + 48)
 
@@ -225,7 +227,9 @@ def test_a_tensor_that_several_operations_read_is_kept_once(config):
 
 
 def test_experts_keep_their_gathered_rows(config):
-    """Each of 3 tokens goes to 2 of 4 experts: 6 rows of 8 are gathered and kept beside what the router read."""
+    """Each of 3 tokens goes to 2 of 4 experts. 6 rows of 8 are gathered and kept in addition to the input of the
+    router.
+    """
     sizes = {**TINY_LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
     layer = train(config(sizes), tokens=3).training.activations.layers[0]
     found = {tensor.name: tensor.byte for tensor in layer.first}
@@ -237,7 +241,7 @@ def test_experts_keep_their_gathered_rows(config):
 
 
 def test_layers_share_what_comes_from_outside(config):
-    """The encoder's last tensor is kept once, however many layers of the decoder attend to it."""
+    """The last tensor of the encoder is kept once for all decoder layers that attend to it."""
     t5 = {"model_type": "t5", "d_model": 8, "num_heads": 2, "d_kv": 4, "num_layers": 3, "d_ff": 16, "vocab_size": 5}
     layer = next(x for x in train(config(t5), tokens=4).training.activations.layers if x.name == "decoder.layers")
     assert [tensor.byte for tensor in layer.first if tensor.name == "encoder.encoded"] == [2 * 4 * 8]
@@ -271,7 +275,7 @@ def test_what_one_operation_keeps(name, sizes, byte):
 
 @pytest.mark.parametrize("name", sorted(name for name in ops.FAMILY_OF if ops.find(name).backward))
 def test_no_operation_keeps_more_than_its_gradients_read(name):
-    """A tensor that two of its gradients read counts for each of them here, and once in what is kept."""
+    """A tensor that two gradients read counts for both here, and once in the kept bytes."""
     found = single(ops.find(name))
     for fused in (True, False):
         answer = memory(found, phase="train", settings=found.steps[0].operation.example.at, fused=fused)
@@ -282,9 +286,9 @@ def test_no_operation_keeps_more_than_its_gradients_read(name):
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
 @pytest.mark.parametrize("name", sorted(name for name in ops.FAMILY_OF if ops.find(name).backward))
 def test_a_forward_pass_moves_all_that_is_kept(name, fused):
-    """What waits for the gradients was an operand of a forward kernel of the training step: it was read or written there.
+    """Every kept tensor is an operand of a forward kernel of the training step, which reads or writes it.
 
-    Inner tensors of an operation of several products have other names in its gradients: those are found by their size.
+    Inner tensors of an operation with several products have other names in its gradients. They are matched by size.
     """
     found = single(ops.find(name))
     answer = memory(found, phase="train", settings=found.steps[0].operation.example.at, fused=fused)
@@ -326,7 +330,7 @@ def test_what_a_forward_pass_writes_for_its_gradients(name, sizes, fused, byte):
 
 
 def test_torch_keeps_the_same_tensors(config):
-    """A GPT-2 of two widths of layers in torch, in float32: bytes of the distinct storages that its graph holds."""
+    """A GPT-2 with two widths in torch, in float32: bytes of the distinct storages that its graph keeps."""
     torch = pytest.importorskip("torch")
     sizes = {"model_type": "gpt2", "n_embd": 32, "n_head": 4, "n_positions": 16, "vocab_size": 50}
     for fused in (True, False):
@@ -378,7 +382,7 @@ def saved_by_torch(torch, depth, fused, batch=2, tokens=16, width=32, heads=4):
 
 
 def test_selective_drops_the_squares(config):
-    """Two squares of 9 probabilities of 2 bytes, of one layer at a time, wait for nothing any more."""
+    """Two squares of 9 probabilities of 2 bytes, of one layer at a time, are not kept."""
     found = config(TINY)
     none, selective = (train(found, tokens=3, fused=False, recompute=mode) for mode in ("none", "selective"))
     assert kept(none)["layers"] - kept(selective)["layers"] == 3 * 36
@@ -441,7 +445,9 @@ QUANTITIES = {
 
 
 def oracle_rows():
-    """Caches by shape. A library's window keeps one token less than the mask shows: those rows have a bound of their own."""
+    """Caches by shape. In the library a window keeps one token less than the mask shows; those rows have a separate
+    bound.
+    """
     if not ORACLE.is_dir():
         return []
     with (ORACLE / "oracle.csv").open(encoding="utf-8") as file:
@@ -470,7 +476,7 @@ def test_a_window_that_only_masks_keeps_every_token(config):
 
 
 def test_other_forms_of_a_cache_stand_beside_it():
-    """DeepSeek-V2-Lite expanded: 27 layers x 16 heads x (128 + 64 + 128) x 2 bytes for each token."""
+    """DeepSeek-V2-Lite expanded: 27 layers x 16 heads x (128 + 64 + 128) x 2 bytes per token."""
     answer = memory(workload("deepseek-v2-lite"), phase="decode", settings={"S": 1000})
     assert {e.name: e.byte for e in answer.estimates}["key-value cache, expanded cache"] == 276_480 * 1000
     other = memory(workload("deepseek-v2-lite"), phase="decode", settings={"S": 1000}, form="expanded cache")
@@ -483,7 +489,9 @@ def test_a_state_in_float32_stands_beside_the_short_one():
 
 
 def test_the_workspace_by_hand(config):
-    """Three tokens of width 4 and network 16, in 2 bytes: 96 into the GELU, 96 out of it, while the stream of 24 waits."""
+    """Three tokens of width 4 and hidden width 16, in 2 bytes: input and output of the GELU 96 each, and the stream of
+    24.
+    """
     answer = memory(config(TINY), phase="prefill", settings={"N": 3})
     assert line(answer, "workspace of the largest kernel") == 96 + 96 + 24
     # With 100 words the logits: 3 x 100 out and 3 x 4 in; the stream is done with.
@@ -507,7 +515,7 @@ def test_fits_and_by_how_much(config):
 
 
 def test_remedies_are_what_the_same_change_gives(config):
-    """Each remedy against a fresh account of that plan: the fewest GPUs and the largest batch, not just enough."""
+    """Each remedy is compared with a new account of that plan: the fewest GPUs and the largest batch that fit."""
     found, card = config(GPT2_XL), gpu("v100-32gb")
     answer = train(found, batch=32, card=card)
     assert not answer.verdict.fits
@@ -541,7 +549,7 @@ def test_the_fewest_gpus(config):
 
 
 def test_a_change_that_saves_nothing_is_no_remedy():
-    """The attention stage has no weights: neither shards nor shorter weights make its squares fit."""
+    """The attention stage has no weights, so neither sharding nor smaller weights help with its squares."""
     answer = memory(workload("attention-16x16384"), phase="prefill", fused=False, gpu=gpu("t4"))
     assert line(answer, "weights") == 0
     assert [remedy.change for remedy in answer.verdict.remedies] == ["B = 1 instead of 16"]
@@ -595,7 +603,7 @@ ANY = [
 
 @pytest.mark.parametrize(("name", "sizes", "first", "begins", "ends"), ANY)
 def test_every_size_fits(name, sizes, first, begins, ends):
-    """No number stands where there is no largest size; the figures are the most that any size takes."""
+    """If there is no largest size, no number is printed. The bytes are the maximum over all sizes."""
     arguments = [word for symbol, value in sizes.items() for word in ("--set", f"{symbol}={value}")]
     ran = perfmodel("memory", "--config", name, "--phase", "decode", *arguments, "--gpu", "h100", "--solve", "S",
                     "--format", "json")  # fmt: skip
@@ -612,7 +620,7 @@ def test_every_size_fits(name, sizes, first, begins, ends):
 
 
 def test_windows_in_some_layers_bound_nothing():
-    """Every second layer of Gemma 2 attends to all tokens, so that one more token does take memory."""
+    """Every second layer of Gemma 2 attends to all tokens, so each token needs memory."""
     found = memory(workload("gemma-2-9b"), phase="decode", gpu=gpu("h100"), solve="S").solved
     assert (found.ends, found.windowed) == ("memory", False)
     assert found.next_byte_per_gpu - found.byte_per_gpu >= 21 * 2 * 8 * 256 * 2
@@ -626,7 +634,7 @@ def test_the_search_finds_the_end(capacity, at_most):
 
 
 def sizes_to(limit, error):
-    """A model that takes sizes up to a limit and keeps at most 100 bytes."""
+    """A model that accepts sizes up to a limit and keeps at most 100 bytes."""
 
     def byte_at(size):
         if size > limit:
@@ -657,10 +665,10 @@ def test_the_search_says_what_ends_it(byte_at, room, found):
 
 
 def test_the_reserve_of_an_h100():
-    """810 MB and 32 MiB, and 8 % of what they leave of 85,017,493,504 bytes, rounded up."""
+    """810 MB and 32 MiB, plus 8 % of the rest of 85,017,493,504 bytes, rounded up."""
     assert DEFAULT.byte(85_017_493_504) == 843_554_432 + 6_733_915_126
     assert 8 * (85_017_493_504 - 843_554_432) / 100 == 6_733_915_125.76
-    assert DEFAULT.byte(10**8) == 10**8  # never more than there is
+    assert DEFAULT.byte(10**8) == 10**8  # at most the whole memory
 
 
 @pytest.mark.parametrize(
@@ -679,7 +687,7 @@ def test_a_reserve_that_is_none(text):
 
 
 def test_the_reserve_decides():
-    """Llama 3 8B decodes one token at S = 2048 in 16.4 GB: on a card of 25.4 GB with a reserve of 9 GB it is too much."""
+    """Llama 3 8B decodes one token at S = 2048 in 16.4 GB. A card of 25.4 GB with a reserve of 9 GB is too small."""
     fits = {}
     for text in ("0", "5 GB", "9.5 GB", "50%"):
         ran = perfmodel("memory", "--config", "llama-3-8b", "--phase", "decode", "--gpu", "rtx-3090", "--reserve", text,
@@ -714,7 +722,7 @@ def test_a_time_on_a_card_that_is_too_small_says_so():
 
 
 def test_a_chart_says_which_workloads_are_too_large():
-    """The founding attention of 16,384 tokens keeps 16 x 32 squares of 2 bytes: 275 GB each, where it runs in stages."""
+    """Unfused attention of 16,384 tokens keeps 16 x 32 squares of 2 bytes: 275 GB each."""
     out = " ".join(perfmodel("roofline", "--gpu", "t4", "show").out.split())
     assert "attention-16x16384 (unfused): It does not fit on one NVIDIA T4: it needs " in out
     assert "It does not fit" not in perfmodel("roofline", "--gpu", "t4", "--config", "gpt2", "show").out
@@ -723,7 +731,7 @@ def test_a_chart_says_which_workloads_are_too_large():
 @pytest.mark.parametrize("phase", ["prefill", "decode", "train"])
 @pytest.mark.parametrize("name", ["t4", "h100"])
 def test_what_certainly_fits_does_fit(phase, name):
-    """The short test, which needs no account, never says yes where the account says no."""
+    """The short test, which needs no account, never accepts a plan that the account rejects."""
     found = {True: 0, False: 0}
     for config in ("gpt2", "llama-3-8b", "mamba-130m", "rwkv-4-169m", "mixtral-8x7b", "t5-base", "mistral-7b-v0.1"):
         for batch in (1, 16, 256):
@@ -734,7 +742,7 @@ def test_what_certainly_fits_does_fit(phase, name):
     assert all(found.values())
 
 
-# --- how it is told
+# --- output
 
 
 def test_the_json_document():
@@ -844,7 +852,7 @@ REFUSED = [
     ((*MEMORY, "--set", "B=1e15", "--set", "N=1e3"), 1, "embed.add_positions: add: numel: 768"),
     (("memory", "--config", "mlp-4096", "--gpu", "t4", "--solve", "S"), 1, "perfmodel memory --solve S: the prefill phase"),
     (("memory", "--config", "bert-base-uncased", "--phase", "decode"), 1, "configs/bert-base-uncased.json: this workload has no phase 'decode'; prefill, train are accepted."),
-    ((*MEMORY, "--gpu", "t5"), 1, "gpu 't5': there is no file of that name;"),
+    ((*MEMORY, "--gpu", "t5"), 1, "gpu 't5': no file has this name;"),
 ]  # fmt: skip
 
 
@@ -861,7 +869,9 @@ def test_the_library_refuses_as_the_command_does(config):
 
 
 def test_what_training_costs_before_and_with_recomputed_activations():
-    """GPT-2 XL, B 32, N 1024: 16 bytes a parameter; 48 inputs of 104.86 MB, 210.2 MB outside and 2.416 GB of one layer."""
+    """GPT-2 XL, B 32, N 1024: 16 bytes per parameter; 48 inputs of 104.86 MB, 210.2 MB outside, and 2.416 GB of one
+    layer.
+    """
     found = perfmodel("memory", "--config", "gpt2-xl", "--phase", "train", "--set", "B=32", "--format", "json")
     estimates = {one["name"]: one["byte"] for one in json.loads(found.out)["estimates"]}
     assert estimates["training states"] == 16 * 1_557_611_200

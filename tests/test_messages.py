@@ -1,7 +1,7 @@
-"""Bad input, kind by kind: one line that says where, what was found, what is accepted and what to do; and its code.
+"""Bad input of every kind: one line with the place, what was found, what is accepted and what to do; and the exit code.
 
-``where: found; accepted. Action`` on stderr, nothing on stdout, exit code 1 for what stands in a file or a size and 2
-for a command line that does not say what to do. An expected text is the beginning of the line.
+``where: found; accepted. Action`` is on stderr and stdout is empty. The exit code is 1 for an error in a file or a
+size, and 2 for an error in the command line. An expected text is the beginning of the line.
 """
 
 from __future__ import annotations
@@ -73,24 +73,24 @@ ARGUMENTS = [
     (("predict", "--gpu", "t4"), 2, "perfmodel predict: option '--cases' is missing;"),
     (("sweep", "--op", "matmul", "--gpu", "t4"), 2, "perfmodel sweep: no range is given; --over SYMBOL=FROM:TO"),
     # names
-    (("flops", "--config", "gpt2-125m"), 1, "model 'gpt2-125m': there is no file of that name; a path, or a name"),
-    (("flops", "--config", ""), 1, "model '': there is no file of that name;"),
-    (("flops", "--config", "."), 1, "model '.': there is no file of that name;"),
+    (("flops", "--config", "gpt2-125m"), 1, "model 'gpt2-125m': no file has this name; a path, or a name"),
+    (("flops", "--config", ""), 1, "model '': no file has this name;"),
+    (("flops", "--config", "."), 1, "model '.': no file has this name;"),
     (("flops", "--config", "x" * 5000), 1, "model 'xxxxx"),
-    (("flops", "--config", "a\nb"), 1, r"model 'a\nb': there is no file of that name;"),
-    (("flops", "--config", "a\x1b[31mb"), 1, r"model 'a\x1b[31mb': there is no file of that name;"),
-    (("flops", "--config", "a\0b"), 1, r"model 'a\x00b': there is no file of that name;"),
+    (("flops", "--config", "a\nb"), 1, r"model 'a\nb': no file has this name;"),
+    (("flops", "--config", "a\x1b[31mb"), 1, r"model 'a\x1b[31mb': no file has this name;"),
+    (("flops", "--config", "a\0b"), 1, r"model 'a\x00b': no file has this name;"),
     (("flops", "--config", "a\0b.yaml"), 1, r"a?b.yaml: it cannot be read"),
     (("flops", "--config", "a\nb.yaml"), 1, "a?b.yaml: there is no such file;"),
     (("flops", "--config", "x" * 5000 + ".yaml"), 1, "xxxxx"),
     (("flops", "--config", "nowhere/x.yaml"), 1, "nowhere/x.yaml: there is no such file; an existing file is accepted."),
-    ((*FLOPS, "--gpu", "a1000"), 1, "gpu 'a1000': there is no file of that name; a path, or a name that 'perfmodel gpus'"),
-    ((*FLOPS, "--gpu", ""), 1, "gpu '': there is no file of that name;"),
-    ((*FLOPS, "--gpu", ".."), 1, "gpu '..': there is no file of that name;"),
+    ((*FLOPS, "--gpu", "a1000"), 1, "gpu 'a1000': no file has this name; a path, or a name that 'perfmodel gpus'"),
+    ((*FLOPS, "--gpu", ""), 1, "gpu '': no file has this name;"),
+    ((*FLOPS, "--gpu", ".."), 1, "gpu '..': no file has this name;"),
     (("explain", "atention"), 1, "operation: there is no operation 'atention'; a name of 'perfmodel ops' is accepted"),
     (("explain", "attention", "--set", "K=4"), 1, "attention: set K: it is not a size of it; it takes B, H, H_kv,"),
     (("solve", "--op", "matmul", "--gpu", "t4", "--for", "N"), 1, "--for N: it is not a symbol of matmul;"),
-    (("roofline", "--gpu", "t44", "show"), 1, "gpu 't44': there is no file of that name;"),
+    (("roofline", "--gpu", "t44", "show"), 1, "gpu 't44': no file has this name;"),
     (
         ("flops", "--config", "conv1d-8192", "--phase", "decode"), 1,
         "configs/conv1d-8192.yaml: this workload has no phase 'decode'; prefill, train are accepted.",
@@ -175,18 +175,18 @@ def test_a_bad_command_line_is_refused_in_one_line(arguments, code, start):
     ids=" ".join,
 )
 def test_a_message_of_the_option_parser_names_the_word_that_is_wrong(arguments, words):
-    """The parser's own wording changes between its releases: only the words of the command line are asked for."""
+    """The wording of the option parser differs between versions, so only the words of the command line are tested."""
     found = check_refused(perfmodel(*arguments), 2)["found"]
     assert [word for word in words if word not in found] == []
 
 
-# --- a workload's file: what replaces what, and the beginning of the message after the file's name
+# --- a workload file: old text, new text, and the beginning of the message after the file name
 
 SPOILED = [
     # keys
     ("dtype: fp16", "dtyp: fp16", ":5: dtyp: 'dtyp' is not a key here; the keys are count, dtype, "),
-    ("dtype: fp16", "dtype: fp16\ndtype: fp32", ":6: 'dtype' stands twice (first on line 5); a key may stand once."),
-    ("B: 1, N: 2048", "B: 1, B: 2", ":6: sizes: 'B' stands twice (first on line 6); a key may stand once."),
+    ("dtype: fp16", "dtype: fp16\ndtype: fp32", ":6: the key 'dtype' is repeated (first on line 5); one value per key is accepted."),
+    ("B: 1, N: 2048", "B: 1, B: 2", ":6: sizes: the key 'B' is repeated (first on line 6); one value per key is accepted."),
     ("op: mlp", "op: mlp, opp: mlp", ":10: steps.opp: 'opp' is not a key here; the keys are"),
     ("F: 4*D", "zz: 3", ":6: sizes.zz: 'zz' is not a symbol; the letters of 'perfmodel symbols' are accepted."),
     ("flow: {x: x, y: y}", "sizes: {K: 3}", ":10: steps.sizes.K: 'K' is not a size of mlp; its sizes are B, N, D, F, act,"),
@@ -200,18 +200,18 @@ SPOILED = [
     ("dtype: fp16", '"a\\e[31m": 3\ndtype: fp16', ":5: "),
     ("dtype: fp16", '"": 3\ndtype: fp16', ":5: "),
     ("dtype: fp16", "<<: {B: 1}\ndtype: fp16", ":5: <<: '<<' is not a key here;"),
-    ("dtype: fp16", "? [a]\n: b\ndtype: fp16", ":5: a list or a mapping as a key stands here;"),
+    ("dtype: fp16", "? [a]\n: b\ndtype: fp16", ":5: a list or a mapping as a key was found;"),
     # kinds of values
-    ("title: A network", "title: [a]", ":1: title: a list stands here; a single value is accepted. Write one value."),
-    ("N: 2048", "N: [1]", ":6: sizes.N: a list stands here; a single value is accepted."),
-    ("N: 2048", "N: {a: 1}", ":6: sizes.N: a mapping stands here; a single value is accepted."),
-    ("N: 2048", "N: ", ":6: sizes.N: the value is empty; a value is required. Write one, or remove the key."),
-    ("sizes: {B: 1, N: 2048, D: 4096, F: 4*D}", "sizes: 3", ":6: sizes: the single value '3' stands here; a mapping"),
-    ("dtype: fp16", "dtypes: fp16", ":5: dtypes: the single value 'fp16' stands here; a mapping is accepted."),
-    ("prefill: {}, ", "prefill: 3, ", ":7: phases.prefill: the single value '3' stands here; a mapping is accepted."),
+    ("title: A network", "title: [a]", ":1: title: a list was found; a single value is accepted. Write one value."),
+    ("N: 2048", "N: [1]", ":6: sizes.N: a list was found; a single value is accepted."),
+    ("N: 2048", "N: {a: 1}", ":6: sizes.N: a mapping was found; a single value is accepted."),
+    ("N: 2048", "N: ", ":6: sizes.N: the value is empty; a value is required. Add one, or remove the key."),
+    ("sizes: {B: 1, N: 2048, D: 4096, F: 4*D}", "sizes: 3", ":6: sizes: the single value '3' was found; a mapping"),
+    ("dtype: fp16", "dtypes: fp16", ":5: dtypes: the single value 'fp16' was found; a mapping is accepted."),
+    ("prefill: {}, ", "prefill: 3, ", ":7: phases.prefill: the single value '3' was found; a mapping is accepted."),
     ("phases: {prefill: {}, decode: {N: 1}, train: {}}", "phases: {}", ":7: phases: "),
-    ("sources: [a book]", "sources: a book", ":2: sources: the single value 'a book' stands here; a list is accepted."),
-    ("notes: [a note]", "notes: [[a]]", ":3: notes: a list stands here; a single value is accepted."),
+    ("sources: [a book]", "sources: a book", ":2: sources: the single value 'a book' was found; a list is accepted."),
+    ("notes: [a note]", "notes: [[a]]", ":3: notes: a list was found; a single value is accepted."),
     ("  - {name: mlp, op: mlp, kernels: apart, flow: {x: x, y: y}}", "  - mlp", ":10: steps: the single value 'mlp'"),
     ("  - {name: mlp, op: mlp, kernels: apart, flow: {x: x, y: y}}", "  []", ": steps: the list is empty; at least one step"),
     # words
@@ -232,26 +232,26 @@ SPOILED = [
     ("N: 2048", "N: 2020-01-01", ":6: sizes.N: '2020-01-01' is not a size;"),
     ("N: 2048", "N: D/7", ":6: sizes.N: 'D/7' is 4096 / 7, which does not divide;"),
     ("N: 2048", "N: D/", ":6: sizes.N: 'D/' is not an expression of sizes;"),
-    ("N: 2048", "N: F, F: N, S: 1", ":6: sizes: 'F' stands twice"),
+    ("N: 2048", "N: F, F: N, S: 1", ":6: sizes: the key 'F' is repeated"),
     ("N: 2048, D: 4096, F: 4*D", "N: F, D: 4096, F: N", "workload: the sizes F, N depend on each other; sizes without"),
     ("flow: {x: x, y: y}", "repeat: 0", "mlp: repeat: 0 is out of range;"),
     ("flow: {x: x, y: y}", "repeat: L", ":10: steps: repeat: 'L' in 'L' has no value;"),
-    ("N: 2048, D: 4096, F: 4*D", "B: 1", ":6: sizes: 'B' stands twice"),
-    # YAML that the reader does not take
-    ("dtype: fp16", "dtype: &a fp16", ":5: dtype: an anchor (&) stands here; plain keys, values and lists are accepted."),
-    ("dtype: fp16", "dtype: *a", ":5: dtype: an alias (*) stands here;"),
-    ("dtype: fp16", "dtype: !!str fp16", ":5: dtype: the tag 'tag:yaml.org,2002:str' stands here;"),
+    ("N: 2048, D: 4096, F: 4*D", "B: 1", ":6: sizes: the key 'B' is repeated"),
+    # YAML that the reader refuses
+    ("dtype: fp16", "dtype: &a fp16", ":5: dtype: an anchor (&) was found; plain keys, values and lists are accepted."),
+    ("dtype: fp16", "dtype: *a", ":5: dtype: an alias (*) was found;"),
+    ("dtype: fp16", "dtype: !!str fp16", ":5: dtype: the tag 'tag:yaml.org,2002:str' was found;"),
     (
         "dtype: fp16", "dtype: !!python/object/apply:os.system [echo hello]",
-        ":5: dtype: the tag 'tag:yaml.org,2002:python/object/apply:os.system' stands here;",
+        ":5: dtype: the tag 'tag:yaml.org,2002:python/object/apply:os.system' was found;",
     ),
-    ("dtype: fp16", "dtype: " + "[" * 5000 + "]" * 5000, ":5: dtype: nesting deeper than 12 levels stands here;"),
-    ("dtype: fp16", "dtype: " + "{a: " * 5000, ":5: dtype.a.a.a.a.a.a.a.a.a.a.a: nesting deeper than 12 levels stands here;"),
-    ("dtype: fp16", "---\ndtype: fp16", ":5: a second document (---) stands here;"),
-    ("dtype: fp16", "dtype:\n\t- fp16", ":6: a tab stands in the indentation"),
-    ("dtype: fp16", "dtype: [fp16", ":6: the text is not YAML"),
+    ("dtype: fp16", "dtype: " + "[" * 5000 + "]" * 5000, ":5: dtype: nesting deeper than 12 levels was found;"),
+    ("dtype: fp16", "dtype: " + "{a: " * 5000, ":5: dtype.a.a.a.a.a.a.a.a.a.a.a: nesting deeper than 12 levels was found;"),
+    ("dtype: fp16", "---\ndtype: fp16", ":5: a second document (---) was found;"),
+    ("dtype: fp16", "dtype:\n\t- fp16", ":6: the indentation has a tab"),
+    ("dtype: fp16", "dtype: [fp16", ":6: the text is not valid YAML"),
     ("dtype: fp16", "dtype: 'fp16", ":"),
-    ("dtype: fp16", "dtype: a: b", ":5: the text is not YAML"),
+    ("dtype: fp16", "dtype: a: b", ":5: the text is not valid YAML"),
 ]  # fmt: skip
 
 
@@ -274,28 +274,28 @@ WHOLE_FILES = [
     ("empty", b"", ": the file is empty; a mapping of keys is accepted. Write 'key: value' lines."),
     ("comments", b"# nothing\n", ": the file is empty;"),
     ("spaces", b"  \n \n", ": the file is empty;"),
-    ("binary", b"\x7fELF\x02\x01\x01\x00\xff\xfe" * 50, ": the file is not text; UTF-8 text is accepted."),
+    ("binary", b"\x7fELF\x02\x01\x01\x00\xff\xfe" * 50, ": the file is not UTF-8 text; UTF-8 text is accepted."),
     ("zeros", bytes(100), ":1: "),
-    ("latin", "title: caf\xe9".encode("latin-1"), ": the file is not text; UTF-8 text is accepted."),
-    ("utf-16", WORKLOAD.encode("utf-16"), ": the file is not text; UTF-8 text is accepted."),
+    ("latin", "title: caf\xe9".encode("latin-1"), ": the file is not UTF-8 text; UTF-8 text is accepted."),
+    ("utf-16", WORKLOAD.encode("utf-16"), ": the file is not UTF-8 text; UTF-8 text is accepted."),
     ("2 MB", WORKLOAD.encode() + b"#" * 2_000_000, ": the file is larger than 1 MB; a smaller file is accepted."),
-    ("a list", b"- a\n- b\n", ":1: a list stands here; a mapping is accepted. Write it as 'key: value' lines."),
-    ("a word", b"hello\n", ":1: the single value 'hello' stands here; a mapping is accepted."),
-    ("null", b"null\n", ":1: the single value 'null' stands here;"),
-    ("two documents", WORKLOAD.encode() * 2, ":11: 'title' stands twice (first on line 1);"),
+    ("a list", b"- a\n- b\n", ":1: a list was found; a mapping is accepted. Write it as 'key: value' lines."),
+    ("a word", b"hello\n", ":1: the single value 'hello' was found; a mapping is accepted."),
+    ("null", b"null\n", ":1: the single value 'null' was found;"),
+    ("two documents", WORKLOAD.encode() * 2, ":11: the key 'title' is repeated (first on line 1);"),
     (
         "a second document",
         WORKLOAD.encode() + b"---\n" + WORKLOAD.encode(),
-        ":11: a second document (---) stands here;",
+        ":11: a second document (---) was found;",
     ),
-    ("an alias bomb", BOMB.encode(), ":1: a0: an anchor (&) stands here;"),
+    ("an alias bomb", BOMB.encode(), ":1: a0: an anchor (&) was found;"),
     ("a python object", b"!!python/object:os.system {}\n", ":1: the tag 'tag:yaml.org,2002:python/object:os.system'"),
     (
         "depth by indent",
         "\n".join(" " * i + "a:" for i in range(400)).encode(),
         ":13: a.a.a.a.a.a.a.a.a.a.a.a: nesting",
     ),
-    ("depth by dashes", b"- " * 3000 + b"a", ":1: nesting deeper than 12 levels stands here;"),
+    ("depth by dashes", b"- " * 3000 + b"a", ":1: nesting deeper than 12 levels was found;"),
     ("a file of the other kind", CARD.encode(), ":"),
 ]
 
@@ -349,13 +349,17 @@ SPOILED_CARD = [
     ("320 GB/s", "1e308 EB/s", "memory.bandwidth.value: '1e308 EB/s' is not positive and finite;"),
     ("320 GB/s", "nan GB/s", "memory.bandwidth.value: 'nan GB/s' is not a quantity with a unit;"),
     ("320 GB/s", "fast", "memory.bandwidth.value: 'fast' is not a quantity with a unit;"),
-    ("320 GB/s", "[1]", "memory.bandwidth.value: a list stands here; a single value is accepted."),
+    ("320 GB/s", "[1]", "memory.bandwidth.value: a list was found; a single value is accepted."),
     ("from: product_page", "from: nowhere", "memory.bandwidth.from: 'nowhere' is not known; one of datasheet,"),
     ("value: 40,", "value: 0,", "multiprocessors.value: 0 is out of range;"),
     ("value: 40,", "value: 1.5,", "multiprocessors.value: '1.5' is not a whole number;"),
     ("{value: 40,", "{valu: 40,", "multiprocessors: 'value' is missing; 'value' is required here."),
     ("  base: {", "  bas: {", "clocks.bas: 'bas' is not a key here; the keys are base, boost, tensor."),
-    ("vendor: NVIDIA", "vendor: NVIDIA\nvendor: AMD", "'vendor' stands twice (first on line 2); a key may stand once."),
+    (
+        "vendor: NVIDIA",
+        "vendor: NVIDIA\nvendor: AMD",
+        "the key 'vendor' is repeated (first on line 2); one value per key is accepted.",
+    ),
     ("vendor: NVIDIA", "vender: NVIDIA", "'vendor' is missing; 'vendor' is required here."),
     ("vendor: NVIDIA", "vendor: NVIDIA\nprice: 1", "price: 'price' is not a key here; the keys are"),
 ]
@@ -373,13 +377,13 @@ def test_a_spoiled_card_is_refused_in_one_line(tmp_path, sound, spoiled, found):
     assert rest.startswith(found)
 
 
-# --- cases: a bad line is told with its place and does not stop the others
+# --- cases: a bad line is reported with its place, and the others are answered
 
 MATMUL = '{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}}'
 BAD_LINES = [
-    ("x", "it is not JSON from column 1 on; one JSON object per line is accepted."),
+    ("x", "the text is not valid JSON from column 1; one JSON object per line is accepted."),
     ("[" * 100_000, "it is nested deeper than 64 levels; one JSON object per line is accepted."),
-    ("[]", "[] stands there; one JSON object per line is accepted."),
+    ("[]", "[] was found; one JSON object per line is accepted."),
     ("{}", "'op' is missing; one of matmul, softmax,"),
     ('{"op": "matmull"}', "op: 'matmull' is not known; one of matmul, softmax,"),
     ('{"op": "matmul"}', "'shape' is missing; an object of sizes is accepted. Add m, k, n"),
@@ -391,13 +395,16 @@ BAD_LINES = [
     ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 0}}', f"n: 0 is out of range; {SIZES}"),
     ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 1.5}}', f"n: 1.5 is not a whole number; {SIZES}"),
     ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": "eight"}}', f"n: 'eight' is not a size; {SIZES}"),
-    ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": NaN}}', "NaN stands in it; numbers of JSON are accepted."),
-    ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 1e999}}', "1e999 stands in it; numbers of JSON are accepted."),
+    ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": NaN}}', "the number NaN was found; JSON numbers are accepted."),
+    (
+        '{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 1e999}}',
+        "the number 1e999 was found; JSON numbers are accepted.",
+    ),
     (
         '{"op": "matmul", "shape": {"m": 8, "k": 8, "n": ' + "9" * 5000 + "}}",
-        "it holds a number of 5000 digits, more than 400;",
+        "a number has 5000 digits, more than 400;",
     ),
-    ('{"op": "matmul", "op": "matmul"}', "'op' stands twice; a key may stand once."),
+    ('{"op": "matmul", "op": "matmul"}', "the key 'op' is repeated; one value per key is accepted."),
     (MATMUL[:-1] + ', "dtype": "fp17"}', "dtype: 'fp17' is not known; one of fp64, fp32,"),
     (
         MATMUL[:-1] + ', "protocol": "hot"}',
@@ -445,7 +452,7 @@ def test_words_that_say_what_is_so_anyhow_may_stand(tmp_path):
 
 
 def test_a_direction_counts_for_whatever_has_gradients():
-    """A product of 8 x 8 x 8: 1024 FLOP forward, two products of that size back."""
+    """A product of 8 x 8 x 8: 1024 FLOP forward, and two products of that size backward."""
     lines = "".join(f'{MATMUL[:-1]}, "direction": "{way}"}}\n' for way in ("forward", "backward", "forward_backward"))
     ran = perfmodel("predict", "--cases", "-", "--gpu", "t4", "--format", "json", stdin=lines)
     assert [case["flops"] for case in json.loads(ran.out)["cases"]] == [1024, 2048, 3072]
@@ -463,8 +470,8 @@ def test_cases_may_come_from_standard_input():
     [
         (b"", "{}: there is no case in it; one JSON object per line is accepted."),
         (b"\n \n", "{}: there is no case in it;"),
-        (b"\xff\xfe", "{}:1: the line is not text; UTF-8 text is accepted. Is it the right file?"),
-        (MATMUL.encode() + b"\n\xff\n", "{}:2: the line is not text;"),
+        (b"\xff\xfe", "{}:1: the line is not UTF-8 text; UTF-8 text is accepted. Convert it, or check the path."),
+        (MATMUL.encode() + b"\n\xff\n", "{}:2: the line is not UTF-8 text;"),
     ],
 )
 def test_a_file_without_cases_is_refused_in_one_line(tmp_path, content, found):
@@ -501,7 +508,7 @@ def test_a_bad_range_is_refused_in_one_line(over, found):
     assert ran.err.startswith(found)
 
 
-# --- every message says what to do
+# --- every message ends with an action
 
 
 def test_every_message_ends_with_what_to_do():
@@ -510,7 +517,7 @@ def test_every_message_ends_with_what_to_do():
     assert sorted(silent) == []
 
 
-# --- a process of its own
+# --- in a separate process
 
 
 @pytest.mark.parametrize(
@@ -530,7 +537,7 @@ def test_the_installed_command_ends_with_the_code_and_the_line(arguments, code):
 
 
 def test_pythons_own_warnings_do_not_stand_beside_the_line():
-    """A number that runs into a word makes Python's parser warn, from 3.12 on where a user sees it."""
+    """A number directly followed by a word makes Python's parser warn, visibly from 3.12 on."""
     command = ("-W", "always", "-m", "perfmodel", *FLOPS, "--set", "N=D*5in D")
     ran = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stdout) == (1, "")

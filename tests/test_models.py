@@ -1,7 +1,6 @@
 """Real models: published parameter totals, counts of instantiated models, and every workload on a card.
 
-The totals are literals with their source; the counts come from a table of instantiated models that lies beside the
-repository where there is one.
+Totals are literals with their source. Counts come from a table of instantiated models, if it is beside the repository.
 """
 
 from __future__ import annotations
@@ -33,8 +32,9 @@ def counted(name, phase=None, form=None, **settings):
 
 # --- published totals
 
-# A checkpoint's size is the number of elements in its safetensors files, as the model's page shows it. Arithmetic
-# stands where a checkpoint also holds what is no parameter of the text model, or holds a tied table twice.
+# The size of a checkpoint is the number of elements in its safetensors files, from the page of the model. Sums remove
+# elements that are not parameters of the text model, or a tied table that is stored twice.
+
 TOWER = 1152 * (588 + 1 + 4096) + 27 * (4 * 1152 * 1153 + 2 * 1152 * 4304 + 4304 + 1152 + 4 * 1152) + 2 * 1152
 TOTALS = {
     "bert-base-uncased": 109_514_298,  # instantiated BertForMaskedLM
@@ -148,7 +148,7 @@ ENTRIES = (
     list(csv.DictReader((ORACLE / "oracle.csv").read_text(encoding="utf-8").splitlines())) if ORACLE.is_dir() else []
 )
 needs_oracle = pytest.mark.skipif(not ENTRIES, reason="no counts of instantiated models beside the repository")
-# DeepSeek's decoding step has forms; the library that was counted multiplies the whole cached latent up at every step.
+# A decoding step of DeepSeek has several forms. The counted library expands the whole cached latent at every step.
 FORMS = {
     "decode_flops_total": "re-expanded",
     "decode_flops_total_mla_absorbed": "absorbed",
@@ -203,14 +203,14 @@ def test_cache_per_token_is_that_of_first_principles(entry):
 @needs_oracle
 @pytest.mark.parametrize("path", sorted((ORACLE / "configs").glob("*.json")), ids=lambda path: path.stem)
 def test_a_short_name_is_the_published_config(path):
-    """The keys that are left out of a config here change nothing."""
+    """The keys that are omitted from a config here do not change the counts."""
     short, whole = workload(path.stem), workload(str(path))
     for phase in whole.phases:
         assert short.dims(phase) == whole.dims(phase)
         assert [step.name for step in short.steps_in(phase)] == [step.name for step in whole.steps_in(phase)]
 
 
-# --- what holds for every workload
+# --- laws for every workload
 
 
 @pytest.mark.parametrize("name", files("configs"))
@@ -226,7 +226,7 @@ def test_every_workload_runs_on_a_card_in_every_phase(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_models_file_holds_what_its_importer_reads(name):
-    """Facts only: no key that nobody asks for."""
+    """A model file has only keys that its importer reads."""
 
     class Asked(dict):
         def get(self, key, default=None):
@@ -239,12 +239,12 @@ def test_a_models_file_holds_what_its_importer_reads(name):
     assert set(document) <= asked
 
 
-# What crosses a model's border at least, by hand, in bytes of 2 for a prompt of 2048 tokens.
+# Compulsory traffic of a whole model by hand, for 2-byte types and a prompt of 2048 tokens.
 LEAST = {
     # 6,738,415,616 weights less the table's 32,000 x 4096, 2048 looked-up rows and indices of 8 bytes, keys and values
     # 2 x 32 x 2048 x 4096, logits 2048 x 32,000.
     "llama-2-7b": 2 * (6_738_415_616 - 32_000 * 4096 + 2048 * 4096 + 2 * 32 * 2048 * 4096 + 2048 * 32_000) + 8 * 2048,
-    # A quarter of each head is turned, which must not make the rest of it look read from memory.
+    # A quarter of each head is rotated. The rest of it must not count as read from memory.
     "pythia-160m": 2 * (162_322_944 - 50_304 * 768 + 2048 * 768 + 2 * 12 * 2048 * 768 + 2048 * 50_304) + 8 * 2048,
 }
 
@@ -258,14 +258,14 @@ def test_what_must_cross_the_border(name):
     "name", ["t5-base", "whisper-base", "bert-base-uncased", "vit-base-patch16-224", "encoder-block"]
 )
 def test_a_causal_mask_is_the_decoders(name):
-    """Encoders see all of their tokens, and decoders all of an encoder's."""
+    """Encoders see all of their tokens, and decoders see all tokens of an encoder."""
     rows = [{row.name: row.flops for row in analyse(name, causal=causal).rows} for causal in (False, True)]
     changed = {step for step in rows[0] if rows[0][step] != rows[1][step]}
     assert changed <= {"decoder.layers.attention"}
 
 
 def test_a_chunk_of_a_window_sees_all_that_it_may():
-    """4 queries behind a window of 4096 and 32,768 cached tokens see 4096 keys each: 4 x 4096 pairs a head."""
+    """4 queries with a window of 4096 and 32,768 cached tokens see 4096 keys each: 4 x 4096 pairs per head."""
     rows = analyse("mistral-7b-v0.1", phase="decode", settings={"N": 4, "S": 32_768}, causal=True).rows
     attention = next(row for row in rows if row.name == "layers.attention")
     assert attention.contraction_flops == 4 * 4 * 4096 * 32 * 128
@@ -274,7 +274,7 @@ def test_a_chunk_of_a_window_sees_all_that_it_may():
 # --- learned positions end where their table ends
 
 LAST = [
-    # The largest sizes that a table of so many positions allows, the new token's own among them.
+    # The largest sizes that a table of positions allows, including the position of the new token.
     ("gpt2", "prefill", "N", 1024),
     ("gpt2", "train", "N", 1024),
     ("gpt2", "decode", "S", 1024),
@@ -302,7 +302,7 @@ def test_positions_that_are_computed_have_no_end(name):
 
 @pytest.mark.parametrize(("symbol", "value", "told"), [("N", 4096, False), ("N", 4097, True)])
 def test_a_length_beyond_what_a_config_names_is_told(tmp_path, symbol, value, told):
-    """Positions that are computed go on; the model was made for so many."""
+    """Computed positions have no limit, but the model was trained for this length."""
     found = written(tmp_path, llama(max_position_embeddings=4096))
     notes = analyse(found, settings={symbol: value}).notes
     assert any(note.startswith("NB 4,097 positions pass the 4,096") for note in notes) == told
@@ -311,7 +311,7 @@ def test_a_length_beyond_what_a_config_names_is_told(tmp_path, symbol, value, to
 
 
 def test_a_window_without_a_causal_mask_is_told():
-    """Of a prompt: it hides keys only together with the mask; a decoded token sees its window alone either way."""
+    """In a prompt the window applies only with the causal mask. A decoded token sees its window in both cases."""
     found = {c: analyse("mistral-7b-v0.1", settings={"N": 8192}, causal=c) for c in (False, True)}
     assert [any("W = 4,096 is part of a causal mask" in n for n in a.notes) for a in found.values()] == [True, False]
     assert not any("window" in note for note in analyse("mistral-7b-v0.1", settings={"N": 4096}).notes)
@@ -325,7 +325,7 @@ def test_a_comparison_tells_it_too():
 
 @pytest.mark.parametrize("name", ["mistral-7b-v0.3", "mistral-nemo-12b", "mistral-small-24b"])
 def test_later_mistrals_see_all_keys(name):
-    """Their configs say so by a null."""
+    """Their configs have a null window."""
     assert "W" not in workload(name).sizes
 
 
@@ -399,7 +399,7 @@ def llama(**keys):
 
 
 def written(folder, document):
-    """The workload of a file that holds this config."""
+    """Returns the workload of a file with this config."""
     (folder / "config.json").write_text(json.dumps(document), encoding="utf-8")
     return workload(str(folder / "config.json"))
 

@@ -1,7 +1,7 @@
-"""Every operation's hand-worked example, and its counts against loops that are executed one scalar at a time.
+"""Every operation: its worked example, and its counts against loops that run one scalar at a time.
 
-The loops (``algorithms.py``) share no formula with the package: a machine (``machine.py``) counts what they do and
-move. That they compute the right thing is held to torch in float64, the backward passes to its automatic derivatives.
+The loops (``algorithms.py``) share no formula with the package. A machine (``machine.py``) counts what they compute and
+move. Their results are compared with torch in float64, and backward passes with automatic derivatives.
 """
 
 from __future__ import annotations
@@ -119,14 +119,14 @@ each_case = pytest.mark.parametrize(("name", "sizes"), CASES, ids=map(case_id, C
 
 
 def executed(name, sizes, apart=False):
-    """The machine after it ran the operation's loops."""
+    """Returns the machine after it has run the loops of the operation."""
     machine = Machine(apart)
     if name in ELEMENTWISE:
         algorithms.elementwise(machine, name, item=ops.find(name).defaults["act"], **sizes)
     elif name == "dot":
         algorithms.vector_dot(machine, **sizes)
     else:
-        # The machine has taken the letter m.
+        # m is the name of the machine.
         getattr(algorithms, name)(machine, **{"m_" if key == "m" else key: value for key, value in sizes.items()})
     return machine
 
@@ -145,7 +145,7 @@ def test_each_primitive_is_executed_as_often_as_it_is_counted(name, sizes):
 
 @each_case
 def test_separate_kernels_execute_what_they_count(name, sizes):
-    """What a kernel does again because it runs on its own included."""
+    """Including the work that a kernel repeats because it runs separately."""
     kernels = [op for _, op in ops.find(name)(**sizes).kernels()]
     counted = sum((Counter(performed(op)) for op in kernels), Counter())
     assert not kernels or counted == executed(name, sizes, apart=True).primitives
@@ -168,7 +168,7 @@ def test_separate_kernels_move_what_their_loops_move(name, sizes):
 
 @pytest.mark.parametrize("sizes", [{"N": 1, "S": 8, "W": 3}, {"N": 2, "S": 8, "W": 3}, {"N": 3, "S": 9, "W": 2}])
 def test_keys_that_no_query_sees_are_not_read(sizes):
-    """A sliding window hides the oldest keys from all queries of a chunk: they need not be read."""
+    """A sliding window masks the oldest keys for all queries of a chunk, so they are not read."""
     sizes = {"B": 1, "H": 2, "H_kv": 1, "d": 4, "causal": 1, **sizes}
     assert ops.find("attention")(**sizes).read_byte() == executed("attention", sizes).read_byte
 
@@ -235,7 +235,7 @@ FACTOR = r"(?:\d+|\([\d +]+\))(?: [a-z]+)?"
 
 
 def test_an_examples_arithmetic_comes_out():
-    """``2 tokens x 4 x (4 + 2 + 2) = 64`` in the sentences that give the reasons."""
+    """Checks ``2 tokens x 4 x (4 + 2 + 2) = 64`` in the sentences that give the reasons."""
     reasons = [ops.find(name).example.because for name in NAMES]
     products = [found for text in reasons for found in re.findall(rf"({FACTOR}(?: x {FACTOR})+) = (\d+)", text)]
     assert len(products) > 10
@@ -291,7 +291,7 @@ def test_item_sizes_go_by_role(item, expected):
     assert ops.find("attention")(B=1, H=2, H_kv=1, N=3, S=4, d=8, **item).traffic_byte() == expected
 
 
-# --- the loops compute the right thing
+# --- the results of the loops are correct
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +300,7 @@ def torch():
 
 
 class Reference:
-    """The same results by torch in float64, from the tensors that the machine was given."""
+    """The same results by torch in float64, from the tensors of the machine."""
 
     def __init__(self, torch, arrays, sizes):
         self.torch, self.F, self.sizes, self.arrays = torch, torch.nn.functional, sizes, arrays
@@ -315,11 +315,11 @@ class Reference:
         return found if len(found) > 1 else found[0]
 
     def before(self, name):
-        """A tensor that is worked on in place, as it was."""
+        """Returns the initial values of a tensor that is changed in place."""
         return self.torch.tensor(self.arrays[name].nested(given=True), dtype=self.torch.float64)
 
     def derivatives(self, output, names, by):
-        """``dx`` for each x, given the gradient that arrives at the output."""
+        """Returns ``dx`` for each x, from the gradient of the output."""
         found = self.torch.autograd.grad(output, [self.tensors[name] for name in names.split()], by)
         return {f"d{name}": value for name, value in zip(names.split(), found, strict=True)}
 
@@ -345,7 +345,7 @@ class Reference:
         return self.F.conv1d(u.mT, taps[:, None], bias, padding=padding, groups=u.shape[2]).mT[:, : u.shape[1]]
 
     def turned(self, x):
-        """Pairs of neighbours as complex numbers, times numbers on the unit circle."""
+        """Rotates pairs of neighbours as complex numbers on the unit circle."""
         torch, d = self.torch, x.shape[-1]
         angles = torch.arange(x.shape[1])[:, None] * 10000.0 ** (-torch.arange(0, d, 2, dtype=x.dtype) / d)
         pairs = torch.view_as_complex(x.detach().unflatten(-1, (-1, 2)).contiguous())
@@ -365,7 +365,7 @@ class Reference:
 
 
 def score_gradients(r):
-    """For a gradient that arrives at the scores; at hidden ones none does."""
+    """Returns the gradient of the scores, zero where they are masked."""
     scores = r.scores(*r["q k"])
     return r.derivatives(scores.masked_fill(~r.mask(*scores.shape[2:]), 0.0), "q k", r["dscores"])
 
@@ -386,7 +386,7 @@ def table_gradient(r):
 
 
 def quotient_gradients(r):
-    """The operation is given the quotient in place of the numerator."""
+    """The operation gets the quotient instead of the numerator."""
     r.tensors["a"] = (r["y"] * r["b"]).detach().requires_grad_()
     return r.derivatives(r["a"] / r["b"], "a b", r["dy"])
 
@@ -441,7 +441,9 @@ def routing_gradients(r):
 
 
 def decaying_mean(r):
-    """RWKV as its paper writes it: a mean of all values so far, weighted by exp(decay x age + key), the newest by first."""
+    """RWKV as in its paper: a mean of all values so far, weighted by exp(decay x age + key). The newest has a separate
+    weight.
+    """
     torch, (k, v, decay, first) = r.torch, r["k v decay first"]
     outputs = []
     for t in range(k.shape[1]):
@@ -582,7 +584,7 @@ def test_the_loops_compute_what_torch_computes(torch, name, sizes):
 
 
 def test_the_loops_of_adam_take_torchs_step(torch):
-    """Both from the same moments, four steps in; the machine's random numbers come in the same order each time."""
+    """Both start from the same moments after four steps. The random numbers of the machine have a fixed order."""
     run, before = executed("adam", {"params": 5}), Machine()
     start = {name: before.input(name, 5).nested() for name in ("gradient", "mean", "variance", "master")}
     tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in start.items()}

@@ -1,4 +1,4 @@
-"""What a release says of itself: one version, a changelog, a citation."""
+"""A release: one version, a changelog, a citation."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_citation_agrees_with_the_package():
     assert {"cff-version", "message", "title", "authors"} <= cited.keys()
     assert (cited["title"], cited["license"]) == (page["name"], page["license"]["text"])
     assert cited["abstract"] == page["description"]
-    assert "version" not in cited  # a version here would be a second place
+    assert "version" not in cited  # the version is stated in one place only
 
 
 def test_links_between_the_pages_lead_somewhere():

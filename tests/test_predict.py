@@ -1,4 +1,4 @@
-"""``predict``: the shipped file of cases, what tells cases apart, and lines that are no cases."""
+"""``predict``: the packaged file of cases, keys that distinguish cases, and invalid lines."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_where_nothing_can_be_done_there_is_no_empty_table():
 
 
 def test_a_case_that_comes_again_is_answered_as_before_and_refused_at_its_own_line():
-    """Cases are kept in mind: neither a word that tells two apart nor the place of an error may be lost by it."""
+    """Cases are cached. The cache must respect every word of a case and the place of an error."""
     other = MATMUL.replace("}}", '}, "protocol": "warm"}')
     layer = '{"op": "layer", "shape": {"B": 1, "N": 8, "D": 10, "H": 3}}'
     wide = '{"op": "attention", "shape": {"B": 1, "H": 3, "H_kv": 2, "N": 8, "d": 8}}'

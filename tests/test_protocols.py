@@ -1,4 +1,4 @@
-"""Protocols: one shape has one expected time under one protocol, and no bound lies above what L2 allows."""
+"""Protocols: one shape has one expected time under one protocol, and no bound exceeds what L2 allows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCALE = {"op": "elementwise", "kind": "scale", "shape": {"numel": 20_000_000}, "
 
 
 def test_the_bound_belongs_to_the_operation_and_the_card():
-    """20 M halves are 80 MB of traffic against 41.9 MB of L2: memory-bound whatever is cached."""
+    """20 M halves are 80 MB of traffic and L2 has 41.9 MB: memory-bound under every protocol."""
     found = {protocol: predicted({**SCALE, "protocol": protocol}).total for protocol in ("cold", "warm", "eager")}
     assert {total.bound for total in found.values()} == {"memory"}
     assert len({total.no_overlap_s for total in found.values()}) == 1
@@ -32,7 +32,7 @@ def test_the_bound_belongs_to_the_operation_and_the_card():
 
 
 def test_one_l2_is_subtracted_once():
-    """Reads of 40 MB and writes of 40 MB share 40 MiB of L2; what L2 serves takes its time at 7219.2 GB/s."""
+    """Reads of 40 MB and writes of 40 MB share 40 MiB of L2. Traffic served by L2 is charged at 7219.2 GB/s."""
     byte, l2 = 80e6, 40 * 2**20
     total = predicted({**SCALE, "protocol": "warm"}).total
     assert total.lower_s == pytest.approx(max((byte - l2) / 2039e9, byte / 7219.2e9, 20e6 / 78e12))
@@ -40,7 +40,7 @@ def test_one_l2_is_subtracted_once():
 
 
 def test_what_fits_in_l2_need_not_come_from_memory():
-    """A LayerNorm of 16 MB on a card with 48 MiB of L2 and no published L2 rate is bound by its arithmetic."""
+    """A LayerNorm of 16 MB on a card with 48 MiB of L2 and an unknown L2 rate is bound by arithmetic."""
     line = {"op": "layernorm", "shape": {"rows": 1024, "cols": 4096}, "dtype": "fp16"}
     for protocol in ("warm", "eager"):
         lower_s = predicted({**line, "protocol": protocol}, "l4").total.lower_s
@@ -48,7 +48,7 @@ def test_what_fits_in_l2_need_not_come_from_memory():
 
 
 def test_the_tensors_that_move_most_often_stay_in_l2():
-    """An accumulating product reads and writes C: keeping it saves two trips for each byte."""
+    """An accumulating product reads and writes C, so each byte of C in L2 saves two transfers."""
     card = rates(gpu("a100"), "fp16")
     op = find("gemm")(m=4096, k=4096, n=4096)  # 33.6 MB each of a, b and c; L2 holds 41.9 MB
     plain, kept = bounds(op, card).memory_s, reusing_l2(op, card)
@@ -62,7 +62,7 @@ def test_the_tensors_that_move_most_often_stay_in_l2():
 def test_rotating_weights_come_from_memory():
     line = {"op": "linear", "shape": {"B": 1, "N": 1, "D_in": 4096, "D_out": 4096}, "dtype": "fp16"}
     product = {"op": "matmul", "shape": {"m": 1, "k": 4096, "n": 4096}, "dtype": "fp16"}
-    del line  # operations by their own names are read once the case reader knows them
+    del line  # operation names become valid once the case reader knows them
     warm, rotating, cold = (
         predicted({**product, "protocol": p}, "h200").expected.expected_s for p in ("warm", "rotating", "cold")
     )
@@ -100,7 +100,7 @@ def test_a_version_is_a_text_of_two_numbers(torch):
 
 @pytest.mark.parametrize("name", ["h100", "a100", "t4"])
 def test_one_shape_has_one_time(name, tmp_path):
-    """flops, explain, sweep and predict say the same of 512 rows of 512 under one protocol."""
+    """flops, explain, sweep and predict print the same time for 512 rows of 512 under one protocol."""
     line = {"op": "softmax", "shape": {"rows": 512, "cols": 512}, "dtype": "fp16", "protocol": "cold"}
     cases = tmp_path / "cases.jsonl"
     cases.write_text(json.dumps(line))

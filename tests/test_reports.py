@@ -1,4 +1,4 @@
-"""What a table shows by default: a screenful, grouped by block, with few notes, within the terminal."""
+"""The default output of tables: one screen, grouped by block, few notes, within the width of the terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shown(*arguments):
 
 
 def parts(text):
-    """The title, the heading, the lines of the body, the line of sums and the notes of a table."""
+    """Splits a table into title, heading, body, total and notes."""
     title, body, *rest = text.split("\n\n")
     head, lines, total = re.split(r"\n?─+\n", body.rstrip("\n"))
     return " ".join(title.split()), head, lines.splitlines(), total, (rest[0].splitlines() if rest else [])
@@ -136,7 +136,7 @@ def test_at_most_four_notes_unless_all_are_asked_for(name, card):
 
 
 def test_a_note_that_finds_no_room_is_counted():
-    """What is not counted and a window that is not applied stay: the rates give way, and the hint says so."""
+    """Notes on uncounted features and unapplied windows are kept. The rates are dropped, and the hint says how many."""
     brief = notes(analyse("gemma-2-2b", gpu="h200", settings={"N": 40_000}), verbose=False)
     assert len(brief) == BRIEF
     assert brief[1].startswith("Not counted: ")
@@ -225,7 +225,7 @@ def test_a_range_has_one_unit_where_both_ends_share_it():
     assert span(0.0009, 0.0012, "s") == "900 µs to 1.20 ms"
 
 
-# --- every table within the terminal
+# --- tables fit the width of the terminal
 
 TABLES = [
     ("flops", "--config", "deepseek-v3", "--gpu", "a100", "--phase", "train"),
@@ -311,7 +311,7 @@ SOURCES = [ROOT / "README.md", *(ROOT / "perfmodel").glob("*.py"), *(ROOT / "per
 
 
 def test_examples_of_lengths_are_powers_of_two():
-    """A decimal prefix stands only where its meaning stands beside it: 8k (8000)."""
+    """A decimal prefix is shown only with its meaning: 8k (8000)."""
     assert any("8Ki" in path.read_text(encoding="utf-8") for path in SOURCES)
     for path in SOURCES:
         for line in path.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""The roofline chart: where roofs and points lie, that labels keep clear of each other, and what the command says."""
+"""The roofline chart: positions of roofs and points, labels without overlap, and the output of the command."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_ridge(name: str, which: str, ridge: float) -> None:
 
 
 def test_fused_convolution_on_a_t4() -> None:
-    """2 x 3 FLOPs for each of 8192 x 8192 outputs; input and output of 2 bytes once, 3 taps and a bias by channel."""
+    """2 x 3 FLOPs for each of 8192 x 8192 outputs. Input and output once, 2 bytes each; 3 taps and a bias per channel."""
     found = point(founding("t4"), "conv1d (fused)")
     assert found.intensity == 402_653_184 / 268_500_992  # 1.4996
     assert found.flop_per_s == pytest.approx(479.9e9, rel=1e-4)  # 320 GB/s x 1.4996
@@ -78,7 +78,9 @@ def test_fused_convolution_on_a_t4() -> None:
 
 
 def test_attention_on_an_a100_turns_compute_bound_when_fused() -> None:
-    """2 B N N D FLOPs and a scale a score over q, k and 32 heads of scores: 35.32e12 / 279.2e9 = 126.52, left of 153."""
+    """2 B N N D FLOPs and one scale per score, over q, k and 32 heads of scores: 35.32e12 / 279.2e9 = 126.52, below
+    153.
+    """
     card = founding("a100-sxm4-80gb")
     scores, fused = point(card, "attention.scores"), point(card, "attention (fused)")
     flops, byte = 2 * 16 * 16384**2 * 4096 + 16 * 32 * 16384**2, 2 * (2 * 16 * 16384 * 4096 + 16 * 32 * 16384**2)
@@ -90,7 +92,7 @@ def test_attention_on_an_a100_turns_compute_bound_when_fused() -> None:
 
 
 def test_softmax_on_a_t4_waits_for_memory() -> None:
-    """5 FLOPs for each score that is read and written in 2 bytes: 1.25 FLOP/B x 320 GB/s = 400 GFLOP/s."""
+    """5 FLOPs per score, which is read and written in 2 bytes: 1.25 FLOP/B x 320 GB/s = 400 GFLOP/s."""
     found = point(founding("t4"), "softmax")
     assert (found.intensity, found.flop_per_s) == (1.25, pytest.approx(400e9))
     assert (found.bound, found.roof) == ("memory", "vector fp16")
@@ -174,7 +176,7 @@ def test_lines_and_boxes() -> None:
 
 
 def test_crowded_labels_find_room_and_always_the_same() -> None:
-    """Eight labels of 60 by 10 points around marks that are 4 points apart."""
+    """Eight labels of 60 by 10 points at marks that are 4 points from each other."""
     anchors = [(150.0 + 4 * i, 100.0) for i in range(8)]
     marks = [Box(x - 3, y - 3, x + 3, y + 3) for x, y in anchors]
     labels = [around(anchor, 60, 10) for anchor in anchors]
@@ -215,7 +217,7 @@ def figure_of(*cards: Card):  # type: ignore[no-untyped-def]
 
 
 def corners(text, renderer):  # type: ignore[no-untyped-def]
-    """The four corners of a text on the page, turned with it."""
+    """Returns the four corners of a text on the page, including its rotation."""
     angle = text.get_rotation()
     if angle % 90:
         text.set_rotation(0)
@@ -224,7 +226,7 @@ def corners(text, renderer):  # type: ignore[no-untyped-def]
     box = [(extent.x0, extent.y0), (extent.x1, extent.y0), (extent.x1, extent.y1), (extent.x0, extent.y1)]
     if not angle % 90:
         return box
-    x, y = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2  # these texts stand around their middle
+    x, y = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2  # these texts are centred
     turn = radians(angle)
     return [
         (x + (a - x) * cos(turn) - (b - y) * sin(turn), y + (a - x) * sin(turn) + (b - y) * cos(turn)) for a, b in box
@@ -232,7 +234,7 @@ def corners(text, renderer):  # type: ignore[no-untyped-def]
 
 
 def apart(one, other) -> bool:  # type: ignore[no-untyped-def]
-    """Whether a line along an edge of one of two rectangles has them on different sides."""
+    """Whether an edge of one of two rectangles separates them."""
     for shape in (one, other):
         for i in range(2):
             across = shape[i + 1][0] - shape[i][0], shape[i + 1][1] - shape[i][1]
@@ -244,7 +246,7 @@ def apart(one, other) -> bool:  # type: ignore[no-untyped-def]
 
 
 def written(figure):  # type: ignore[no-untyped-def]
-    """Every text of the page with its corners."""
+    """Yields every text of the page with its corners."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
@@ -370,7 +372,7 @@ def test_names_of_several_gpus_and_a_workload_are_in_the_file_name(monkeypatch, 
         (
             ("--gpu", "t44", "show"),
             1,
-            "gpu 't44': there is no file of that name; a path, or a name that 'perfmodel gpus' lists, is accepted. "
+            "gpu 't44': no file has this name; a path, or a name that 'perfmodel gpus' lists, is accepted. "
             "Did you mean 't4'?",
         ),
         (

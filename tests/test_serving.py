@@ -1,4 +1,4 @@
-"""What a phase's bounds mean for who waits, the optimizer's step, and the forms of a decoding step."""
+"""Serving: bounds of each phase, the optimizer step, and the forms of a decoding step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def document(*arguments):
 
 
 def notes(*arguments):
-    """What stands below the table of everything, as one line."""
+    """Returns the notes below the table with all columns, as one line."""
     ran = perfmodel("flops", *arguments, "--verbose")
     assert (ran.code, ran.err) == (0, "")
     return " ".join(ran.out.rpartition("─\n")[2].partition("\n\n")[2].split())
@@ -83,7 +83,7 @@ def test_without_a_card_there_are_no_rates():
     ],
 )
 def test_rates_have_the_names_of_their_phase(config, phase, only, time, tokens):
-    """A part of a model, or one that writes no tokens, has no first token."""
+    """A part of a model, or a model that generates no tokens, has no first token."""
     found = document("--config", config, "--gpu", "h100", "--phase", phase, *only)
     lower_s, dims = found["total"]["lower_s"], found["dims"]
     assert found["rates"] == {
@@ -100,7 +100,7 @@ def test_rates_have_the_names_of_their_phase(config, phase, only, time, tokens):
 
 @pytest.mark.parametrize("config", ["gpt2", "gemma-2-2b", "t5-small", "phi-2"])
 def test_the_time_to_first_token_has_the_logits_of_the_last_position(config):
-    """Whatever the counts include: the time is the one of the counts with --logits last."""
+    """The time is that with --logits last, for both options."""
     whole, last = (analyse(config, gpu=A100, logits=which) for which in ("all", "last"))
     assert last.total.lower_s < whole.total.lower_s
     assert speed(whole).last_logits
@@ -114,7 +114,7 @@ def test_the_logits_of_the_last_position_by_hand():
     whole, last = (analyse("gpt2-124m", settings={"N": 1024}, logits=which).total for which in ("all", "last"))
     assert whole.contraction_flops == 291_648_307_200
     assert whole.contraction_flops - last.contraction_flops == 2 * 1023 * 768 * 50_257
-    # The cap of Gemma's logits is a step of its own: one tanh a logit, of one position per sequence.
+    # The cap of Gemma's logits is a separate step: one tanh per logit, at one position per sequence.
     capped = {row.name: row for row in analyse("gemma-2-2b", settings={"B": 3}, logits="last").rows}["logits.softcap"]
     assert capped.work["tanh"] == 3 * 256_000
 
@@ -148,7 +148,7 @@ def test_a_workload_without_products_has_no_tokens_no_cache_and_no_tensor_peak()
 
 
 def test_the_roof_that_serves_the_products_is_named():
-    """A T4's tensor cores know no bf16: products run in fp32 on the vector engine."""
+    """The tensor cores of a T4 do not support bf16, so products run in fp32 on the vector engine."""
     assert "; use of the vector fp32 peak at most " in notes("--config", "mlp-4096", "--gpu", "t4", "--dtype", "bf16")
 
 
@@ -184,7 +184,7 @@ def test_a_training_step_ends_with_the_optimizer():
 
 
 def test_shared_weights_are_updated_once():
-    """The tied head of GPT-2 is the table of tokens."""
+    """The head of GPT-2 shares the table of tokens."""
     assert analyse("gpt2", phase="train").rows[-1].traffic_byte == 28 * analyse("gpt2").parameters.total
 
 
@@ -271,7 +271,7 @@ def test_the_library_chooses_a_form_too():
 
 @pytest.mark.parametrize(("form", "letters"), [("expanded cache", "B H S N d d_r d_v"), ("absorbed", "B H S N r d_r")])
 def test_formulas_are_those_of_the_form(form, letters):
-    """What is cached is attended to with heads of d + d_r and d_v, or of r + d_r and r."""
+    """The cached form determines the head size: d + d_r and d_v, or r + d_r and r."""
     from perfmodel import symbolic
     from perfmodel.workload import workload
 

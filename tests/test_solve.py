@@ -1,4 +1,4 @@
-"""Crossings against every size in a range, one by one, and the signs of formulas that round against their values."""
+"""Crossings compared with every size in a range, and signs of formulas with rounding compared with their values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FORMULAS = [
 
 
 def runs_of(expression):
-    """Its runs of equal sign, which leave no size out."""
+    """Returns the runs of equal sign, which cover every size."""
     runs = Formula(expression, N).runs(1, LARGEST)
     assert (runs[0].first, runs[-1].last) == (1, LARGEST)
     assert all(before.last + 1 == after.first for before, after in pairwise(runs))
@@ -81,7 +81,7 @@ def test_the_search_ends_and_names_what_it_left_out():
     assert all(run_at(runs, size).positive is (size % 7 > 3) for size in range(1, searched[-1].last))
 
 
-# Operation, symbol, card, sizes, and up to which size every one is tried.
+# Operation, symbol, card, sizes, and the largest size that is tried.
 SOLVED = [
     ("flash_attention", "N", "v100-sxm2-16gb", {"B": 1, "H": 4, "H_kv": 4, "S": 5000, "d": 64, "M": 131072}, 600),
     ("flash_attention", "N", "t4", {"B": 1, "H": 4, "H_kv": 4, "S": 700, "d": 64, "M": 131072, "causal": 1}, 700),
@@ -126,10 +126,10 @@ def test_the_crossings_are_those_of_every_size_tried(name, for_, card, sizes, mo
 
 
 def test_a_crossing_between_two_powers_of_two_and_back_is_found():
-    """A tile holds 131072 / (4 x 64 x 2) = 256 queries, and I = 125 T / 900 G = 1250 / 9.
+    """A tile has 131072 / (4 x 64 x 2) = 256 queries, and I = 125 T / 900 G = 1250 / 9.
 
-    In units of 4 heads x 64: products of 4 x 5000 FLOP a query, 2 x 2 bytes x (N + 5000 tiles). One tile is even at
-    20000 N = I x 4 (N + 5000), N = 142.86; two tiles begin at 257 and are even at twice that, 285.71.
+    In units of 4 heads x 64: 4 x 5000 FLOP per query, and 2 x 2 bytes x (N + 5000 tiles). One tile is balanced at 20000
+    N = I x 4 (N + 5000), N = 142.86. Two tiles begin at 257 and are balanced at twice that, 285.71.
     """
     sizes = [f"--set={name}" for name in ("B=1", "H=4", "H_kv=4", "S=5000", "d=64", "M=131072")]
     asked = ("solve", "--op", "flash_attention", "--gpu", "v100-sxm2-16gb", "--for", "N", *sizes)
@@ -142,7 +142,7 @@ def test_a_crossing_between_two_powers_of_two_and_back_is_found():
 
 
 def test_more_crossings_than_are_listed_are_said_and_take_no_longer():
-    """Tiles of 256 queries and 984 keys: S r / (S + r) = 203.15 FLOP/B in the long run, the ridge is 203.125.
+    """Tiles of 256 queries and 984 keys: the limit is S r / (S + r) = 203.15 FLOP/B, and the ridge point 203.125.
 
     Every tile begins memory-bound and ends compute-bound, until N = 1.8 M.
     """
@@ -159,10 +159,10 @@ def test_more_crossings_than_are_listed_are_said_and_take_no_longer():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        # The typical N is 2048, which no mask accepts with 64 keys; N itself is asked for.
+        # The typical N is 2048, which a mask does not allow with 64 keys. N is the unknown here.
         (("attention", "N", "h100", "--causal", "--set", "S=64"), "memory-bound at every N"),
         (("multi_head_attention", "D", "h100", "--set", "H=3"), "compute-bound at every D"),
-        # 4 N S d FLOP on 2 x 2 (N + S) d bytes cross below the S = 4096 that the mask asks for; no endless search.
+        # 4 N S d FLOP on 2 x 2 (N + S) d bytes cross below S = 4096, which the mask requires. The search must end.
         (
             ("attention", "S", "h100", "--causal", "--set", "N=4096"),
             "compute-bound at every accepted S: the crossing at 2525 is outside this range",
@@ -181,7 +181,9 @@ def test_sizes_that_are_not_accepted_are_stepped_over(asked, said):
 
 
 def test_a_formula_that_is_undefined_at_the_ends_has_a_reason_all_the_same():
-    """A chip of one byte holds no row, so that the number of tiles is undefined; 10^12 of 8 experts are not chosen."""
+    """On-chip memory of one byte has no room for a row, so the number of tiles is undefined. 10^12 of 8 experts cannot
+    be chosen.
+    """
     sizes = ("--set", "causal=1", "--set", "W=300")
     out = perfmodel("solve", "--op", "flash_attention", "--for", "M", "--gpu", "t4", *sizes).out
     assert "memory-bound at every M: tensor fp16 work " in " ".join(out.split())

@@ -1,4 +1,4 @@
-"""The strict reader of YAML: text until asked for, no key twice or unasked, and the place of everything."""
+"""The strict YAML reader: all values are text, unknown and duplicate keys are errors, and every error has a place."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_place_is_file_line_and_path():
 def test_a_key_that_nobody_asked_for_is_refused():
     found = page("sizes: 1\nsise: 2\n")
     found.text("sizes")
-    "step" in found  # noqa: B015 - a key that may be absent is asked for as well
+    "step" in found  # noqa: B015 - an optional key also counts as read
     assert refused(found.finish) == (
         "x.yaml:2: sise: 'sise' is not a key here; the keys are sizes, step. Did you mean 'sizes'?"
     )
@@ -78,12 +78,15 @@ def test_a_key_that_nobody_asked_for_is_refused():
 
 @pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "{a: 1, b: 2, a: 3}", "{'a': 1,\n a: 2}"])
 def test_a_key_may_stand_once(text):
-    assert "'a' stands twice (first on line 1); a key may stand once. Remove one of the two." in refused(page, text)
+    assert (
+        "the key 'a' is repeated (first on line 1); one value per key is accepted. Remove one of the two."
+        in refused(page, text)
+    )
 
 
 def test_a_key_may_stand_once_at_any_depth():
     assert refused(page, "a:\n - b: {c: 1,\n       c: 2}\n").startswith(
-        "x.yaml:3: a.b: 'c' stands twice (first on line 2)"
+        "x.yaml:3: a.b: the key 'c' is repeated (first on line 2)"
     )
 
 
@@ -115,7 +118,7 @@ def test_what_a_plain_file_does_not_need_is_refused(text, what):
 
 
 class Strict:
-    """A reader of events that refuses nesting, as a library's own limit does, after so many events."""
+    """A reader of events that refuses nesting after a number of events, like the limit of a library."""
 
     def __init__(self, limit, events):
         self.limit, self.events = limit, events
@@ -135,11 +138,11 @@ parse_events = yaml.parse
 @pytest.mark.parametrize(
     ("text", "events", "told"),
     [
-        ("a: " + "[" * 200, 2, "x.yaml:1: nesting deeper than 12 levels stands here; plain keys"),
-        ("a: 'b'\nc:\n - " + "[\n" * 200, 7, "x.yaml:13: c: nesting deeper than 12 levels stands here; plain keys"),
-        ("a: ['" + "[" * 40 + "']]", 2, "x.yaml:1: the text is not YAML"),
-        ("a: [ # " + "[" * 40, 2, "x.yaml:1: the text is not YAML"),
-        ('a: ["\\"' + "[" * 40, 2, "x.yaml:1: the text is not YAML"),
+        ("a: " + "[" * 200, 2, "x.yaml:1: nesting deeper than 12 levels was found; plain keys"),
+        ("a: 'b'\nc:\n - " + "[\n" * 200, 7, "x.yaml:13: c: nesting deeper than 12 levels was found; plain keys"),
+        ("a: ['" + "[" * 40 + "']]", 2, "x.yaml:1: the text is not valid YAML"),
+        ("a: [ # " + "[" * 40, 2, "x.yaml:1: the text is not valid YAML"),
+        ('a: ["\\"' + "[" * 40, 2, "x.yaml:1: the text is not valid YAML"),
     ],
 )
 def test_our_limit_of_nesting_decides_whatever_the_library_refuses_first(monkeypatch, text, events, told):
@@ -151,7 +154,7 @@ def test_our_limit_of_nesting_decides_whatever_the_library_refuses_first(monkeyp
 @pytest.mark.parametrize("text", ["a: " + "[" * 5000, "{b: [" * 600, "a:\n" + " [\n" * 2000])
 def test_the_limit_is_the_same_with_either_reader_of_yaml(monkeypatch, loader, text):
     monkeypatch.setattr(specfile, "_Loader", loader)
-    assert "nesting deeper than 12 levels stands here" in refused(page, text)
+    assert "nesting deeper than 12 levels was found" in refused(page, text)
 
 
 def test_ten_levels_are_read():
@@ -181,7 +184,7 @@ def test_an_empty_file_is_refused(text):
 )
 def test_text_that_is_not_yaml_is_refused_near_its_line(text, line):
     message = refused(page, text)
-    found = "a tab stands in the indentation" if "\t" in text else "the text is not YAML"
+    found = "the indentation has a tab" if "\t" in text else "the text is not valid YAML"
     assert f": {found}" in message
     assert message.endswith("; valid YAML, indented by spaces, is accepted. Correct this line or the one before it.")
     assert int(message.split(":")[1]) in (line, line + 1)
@@ -190,16 +193,16 @@ def test_text_that_is_not_yaml_is_refused_near_its_line(text, line):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda p: p.text("list"), "x.yaml:1: list: a list stands here; a single value is accepted. Write one value."),
-        (lambda p: p.text("map"), "x.yaml:2: map: a mapping stands here; a single value is accepted. Write one value."),
-        (lambda p: p.text("empty"), "x.yaml:3: empty: the value is empty; a value is required. Write one, or remove the key."),
-        (lambda p: p.sequence("map"), "x.yaml:2: map: a mapping stands here; a list is accepted. Write it as [a, b]."),
+        (lambda p: p.text("list"), "x.yaml:1: list: a list was found; a single value is accepted. Write one value."),
+        (lambda p: p.text("map"), "x.yaml:2: map: a mapping was found; a single value is accepted. Write one value."),
+        (lambda p: p.text("empty"), "x.yaml:3: empty: the value is empty; a value is required. Add one, or remove the key."),
+        (lambda p: p.sequence("map"), "x.yaml:2: map: a mapping was found; a list is accepted. Write it as [a, b]."),
         (
             lambda p: p.mapping("list"),
-            "x.yaml:1: list: a list stands here; a mapping is accepted. Write it as 'key: value' lines.",
+            "x.yaml:1: list: a list was found; a mapping is accepted. Write it as 'key: value' lines.",
         ),
-        (lambda p: p.mapping("empty"), "x.yaml:3: empty: nothing stands here; a mapping is accepted. Write it as 'key: value' lines."),
-        (lambda p: p.texts("lists"), "x.yaml:4: lists: a list stands here; a single value is accepted. Write one value."),
+        (lambda p: p.mapping("empty"), "x.yaml:3: empty: nothing was found; a mapping is accepted. Write it as 'key: value' lines."),
+        (lambda p: p.texts("lists"), "x.yaml:4: lists: a list was found; a single value is accepted. Write one value."),
         (lambda p: p.text("none"), "x.yaml:1: 'none' is missing; 'none' is required here. Add 'none: …'."),
         (lambda p: p.choice("word", ("fp16", "bf16")), "x.yaml:5: word: 'fp61' is not known; one of fp16, bf16 is accepted. Did you mean 'fp16'?"),
     ],
@@ -229,8 +232,7 @@ def test_a_file_of_the_largest_size_is_read_and_one_byte_more_refused(tmp_path):
     with file.open("ab") as more:
         more.write(b"x")
     assert (
-        refused(load, str(file))
-        == f"{file}: the file is larger than 1 MB; a smaller file is accepted. Is it the right one?"
+        refused(load, str(file)) == f"{file}: the file is larger than 1 MB; a smaller file is accepted. Check the path."
     )
 
 

@@ -1,4 +1,4 @@
-"""A data type that the tensor engine lacks: which rate stands in, that it is a bound, and that it is told."""
+"""A data type without tensor rate: which rate replaces it, that the result is a bound, and that a note says so."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from perfmodel.roofline import rates
 
 HARDWARE = Path(__file__).parent.parent / "hardware"
 WIDENED = [
-    # llama-2-7b-layer, 2048 tokens: its products take no less in fp8 than the fp16 products that they become.
+    # llama-2-7b-layer, 2048 tokens: in fp8 its products run as fp16 products and are not faster.
     ("a100", "fp8", "tensor fp16", 312e12),
     ("t4", "fp8", "tensor fp16", 65e12),
     ("v100-sxm2-32gb", "int8", "tensor fp16", 125e12),
-    ("b300-sxm", "int8", "tensor fp16", 2250e12),  # its own is 150 TOP/s, all but removed
+    ("b300-sxm", "int8", "tensor fp16", 2250e12),  # its int8 rate of 150 TOP/s is lower
     ("t4", "bf16", "vector fp32", 8.1e12),
     ("v100-sxm2-32gb", "bf16", "vector fp32", 15.7e12),
     ("a100", "fp32", "vector fp32", 19.5e12),
@@ -34,7 +34,7 @@ def test_products_run_at_the_rate_of_a_type_that_holds_theirs(name, dtype, roof,
 
 
 def test_a_shorter_type_takes_no_longer_than_the_one_that_it_is_widened_to():
-    """1024 x 1024 x 1024 in fp8 on an A100: 2 x 1024^3 / 312 TFLOP/s = 6.883 us, not 27.5 us of the vector engine."""
+    """1024 x 1024 x 1024 in fp8 on an A100: 2 x 1024^3 / 312 TFLOP/s = 6.883 us, not the 27.5 us of the vector engine."""
     at = {"m": 1024, "k": 1024, "n": 1024}
     assert api.bounds("matmul", "a100", dtype="fp8", **at).lower_s == pytest.approx(2 * 1024**3 / 312e12)
     for card in map(

@@ -1,4 +1,4 @@
-"""The strict reader of JSON: its own limits, its own words, and the place of what is wrong."""
+"""The strict JSON reader: its limits, its messages, and the place of an error."""
 
 from __future__ import annotations
 
@@ -23,17 +23,23 @@ def nested(levels):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x", f"x.json: it is not JSON from column 1 on; {ACCEPTED}"),
-        ('{\n "a": 1,\n}', f"x.json:3: it is not JSON from column 1 on; {ACCEPTED}"),
-        ('{"a": 1', f"x.json: it is not JSON from column 8 on; {ACCEPTED}"),
-        ("[]", f"x.json: [] stands there; {ACCEPTED}"),
+        ("x", f"x.json: the text is not valid JSON from column 1; {ACCEPTED}"),
+        ('{\n "a": 1,\n}', f"x.json:3: the text is not valid JSON from column 1; {ACCEPTED}"),
+        ('{"a": 1', f"x.json: the text is not valid JSON from column 8; {ACCEPTED}"),
+        ("[]", f"x.json: [] was found; {ACCEPTED}"),
         ("[" * 100_000, f"x.json: it is nested deeper than 64 levels; {ACCEPTED}"),
         (f'{{"a": {nested(DEEPEST)}}}', f"x.json: it is nested deeper than 64 levels; {ACCEPTED}"),
-        (f'{{"a": {"9" * 401}}}', f"x.json: it holds a number of 401 digits, more than 400; {ACCEPTED}"),
-        ('{"a": NaN}', "x.json: NaN stands in it; numbers of JSON are accepted. Write a finite number."),
-        ('{"a": -Infinity}', "x.json: -Infinity stands in it; numbers of JSON are accepted. Write a finite number."),
-        ('{"a": 1e999}', "x.json: 1e999 stands in it; numbers of JSON are accepted. Write a finite number."),
-        ('{"a": 1, "b": {"c": 1, "c": 2}}', "x.json: 'c' stands twice; a key may stand once. Remove one of the two."),
+        (f'{{"a": {"9" * 401}}}', f"x.json: a number has 401 digits, more than 400; {ACCEPTED}"),
+        ('{"a": NaN}', "x.json: the number NaN was found; JSON numbers are accepted. Write a finite number."),
+        (
+            '{"a": -Infinity}',
+            "x.json: the number -Infinity was found; JSON numbers are accepted. Write a finite number.",
+        ),
+        ('{"a": 1e999}', "x.json: the number 1e999 was found; JSON numbers are accepted. Write a finite number."),
+        (
+            '{"a": 1, "b": {"c": 1, "c": 2}}',
+            "x.json: the key 'c' is repeated; one value per key is accepted. Remove one of the two.",
+        ),
     ],
     ids=lambda value: value[:30],
 )
@@ -42,7 +48,7 @@ def test_what_is_refused(text, message):
         read(text)
     assert str(caught.value) in (
         message,
-        message.replace("3: it is not JSON from column 1", "2: it is not JSON from column 8"),
+        message.replace("3: the text is not valid JSON from column 1", "2: the text is not valid JSON from column 8"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The suite itself: the same examples every time, whichever test draws them."""
+"""The test suite: every test draws the same examples every time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_examples_are_the_same_every_time():
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.stem != "conftest"], ids=lambda file: file.stem)
 def test_no_file_draws_examples_in_its_own_way(file):
-    """One profile stands in conftest.py; ``derandomize``, ``database`` and a seed are set there alone."""
+    """conftest.py has the only profile. Only there are ``derandomize``, ``database`` and a seed set."""
     words = {node.arg for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.keyword)}
     calls = {node.attr for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Attribute)}
     assert words & {"derandomize", "database"} == set()

@@ -1,4 +1,4 @@
-"""A sweep says at every point what an analysis says of that point, whatever the grid, the chunks and the form it is written in."""
+"""Sweeps: every point has the results of a single analysis, for any grid, chunk size and output format."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WHERE = "a test"
 
 
 def points_of(chunks):
-    """Every row as (gpu, sizes, figures)."""
+    """Yields every row as (gpu, sizes, figures)."""
     for chunk in chunks:
         for i, bound in enumerate(chunk.bound_names):
             at = {name: int(values[i]) for name, values in chunk.at.items()}
@@ -44,7 +44,7 @@ def points_of(chunks):
 
 
 def check_against_analysis(found, over, *, cards=(A100,), settings=None, **choices):
-    """The rows are those points of the grid that the analysis accepts, and its figures."""
+    """Checks that the rows are the points that the analysis accepts, with its figures."""
     swept = {
         (card.name, *at.values()): figures
         for card, at, figures in points_of(sweep(found, cards, over, settings=settings, **choices))
@@ -120,7 +120,7 @@ def test_counts_beyond_2_to_the_53_are_right_to_16_digits():
 
 
 def test_arrays_round_down_as_integers_do():
-    """Up to the largest numerator at which a quotient of float64 is exact, and just below and above whole quotients."""
+    """Up to the largest numerator with an exact float64 quotient, and just below and above whole quotients."""
     random = np.random.default_rng(3)
     below = random.integers(1, 10**6, 3000)
     above = np.concatenate([random.integers(0, 2**53, 1500), random.integers(1, 2**33, 1500) * below[:1500]])
@@ -133,7 +133,7 @@ def test_arrays_round_down_as_integers_do():
 
 
 def test_a_quotient_in_a_backward_pass_is_guarded_by_its_operation():
-    """The sweep looks for quotients that do not come out whole among the workload's own expressions alone."""
+    """The sweep checks for fractional quotients only in expressions of the workload."""
     for operation in ops.every():
         for _, text in (size for gradient in operation.backward for size in gradient.sizes):
             if "/" in text:
@@ -154,13 +154,13 @@ def test_chunks_of_any_length_give_the_same_rows(points):
 
 
 def test_steps_that_do_the_same_are_evaluated_once():
-    """Two norms and two residuals of eleven steps."""
+    """Two norms and two residuals among eleven steps."""
     layer = workload("llama-2-7b-layer")
     assert (len(layer.steps), len(plan(layer, [A100], {"N": [1]}).steps)) == (11, 9)
 
 
 def test_a_million_points_need_no_more_memory_than_a_chunk():
-    """About 30 arrays of 16,384 float64 are alive at a time, 4 MB; one column of all points would be 8 MB."""
+    """About 30 arrays of 16,384 float64 exist at a time, 4 MB. One column of all points would be 8 MB."""
     over = {"N": spaced("N", 128, 32768, 1000), "B": spaced("B", 1, 1000, 1000)}
     tracemalloc.start()
     rows_found = sum(chunk.flops.size for chunk in sweep(workload("llama-2-7b-layer"), [A100], over))
@@ -170,11 +170,11 @@ def test_a_million_points_need_no_more_memory_than_a_chunk():
     assert peak_byte < 40e6
 
 
-# --- what is skipped
+# --- skipped points
 
 
 def skipped(found, over, points, **choices):
-    """How many points were skipped, and why the first was."""
+    """Returns the number of skipped points, and the reason for the first."""
     ready = plan(found, [A100], over, **choices)
     chunks = list(ready.chunks(points))
     first = next((chunk.skipped for chunk in chunks if chunk.skipped), None)
@@ -256,7 +256,7 @@ def test_ranges(text, expected):
 
 
 def test_a_range_without_a_count_has_65_values():
-    """(8192 - 128) / 64 = 126 apart."""
+    """The step is (8192 - 128) / 64 = 126."""
     assert values(axis_from_text("N=128:8192")) == list(range(128, 8193, 126))
 
 
@@ -331,7 +331,7 @@ def test_longer_whole_numbers_are_written_digit_by_digit():
 
 
 def test_counts_are_exact_whatever_their_size(tmp_path):
-    """2 m k n with m of 2^53 + 1 and more, odd, beside ordinary ones; in Python's numbers from 2^62 on."""
+    """2 m k n with odd m of 2^53 + 1 and more, beside smaller values. Python integers from 2^62 on."""
     path, over = tmp_path / "rows.csv", {"m": [3, 2**29 + 1, 10**15 - 1]}
     for k in (10**7 + 1, 10**15 - 3):
         ready = plan(single(ops.find("matmul")), [T4], over, settings={"k": k, "n": 1})
@@ -343,7 +343,7 @@ def test_counts_are_exact_whatever_their_size(tmp_path):
 
 @pytest.mark.parametrize("operation", list(ops.every()), ids=lambda operation: operation.name)
 def test_large_counts_of_every_operation_are_those_of_its_analysis(operation):
-    """The example with every size times 2^6, 2^9 and 2^20: below 2^53, below 2^62 and beyond."""
+    """The example with every size times 2^6, 2^9 and 2^20: below 2^53, below 2^62 and above."""
     sizes = {name: value for name, value in operation.example.at.items() if SYMBOLS[name].kind in ("size", "optional")}
     symbol = next(name for name in operation.required if SYMBOLS[name].kind == "size")
     for scale in (2**6, 2**9, 2**20):  # a tile of all sizes is their square
@@ -415,7 +415,7 @@ def test_a_gpu_whose_name_needs_quotes_gets_them(ready, tmp_path):
     ],
 )
 def test_lines_of_an_operation_are_cases(name, symbol, choices, tmp_path):
-    """A case by itself has the same bounds as the row that states it."""
+    """A row read as a case has the same bounds."""
     found = plan(single(ops.find(name), "bf16"), [A100], {symbol: [2048, 4096]}, **choices)
     path = tmp_path / "rows.jsonl"
     rows.write(str(path), found, found.chunks(), WHERE)
@@ -441,7 +441,7 @@ def test_an_interruption_leaves_the_file_that_was_there(ready, tmp_path):
 
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "stopped"), (signal.SIGINT, "interrupted")])
 def test_a_signal_leaves_nothing_half_written(tmp_path, number, word):
-    """Fifty million rows: far more than are written before the signal comes."""
+    """Fifty million rows, far more than are written before the signal arrives."""
     words = ["--op", "matmul", "--gpu", "t4", "--over", "m=1:100000000:50000000", "-o", str(tmp_path / "rows.csv")]
     process = subprocess.Popen(
         [sys.executable, "-m", "perfmodel", "sweep", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -523,7 +523,7 @@ def test_skipped_points_are_told_on_stderr(tmp_path):
         (["--gpu", "a100", "--over", "N=1:5", "--over", "N=1:6"], 2, "it is set twice"),
         (["--gpu", "a100", "--over", "N=1:5", "--op", "add"], 2, "--op and --config are both given"),
         (["--gpu", "a100", "--over", "N=5:1"], 1, "FROM = 5 is larger than TO = 1"),
-        (["--gpu", "no-such-card", "--over", "N=1:5"], 1, "there is no file of that name"),
+        (["--gpu", "no-such-card", "--over", "N=1:5"], 1, "no file has this name"),
         (["--gpu", "a100", "--over", "H_kv=3:3"], 1, "sweep: the operations accept none of the 1 points"),
         (["--gpu", "a100", "--over", "N=1:5", "-o", "rows.txt"], 1, "'.txt' is not a format of rows"),
         (["--gpu", "a100", "--over", "N=1:5", "-o", "rows"], 1, "'rows' does not say which format"),
@@ -544,7 +544,7 @@ def texts(figure):
 
 
 def test_a_line_names_the_first_size_of_another_bound(tmp_path):
-    """The values are far apart; the size at which the bound changes is found between them all the same."""
+    """The values are far apart, but the size at which the bottleneck changes is still found between them."""
     from perfmodel.report import picture, sweep_plot
 
     layer = workload("llama-2-7b-layer")
@@ -574,7 +574,7 @@ def test_a_map_draws_the_border_between_bounds(tmp_path):
 
 @pytest.mark.parametrize(("number", "symbols"), [(1, 1), (1, 2), (4, 2)])
 def test_a_picture_of_little(number, symbols, tmp_path):
-    """One value of each symbol, one card or several: little to see, and nothing to fail."""
+    """One value per symbol, one card or several: a small picture without errors."""
     from perfmodel.report import picture, sweep_plot
 
     over = {name: [7] for name in ("N", "B")[:symbols]}

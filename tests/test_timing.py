@@ -1,4 +1,4 @@
-"""The expected time: each mechanism on a small example worked by hand, and laws that hold over shapes and cards."""
+"""The expected time: each mechanism on a small example by hand, and laws over shapes and cards."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SHEET = gpu("h200")
 
 
 def round_card(**changed) -> Card:
-    """A card of round figures: 10 multiprocessors at 1 GHz, 1 TB/s whatever the mix, no latency and no launch."""
+    """A card with round figures: 10 multiprocessors at 1 GHz, 1 TB/s for any mix, no latency and no launch overhead."""
     plain = Tiling(
         edge=0, draw_byte_per_clock=1e6, sharing=1, lead_s=0, start_s=0, drain_per_clock=1e9, split_s=1,
         small=1, small_draw=1, crooked=0.5, crooked_draw=1, issue=1,
@@ -80,7 +80,7 @@ def test_a_stream_takes_its_bytes_over_the_rate_of_its_mix():
 
 def test_the_last_writes_need_not_reach_memory():
     card = round_card(l2_byte=10e6)
-    # 23 % of 20 MB lie in L2 when the kernel ends: 4.6 of 40 MB are not waited for
+    # 23 % of the 20 MB written are still in L2 when the kernel ends, so 4.6 of 40 MB need no wait
     assert isclose(stream.moved(card, 20e6, 20e6).dram_s, 35.4e-6)
     # of 1 GB no more than 0.6 of L2: 6 of 2000 MB
     assert isclose(stream.moved(card, 1e9, 1e9).dram_s, 1994e-6)
@@ -142,7 +142,9 @@ def test_rows_aligned_to_four_or_eight_bytes_run_by_small_copies():
     how = card.tilings["fp16"]._replace(small=0.8)
     card = card._replace(tilings={**card.tilings, "fp16": how})
     straight, four, eight = (seconds(card, 2560, k, 128) for k in (4096, 4094, 4092))
-    assert isclose(four, straight / 0.8, rel_tol=1e-3)  # rows of 8188 bytes: as many steps, at 0.8 of the rate
+    assert isclose(
+        four, straight / 0.8, rel_tol=1e-3
+    )  # rows of 8188 bytes: the same number of steps, at 0.8 of the rate
     assert four == eight
     assert seconds(card, 2560, 4095, 128) > four
 
@@ -154,7 +156,7 @@ def test_partial_sums_are_not_shared_by_multiprocessors():
     body = tiles.body(card, tiles.Product(64, 65536, 64, 1), "fp16")
     parts_ = int(body.choice.split()[-2])
     sums = next(term.seconds for term in body.terms if term.name == "sum of the parts")
-    assert isclose(sums, 8 * 64 * 64 * parts_ / 1e13)  # written and read once in fp32, whatever multicast shares
+    assert isclose(sums, 8 * 64 * 64 * parts_ / 1e13)  # written and read once in fp32, independent of multicast
 
 
 def test_torch_launches_a_gate_as_two_kernels():
@@ -226,7 +228,7 @@ def test_norms_by_their_rows_length():
     ("count", "threads", "waits"), [(63, 32, 8), (64, 256, 1), (200, 512, 2), (256, 1024, 1), (4096, 1024, 16)]
 )
 def test_the_weights_sums_go_down_32_columns_a_block(count, threads, waits):
-    """Eight rows of a thread at once: 63 rows of one warp are eight waits, 4096 of 32 warps sixteen."""
+    """Each thread sums eight rows at once: 63 rows of one warp are eight waits, 4096 rows of 32 warps sixteen."""
     (sums,) = torch_rows.weights(rows.Row(count, 1000, 2), rms=False, multiprocessors=132)
     assert (sums.blocks, sums.threads, sums.waits) == (32, threads, waits)  # 1000 columns: 31.25 blocks
 
@@ -248,8 +250,8 @@ def launched(card, **given):
 
 def test_blocks_sit_in_turns():
     card = round_card(dram_latency_s=1e-6)
-    one = launched(card, blocks=20, waits=2)  # two a multiprocessor, of which there are ten
-    assert isclose(one, 2 * blocks.WAIT * 1e-6)  # two loads one behind the other
+    one = launched(card, blocks=20, waits=2)  # two per multiprocessor, ten multiprocessors
+    assert isclose(one, 2 * blocks.WAIT * 1e-6)  # two consecutive loads
     assert isclose(launched(card, blocks=21, waits=2), 2 * one)
     assert isclose(launched(card, blocks=20, waits=2, seats=1), 2 * one)
 
@@ -258,7 +260,7 @@ def test_a_block_that_reads_again_finds_its_row_near_or_far():
     card = round_card(l2_byte=10e6, near_byte=100e3, l2_latency_s=1e-6, l2_byte_per_s=1e18)
     given = {"blocks": 10, "waits": 0.0, "near_waits": 1.0, "again_byte": 1.0}
     assert isclose(launched(card, **given, held_byte=50e3), blocks.NEAR_WAIT * blocks.WAIT * 1e-6)
-    assert isclose(launched(card, **given, held_byte=500e3), blocks.WAIT * 1e-6)  # 5 MB of all fit L2
+    assert isclose(launched(card, **given, held_byte=500e3), blocks.WAIT * 1e-6)  # 5 MB of the data fit in L2
 
 
 @given(st.integers(1, 10**5), st.integers(1, 40000), st.sampled_from((2, 4)), st.integers(1, 8), st.booleans())
@@ -429,7 +431,7 @@ def test_torch_has_no_stacks_kernels():
     line = {"op": "attention", "shape": {"B": 1, "H": 8, "N": 64, "d": 64}, "impl": "paged"}
     bench = Bench.__new__(Bench)  # without torch
     bench.torch, bench.case, bench.line = None, case(line), line
-    with pytest.raises(InputError, match="paged is a serving stack's kernel, which torch does not have"):
+    with pytest.raises(InputError, match="'paged' is the kernel of a serving stack, which torch does not have"):
         attend(bench, 1)
 
 
@@ -454,7 +456,7 @@ def test_rows_that_no_strip_takes_in_come_one_by_one():
 def test_padding_has_a_block_for_every_row():
     card = parameters.card(SHEET)
     narrow, wide = (convolution.pad(card, 16, 2048, 2052, D, 2, 1.0).seconds for D in (128, 256))
-    assert isclose(narrow, wide, rel_tol=0.01)  # half of the threads stand idle
+    assert isclose(narrow, wide, rel_tol=0.01)  # half of the threads are idle
 
 
 def test_the_other_layout_costs_torch_two_copies():
@@ -469,7 +471,7 @@ def test_the_other_layout_costs_torch_two_copies():
 
 
 def copies(*seconds):
-    """Kernels of so many seconds, each a stream at 1 TB/s with a lower bound of nothing."""
+    """Kernels of given times, each a stream at 1 TB/s with a lower bound of zero."""
     return [(block.Kernel("copy", "copy", 1, copied(s), block.Step("copy", block.ops.find("stream_copy"))), 0.0)
             for s in seconds]  # fmt: skip
 
@@ -484,7 +486,7 @@ def test_launches_by_protocol():
     for protocol in ("cold", "warm", "eager"):
         whole = sequence.expected(card, copies(1e-6, 1e-6), "fp16", protocol=protocol)[1]
         found[protocol] = sum(t.seconds for t in whole.terms if t.name.startswith(("launch", "from kernel", "ramp")))
-    ramps = 2 * launch.RAMP * 400e-9  # L2 holds nothing here, so both begin with the memory
+    ramps = 2 * launch.RAMP * 400e-9  # L2 has no room here, so both kernels start from memory
     assert isclose(found["cold"], 4e-6 + 1e-6 + ramps)
     assert isclose(found["warm"], 3e-6 + 1e-6 + ramps)
     body_s = sequence.expected(card, copies(1e-6), "fp16", protocol="eager")[1].bodies[0].seconds
@@ -611,7 +613,7 @@ def test_a_faster_card_is_never_slower(line):
 @given(st.integers(1, 8), st.integers(1, 64), st.integers(1, 64), st.integers(1, 64))
 @settings(max_examples=60)
 def test_more_multiprocessors_are_never_slower(more, m, k, n):
-    """Each with its own rate: a card of more of the same."""
+    """A card with more multiprocessors at the same rate each."""
     card = parameters.card(SHEET)
     wider = card._replace(
         multiprocessors=card.multiprocessors * (more + 1),
@@ -623,16 +625,16 @@ def test_more_multiprocessors_are_never_slower(more, m, k, n):
 
 
 def kernels_of(found):
-    """The kernels that a library takes, their sizes aside."""
+    """Returns the kernels that a library chooses, without their sizes."""
     return [re.sub(r"\d+ (x \d+ )?blocks", "", body.choice) for body in found.bodies]
 
 
 @given(st.sampled_from(sorted(SHAPES)), st.data())
 @settings(max_examples=80)
 def test_twice_the_size_is_never_quicker_with_the_same_kernels(op, data):
-    """Doubling keeps every alignment. Where the library changes to another kernel, the larger size may be quicker.
+    """Doubling keeps every alignment. If the library chooses another kernel, the larger size may be faster.
 
-    torch sums the columns of 64 rows and more with eight times as many threads: 64 x 8 takes less than 32 x 8.
+    torch sums the columns of 64 or more rows with eight times as many threads: 64 x 8 takes less time than 32 x 8.
     """
     shape = {name: 8 * data.draw(st.integers(1, 600), label=name) for name in SHAPES[op]}
     grown = data.draw(st.sampled_from(SHAPES[op]))
@@ -641,7 +643,7 @@ def test_twice_the_size_is_never_quicker_with_the_same_kernels(op, data):
     assert large.unclamped_s >= small.unclamped_s * (0.97 if kernels_of(small) == kernels_of(large) else 0.45)
 
 
-# What grows in each, and what stays.
+# The sizes that grow, and those that stay constant.
 GROWING = [
     ({"op": "elementwise", "kind": "gelu", "impl": "torch"}, ("numel",), {}),
     ({"op": "conv1d", "impl": "torch"}, ("B", "N", "D"), {"K": 3}),
@@ -695,7 +697,7 @@ def test_every_family_names_its_sources(name):
     assert all(0 < found.value("stream", mix) <= 1 for mix in ("read", "copy", "add", "write"))
 
 
-# --- where it is shown
+# --- output
 
 
 def test_predict_shows_it(tmp_path):
@@ -773,7 +775,7 @@ MODELS = (
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_kernel_of_a_model_has_a_time(name):
-    """Whatever operation a workload brings, a mechanism is found, and none beats its bound."""
+    """Every operation has a mechanism, and no expected time is below the bound."""
     chosen = workload(name)
     for phase in chosen.phases:
         for fused in (True, False):

@@ -1,4 +1,4 @@
-"""What bounds a whole workload: one definition in every answer, on each side of every crossing."""
+"""The bottleneck of a whole workload: one definition in every answer, on each side of every crossing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_flops_solve_and_sweep_agree_on_each_side_of_every_crossing(config, symb
 
 @pytest.mark.parametrize("size", [1, 100, 163, 168, 174, 2000])
 def test_the_bound_is_what_has_most_seconds_of_its_own(size):
-    """Counted here from the rows: bytes over the bandwidth, FLOPs of each engine over its roof."""
+    """Computed from the rows: bytes over the bandwidth, and FLOPs of each engine over its peak."""
     answer = api.analyse("llama-2-7b-layer", gpu="a100", settings={"N": size}, fused=True)
     peaks = {"vector": 78e12, "tensor": 312e12, "special": 16 * 108 * 1.41e9}
     seconds = {"memory": sum(row.traffic_byte * row.repeat for row in answer.rows) / 2039e9}

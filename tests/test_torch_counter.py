@@ -1,6 +1,6 @@
-"""The products against torch's own counter, which counts the matrix products and convolutions that torch dispatches.
+"""Products compared with torch's counter of dispatched matrix products and convolutions.
 
-Everything runs on the meta device: shapes without numbers.
+Everything runs on the meta device.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_linear_forward_and_backward(bias):
 
 
 def test_a_first_layer_needs_no_gradient_of_its_input():
-    """torch leaves it out where nobody asks; the operation's two gradients are then one."""
+    """torch omits the gradient of the input here, so only one of the two gradients of the operation remains."""
     layer, x = torch.nn.Linear(24, 40, bias=False, **META), empty(2, 16, 24)
     sizes = {"B": 2, "N": 16, "D_in": 24, "D_out": 40}
     assert counted(lambda: layer(x).sum().backward()) == products("linear", **sizes) + products(
@@ -87,7 +87,7 @@ ATTENTION = {"B": 2, "H": 4, "H_kv": 4, "N": 32, "S": 48, "d": 16}
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_by_the_math_back_end(causal):
-    """An eager kernel executes the full square, mask or not: our count without the causal discount."""
+    """An eager kernel computes the full square with or without a mask: our count without the causal discount."""
     math = torch.nn.attention.SDPBackend.MATH
     q, k, v = (empty(2, 4, n, 16, grad=True) for n in (32, 48, 48))
     assert counted(lambda: sdpa(math, q, k, v, is_causal=causal)) == products("attention", **ATTENTION)
@@ -100,7 +100,7 @@ def test_attention_by_the_math_back_end(causal):
 
 
 def test_flash_attention_recomputes():
-    """Seven halves of the forward, by torch's own formula for the flash kernels."""
+    """7/2 of the forward pass, by torch's formula for the flash kernels."""
     aten = torch.ops.aten
     q, k, v = empty(2, 4, 32, 16), empty(2, 4, 48, 16), empty(2, 4, 48, 16)
     forward = counted(lambda: aten._scaled_dot_product_flash_attention(q, k, v))
@@ -121,13 +121,13 @@ def convolution(grad=False):
 
 
 def test_depthwise_convolution_forward():
-    """torch counts 2 K for each of the L + K - 1 outputs of a padding on both sides; the first L are kept."""
+    """torch counts 2 K for each of the L + K - 1 outputs with padding on both sides. The first L are kept."""
     per_output = products("conv1d", **CONV) // 64
     assert counted(convolution) == 66 * per_output == 66 * 2 * 32 * 2 * 3
 
 
 def test_depthwise_convolution_backward_is_not_torchs_number():
-    """torch's backward formula forgets the groups: 32 channels make its gradients 32 times too many, or nearly."""
+    """The backward formula of torch ignores groups, so 32 channels make its gradients almost 32 times too large."""
     forward, ours = products("conv1d", **CONV), backward_products("conv1d", **CONV)
     assert ours == 2 * forward
     theirs = counted(lambda: convolution(grad=True).sum().backward()) - counted(convolution)
@@ -136,7 +136,7 @@ def test_depthwise_convolution_backward_is_not_torchs_number():
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_full_convolution_forward_and_backward(stride):
-    """Without groups torch's two gradients are right as well."""
+    """Without groups the two gradients of torch are correct too."""
     sizes = {"B": 2, "N": 64, "D_in": 16, "D_out": 24, "K": 3, "stride": stride}
     layer, x = torch.nn.Conv1d(16, 24, 3, stride, padding=1, **META), empty(2, 16, 64 * stride, grad=True)
     forward = products("conv", **sizes)
@@ -148,7 +148,7 @@ def test_full_convolution_forward_and_backward(stride):
 
 
 class Gpt(torch.nn.Module):
-    """GPT-2's shapes: fused q, k, v with biases, a GELU network of four times the width, logits by the table."""
+    """GPT-2 in its shapes: fused q, k, v with biases, a GELU MLP of four times the width, logits from the token table."""
 
     def __init__(self, layers, width, heads, words, positions):
         super().__init__()
@@ -203,14 +203,14 @@ def test_a_small_gpt_has_as_many_parameters():
 
 
 def test_gpt2_124m_by_torch():
-    """The published total, by torch's counter and by ours: 291,648,307,200."""
+    """The published total, by the counter of torch and by ours: 291,648,307,200."""
     model, tokens = Gpt(12, 768, 12, 50257, 1024), torch.empty(1, 1024, dtype=torch.long, device="meta")
     with torch.no_grad():
         assert counted(lambda: model(tokens)) == 291_648_307_200 == analyse("gpt2-124m").total.contraction_flops
 
 
 class LlamaLayer(torch.nn.Module):
-    """Llama's shapes: grouped heads, no biases, a gated network."""
+    """A Llama layer in its shapes: grouped heads, no biases, a gated MLP."""
 
     def __init__(self, width, heads, key_heads, hidden):
         super().__init__()
@@ -250,7 +250,7 @@ def test_a_llama_like_layer(phase):
 
 
 def test_an_encoder_block():
-    """torch's own encoder layer, forward and backward."""
+    """The encoder layer of torch, forward and backward."""
     layer = torch.nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, **META)
     x = empty(2, 24, 64, grad=True)
     answer = analyse("encoder-block", phase="train", settings={"B": 2, "N": 24, "D": 64, "H": 4, "F": 128}, fused=False)

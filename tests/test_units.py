@@ -1,4 +1,4 @@
-"""Sizes, quantities and expressions: how text becomes a number, and a number text."""
+"""Sizes, quantities and expressions: conversion from text to numbers and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One vocabulary of operations for every command, and nothing that a user gives is dropped silently."""
+"""One vocabulary of operations for every command, and every given key is used or refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def predicted(*lines, card="a100", code=0):
 
 
 def example(operation):
-    """A case of the operation at the sizes of its worked example."""
+    """Returns a case of the operation at the sizes of its worked example."""
     at = operation.example.at
     line = {"op": operation.name, "shape": {name: size for name, size in at.items() if SYMBOLS[name].kind != "flag"}}
     return {**line, "causal": True} if at.get("causal") else line
@@ -44,7 +44,7 @@ def example(operation):
 
 @pytest.mark.parametrize("name", [name for name in ops.FAMILY_OF if name not in COMPOSITES])
 def test_a_case_of_every_operation_has_the_counts_of_its_worked_example(name):
-    """Item sizes are those of fp16 unless the example says otherwise: where it does, the shape gives them."""
+    """Item sizes are those of fp16 unless the example states others in its shape."""
     operation = ops.find(name)
     shape = {**{s: d for s, d in operation.defaults.items() if SYMBOLS[s].kind == "item"}, **operation.example.at}
     line = example(operation)
@@ -81,7 +81,7 @@ def test_every_operation_can_be_swept_and_its_rows_are_cases(name, tmp_path):
 
 
 def test_a_case_and_flops_agree_on_sizes_that_are_left_out():
-    """S follows N, H_kv follows H, F is 4 D, and the on-chip memory is the card's."""
+    """S defaults to N, H_kv to H, F to 4 D, and on-chip memory to that of the card."""
     shape = {"B": 1, "H": 32, "N": 512, "d": 128}
     (found,) = predictions([case({"op": "flash_attention", "shape": shape})], A100)
     answer = analyse(single(ops.find("flash_attention"), "fp16", A100.sizes()), gpu=A100, settings=shape)
@@ -116,7 +116,7 @@ def test_naive_is_accepted_where_there_are_several_kernels(name):
 
 @pytest.mark.parametrize("name", ["silu_gate", "gelu_gate", "gelu_tanh_gate", "clamped_swiglu"])
 def test_torch_runs_a_gate_in_two_kernels(name):
-    """Fused, 2 x 4096 elements are read and 4096 written; torch writes and reads 4096 more, 2 bytes each."""
+    """Fused, 2 x 4096 elements are read and 4096 written. torch writes and reads 4096 more, 2 bytes each."""
     fused, torch = predicted(*({"op": name, "shape": {"numel": 4096}, "impl": impl} for impl in ("fused", "torch")))
     assert (fused["traffic_byte"], torch["traffic_byte"]) == (2 * 3 * 4096, 2 * 5 * 4096)
 
@@ -150,7 +150,7 @@ def test_the_implementations_of_what_is_measured_are_programs_or_say_why_not():
         return ""
 
     shapes = {"B": 1, "H": 2, "H_kv": 2, "N": 8, "S": 8, "d": 8, "D": 16, "F": 32, "K": 3, "V": 32}
-    reasons = ("GPU", "serving stack", "no program of its separate kernels", "is not replayed")
+    reasons = ("GPU", "serving stack", "its separate kernels", "measures the backward pass")
     for name in FAMILY:
         shape = {size: shapes.get(size, 16) for size in kind(name).shape if size not in ("W", "batch")}
         for impl in implementations(name):
@@ -192,13 +192,13 @@ def test_a_key_is_honoured_or_refused(line, told):
 
 
 def test_a_window_of_a_case_is_the_size_w():
-    """512 queries see 32 keys at most: 32 x 512 - (1 + ... + 31) = 15,888 pairs, 4 heads, 2 products of 64."""
+    """512 queries see at most 32 keys: 32 x 512 - (1 + ... + 31) = 15,888 pairs, 4 heads, 2 products of 64."""
     window, size = predicted({**ATTENTION, "window": 32}, {**ATTENTION, "shape": {**ATTENTION["shape"], "W": 32}})
     assert window["contraction_flops"] == size["contraction_flops"] == 2 * 2 * 4 * 15_888 * 64
 
 
 def test_data_types_by_role_reach_the_traffic():
-    """x and y 8 x 16 and 8 x 32 elements of 2 bytes, the weight 16 x 32 of 1 byte."""
+    """x and y have 8 x 16 and 8 x 32 elements of 2 bytes, the weight 16 x 32 of 1 byte."""
     (found,) = predicted(
         {"op": "linear", "shape": {"B": 1, "N": 8, "D_in": 16, "D_out": 32}, "dtypes": {"weight": "int8"}}
     )
@@ -229,7 +229,7 @@ def test_a_record_that_failed_is_predicted_as_any_case():
     assert "error" not in found
 
 
-# --- how far off am I
+# --- share of the bound and of the expected time
 
 
 def test_predict_prints_the_shares_of_a_measured_time():
@@ -258,7 +258,7 @@ def test_a_time_below_the_bound_is_reported():
 
 
 def commands():
-    """Every command with its words, those of groups too."""
+    """Yields every command with its words, including those of groups."""
     for name in COMMANDS:
         found = cli.get_command(click.Context(cli), name)
         yield [name], found
@@ -396,13 +396,13 @@ def test_a_mask_that_is_written_as_a_word_is_the_mask():
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ({"op": "wkv", "shape": {"B": 1, "N": 8, "D": 8}}, "there is no program that measures wkv;"),
-        ({**ATTENTION, "window": 8}, "there is no program with a window;"),
+        ({"op": "wkv", "shape": {"B": 1, "N": 8, "D": 8}}, "no program measures wkv;"),
+        ({**ATTENTION, "window": 8}, "no program has an attention window;"),
         ({**MATMUL, "protocol": "rotating"}, "protocol: no program rotates its weights;"),
-        ({**MATMUL, "torch": "2.1"}, "torch: 2.1 is named; the installed version is measured."),
+        ({**MATMUL, "torch": "2.1"}, "torch: version 2.1 is requested; the installed version is measured."),
         (
             {"op": "linear", "shape": {"B": 1, "N": 8, "D_in": 8, "D_out": 8}, "dtypes": {"weight": "int8"}},
-            "there is no program of several data types;",
+            "no program mixes data types;",
         ),
     ],
 )
@@ -417,7 +417,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(line, told, tmp_p
     assert told in ran.err
 
 
-# --- names that are near and mean another thing
+# --- similar names with another meaning
 
 
 def test_a_model_type_is_never_answered_with_a_similar_architecture(tmp_path):

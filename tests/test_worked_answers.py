@@ -1,6 +1,6 @@
-"""Answers that were worked by hand or published, each with its arithmetic: what a reader of the founding texts expects.
+"""Answers that were computed by hand or published, each with its arithmetic.
 
-Figures are compared to the digit in which they are printed: ``206.158`` means that the model's figure rounds to it.
+Figures are compared at their printed precision: ``206.158`` means that the figure of the model rounds to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ A100 = "a100-sxm4-80gb"  # 312 TFLOP/s dense fp16, 2039 GB/s, 78 TFLOP/s fp16 ve
 
 
 def prints(value, text):
-    """Whether a figure rounds to what is printed."""
+    """Whether a figure rounds to the printed one."""
     places = len(text.partition(".")[2])
     return f"{value:.{places}f}" == text
 
@@ -348,7 +348,7 @@ def test_gpt2_cache():
 
 
 def test_gpt2_training_is_three_times_the_forward_products():
-    # Attention recomputes when fused (7 products for 6): 12 x 7/3 x 4 N^2 D in the place of 3 x.
+    # Attention recomputes when fused (7 products for 6): 12 x 7/3 x 4 N^2 D instead of 3 x.
     forward = analyse("gpt2-124m", phase="prefill").total.contraction_flops
     unfused, fused = (analyse("gpt2-124m", phase="train", fused=form).total for form in (False, True))
     assert unfused.contraction_flops == 3 * forward
@@ -356,7 +356,7 @@ def test_gpt2_training_is_three_times_the_forward_products():
 
 
 def test_flash_attention_table_standard():
-    """GPT-2 medium at batch 64, 1024 tokens, 16 heads of 64, forward and backward: the paper prints 40.3 GB."""
+    """GPT-2 medium at batch 64, 1024 tokens, 16 heads of 64, forward and backward. The paper gives 40.3 GB."""
     total = analyse("flash-table-standard").total
     # 64 x 16 x 1024^2 scores are 2.147 GB in fp16, one for the dropout's kept bytes 1.074; q and its like 0.134 GB.
     # Forward: scores 1, mask 2, softmax 2, dropout 2.5, values 1; backward: 1, 1, 2.5, 3, 1, 1: 18 squares.
@@ -366,7 +366,9 @@ def test_flash_attention_table_standard():
 
 
 def test_flash_attention_table_flash():
-    """The paper prints 13 % more FLOPs and 4.4 GB; seven products for six are 17 %, and re-reads of a whole pass 5.4 GB."""
+    """The paper gives 13 % more FLOPs and 4.4 GB. Seven products instead of six are 17 %, and reads of whole passes 5.4
+    GB.
+    """
     standard, flash = analyse("flash-table-standard").total, analyse("flash-table-flash").total
     assert 6 * flash.contraction_flops == 7 * standard.contraction_flops
     assert prints(flash.traffic_byte / 1e9, "5.4")
@@ -374,7 +376,9 @@ def test_flash_attention_table_flash():
 
 
 def test_gpt2_xl_training_states_and_activations():
-    """1.5 billion parameters (ZeRO, section 3): 3 GB of weights, 24 GB of states, 60 GB of activations, 8 GB recomputed."""
+    """1.5 billion parameters (ZeRO, section 3): 3 GB of weights, 24 GB of states, 60 GB of activations, 8 GB
+    recomputed.
+    """
     pytest.importorskip("perfmodel.memory")
     full, again = (memory_of("gpt2-xl", "--recompute", how) for how in ("none", "full"))
     # 48 x (12 x 1600^2 + 13 x 1600) + 50257 x 1600 + 1024 x 1600 + 2 x 1600.
@@ -390,7 +394,7 @@ def test_gpt2_xl_training_states_and_activations():
 
 
 def memory_of(config, *options):
-    """Bytes by the name of each line of ``perfmodel memory``, and of the rules beside it."""
+    """Returns bytes by the name of each line of ``perfmodel memory``, and of its rules of thumb."""
     ran = perfmodel_command(
         "memory", "--config", config, "--phase", "train", "--set", "B=32", "--format", "json", *options
     )
@@ -400,7 +404,7 @@ def memory_of(config, *options):
 
 @pytest.mark.parametrize(("name", "threads"), [("t4", 40 * 1024), (A100, 108 * 2048), ("h100", 132 * 2048)])
 def test_most_threads_that_can_be_active(name, threads):
-    # Multiprocessors x threads of each, in blocks of whatever size fills it.
+    # Multiprocessors x threads of each, in blocks of any size that fills it.
     card = perfmodel.gpu(name)
     assert card.multiprocessors.value * card.multiprocessor["threads"].value == threads
 
@@ -411,7 +415,7 @@ def test_adam_keeps_sixteen_bytes_per_parameter():
     assert sum(tensor.size_byte for tensor in op.tensors) == 24_000_000_000
 
 
-# --- traps: each is an error of a published tool
+# --- known errors of published tools
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Our CUDA kernels: their sources, and how each is laid out over threads. Read by the launchers and by the time model."""
+"""CUDA kernels: their sources, and how each is laid out over threads. The launchers and the time model read these."""
 
 from os.path import dirname
 

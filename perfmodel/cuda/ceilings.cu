@@ -1,8 +1,8 @@
-// What a card can do at most: kernels that do one thing alone, for `perfmodel calibrate`.
+// Kernels that measure one limit of a device each, for `perfmodel calibrate`.
 
 typedef unsigned int u32;
 
-// Sixteen chains of multiply-adds a thread, enough to hide the latency of each.
+// Sixteen independent chains of multiply-adds per thread, enough to hide the latency of each.
 extern "C" __global__ void fma_fp32(float* out, int rounds) {
     float c[16];
     const float a = 1.0f + 1e-7f * threadIdx.x, b = 1e-9f * blockIdx.x;
@@ -33,7 +33,7 @@ extern "C" __global__ void fma_fp16(u32* out, int rounds) {
     if (seen == 0x12345u) out[0] = seen;
 }
 
-// Powers of two, the one instruction behind every exponential.
+// exp2, the instruction behind every exponential.
 extern "C" __global__ void exponential(float* out, int rounds) {
     float c[8];
     #pragma unroll
@@ -48,7 +48,7 @@ extern "C" __global__ void exponential(float* out, int rounds) {
     if (sum == -1.0f) out[0] = sum;
 }
 
-// Reads a buffer so many times, past the first-level cache; large buffers come from memory, small ones from L2.
+// Reads a buffer ``times`` times, bypassing L1. Large buffers measure DRAM, small ones L2.
 extern "C" __global__ void read_all(const uint4* x, u32* out, long long n, int times) {
     u32 seen = 0;
     const long long stride = (long long)gridDim.x * blockDim.x;
@@ -73,12 +73,12 @@ extern "C" __global__ void read_all(const uint4* x, u32* out, long long n, int t
     if (seen == 0x12345u) out[0] = seen;
 }
 
-// One thread that follows a chain of addresses: every step waits for the one before.
+// One thread follows a chain of addresses: each load depends on the previous one.
 extern "C" __global__ void chase(const u32* next, u32* out, int steps) {
     u32 at = 0;
     for (int i = 0; i < steps; ++i) asm volatile("ld.global.cg.u32 %0, [%1];" : "=r"(at) : "l"(next + at));
     out[0] = at;
 }
 
-// Launched for the launch alone.
+// An empty kernel, to measure launch overhead and to mark cases in a profile.
 extern "C" __global__ void nothing(int unused) {}

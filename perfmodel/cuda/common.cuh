@@ -1,7 +1,8 @@
-// Elements, vectors and reductions that every kernel here shares. No header is needed: conversions are written out.
+// Element types, vectors and reductions shared by all kernels here. Conversions use inline assembly, so no header is
+// needed.
 //
-// Set when a kernel is compiled: T_FP16, T_BF16 or T_FP32 (the element), VEC (elements of one memory access), and what
-// the kernel's own file names.
+// Macros, set at compile time: T_FP16, T_BF16 or T_FP32 (element type), VEC (elements per memory access), and those
+// named in each source file.
 
 #if defined(T_FP32)
 typedef float element;
@@ -17,7 +18,7 @@ __device__ __forceinline__ float to_float(element e) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(e));
     return f;
 #else
-    float f;  // a plain shift is moved to where the element was read, and takes a register from there on
+    float f;  // the compiler would hoist a plain shift to the load, which costs a register
     asm("mov.b32 %0, {%1, %2};" : "=f"(f) : "h"((unsigned short)0), "h"(e));
     return f;
 #endif
@@ -41,7 +42,7 @@ __device__ __forceinline__ element from_float(float f) {
 #endif
 }
 
-// Two at once: one instruction where the card has it.
+// Converts two values, in one instruction if the device has it.
 __device__ __forceinline__ void from_floats(float a, float b, element* out) {
 #if defined(T_FP16) && __CUDA_ARCH__ >= 800
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(*(unsigned*)out) : "f"(b), "f"(a));
@@ -53,12 +54,12 @@ __device__ __forceinline__ void from_floats(float a, float b, element* out) {
 #endif
 }
 
-// VEC elements that move as one access of up to 16 bytes.
+// VEC elements, moved by one access of up to 16 bytes.
 struct __align__(VEC * sizeof(element)) vec {
     element e[VEC];
 };
 
-// Plain accesses: hints that let data past the caches (streaming, evict-first, no allocation) all moved less on an H200.
+// Plain accesses. On an H200 every cache hint (streaming, evict-first, no allocation) was slower.
 __device__ __forceinline__ vec load(const element* p) {
     vec v;
     constexpr int bytes = VEC * sizeof(element);
@@ -87,7 +88,7 @@ __device__ __forceinline__ void store(element* p, const vec& v) {
     }
 }
 
-// VEC floats as a vector.
+// Converts VEC floats to a vector of elements.
 __device__ __forceinline__ vec packed(const float* f) {
     vec v;
     if constexpr (VEC == 1) {
@@ -108,8 +109,9 @@ struct max_of {
     static __device__ __forceinline__ float none() { return __int_as_float(0xff800000); }
 };
 
-// A value from each of WIDTH neighbouring threads, reduced; every one of them gets the result.
-// Up to a warp by shuffles; beyond, through one shared word per warp (two buffers, so that one barrier is enough).
+// Reduces a value over WIDTH neighbouring threads; each thread gets the result. Up to a warp by shuffles, beyond that
+// through one word of shared memory per warp. There is one barrier, so the next call must use another buffer or follow a
+// barrier.
 template <class Op, int WIDTH>
 __device__ __forceinline__ float reduce(float x, float* scratch) {
 #pragma unroll

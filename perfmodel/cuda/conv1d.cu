@@ -1,19 +1,19 @@
 // Causal depthwise convolution of u (B, N, D) with a filter (D, K) and a bias (D): out[n] = bias + sum f[k] u[n-K+1+k].
 //
-// A thread owns VEC neighbouring channels and walks down a strip of positions with the last K - 1 inputs in registers,
-// so that every input is read once but for the K - 1 rows above each strip, which a neighbour brings to the caches.
-// Filters stay in registers as floats. RUN rows are asked for before the first is used. Short strips, all asked for at
-// once and done with at once, move most: what is being read and written then lies close together in memory.
+// A thread computes VEC neighbouring channels over a strip of positions, with the last K - 1 inputs in registers. Every
+// input is read once, except the K - 1 rows above each strip, which are usually in cache because a neighbouring strip
+// reads them. The filter stays in registers as floats. RUN rows are loaded before the first one is used. Short strips
+// that load all rows at once are fastest, because concurrent reads and writes are then close together in memory.
 //
-// Set when compiled: K, RUN (rows asked for at once), STRIP (rows of a strip, a multiple of RUN), THREADS, TALL (strips of
-// a block, one below the other).
+// Macros, set at compile time: K. RUN (rows loaded at once). STRIP (rows per strip, a multiple of RUN). THREADS (per
+// block). TALL (strips per block, along the positions).
 
 #ifndef TALL
 #define TALL 1
 #endif
 
-// One output of every channel, and the window moved on by one input. No condition stands in it: where a run of outputs is
-// unrolled the window then moves by renaming registers and not by copying them.
+// Computes one output per channel and shifts the window by one input. There is no condition, so in an unrolled run the
+// shift renames registers instead of copying them.
 __device__ __forceinline__ vec convolved(const vec& next, float (&past)[K > 1 ? K - 1 : 1][VEC], const float (&f)[K][VEC],
                                          const float (&b)[VEC]) {
     float y[VEC];
@@ -31,7 +31,7 @@ __device__ __forceinline__ vec convolved(const vec& next, float (&past)[K > 1 ? 
     return packed(y);
 }
 
-// The taps of VEC channels lie one behind the other: K vectors.
+// The taps of VEC channels are contiguous: K vectors.
 __device__ __forceinline__ void read_taps(const element* __restrict__ filter, const element* __restrict__ bias, float (&f)[K][VEC],
                                           float (&b)[VEC], int d) {
     vec taps[K], offset = load(bias + d);
@@ -45,11 +45,12 @@ __device__ __forceinline__ void read_taps(const element* __restrict__ filter, co
     }
 }
 
-// A strip of outputs: ``x`` is the input's row 0 of these channels, ``ahead`` the rows of zeros that stand before it.
+// Computes a strip of outputs. ``x`` is row 0 of the input for these channels, ``ahead`` the number of zero rows before
+// it.
 __device__ __forceinline__ void strip_forward(const element* __restrict__ x, int ahead, const element* __restrict__ filter,
                                               const element* __restrict__ bias, element* __restrict__ out, int N, int D, int d) {
     int first = (blockIdx.y * TALL + threadIdx.x / (THREADS / TALL)) * STRIP, last = min(first + STRIP, N), n = first;
-    // The rows are asked for before the taps are looked at.
+    // Load the rows before the taps are read.
     vec before[K > 1 ? K - 1 : 1], next[RUN];
 #pragma unroll
     for (int j = 0; j < K - 1; ++j) {
@@ -93,10 +94,12 @@ conv1d_forward(const element* __restrict__ u, const element* __restrict__ filter
     strip_forward(u + base, 0, filter, bias, out + base, N, D, d);
 }
 
-// The gradient of the input convolves dout with the reversed filter; those of filter and bias sum dout u and dout over
-// all positions. One pass reads u and dout once: a thread walks its strip with K - 1 later rows of dout in registers,
-// adds to its own K + 1 sums per channel, and leaves them in ``partial`` (strips, K + 1, D) for the kernel below.
-// One input's gradient, and what it adds to those of the filter and the bias; the window of output gradients moves on.
+// The gradient of the input is dout convolved with the reversed filter. Those of the filter and the bias are sums of
+// dout u and of dout over all positions. One pass reads u and dout once: a thread keeps K - 1 later rows of dout in
+// registers, accumulates K + 1 sums per channel, and writes them to ``partial`` (strips, K + 1, D) for the kernel
+// below.
+//
+// Computes the gradient of one input, accumulates the gradients of filter and bias, and shifts the window of dout.
 __device__ __forceinline__ vec gradients(const vec& x, const vec& g, float (&ahead)[K][VEC], const float (&f)[K][VEC],
                                          float (&df)[K][VEC], float (&db)[VEC]) {
     float y[VEC];
@@ -137,7 +140,7 @@ conv1d_backward(const element* __restrict__ u, const element* __restrict__ dout,
         }
     }
 
-    // ahead[j] is dout at n + j: input n went to outputs n ... n + K - 1, to output n + j through tap K - 1 - j.
+    // ahead[j] is dout at n + j. Input n contributes to outputs n ... n + K - 1, to output n + j through tap K - 1 - j.
     float ahead[K][VEC];
 #pragma unroll
     for (int j = 0; j < K - 1; ++j) {
@@ -173,7 +176,7 @@ conv1d_backward(const element* __restrict__ u, const element* __restrict__ dout,
     }
 }
 
-// Sums the strips' parts: a block takes 32 channels of one tap, its warps take the strips in turn.
+// Sums the partial sums of the strips. A block processes 32 channels of one tap, and its warps take the strips in turn.
 extern "C" __global__ void __launch_bounds__(256)
 conv1d_gather(const float* __restrict__ partial, element* __restrict__ dfilter, element* __restrict__ dbias, int strips, int D) {
     __shared__ float sums[8][33];
@@ -190,7 +193,7 @@ conv1d_gather(const float* __restrict__ partial, element* __restrict__ dfilter, 
     }
 }
 
-// The lesson's two kernels: pad, then convolve the padded signal, which is written and read again.
+// The unfused form: one kernel writes the padded signal, a second reads and convolves it.
 extern "C" __global__ void pad(const element* __restrict__ u, element* __restrict__ padded, int N, int D) {
     int rows = N + 2 * (K - 1);
     int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
@@ -212,7 +215,7 @@ convolve_padded(const element* __restrict__ padded, const element* __restrict__ 
     strip_forward(x, K - 1, filter, bias, out + (size_t)blockIdx.z * N * D + d, N, D, d);
 }
 
-// The same where the filter is too long for registers.
+// The same for filters that do not fit in registers.
 extern "C" __global__ void convolve_padded_long(const element* __restrict__ padded, const element* __restrict__ filter,
                                                 const element* __restrict__ bias, element* __restrict__ out, int N, int D) {
     int rows = N + 2 * (K - 1);
@@ -231,7 +234,7 @@ extern "C" __global__ void convolve_padded_long(const element* __restrict__ padd
     }
 }
 
-// Filters too long for registers: the window is read through the cache, tap by tap.
+// For filters that do not fit in registers: reads the window through the cache, tap by tap.
 extern "C" __global__ void conv1d_long_forward(const element* __restrict__ u, const element* __restrict__ filter,
                                                const element* __restrict__ bias, element* __restrict__ out, int N, int D) {
     int d = (blockIdx.x * THREADS + threadIdx.x) * VEC;
@@ -273,7 +276,7 @@ extern "C" __global__ void conv1d_long_input(const element* __restrict__ dout, c
     }
 }
 
-// One tap (or, for k = K, the bias) of one strip at a time, into ``partial`` as above.
+// Sums one tap (or the bias, for k = K) over one strip at a time, into ``partial`` as above.
 extern "C" __global__ void conv1d_long_filter(const element* __restrict__ u, const element* __restrict__ dout,
                                               float* __restrict__ partial, int N, int D, int strips) {
     int d = blockIdx.x * THREADS + threadIdx.x, k = blockIdx.y;

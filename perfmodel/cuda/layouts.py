@@ -1,4 +1,4 @@
-"""How our own row kernels are laid out over threads: for the launcher on a card, and for their expected time."""
+"""Layouts of the row kernels over threads, for the launcher and for the time model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ class Chip(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Elements per access, threads per row in a block, accesses per thread, rows in shared memory, threads per block,
-    turns per block (0: persistent blocks walk over all rows), blocks per row, whether rows stay in registers.
+    """How rows are mapped to threads.
+
+    Fields: elements per access, threads per row in a block, accesses per thread, and stages of rows in shared memory.
+    Threads per block, turns per block (0 means persistent blocks that loop over all rows), and blocks per row. Whether
+    rows stay in registers, and whether every thread has all of its vectors.
     """
 
     wide: int
@@ -43,7 +46,7 @@ class Layout(NamedTuple):
         return self.threads // self.row_threads
 
     def shared_byte(self, inputs: int) -> int:
-        """Shared memory per block for the inputs' vectors of every stage, 16 bytes each."""
+        """Shared memory per block in bytes for the vectors of all inputs and stages, 16 bytes each."""
         return inputs * self.stages * self.vectors * self.threads * VECTOR_BYTE
 
     def settings(self, mask: bool = False) -> dict[str, int]:
@@ -53,14 +56,14 @@ class Layout(NamedTuple):
         return {**widths, **flags, "STAGES": self.stages, "THREADS": self.threads}
 
     def blocks(self, rows: int, resident: int, at_most: int) -> int:
-        """Groups of blocks that are launched, given how many blocks fit the card."""
+        """Returns the number of groups of blocks to launch. ``resident`` is the number of blocks that fit on the card."""
         if self.turns:
             return -(-rows // (self.groups * self.turns))
         return max(1, min(-(-rows // self.groups), resident // self.cluster, at_most))
 
 
 class Measured(NamedTuple):
-    """The layout for rows of up to so many accesses: accesses per thread, stages, turns per block, and the rest."""
+    """The best measured layout for rows of up to ``accesses`` accesses."""
 
     accesses: int
     of_thread: int
@@ -71,11 +74,12 @@ class Measured(NamedTuple):
     cluster: int = 1
 
 
-# Of about a thousand layouts tried on an H200, those within 1 % of the best, with as few differences as that allows.
-# Softmax rows go to registers, two accesses per thread, more where a block would otherwise be too large to overlap with
-# others. Longer rows are normalised from shared memory, read there twice, because gamma and beta occupy registers. The
-# sums of the weight gradients occupy more, and long rows are then shared by a cluster of blocks. Rows longer than the
-# last entry do not fit.
+# Chosen from about a thousand layouts measured on an H200: within 1 % of the best, with as few distinct layouts as
+# possible. Softmax rows stay in registers, with two accesses per thread, or more if the block would be too large to
+# overlap with others. Longer rows are normalised from shared memory and read there twice, because gamma and beta occupy
+# registers. The sums of the weight gradients occupy more registers, so a cluster of blocks shares a long row. Rows
+# longer than the last entry do not fit.
+
 LAYOUTS = {
     "softmax_forward": (Measured(512, 2, 0, 1), Measured(2048, 4, 0, 1), Measured(4096, 8, 2, 2)),
     "softmax_backward": (Measured(512, 2, 0, 1), Measured(2048, 4, 0, 1), Measured(4096, 8, 0, 1)),
@@ -97,7 +101,9 @@ LAYOUTS["rmsnorm_forward"] = LAYOUTS["layernorm_forward"]
 
 
 def widest(elements: int, item: int, at_most: int = VECTOR_BYTE, pointers: tuple[int, ...] = ()) -> int:
-    """Elements per access: as many as divide a row and as the alignment of the arrays allows, up to 16 bytes."""
+    """Returns the elements per access: the largest power of two, up to 16 bytes, that divides a row and the alignment
+    of the arrays.
+    """
     wide = max(1, at_most // item)
     while wide > 1 and (elements % wide or any(pointer % (wide * item) for pointer in pointers)):
         wide //= 2
@@ -105,10 +111,10 @@ def widest(elements: int, item: int, at_most: int = VECTOR_BYTE, pointers: tuple
 
 
 def layout(name: str, rows: int, cols: int, wide: int, inputs: int, chip: Chip) -> Layout | None:
-    """The layout of a kernel for rows of this length and accesses of so many elements; None where a row does not fit
-    the registers of a block.
+    """Returns the layout of a kernel, or None if a row does not fit in the registers of a block.
 
-    Where there are fewer rows than multiprocessors, blocks are as small as a row allows.
+    A row has ``cols`` elements, ``wide`` per access. With fewer rows than multiprocessors, blocks are as small as a row
+    allows.
     """
     accesses = -(-cols // wide)
     best = next((one for one in LAYOUTS[name] if accesses <= one.accesses), None)
@@ -135,12 +141,12 @@ def layout(name: str, rows: int, cols: int, wide: int, inputs: int, chip: Chip) 
 
 
 def weights_byte(name: str, found: Layout) -> int:
-    """Shared memory for gamma, which the backward pass keeps there."""
+    """Shared memory in bytes for gamma, which the backward pass keeps there."""
     return found.vectors * found.threads * VECTOR_BYTE if name == "layernorm_backward" else 0
 
 
 def asked_byte(name: str, found: Layout, cols: int, inputs: int) -> int:
-    """Shared memory that a launch requests."""
+    """Shared memory in bytes that a launch requests."""
     shared = found.shared_byte(inputs) + weights_byte(name, found)
     if name == "layernorm_backward" and found.groups > 1:
         return max(shared, 8 * cols * found.groups)  # the sums at the end
@@ -148,13 +154,13 @@ def asked_byte(name: str, found: Layout, cols: int, inputs: int) -> int:
 
 
 def most_parts(rows: int, cols: int, multiprocessors: int) -> int:
-    """Most parts that rows are divided into for the weight gradients. Each part costs 8 bytes per column to write and
-    read, so the parts must stay small beside the rows.
+    """Returns the largest number of parts that rows are divided into for the gradients of the weights. Each part costs
+    8 bytes of traffic per column, so the parts must be small compared with the rows.
     """
     cheap = min(2 * multiprocessors, CHEAP_BYTE // (8 * cols))
     return max(multiprocessors, rows // PART_ROWS, cheap)
 
 
 def long_parts(rows: int, cols: int, multiprocessors: int) -> int:
-    """The same where the rows are read twice and a separate kernel walks down the columns."""
+    """Returns the number of parts for rows that are read twice, where a separate kernel sums the columns."""
     return min(most_parts(rows, cols, multiprocessors), rows, LONG_PARTS)

@@ -1,23 +1,24 @@
-// Softmax and normalisation of rows: TPR threads share a row, VPT vectors each, so that it is read once and written once.
-// A block holds GROUPS rows at a time. It takes a turn or two and ends, so that the card hands out rows as
-// multiprocessors get free and neighbouring rows are in memory's pages together: on an H200 that moves 4 to 8 % more than
-// blocks that stay and walk over all rows. A row costs one barrier: all that its threads must know of one another crosses
-// at once.
-// STAGES 0: a row goes from memory straight to registers. Otherwise it passes through shared memory, where the rows of
-// the next STAGES - 1 turns are on their way while one is worked on; each thread fetches and uses its own vectors, so a
-// fetch needs no barrier, only its own wait.
-// Rows too long for a block's registers are shared by CLUSTER neighbouring blocks, which write to each other's shared
-// memory.
+// Softmax and normalisation of rows. TPR threads share a row and have VPT vectors each, so every row is read and
+// written once. A block processes GROUPS rows at a time, in one or two turns. The hardware scheduler then assigns rows
+// as multiprocessors become free, and concurrent accesses fall into the same DRAM pages. On an H200 this moves 4 to 8 %
+// more than persistent blocks that loop over all rows. All threads of a row exchange their values in one step, so a row
+// needs one barrier.
 //
-// Set when compiled: TPR (threads of a row in a block: a power of two up to 1024), VPT (vectors of a thread), STAGES,
-// THREADS (of a block, at least TPR), CLUSTER (blocks of a row; beyond 1, THREADS is TPR and the card sm_90 or newer), HELD (whether a row to be normalised stays in registers between its two uses, or is read from
-// shared memory again), FULL (whether every thread has all its vectors), MASK (whether a mask is added), FAMILY (what is
-// compiled: 1 the softmax, 2 normalisation, 3 its gradients).
+// STAGES = 0 loads a row from memory into registers. Otherwise rows pass through shared memory, and the rows of the
+// next STAGES - 1 turns are loaded asynchronously while one is processed. Each thread loads and uses its own vectors,
+// so a load needs no barrier, only a wait of its thread. Rows that exceed the registers of a block are shared by
+// CLUSTER neighbouring blocks through distributed shared memory.
+//
+// Macros, set at compile time: TPR (threads per row in a block, a power of two up to 1024). VPT (vectors per thread).
+// STAGES. THREADS (threads per block, at least TPR). CLUSTER (blocks per row; above 1, THREADS equals TPR and sm_90 or
+// newer is required). HELD (whether a row to be normalised stays in registers between its two uses or is read from
+// shared memory again). FULL (whether every thread has all of its vectors). MASK (whether a mask is added). FAMILY (the
+// kernels to compile: 1 softmax, 2 normalisation, 3 gradients of normalisation).
 
 #define GROUPS (THREADS / TPR)
 #define ROW (TPR * CLUSTER)
 
-// A thread's place in its row, and the element at which its vector i starts.
+// Index of a thread within its row, and the first element of its vector i.
 #define LANE (blockIdx.x % CLUSTER * TPR + threadIdx.x % TPR)
 #define AT(i) (((i) * ROW + LANE) * VEC)
 #define HAS(i) (FULL || AT(i) < cols)
@@ -31,7 +32,7 @@ struct row {
     vec v[VPT];
 };
 
-// Inputs of a stage lie one behind the other: input * STAGES + stage, then vector, then thread.
+// Order of the staging buffer: input * STAGES + stage, then vector, then thread.
 __device__ __forceinline__ vec* slot(int input, int stage, int i) {
     return (vec*)memory + ((input * STAGES + stage) * VPT + i) * THREADS + threadIdx.x;
 }
@@ -56,7 +57,8 @@ __device__ __forceinline__ void fetch(int input, int stage, const element* p, in
     }
 }
 
-// Ends the fetches of one turn; ``arrived`` waits until no more than those of the last LATER turns are on their way.
+// ``sent`` commits the loads of one turn. ``arrived`` waits until at most the loads of the last LATER turns are
+// pending.
 __device__ __forceinline__ void sent() {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.commit_group;");
@@ -70,8 +72,8 @@ __device__ __forceinline__ void arrived() {
 #endif
 }
 
-// A thread's vectors of a weight, for all its rows: kept packed, since as floats they would take twice the registers. A
-// compiler that sees what they are converts them once and for all, so it is told that they may have changed.
+// The vectors of a weight that a thread uses for all of its rows. They stay packed, because as floats they would occupy
+// twice the registers. The empty asm statement prevents the compiler from converting them before the loop.
 struct weight : row {
     __device__ __forceinline__ void read(const element* p, int cols) {
 #pragma unroll
@@ -87,10 +89,10 @@ struct weight : row {
     }
 };
 
-// The rows of this thread's group, turn by turn: FETCH(stage, n) asks for row n, and BODY runs with ``n`` (a row, or
-// beyond the last) and ``stage`` when it has arrived. Every thread of a block takes part in every turn. A block takes
-// ``turns`` neighbouring turns and ends, so that the card hands out work as multiprocessors get free; where ``turns`` is 0
-// as many blocks as fit walk over all rows in step.
+// Loops over the rows of this thread's group. FETCH(stage, n) starts loading row n. The body runs with ``n`` and
+// ``stage`` once the row has arrived; ``n`` may be beyond the last row, because every thread of a block takes part in
+// every turn. A block processes ``turns`` consecutive turns and ends. If ``turns`` is 0, the blocks are persistent and
+// loop over all rows.
 #define FOR_ROWS(FETCH)                                                                                   \
     const long long block = blockIdx.x / CLUSTER;                                                         \
     const long long step = turns ? GROUPS : (long long)(gridDim.x / CLUSTER) * GROUPS;                    \
@@ -111,12 +113,12 @@ struct weight : row {
         arrived<STAGES - 1>();                                                                            \
     }
 
-// Vector i of an input's row: where it has arrived, or from memory.
+// Vector i of an input row, from the staging buffer or from memory.
 __device__ __forceinline__ vec got(int input, int stage, int i, const element* p) {
     return STAGES ? *slot(input, stage, i) : load(p + AT(i));
 }
 
-// --- what a row's threads tell one another ---------------------------------------------------------------------------
+// --- exchange between the threads of a row ---------------------------------------------------------------------------
 
 struct __align__(8) pair {
     float a, b;
@@ -128,14 +130,14 @@ struct __align__(8) pair {
 static_assert(WARPS <= 32 && (CLUSTER == 1 || (THREADS == TPR && TPR >= 32)), "a row has up to 32 warps");
 
 #if CLUSTER > 2
-#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 2)  // two blocks to a multiprocessor
+#define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 2)  // two blocks per multiprocessor
 #elif CLUSTER > 1
 #define BLOCKS __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS)
 #else
 #define BLOCKS __launch_bounds__(THREADS)
 #endif
 
-// A warp leaves a pair for all warps of its row, and says that it has come so far; ``listen`` waits until all have.
+// Writes the pair of a warp for all warps of its row and arrives at the barrier. ``listen`` waits for all of them.
 __device__ __forceinline__ void tell(pair* here, pair own) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 #if CLUSTER > 1
@@ -158,7 +160,7 @@ __device__ __forceinline__ void listen() {
 #endif
 }
 
-// Before the first word: every block of the cluster is there.
+// Waits until every block of the cluster has started, before the first remote write.
 __device__ __forceinline__ void gather() {
 #if CLUSTER > 1
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
@@ -166,12 +168,12 @@ __device__ __forceinline__ void gather() {
 #endif
 }
 
-// The first of the pairs of a thread's row.
+// Returns the first pair of the thread's row.
 __device__ __forceinline__ const pair* of_row(const pair* here) {
     return here + (CLUSTER > 1 ? 0 : threadIdx.x / 32 / WARPS * WARPS);
 }
 
-// Tells and listens. Two turns' pairs have places of their own, so that one barrier is enough.
+// Writes and waits. Two buffers alternate between turns, so that one barrier per turn is enough.
 struct crossing {
     pair (*places)[PLACES];
     int turn = 0;
@@ -198,13 +200,13 @@ __device__ __forceinline__ float within(float x) {
 
 __device__ __forceinline__ pair within_warp(pair x) { return {within<sum_of, LANES>(x.a), within<sum_of, LANES>(x.b)}; }
 
-// The sums of the pairs that a row's warps have left.
+// Sums the pairs of a row's warps.
 __device__ __forceinline__ pair over_warps(const pair* each) {
     pair x = each[threadIdx.x % WARPS];
     return {within<sum_of, WARPS>(x.a), within<sum_of, WARPS>(x.b)};
 }
 
-// Two sums over a row's threads.
+// Reduces two sums over the threads of a row.
 __device__ __forceinline__ pair sums(pair x, crossing& cross) {
     x = within_warp(x);
     if constexpr (WARPS > 1) x = over_warps(cross.of(x));
@@ -222,9 +224,8 @@ __device__ __forceinline__ float power_of_two(float x) {
 #if FAMILY == 1
 // --- softmax ---------------------------------------------------------------------------------------------------------
 
-// y = softmax(x + mask) along rows; where MASK is set, mask row = row % mask_rows. A row that is masked
-// everywhere with minus infinity has no softmax; it becomes zeros. Every warp takes powers against its own maximum; the
-// maxima and the sums cross together.
+// y = softmax(x + mask) along rows. With MASK, the mask row is row % mask_rows. A row that is entirely -inf becomes
+// zeros. Every warp computes powers relative to its own maximum, and the warps exchange maxima and sums together.
 __device__ __forceinline__ float logit(const vec& x, int v, const element* hidden) {
     float e = to_float(x.e[v]);
     return MASK ? e + to_float(hidden[v]) : e;
@@ -287,7 +288,8 @@ softmax_forward(const element* __restrict__ x, const element* __restrict__ mask,
 #undef FETCH
 }
 
-// Rows too long for registers: one pass for the running maximum and sum, a second that reads the row again.
+// For rows that exceed the registers: one pass for the running maximum and sum, and a second pass that reads the row
+// again.
 extern "C" __global__ void __launch_bounds__(THREADS)
 softmax_long_forward(const element* __restrict__ x, const element* __restrict__ mask, element* __restrict__ y,
                      long long rows, int cols, int mask_rows) {
@@ -395,10 +397,10 @@ softmax_long_backward(const element* __restrict__ y, const element* __restrict__
 #if FAMILY == 2
 // --- normalisation ---------------------------------------------------------------------------------------------------
 
-// LayerNorm: both sums in one pass. They are of x less the row's first element: a row with a large common offset keeps
-// its digits (variance = mean of squares - square of mean cancels otherwise). Where a row has several warps each reads
-// that element for itself, a turn ahead: a barrier less.
-// RMS: no mean, no beta. Statistics are kept for the backward pass where the pointers are not null.
+// LayerNorm: both sums in one pass, of x minus the first element of the row. Otherwise the variance, mean of squares
+// minus square of mean, loses digits for a row with a large offset. If a row has several warps, each reads that element
+// itself one turn ahead, which saves a barrier. RMSNorm: no mean, no beta. Statistics are stored for the backward pass
+// if the pointers are not null.
 template <bool RMS>
 __device__ __forceinline__ void normalise(const element* __restrict__ x, const element* __restrict__ gamma,
                                           const element* __restrict__ beta, element* __restrict__ y,
@@ -472,7 +474,7 @@ __device__ __forceinline__ void normalise(const element* __restrict__ x, const e
 #undef FETCH
 }
 
-// Rows too long for a block's registers: one pass for both sums, a second that reads the row again.
+// For rows that exceed the registers of a block: one pass for both sums, and a second pass that reads the row again.
 template <bool RMS>
 __device__ __forceinline__ void normalise_long(const element* __restrict__ x, const element* __restrict__ gamma,
                                                const element* __restrict__ beta, element* __restrict__ y,
@@ -541,7 +543,7 @@ rmsnorm_forward(const element* x, const element* gamma, element* y, float* rstd,
 #endif
 #if FAMILY == 3
 
-// The gradient of long rows' input; those of gamma and beta walk down the columns in the kernel below.
+// Gradient of the input for long rows. The kernel below computes those of gamma and beta.
 extern "C" __global__ void __launch_bounds__(THREADS)
 layernorm_long_backward(const element* __restrict__ x, const element* __restrict__ dy, const element* __restrict__ gamma,
                         const float* __restrict__ mean, const float* __restrict__ rstd, element* __restrict__ dx,
@@ -575,7 +577,7 @@ layernorm_long_backward(const element* __restrict__ x, const element* __restrict
     }
 }
 
-// VEC floats of a part.
+// VEC floats of a partial sum.
 __device__ __forceinline__ void leave(float* to, const float* f) {
     if constexpr (VEC % 4 == 0) {
 #pragma unroll
@@ -586,7 +588,7 @@ __device__ __forceinline__ void leave(float* to, const float* f) {
     }
 }
 
-// One part of the rows for THREADS x VEC columns, into ``partial`` as layernorm_backward leaves it.
+// Sums one part of the rows for THREADS x VEC columns, into ``partial`` in the order of layernorm_backward.
 extern "C" __global__ void __launch_bounds__(THREADS)
 column_parts(const element* __restrict__ x, const element* __restrict__ dy, const float* __restrict__ mean,
              const float* __restrict__ rstd, float* __restrict__ partial, long long rows, int cols, int parts) {
@@ -609,11 +611,11 @@ column_parts(const element* __restrict__ x, const element* __restrict__ dy, cons
     }
 }
 
-// dx = (g - mean of g - xhat mean of g xhat) / sigma with g = dy gamma; each thread adds dy xhat and dy of its own
-// columns over all the rows of its group; the block leaves its sums in ``partial`` (2, parts, cols) for the kernel below,
-// so that here blocks do stay and walk over all rows. Between a row's sums and its result stands what the row's threads
-// tell one another: a turn sums one row and finishes the one before, which is still in shared memory (STAGES is at least
-// 3). Gamma lies behind the stages.
+// dx = (g - mean of g - xhat mean of g xhat) / sigma with g = dy gamma. Each thread also accumulates dy xhat and dy of
+// its columns over all rows of its group. The block writes these sums to ``partial`` (2, parts, cols) for the kernel
+// below, so the blocks of this kernel are persistent. The threads of a row must exchange sums before dx is known. To
+// hide this latency, a turn sums one row and finishes the previous one, which is still in shared memory (STAGES is at
+// least 3). Gamma is stored after the stages.
 extern "C" __global__ void BLOCKS
 layernorm_backward(const element* __restrict__ x, const element* __restrict__ dy, const element* __restrict__ gamma,
                    const float* __restrict__ mean, const float* __restrict__ rstd, element* __restrict__ dx,
@@ -707,7 +709,7 @@ layernorm_backward(const element* __restrict__ x, const element* __restrict__ dy
         }
         return;
     }
-    // The block's groups are added in the same order every time.
+    // Adds the groups of the block in a fixed order, for reproducible results.
     __syncthreads();
     float* of_groups = (float*)memory;
     float* own = of_groups + (size_t)(threadIdx.x / TPR) * 2 * cols;
@@ -727,8 +729,8 @@ layernorm_backward(const element* __restrict__ x, const element* __restrict__ dy
     }
 }
 
-// Sums the blocks' parts of both: a block takes 32 columns, or 128 where four lie together, and its 32 warps take the parts
-// in turn.
+// Sums the partial sums of gamma and beta. A block processes 32 columns, or 128 if columns can be read four at a time.
+// Its 32 warps take the parts in turn.
 extern "C" __global__ void __launch_bounds__(1024)
 column_sums(const float* __restrict__ partial, element* __restrict__ dgamma, element* __restrict__ dbeta, int parts, int cols) {
     __shared__ float4 sums[32][32];

@@ -1,6 +1,4 @@
-"""How our own convolution kernels are laid out over channels and positions: for their launcher, and for their expected
-time.
-"""
+"""Layouts of the convolution kernels over channels and positions, for the launcher and for the time model."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from math import prod
 from typing import NamedTuple
 
 THREADS = 128  # threads per block unless a tile says otherwise
-STRIP = 128  # rows that a thread walks in the backward pass
+STRIP = 128  # rows per thread in the backward pass
 BACK_RUN = 8
 # Elements of a filter per thread that stay in registers; the backward pass keeps their gradients there too.
 REGISTER_TAPS, BACK_REGISTER_TAPS = 28, 56
@@ -16,7 +14,7 @@ GRID_ROWS = 65535
 
 
 class Tile(NamedTuple):
-    """What a block computes: channels per thread, rows per thread, threads side by side, strips one below the other."""
+    """Outputs of a block: channels per thread, rows per thread, threads along the channels, strips along the positions."""
 
     wide: int
     strip: int
@@ -33,11 +31,11 @@ class Tile(NamedTuple):
 
 
 def tile(B: int, N: int, D: int, K: int, wide: int, item: int, multiprocessors: int) -> Tile | None:
-    """The tile of a forward pass, where the data allow accesses of so many elements; None where the filter does not fit
-    the registers.
+    """Returns the tile of a forward pass with ``wide`` elements per access, or None if the filter does not fit in
+    registers.
 
-    Measured on an H200: a thread should request up to 128 bytes at once and end. 16 bytes of a row are best where the
-    filter leaves registers for the window. Strips of a block share their common rows through L1.
+    Measured on an H200: a thread should load up to 128 bytes at once and end. 16 bytes per row are best if the filter
+    leaves enough registers for the window. Strips of a block share their common rows through L1.
     """
     if K > REGISTER_TAPS:
         return None
@@ -54,19 +52,19 @@ def tile(B: int, N: int, D: int, K: int, wide: int, item: int, multiprocessors: 
 
 
 def held_back(K: int) -> bool:
-    """Whether the backward pass keeps its filter and its gradients in registers."""
+    """Whether the backward pass keeps the filter and its gradients in registers."""
     return 2 * K <= BACK_REGISTER_TAPS // 2
 
 
 def back_width(K: int, wide: int) -> int:
-    """Channels per thread of the backward pass: 8 bytes, fewer where the filter would not fit the registers."""
+    """Returns the channels per thread of the backward pass: 8 bytes, or fewer if the filter would not fit in registers."""
     while wide > 1 and wide * 2 * K > BACK_REGISTER_TAPS:
         wide //= 2
     return wide
 
 
 def back_strip(B: int, N: int, D: int, wide: int, multiprocessors: int) -> int:
-    """Rows per strip of the backward pass: long strips leave few parts to add, short strips fill the card."""
+    """Returns the rows per strip of the backward pass. Long strips leave few partial sums; short strips fill the card."""
     strip = STRIP
     while strip > 2 * BACK_RUN and B * over(N, strip) * over(D, wide * THREADS) < 8 * multiprocessors:
         strip //= 2
@@ -74,5 +72,5 @@ def back_strip(B: int, N: int, D: int, wide: int, multiprocessors: int) -> int:
 
 
 def over(a: int, b: int) -> int:
-    """The quotient, rounded up."""
+    """Returns the quotient, rounded up."""
     return -(-a // b)

@@ -1,1 +1,1 @@
-"""Measurement on a real card, beside the model and never inside it."""
+"""Measurement on a real device. The model never imports it."""

@@ -1,4 +1,7 @@
-"""One case on the device: built, checked against float64, then timed; a wrong program is told and never timed."""
+"""Measures one case on the device: builds the program, checks its result against float64, then times it.
+
+A program with a wrong result is reported and not timed.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from perfmodel.measure.stopwatch import PROTOCOLS, Cpu, Cuda, steadiest
 from perfmodel.ops import FAMILY_OF
 from perfmodel.records import SCHEMA, case_of
 
-NOISY = 0.1  # quartiles further apart than this share of the median are flagged
-PROBE_ELEMENTS = 1 << 26  # of a float32 stream on a GPU, far more than a cache holds
-SLOWER = 0.97  # a clock that fell below this share of what it was
+NOISY = 0.1  # flag a measurement if its interquartile range exceeds this share of the median
+PROBE_ELEMENTS = 1 << 26  # float32 elements of the probe on a GPU, far larger than any cache
+SLOWER = 0.97  # flag a measurement as throttled if the clock drops below this share of its first value
 
-# Operations that move data and little else: beside each stands an addition of the same bytes, of the same run.
+# Memory-bound operations. Each is compared with an addition of the same bytes in the same run.
 STREAMED = (
     "softmax",
     "softmax_backward",
@@ -33,7 +36,7 @@ STREAMED_FAMILIES = ("elementwise", "blas")
 
 
 class Device:
-    """A GPU with torch, or this processor with torch or NumPy; it measures one case after another."""
+    """A GPU through torch, or this processor through torch or NumPy. Measures one case at a time."""
 
     def __init__(self, name: str) -> None:
         self.watch: Cuda | Cpu
@@ -47,23 +50,23 @@ class Device:
         self.watch, self.line = Cpu(environment.cache_byte()), environment.cpu_line(self.lib.__name__)
 
     def measure(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """The record of a case: its times, or why there are none."""
+        """Returns the record of a case: its times, or the error."""
         described = {"schema": SCHEMA, **case_of(line)}
         try:
             return {**described, **self._measured(case(line))}
         except PerfmodelError as error:
             return {**described, "error": str(error)}
-        except Exception as error:  # whatever a library throws, the other cases go on
-            if "CUDA error" in str(error):  # the card's context is lost: the process has to be begun again
+        except Exception as error:  # an error in a library must not end the other cases
+            if "CUDA error" in str(error):  # the CUDA context is lost, so the process must be restarted
                 raise
             return {**described, "error": one_line(f"{type(error).__name__}: {error}", 200)}
         finally:
             self.watch.release()
 
     def probe(self) -> dict[str, Any]:
-        """Times one stream of a fixed size: what else runs on the device shows in it."""
+        """Times one addition of a fixed size. Other load on the device makes it slower."""
         on_gpu = self.watch.name == "cuda"
-        number = PROBE_ELEMENTS if on_gpu else environment.cache_byte()  # on a processor four times its cache
+        number = PROBE_ELEMENTS if on_gpu else environment.cache_byte()  # float32: four times the cache of a processor
         made = {"dtype": self.lib.float32, **({"device": self.watch.name} if self.lib.__name__ == "torch" else {})}
         a, b, out = (self.lib.ones(number, **made) for _ in range(3))
         run, _ = self.watch.ready(Program(lambda: self.lib.add(a, b, out=out), lambda _: iter(())), "warm")
@@ -77,7 +80,7 @@ class Device:
         return found
 
     def program(self, read: Case) -> Program:
-        """What the case runs here."""
+        """Returns the program that the case runs on this device."""
         from perfmodel.measure.workloads import build, plain, refused
 
         if self.lib.__name__ != "numpy":
@@ -119,7 +122,9 @@ class Device:
         return fields
 
     def _rerun(self, program: Program, run: Any, out: Any, protocol: str) -> Any:
-        """The outputs of one more run; where a graph writes to the same place again, that is filled with NaN before."""
+        """Returns the outputs of one more run. A graph writes to the same memory each time, so its outputs are filled
+        with NaN first: an element that is not written is then found.
+        """
         if self.watch.name == "cpu" or protocol == "eager":
             return program.run()
         for tensor in out if isinstance(out, tuple) else (out,):
@@ -130,7 +135,9 @@ class Device:
         return out
 
     def _stream_us(self, read: Case) -> float:
-        """An elementwise addition that reads and writes as many bytes as the case must, by the same protocol."""
+        """Returns the time in microseconds of an elementwise addition with the compulsory bytes of the case, under the
+        same protocol.
+        """
         moved = int(sum(step_byte(read)))
         at = (moved, read.protocol)
         if at not in self._streams:
@@ -142,7 +149,7 @@ class Device:
 
 
 def step_byte(read: Case) -> list[int]:
-    """Compulsory bytes of every kernel of a case."""
+    """Returns the compulsory bytes of each kernel of a case."""
     from perfmodel import block
 
     kernels = block.kernels(read.steps, read.dims, fused=True, backward=read.backward)
@@ -150,17 +157,17 @@ def step_byte(read: Case) -> list[int]:
 
 
 def _flags(spread: float, before: environment.State, after: environment.State) -> list[str]:
-    """What one should know before one trusts the figure."""
+    """Returns warnings about the quality of a measurement."""
     found = []
     if spread > NOISY:
-        found.append(f"noisy: quartiles {spread:.0%} apart")
+        found.append(f"noisy: interquartile range is {spread:.0%} of the median")
     if before.sm_clock_mhz and after.sm_clock_mhz and after.sm_clock_mhz < SLOWER * before.sm_clock_mhz:
-        found.append(f"throttled: {before.sm_clock_mhz} to {after.sm_clock_mhz} MHz")
+        found.append(f"throttled: clock fell from {before.sm_clock_mhz} to {after.sm_clock_mhz} MHz")
     return found
 
 
 def _processor_library() -> Any:
-    """torch, or NumPy where there is none."""
+    """Returns torch, or NumPy if torch is not installed."""
     try:
         import torch
     except ImportError:

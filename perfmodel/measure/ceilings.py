@@ -1,6 +1,7 @@
-"""What the card at hand can do at most: bandwidths, rates, latency and launch times, each with its spread.
+"""Measured limits of this card: bandwidths, rates, latencies and launch overheads, each with its quartiles.
 
-None of these is an operation that the model is judged on: streams, one large product a type, chains of one instruction.
+The benchmarks are streams, one large product per data type, and chains of one instruction. None of them is an operation
+that the model is validated on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PRODUCT_TYPES = ("fp16", "bf16", "tf32", "fp32", "fp8")
 
 
 class Ceiling(NamedTuple):
-    """A reading, and where it stands in the file."""
+    """A measured limit, with its section and name in the file."""
 
     section: str
     name: str
@@ -31,9 +32,12 @@ class Ceiling(NamedTuple):
 
 
 def measure(torch: Any, told: Callable[[str], None]) -> Iterator[Ceiling]:
-    """Every ceiling, one group after another; ``told`` hears which is under way, and what cannot be measured."""
+    """Yields every limit, one group after another.
+
+    ``told`` is called with the name of each group before it starts.
+    """
     watch = Cuda(torch)
-    # What draws most power comes last: a board that was held back by it runs at a lower clock for a while.
+    # The products come last: they draw the most power, and a throttled board runs at a lower clock for a while.
     for title, group in (
         ("launches", _launches), ("latency", _latency), ("instructions", _instructions), ("second-level cache", _cache),
         ("streams", _streams), ("products", _products),
@@ -43,13 +47,13 @@ def measure(torch: Any, told: Callable[[str], None]) -> Iterator[Ceiling]:
 
 
 def reading(quartiles: Sequence[float], note: str = "") -> Reading:
-    """A median and the quartiles around it, in this order."""
+    """Returns a reading from a median, a lower quartile and an upper quartile, in this order."""
     value, low, high = quartiles
     return Reading(value, low, high, note)
 
 
 def _ceiling(section: str, name: str, amount: float, samples: Samples, note: str = "") -> Ceiling:
-    """An amount over the times it took."""
+    """Returns a rate: an amount divided by the measured times."""
     rates = (samples.median_us, samples.quantile_us(0.75), samples.quantile_us(0.25))
     return Ceiling(section, name, reading([amount / us * 1e6 for us in rates], note))
 
@@ -62,7 +66,9 @@ def _timed(watch: Cuda, run: Callable[[], Any], protocol: str) -> Samples:
 
 
 def _streams(watch: Cuda) -> Iterator[Ceiling]:
-    """Elementwise kernels by their mix of reads and writes: the best size of several, each from a clean cache."""
+    """Bandwidth of elementwise kernels by their mix of reads and writes, from a cold cache. The best of several sizes
+    counts.
+    """
     torch = watch.torch
     best: dict[str, Ceiling] = {}
     for elements in (1 << 27, 1 << 28, 1 << 29):
@@ -83,7 +89,10 @@ def _streams(watch: Cuda) -> Iterator[Ceiling]:
 
 
 def _products(watch: Cuda) -> Iterator[Ceiling]:
-    """One product of whole waves of tiles: alone after a pause, and one after another until power decides the clock."""
+    """Rate of one large product per data type, a whole number of waves of tiles.
+
+    A burst runs after a pause. The sustained rate is reached when the power limit sets the clock.
+    """
     torch = watch.torch
     count = torch.cuda.get_device_properties(0).multi_processor_count
     for dtype in PRODUCT_TYPES:
@@ -92,7 +101,7 @@ def _products(watch: Cuda) -> Iterator[Ceiling]:
             run = _product(torch, dtype, m, n, k)
             run()
             torch.cuda.synchronize()
-        except (RuntimeError, AttributeError, ValueError):  # a type that this card or this torch does not multiply
+        except (RuntimeError, AttributeError, ValueError):  # the card or torch does not support this data type
             continue
         flops = 2 * m * n * k
         shape = f"{m} x {k} times {k} x {n}"
@@ -126,7 +135,7 @@ def _product(torch: Any, dtype: str, m: int, n: int, k: int) -> Callable[[], Any
 
 
 def _each(watch: Cuda, run: Callable[[], Any], number: int) -> list[float]:
-    """Times of runs one after another, in microseconds."""
+    """Returns the time of each of several consecutive runs, in microseconds."""
     torch = watch.torch
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(number + 1)]
     marks[0].record()
@@ -138,7 +147,7 @@ def _each(watch: Cuda, run: Callable[[], Any], number: int) -> list[float]:
 
 
 def _cache(watch: Cuda) -> Iterator[Ceiling]:
-    """A buffer of a quarter of the cache, read again and again past the first level."""
+    """L2 bandwidth: reads a buffer of a quarter of L2 repeatedly, bypassing L1."""
     torch = watch.torch
     size = torch.cuda.get_device_properties(0).L2_cache_size // 4 // 4096 * 4096
     x, sink = torch.ones(size // 4, device="cuda"), torch.zeros(4, device="cuda", dtype=torch.int32)
@@ -148,7 +157,7 @@ def _cache(watch: Cuda) -> Iterator[Ceiling]:
 
 
 def _instructions(watch: Cuda) -> Iterator[Ceiling]:
-    """Chains of one instruction on every multiprocessor."""
+    """Instruction throughput: chains of one instruction on every multiprocessor."""
     count = watch.torch.cuda.get_device_properties(0).multi_processor_count
     blocks, rounds = 8 * count, 4096
     sink = watch.torch.zeros(4, device="cuda")
@@ -161,7 +170,7 @@ def _instructions(watch: Cuda) -> Iterator[Ceiling]:
 
 
 def _launches(watch: Cuda) -> Iterator[Ceiling]:
-    """What stands between kernels, and what a replay of a single empty one takes."""
+    """Launch overheads: the gap between kernels, and the replay of one empty kernel."""
 
     def empty(number: int) -> Callable[[], None]:
         def run() -> None:
@@ -172,10 +181,15 @@ def _launches(watch: Cuda) -> Iterator[Ceiling]:
 
     for protocol in ("warm", "cold"):
         found = _timed(watch, empty(1), protocol)
-        yield _seconds("launch", f"replay {protocol}", found.times_us, "a graph of one empty kernel, events around it")
+        yield _seconds(
+            "launch",
+            f"replay {protocol}",
+            found.times_us,
+            "replay of a graph with one empty kernel, between two events",
+        )
     long, short = (_timed(watch, empty(number), "warm") for number in (201, 1))
     node = [(us - short.median_us) / 200 for us in long.times_us]
-    yield _seconds("launch", "graph node", node, "from kernel to kernel within a graph")
+    yield _seconds("launch", "graph node", node, "gap between kernels of one graph")
     many = empty(1000)
     many()
     watch.synchronize()
@@ -185,25 +199,27 @@ def _launches(watch: Cuda) -> Iterator[Ceiling]:
         many()
         watch.synchronize()
         per_launch.append((time.perf_counter() - start) * 1e6 / 1000)
-    yield _seconds("launch", "stream", per_launch, "from kernel to kernel where the host launches each")
+    yield _seconds("launch", "stream", per_launch, "gap between kernels that the host launches one by one")
 
 
 def _latency(watch: Cuda) -> Iterator[Ceiling]:
-    """A chain of addresses through 512 MB, a line apart or more, and through an eighth of the cache."""
+    """Memory latency: follows a chain of addresses with a spacing of 256 bytes or more, through 512 MB and through an
+    eighth of L2.
+    """
     torch = watch.torch
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     for name, size, steps in (("dram", 1 << 29, 4000), ("l2", cache // 8, 20000)):
         lines = size // 256
         order = torch.randperm(lines, device="cuda")
         chain = torch.zeros(lines * 64, device="cuda", dtype=torch.int32)
-        # the chain begins at the element that a thread starts from
+        # the kernel starts at element 0, so the chain does too
         order = torch.cat([torch.zeros(1, device="cuda", dtype=order.dtype), order[order != 0]])
         chain[order * 64] = (order.roll(-1) * 64).to(torch.int32)
         sink = torch.zeros(4, device="cuda", dtype=torch.int32)
         protocol = "cold" if name == "dram" else "warm"
         found = _timed(watch, partial(launch, "chase", 1, 1, (chain, sink), steps), protocol)
         yield _seconds(
-            "latency", name, [us / steps for us in found.times_us], "one thread, every load waits for the last"
+            "latency", name, [us / steps for us in found.times_us], "one thread, each load depends on the previous one"
         )
         del chain
 
@@ -215,7 +231,9 @@ def _seconds(section: str, name: str, times_us: Iterable[float], note: str) -> C
 
 
 def read_all(x: Any, sink: Any, times: int) -> None:
-    """Reads a tensor so many times; once with a thread for every four accesses, again and again with as many as fit."""
+    """Reads a tensor ``times`` times. A single pass uses one thread per four accesses; repeated passes use as many
+    threads as fit.
+    """
     from perfmodel.measure.kernels.launch import cupy, multiprocessors
 
     wide = x.numel() * x.element_size() // 16
@@ -224,7 +242,7 @@ def read_all(x: Any, sink: Any, times: int) -> None:
 
 
 def launch(name: str, blocks: int, threads: int, arguments: tuple[Any, ...], count: int) -> None:
-    """One kernel of ``ceilings.cu`` on torch's current stream, a count as its last argument."""
+    """Launches one kernel of ``ceilings.cu`` on torch's current stream, with a count as its last argument."""
     from perfmodel.measure.kernels import launch as kernels
 
     lib = kernels.cupy()

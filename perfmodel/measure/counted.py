@@ -1,7 +1,7 @@
-"""The process under Nsight Compute: every case once, its kernels counted, an empty kernel before each.
+"""The process that Nsight Compute profiles: runs every case once, with an empty kernel as a marker before each.
 
-The cache is emptied by reading before a case, and again after it: what the second emptying makes memory write is what
-the case had left there, so that its writes are counted whole.
+L2 is flushed by reading before a case and again after it. The second flush writes back the lines that the case left
+dirty, so all of its writes are counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from perfmodel.errors import PerfmodelError
 
 
 def main(path: str) -> None:
-    """Reads case lines from a file."""
+    """Runs the case lines of a file."""
     import torch
 
     from perfmodel.measure.ceilings import launch, read_all

@@ -1,4 +1,4 @@
-"""Bytes and instructions that the card itself counted for a case, through Nsight Compute."""
+"""Bytes and instructions of a case from the hardware counters, read by Nsight Compute."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Any
 from perfmodel.errors import NoDeviceError, one_line
 from perfmodel.records import case_of, key
 
-# What is counted, as a record calls it, and the metrics whose sum it is. Bytes and instructions are counted in runs of
-# their own: one profiler pass each, since a second pass would find in the cache what the first left there.
+# Name of each count in a record, and the metrics that it is the sum of. Bytes and instructions are counted in separate
+# runs of one profiler pass each, because a second pass would start from a warm cache.
+
 BYTES = {
     "dram_read_byte": ("dram__bytes_read.sum",),
     "dram_write_byte": ("dram__bytes_write.sum",),
@@ -28,8 +29,8 @@ INSTRUCTIONS = {
     "vector_instructions": ("sm__inst_executed_pipe_fma.sum", "sm__inst_executed_pipe_alu.sum"),
     "special_instructions": ("sm__inst_executed_pipe_xu.sum",),
 }
-MARKER = "nothing"  # the empty kernel that stands before every case
-FLUSH = "read_all"  # the kernel after it, which reads: what it makes memory write is what the case left in the cache
+MARKER = "nothing"  # the empty kernel before every case
+FLUSH = "read_all"  # the kernel after every case: its DRAM writes are the lines that the case left dirty in L2
 HEADER = '"Kernel Name"'
 LIMIT_S = 900
 
@@ -37,11 +38,11 @@ Metrics = Mapping[str, tuple[str, ...]]
 
 
 def counted(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """The counts of every case that could be counted, by its key."""
+    """Returns the counts of every case that could be counted, by the key of the case."""
     profiler = shutil.which("ncu")
     if profiler is None:
         raise NoDeviceError(
-            "--counters", "Nsight Compute (ncu) is not installed", "it reads the card's counters", "Install it, or leave the option out.",
+            "--counters", "Nsight Compute (ncu) is not installed", "ncu reads the hardware counters", "Install it, or omit the option.",
         )  # fmt: skip
     counts: dict[str, dict[str, float]] = {key(case): {} for case in cases}
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +56,7 @@ def counted(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _profiled(profiler: str, path: str, metrics: Metrics) -> list[str]:
-    """Nsight Compute's table of the cases of a file."""
+    """Returns the lines of Nsight Compute's table for the cases of a file."""
     names = sorted({metric for several in metrics.values() for metric in several})
     command = [
         profiler, "--clock-control", "none", "--cache-control", "none", "--profile-from-start", "off", "--csv",
@@ -65,19 +66,25 @@ def _profiled(profiler: str, path: str, metrics: Metrics) -> list[str]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         raise NoDeviceError(
-            "--counters", f"Nsight Compute took longer than {LIMIT_S} s", "fewer cases are accepted"
+            "--counters",
+            f"Nsight Compute took longer than {LIMIT_S} s",
+            "a run within that limit is accepted",
+            "Pass fewer cases.",
         ) from None
     if HEADER not in done.stdout:
         reason = next((line for line in done.stdout.splitlines() if "==ERROR==" in line), done.stderr.strip()[-200:])
         raise NoDeviceError(
-            "--counters", f"the card's counters cannot be read here ({one_line(reason, 200)})", "permission to read them is needed",
-            "Leave the option out, or ask who runs this machine for access to the performance counters.",
+            "--counters", f"the hardware counters cannot be read ({one_line(reason, 200)})", "permission to read them is required",
+            "Omit the option, or ask the administrator of this machine for access to the performance counters.",
         )  # fmt: skip
     return done.stdout.splitlines()
 
 
 def by_case(lines: Iterable[str], metrics: Metrics) -> list[dict[str, float]]:
-    """The table, one row a kernel and metric, summed between the markers; empty where a case did not run."""
+    """Returns the counts of each case. The table has one row per kernel and metric; rows are summed between markers.
+
+    The counts of a case that did not run are empty.
+    """
     text = iter(lines)
     header = next(line for line in text if HEADER in line)
     found: list[dict[str, float]] = []
@@ -85,7 +92,7 @@ def by_case(lines: Iterable[str], metrics: Metrics) -> list[dict[str, float]]:
     for row in csv.DictReader([header, *text]):
         kernel, metric, value = row["Kernel Name"], row["Metric Name"], row["Metric Value"].replace(",", "")
         if kernel.startswith(MARKER):
-            if row["ID"] != marker:  # the marker has a row for every metric
+            if row["ID"] != marker:  # the marker has one row per metric
                 found.append({})
                 marker = row["ID"]
             continue
@@ -97,7 +104,7 @@ def by_case(lines: Iterable[str], metrics: Metrics) -> list[dict[str, float]]:
 
 
 def _joined(name: str, before: float | None, value: float) -> float:
-    """Counts add up over a case's kernels; of a share the largest stands."""
+    """Adds a count to the counts of earlier kernels of a case. For occupancy, keeps the maximum."""
     if name == "achieved_occupancy":
         return max(before or 0.0, round(value / 100, 3))
     return round((before or 0) + value)

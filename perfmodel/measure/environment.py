@@ -1,4 +1,4 @@
-"""The device at hand: which it is, the file that describes it, and the state it is in."""
+"""The device in this machine: its name, the file that describes it, and its state."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from perfmodel.records import METHOD, SCHEMA
 
 
 class State(NamedTuple):
-    """Clock of the multiprocessors, temperature and power draw; None where nothing tells."""
+    """Clock of the multiprocessors, temperature and power draw. None means unknown."""
 
     sm_clock_mhz: int | None = None
     temperature_c: int | None = None
     power_w: float | None = None
 
     def fields(self, suffix: str = "") -> dict[str, Any]:
-        """Those that are known, for a record."""
+        """Returns the known values, for a record."""
         return {f"{name}{suffix}": value for name, value in self._asdict().items() if value is not None}
 
 
 def torch_with_gpu() -> Any | None:
-    """torch where it sees a GPU, else None."""
+    """Returns torch if it can use a GPU, else None."""
     try:
         import torch
     except ImportError:
@@ -36,23 +36,26 @@ def torch_with_gpu() -> Any | None:
 
 
 def card(name: str) -> Gpu:
-    """The file of the card whose driver calls it so."""
+    """Returns the card whose file lists this device name of the driver."""
     known = [gpu for gpu in all_gpus() if name in gpu.matches]
     if len(known) == 1:
         return known[0]
     if not known:
         raise NoDeviceError(
-            "--gpu auto", f"no GPU file says that it describes '{name}'", "a file whose 'matches' has that name is accepted",
-            "Add one to hardware/, or name the nearest with --gpu.",
+            "--gpu auto", f"no GPU file lists the device name '{name}'", "a device name under 'matches' of a GPU file is accepted",
+            "Add a file to hardware/, or name the closest card with --gpu.",
         )  # fmt: skip
     names = ", ".join(gpu.name for gpu in known)
     raise NoDeviceError(
-        "--gpu auto", f"'{name}' is the name of several cards ({names})", "one is accepted", "Name it with --gpu."
+        "--gpu auto",
+        f"'{name}' is listed by several GPU files ({names})",
+        "one card is accepted",
+        "Name it with --gpu.",
     )
 
 
 def state() -> State:
-    """Read from the driver without touching a setting."""
+    """Reads the state from the driver. Changes no setting."""
     try:
         import pynvml
     except ImportError:
@@ -70,7 +73,7 @@ def state() -> State:
 
 
 def gpu_line(torch: Any) -> dict[str, Any]:
-    """The environment line of a measurement on the GPU at hand."""
+    """Returns the environment line of a measurement on this GPU."""
     properties = torch.cuda.get_device_properties(0)
     found = {
         "device": "cuda",
@@ -88,7 +91,7 @@ def gpu_line(torch: Any) -> dict[str, Any]:
 
 
 def cpu_line(library: str) -> dict[str, Any]:
-    """The environment line of a measurement on this processor."""
+    """Returns the environment line of a measurement on this processor."""
     found = {
         "device": "cpu",
         "gpu": processor_name(),
@@ -115,7 +118,7 @@ def _driver() -> str | None:
 
         pynvml.nvmlInit()
         return str(pynvml.nvmlSystemGetDriverVersion())
-    except Exception:  # pynvml is optional, and its errors are its own
+    except Exception:  # pynvml is optional and raises its own exception types
         return None
 
 
@@ -131,12 +134,12 @@ def _version(package: str) -> str | None:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_name() -> str:
-    """As the system calls it."""
+    """Returns the name of the processor as the operating system reports it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
@@ -146,7 +149,7 @@ def processor_name() -> str:
 
 
 def cache_byte() -> int:
-    """The largest cache that the system tells of; 32 MiB where it tells none."""
+    """Returns the size of the largest cache that the operating system reports, or 32 MiB if it reports none."""
     sizes = [0]
     folder = "/sys/devices/system/cpu/cpu0/cache"
     for index in range(8):

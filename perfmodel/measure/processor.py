@@ -1,4 +1,4 @@
-"""What this processor can do at most, as a GPU file: without a data sheet the roofs are the best that was measured."""
+"""Measured limits of this processor as a GPU file. Without a data sheet, the best measured rates are the peaks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPEATS = 7
 
 
 def hardware_file() -> str:
-    """The contents of a file for ``--gpu FILE``; every figure is the best of several runs of NumPy or torch."""
+    """Returns the contents of a file for ``--gpu FILE``. Every rate is the best of several runs of NumPy or torch."""
     lib = _library()
     cache = environment.cache_byte()
     memory, held = _stream_byte_per_s(lib, 4 * cache), _stream_byte_per_s(lib, cache // 8)
@@ -31,16 +31,16 @@ architecture: unknown
 form: processor
 matches: ["{name}"]
 sources:
-  measured: {{title: own measurement with {lib.__name__}, read: {date.today().isoformat()}}}
-multiprocessors: {{value: {environment.cores()}, from: measured, note: cores that this process may use}}
+  measured: {{title: measured with {lib.__name__}, read: {date.today().isoformat()}}}
+multiprocessors: {{value: {environment.cores()}, from: measured, note: cores available to this process}}
 clocks: {{}}
 memory:
-  type: of this machine
+  type: system memory
   capacity: {{value: {_memory_byte()} B, from: measured}}
-  bandwidth: {{value: {memory / 1e9:.5g} GB/s, from: measured, note: "best of copying, adding and reading {4 * cache / 1e6:.0f} MB"}}
+  bandwidth: {{value: {memory / 1e9:.5g} GB/s, from: measured, note: "best of copy, add and sum over arrays of {4 * cache / 1e6:.0f} MB"}}
 caches:
-  l2: {{value: {cache} B, from: measured, note: the last cache before memory}}
-  l2_bandwidth: {{value: {max(held, memory) / 1e9:.5g} GB/s, from: measured, note: "the same of {cache / 8e6:.1f} MB"}}
+  l2: {{value: {cache} B, from: measured, note: last-level cache}}
+  l2_bandwidth: {{value: {max(held, memory) / 1e9:.5g} GB/s, from: measured, note: "best of copy, add and sum over arrays of {cache / 8e6:.1f} MB"}}
 vector:
 {peaks}
 """
@@ -68,9 +68,10 @@ def _best_s(run: Callable[[], Any], repeats: int = REPEATS) -> float:
 
 
 def _stream_byte_per_s(lib: Any, size: int) -> float:
-    """The most bytes read and written per second, over arrays that were touched before: by a copy, an addition or a sum.
+    """Returns the highest rate of bytes read and written, of a copy, an addition and a sum over initialised arrays.
 
-    A copy alone is no roof: what it writes is fetched first, which weighs less where more is read.
+    A copy alone underestimates the bandwidth, because each cache line that it writes is read first. An addition writes
+    a smaller share of its bytes, and a sum writes none.
     """
     a, b, c = (lib.ones(size // 8, dtype=lib.float64) for _ in range(3))
     rounds = max(1, (1 << 28) // size)
@@ -86,7 +87,7 @@ def _stream_byte_per_s(lib: Any, size: int) -> float:
 
 
 def _product_flop_per_s(lib: Any, dtype: str) -> float:
-    """The fastest of matrix products of several sizes."""
+    """Returns the highest rate of matrix products of several sizes."""
     kind = lib.float64 if dtype == "fp64" else lib.float32
     rates = []
     for n in (384, 768, 1152):

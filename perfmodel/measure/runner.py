@@ -1,4 +1,4 @@
-"""A run over many cases: each in the worker process, within its time, kept as soon as it is known."""
+"""Runs many cases in a worker process, each within a time limit. Every record is stored before the next case starts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from perfmodel.records import SCHEMA, case_of
 
 START_LIMIT_S = 120.0
 CASE_LIMIT_S = 60.0
-PROBE = {"probe": "stream"}  # asks the worker for the time of a stream in place of a case's
+PROBE = {"probe": "stream"}  # requests the time of a stream instead of a case
 
 
 class Worker:
-    """The process beside this one that measures; a fresh one is begun when it has died or was stopped."""
+    """The process that measures. A new one is started if it has died or was stopped."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -28,7 +28,7 @@ class Worker:
         self._answers: Queue[str | None] = Queue()
 
     def start(self) -> None:
-        """Begins the process and reads its environment line."""
+        """Starts the process and reads its environment line."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "perfmodel.measure.worker", self.device],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
@@ -49,7 +49,7 @@ class Worker:
         self.environment = first
 
     def measure(self, line: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
-        """The record of a case, or one that says what became of it."""
+        """Returns the record of a case, or a record with an error if the process failed."""
         if self._process is None or self._process.poll() is not None:
             self.start()
         assert self._process is not None
@@ -68,17 +68,19 @@ class Worker:
         return {"schema": SCHEMA, **case_of(line), "error": error}
 
     def probe(self, limit_s: float = CASE_LIMIT_S) -> dict[str, Any] | None:
-        """Returns the times of one stream; None if the device does not tell them."""
+        """Returns the record of one stream, or None if it failed."""
         found = self.measure(PROBE, limit_s)
         return None if "error" in found else found
 
     def _answer(self, limit_s: float) -> dict[str, Any] | None:
-        """The next line of the process; None where it ended, ``Empty`` where it says nothing for too long."""
+        """Returns the next record, or None if the process has ended. Raises ``Empty`` if no answer arrives within the
+        limit.
+        """
         text = self._answers.get(timeout=limit_s)
         return json.loads(text) if text else None
 
     def stop(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kills the process."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -96,7 +98,7 @@ def _close(pipe: IO[str]) -> None:
 
 
 def _pass_on(lines: IO[str], queue: Queue[str | None]) -> None:
-    """Lines as they come; None at the end."""
+    """Puts lines into the queue as they arrive, and None at the end."""
     try:
         for text in lines:
             queue.put(text)
@@ -112,7 +114,9 @@ def run(
     limit_s: float = CASE_LIMIT_S,
     last: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
-    """Records in the order of the cases, each handed to ``keep`` before the next begins; ``last`` is called after them."""
+    """Yields records in the order of the cases. ``keep`` is called with each record before the next case starts, and
+    ``last`` after all cases.
+    """
     try:
         for line in cases:
             record = worker.measure(line, limit_s)

@@ -1,4 +1,4 @@
-"""The device that a command measures: the GPU at hand, or this processor, and the card that the model takes it for."""
+"""The device that a command measures, with the card that the model uses for it, and the log of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from perfmodel.specfile import parse
 
 
 class Device(NamedTuple):
-    """``kind`` is cuda or cpu; ``torch`` where a GPU was found, the file's text where a processor was measured."""
+    """``kind`` is cuda or cpu. ``torch`` is set for a GPU. ``description`` is the text of the GPU file of a measured
+    processor.
+    """
 
     kind: str
     card: Gpu
@@ -25,16 +27,18 @@ class Device(NamedTuple):
 
 
 def device(name: str) -> Device:
-    """``auto``: the GPU at hand, or this processor where there is none; ``cpu``: this processor; else that GPU."""
+    """Returns the device to measure. ``auto`` is the GPU of this machine, or this processor if there is no GPU. ``cpu``
+    is this processor. Any other name must be the GPU of this machine.
+    """
     if name == "cpu":
-        return processor("This processor is measured, and its roofs first")
+        return processor("This processor is measured, starting with its peak rates")
     torch = environment.torch_with_gpu()
     if torch is None and name == "auto":
-        return processor("No usable GPU was found: this processor is measured, and its roofs first")
+        return processor("No usable GPU was found: this processor is measured, starting with its peak rates")
     if torch is None:
         raise NoDeviceError(
-            f"--gpu {name}", "no usable GPU was found", "the card itself, a driver and torch are needed to measure it",
-            "Run it on that machine, use --gpu cpu to measure this one, or --from FILE to read a stored run.",
+            f"--gpu {name}", "no usable GPU was found", "measuring requires the card, its driver and torch",
+            "Run it on a machine with the card, measure this processor with --gpu cpu, or read a stored run with --from FILE.",
         )  # fmt: skip
     at_hand = torch.cuda.get_device_properties(0).name
     if name == "auto":
@@ -42,14 +46,14 @@ def device(name: str) -> Device:
     wanted = gpu(name)
     if at_hand not in wanted.matches:
         raise NoDeviceError(
-            f"--gpu {name}", f"the card here is '{at_hand}'", f"{', '.join(wanted.matches) or 'none'} is what {wanted.file} describes",
+            f"--gpu {name}", f"the GPU of this machine is '{at_hand}'", f"{wanted.file} describes {', '.join(wanted.matches) or 'no device name'}",
             "Use --gpu auto.",
         )  # fmt: skip
     return Device("cuda", wanted, torch)
 
 
 def processor(note: str) -> Device:
-    """This processor, its roofs measured on the spot."""
+    """Returns this processor as a device. Measures its peak rates first."""
     from perfmodel.measure.processor import hardware_file
 
     contents = hardware_file()
@@ -57,7 +61,7 @@ def processor(note: str) -> Device:
 
 
 def made(here: Device) -> dict[str, str]:
-    """Where a measurement was made, for the file that keeps it."""
+    """Returns the date, method and versions of a measurement, for the file that stores it."""
     line = environment.gpu_line(here.torch)["environment"]
     return {
         key: str(line[key])
@@ -67,7 +71,7 @@ def made(here: Device) -> dict[str, str]:
 
 
 class Log:
-    """The records of a run: kept by case, and appended to a file as they come where one is named."""
+    """The records of a run, by case. They are also appended to a file if a path is given."""
 
     def __init__(self, path: str | None, here: Device) -> None:
         self.path = path
@@ -78,34 +82,34 @@ class Log:
             self._resume(path)
 
     def _resume(self, path: str) -> None:
-        """Takes over what a file of the same device holds; cases that failed are tried again."""
+        """Reads the records of an earlier run on the same device. Cases that failed are measured again."""
         stored = read(path)
         if stored.environment.get("gpu") != self._own:
             raise InputError(
-                f"--save {path}", f"it holds a run on '{stored.environment.get('gpu')}'", f"a file of '{self._own}', or a new one, is accepted",
-                "Name another file.",
+                f"--save {path}", f"the file has a run on '{stored.environment.get('gpu')}'", f"a run on '{self._own}', or a new file, is accepted",
+                "Choose another file.",
             )  # fmt: skip
         self.environment = stored.environment
         self.records = {key(record): record for record in stored.records if "error" not in record}
         rewrite(path, stored._replace(records=tuple(self.records.values())))
 
     def has(self, case: Mapping[str, Any]) -> bool:
-        """Whether the case was measured already."""
+        """Whether the case has been measured."""
         return key(case) in self.records
 
     def begin(self, line: Mapping[str, Any]) -> None:
-        """The environment line, first of a new file."""
+        """Writes the environment line, the first line of a new file."""
         if not self.environment:
             self.environment = line["environment"]
             self._append(line)
 
     def keep(self, record: Mapping[str, Any]) -> None:
-        """A record, on the disk before the next case begins."""
+        """Stores a record, on disk before the next case starts."""
         self.records[key(record)] = record
         self._append(record)
 
     def stream(self, probe: Mapping[str, Any] | None) -> None:
-        """Adds the times of a stream to the environment line: between two of them lie the cases of a run."""
+        """Adds the times of a stream to the environment line. One stream runs before the cases and one after them."""
         if probe is None:
             return
         self.environment = {**self.environment, "streams": [*self.environment.get("streams", ()), dict(probe)]}
@@ -120,13 +124,13 @@ class Log:
                 file.write(text(line))
         except OSError as error:
             raise InputError(
-                f"--save {self.path}", f"it cannot be written ({error.strerror or error})", "a path that can be written is accepted",
-                "Name another file.",
+                f"--save {self.path}", f"it cannot be written ({error.strerror or error})", "a writable path is accepted",
+                "Choose another path.",
             ) from None  # fmt: skip
 
 
 def records(here: Device, cases: Sequence[Mapping[str, Any]], log: Log, limit_s: float) -> Iterator[Mapping[str, Any]]:
-    """Measures case after case; each is in the log before it is told."""
+    """Measures the cases one by one. Each record is in the log before it is yielded."""
     if not cases:
         return
     worker = Worker(here.kind)
@@ -140,7 +144,7 @@ def records(here: Device, cases: Sequence[Mapping[str, Any]], log: Log, limit_s:
 
 
 def rewrite(path: str, stored: Stored) -> None:
-    """The whole file anew."""
+    """Writes the whole file again."""
     lines = [{"schema": SCHEMA, "environment": dict(stored.environment)}, *stored.records]
     beside = f"{path}.part"
     with open(beside, "w", encoding="utf-8") as file:
@@ -149,7 +153,7 @@ def rewrite(path: str, stored: Stored) -> None:
 
 
 def with_counters(found: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The records with what the card's counters say of each."""
+    """Returns the records with the hardware counters of each case."""
     from perfmodel.measure.counters import counted
 
     kept = list(found)
@@ -158,7 +162,7 @@ def with_counters(found: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, A
 
 
 def trace(cases: Sequence[Mapping[str, Any]], here: Device, path: str) -> str:
-    """A trace of one run of every case."""
+    """Writes a trace of one run of every case and returns its path."""
     from perfmodel.measure.trace import write
 
     return write(cases, here.kind, path)

@@ -1,7 +1,8 @@
-"""Times of a program on a device, by one of three protocols.
+"""Times a program on a device under one of three protocols.
 
-``cold``: the last-level cache is emptied before every run. ``warm``: run after run. Both replay a captured graph on a
-GPU, so that the host does not enter. ``eager``: every kernel is launched by the host, as a program without graphs does.
+``cold``: the last-level cache is flushed before every run. ``warm``: runs follow one another without a flush. On a GPU
+both replay a CUDA graph, which removes host overhead. ``eager``: the host launches every kernel, as in a program
+without graphs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from perfmodel.measure.program import Program
 
 PROTOCOLS = ("cold", "warm", "eager")
 FEWEST, MOST = 12, 60
-STEADY = 0.05  # quartiles no further apart than this share of the median need no second try
+STEADY = 0.05  # measure again if the interquartile range exceeds this share of the median
 WARM_UP = 3
-BUDGET_S = 0.12  # of measured time for one case
+BUDGET_S = 0.12  # measured time per case
 
 
 class Samples(NamedTuple):
-    """Microseconds of every run, in order."""
+    """Time of every run in microseconds, in order."""
 
     times_us: tuple[float, ...]
 
@@ -30,7 +31,7 @@ class Samples(NamedTuple):
         return median(self.times_us)
 
     def quantile_us(self, share: float) -> float:
-        """The time that this share of the runs does not exceed, between neighbours in proportion."""
+        """Returns a quantile of the times, with linear interpolation."""
         ordered = sorted(self.times_us)
         place = share * (len(ordered) - 1)
         below = int(place)
@@ -39,11 +40,11 @@ class Samples(NamedTuple):
 
     @property
     def spread(self) -> float:
-        """The distance of the quartiles as a share of the median."""
+        """Interquartile range divided by the median."""
         return (self.quantile_us(0.75) - self.quantile_us(0.25)) / self.median_us
 
     def fields(self) -> dict[str, float]:
-        """What a record says of them."""
+        """Returns the statistics that a record stores."""
         return {
             "median_us": round(self.median_us, 3),
             "p25_us": round(self.quantile_us(0.25), 3),
@@ -53,7 +54,7 @@ class Samples(NamedTuple):
 
 
 def steadiest(measure: Callable[[], Samples], tries: int) -> tuple[Samples, int]:
-    """Measures until the quartiles are close together; returns the samples with the least spread and the number of tries."""
+    """Measures again while the spread is large. Returns the samples with the smallest spread and the number of tries."""
     found: list[Samples] = []
     while len(found) < tries and (not found or found[-1].spread > STEADY):
         found.append(measure())
@@ -61,10 +62,10 @@ def steadiest(measure: Callable[[], Samples], tries: int) -> tuple[Samples, int]
 
 
 class Cuda:
-    """A GPU as torch sees it: captures a program once, empties the cache by reading, and times with events."""
+    """A GPU through torch. Captures a program in a CUDA graph, flushes L2 by reading, and times with events."""
 
     name = "cuda"
-    tries = 3  # the host may fall behind the card for a moment, which shows in small kernels
+    tries = 3  # a short delay of the host can slow small kernels
 
     def __init__(self, torch: Any) -> None:
         self.torch = torch
@@ -74,12 +75,11 @@ class Cuda:
         self._sink = torch.empty((), device="cuda")
 
     def flush(self) -> None:
-        """Reads four times as much as the last-level cache holds: nothing of the case stays, and nothing waits to be
-        written back."""
+        """Reads four times the size of L2. This evicts all lines of the case and writes back the dirty ones."""
         self.torch.sum(self._flush, dim=0, out=self._sink)
 
     def ready(self, program: Program, protocol: str) -> tuple[Callable[[], None], Any]:
-        """What one run is, and the outputs that it leaves: a replay, or the plain call."""
+        """Returns the function of one run, a graph replay or the plain call, and its outputs."""
         torch = self.torch
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
@@ -102,7 +102,7 @@ class Cuda:
         return run
 
     def times(self, run: Callable[[], None], protocol: str) -> Samples:
-        """As many runs as the budget allows, each between two events; the host stays ahead of the card."""
+        """Returns as many samples as the time budget allows, each between two events."""
         torch = self.torch
         with torch.cuda.stream(self.stream):
             first = self._between(run, protocol, 3)
@@ -113,7 +113,7 @@ class Cuda:
     def _between(self, run: Callable[[], None], protocol: str, number: int) -> list[float]:
         torch = self.torch
         pairs = []
-        if protocol == "warm":  # fills the queue, so that the host's own time never shows
+        if protocol == "warm":  # keeps the GPU busy while the host fills the queue, so launch overhead is hidden
             torch.cuda._sleep(2_000_000)
         for _ in range(number):
             if protocol == "cold":
@@ -132,31 +132,31 @@ class Cuda:
         self.torch.cuda.synchronize()
 
     def peak_byte(self) -> int:
-        """The most memory that was taken at once since the last call."""
+        """Returns the peak of allocated memory in bytes since the last call."""
         found = int(self.torch.cuda.max_memory_allocated())
         self.torch.cuda.reset_peak_memory_stats()
         return found
 
     def release(self) -> None:
-        """Gives the memory of the last case back."""
+        """Frees the memory of the last case."""
         self.torch.cuda.empty_cache()
 
 
 class Cpu:
-    """This processor: plain calls between two readings of the clock."""
+    """This processor. Times plain calls with the clock of the host."""
 
     name = "cpu"
-    tries = 1  # other work on a processor outlasts a second try
+    tries = 1  # other load on a processor usually lasts longer than a second try
 
     def __init__(self, cache_byte: int) -> None:
         self._flush = bytearray(4 * max(cache_byte, 1 << 22))
 
     def flush(self) -> None:
-        """Reads four times as much as the last-level cache holds."""
+        """Reads four times the size of the last-level cache."""
         sum(memoryview(self._flush)[::64])
 
     def ready(self, program: Program, protocol: str) -> tuple[Callable[[], None], Any]:
-        """What one run is, and the outputs of the last one before it."""
+        """Returns the function of one run, and the outputs of an earlier run."""
         out = program.run()
 
         def run() -> None:
@@ -165,7 +165,7 @@ class Cpu:
         return run, out
 
     def times(self, run: Callable[[], None], protocol: str) -> Samples:
-        """As many runs as the budget allows."""
+        """Returns as many samples as the time budget allows."""
         first = self._between(run, protocol, 1)
         number = int(min(MOST, max(5, BUDGET_S / (first[0] * 1e-6 + 1e-6))))
         return Samples(tuple(self._between(run, protocol, number)))
@@ -181,11 +181,11 @@ class Cpu:
         return found
 
     def synchronize(self) -> None:
-        """Nothing runs behind the host's back."""
+        """Does nothing: calls on a processor are synchronous."""
 
     def peak_byte(self) -> int:
-        """Not known of a processor."""
+        """Returns 0: peak memory is not measured on a processor."""
         return 0
 
     def release(self) -> None:
-        """Python gives memory back by itself."""
+        """Does nothing: Python frees the memory."""

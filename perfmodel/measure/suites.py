@@ -1,4 +1,4 @@
-"""The cases that ``validate`` runs when none are given: ``quick`` and ``full`` for a GPU, a small set for a processor."""
+"""Built-in cases of ``validate``: ``quick`` and ``full`` for a GPU, and a small suite for a processor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BACK_ENDS = ("flash", "cudnn", "efficient", "math")
 
 
 def quick() -> list[Line]:
-    """A few of each kind."""
+    """Returns a few cases of each kind."""
     return [
         *(_matmul(n, n, n, dtype=t) for n in (1024, 4096, 8192) for t in HALF),
         _matmul(2048, 2048, 2048, dtype="tf32"),
@@ -36,7 +36,9 @@ def quick() -> list[Line]:
 
 
 def full(seed: int = SEED) -> list[Line]:
-    """Every kind over its sizes, cold and warm; half of the shapes are round, half are drawn once and for all."""
+    """Returns every kind over its range of sizes, cold and warm. Half of the shapes are round, half are random with a
+    fixed seed.
+    """
     random = Random(seed)
     cases = [
         *quick(), *_products(random), *_row_cases(random), *_elementwise_cases(random), *_attention_cases(random), *_decode_cases(random),
@@ -47,7 +49,7 @@ def full(seed: int = SEED) -> list[Line]:
 
 
 def processor() -> list[Line]:
-    """What a processor does in a few seconds, with torch or with NumPy: lines that do not say which."""
+    """Returns cases that run on a processor in a few seconds. They fit torch and NumPy, so they name no library."""
     lines = [
         *(_matmul(n, n, n, dtype="fp32") for n in (256, 512, 1024)),
         _matmul(128, 128, 128, batch=16, dtype="fp32"),
@@ -97,14 +99,14 @@ def _conv1d(
 
 
 def _part(op: str, dtype: str = "bf16", **words: Any) -> Line:
-    """Single letters among the words are sizes."""
+    """Returns a case of a layer part. Keyword arguments with an upper-case initial are sizes."""
     sizes = {name: value for name, value in words.items() if name[0].isupper()}
     others = {name: value for name, value in words.items() if name not in sizes}
     return _case(op, sizes, dtype, "cold", impl="flash" if op == "layer" else "torch", **others)
 
 
 def _near(random: Random, low: int, high: int, step: int = 1) -> int:
-    """Drawn evenly in the logarithm, a multiple of the step."""
+    """Returns a random multiple of ``step``, uniform in the logarithm between the limits."""
     drawn: float = low * (high / low) ** random.random()
     return max(step, round(drawn / step) * step)
 
@@ -126,7 +128,7 @@ def _products(random: Random) -> Iterator[Line]:
     for i in range(16):
         m, k, n = (_near(random, 64, 3072, 8) for _ in range(3))
         yield _matmul(m, k, n, dtype=("fp32", "tf32")[i % 2])
-    for i in range(6):  # sizes that no tile divides
+    for i in range(6):  # sizes that are not multiples of a tile
         m, k, n = (_near(random, 100, 4000) for _ in range(3))
         yield _matmul(m, k, n, dtype=HALF[i % 2])
     for batch, n, k in (

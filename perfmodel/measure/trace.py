@@ -1,4 +1,4 @@
-"""A trace of workloads by torch's profiler, for a trace viewer."""
+"""Writes a trace of cases with torch's profiler, for a trace viewer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from perfmodel.validation import described
 
 
 def write(cases: Sequence[Mapping[str, Any]], device: str, path: str) -> str:
-    """One run of every case, each under its own name; runs before it that warm up are not in the trace."""
+    """Runs every case once under its own name and returns the path. Warm-up runs are not in the trace."""
     try:
         import torch
     except ImportError:
         raise NoDeviceError(
-            "--trace", "torch is not installed", "its profiler writes the trace", "Install torch."
+            "--trace", "torch is not installed", "the trace requires torch's profiler", "Install torch."
         ) from None
     from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -28,7 +28,7 @@ def write(cases: Sequence[Mapping[str, Any]], device: str, path: str) -> str:
         try:
             programs.append((described(line), build(torch, device, case(line))))
             programs[-1][1].run()
-        except (PerfmodelError, RuntimeError):  # the report tells why; the trace is of the others
+        except (PerfmodelError, RuntimeError):  # the report shows the error; the trace has the other cases
             continue
     with profile(activities=activities) as found:
         for name, program in programs:
@@ -44,6 +44,7 @@ def write(cases: Sequence[Mapping[str, Any]], device: str, path: str) -> str:
         raise InputError(
             f"--trace {path}",
             f"it cannot be written ({error.strerror or error})",
-            "a path that can be written is accepted",
+            "a writable path is accepted",
+            "Choose another path.",
         ) from None
     return path

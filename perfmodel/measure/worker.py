@@ -1,6 +1,7 @@
-"""The process that measures: case lines come on standard input, one record a line goes out; so does a probe's for ``PROBE``.
+"""The process that measures. It reads one case per line from standard input and writes one record per line.
 
-It stands apart so that a case that hangs or breaks the card's context ends this process and not the run.
+The line ``PROBE`` requests the time of a stream instead. The process is separate so that a case that hangs, or loses
+the CUDA context, does not end the run.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from perfmodel.measure.runner import PROBE
 
 
 def main(device_name: str) -> None:
-    """Reads until the input ends; the first line out is the environment."""
+    """Reads lines until the input ends. The first line of output is the environment."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not stand between the records
+    os.dup2(2, 1)  # output of libraries goes to standard error, so records stay clean
     from perfmodel.measure.bench import Device
 
     try:
         device = Device(device_name)
-    except Exception as error:  # told to the parent, which knows what to say
+    except Exception as error:  # the parent process reports it
         print(json.dumps({"failed": one_line(f"{type(error).__name__}: {error}")}), file=answers, flush=True)
         return
     print(json.dumps(device.line), file=answers, flush=True)

@@ -1,9 +1,10 @@
-"""Our own CUDA kernels, for whoever wants to use or read them: each takes torch or CuPy arrays and returns one.
+"""CUDA kernels of this package as Python functions on torch or CuPy arrays.
 
     from perfmodel.measure import kernels
     out = kernels.conv1d(u, filter, bias)        # u (B, N, D), on the card; fp16, bf16 or fp32
 
-Nothing is copied, the current stream is used, and a kernel is compiled for the card at hand when it is first called.
+Contiguous arrays are not copied. Kernels run on the current stream of the array's library, and are compiled for the
+current device at their first call.
 """
 
 from perfmodel.measure.kernels.conv1d import conv1d, conv1d_backward, conv1d_two_kernels

@@ -1,4 +1,4 @@
-"""Causal depthwise convolution: u (B, N, D), filter (D, K), bias (D) to (B, N, D), forward and backward."""
+"""Causal depthwise convolution of u (B, N, D) with a filter (D, K) and a bias (D), forward and backward."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from perfmodel.measure.kernels.launch import (
 
 
 def tile(B: int, N: int, D: int, K: int, *arrays: Array) -> Tile | None:
-    """The tile of a forward pass on the card at hand; None where the filter does not fit the registers."""
+    """Returns the tile of a forward pass on the current device, or None if the filter does not fit in registers."""
     dtype = arrays[0].dtype
     return strips.tile(B, N, D, K, vector(D, dtype, *arrays), TYPES[dtype][1], multiprocessors())
 
 
 def conv1d(u: Any, taps: Any, bias: Any) -> Any:
-    """out[n] = bias + sum over k of taps[:, k] u[n - K + 1 + k], one kernel."""
+    """out[n] = bias + sum over k of taps[:, k] u[n - K + 1 + k], in one kernel."""
     x, f, b, (B, N, D, K) = _read(u, taps, bias)
     out = empty(x, x.shape)
     size, found = cupy().int32, tile(B, N, D, K, x, f, b)
@@ -45,7 +45,7 @@ def conv1d(u: Any, taps: Any, bias: Any) -> Any:
 
 
 def conv1d_two_kernels(u: Any, taps: Any, bias: Any) -> Any:
-    """The same by padding and then convolving: the padded signal is written and read again."""
+    """The same result in two kernels. The first writes the padded signal, the second reads it and convolves."""
     x, f, b, (B, N, D, K) = _read(u, taps, bias)
     padded, out = empty(x, (B, N + 2 * (K - 1), D)), empty(x, x.shape)
     size, found = cupy().int32, tile(B, N, D, K, x, f, b)
@@ -63,7 +63,7 @@ def conv1d_two_kernels(u: Any, taps: Any, bias: Any) -> Any:
 
 
 def conv1d_backward(u: Any, taps: Any, dout: Any) -> tuple[Any, Any, Any]:
-    """Gradients of the input, the filter and the bias; u and dout are read once."""
+    """Returns the gradients of the input, the filter and the bias. Reads u and dout once."""
     x, f, g, (B, N, D, K) = _read(u, taps, None, dout)
     du, df, db = empty(x, x.shape), empty(x, f.shape), empty(x, (D,))
     held = strips.held_back(K)
@@ -87,15 +87,22 @@ def conv1d_backward(u: Any, taps: Any, dout: Any) -> tuple[Any, Any, Any]:
 
 def _read(u: Any, taps: Any, bias: Any, dout: Any = None) -> tuple[Array, Array, Array, tuple[int, int, int, int]]:
     x, f = array(u, "conv1d: u"), array(taps, "conv1d: filter")
-    other = array(bias, "conv1d: bias") if dout is None else array(dout, "conv1d: dout")
+    name = "bias" if dout is None else "dout"
+    other = array(bias if dout is None else dout, f"conv1d: {name}")
     if len(x.shape) != 3 or len(f.shape) != 2 or f.shape[0] != x.shape[2]:
         raise InputError(
-            "conv1d", f"u has shape {x.shape} and filter {f.shape}", "u (B, N, D) and filter (D, K) are accepted"
+            "conv1d",
+            f"u has shape {x.shape} and filter {f.shape}",
+            "u (B, N, D) and filter (D, K) are accepted",
+            "Reshape them.",
         )
     wanted = x.shape if dout is not None else (x.shape[2],)
     if other.shape != wanted or len({x.dtype, f.dtype, other.dtype}) != 1:
         raise InputError(
-            "conv1d", f"shapes or types differ: {other.shape} {other.dtype}", f"{wanted} {x.dtype} is accepted"
+            "conv1d",
+            f"{name} has shape {other.shape} and type {other.dtype}, filter has type {f.dtype}",
+            f"shape {wanted} and the type of u, {x.dtype}, are accepted",
+            "Reshape or convert them.",
         )
     B, N, D = x.shape
     return x, f, other, (B, N, D, f.shape[1])

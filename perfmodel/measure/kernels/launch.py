@@ -1,4 +1,4 @@
-"""Compiling a CUDA source for the card at hand, and launching it on torch's or CuPy's arrays and stream."""
+"""Compiles CUDA sources for the current device and launches kernels on the arrays and stream of torch or CuPy."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from perfmodel.cuda import FOLDER
 from perfmodel.cuda.layouts import widest
 from perfmodel.errors import InputError, NoDeviceError
 
-OLDEST = 70  # sm_70, Volta: the first with the warp shuffles and the fp16 conversions that the sources use
+OLDEST = 70  # sm_70, Volta: the first with the warp shuffles and fp16 conversions of the sources
 TYPES = {"float16": ("T_FP16", 2), "bfloat16": ("T_BF16", 2), "float32": ("T_FP32", 4)}
 
 
 def cupy() -> Any:
-    """CuPy, or a message that says how to get it."""
+    """Returns CuPy, or raises an error that says how to install it."""
     try:
         import cupy as module
     except ImportError:
         raise NoDeviceError(
             "kernels",
             "CuPy is not installed",
-            "CuPy compiles and launches them",
-            "Run pip install 'perfmodel[measure-cuda13]', or [measure-cuda12] for a driver of CUDA 12.",
+            "CuPy compiles and launches the kernels",
+            "Run pip install 'perfmodel[measure-cuda13]', or [measure-cuda12] if the driver supports CUDA 12 only.",
         ) from None
     return module
 
 
 class Array(NamedTuple):
-    """An array on the card: where it lies, its shape and type, and what it came from."""
+    """An array on the device: pointer, shape, data type, and the object of its library."""
 
     pointer: int
     shape: tuple[int, ...]
@@ -38,25 +38,25 @@ class Array(NamedTuple):
 
 
 def array(value: Any, name: str) -> Array:
-    """A torch tensor or CuPy array, row-major; others are made so, which costs a copy of that one."""
+    """Returns a torch tensor or CuPy array as an ``Array``. An array that is not row-major is copied."""
     kind = type(value).__module__.partition(".")[0]
     if kind == "torch":
         if not value.is_cuda:
-            raise InputError(name, "it is not on a GPU", "a tensor on the card is accepted", "Move it with .cuda().")
+            raise InputError(name, "it is not on a GPU", "a CUDA tensor is accepted", "Move it with .cuda().")
         value = value.contiguous()
         found = Array(value.data_ptr(), tuple(value.shape), str(value.dtype).removeprefix("torch."), value)
     elif kind == "cupy":
         value = cupy().ascontiguousarray(value)
         found = Array(value.data.ptr, tuple(value.shape), str(value.dtype), value)
     else:
-        raise InputError(name, f"it is a {kind} object", "torch tensors and CuPy arrays are accepted")
+        raise InputError(name, f"it is a {kind} object", "torch tensors and CuPy arrays are accepted", "Convert it.")
     if found.dtype not in TYPES:
         raise InputError(name, f"its type is {found.dtype}", f"{', '.join(TYPES)} are accepted", "Convert it.")
     return found
 
 
 def empty(like: Array, shape: tuple[int, ...], dtype: str = "") -> Array:
-    """An array of the same library, on the same card."""
+    """Returns an uninitialised array of the same library on the same device."""
     dtype = dtype or like.dtype
     if type(like.source).__module__.partition(".")[0] == "torch":
         import torch
@@ -68,47 +68,56 @@ def empty(like: Array, shape: tuple[int, ...], dtype: str = "") -> Array:
 
 
 def stream(like: Array) -> Any:
-    """The stream on which the array's library is working now."""
+    """Returns the current stream of the array's library."""
     module = cupy()
     if type(like.source).__module__.partition(".")[0] != "torch":
         return module.cuda.get_current_stream()
     import torch
 
     handle = torch.cuda.current_stream(like.source.device).cuda_stream
-    known = getattr(module.cuda.Stream, "from_external", None)  # CuPy 14 on; the older way warns there
+    known = getattr(module.cuda.Stream, "from_external", None)  # CuPy 14 and newer, where ExternalStream is deprecated
     return known(torch.cuda.current_stream(like.source.device)) if known else module.cuda.ExternalStream(handle)
 
 
 def vector(elements: int, dtype: str, *arrays: Array, at_most: int = 16) -> int:
-    """Elements of one access: as many as divide a row, and as the arrays are aligned to, up to 16 bytes."""
+    """Returns the elements per memory access: the largest power of two, up to ``at_most`` bytes, that divides a row and
+    the alignment of the arrays.
+    """
     return widest(elements, TYPES[dtype][1], at_most, tuple(a.pointer for a in arrays))
 
 
 @cache
 def module(source: str, dtype: str, **settings: int) -> Any:
-    """The compiled source with its settings as macros, for this card."""
+    """Returns the compiled source for this device. ``settings`` are passed as macros."""
     folder = Path(FOLDER)
     text = (folder / "common.cuh").read_text() + (folder / source).read_text()
     flags = [f"-D{name}={value}" for name, value in settings.items()]
     lib = cupy()
     capability = int(lib.cuda.Device().compute_capability)
     if capability < OLDEST:
-        raise NoDeviceError("kernels", f"this card is sm_{capability}", f"sm_{OLDEST} and newer are accepted")
+        raise NoDeviceError(
+            "kernels", f"this device is sm_{capability}", f"sm_{OLDEST} and newer are accepted", "Use torch's kernels."
+        )
     options = ("-std=c++17", f"-D{TYPES[dtype][0]}", *flags)
     try:
         found = lib.RawModule(code=text, options=options, backend="nvrtc")
         found.compile()
     except lib.cuda.compiler.CompileException as error:
-        raise InputError(source, f"it does not compile ({error})", "the sources compile for sm_70 and newer") from None
+        raise InputError(
+            source,
+            f"it does not compile ({error})",
+            f"the sources compile for sm_{OLDEST} and newer",
+            "Use torch's kernels.",
+        ) from None
     return found
 
 
-# Every kernel that was launched, by name: what it was compiled from, its threads and shared memory.
+# Launched kernels by name: compiled source, threads per block, dynamic shared memory in bytes.
 launched: dict[str, tuple[Any, int, int]] = {}
 
 
 class Footprint(NamedTuple):
-    """What a kernel takes of a multiprocessor, and the share of its threads that can be there at once."""
+    """Resources of a kernel: registers per thread, shared memory and threads per block, and its occupancy."""
 
     name: str
     registers: int
@@ -119,7 +128,7 @@ class Footprint(NamedTuple):
 
 
 def footprints() -> list[Footprint]:
-    """Of every kernel launched since the list was cleared."""
+    """Returns the footprint of every kernel launched since ``launched`` was cleared."""
     most = int(cupy().cuda.Device().attributes["MaxThreadsPerMultiProcessor"])
     found = []
     for name, (compiled, threads, shared_byte) in launched.items():
@@ -138,7 +147,7 @@ def launch(
     on: Any,
     shared_byte: int = 0,
 ) -> None:
-    """Runs one kernel of a compiled source: arrays as pointers, integers and floats as CuPy scalars."""
+    """Launches one kernel of a compiled source. Arrays are passed as pointers, other arguments as CuPy scalars."""
     given = tuple(a.pointer if isinstance(a, Array) else a for a in arguments)
     launched[name] = (compiled, threads, shared_byte)
     kernel(compiled, name)((*grid,), (threads,), given, shared_mem=shared_byte, stream=on)
@@ -146,30 +155,32 @@ def launch(
 
 @cache
 def kernel(compiled: Any, name: str) -> Any:
-    """One kernel of a compiled source; the same object every time, since it keeps its own settings."""
+    """Returns one kernel of a compiled source. Cached, because the kernel object stores its launch attributes."""
     return compiled.get_function(name)
 
 
 @cache
 def blocks_per_multiprocessor(compiled: Any, name: str, threads: int, shared_byte: int) -> int:
-    """How many blocks of a kernel a multiprocessor holds at once; asks for the shared memory if it is more than usual."""
+    """Returns the resident blocks of a kernel per multiprocessor. Opts in to more than 48 KiB of shared memory per
+    block if needed.
+    """
     function = kernel(compiled, name)
-    if shared_byte > 40 * 1024:  # of the usual 48 KiB the kernels take a little for themselves
+    if shared_byte > 40 * 1024:  # the default limit of 48 KiB includes static shared memory
         function.max_dynamic_shared_size_bytes = shared_byte
     occupancy = cupy().cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
     return max(1, int(occupancy(function.kernel.ptr, threads, shared_byte)))
 
 
 def shared_at_most() -> int:
-    """Bytes of shared memory that a block may ask for; a little is left to the kernel itself."""
+    """Returns the shared memory that a block may request, in bytes, less a margin for static shared memory."""
     return int(cupy().cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]) - 2048
 
 
 def clusters() -> bool:
-    """Whether blocks of this card can reach one another's shared memory."""
+    """Whether this device has thread block clusters (sm_90 and newer)."""
     return int(cupy().cuda.Device().compute_capability) >= 90
 
 
 def multiprocessors() -> int:
-    """Of the card at hand."""
+    """Returns the number of multiprocessors of the current device."""
     return int(cupy().cuda.Device().attributes["MultiProcessorCount"])

@@ -1,4 +1,4 @@
-"""LayerNorm forward and backward, RMSNorm forward, over the last axis."""
+"""LayerNorm forward and backward, and RMSNorm forward, over the last axis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ EPSILON = 1e-5
 
 
 def layernorm(x: Any, gamma: Any, beta: Any, epsilon: float = EPSILON, *, keep: bool = False) -> Any:
-    """(x - mean) / sqrt(variance + epsilon) gamma + beta; with ``keep`` also the mean and 1/σ of every row."""
+    """Returns (x - mean) / sqrt(variance + epsilon) gamma + beta. With ``keep``, also returns the mean and 1/σ of every
+    row.
+    """
     a, w, b = array(x, "layernorm: x"), array(gamma, "layernorm: gamma"), array(beta, "layernorm: beta")
     rows, cols = _rows("layernorm", a, w, b)
     out, lib = empty(a, a.shape), cupy()
@@ -25,7 +27,7 @@ def layernorm(x: Any, gamma: Any, beta: Any, epsilon: float = EPSILON, *, keep: 
 
 
 def rmsnorm(x: Any, gamma: Any, epsilon: float = EPSILON) -> Any:
-    """x / sqrt(mean of x² + epsilon) gamma."""
+    """Returns x / sqrt(mean of x² + epsilon) gamma."""
     a, w = array(x, "rmsnorm: x"), array(gamma, "rmsnorm: gamma")
     rows, cols = _rows("rmsnorm", a, w)
     out, lib = empty(a, a.shape), cupy()
@@ -46,7 +48,7 @@ def _forward(name: str, rows: int, cols: int, arguments: tuple[Any, ...], epsilo
 
 
 def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tuple[Any, Any, Any]:
-    """Gradients of the input, of gamma and of beta, from the mean and 1/σ that the forward pass kept."""
+    """Returns the gradients of the input, gamma and beta, from the mean and 1/σ of the forward pass."""
     name = "layernorm_backward"
     g, a, w = array(dy, f"{name}: dy"), array(x, f"{name}: x"), array(gamma, f"{name}: gamma")
     m, s = array(mean, f"{name}: mean"), array(rstd, f"{name}: rstd")
@@ -54,8 +56,9 @@ def layernorm_backward(dy: Any, x: Any, gamma: Any, mean: Any, rstd: Any) -> tup
     if g.shape != a.shape or g.dtype != a.dtype or m.dtype != "float32" or m.shape != s.shape or prod(m.shape) != rows:
         raise InputError(
             name,
-            f"dy is {g.shape}, x {a.shape}, mean {m.shape}",
-            "dy like x and float32 statistics of every row are accepted",
+            f"dy has shape {g.shape}, x {a.shape}, mean {m.shape} and rstd {s.shape}",
+            "dy of x's shape and type, and float32 statistics with one value per row, are accepted",
+            "Reshape or convert them.",
         )
     dx, dgamma, dbeta = empty(a, a.shape), empty(a, (cols,)), empty(a, (cols,))
     lib = cupy()
@@ -96,7 +99,8 @@ def _rows(name: str, a: Array, *weights: Array) -> tuple[int, int]:
     if any(w.shape != (cols,) or w.dtype != a.dtype for w in weights):
         raise InputError(
             name,
-            f"x is {a.shape} {a.dtype} and a weight {weights[0].shape}",
-            f"weights ({cols},) of x's type are accepted",
+            f"x has shape {a.shape} and type {a.dtype}, a weight has shape {weights[0].shape} and type {weights[0].dtype}",
+            f"weights of shape ({cols},) and x's type are accepted",
+            "Reshape or convert them.",
         )
     return rows, cols

@@ -1,4 +1,4 @@
-"""How rows lie over threads, and the launch of the kernels of ``rows.cu``."""
+"""Layouts of rows over threads, and the launch of the kernels of ``rows.cu``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_BLOCKS = 2**31 - 1
 
 
 def layout(name: str, rows: int, cols: int, inputs: int, *arrays: Array) -> Layout | None:
-    """A kernel's layout on the card at hand; None where a row does not fit a block's registers."""
+    """Returns the layout of a kernel on the current device, or None if a row does not fit in a block's registers."""
     chip = layouts.Chip(multiprocessors(), shared_at_most(), clusters())
     return layouts.layout(name, rows, cols, vector(cols, arrays[0].dtype, *arrays), inputs, chip)
 
@@ -32,7 +32,9 @@ def run(
     name: str, rows: int, cols: int, found: Layout, inputs: int, arguments: Any, like: Array, *, mask: bool = False,
     at_most: int = MOST_BLOCKS,
 ) -> int:  # fmt: skip
-    """Launches a kernel with as many blocks as its turns or the card ask for; returns how many groups of blocks."""
+    """Launches a kernel and returns the number of groups of blocks. The layout sets this number, or the occupancy if
+    blocks are persistent.
+    """
     compiled = module("rows.cu", like.dtype, FAMILY=family(name), **found.settings(mask))
     shared = layouts.asked_byte(name, found, cols, inputs)
     held = 0 if found.turns else blocks_per_multiprocessor(compiled, name, found.threads, shared)
@@ -44,17 +46,17 @@ def run(
 
 
 def family(name: str) -> int:
-    """Which part of the source a kernel stands in."""
+    """Returns the value of FAMILY that compiles this kernel in the source."""
     return FAMILIES.get(name) or FAMILIES[name.partition("_")[0]]
 
 
 def run_long(name: str, rows: int, cols: int, arguments: tuple[Any, ...], like: Array, *, mask: bool = False) -> None:
-    """Launches a kernel whose rows are read twice: a block of the largest size for each."""
+    """Launches a kernel that reads its rows twice, with one block of the largest size per row."""
     launch(long_module(name, cols, like, mask), name, (min(rows, MOST_BLOCKS),), LONG_THREADS, arguments, stream(like))
 
 
 def long_module(name: str, cols: int, like: Array, mask: bool = False) -> Any:
-    """The source compiled for whole blocks."""
+    """Returns the source compiled for kernels with one block per row."""
     wide = vector(cols, like.dtype, like)
     whole = Layout(wide, LONG_THREADS, 1, 1, LONG_THREADS)
     return module("rows.cu", like.dtype, FAMILY=family(name), **whole.settings(mask))

@@ -11,15 +11,18 @@ from perfmodel.measure.kernels.rows import layout, run, run_long
 
 
 def softmax(x: Any, mask: Any = None) -> Any:
-    """softmax(x + mask) along the last axis; the mask's rows repeat over x's, so its shape must end x's."""
+    """Returns softmax(x + mask) along the last axis. The shape of the mask must be the last dimensions of x; it is
+    broadcast over the others.
+    """
     a = array(x, "softmax: x")
     rows, cols = prod(a.shape[:-1]), a.shape[-1]
     m = array(mask, "softmax: mask") if mask is not None else None
     if m is not None and (m.dtype != a.dtype or a.shape[len(a.shape) - len(m.shape) :] != m.shape):
         raise InputError(
             "softmax",
-            f"the mask is {m.shape} {m.dtype} and x {a.shape} {a.dtype}",
-            "a mask whose shape ends x's, in its type, is accepted",
+            f"the mask has shape {m.shape} and type {m.dtype}, x has {a.shape} and {a.dtype}",
+            "a mask of x's type, whose shape is the last dimensions of x, is accepted",
+            "Reshape or convert it.",
         )
     out, lib = empty(a, a.shape), cupy()
     arguments = (a, m or lib.int64(0), out, lib.int64(rows), lib.int32(cols))
@@ -34,11 +37,14 @@ def softmax(x: Any, mask: Any = None) -> Any:
 
 
 def softmax_backward(y: Any, dy: Any) -> Any:
-    """dx = y (dy - sum of y dy) along the last axis."""
+    """Returns dx = y (dy - sum of y dy) along the last axis."""
     a, g = array(y, "softmax_backward: y"), array(dy, "softmax_backward: dy")
     if a.shape != g.shape or a.dtype != g.dtype:
         raise InputError(
-            "softmax_backward", f"y is {a.shape} {a.dtype} and dy {g.shape} {g.dtype}", "equal ones are accepted"
+            "softmax_backward",
+            f"y has shape {a.shape} and type {a.dtype}, dy has {g.shape} and {g.dtype}",
+            "equal shapes and types are accepted",
+            "Reshape or convert them.",
         )
     rows, cols = prod(a.shape[:-1]), a.shape[-1]
     out, lib = empty(a, a.shape), cupy()

@@ -1,6 +1,6 @@
-"""Programs for cases, one file a family: torch's own operations and our kernels, on a GPU or on this CPU.
+"""Programs that run cases, one file per family: operations of torch and kernels of this package, on a GPU or CPU.
 
-``build`` finds the family of a case. Inputs are random, the same for the same case.
+Inputs are random, with a seed that depends only on the case.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TORCH_TYPES = {
 
 
 class Bench:
-    """What a program is made with: torch, the device, the case's words, its type and its random numbers."""
+    """Context in which a program is built: torch, device, case, data type and random numbers."""
 
     def __init__(self, torch: Any, device: str, case: Case) -> None:
         self.torch, self.device, self.case = torch, device, case
@@ -66,58 +66,64 @@ class Bench:
         return bool(self.case.dims["causal"])
 
     def normal(self, *shape: int, scale: float = 1.0) -> Any:
-        """Normal random numbers in the case's type."""
+        """Returns normally distributed numbers in the data type of the case."""
         made = self.torch.randn(shape, generator=self._random, device=self.device, dtype=self.torch.float32)
         return (made * scale).to(self.dtype)
 
     def exact_float32(self) -> Any:
-        """How float32 products run: through tf32 where the case says so, and not otherwise."""
+        """Sets the precision of float32 products: tf32 for a tf32 case, else float32."""
         kind = "tf32" if self.case.dtype == "tf32" else "ieee"
         if self.device == "cuda":
             self.torch.backends.cuda.matmul.fp32_precision = kind
             self.torch.backends.cudnn.conv.fp32_precision = kind
 
     def refuse(self, what: str, accepted: str) -> InputError:
-        """The error of a case that this family cannot run."""
-        return InputError(self.case.where, what, accepted, "Leave it to predict, or change the case.")
+        """Returns the error for a case that this family cannot run."""
+        return InputError(self.case.where, what, accepted, "Use 'perfmodel predict' for it, or change the case.")
 
 
 def refused(case: Case) -> InputError | None:
-    """Why no program exists for a case on any device; None where one does."""
+    """Returns the reason why a case has no program on any device, or None if it has one."""
     if case.op not in FAMILY:
         return InputError(
-            case.where, f"there is no program that measures {case.op}", f"{', '.join(FAMILY)} are accepted",
+            case.where, f"no program measures {case.op}", f"{', '.join(FAMILY)} are accepted",
             "Use 'perfmodel predict' for it.",
         )  # fmt: skip
     if "window" in case.line or case.dims.get("W") is not None:
         return InputError(
-            case.where, "there is no program with a window", "attention over all keys is accepted", "Remove the window."
+            case.where,
+            "no program has an attention window",
+            "attention over all keys is accepted",
+            "Remove the window.",
         )
     if case.dtype not in TORCH_TYPES:
         return InputError(
-            f"{case.where}: dtype", f"there is no program in {case.dtype}", f"{', '.join(TORCH_TYPES)} are accepted",
+            f"{case.where}: dtype", f"no program runs in {case.dtype}", f"{', '.join(TORCH_TYPES)} are accepted",
             "Use 'perfmodel predict' for it.",
         )  # fmt: skip
     if case.protocol == "rotating":
         return InputError(
-            f"{case.where}: protocol", "no program rotates its weights", "cold, warm and eager are measured",
+            f"{case.where}: protocol", "no program rotates its weights", "cold, warm and eager are accepted",
             "Choose one of them.",
         )  # fmt: skip
     if case.line.get("torch") is not None:
         return InputError(
-            f"{case.where}: torch", f"{case.line['torch']} is named", "the installed version is measured", "Remove it."
+            f"{case.where}: torch",
+            f"version {case.line['torch']} is requested",
+            "the installed version is measured",
+            "Remove the key.",
         )
     items = {ITEM_BYTES[case.dtype]}
     if {case.dims[symbol] for symbol in ROLES} != items:
         return InputError(
-            case.where, "there is no program of several data types", "one data type is accepted",
+            case.where, "no program mixes data types", "one data type is accepted",
             "Use 'perfmodel predict' for it.",
         )  # fmt: skip
     return None
 
 
 def build(torch: Any, device: str, case: Case) -> Program:
-    """The program of a case, its inputs made on the device."""
+    """Returns the program of a case, with its inputs on the device."""
     if error := refused(case):
         raise error
     bench = Bench(torch, device, case)

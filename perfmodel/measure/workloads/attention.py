@@ -1,4 +1,4 @@
-"""Attention by torch: each back end of scaled_dot_product_attention, and the eager stages one after another."""
+"""Attention by torch: each backend of scaled_dot_product_attention, and the eager stages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRADIENTS_UP_TO = 4096
 
 
 def build(bench: Bench) -> Program:
-    """Attention of q (B, H, N, d) over k, v (B, H_kv, S, d), forward, backward or both."""
+    """Attention of q (B, H, N, d) over k and v (B, H_kv, S, d): forward, or forward and backward."""
     B, H, H_kv, N, S, d = _sizes(bench)
     q = bench.normal(B, H, N, d)
     k, v = (bench.normal(B, H_kv, S, d) for _ in range(2))
@@ -32,7 +32,7 @@ def build(bench: Bench) -> Program:
     dout = bench.normal(*q.shape)
     gradient = bench.torch.autograd.grad
     if bench.direction == "backward":
-        raise bench.refuse("a backward pass alone is not replayed", "forward and forward_backward are accepted")
+        raise bench.refuse("no program measures the backward pass alone", "forward and forward_backward are accepted")
 
     def both() -> Any:
         out = forward(q, k, v)
@@ -42,7 +42,9 @@ def build(bench: Bench) -> Program:
 
 
 def _sizes(bench: Bench) -> tuple[int, ...]:
-    """B, H, H_kv, N, S and d; operations without one of them have one query, as many keys or heads, or the width D."""
+    """Returns B, H, H_kv, N, S and d. Defaults for operations without some of them: one query, S = N, H_kv = H, d = D /
+    H.
+    """
     size = bench.shape
     N, H = size.get("N", 1), size["H"]
     d = size["d"] if "d" in size else size["D"] // H
@@ -50,11 +52,14 @@ def _sizes(bench: Bench) -> tuple[int, ...]:
 
 
 def attend(bench: Bench, group: int) -> Callable[[Any, Any, Any], Any]:
-    """The implementation that the case names, as a function of q, k and v."""
+    """Returns the implementation that the case names, as a function of q, k and v."""
     torch, causal = bench.torch, bench.causal
     impl = bench.impl
     if impl in STACKS:
-        raise bench.refuse(f"{impl} is a serving stack's kernel, which torch does not have", "the others are accepted")
+        raise bench.refuse(
+            f"'{impl}' is the kernel of a serving stack, which torch does not have",
+            f"{', '.join((*BACK_ENDS, 'naive', 'torch'))} are accepted",
+        )
     if impl == "naive":
         return lambda q, k, v: _stages(torch, q, k, v, causal)
     sdpa = torch.nn.functional.scaled_dot_product_attention
@@ -72,9 +77,9 @@ def attend(bench: Bench, group: int) -> Callable[[Any, Any, Any], Any]:
 
 
 def _stages(torch: Any, q: Any, k: Any, v: Any, causal: bool) -> Any:
-    """Scores, scale, mask, softmax and the weighted sum as kernels of their own.
+    """Scores, scale, mask, softmax and weighted sum as separate kernels.
 
-    The query heads that share a key head lie one after another, so that grouped heads need no copy of the cache.
+    Query heads that share a key head are stacked into rows, so grouped-query attention does not copy k and v.
     """
     B, H, N, d = q.shape
     H_kv, S = k.shape[1], k.shape[2]
@@ -87,7 +92,7 @@ def _stages(torch: Any, q: Any, k: Any, v: Any, causal: bool) -> Any:
 
 
 def _forward_part(bench: Bench, out: Any, q: Any, k: Any, v: Any) -> Pairs:
-    """Some rows of the first and the last head."""
+    """Compares some rows of the first and the last head."""
     torch, group = bench.torch, q.shape[1] // k.shape[1]
     causal = bench.causal
     N, S = q.shape[2], k.shape[2]
@@ -95,14 +100,14 @@ def _forward_part(bench: Bench, out: Any, q: Any, k: Any, v: Any) -> Pairs:
     for b, h in {(0, 0), (q.shape[0] - 1, q.shape[1] - 1)}:
         scores = q[b, h, chosen].double() @ k[b, h // group].double().T * q.shape[3] ** -0.5
         if causal:
-            # torch's own causal mask begins at the first key, whatever the lengths
+            # the causal mask of torch is aligned to the first key, even if N and S differ
             hidden = torch.arange(S, device=q.device)[None] > chosen[:, None] + (S - N if _aligned_right(bench) else 0)
             scores = scores.masked_fill(hidden, float("-inf"))
         yield "the attention", out[b, h, chosen], torch.softmax(scores, -1) @ v[b, h // group].double()
 
 
 def _aligned_right(bench: Bench) -> bool:
-    """Our own stages let the last query see every key."""
+    """Whether the causal mask is aligned to the last key, as in our stages, so that the last query sees every key."""
     return bench.impl == "naive"
 
 

@@ -1,4 +1,4 @@
-"""Causal depthwise convolution: our kernels, and torch's on both memory layouts."""
+"""Causal depthwise convolution: kernels of this package, and torch with both memory layouts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ CHANNELS_CHECKED = 64
 
 
 def build(bench: Bench) -> Program:
-    """u (B, N, D), filter (D, K) and bias (D) to (B, N, D); ``torch_channels_first`` holds (B, D, N) throughout."""
+    """u (B, N, D), filter (D, K) and bias (D) to (B, N, D). ``torch_channels_first`` uses (B, D, N) for input and
+    output.
+    """
     size = bench.shape
     B, N, D, K = size["B"], size["N"], size["D"], size["K"]
     impl = bench.impl
@@ -32,7 +34,7 @@ def build(bench: Bench) -> Program:
         return Program(lambda: forward(u, taps, bias), lambda out: _compare(bench, out, u, taps, bias, first))
     if _direction(bench) == "backward":
         raise bench.refuse(
-            "a backward pass of torch alone is not replayed", "forward and forward_backward are accepted"
+            "no program measures the backward pass of torch alone", "forward and forward_backward are accepted"
         )
     given = [t.requires_grad_() for t in (u, taps, bias)]
     dout = bench.normal(*u.shape)
@@ -47,13 +49,13 @@ def build(bench: Bench) -> Program:
 
 
 def _direction(bench: Bench) -> str:
-    """The direction, that of the gradients' own operation being backward."""
+    """Returns the direction of the case. The gradient operation is always backward."""
     return "backward" if bench.op == "conv1d_backward" else bench.direction
 
 
 def _ours(bench: Bench, u: Any, taps: Any, bias: Any) -> Program:
     if bench.device != "cuda":
-        raise bench.refuse("our kernels run on a GPU", "torch is accepted on a CPU")
+        raise bench.refuse("the CUDA kernels need a GPU", "torch is accepted on a CPU")
     from perfmodel.measure import kernels
 
     forward = kernels.conv1d if bench.impl == "fused" else kernels.conv1d_two_kernels
@@ -86,7 +88,7 @@ def _ours(bench: Bench, u: Any, taps: Any, bias: Any) -> Program:
 
 
 def _compare(bench: Bench, out: Any, u: Any, taps: Any, bias: Any, first: bool = False) -> Pairs:
-    """Some channels of every sequence."""
+    """Compares some channels of every sequence."""
     torch, K = bench.torch, taps.shape[1]
     step = max(1, taps.shape[0] // CHANNELS_CHECKED)
     x = u[:, ::step].double() if first else u[..., ::step].double().transpose(1, 2)

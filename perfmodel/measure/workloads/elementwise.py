@@ -1,4 +1,4 @@
-"""Elementwise operations by torch, one kernel each, and their gradients."""
+"""Elementwise operations and their gradients by torch, one kernel each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHECKED = 1 << 20
 
 
 def build(bench: Bench) -> Program:
-    """The kernel that torch runs for the operation; the reference is the same formula in float64."""
+    """The kernel of torch for the operation. The reference is the same function in float64."""
     size = bench.shape
     numel = size["numel"] if "numel" in size else size["B"] * size["N"] * size["D"]
     inputs, function = FUNCTIONS[bench.op]

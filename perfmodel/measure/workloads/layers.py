@@ -1,4 +1,4 @@
-"""Parts of a Transformer layer by torch: the QKV projection, the MLP, the whole layer; forward and training."""
+"""Parts of a Transformer layer by torch: linear layers, the QKV projection, the MLP, the whole layer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from perfmodel.measure.workloads.attention import attend
 
 ROWS_CHECKED = 64
 EPSILON = 1e-5
-HALF_ONLY = ("flash", "cudnn", "efficient")  # back ends that take no float64
+HALF_ONLY = ("flash", "cudnn", "efficient")  # backends without float64 kernels
 
 
 def build(bench: Bench) -> Program:
-    """The part that the case names, with weights scaled so that every value stays near one."""
+    """The part that the case names. Weights are scaled so that values stay close to one."""
     return {"qkv": _qkv, "mlp": _mlp, "layer": _layer}.get(bench.op, _linear)(bench)
 
 
@@ -26,11 +26,15 @@ def _weight(bench: Bench, rows: int, cols: int) -> Any:
 def _program(
     bench: Bench, forward: Callable[..., Any], given: Sequence[Any], compare: Callable[[Any], Pairs]
 ) -> Program:
-    """Forward alone, or with the gradients of everything given; those are compared through the forward pass."""
+    """The forward pass, or forward and backward with the gradients of all inputs. The gradients of weights are not
+    compared.
+    """
     if bench.direction == "forward":
         return Program(lambda: forward(*given), compare)
     if bench.direction == "backward":
-        raise bench.refuse("a backward pass alone is not replayed", "forward, forward_backward and train are accepted")
+        raise bench.refuse(
+            "no program measures the backward pass alone", "forward, forward_backward and train are accepted"
+        )
     held = [t.requires_grad_() for t in given]
     seed = forward(*held)
     dout = bench.normal(*seed.shape)
@@ -49,7 +53,7 @@ def _program(
 
 
 def _slope(bench: Bench, forward: Callable[..., Any], held: Sequence[Any], dx: Any, dout: Any) -> Pairs:
-    """The gradient of the input against that of the same function in float64, at sizes where that is quick."""
+    """Compares the gradient of the input with that of the same function in float64, if the size is small enough."""
     if held[0].numel() * max(t.shape[-1] for t in held) > 1 << 33 or bench.impl in HALF_ONLY:
         return
     wide = [t.detach().double().requires_grad_() for t in held]
@@ -61,7 +65,7 @@ def _some(rows: int) -> slice:
 
 
 def _linear(bench: Bench) -> Program:
-    """One product of all tokens with a weight, with a bias where the operation has one."""
+    """One linear layer over all tokens, with a bias for ``linear_bias``."""
     size, functional = bench.shape, bench.torch.nn.functional
     inner, outer = {
         "output_projection": lambda: (size["H"] * size["d"], size["D"]),
@@ -78,7 +82,7 @@ def _linear(bench: Bench) -> Program:
 
 
 def _qkv(bench: Bench) -> Program:
-    """One product of all columns, or with ``naive`` one for each of queries, keys and values."""
+    """One product for all columns, or with ``naive`` one each for queries, keys and values."""
     size, functional = bench.shape, bench.torch.nn.functional
     x = bench.normal(size["B"] * size["N"], size["D"])
     widths = [size["H"] * size["d"], size["H_kv"] * size["d"], size["H_kv"] * size["d"]]
@@ -152,7 +156,7 @@ def _layer(bench: Bench) -> Program:
         return forward
 
     def compare(out: Any) -> Pairs:
-        """Against the same layer in float32 with exact products: float64 would hold N x N scores of every head."""
+        """Compares with the same layer in float32: float64 attention would store the N x N scores of every head."""
         torch = bench.torch
         causal = bench.causal
 

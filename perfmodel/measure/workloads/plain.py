@@ -1,4 +1,4 @@
-"""Programs in NumPy, for a machine without torch: products, rows, elementwise operations and eager attention."""
+"""Programs in NumPy, used without torch: products, row operations, elementwise operations and eager attention."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from perfmodel.measure.program import Pairs, Program
 from perfmodel.records import key
 
 TYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
-IMPLEMENTATIONS = ("torch", "naive")  # the library's own call, and separate stages
+IMPLEMENTATIONS = ("torch", "naive")  # one call of the library, and separate stages
 EPSILON = 1e-5
 
 
 def build(numpy: Any, case: Case) -> Program:
-    """The program of a case; what NumPy has no single way to do is refused."""
+    """Returns the program of a case. Raises an error for cases that have no NumPy program."""
     op = case.op
     maker = _MAKERS.get(op) or (_elementwise if op in FUNCTIONS else None)
     if maker is None or case.dtype not in TYPES or case.words.get("direction", "forward") != "forward":
         raise InputError(
-            case.where, f"NumPy does not run {op} in {case.dtype} so",
+            case.where, f"NumPy has no program for {op} in {case.dtype} with these keys",
             f"{', '.join((*_MAKERS, *FUNCTIONS))}, forward, in {', '.join(TYPES)} are accepted", "Install torch.",
         )  # fmt: skip
     if case.words.get("impl", "torch") not in IMPLEMENTATIONS:

@@ -1,4 +1,4 @@
-"""Matrix products by torch: plain, batched, in every type that has one."""
+"""Matrix products by torch, plain and batched, in every data type with a product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROWS_CHECKED = 64
 
 
 def build(bench: Bench) -> Program:
-    """out (batch, m, n) = a (batch, m, k) b (batch, k, n), for ``gemm`` added to c (m, n)."""
+    """out (batch, m, n) = a (batch, m, k) b (batch, k, n). ``gemm`` adds c (m, n)."""
     size = bench.shape
     m, k, n, batch = size["m"], size["k"], size["n"], size.get("batch", 1)
     if bench.case.dtype in ("fp8", "int8"):
@@ -25,7 +25,7 @@ def build(bench: Bench) -> Program:
 
 
 def _rows(bench: Bench, out: Any, a: Any, b: Any, c: Any = None) -> Pairs:
-    """Some rows of the first and the last product, and what is added to them."""
+    """Compares some rows of the first and the last product of the batch."""
     first = [(out, a, b)] if a.dim() == 2 else [(out[i], a[i], b[i]) for i in {0, a.shape[0] - 1}]
     for found, left, right in first:
         step = max(1, left.shape[0] // ROWS_CHECKED)
@@ -34,10 +34,10 @@ def _rows(bench: Bench, out: Any, a: Any, b: Any, c: Any = None) -> Pairs:
 
 
 def _narrow(bench: Bench, m: int, k: int, n: int, batch: int) -> Program:
-    """fp8 and int8, through the entries that torch has for them."""
+    """fp8 and int8 products, which torch offers through separate functions."""
     if batch > 1 or bench.op == "gemm" or bench.device != "cuda":
         raise bench.refuse(
-            f"torch has no {bench.case.dtype} product for it", "one product at a time, on a GPU, is accepted"
+            f"torch has no such product in {bench.case.dtype}", "matmul with batch 1 on a GPU is accepted"
         )
     torch = bench.torch
     if bench.case.dtype == "int8":

@@ -1,4 +1,4 @@
-"""Softmax and normalisation of rows, forward and backward: torch's kernels, ours, and eager sequences."""
+"""Softmax and normalisation of rows, forward and backward, by torch or by kernels of this package."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ROWS_CHECKED = 256
 
 
 def build(bench: Bench) -> Program:
-    """The program of the operation that the case names, by torch or by our kernels."""
+    """The program of the operation that the case names."""
     own = bench.impl in ("ours", "fused")
     if bench.impl == "naive":
-        raise bench.refuse("there is no program of its separate kernels", "the other implementations are accepted")
+        raise bench.refuse("no program measures its separate kernels", "torch and ours are accepted")
     if own and bench.device != "cuda":
-        raise bench.refuse("our kernels run on a GPU", "torch is accepted on a CPU")
+        raise bench.refuse("the CUDA kernels need a GPU", "torch is accepted on a CPU")
     return _PROGRAMS[bench.op](bench, own)
 
 
@@ -82,7 +82,7 @@ def _norm(bench: Bench, own: bool) -> Program:
 
 
 def _norm_backward(bench: Bench, own: bool) -> Program:
-    """Gradients of input, gamma and beta from the statistics that a forward pass kept."""
+    """Gradients of the input, gamma and beta from the statistics of the forward pass."""
     torch, cols = bench.torch, bench.shape["cols"]
     rms = bench.op == "rmsnorm_backward"
     x = bench.normal(bench.shape["rows"], cols)
