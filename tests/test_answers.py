@@ -351,7 +351,7 @@ def test_a_refused_case_names_its_place_and_stops_no_other():
     assert found.cases[0].total is None
     assert found.cases[0].error.startswith("cases:1: op: 'nope' is not known")
     assert found.cases[1].total
-    with pytest.raises(InputError, match="there is no case in it"):
+    with pytest.raises(InputError, match="it contains no case"):
         predict([], "t4")
     with pytest.raises(InputError, match="there is no file of that name"):
         predict("nope", "t4")

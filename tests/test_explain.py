@@ -70,7 +70,7 @@ def test_a_card_gives_the_expected_time_and_what_it_rests_on():
     ran = perfmodel("explain", "softmax", "--gpu", "a100", "--set", "rows=8192", "--set", "cols=8192")
     assert ran.code == 0
     assert "at least   expected\n" in ran.out
-    assert "family knowledge: shares and habits of Ampere" in " ".join(ran.out.split())
+    assert "family knowledge: factors fitted on Ampere" in " ".join(ran.out.split())
 
 
 SQUARE = ("--set", "m=512", "--set", "k=512", "--set", "n=512")

@@ -461,8 +461,8 @@ def test_cases_may_come_from_standard_input():
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b"", "{}: there is no case in it; one JSON object per line is accepted."),
-        (b"\n \n", "{}: there is no case in it;"),
+        (b"", "{}: it contains no case; one JSON object per line is accepted."),
+        (b"\n \n", "{}: it contains no case;"),
         (b"\xff\xfe", "{}:1: the line is not text; UTF-8 text is accepted. Is it the right file?"),
         (MATMUL.encode() + b"\n\xff\n", "{}:2: the line is not text;"),
     ],

@@ -164,7 +164,7 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
         return body
     live = min(on.held, ceil(on.blocks / card.multiprocessors))
     leave_s = PART_WRITES * live * 8 * row.cols / lay.cluster / share
-    return body._replace(seconds=body.seconds + leave_s, terms=(*body.terms, Term("parts leave", leave_s)))
+    return body._replace(seconds=body.seconds + leave_s, terms=(*body.terms, Term("write partial sums", leave_s)))
 
 
 def twice(card: Card, name: str, row: Row, found: float) -> Body:
@@ -224,7 +224,7 @@ def _sums(card: Card, row: Row, parts: int) -> Part:
     def body(found: float) -> Body:
         byte_s = live * parts * min(across, row.cols) * 4 * card.multiprocessors / card.l2_byte_per_s
         seconds = rounds * (byte_s + (SUM_START + SUM_LATENCIES * turns) * card.l2_latency_s)
-        return Body(seconds, (Term("sums of the parts", seconds),), "rows", "column sums")
+        return Body(seconds, (Term("reduce partial sums", seconds),), "rows", "column sums")
 
     return Part(body, 8 * parts * row.cols)
 

@@ -150,7 +150,7 @@ def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
             ceil(each / 32),
         )  # fmt: skip
         last = Launch(
-            "sums of the parts", max(1, across // 4), 512, part, cols * item, 200 + down / 4, ceil(down / PARTS_AHEAD)
+            "reduce partial sums", max(1, across // 4), 512, part, cols * item, 200 + down / 4, ceil(down / PARTS_AHEAD)
         )
         return (first, *(last,) * outputs)
     tall = 1 if rows < 64 else 8 if rows < 128 else 16 if rows < 256 else 32
