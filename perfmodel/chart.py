@@ -132,7 +132,9 @@ def _missing(gpu: Gpu, shown: Iterable[Rates]) -> list[str]:
         lines += rate.notes
         special = rate.roofs[Engine.SPECIAL]
         if special.engine is not Engine.SPECIAL:
-            lines.append(f"{gpu.title}: no special-function rate is known; that work counts at the rate of {special.name}.")
+            lines.append(
+                f"{gpu.title}: no special-function rate is known; that work counts at the rate of {special.name}."
+            )
     if "l2_bandwidth" not in gpu.caches:
         lines.append(f"{gpu.title}: no L2 bandwidth is known, so there is no L2 slope.")
     return list(dict.fromkeys(lines))
@@ -148,8 +150,9 @@ def _too_large(answers: Iterable[Analysis]) -> Iterator[str]:
 
 
 def _point(row: Row, rate: Rates, run: Run) -> Point:
-    """Returns the point at FLOPs divided by the minimum time, at most at its roof. Work on slower engines adds FLOPs
-    too.
+    """Returns the point: FLOPs divided by the minimum time, clamped to its roof.
+
+    The clamp is needed because the FLOPs of slower engines count as well.
     """
     bounds = row.bounds
     expected_s = row.expected.expected_s if row.expected else None
@@ -168,9 +171,7 @@ def _point(row: Row, rate: Rates, run: Run) -> Point:
 
 
 def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
-    """Returns axes that contain all points and ridges, with a margin of the factor ``room``; it is wider on the right,
-    for names.
-    """
+    """Returns axes that contain all points and ridges with a margin of factor ``room``; wider on the right, for names."""
     points = [point for card in cards for point in card.points if point.flop_per_s]
     ridges = [card.ridge(roof) for card in cards for roof in card.roofs]
     across = [*ridges, *(point.intensity for point in points)]

@@ -17,7 +17,10 @@ from perfmodel.workload import single
 @command()
 @click.argument("operation", metavar="OP", required=False)
 @click.option(
-    "--time", "case", metavar="CASE", help="Show every term of a case's expected time. CASE is a JSON object, or a file whose first case is used."
+    "--time",
+    "case",
+    metavar="CASE",
+    help="Show every term of a case's expected time. CASE is a JSON object, or a file whose first case is used.",
 )
 @options.knowledge
 @click.option("--latex", is_flag=True, help="Print a LaTeX fragment (needs amsmath) instead of text.")

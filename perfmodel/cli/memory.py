@@ -19,14 +19,22 @@ MOST_GPUS = 10**9
 @options.config
 @options.phase
 @options.gpu
-@click.option("--gpus", type=click.IntRange(1, MOST_GPUS), help="Number of GPUs; each GPU processes B sequences. [default: 1]")
+@click.option(
+    "--gpus", type=click.IntRange(1, MOST_GPUS), help="Number of GPUs; each GPU processes B sequences. [default: 1]"
+)
 @click.option(
     "--zero",
     type=click.IntRange(0, 3),
     help="ZeRO stage. 1 shards the optimizer states over the GPUs, 2 also the gradients, 3 also the weights.",
 )
-@click.option("--recompute", type=click.Choice(RECOMPUTE), help="Activations to recompute in the backward pass. [default: none]")
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="Optimizer, which determines the states; sgd has momentum. [default: adam]")
+@click.option(
+    "--recompute", type=click.Choice(RECOMPUTE), help="Activations to recompute in the backward pass. [default: none]"
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(OPTIMIZERS),
+    help="Optimizer, which determines the states; sgd has momentum. [default: adam]",
+)
 @options.settings
 @options.dtype
 @options.fused

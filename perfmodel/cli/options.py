@@ -27,13 +27,22 @@ configs = click.option(
 )
 operation = click.option("--op", "operation", metavar="OP", help="Operation: a name from 'perfmodel ops'.")
 gpu = click.option("--gpu", "gpu", metavar="GPU", help="GPU: a name from 'perfmodel gpus', or a YAML file.")
-gpus = click.option("--gpu", "gpus", metavar="GPU", multiple=True, help="GPU: a name from 'perfmodel gpus', or a YAML file. May be repeated.")
+gpus = click.option(
+    "--gpu",
+    "gpus",
+    metavar="GPU",
+    multiple=True,
+    help="GPU: a name from 'perfmodel gpus', or a YAML file. May be repeated.",
+)
 phase = click.option("--phase", type=click.Choice(PHASES), help="Phase of the workload. [default: its first]")
 dtype = click.option(
     "--dtype", type=click.Choice(tuple(ITEM_BYTES)), help="Data type of weights, activations and cache."
 )
 fused = click.option(
-    "--fused/--unfused", "fused", default=None, help="Run attention and similar operations as one kernel, or as one kernel per stage."
+    "--fused/--unfused",
+    "fused",
+    default=None,
+    help="Run attention and similar operations as one kernel, or as one kernel per stage.",
 )
 causal = click.option(
     "--causal", "causal", is_flag=True, default=None, help="Count only the query-key pairs that a causal mask keeps."

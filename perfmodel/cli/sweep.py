@@ -44,8 +44,15 @@ SECONDS_WITHOUT_A_BAR = 1.0
     is_flag=True,
     help="Add expected times with their range. This computes some thousand points of one operation per second.",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write every row to FILE.csv or FILE.jsonl. [default: print a table of some rows]")
-@click.option("--plot", "picture", metavar="FILE", help="Plot the time over one or two sizes to FILE.png, FILE.svg or FILE.pdf.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write every row to FILE.csv or FILE.jsonl. [default: print a table of some rows]",
+)
+@click.option(
+    "--plot", "picture", metavar="FILE", help="Plot the time over one or two sizes to FILE.png, FILE.svg or FILE.pdf."
+)
 def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None, picture: str | None,
           **given: Any) -> None:  # fmt: skip
     """FLOPs, bytes, bottleneck and time over ranges of sizes, for each GPU.

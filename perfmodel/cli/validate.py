@@ -21,8 +21,16 @@ from perfmodel.records import Stored
     metavar="auto|cpu|GPU",
     help="Device: the GPU of this machine (auto), its processor (cpu), or a GPU that must be present. [default: auto]",
 )
-@click.option("--suite", metavar="quick|full|FILE", help="Cases to measure: a suite, or a file with one case per line. [default: quick]")
-@click.option("--save", metavar="FILE", help="Write each record as soon as it is measured. An existing file of this device is continued.")
+@click.option(
+    "--suite",
+    metavar="quick|full|FILE",
+    help="Cases to measure: a suite, or a file with one case per line. [default: quick]",
+)
+@click.option(
+    "--save",
+    metavar="FILE",
+    help="Write each record as soon as it is measured. An existing file of this device is continued.",
+)
 @click.option("--from", "stored", metavar="FILE", help="Read a stored run instead of measuring.")
 @click.option("--plot", metavar="FILE", help="Draw predicted and measured points on one roofline: PNG, SVG or PDF.")
 @click.option("--counters", is_flag=True, help="Also count DRAM bytes, L2 bytes and instructions with Nsight Compute.")
@@ -110,9 +118,7 @@ def _measure(
     if here.note:
         click.echo(f"{here.note}.", err=True)
     if counters and here.kind == "cpu":
-        raise NoDeviceError(
-            "--counters", "the device is a processor", "a GPU is required", "Remove the option."
-        )
+        raise NoDeviceError("--counters", "the device is a processor", "a GPU is required", "Remove the option.")
     if here.kind == "cpu" and name == "full":
         click.echo("--suite full is for GPUs; the processor suite is measured instead.", err=True)
     cases = given or SUITES["processor" if here.kind == "cpu" else name]()

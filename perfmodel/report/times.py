@@ -129,8 +129,14 @@ def parameters(card: Card) -> str:
         ("DRAM latency", scaled(card.dram_latency_s, "s", 3)),
         ("L2 latency", scaled(card.l2_latency_s, "s", 3)),
         ("attention of a serving stack, share of the peak", significant(card.serving_share, 3)),
-        *((f"sustained at the power limit, {dtype}", scaled(v, "FLOP/s", 4)) for dtype, v in card.held_flop_per_s.items()),
-        ("burst above the sustained rate", f"{significant(card.surge, 3)} x for about {scaled(card.patience_s, 's', 3)}"),
+        *(
+            (f"sustained at the power limit, {dtype}", scaled(v, "FLOP/s", 4))
+            for dtype, v in card.held_flop_per_s.items()
+        ),
+        (
+            "burst above the sustained rate",
+            f"{significant(card.surge, 3)} x for about {scaled(card.patience_s, 's', 3)}",
+        ),
     ]
     columns = [
         Column("name", "parameter", lambda row: row[0], right=False),
