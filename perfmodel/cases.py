@@ -178,7 +178,7 @@ def _operation(line: Mapping[str, Any], where: str) -> str:
 
 
 def _refuse_strangers(line: Mapping[str, Any], found: Kind, name: str, where: str) -> None:
-    """Refuses keys that are not used. A key with its default value, such as a forward direction, is accepted."""
+    """Refuses keys that are not used. A key with a default value, such as a forward direction, is ignored."""
     known = (*COMMON, *(("kind",) if line["op"] == ELEMENTWISE else ()), *found.words, *_window(found))
     for key, value in line.items():
         if key in known or key in WRITTEN or _repeats(line, key):

@@ -113,7 +113,7 @@ _LAYER_TIES = {"H_kv": "H", "S": "N", "d": "D / H", "F": "4 * D"}
 
 @cache
 def implementations(name: str) -> tuple[str, ...]:
-    """Returns the implementations of an operation or a composite, the default first; empty if it accepts no ``impl``."""
+    """Returns the implementations of an operation or a composite, the default first; empty if it has none."""
     if name in COMPOSITES:
         return COMPOSITES[name].words["impl"]
     if name in IMPLEMENTATIONS or name in _TORCH:
@@ -126,7 +126,7 @@ def implementations(name: str) -> tuple[str, ...]:
 
 @cache
 def splits(operation: Operation, backward: bool = False) -> bool:
-    """Returns whether the operation, or with ``backward`` one of its gradients, has an unfused form of several kernels."""
+    """Returns whether the operation has a form of several kernels; with ``backward``, its gradients count too."""
     if operation(**operation.example.at).kernels():
         return True
     return backward and any(splits(ops.find(gradient.operation)) for gradient in operation.backward)

@@ -73,7 +73,7 @@ def test_figures_have_the_digits_of_their_neighbours():
     lines = shown("--config", "gpt2", "--config", "conv1d-8192", "--gpu", "t4").splitlines()
     cells = {line[:20].strip(): line[20:].split() for line in lines}
     assert cells["parameters"] == ["124.4", "M", "32.77", "k"]
-    measured = ("parameters", "FLOP", "FLOP of products", "traffic", "FLOP/B", "at least", "expected", "weights")
+    measured = ("parameters", "FLOP", "FLOP of matrix products", "traffic", "FLOP/B", "at least", "expected", "weights")
     figures = [word for name in measured for word in cells[name] if word[0].isdigit()]
     assert len(figures) == 2 * len(measured)
     assert {len(word.replace(".", "")) for word in figures} == {4}

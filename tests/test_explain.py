@@ -51,7 +51,7 @@ def test_every_operation_has_its_page(name, monkeypatch):
 
 @pytest.mark.parametrize("name", SOLVED)
 def test_with_a_card_every_size_is_solved_for(name):
-    assert "Where memory-bound turns compute-bound" in shown("explain", name, "--gpu", "t4")
+    assert "From memory-bound to compute-bound" in shown("explain", name, "--gpu", "t4")
     check_latex(shown("explain", name, "--gpu", "t4", "--latex"))
 
 

@@ -693,7 +693,7 @@ def test_the_reserve_decides():
 def test_the_reserve_stands_in_the_table():
     out = " ".join(perfmodel("memory", "--config", "gpt2", "--gpu", "h100").out.split())
     assert "Reserve: 7.577 GB: 810 MB for the CUDA context and the code of kernels, 33.6 MB for the workspace" in out
-    assert "less the reserve), " in out
+    assert "minus the reserve), " in out
 
 
 # --- every report that shows a time

@@ -226,7 +226,7 @@ def test_a_form_is_chosen_and_all_are_shown(form):
 def test_the_first_form_is_the_default_and_said_to_be():
     below = notes("--config", "deepseek-v2-lite", "--phase", "decode", "--gpu", "h100")
     assert "Form absorbed (shown, the default): " in below
-    assert "Form re-expanded: 237.40 GFLOP of products, " in below
+    assert "Form re-expanded: 237.40 GFLOP of matrix products, " in below
     assert "transformers' own code runs it re-expanded" in below
     below = notes("--config", "deepseek-v2-lite", "--phase", "decode", "--form", "re-expanded")
     assert "Form absorbed (the default): " in below
