@@ -171,7 +171,7 @@ def _point(row: Row, rate: Rates, run: Run) -> Point:
 
 
 def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
-    """Returns axes that contain all points and ridges with a margin of factor ``room``; wider on the right, for names."""
+    """Returns axes that contain all points and ridges with a margin of factor ``room``; on the right, its square."""
     points = [point for card in cards for point in card.points if point.flop_per_s]
     ridges = [card.ridge(roof) for card in cards for roof in card.roofs]
     across = [*ridges, *(point.intensity for point in points)]

@@ -54,7 +54,8 @@ def explain(
     unknown = next((name for name in settings if name not in operation.arguments), None)
     if unknown is not None:
         raise InputError(
-            f"{operation.name}: set {unknown}", "it is not a size of this operation", f"its sizes are {', '.join(operation.arguments)}",
+            f"{operation.name}: set {unknown}", "it is not a size of this operation",
+            f"its sizes are {', '.join(operation.arguments)}",
             did_you_mean(unknown, operation.arguments),
         )  # fmt: skip
     given = {name: value for name, value in settings.items() if SYMBOLS[name].kind in ("flag", "optional")}

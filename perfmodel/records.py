@@ -80,7 +80,7 @@ def read(path: str) -> Stored:
             f"{path}:1",
             "it does not begin with an environment line",
             "a file of 'perfmodel validate --save' is accepted",
-            "Write the file with 'perfmodel validate --save', or read cases without measurements with 'perfmodel predict'.",
+            "Create the file with 'perfmodel validate --save', or use 'perfmodel predict' for cases without measurements.",
         )
     if not isinstance(lines[0]["environment"], dict):
         raise InputError(

@@ -46,7 +46,7 @@ TABLE = (
     Symbol("K", "filter taps of a convolution", 3),
     Symbol("V", "vocabulary size", 50257),
     Symbol("L", "layers", 12),
-    Symbol("stride", "stride of a convolution: input positions between two outputs", 1, "s"),
+    Symbol("stride", "input positions between two outputs of a convolution", 1, "s"),
     Symbol("D_in", "input width of a linear layer", 4096, "D_{in}"),
     Symbol("D_out", "output width of a linear layer", 4096, "D_{out}"),
     Symbol("E", "routed experts per layer", 8),
@@ -61,7 +61,7 @@ TABLE = (
     Symbol("k", "columns of the left matrix, rows of the right", 4096),
     Symbol("n", "columns of the right matrix", 4096),
     Symbol("batch", "independent matrix products", 1, r"n_{\mathrm{batch}}"),
-    Symbol("rows", "rows: vectors that are normalised, or reduced by a softmax, separately", 8192, "R"),
+    Symbol("rows", "independent rows (of a softmax or a normalisation)", 8192, "R"),
     Symbol("cols", "elements per row", 8192, "C"),
     Symbol("numel", "elements of an elementwise operation", 1 << 20, "n"),
     Symbol(

@@ -132,7 +132,7 @@ class Outcome(NamedTuple):
         return [
             *(f"{described(one.record)}: {one.failed}" for one in wrong),
             *(
-                f"{described(one.record)}: measured {one.measured_s:.4g} s is below the lower bound of {one.lower_s:.4g} s"
+                f"{described(one.record)}: measured {one.measured_s:.4g} s, below the bound of {one.lower_s:.4g} s"
                 for one in below
             ),
         ]

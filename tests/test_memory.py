@@ -702,7 +702,7 @@ def test_the_reserve_stands_in_the_table():
 def test_a_time_on_a_card_that_is_too_small_says_so():
     arguments = ("flops", "--config", "llama-3-70b", "--phase", "decode", "--gpu")
     out = " ".join(perfmodel(*arguments, "t4").out.split())
-    assert "NB It does not fit on one NVIDIA T4: it needs 141.8 GB, and 13.80 GB are available" in out
+    assert "Warning: It does not fit on one NVIDIA T4: it needs 141.8 GB, and 13.80 GB are available" in out
     small = json.loads(perfmodel(*arguments, "t4", "--format", "json").out)["memory"]
     whole = memory(workload("llama-3-70b"), phase="decode", gpu=gpu("t4"))
     assert (small["fits"], small["total_byte"]) == (False, whole.byte_per_gpu)

@@ -61,7 +61,8 @@ class LazyGroup(Group):
     invoke_without_command=False,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Sizes: 8192, 8Ki = 8192, 8k = 8000, 1M = 1,000,000.\n\nExample: perfmodel flops --config llama-2-7b-layer --gpu a100",
+    epilog="Sizes: 8192, 8Ki = 8192, 8k = 8000, 1M = 1,000,000.\n\n"
+    "Example: perfmodel flops --config llama-2-7b-layer --gpu a100",
 )
 @click.version_option(__version__, prog_name="perfmodel")
 def cli() -> None:

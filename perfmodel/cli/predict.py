@@ -53,14 +53,17 @@ def predict(cases: str, gpu: str, knowledge: str | None, columns: str, form: str
     Optional keys are dtype, dtypes (by role), protocol and impl. Some operations also accept causal, window, direction
     and activation. Unknown keys are refused.
 
-    With "measured_us", a measured time in microseconds, two ratios are printed. "of bound" is the lower bound divided by
-    the measured time; 100 % is the fastest possible. "of expected" is the expected time divided by the measured time;
-    50 % means twice as slow as expected. Files of 'perfmodel validate --save' are accepted too.
+    With "measured_us", a measured time in microseconds, two ratios are printed. "of bound" is the lower bound divided
+    by the measured time; 100 % is the fastest possible. "of expected" is the expected time divided by the measured
+    time; 50 % means twice as slow as expected. Files of 'perfmodel validate --save' are accepted too.
 
     A case with an error is reported on stderr. The other cases are still computed, and the exit code is 1.
 
     \b
     perfmodel predict --cases cases --gpu a100
+
+    \b
+    Examples of cases:
     {"op": "matmul", "shape": {"m": 4096, "k": 4096, "n": 4096}, "dtype": "bf16", "measured_us": 612}
     {"op": "attention", "shape": {"B": 1, "H": 32, "H_kv": 8, "N": 2048, "d": 128}, "causal": true, "window": 256}
     """

@@ -64,8 +64,8 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     N=1Ki:1Mi:25:log  25 values at a constant ratio, rounded to distinct whole numbers
 
     Several --over options form a grid. --set S=N makes a size equal to a swept one. Points at which an operation is not
-    defined (for example, H_kv does not divide H) are skipped, and their number is printed on stderr. With --op, the lines
-    of FILE.jsonl are cases for 'perfmodel predict'; in training, without the optimizer.
+    defined (for example, H_kv does not divide H) are skipped, and their number is printed on stderr. With --op, the
+    lines of FILE.jsonl are cases for 'perfmodel predict'; in training, without the optimizer.
 
     \b
     perfmodel sweep --config llama-2-7b-layer --gpu a100 --gpu h100 --over N=128:32Ki:log --plot layer.pdf

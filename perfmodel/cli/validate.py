@@ -92,7 +92,8 @@ def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
     known = card_of(run.environment)
     if known is None:
         raise InputError(
-            f"{path}:1", f"no single GPU file describes '{run.environment.get('gpu')}'", "a name from 'perfmodel gpus' is accepted",
+            f"{path}:1", f"no single GPU file describes '{run.environment.get('gpu')}'",
+            "a name from 'perfmodel gpus' is accepted",
             "Name the GPU with --gpu.",
         )  # fmt: skip
     return run, known, True

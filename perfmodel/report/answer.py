@@ -24,7 +24,10 @@ LINE = 120  # characters per line when the lines of notes are counted
 BRIEF = 4  # maximum lines of notes below a table without --verbose
 STEPS = "Each kernel: --steps."
 TOGETHER = "The bottleneck of the total is the resource (memory or one engine) with the largest total time."
-NO_OVERLAP = '"No overlap" (--columns no_overlap_s) adds memory and compute time at data-sheet rates. Real kernels can be slower.'
+NO_OVERLAP = (
+    '"No overlap" (--columns no_overlap_s) adds memory and compute time at data-sheet rates. '
+    "Real kernels can be slower."
+)
 PROTOCOLS = {
     "cold": "one replay of a CUDA graph that starts with an empty L2",
     "warm": "replays back to back, so L2 contains data of the previous run",

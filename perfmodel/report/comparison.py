@@ -247,7 +247,7 @@ def notes(comparison: Comparison) -> list[str]:
     lines += dict.fromkeys(dtypes_line(answer.workload.dtypes) for answer in answers.values())
     if comparison.cases[0].answer.gpu:
         lines.append(
-            "'At least' and rates 'at most' are bounds at data-sheet rates; 'expected' is the estimate of the time model"
+            "'At least' and 'at most' are bounds at data-sheet rates; 'expected' is the estimate of the time model"
             f" (protocol {comparison.cases[0].answer.protocol})."
         )
     lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
@@ -282,12 +282,12 @@ def speedups(case: Case) -> Sheet:
     rows = [(part,) for part in step.parts] + ([step.parts] if len(step.parts) > 1 else [])
     columns = [
         Column("part", "part", lambda parts: parts[0].key if len(parts) == 1 else "all parts", right=False),
-        Column("factor", "part speed-up", lambda parts: parts[0].factor if len(parts) == 1 else None, _times),
+        Column("factor", "factor", lambda parts: parts[0].factor if len(parts) == 1 else None, _times),
         Column("kernels", "kernels", lambda parts: sum(part.kernels for part in parts), expendable=2),
         Column("lower_s", "at least", lambda parts: sum(part.lower_s for part in parts), _seconds),
-        Column("share", "share of step", lambda parts: _alone(step, parts).share, _percent),
+        Column("share", "of step", lambda parts: _alone(step, parts).share, _percent),
         Column("step", "step speed-up", lambda parts: _alone(step, parts).speedup, _times),
-        Column("layers_share", "share of layers", lambda parts: _alone(layers, parts).share, _percent, expendable=1),
+        Column("layers_share", "of layers", lambda parts: _alone(layers, parts).share, _percent, expendable=1),
         Column("layers", "layers speed-up", lambda parts: _alone(layers, parts).speedup, _times),
     ]
     card = f" on {case.answer.gpu.title}" if case.answer.gpu else ""

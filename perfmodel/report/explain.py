@@ -113,7 +113,7 @@ def _formulas(found: Explanation, width: int) -> list[str]:
     formulas = found.formulas
     pairs = [("FLOP", formulas.flops)]
     if formulas.contraction_flops not in (0, formulas.flops):
-        pairs.append(("in matrix products", formulas.contraction_flops))
+        pairs.append(("matrix products", formulas.contraction_flops))
     pairs.append(("compulsory bytes", formulas.compulsory_byte))
     if formulas.traffic_byte != formulas.compulsory_byte:
         pairs.append(("algorithmic bytes", formulas.traffic_byte))
@@ -230,7 +230,7 @@ def crossings(
                     yield ", ".join([*words, _letter(solution, show) + _tied(solution, show)]), text
         same = [solution for solution in solutions if not solution.answers[0].enters]
         if same:
-            reason = same[0].answers[0].reason.replace(f"whatever {same[0].name} is", "at any")
+            reason = same[0].answers[0].reason.replace(f"whatever {same[0].name} is", "at every size")
             yield ", ".join([*words, *(_letter(solution, show) for solution in same)]), say(reason)
 
 

@@ -18,7 +18,7 @@ def fit_lines(answer: Analysis) -> list[str]:
     from perfmodel.footprint.resident import resident
 
     found = resident(answer)
-    return [f"NB {found.sentence}"] if found and found.sentence else []
+    return [f"Warning: {found.sentence}"] if found and found.sentence else []
 
 
 def certainly_fits(answer: Analysis) -> bool:

@@ -112,7 +112,7 @@ def _side(a: Spot, b: Spot, c: Spot) -> float:
 
 
 def spread(wanted: Iterable[float], apart: float, low: float, high: float) -> list[float]:
-    """Returns positions near the wanted ones, in the same order, at least ``apart`` apart, between the ends if they
+    """Returns positions near the wanted ones, in the same order, with a distance of at least ``apart``, between the ends if they
     fit.
     """
     order = sorted(enumerate(wanted), key=lambda item: item[1])

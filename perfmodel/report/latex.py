@@ -48,7 +48,7 @@ def _written(sign: str) -> str:
 
 
 def fragment(found: Explanation) -> str:
-    """Returns title, derivation, tables of sizes, tensors and work, formulas, growth, crossings, example and sources."""
+    """Returns the fragment: derivation, tables of sizes, tensors and work, formulas, crossings, example and sources."""
     operation = found.operation
     lines = [
         f"% {operation.name}: needs \\usepackage{{amsmath}}",

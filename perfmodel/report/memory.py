@@ -170,7 +170,7 @@ def judgement(answer: Memory, found: Verdict) -> str:
     """Returns whether the workload fits beside the reserve, and the bytes that are free or missing."""
     card = answer.gpu.title if answer.gpu else ""
     room = _bytes(found.capacity_byte - found.reserve_byte)
-    what = f"{_bytes(answer.byte_per_gpu)} of {room} per GPU ({_bytes(found.capacity_byte)} minus the reserve)"
+    what = f"{_bytes(answer.byte_per_gpu)} needed per GPU, {room} available ({_bytes(found.capacity_byte)} minus the reserve)"
     if found.fits:
         return f"Fits on one {card}: {what}, {_bytes(found.spare_byte)} to spare."
     return f"Does not fit on one {card}: {what}, {_bytes(-found.spare_byte)} too much."

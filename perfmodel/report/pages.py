@@ -14,7 +14,7 @@ TITLE, HEADING = "bold", "bold cyan"
 
 
 def page(title: str, paragraphs: Iterable[str], sections: Iterable[tuple[str, Sequence[str]]], width: int) -> str:
-    """Returns a title, paragraphs and sections as text, without styles outside a terminal. Empty sections are omitted."""
+    """Returns title, paragraphs and sections as text; plain outside a terminal. Empty sections are omitted."""
     console = Console(file=sys.stdout, width=width)
     with console.capture() as capture:
         for text, style in ((title, TITLE), *((paragraph, "") for paragraph in paragraphs)):

@@ -229,7 +229,7 @@ def _best(choices: Sequence[Candidate], others: Sequence[Candidate]) -> Candidat
 
 
 def _swapped(choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate]) -> dict[int, Candidate]:
-    """Moves a label to a better position that another label occupies, if the other then finds one and the sum is lower."""
+    """Moves a label to a better position that another one occupies, if the other finds a new one at a lower total cost."""
     for _ in range(ROUNDS):
         before = chosen
         for i in before:
@@ -245,7 +245,7 @@ def _swapped(choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate
 def _pushed(
     choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate], i: int, candidate: Candidate
 ) -> dict[int, Candidate]:
-    """Returns the label at this position and the blocking label at another one; empty if the total cost is not lower."""
+    """Returns the label at this position and the blocking label elsewhere; empty if the total cost is not lower."""
     blocking = [j for j, other in chosen.items() if j != i and _between(candidate, other)]
     if len(blocking) > 1:
         return {}

@@ -31,7 +31,7 @@ SENTENCES = {
     "write partial sums": "partial weight gradients, which each block writes when it ends",
     "write-back of the previous run": "results of the previous launch, written from L2 to DRAM during this one",
     "matrix product": "waves of tiles over the multiprocessors, at the rate of the tile shape and the power limit",
-    "pipeline fill and drain": "first loads before, and last products after, loads and products overlap",
+    "pipeline fill and drain": "first loads and last products of a kernel, which nothing overlaps",
     "split-k sum": "a second kernel that adds the partial products when k is split",
     "products and softmax": "tiles of queries against their keys: two matrix products and the softmax between them",
     "combine split keys": "a second kernel that combines the results when the keys are split",
@@ -64,7 +64,7 @@ def page(found: Prediction, card: Card) -> str:
         f"Expected {scaled(time.expected_s, 's', 4)}: 80 % of measurements fall between {low} and {high}. "
         f"Lower bound: {scaled(total.lower_s or 0.0, 's', 4)}.",
         protocol_line(protocol(found.line)),
-        f"Knowledge: {card.knowledge} ({card.basis}).",
+        f"Knowledge: {card.knowledge}, based on {card.basis}.",
     ]
     return render_sheet(Sheet(columns, rows, title=title, notes=notes), "table") + "\n" + parameters(card)
 

@@ -88,7 +88,7 @@ def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> She
     where = ", ".join(
         f"{name} {environment[name]}" for name in ("torch", "numpy", "driver", "date") if environment.get(name)
     )
-    title = f"{environment.get('gpu', gpu.title)} ({where}) against {gpu.file}; knowledge: {known(gpu)}"
+    title = f"{environment.get('gpu', gpu.title)} ({where}) compared with {gpu.file}; knowledge: {known(gpu)}"
     return Sheet(shown, done, title=title, notes=[*_short(kernels), *failed])
 
 

@@ -56,7 +56,9 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
     late = late_s(card, (1.0 - found) * size, (1.0 - found) * size)
     seconds, terms, late = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s, late)
     terms = (*terms, Term("remainder rows", rest_s)) if rest_s else terms
-    return Body(seconds + rest_s, terms, "convolution", f"strips of {lay.strip}, {held} blocks a multiprocessor", late)
+    return Body(
+        seconds + rest_s, terms, "convolution", f"strips of {lay.strip}, {held} blocks per multiprocessor", late
+    )
 
 
 def _overlapped(
@@ -108,7 +110,7 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     gather_s = card.node_s + ramp_s(card, False) + across * ceil(count / 8) * GATHER_LATENCIES * card.l2_latency_s
     gather_s += partial / card.l2_byte_per_s
     terms = (*terms, Term("remainder rows", rest_s), Term("reduce partial sums", gather_s))
-    choice = f"strips of {strip}, {held} blocks a multiprocessor"
+    choice = f"strips of {strip}, {held} blocks per multiprocessor"
     return Body(seconds + rest_s + gather_s, terms, "convolution", choice, late)
 
 

@@ -157,7 +157,7 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
             ("instructions", lanes / card.lane_per_s),
             ("blocks", waves * life_s),
         ),
-        f"{lay.row_threads * lay.cluster} threads a row, {on.held} blocks a multiprocessor",
+        f"{lay.row_threads * lay.cluster} threads per row, {on.held} blocks per multiprocessor",
         late_s(card, (1.0 - found) * habit.inputs * row.byte, (1.0 - found) * row.byte),
     )
     if name != "layernorm_backward":
@@ -191,7 +191,7 @@ def twice(card: Card, name: str, row: Row, found: float) -> Body:
             ("memory", stream.dram_s + again_s), ("L2", row.rows * row_byte / card.l2_byte_per_s),
             ("instructions", lanes / card.lane_per_s), ("blocks", waves * life_s),
         ),
-        "a block a row, read twice", late_s(card, (1.0 - found) * habit.inputs * row.byte, (1.0 - found) * row.byte),
+        "one block per row, read twice", late_s(card, (1.0 - found) * habit.inputs * row.byte, (1.0 - found) * row.byte),
     )  # fmt: skip
 
 
