@@ -251,7 +251,7 @@ def test_names_files_workloads_and_operations_are_taken_everywhere(call):
     assert call("mlp-4096") == call(load("mlp-4096")) == call(Path(file)) == call(str(file))
     assert call("matmul") == call(find("matmul"))
     assert not path.exists() or call(str(path)) == call("mlp-4096")
-    with pytest.raises(PerfmodelError, match="there is no operation and no configuration of that name"):
+    with pytest.raises(PerfmodelError, match="there is no operation or configuration with this name"):
         call("mlp4096")
 
 

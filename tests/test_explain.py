@@ -57,7 +57,7 @@ def test_with_a_card_every_size_is_solved_for(name):
 
 def test_the_on_chip_memory_is_the_cards():
     # A T4's block has 64 KiB.
-    assert "M = 65536 is the shared memory per block of " in shown("explain", "flash_attention", "--gpu", "t4")
+    assert "M = 65536 is the shared memory per block in " in shown("explain", "flash_attention", "--gpu", "t4")
 
 
 def test_a_decoded_token_of_wide_layers_reaches_the_ridge_at_208_sequences():

@@ -289,7 +289,7 @@ def test_the_last_record_of_a_case_stands(tmp_path):
         ([record(ADD, 5.0)], ":1: it does not begin with an environment line"),
         ([ENVIRONMENT, record(ADD, 0.0)], ":2: 'median_us' is 0.0"),
         ([ENVIRONMENT, record(ADD, True)], ":2: 'median_us' is True"),
-        ([ENVIRONMENT, [1]], ":2: \\[1\\] stands there"),
+        ([ENVIRONMENT, [1]], ":2: \\[1\\] is not a JSON object"),
         ([{"environment": 3}], ":1: its environment is not an object"),
     ],
 )
@@ -400,7 +400,7 @@ def test_other_work_on_a_card_is_told_but_a_bound_stays_a_bound(tmp_path, times,
     ran, document = told(tmp_path, environment, record(FAST, 100.0))
     assert ran.code == 3
     assert "under the bound" in ran.err
-    assert "The device was busy: one stream took 100 µs to 1" in ran.out
+    assert "The device was busy: a memory stream took 100 µs to 1" in ran.out
     assert f"{spread:.0%} apart (quiet: at most 10%)" in " ".join(ran.out.split())
     assert document["busy"] is True
     assert document["stream_spread"] == pytest.approx(spread)
@@ -534,7 +534,7 @@ def test_a_data_sheet_is_never_written_over(tmp_path):
     sheet.write_text("title: a data sheet\n")
     found = command("calibrate", "--gpu", "cpu", "-o", str(sheet))
     assert found.code == 1
-    assert "a file that was not measured stands there" in found.err
+    assert "a file that is not a measurement exists there" in found.err
     assert sheet.read_text() == "title: a data sheet\n"
 
 

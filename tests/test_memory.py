@@ -581,15 +581,21 @@ def test_the_largest_size_fits_and_the_next_does_not(phase, symbol, sizes, plan)
 def test_no_size_fits():
     answer = memory(workload("llama-3.1-405b"), phase="decode", gpu=gpu("t4"), solve="B")
     assert (answer.solved.largest, answer.dims["B"], answer.verdict.fits) == (0, 1, False)
-    assert "No B fits: B = 1 takes " in render(answer, "markdown")
+    assert "No B fits: B = 1 needs " in render(answer, "markdown")
 
 
 ANY = [
     # A state of constant size; windows of 4096 tokens in every layer, the new ones included.
     ("mamba-130m", {}, 1, "Any S fits: the total, ", "does not depend on S."),
     ("rwkv-4-169m", {"B": 8}, 1, "Any S fits: the total, ", "does not depend on S."),
-    ("mistral-7b-v0.1", {}, 4095, "Any S fits: the window bounds the cache. From S = 4,095 on ", "are those."),
-    ("mistral-7b-v0.1", {"N": 3000}, 1096, "Any S fits: the window bounds the cache. From S = 1,096 on ", "are those."),
+    ("mistral-7b-v0.1", {}, 4095, "Any S fits: the window bounds the cache. From S = 4,095 on, ", "show this total."),
+    (
+        "mistral-7b-v0.1",
+        {"N": 3000},
+        1096,
+        "Any S fits: the window bounds the cache. From S = 1,096 on, ",
+        "show this total.",
+    ),
 ]
 
 
