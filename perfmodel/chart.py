@@ -132,9 +132,7 @@ def _missing(gpu: Gpu, shown: Iterable[Rates]) -> list[str]:
         lines += rate.notes
         special = rate.roofs[Engine.SPECIAL]
         if special.engine is not Engine.SPECIAL:
-            lines.append(
-                f"{gpu.title}: no special-function rate; that work runs at the rate of {special.name}."
-            )
+            lines.append(f"{gpu.title}: no special-function rate; that work runs at the rate of {special.name}.")
     if "l2_bandwidth" not in gpu.caches:
         lines.append(f"{gpu.title}: no L2 bandwidth is known, so there is no L2 slope.")
     return list(dict.fromkeys(lines))

@@ -309,7 +309,7 @@ def test_a_part_that_one_workload_lacks_is_told():
         ),
         (
             (*DECODER, "--speedup", "softmax=2", "--speedup", "self.attention=3"), 1,
-            "--speedup self.attention: self.attention.softmax is a part of softmax as well; parts that do not overlap",
+            "--speedup self.attention: self.attention.softmax is also a part of softmax; parts that do not overlap",
         ),
     ],
 )  # fmt: skip

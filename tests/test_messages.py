@@ -410,7 +410,7 @@ BAD_LINES = [
     ('{"op": "qkv", "shape": {"B": 1, "N": 4, "D": 7, "H": 2}}', "d: 'D / H' is 7 / 2, which does not divide;"),
     (
         '{"op": "softmax_backward", "shape": {"rows": 8, "cols": 8}, "direction": "backward"}',
-        "direction: 'backward' stands",
+        "direction: 'backward' is given, but",
     ),
     (
         MATMUL[:-1] + ', "kind": "gelu"}',

@@ -382,7 +382,7 @@ def test_names_of_several_gpus_and_a_workload_are_in_the_file_name(monkeypatch, 
         (
             ("--gpu", "t4", "plot", "-o", "chart"),
             1,
-            "perfmodel roofline plot: 'chart' does not say which format; "
+            "perfmodel roofline plot: 'chart' has no ending that names a format; "
             "a file name that ends in .png, .svg or .pdf is accepted. Change the ending.",
         ),
         (

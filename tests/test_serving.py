@@ -163,8 +163,12 @@ def test_rates_stand_below_the_table():
     )
     prompt = ("--config", "llama-3-8b", "--gpu", A100)
     assert notes(*prompt).startswith("Time to first token: at least ")
-    assert " (logits of the last position only). Attention over all pairs, visible or not." in notes(*prompt)
-    assert " (logits of the last position only). Attention over the visible pairs." in notes(*prompt, "--causal")
+    assert " (logits of the last position only). Attention counts all query-key pairs, masked ones too." in notes(
+        *prompt
+    )
+    assert " (logits of the last position only). Attention counts visible query-key pairs only." in notes(
+        *prompt, "--causal"
+    )
 
 
 # --- the optimizer's step
