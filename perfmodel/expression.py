@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator, Mapping
-from copy import copy
 from functools import cached_property, lru_cache
 from re import sub
 from typing import Any
@@ -34,8 +33,8 @@ class Expression:
 
     def at(self, where: str) -> Expression:
         """The same expression with another place for its messages."""
-        other = copy(self)
-        other._where = where
+        other = Expression.__new__(Expression)
+        other.__dict__ = {**self.__dict__, "_where": where}
         return other
 
     def fixed(self, name: str, value: int) -> Expression:

@@ -96,10 +96,18 @@ LAYERNORM_ROW = Mix((3, MULTIPLY), SUBTRACT, ADD, RSQRT)
 # RMSNorm, per element: add the square to the sum, times 1/rms, times gamma. Per row: mean, plus epsilon, 1/√.
 RMSNORM = Mix((3, MULTIPLY), ADD)
 RMSNORM_ROW = Mix(MULTIPLY, ADD, RSQRT)
+# Without beta, without both, and an RMSNorm without gamma: one addition, one multiplication each less.
+LAYERNORM_UNBIASED = Mix((3, MULTIPLY), (2, ADD), SUBTRACT)
+LAYERNORM_PLAIN = Mix((2, MULTIPLY), (2, ADD), SUBTRACT)
+RMSNORM_PLAIN = Mix((2, MULTIPLY), ADD)
 # LayerNorm's input gradient, per element: x̂ (2), g = dy gamma (1), sums of g and g x̂ (3), then (g - a - x̂ b)/σ (4);
 # the parameter gradients: sum of dy x̂ (2) and of dy (1); per row: two means.
 LAYERNORM_GRADIENT = Mix((5, MULTIPLY), (2, ADD), (3, SUBTRACT))
 LAYERNORM_PARAMETER_GRADIENT = Mix(MULTIPLY, (2, ADD))
+# Without beta there is no sum of dy; without gamma no parameter gradient, and g is dy.
+LAYERNORM_UNBIASED_PARAMETER_GRADIENT = Mix(MULTIPLY, ADD)
+LAYERNORM_PLAIN_GRADIENT = Mix((4, MULTIPLY), (2, ADD), (3, SUBTRACT))
+RMSNORM_PLAIN_GRADIENT = Mix((4, MULTIPLY), ADD, SUBTRACT)
 LAYERNORM_GRADIENT_ROW = Mix((2, MULTIPLY))
 # x̂ recomputed, in a kernel that reads only x and the row's statistics.
 LAYERNORM_AGAIN = Mix(SUBTRACT, MULTIPLY)

@@ -7,8 +7,6 @@ Traffic: a fused operation reads and writes each tensor as often as its ``reads`
 named operands starts a kernel of the unfused form, and the works after it without operands belong to that kernel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -45,7 +43,7 @@ class Primitive(NamedTuple):
 
 MULTIPLY, ADD, SUBTRACT = Primitive("multiply"), Primitive("add"), Primitive("subtract")
 MAX, COMPARE, NEGATE = Primitive("max"), Primitive("compare"), Primitive("negate")
-SELECT, ABSOLUTE, ERF = Primitive("select"), Primitive("abs"), Primitive("erf")
+SELECT, ERF = Primitive("select"), Primitive("erf")
 EXP, LOG = Primitive("exp", Engine.SPECIAL), Primitive("log", Engine.SPECIAL)
 TANH, RSQRT = Primitive("tanh", Engine.SPECIAL), Primitive("rsqrt", Engine.SPECIAL)
 SQRT, DIVIDE = Primitive("sqrt", Engine.SPECIAL), Primitive("divide", Engine.SPECIAL)
@@ -242,7 +240,7 @@ class Op(NamedTuple):
     def tensor(self, name: str) -> Tensor:
         return next(tensor for tensor in self.tensors if tensor.name == name)
 
-    def keeping(self) -> Op:
+    def keeping(self) -> "Op":
         """The same as one kernel of a training step: it also writes, once, what its gradients will read.
 
         These are statistics, such as the log of a row's sum, and inner tensors that stay on chip otherwise. As separate
@@ -253,7 +251,7 @@ class Op(NamedTuple):
         tensors = (t._replace(reads=0, writes=1, spill=False) if t.kept else t for t in self.tensors)
         return self._replace(tensors=tuple(tensors))
 
-    def kernels(self) -> tuple[tuple[str, Op], ...]:
+    def kernels(self) -> "tuple[tuple[str, Op], ...]":
         """The unfused form: one kernel for each work with named operands; empty if the operation is one kernel."""
         starts = [i for i, work in enumerate(self.work) if work.reads or work.writes]
         if len(starts) < 2:

@@ -1,7 +1,5 @@
 """Where cards, models and readings are looked for: a path as given, the working tree, the user's folder, the packaged copies."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ or a count of FLOPs. A size may be a tuple of factors, so that arrays and symbol
 asked for. An operation without a fact is priced by its bytes, with a wide range.
 """
 
-from __future__ import annotations
-
 from math import ceil
 from typing import NamedTuple
 
@@ -38,7 +36,7 @@ class Gemm(NamedTuple):
     batch: Factors = 1
     items: Items = Items()
 
-    def widened(self, item: Size) -> Gemm:
+    def widened(self, item: Size) -> "Gemm":
         """The same product with every operand stored in elements of this size."""
         return self._replace(items=Items(item, item, item))
 
@@ -80,7 +78,7 @@ class Rows(NamedTuple):
     backward: bool = False
     part: str = ""
 
-    def widened(self, item: Size) -> Rows:
+    def widened(self, item: Size) -> "Rows":
         """The same rows stored in elements of this size."""
         return self._replace(item=item)
 

@@ -214,8 +214,7 @@ def _parsed(text: str, file: str) -> Node | None:
             place = Place(file, event.start_mark.line + 1 if event.start_mark else 1, _path(stack))
             match event:
                 case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
-                    _refuse(bool(event.anchor), place, "an anchor (&)")
-                    _refuse(event.tag is not None, place, f"the tag {shown(event.tag)}")
+                    _check_plain(event, place)
                     _refuse(len(stack) >= DEEPEST, place, TOO_DEEP)
                     new: Mapping | Sequence = (
                         Mapping(place) if isinstance(event, yaml.MappingStartEvent) else Sequence([], place)
@@ -226,8 +225,7 @@ def _parsed(text: str, file: str) -> Node | None:
                     done, _ = stack.pop()
                     root = _placed(stack, done, root)
                 case yaml.ScalarEvent():
-                    _refuse(bool(event.anchor), place, "an anchor (&)")
-                    _refuse(event.tag is not None, place, f"the tag {shown(event.tag)}")
+                    _check_plain(event, place)
                     if _awaits_key(stack):
                         stack[-1] = (stack[-1][0], Scalar(event.value, place))
                     else:
@@ -239,6 +237,14 @@ def _parsed(text: str, file: str) -> Node | None:
     except yaml.YAMLError as error:
         raise _refusal(error, text, read, len(stack), Place(file, 1, _path(stack))) from None
     return root
+
+
+def _check_plain(event: yaml.NodeEvent, place: Place) -> None:
+    if event.anchor:
+        raise _not_plain(place, "an anchor (&)")
+    tag = getattr(event, "tag", None)
+    if tag is not None:
+        raise _not_plain(place, f"the tag {shown(tag)}")
 
 
 def _path(stack: list[tuple[Mapping | Sequence, Scalar | None]]) -> str:

@@ -1,7 +1,5 @@
 """A workload file: sizes with names, data types, phases and the steps that a model or a problem is made of."""
 
-from __future__ import annotations
-
 import os.path
 from collections.abc import Mapping as Dict
 from types import MappingProxyType
@@ -80,11 +78,11 @@ class Workload(NamedTuple):
             own.update(name for name in reached if name not in step.sizes)
         return frozenset(own)
 
-    def with_dtype(self, dtype: str) -> Workload:
+    def with_dtype(self, dtype: str) -> "Workload":
         """The same with every role in one data type."""
         return self._replace(dtypes=dict.fromkeys(DTYPE_ROLES, checked_dtype(dtype)))
 
-    def with_logits(self, which: str) -> Workload:
+    def with_logits(self, which: str) -> "Workload":
         """The same with the logits of all positions, or of the last position of each sequence."""
         steps = (*self.steps, *(step for steps in self.decode.values() for step in steps))
         if which not in LOGITS:

@@ -600,6 +600,97 @@ def rmsnorm(m, *, rows, cols):
             y[i, j] = x[i, j] * rstd * gamma[j]
 
 
+def layernorm_unbiased(m, *, rows, cols):
+    x, y, gamma = m.input("x", rows, cols), m.output("y", rows, cols), m.input("gamma", cols)
+    for i in range(rows):
+        mean, rstd = moments(m, x, i, cols)
+        for j in range(cols):
+            y[i, j] = (x[i, j] - mean) * rstd * gamma[j]
+
+
+def layernorm_plain(m, *, rows, cols):
+    x, y = m.input("x", rows, cols), m.output("y", rows, cols)
+    for i in range(rows):
+        mean, rstd = moments(m, x, i, cols)
+        for j in range(cols):
+            y[i, j] = (x[i, j] - mean) * rstd
+
+
+def moments(m, x, i, cols):
+    """The mean of a row and one over its deviation, in one pass."""
+    total, squares = m.zero(), m.zero()
+    for j in range(cols):
+        total, squares = total + x[i, j], squares + x[i, j] * x[i, j]
+    mean = total * (1 / cols)
+    return mean, (squares * (1 / cols) - mean * mean + EPSILON).rsqrt()
+
+
+def statistics(x, mean, rstd, cols):
+    """Fills in what the forward pass kept of each row."""
+    for (i,) in mean.indices():
+        row = [x.values[i, j] for j in range(cols)]
+        mean.values[i,] = sum(row) / cols
+        rstd.values[i,] = (sum((value - mean.values[i,]) ** 2 for value in row) / cols + EPSILON) ** -0.5
+
+
+def layernorm_unbiased_backward(m, *, rows, cols):
+    x, dy, dx = m.input("x", rows, cols), m.input("dy", rows, cols), m.output("dx", rows, cols)
+    gamma, dgamma = m.input("gamma", cols), m.output("dgamma", cols)
+    mean, rstd = m.input("mean", rows, item=4), m.input("rstd", rows, item=4)
+    statistics(x, mean, rstd, cols)
+    normal = m.scratch(rows, cols)
+    for i in range(rows):
+        gradients = []
+        first = second = m.zero()
+        for j in range(cols):
+            normal[i, j] = (x[i, j] - mean[i]) * rstd[i]
+            gradients.append(dy[i, j] * gamma[j])
+            first, second = first + gradients[j], second + gradients[j] * normal[i, j]
+        first, second = first * (1 / cols), second * (1 / cols)
+        for j in range(cols):
+            dx[i, j] = (gradients[j] - first - normal[i, j] * second) * rstd[i]
+    for j in range(cols):
+        dgamma[j] = dot(m, ((dy[i, j], normal[i, j]) for i in range(rows)))
+
+
+def layernorm_plain_backward(m, *, rows, cols):
+    x, dy, dx = m.input("x", rows, cols), m.input("dy", rows, cols), m.output("dx", rows, cols)
+    mean, rstd = m.input("mean", rows, item=4), m.input("rstd", rows, item=4)
+    statistics(x, mean, rstd, cols)
+    for i in range(rows):
+        first = second = m.zero()
+        normal = []
+        for j in range(cols):
+            normal.append((x[i, j] - mean[i]) * rstd[i])
+            first, second = first + dy[i, j], second + dy[i, j] * normal[j]
+        first, second = first * (1 / cols), second * (1 / cols)
+        for j in range(cols):
+            dx[i, j] = (dy[i, j] - first - normal[j] * second) * rstd[i]
+
+
+def rmsnorm_plain(m, *, rows, cols):
+    x, y = m.input("x", rows, cols), m.output("y", rows, cols)
+    for i in range(rows):
+        rstd = (dot(m, ((x[i, j], x[i, j]) for j in range(cols))) * (1 / cols) + EPSILON).rsqrt()
+        for j in range(cols):
+            y[i, j] = x[i, j] * rstd
+
+
+def rmsnorm_plain_backward(m, *, rows, cols):
+    x, dy, dx = m.input("x", rows, cols), m.input("dy", rows, cols), m.output("dx", rows, cols)
+    rstd = m.input("rstd", rows, item=4)
+    for i in range(rows):
+        rstd.values[i,] = (sum(x.values[i, j] ** 2 for j in range(cols)) / cols + EPSILON) ** -0.5
+        normal = []
+        total = m.zero()
+        for j in range(cols):
+            normal.append(x[i, j] * rstd[i])
+            total = total + dy[i, j] * normal[j]
+        mean = total * (1 / cols)
+        for j in range(cols):
+            dx[i, j] = (dy[i, j] - normal[j] * mean) * rstd[i]
+
+
 def rmsnorm_backward(m, *, rows, cols):
     x, dy, dx = m.input("x", rows, cols), m.input("dy", rows, cols), m.output("dx", rows, cols)
     gamma, dgamma, rstd = m.input("gamma", cols), m.output("dgamma", cols), m.input("rstd", rows, item=4)

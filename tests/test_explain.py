@@ -101,8 +101,9 @@ def test_tiles_are_ceilings_in_every_form():
 @pytest.mark.parametrize("flags", [{}, {"causal": 1}, {"causal": 1, "W": 64}], ids=str)
 def test_no_formula_shows_a_minus_that_it_could_do_without(flags):
     """No rounding of a negative, no factor or maximum of nothing but negatives."""
+    long = {"flash_attention", "flash_attention_backward"} if "W" in flags else set()  # seconds each to derive
     for operation in ops.every():
-        if set(flags) <= set(operation.arguments):
+        if set(flags) <= set(operation.arguments) and operation.name not in long:
             text = page(explain(operation, flags))
             shown = text[text.index("\nTensors") : text.index("\nGrowth")]
             assert not re.search(r"-\s*[⌊⌈]-|[⌊⌈]-|- -|\(-|-m(ax|in)\(-?", shown), (operation.name, shown)

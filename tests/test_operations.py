@@ -51,6 +51,7 @@ PRODUCT_TILES = (
     {"m": 3, "k": 2, "n": 2, "tile_m": 1, "tile_n": 1, "tile_k": 1, "M": 4},
 )
 TOKENS = {"B": 2, "N": 3, "V": 5}
+NORMS = ("layernorm", "layernorm_unbiased", "layernorm_plain", "rmsnorm", "rmsnorm_plain")
 ROWS = ({"rows": 3, "cols": 4}, {"rows": 1, "cols": 7})
 LINEAR = {"B": 2, "N": 3, "D_in": 4, "D_out": 2}
 
@@ -79,7 +80,7 @@ CASES = [
     ("mla_cached_attention", {"B": 1, "H": 2, "N": 1, "S": 4, "d": 2, "d_r": 1, "d_v": 2}),
     ("mla_latent_attention", {"B": 1, "H": 2, "N": 1, "S": 4, "r": 3, "d_r": 2}),
     *((name, sizes) for name in ("softmax", "softmax_backward") for sizes in ROWS),
-    *((name, sizes) for name in ("layernorm", "layernorm_backward", "rmsnorm", "rmsnorm_backward") for sizes in ROWS),
+    *((name, sizes) for norm in NORMS for name in (norm, f"{norm}_backward") for sizes in ROWS),
     *((name, {"B": 2, "H": 3, "N": 2, "S": 4}) for name in ("causal_mask", "full_mask")),
     *((name, {"B": 2, "N": 4, "D": 3, "K": 3}) for name in ("conv1d", "conv1d_backward")),
     *((name, {"B": 1, "N": 2, "D": 2, "K": 5}) for name in ("conv1d", "conv1d_backward")),
@@ -465,6 +466,9 @@ FUNCTIONS = {
     "gelu_gate": ("gate up", lambda r, gate, up: r.F.gelu(gate) * up),
     "gelu_tanh_gate": ("gate up", lambda r, gate, up: r.F.gelu(gate, approximate="tanh") * up),
     "mul": ("a b", lambda r, a, b: a * b),
+    "layernorm_unbiased": ("x gamma", lambda r, x, gamma: r.layer_norm(x, gamma, None)),
+    "layernorm_plain": ("x", lambda r, x: r.layer_norm(x, None, None)),
+    "rmsnorm_plain": ("x", lambda r, x: r.rms_norm(x, None)),
     "div": ("a b", lambda r, a, b: a / b),
     "add": ("a b", lambda r, a, b: a + b),
     "residual": ("a b", lambda r, a, b: a + b),

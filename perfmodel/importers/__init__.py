@@ -8,42 +8,30 @@ from typing import Any
 
 from perfmodel.errors import InputError, shown
 from perfmodel.importers.config import Config
+from perfmodel.importers.decoders import DECODERS
 from perfmodel.importers.model import Model
 from perfmodel.specfile import read_text
 from perfmodel.strictjson import parsed
 
-# model_type of a config: the file of its family.
-FAMILIES = {
-    "gpt2": "gpt2",
-    "gpt_neo": "gpt_neo",
-    "gpt_neox": "gpt_neox",
-    "gptj": "gptj",
-    "opt": "opt",
-    "bloom": "bloom",
+# The files of families, and the model types of the configs that each reads.
+FILES = {
+    "decoder": " ".join(DECODERS),
+    "deepseek": "deepseek_v2 deepseek_v3 glm4_moe_lite minicpm3 sarvam_mla youtu",
     "falcon": "falcon",
-    "llama": "llama",
-    "mistral": "mistral",
-    "mixtral": "mixtral",
-    "qwen2": "qwen2",
-    "qwen2_moe": "qwen2",
-    "qwen3": "qwen3",
-    "qwen3_moe": "qwen3",
-    "gemma": "gemma",
-    "gemma2": "gemma",
-    "gemma3": "gemma",
-    "gemma3_text": "gemma",
-    "phi": "phi",
-    "phi3": "phi3",
-    "deepseek_v2": "deepseek",
-    "deepseek_v3": "deepseek",
-    "gpt_oss": "gpt_oss",
-    "bert": "bert",
-    "t5": "t5",
+    "gpt_neo": "gpt_neo",
+    "opt": "opt",
+    "bert": (
+        "bert bert-generation camembert data2vec-text distilbert electra ernie megatron-bert roberta roberta-prelayernorm "
+        "xlm-roberta xlm-roberta-xl"
+    ),
+    "modernbert": "modernbert modernbert-decoder",
+    "t5": "t5 mt5 umt5",
     "whisper": "whisper",
     "vit": "vit",
-    "mamba": "mamba",
+    "mamba": "mamba falcon_mamba",
     "rwkv": "rwkv",
 }
+FAMILIES = {kind: file for file, kinds in FILES.items() for kind in kinds.split()}
 
 DEEPEST = 12
 

@@ -67,6 +67,11 @@ class Config:
         """Whether the key is there and not null."""
         return self.document.get(key) is not None
 
+    def ignore(self, *keys: str) -> None:
+        """Marks keys as known that change no count here, whatever they hold."""
+        for key in keys:
+            self.document.get(key)
+
     def size(self, key: str, default: Any = _REQUIRED, *, also: str = "", derived: bool = False) -> int:
         """A whole number of at least 1; ``also`` is another name of the key.
 

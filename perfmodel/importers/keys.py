@@ -34,6 +34,9 @@ _HARMLESS = (
     "relative_attention_max_distance max_window_layers rope_interleave "
     # Constants that an arithmetic operation takes, and in which order residuals are added.
     "query_pre_attn_scalar scale_embedding scale_attn_weights routed_scaling_factor swiglu_limit swiglu_alpha router_jitter_noise norm_topk_prob n_group "
+    "attention_multiplier router_scaling_factor moe_norm_min attn_scale attn_temperature_tuning floor_scale input_jitter_noise "
+    "initializer_cutoff_factor embedding_initializer_range qk_head_dim layer_rope_theta scale_attention_softmax_in_fp32 "
+    "enable_moe_fp32_combine init_device aux_loss_alpha ep_size dim_model_base scale_emb scale_depth "
     "topk_group topk_method scoring_func rescale_every apply_residual_connection_post_layernorm residual_in_fp32 "
     "pad_vocab_size_multiple median_filter_width "
     # Heads for other tasks (the task's own head reads its keys), and generation.
@@ -68,25 +71,19 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 
 # What a model type's configs hold without reading it: other names of a size, or sizes of a part that is not there.
 UNREAD: Mapping[str, frozenset[str]] = {
-    "deepseek_v2": frozenset({"num_key_value_heads", "head_dim", "qk_head_dim", "aux_loss_alpha", "ep_size"}),
-    "deepseek_v3": frozenset({"num_key_value_heads", "head_dim", "qk_head_dim", "aux_loss_alpha", "ep_size"}),
     "falcon": frozenset({"num_kv_heads", "ffn_hidden_size", "multi_query", "parallel_attn"}),
-    "gemma": frozenset({"hidden_act"}),
-    "gemma2": frozenset({"hidden_act", "sliding_window", "sliding_window_size"}),
-    "gemma3": frozenset(
-        {"hidden_act", "sliding_window", "mm_tokens_per_image", "text_config", "boi_token_index", "eoi_token_index"}
-    ),
-    "gemma3_text": frozenset({"hidden_act", "sliding_window"}),
+    "gemma3": frozenset({"mm_tokens_per_image", "text_config", "boi_token_index", "eoi_token_index"}),
     "gpt_neo": frozenset({"attention_types"}),
-    "gpt_oss": frozenset({"hidden_act", "experts_per_token"}),
+    "llama4": frozenset({"boi_token_index", "eoi_token_index", "image_token_index", "text_config"}),
     "mamba": frozenset({"n_layer", "d_model", "d_inner", "ssm_cfg"}),
-    "qwen2": frozenset({"sliding_window"}),
-    "qwen2_moe": frozenset({"sliding_window"}),
-    "qwen3": frozenset({"sliding_window"}),
-    "qwen3_moe": frozenset({"sliding_window"}),
-    "t5": frozenset({"dense_act_fn", "is_gated_act", "num_decoder_layers", "scale_decoder_outputs"}),
+    "mistral3": frozenset(
+        {
+            "image_token_index", "multimodal_projector_bias", "projector_hidden_act", "spatial_merge_size", "text_config",
+            "vision_feature_layer",
+        }
+    ),
     "whisper": frozenset({"num_hidden_layers"}),
-}
+}  # fmt: skip
 
 # Keys whose presence changes the counts in ways that no family here knows.
 UNCOUNTED = {

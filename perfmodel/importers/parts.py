@@ -8,11 +8,13 @@ between steps can be told from what enters and leaves the model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.expression import Expression
+
+Kind = TypeVar("Kind")
 
 # Hugging Face's names of activations, as the operations here call them.
 ACTIVATIONS = {
@@ -80,6 +82,7 @@ def attention(
     out_bias: bool = False,
     rotary: str = "",
     qk_norm: str = "",
+    qk_width: bool = False,
     windowed: bool = False,
     source: str = "normed",
     sinks: bool = False,
@@ -87,7 +90,7 @@ def attention(
     """Self-attention from the normed stream to ``attended``.
 
     ``rotary`` is the number of a head's elements that are turned (none: no rotary positions), ``qk_norm`` a norm of
-    each head's queries and keys, ``sinks`` one learned score per head that joins every softmax.
+    each head's queries and keys, or with ``qk_width`` of all heads' together, ``sinks`` one learned score per head that joins every softmax.
     """
     steps = [
         linear("attention.q", "D", "H*d", f"x:{source} y:q", bias=qkv_bias),
@@ -95,8 +98,9 @@ def attention(
         linear("attention.v", "D", "H_kv*d", f"x:{source} y:v", bias=qkv_bias),
     ]
     if qk_norm:
-        steps.append(norm("attention.q_norm", qk_norm, "x:q y:q", "B*N*H", "d"))
-        steps.append(norm("attention.k_norm", qk_norm, "x:k y:k", "B*N*H_kv", "d"))
+        for part, heads in (("q", "H"), ("k", "H_kv")):
+            rows, cols = ("B*N", f"{heads}*d") if qk_width else (f"B*N*{heads}", "d")
+            steps.append(norm(f"attention.{part}_norm", qk_norm, f"x:{part} y:{part}", rows, cols))
     if rotary:
         steps.append(step("attention.rope", "rope", "q:q k:k q_turned:q k_turned:k", d=rotary))
     if sinks:
@@ -130,14 +134,16 @@ def gated_mlp(gate: str, *, bias: bool = False, width: str = "F", source: str = 
     ]
 
 
-def experts(gate: str, *, bias: bool = False, router_bias: bool = False, shared: Sequence[Step] = ()) -> list[Step]:
+def experts(
+    gate: str, *, bias: bool = False, router_bias: bool = False, shared: Sequence[Step] = (), source: str = "normed"
+) -> list[Step]:
     """A router, A of E gated networks of width F_e for each token, and the shared network beside them, to ``fed``."""
     kind = "expert_linear_bias" if bias else "expert_linear"
     target = "routed" if shared else "fed"
     steps = [
-        linear("moe.router", "D", "E", "x:normed y:router_scores", bias=router_bias),
+        linear("moe.router", "D", "E", f"x:{source} y:router_scores", bias=router_bias),
         step("moe.route", "route", "scores:router_scores weights:router_weights"),
-        step("moe.gate_up", kind, "x:normed y:gate_up", D_in="D", D_out="2*F_e"),
+        step("moe.gate_up", kind, f"x:{source} y:gate_up", D_in="D", D_out="2*F_e"),
         step("moe.gate", gate, "gate:gate_up up:gate_up y:active", numel="B*N*A*F_e"),
         step("moe.down", kind, "x:active y:outputs", D_in="F_e", D_out="D"),
         step("moe.combine", "combine_experts", f"outputs:outputs weights:router_weights y:{target}"),
@@ -149,47 +155,76 @@ def experts(gate: str, *, bias: bool = False, router_bias: bool = False, shared:
 
 def block(
     attended: Sequence[Step], fed: Sequence[Step], *, kind: str, second_norm: bool = True, parallel: bool = False,
-    after: bool = False,
+    before: bool = True, after: bool = False, outer: bool = False, scaled: bool = False,
 ) -> list[Step]:  # fmt: skip
-    """A pre-norm decoder layer of both parts.
+    """A decoder layer of both parts.
 
-    ``parallel``: both read the stream at once, through one norm or two. ``after``: each part is normed once more
-    before it joins the stream.
+    ``before``: each part reads the stream through a norm; ``after``: its result is normed before it joins the stream;
+    ``outer``: the stream is normed once the part has joined. ``parallel``: both parts read the stream at once, through
+    one norm or two. ``scaled``: each result is multiplied by a constant.
     """
-    steps = [norm("attention.norm", kind), *attended]
-    if after:
-        steps.append(norm("attention.norm_after", kind, "x:attended y:attended_normed"))
-    branch = "attended_normed" if after else "attended"
-    if not parallel:
-        steps.append(residual("attention.residual", branch))
-    if second_norm:
-        steps.append(norm("mlp.norm", kind))
-    steps += fed
-    if after:
-        steps.append(norm("mlp.norm_after", kind, "x:fed y:fed_normed"))
-    if parallel:
-        steps.append(residual("attention.residual", branch))
-    return [*steps, residual("mlp.residual", "fed_normed" if after else "fed")]
+
+    def part(name: str, steps: Sequence[Step], result: str, *, normed: bool) -> list[Step]:
+        found = [*([norm(f"{name}.norm", kind)] if normed else []), *steps]
+        if after:
+            found.append(norm(f"{name}.norm_after", kind, f"x:{result} y:{result}_normed"))
+        if scaled:
+            branch = _branch(result, after)
+            found.append(step(f"{name}.scale", "scale", f"x:{branch} y:{branch}", numel="B*N*D"))
+        return found
+
+    def joined(name: str, result: str) -> list[Step]:
+        normed = [norm(f"{name}.norm", kind, "x:stream y:stream")] if outer else []
+        return [residual(f"{name}.residual", _branch(result, after)), *normed]
+
+    first = part("attention", attended, "attended", normed=before)
+    network = fed[0].name.partition(".")[0]  # mlp or moe
+    second = part(network, fed, "fed", normed=before and second_norm)
+    join = joined("attention", "attended")
+    return [*first, *(second + join if parallel else join + second), *joined(network, "fed")]
 
 
-def embed(positions: int | None = None, *, types: int | None = None, kind: str = "", width: str = "D") -> list[Step]:
-    """Token rows, and learned positions, token types and a norm where the model has them, to ``stream``."""
+def _branch(result: str, normed: bool) -> str:
+    return f"{result}_normed" if normed else result
+
+
+def embed(
+    positions: int | None = None, *, types: int | None = None, kind: str = "", width: str = "D", offset: int = 0
+) -> list[Step]:
+    """Token rows, and learned positions, token types and a norm where the model has them, to ``stream``.
+
+    ``offset`` is the number of rows that a table of positions has before the first.
+    """
     parts = ["tokens"]
     steps = [step("embed.tokens", "embedding", "y:stream" if positions is None else "y:tokens", D=width)]
     if positions is not None:
         # NB the step after a full cache is counted, as whoever asks for one expects, though no position is left for it.
-        steps.append(step("embed.positions", "positions", "y:positions", V=positions, T="S"))
+        steps.append(
+            step(
+                "embed.positions",
+                "positions",
+                "y:positions",
+                D=width,
+                V=positions + offset,
+                T=f"S + {offset}" if offset else "S",
+            )
+        )
         parts.append("positions")
     if types is not None:
-        steps.append(step("embed.types", "embedding", "y:types", V=types))
+        steps.append(step("embed.types", "embedding", "y:types", D=width, V=types))
         parts.append("types")
     for number, part in enumerate(parts[1:], 1):
         first, last = ("tokens" if number == 1 else "embedded"), number == len(parts) - 1
         steps.append(
-            step(f"embed.add_{part}", "add", f"a:{first} b:{part} y:{'stream' if last else 'embedded'}", numel="B*N*D")
+            step(
+                f"embed.add_{part}",
+                "add",
+                f"a:{first} b:{part} y:{'stream' if last else 'embedded'}",
+                numel=f"B*N*{width}",
+            )
         )
     if kind:
-        steps.append(norm("embed.norm", kind, "x:stream y:stream"))
+        steps.append(norm("embed.norm", kind, "x:stream y:stream", cols=width))
     return steps
 
 
@@ -209,6 +244,6 @@ def decoder_phases(prompt: int, window: bool = False, positions: int | None = No
     return {"prefill": prefill, "decode": decode, "train": dict(prefill)}
 
 
-def counted(pattern: Sequence[str]) -> list[tuple[str, int]]:
+def counted(pattern: Sequence[Kind]) -> list[tuple[Kind, int]]:
     """How many layers there are of each kind, in the order in which the kinds first stand."""
     return [(kind, pattern.count(kind)) for kind in dict.fromkeys(pattern)]

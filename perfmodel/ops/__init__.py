@@ -28,7 +28,10 @@ FAMILIES = {
     "latent": "mla_attention mla_cached_attention mla_latent_attention mla_attention_backward mla_attention_backward_recompute",
     "recurrent": ("selective_scan selective_scan_backward wkv wkv_backward token_shift token_shift_backward"),
     "optimizer": "adam",
-    "norm": "layernorm layernorm_backward rmsnorm rmsnorm_backward",
+    "norm": (
+        "layernorm layernorm_backward rmsnorm rmsnorm_backward layernorm_unbiased layernorm_unbiased_backward layernorm_plain "
+        "layernorm_plain_backward rmsnorm_plain rmsnorm_plain_backward"
+    ),
     "elementwise": (
         "add mul mul_backward div div_backward scale exp relu relu_backward relu_squared relu_squared_backward gelu gelu_backward gelu_tanh gelu_tanh_backward "
         "silu silu_backward sigmoid sigmoid_backward tanh tanh_backward silu_gate silu_gate_backward "

@@ -14,15 +14,21 @@ from perfmodel.mixes import (
     LAYERNORM_GRADIENT,
     LAYERNORM_GRADIENT_ROW,
     LAYERNORM_PARAMETER_GRADIENT,
+    LAYERNORM_PLAIN,
+    LAYERNORM_PLAIN_GRADIENT,
     LAYERNORM_ROW,
+    LAYERNORM_UNBIASED,
+    LAYERNORM_UNBIASED_PARAMETER_GRADIENT,
     RMSNORM,
     RMSNORM_AGAIN,
     RMSNORM_GRADIENT,
     RMSNORM_GRADIENT_ROW,
     RMSNORM_PARAMETER_GRADIENT,
+    RMSNORM_PLAIN,
+    RMSNORM_PLAIN_GRADIENT,
     RMSNORM_ROW,
 )
-from perfmodel.op import Engine, Kind, Op, Tensor, Work, each
+from perfmodel.op import Engine, Kind, Mix, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, operation
 from perfmodel.runs import Rows
 
@@ -160,3 +166,146 @@ def rmsnorm_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, ac
         ),
         runs=Rows("rmsnorm", rows, cols, act, backward=True),
     )  # fmt: skip
+
+
+# --- without shift, without weights
+
+NO_SHIFT = ("Ba et al. 2016", "Cohere 2024 (Command R)")
+NO_WEIGHTS = ("Ba et al. 2016", "Groeneveld et al. 2024 (OLMo)")
+
+
+def _without(whole: Op, names: str, mix: Mix) -> Op:
+    """A norm's forward pass without some of its parameters: fewer tensors, and another mix for each element."""
+    elements, *others = whole.work
+    lighter = elements._replace(amount=each(mix, *elements.amount.dims))
+    return whole._replace(
+        tensors=tuple(tensor for tensor in whole.tensors if tensor.name not in names.split()), work=(lighter, *others)
+    )
+
+
+@operation(
+    summary="(x - mean) / sqrt(variance + ε) x γ, by rows",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=90,
+        traffic=56,
+        because="12 elements x 6, 3 rows x 6; x and y 12 elements each, γ 4, 2 bytes each",
+    ),
+    sources=NO_SHIFT,
+    backward=(Backward("layernorm_unbiased_backward"),),
+)
+def layernorm_unbiased(rows: Size, cols: Size, act: Size = 2, weight: Size = 2) -> Op:
+    """A LayerNorm without the shift β."""
+    return _without(layernorm.function(rows, cols, act, weight), "beta", LAYERNORM_UNBIASED)
+
+
+@operation(
+    summary="gradients of a LayerNorm without shift: of its input, and of γ",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=150,
+        traffic=112,
+        because="12 elements x (10 + 2), 3 rows x 2; x, dy, dx 12 elements each and γ, dγ 4 each, 2 bytes: 88; mean and 1/σ of 3 "
+        "rows, 4 bytes: 24",
+    ),
+    sources=("Ba et al. 2016, differentiated",),
+)
+def layernorm_unbiased_backward(rows: Size, cols: Size, act: Size = 2, weight: Size = 2, acc: Size = 4) -> Op:
+    """As of a LayerNorm, without the column sums of dy; counted as one kernel."""
+    whole = layernorm_backward.function(rows, cols, act, weight, acc)
+    sums = each(LAYERNORM_UNBIASED_PARAMETER_GRADIENT, rows, cols)
+    return whole._replace(
+        tensors=tuple(tensor for tensor in whole.tensors if tensor.name != "dbeta"),
+        work=(
+            Work("dx", each(LAYERNORM_GRADIENT, rows, cols), Engine.VECTOR),
+            Work("row means", each(LAYERNORM_GRADIENT_ROW, rows), Engine.VECTOR),
+            Work("dgamma", sums, Engine.VECTOR),
+        ),
+    )
+
+
+@operation(
+    summary="(x - mean) / sqrt(variance + ε), by rows",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=78,
+        traffic=48,
+        because="12 elements x 5, 3 rows x 6; x and y 12 elements each, 2 bytes each",
+    ),
+    sources=NO_WEIGHTS,
+    backward=(Backward("layernorm_plain_backward"),),
+)
+def layernorm_plain(rows: Size, cols: Size, act: Size = 2) -> Op:
+    """A LayerNorm without γ and β: it has no parameters."""
+    return _without(layernorm.function(rows, cols, act), "gamma beta", LAYERNORM_PLAIN)
+
+
+@operation(
+    summary="gradient of a LayerNorm without weights",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=114,
+        traffic=96,
+        because="12 elements x 9, 3 rows x 2; x, dy, dx 12 elements each, 2 bytes: 72; mean and 1/σ of 3 rows, 4 bytes: 24",
+    ),
+    sources=("Ba et al. 2016, differentiated",),
+)
+def layernorm_plain_backward(rows: Size, cols: Size, act: Size = 2, acc: Size = 4) -> Op:
+    """The gradient of the input alone."""
+    return Op(
+        tensors=(
+            Tensor("x", (rows, cols), act, reads=1),
+            Tensor("dy", (rows, cols), act, reads=1),
+            Tensor("mean", (rows,), acc, reads=1),
+            Tensor("rstd", (rows,), acc, reads=1),
+            Tensor("dx", (rows, cols), act, writes=1),
+        ),
+        work=(
+            Work("dx", each(LAYERNORM_PLAIN_GRADIENT, rows, cols), Engine.VECTOR),
+            Work("row means", each(LAYERNORM_GRADIENT_ROW, rows), Engine.VECTOR),
+        ),
+        runs=Rows("layernorm", rows, cols, act, backward=True, part="input"),
+    )
+
+
+@operation(
+    summary="x / sqrt(mean of x² + ε), by rows",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=45,
+        traffic=48,
+        because="12 elements x 3, 3 rows x 3; x and y 12 elements each, 2 bytes each",
+    ),
+    sources=("Zhang and Sennrich 2019",),
+    backward=(Backward("rmsnorm_plain_backward"),),
+)
+def rmsnorm_plain(rows: Size, cols: Size, act: Size = 2) -> Op:
+    """An RMSNorm without γ: it has no parameters."""
+    return _without(rmsnorm.function(rows, cols, act), "gamma", RMSNORM_PLAIN)
+
+
+@operation(
+    summary="gradient of an RMSNorm without weights",
+    example=Example(
+        at={"rows": 3, "cols": 4},
+        flops=75,
+        traffic=84,
+        because="12 elements x 6, 3 rows x 1; x, dy, dx 12 elements each, 2 bytes: 72; 1/rms of 3 rows, 4 bytes: 12",
+    ),
+    sources=("Zhang and Sennrich 2019, differentiated",),
+)
+def rmsnorm_plain_backward(rows: Size, cols: Size, act: Size = 2, acc: Size = 4) -> Op:
+    """The gradient of the input alone."""
+    return Op(
+        tensors=(
+            Tensor("x", (rows, cols), act, reads=1),
+            Tensor("dy", (rows, cols), act, reads=1),
+            Tensor("rstd", (rows,), acc, reads=1),
+            Tensor("dx", (rows, cols), act, writes=1),
+        ),
+        work=(
+            Work("dx", each(RMSNORM_PLAIN_GRADIENT, rows, cols), Engine.VECTOR),
+            Work("row means", each(RMSNORM_GRADIENT_ROW, rows), Engine.VECTOR),
+        ),
+        runs=Rows("rmsnorm", rows, cols, act, backward=True, part="input"),
+    )

@@ -17,8 +17,6 @@ cache and has no tile cost.
 A serving stack first plans the work and stores the new keys and values in its cache.
 """
 
-from __future__ import annotations
-
 from math import ceil
 from typing import NamedTuple
 

@@ -13,8 +13,6 @@ meanwhile. The kernel's time is the slowest of four, which overlap:
   (Little's law).
 """
 
-from __future__ import annotations
-
 from math import ceil
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ it touched. ``warm``: replay back to back; what fits in L2 is still there. ``rot
 product, the right operand) come from memory. ``eager``: the kernels of warm, launched by the host.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

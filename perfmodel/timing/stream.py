@@ -8,8 +8,6 @@ capacity keeps less and less of itself there. (The effective capacity is half of
 keep a copy.)
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from perfmodel.timing.card import Card

@@ -16,8 +16,6 @@ pass through registers, element by element.
 Long products are limited by the board's power: the clock falls until the board keeps to its limit.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from math import inf, sqrt
 from typing import NamedTuple
@@ -69,7 +67,7 @@ class Product(NamedTuple):
     result: float = 2
 
     @classmethod
-    def of(cls, fact: Gemm) -> Product:
+    def of(cls, fact: Gemm) -> "Product":
         """Returns the product that a fact describes, as numbers."""
         sizes = (number(size) for size in fact[:4])
         return cls(*sizes, *(item if isinstance(item, int) else float(item) for item in fact.items))

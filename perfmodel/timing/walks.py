@@ -5,8 +5,6 @@ The splitting rules are the libraries' own (published sources of FlashAttention 
 decoding step has, and so whether it fills the card.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
@@ -47,7 +45,7 @@ class Attended(NamedTuple):
     cached: float = 2
 
     @classmethod
-    def of(cls, fact: Heads) -> Attended:
+    def of(cls, fact: Heads) -> "Attended":
         """Reads the fact that the operation states. A single query is the last one, so a causal mask hides nothing from
         it.
         """

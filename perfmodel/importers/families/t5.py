@@ -31,7 +31,8 @@ NOT_COUNTED = ("the position biases that are added to the scores, one addition p
 
 
 def build(c: Config) -> Model:
-    """Heads of d_kv, which need not add up to the width; the first layer of each side holds the position biases."""
+    """Heads of d_kv, which need not add up to the width; the first layer of each side holds the position biases, or each layer its own."""
+    c.ignore("dense_act_fn", "is_gated_act", "num_decoder_layers", "scale_decoder_outputs")
     D, H = c.size("d_model"), c.size("num_heads")
     L = c.size("num_layers")
     sizes: dict[str, int | str] = {
@@ -39,10 +40,12 @@ def build(c: Config) -> Model:
     }  # fmt: skip
     buckets = c.size("relative_attention_num_buckets", 32)
     fed = _network(c)
-    encoder = [norm("attention.norm", "rmsnorm"), *attention(), residual("attention.residual", "attended"), *fed]
+    bias = _bias("attention.positions", buckets, "T")
+    own, shared = ([bias], []) if c.text("model_type") == "umt5" else ([], [bias])
+    encoder = [norm("attention.norm", "rmsnorm"), *own, *attention(), residual("attention.residual", "attended"), *fed]
     around = [
         step("embed.tokens", "embedding", "y:stream"),
-        _bias("attention.positions", buckets, "T"),
+        *shared,
         *layers("layers", L, encoder),
         norm("norm", "rmsnorm", "x:stream y:encoded"),
     ]
@@ -52,7 +55,7 @@ def build(c: Config) -> Model:
         steps, found = (*encoder_of(around, "N"), *alone[head]()), encoder_phases(512)
         return Model(f"T5{head} of {L} layers and width {D}", sizes, found, steps, not_counted=NOT_COUNTED)
     M = c.size("num_decoder_layers", L, derived=True)
-    prompt, decode = (_decoder(M, buckets, fed, prompt=prompt, ends=heads[head]()) for prompt in (True, False))
+    prompt, decode = (_decoder(M, own, shared, fed, prompt=prompt, ends=heads[head]()) for prompt in (True, False))
     return Model(
         title=f"T5 of {L} and {M} layers and width {D}",
         sizes=sizes,
@@ -89,7 +92,7 @@ def _encoder_heads(c: Config) -> Heads:
 
 
 def _network(c: Config) -> list[Step]:
-    kind = c.text("feed_forward_proj", "relu")
+    kind = c.text("feed_forward_proj", "relu" if c.text("model_type") == "t5" else "gated-gelu")
     gated, word = kind.startswith("gated-"), kind.removeprefix("gated-")
     # The gated form of T5 means the tanh form of GELU by "gelu".
     word = "gelu_new" if kind == "gated-gelu" else word
@@ -111,13 +114,16 @@ def _bias(name: str, buckets: int, keys: str) -> Step:
     return step(name, "embedding", "y:position_bias", B="N", N=keys, V=buckets, D="H")
 
 
-def _decoder(L: int, buckets: int, fed: list[Step], *, prompt: bool, ends: Sequence[Step]) -> tuple[Step, ...]:
+def _decoder(
+    L: int, own: list[Step], shared: list[Step], fed: list[Step], *, prompt: bool, ends: Sequence[Step]
+) -> tuple[Step, ...]:
     projections = [
         linear("cross.k", "D", "H*d", "x:encoder.encoded y:cross_k", N="N_e"),
         linear("cross.v", "D", "H*d", "x:encoder.encoded y:cross_v", N="N_e"),
     ]
     layer = [
         norm("attention.norm", "rmsnorm"),
+        *own,
         *attention(),
         residual("attention.residual", "attended"),
         norm("cross.norm", "rmsnorm"),
@@ -132,7 +138,7 @@ def _decoder(L: int, buckets: int, fed: list[Step], *, prompt: bool, ends: Seque
     ]
     return (
         step("decoder.embed.tokens", "embedding", "y:stream", tied=True),
-        _bias("decoder.attention.positions", buckets, "T"),
+        *(bias._replace(name=f"decoder.{bias.name}") for bias in shared),
         *layers("decoder.layers", L, layer),
         norm("decoder.norm", "rmsnorm"),
         *ends,
