@@ -31,7 +31,7 @@ SENTENCES = {
     "write partial sums": "partial weight gradients, which each block writes when it ends",
     "write-back of the previous run": "results of the previous launch, written from L2 to DRAM during this one",
     "matrix product": "waves of tiles over the multiprocessors, at the rate of the tile shape and the power limit",
-    "pipeline fill and drain": "first loads and last products of a kernel, which nothing overlaps",
+    "pipeline fill and drain": "first loads and last products of a kernel, which do not overlap",
     "split-k sum": "a second kernel that adds the partial products when k is split",
     "products and softmax": "tiles of queries against their keys: two matrix products and the softmax between them",
     "combine split keys": "a second kernel that combines the results when the keys are split",
