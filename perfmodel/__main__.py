@@ -1,4 +1,4 @@
-"""The command line's front door: runs a command and turns whatever goes wrong into one line and an exit code."""
+"""Entry point of the command line: runs a command and reports any error as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from perfmodel.errors import PerfmodelError, UsageError, did_you_mean
 
 
 def main() -> None:
-    """Runs ``perfmodel`` and leaves with its exit code: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device."""
+    """Runs ``perfmodel`` and exits. Codes: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device."""
     before, often = signal.signal(signal.SIGTERM, _stopped), gc.get_threshold()
-    gc.set_threshold(100_000)  # while modules load there is no garbage to be found
+    gc.set_threshold(100_000)  # loading modules creates no garbage
     try:
         code = cli.main(prog_name="perfmodel", standalone_mode=False)
         sys.stdout.flush()
     except PerfmodelError as error:
-        code = _told(str(error), error.exit_code)
+        code = _report(str(error), error.exit_code)
     except click.exceptions.Abort:
-        code = _told("perfmodel: interrupted; nothing was left half-written.", 128 + signal.SIGINT)
+        code = _report("perfmodel: interrupted; no partly written file is left.", 128 + signal.SIGINT)
     except Stopped:
-        code = _told("perfmodel: stopped; nothing was left half-written.", 128 + signal.SIGTERM)
+        code = _report("perfmodel: stopped by SIGTERM; no partly written file is left.", 128 + signal.SIGTERM)
     except click.ClickException as error:
-        code = _told(_usage(error), UsageError.exit_code)
-    except BrokenPipeError:  # the reader of a pipe has left: nothing more to say
+        code = _report(_usage(error), UsageError.exit_code)
+    except BrokenPipeError:  # the reader of the pipe has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     finally:
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 class Stopped(BaseException):
-    """The process was asked to end: what is half-written is removed on the way out, as after Ctrl-C."""
+    """Raised on SIGTERM, so that partly written files are removed as after Ctrl-C."""
 
 
 def _stopped(number: int, frame: object) -> None:
@@ -46,27 +46,27 @@ def _stopped(number: int, frame: object) -> None:
 
 
 def _usage(error: click.ClickException) -> str:
-    """Returns a usage message in the form of all others."""
+    """Returns a usage error of click in the form of all other messages."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "perfmodel"
-    accepted, action = f"what '{command} --help' lists is accepted", f"Run '{command} --help'."
+    accepted, action = f"the options and arguments in '{command} --help' are accepted", f"Run '{command} --help'."
     match error:
         case click.NoSuchOption(option_name=name):
             found, action = f"there is no option '{name}'", did_you_mean(name, error.possibilities or ()) or action
         case click.MissingParameter(param=click.Parameter() as parameter):
             found = f"{parameter.param_type_name} {_name(parameter)} is missing"
-        case _:  # click alone knows what was wrong with the value
+        case _:  # only click knows what is wrong with the value
             found = error.format_message().strip().rstrip(" .")
             found = found[:1].lower() + found[1:]
     return str(UsageError(command, found, accepted, action))
 
 
 def _name(parameter: click.Parameter) -> str:
-    """Returns the name under which a user gives the parameter."""
+    """Returns the name that the user types for the parameter."""
     return f"'{parameter.opts[0]}'" if isinstance(parameter, click.Option) else f"'{parameter.human_readable_name}'"
 
 
-def _told(message: str, code: int) -> int:
+def _report(message: str, code: int) -> int:
     print(message, file=sys.stderr)
     return code
 

@@ -1,10 +1,10 @@
-"""The library's face: the commands' answers as Python objects, with names and sizes given as one would type them.
+"""Library functions: the answers of the commands as Python objects.
 
-Every function takes the same things. ``config`` is an operation's name, a configuration's name or file, a ``Workload``
-or an ``Operation``. A name that is both means the operation; the path of the file means the file. ``gpu`` is a card's
-name, short name or file, or a ``Gpu``. Options have the names of the command line. Sizes are keywords
-(``N=512``) or, as ``--set`` takes them, ``settings={"N": "8Ki", "S": "N"}``; an operation takes typical values for
-those that are left out.
+All functions take the same arguments. ``config`` is the name of an operation, the name or file of a configuration, a
+``Workload`` or an ``Operation``. If a name is both, the operation is used; a path always means the file. ``gpu`` is the
+name, short name or file of a card, or a ``Gpu``. Options have the names of the command line. Sizes are keywords
+(``N=512``), or a mapping as for ``--set``: ``settings={"N": "8Ki", "S": "N"}``. Sizes of an operation that are not
+given take typical values.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 
 def gpu(name: Card) -> Gpu:
-    """A card by name, short name or file."""
+    """Returns a card by name, short name or file."""
     return given.known(name)
 
 
 def load(config: Config) -> Workload:
-    """A workload by name or file; an operation as a workload of one step."""
+    """Returns a workload by name or file; an operation becomes a workload of one step."""
     return given.workload(config)
 
 
 def find(name: str | Operation) -> Operation:
-    """An operation by name; call it with sizes for its counts."""
+    """Returns an operation by name. Call it with sizes to get its counts."""
     return name if isinstance(name, Operation) else ops.find(name)
 
 
@@ -63,7 +63,7 @@ def analyse(
     knowledge: str | None = None,
     **sizes: Any,
 ) -> AnalysisAnswer:
-    """Counts, and with a card bounds and expected times, of every kernel: ``perfmodel flops``.
+    """Returns the counts of every kernel and, with a card, bounds and expected times: ``perfmodel flops``.
 
     ``logits`` is ``all`` or ``last``: the logits of all positions, or of the last position of each sequence.
     """
@@ -95,7 +95,10 @@ def bounds(
     form: str | None = None,
     **sizes: Any,
 ) -> BoundsAnswer:
-    """The time of memory and of each engine at data-sheet rates, over all kernels; an operation is one kernel."""
+    """Returns the time of memory and of each engine at data-sheet rates, summed over all kernels.
+
+    An operation counts as one kernel.
+    """
     found = analyse(
         config, gpu, phase=phase, settings=settings, dtype=dtype, fused=fused, causal=causal, form=form, **sizes
     )
@@ -113,7 +116,7 @@ def formula(
     form: str | None = None,
     **sizes: Any,
 ) -> FormulasAnswer:
-    """Counts and bytes as sympy expressions; sizes that are given stand in for their symbols: ``flops --symbolic``."""
+    """Returns counts and bytes as sympy expressions: ``flops --symbolic``. Given sizes replace their symbols."""
     from perfmodel.answers.algebra import FormulasAnswer
     from perfmodel.formulas import of_operation, of_workload
 
@@ -134,7 +137,7 @@ def crossings(
     causal: bool | None = None,
     **sizes: Any,
 ) -> SolutionAnswer:
-    """Where memory-bound turns compute-bound in one symbol: ``perfmodel solve --for SYMBOL``."""
+    """Returns the values of one symbol at which the bottleneck turns from memory to compute: ``perfmodel solve``."""
     from perfmodel.answers.algebra import SolutionAnswer
     from perfmodel.solve import solve
 
@@ -160,10 +163,10 @@ def sweep_over(
     expected: bool = False,
     **sizes: Any,
 ) -> SweepAnswer:
-    """A workload over ranges of its sizes, on one card or several: ``perfmodel sweep``.
+    """Evaluates a workload over ranges of its sizes, on one card or several: ``perfmodel sweep``.
 
-    ``over`` maps a symbol to its values: a list, an array, or text as ``--over`` takes it, ``{"N": "128:8Ki:log"}``.
-    Iterate over the answer for chunks of NumPy arrays.
+    ``over`` maps a symbol to its values: a list, an array, or text as for ``--over``, ``{"N": "128:8Ki:log"}``. Iterate
+    over the answer to get chunks of NumPy arrays.
     """
     from perfmodel.sweep import plan
 
@@ -201,10 +204,10 @@ def memory(
     reserve: str | None = None,
     **sizes: Any,
 ) -> MemoryAnswer:
-    """Weights, training states, activations and caches on each GPU, and whether they fit: ``perfmodel memory``.
+    """Returns weights, training states, activations and caches per GPU, and whether they fit: ``perfmodel memory``.
 
-    Where no phase is named, ``zero``, ``recompute`` and ``optimizer`` mean training. ``reserve`` is the memory that stays
-    free: ``"4 GB"``, ``"10%"`` of the capacity, or ``"0"``.
+    Without ``phase``, each of ``zero``, ``recompute`` and ``optimizer`` selects training. ``reserve`` is the memory to
+    keep free: ``"4 GB"``, ``"10%"`` of the capacity, or ``"0"``.
     """
     from perfmodel.footprint import Plan
     from perfmodel.footprint import memory as account
@@ -225,7 +228,7 @@ def memory(
 
 
 def memory_phase(phase: str | None, zero: int | None, recompute: str | None, optimizer: str | None) -> str | None:
-    """The phase that is meant where none is named: training, if an option of training is given."""
+    """Returns the phase of a memory estimate; by default training, if an option of training is given."""
     if optimizer is not None and phase not in (None, "train"):
         raise UsageError(
             "perfmodel memory --optimizer", f"a {phase} phase has no optimizer states", "a training phase is accepted",
@@ -248,7 +251,10 @@ def compare(
     reserve: str | None = None,
     **sizes: Any,
 ) -> ComparisonAnswer:
-    """Workloads and cards side by side: ``perfmodel compare``. ``speedup`` maps a part to its factor: ``{"softmax": 6.5}``."""
+    """Compares workloads on cards: ``perfmodel compare``.
+
+    ``speedup`` maps a part to its speed-up factor: ``{"softmax": 6.5}``.
+    """
     from perfmodel.comparison import compare as compared
     from perfmodel.comparison import factor
 
@@ -268,10 +274,10 @@ def compare(
 
 
 def predict(cases: Any, gpu: Card, *, knowledge: str | None = None) -> PredictionsAnswer:
-    """Bounds and expected times of cases: ``perfmodel predict``.
+    """Returns bounds and expected times of cases: ``perfmodel predict``.
 
-    ``cases`` is one case or several, each a mapping or a line of JSON; or a file of such lines, by path or name. A case
-    that cannot be done has an ``error`` and stops no other.
+    ``cases`` is one case or several, each a mapping or a line of JSON; or the path or name of a file of such lines. A
+    case that cannot be computed has an ``error``; the other cases are still computed.
     """
     from perfmodel.cases import read
     from perfmodel.prediction import predictions
@@ -282,5 +288,5 @@ def predict(cases: Any, gpu: Card, *, knowledge: str | None = None) -> Predictio
     lines, name = given.case_lines(cases)
     found = tuple(predictions(read(lines, name), known, knowledge=state))
     if not found:
-        raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
+        raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
     return PredictionsAnswer(found, known, state)

@@ -1,8 +1,8 @@
-"""Cases: one operation at one shape and data type, as a line of JSON; predictions, suites and sweeps speak of them.
+"""Cases: one operation at one shape and data type, as a line of JSON, read by ``predict``, ``validate`` and suites.
 
-A line is read strictly: every key is honoured or refused. Its operation is one of ``vocabulary``, its shape holds that
-operation's sizes. Keys that perfmodel writes beside a case may stand, so that a file of measurements is a file of cases.
-A line that cannot be read is an answer of its own, so that it does not stop the others.
+Lines are read strictly: every key is either used or refused. The operation is a name of ``vocabulary``, and the shape
+has that operation's sizes. Keys that perfmodel writes to a case are ignored, so a file of measurements is a file of
+cases. A line with an error becomes a ``Refused``, so the other lines are still read.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from perfmodel.workload import DTYPE_ROLES, ROLES
 
 PROTOCOLS = ("cold", "warm", "rotating", "eager")
 DEFAULT_PROTOCOL = "cold"
-# Keys of every case; ``torch`` is a version, ``comment`` free text.
+# Keys that every case accepts; ``torch`` is a version, ``comment`` is free text.
 COMMON = ("op", "shape", "dtype", "dtypes", "protocol", "torch", "measured_us", "comment")
-# From this version of torch on softmax keeps longer rows in registers.
+# Since this version of torch, softmax keeps longer rows in registers.
 BLOCKS_IN_REGISTERS = (2, 3)
-# How a message lists the names of ``op``: those of the cases format, which stand first.
+# Names of ``op`` that a message lists: the first ones, which are those of the original cases format.
 _FIRST = NAMES[: NAMES.index(tuple(COMPOSITES)[-1]) + 1]
 LISTED = f"one of {', '.join(_FIRST)} or any other operation of 'perfmodel ops' is accepted"
-# Words that some operation takes, and their values that say nothing to one that does not.
+# Keys that only some operations accept, with the values that other operations ignore.
 WORDS: Mapping[str, tuple[Any, ...]] = {
     "kind": (), "impl": (), "activation": (), "direction": ("forward",), "causal": (False, "false"), "window": (None,),
 }  # fmt: skip
 
 
 class Case(NamedTuple):
-    """A case that was read: what the line said, and the steps at their sizes.
+    """A case: its line, and its steps with their sizes.
 
-    ``op`` is the operation, of an elementwise case its function, or the composite. ``words`` are its choices, ``by_card``
-    tells that a size is left to the card, ``measured_s`` is the time that the line gives. ``older_rows``: the row kernels
-    are those of torch before 2.3, as the word ``torch`` says.
+    ``op`` is the operation or composite; of an elementwise case, the function. ``words`` are the choices of the line.
+    ``by_card``: a size depends on the card. ``measured_s`` is the measured time of the line, if any. ``older_rows``:
+    the row kernels are those of torch before 2.3, because the key ``torch`` names such a version.
     """
 
     line: Mapping[str, Any]
@@ -74,23 +74,23 @@ class Case(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A line that could not be read, and why."""
+    """A line that could not be read, with the error message."""
 
     line: Mapping[str, Any]
     error: str
 
 
-# Cases of a file that are kept in mind, in case they come again: suites repeat their shapes.
+# Number of cases that are cached per file, because suites repeat their shapes.
 REMEMBERED = 1 << 16
 
 
 def read(
     lines: Iterable[str], file: str, environment: Callable[[str, Mapping[str, Any]], None] | None = None
 ) -> Iterator[Case | Refused]:
-    """Every line that is not blank.
+    """Yields a case, or the error, for every line that is not blank.
 
-    An environment line, as a measurement file begins with, is no case: its place and what it says are handed to
-    ``environment``. A line that stood before is the case that it was then, at another place.
+    An environment line, as at the start of a measurement file, is not a case; it is passed to ``environment`` with its
+    place. A repeated line gives the same case at another place.
     """
     known: dict[str, Case] = {}
     for number, text in enumerate(lines, 1):
@@ -116,7 +116,7 @@ def read(
 
 
 def case(line: Mapping[str, Any], where: str = "case") -> Case:
-    """A case from its JSON object."""
+    """Returns the case of a JSON object."""
     name = _operation(line, where)
     found = kind(name)
     windowed = WINDOW in found.sizes
@@ -135,8 +135,8 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
         and not splits(found.operations[0], direction != "forward")
     ):
         raise InputError(
-            f"{where}: impl", f"{words['impl']} stands there, and {name} in the {direction} direction is one kernel",
-            "it is accepted where there are several", "Remove it.",
+            f"{where}: impl", f"{words['impl']} is given, but {name} in the {direction} direction is one kernel",
+            "it is accepted for operations of several kernels", "Remove it.",
         )  # fmt: skip
     return Case(
         line=line,
@@ -157,7 +157,9 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
 
 
 def _older(line: Mapping[str, Any], where: str) -> bool:
-    """Whether the version of torch that the line names has the earlier row kernels; absent, it is the newest."""
+    """Returns whether the line's torch version has the earlier row kernels. Without a version, the newest torch is
+    assumed.
+    """
     version = line.get("torch")
     if version is None:
         return False
@@ -170,13 +172,13 @@ def _older(line: Mapping[str, Any], where: str) -> bool:
 
 
 def _operation(line: Mapping[str, Any], where: str) -> str:
-    """The operation or composite; of an elementwise case the one that ``kind`` names."""
+    """Returns the operation or composite; of an elementwise case, the function that ``kind`` names."""
     name = _word(line, "op", NAMES, None, where, LISTED)
     return _word(line, "kind", ELEMENTWISE_KINDS, None, where) if name == ELEMENTWISE else name
 
 
 def _refuse_strangers(line: Mapping[str, Any], found: Kind, name: str, where: str) -> None:
-    """Refuses keys that nothing here reads. A word that says what is so anyhow, such as a forward direction, may stand."""
+    """Refuses keys that are not used. A key with a default value, such as a forward direction, is ignored."""
     known = (*COMMON, *(("kind",) if line["op"] == ELEMENTWISE else ()), *found.words, *_window(found))
     for key, value in line.items():
         if key in known or key in WRITTEN or _repeats(line, key):
@@ -185,18 +187,18 @@ def _refuse_strangers(line: Mapping[str, Any], found: Kind, name: str, where: st
             if value in WORDS[key]:
                 continue
             raise InputError(
-                f"{where}: {key}", f"{said(value)} stands there, and {name} does not take the word",
-                f"{name} takes {', '.join(known)}", "Remove it.",
+                f"{where}: {key}", f"{said(value)} is given, but {name} does not accept this key",
+                f"{name} accepts {', '.join(known)}", "Remove it.",
             )  # fmt: skip
         inside = ALIASES.get(key, key) in found.sizes
         raise InputError(
-            where, f"{shown(key)} is not a key of a case", f"{name} takes {', '.join(known)}",
+            where, f"{shown(key)} is not a key of a case", f"{name} accepts {', '.join(known)}",
             "Move it into shape." if inside else did_you_mean(key, known) or "Remove it.",
         )  # fmt: skip
 
 
 def _check_implementation(line: Mapping[str, Any], found: Kind, name: str, where: str) -> None:
-    """Refuses an implementation that does not exist for the operation."""
+    """Refuses an implementation that the operation does not have."""
     known, value = found.words.get("impl", ()), line.get("impl")
     if "impl" in line and known and value not in known:
         raise InputError(
@@ -210,45 +212,45 @@ def _window(found: Kind) -> tuple[str, ...]:
 
 
 def _repeats(line: Mapping[str, Any], key: str) -> bool:
-    """Whether the key is a size that the shape gives too, as rows of a sweep have it."""
+    """Returns whether the key repeats a size of the shape, as in rows of a sweep."""
     shape = line.get("shape")
     return key in SYMBOLS and isinstance(shape, dict) and shape.get(key) == line[key]
 
 
 def _windowed(line: Mapping[str, Any], dims: dict[str, Any], words: dict[str, str], where: str) -> dict[str, str]:
-    """The window as a size, and the causal mask that it is a part of."""
+    """Sets the window as a size, and returns the words with the causal mask that a window needs."""
     if line.get("window") is not None:
         if WINDOW in dims:
             raise InputError(
-                f"{where}: window", "the shape has W too", "a window is given once", "Remove one of the two."
+                f"{where}: window", "the shape gives W as well", "a window is given once", "Remove one of the two."
             )
         dims[WINDOW] = _size(WINDOW, line["window"], f"{where}: window")
     if WINDOW not in dims:
         return words
     if line.get("causal") in (False, "false"):
         raise InputError(
-            f"{where}: causal", "false stands there, and a window is given",
-            "a window is a part of a causal mask", "Remove one of the two.",
+            f"{where}: causal", "false is given together with a window",
+            "a window needs a causal mask", "Remove one of the two.",
         )  # fmt: skip
     return {**words, "causal": "true"}
 
 
 def _items(line: Mapping[str, Any], found: Kind, name: str, where: str) -> tuple[str, dict[str, int | float]]:
-    """The data type that the operation runs in, and the bytes of an element by role."""
+    """Returns the data type of the operation, and the bytes per element by role."""
     dtype = _word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
     if "dtypes" not in line:
         return dtype, dict.fromkeys(ROLES, ITEM_BYTES[dtype])
     given = line["dtypes"]
     if not isinstance(given, dict):
         raise InputError(
-            f"{where}: dtypes", f"{said(given)} stands there", "an object of data types by role is accepted",
-            'Write {"weight": "int8"}, say.',
+            f"{where}: dtypes", f"{said(given)} is not an object", "an object of data types by role is accepted",
+            'Write, for example, {"weight": "int8"}.',
         )  # fmt: skip
     roles = tuple(role for role in DTYPE_ROLES if any(ROLES[s] == role for s in found.sizes if s in ROLES))
     for role in given:
         if role not in roles:
             raise InputError(
-                f"{where}: dtypes", f"{shown(role)} is not a role of {name}", f"it has {', '.join(roles)}",
+                f"{where}: dtypes", f"{shown(role)} is not a role of {name}", f"its roles are {', '.join(roles)}",
                 did_you_mean(role, roles) or "Remove it.",
             )  # fmt: skip
     types = {role: _word(given, role, tuple(ITEM_BYTES), dtype, f"{where}: dtypes") for role in DTYPE_ROLES}
@@ -272,23 +274,25 @@ def _word(
 
 
 def _dims(line: Mapping[str, Any], found: Kind, name: str, where: str) -> dict[str, Any]:
-    """The shape's sizes, each checked, with those that may be left out filled in."""
+    """Returns the checked sizes of the shape, with defaults for those that may be omitted."""
     shape = line.get("shape")
     if not isinstance(shape, dict):
         accepted, action = "an object of sizes is accepted", f"Add {', '.join(found.shape)}."
         if "shape" in line:
-            raise InputError(f"{where}: shape", f"{said(shape)} stands there", accepted, action)
+            raise InputError(f"{where}: shape", f"{said(shape)} is not an object", accepted, action)
         raise InputError(where, "'shape' is missing", accepted, action)
     dims: dict[str, Any] = {}
     for given, value in shape.items():
         symbol = ALIASES.get(given, given)
         if symbol not in found.sizes:
             raise InputError(
-                f"{where}: shape", f"'{given}' is not a size of {name}", f"it takes {', '.join(found.shape)}",
+                f"{where}: shape", f"'{given}' is not a size of {name}", f"its sizes are {', '.join(found.shape)}",
                 did_you_mean(given, found.shape),
             )  # fmt: skip
         if symbol in dims:
-            raise InputError(f"{where}: shape", f"{symbol} stands twice", "a size is given once", "Remove one.")
+            raise InputError(
+                f"{where}: shape", f"{symbol} is given twice", "a size is given once", "Remove one of them."
+            )
         if not (value is None and SYMBOLS[symbol].kind == "optional"):
             dims[symbol] = _size(symbol, value, f"{where}: {given}")
     for symbol in found.shape:
@@ -304,7 +308,7 @@ def _dims(line: Mapping[str, Any], found: Kind, name: str, where: str) -> dict[s
 
 
 def _size(symbol: str, value: Any, where: str) -> Any:
-    """A size as a number, or as text such as 8k."""
+    """Returns a size, given as a number or as text such as 8k."""
     if value is None:
         raise InputError(where, f"{said(value)} is not a whole number", SIZES_ACCEPTED)
     if isinstance(value, str):
@@ -313,7 +317,7 @@ def _size(symbol: str, value: Any, where: str) -> Any:
 
 
 def _steps(found: Kind, words: Mapping[str, str], where: str) -> tuple[Step, ...]:
-    """The kind's operations as steps, with the activation that the line chose."""
+    """Returns the operations of the kind as steps, with the activation of the line."""
     activation = words.get("activation")
     parts = GATED if activation == "swiglu" else found.steps
     replaced = {"gelu": activation} if activation and len(parts) > 1 else {}
@@ -324,6 +328,6 @@ def _steps(found: Kind, words: Mapping[str, str], where: str) -> tuple[Step, ...
 
 
 def _sizes(text: str, where: str) -> dict[str, Expression]:
-    """``D_in=D, D_out=F`` as expressions."""
+    """Reads ``D_in=D, D_out=F`` as expressions."""
     pairs = (part.partition("=") for part in text.split(", ") if part)
     return {name: expression(value, where) for name, _, value in pairs}

@@ -1,7 +1,6 @@
-"""A roofline chart as plain data: the ceilings of each card, and the points under them.
+"""A roofline chart as plain data: the ceilings of each card, and the points below them.
 
-Whoever draws it needs nothing else, so measured points and measured ceilings join predicted ones as further items of
-the same lists.
+Drawing code needs only this data. Measured points and ceilings are further items of the same lists.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ CACHES = {"l2_bandwidth": "L2", "infinity_bandwidth": "Infinity Cache"}
 
 
 class Slope(NamedTuple):
-    """A memory level: what it delivers bounds FLOP/s by its bandwidth times the intensity."""
+    """The bandwidth of a memory level; it limits FLOP/s to bandwidth times arithmetic intensity."""
 
     name: str
     byte_per_s: float
@@ -31,7 +30,7 @@ class Slope(NamedTuple):
 
 
 class Roof(NamedTuple):
-    """An engine's peak for a data type."""
+    """The peak FLOP/s of an engine for a data type."""
 
     name: str
     flop_per_s: float
@@ -39,9 +38,9 @@ class Roof(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A kernel: FLOP per byte, FLOP per second, and where known what bounds it and under which roof it lies.
+    """One kernel: FLOP per byte, FLOP per second and, if known, its bottleneck and its roof.
 
-    A kernel that does no FLOPs has zeros for both and no place on logarithmic axes. ``group`` is its workload.
+    Both figures are zero for a kernel without FLOPs; it is not drawn on logarithmic axes. ``group`` is the workload.
     """
 
     name: str
@@ -55,7 +54,7 @@ class Point(NamedTuple):
 
 
 class Card(NamedTuple):
-    """One card's ceilings and points; the first slope is that of its main memory."""
+    """One card's ceilings and points. The first slope is the bandwidth of DRAM."""
 
     name: str
     title: str
@@ -66,17 +65,17 @@ class Card(NamedTuple):
     too_large: Sequence[str] = ()
 
     def ridge(self, roof: Roof) -> float:
-        """FLOP per byte at which the roof meets the slope of main memory."""
+        """Returns the FLOP per byte at which the roof meets the DRAM slope."""
         return roof.flop_per_s / self.slopes[0].byte_per_s
 
     def of_peak(self, point: Point) -> float | None:
-        """The point's share of its roof."""
+        """Returns the point's FLOP/s divided by the peak of its roof."""
         peak = next((roof.flop_per_s for roof in self.roofs if roof.name == point.roof), None)
         return point.flop_per_s / peak if peak and point.flop_per_s else None
 
 
 class Run(NamedTuple):
-    """A workload to place on the chart: which phase and form, and what its kernels' names end with."""
+    """A workload to draw: its phase and form, and the suffix of its kernels' names."""
 
     workload: Workload
     phase: str | None = None
@@ -87,7 +86,7 @@ class Run(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What logarithmic axes span."""
+    """Ranges of the logarithmic axes."""
 
     left: float
     right: float
@@ -95,12 +94,14 @@ class Limits(NamedTuple):
     top: float
 
     def parts(self, x: float, y: float) -> tuple[float, float]:
-        """How far along the axes a position lies: 0 at their start, 1 at their end."""
+        """Returns a point's position along each axis, from 0 at the start to 1 at the end."""
         return log(x / self.left) / log(self.right / self.left), log(y / self.bottom) / log(self.top / self.bottom)
 
 
 def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = ()) -> Card:
-    """A card's roofs for the data types, by default those of the workloads, and the workloads' kernels under them."""
+    """Returns a card's roofs for the data types, by default those of the workloads, with the workloads' kernels as
+    points.
+    """
     own = [run.workload.dtypes["activation"] for run in runs]
     shown = [rates(gpu, dtype) for dtype in dict.fromkeys(dtypes or own)]
     answers = [
@@ -125,7 +126,7 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = ()) -> Card:
 
 
 def _missing(gpu: Gpu, shown: Iterable[Rates]) -> list[str]:
-    """The roofs that the file does not give, and what serves in their place."""
+    """Returns notes on roofs that the card's file does not give, and their substitutes."""
     lines: list[str] = []
     for rate in shown:
         lines += rate.notes
@@ -133,12 +134,12 @@ def _missing(gpu: Gpu, shown: Iterable[Rates]) -> list[str]:
         if special.engine is not Engine.SPECIAL:
             lines.append(f"{gpu.title}: no special-function rate; that work runs at the rate of {special.name}.")
     if "l2_bandwidth" not in gpu.caches:
-        lines.append(f"{gpu.title}: no L2 bandwidth is known, so no L2 slope is drawn.")
+        lines.append(f"{gpu.title}: no L2 bandwidth is known, so there is no L2 slope.")
     return list(dict.fromkeys(lines))
 
 
 def _too_large(answers: Iterable[Analysis]) -> Iterator[str]:
-    """Which workloads the card's memory does not hold, so that their kernels cannot run there."""
+    """Yields a note for every workload that does not fit in the card's memory."""
     for answer in answers:
         found = resident(answer)
         if found and found.sentence:
@@ -147,7 +148,10 @@ def _too_large(answers: Iterable[Analysis]) -> Iterator[str]:
 
 
 def _point(row: Row, rate: Rates, run: Run) -> Point:
-    """FLOPs over the least time. Work that rides along on a slower engine does not lift it past its roof."""
+    """Returns the point: FLOPs divided by the minimum time, clamped to its roof.
+
+    The clamp is needed because the FLOPs of slower engines count as well.
+    """
     bounds = row.bounds
     expected_s = row.expected.expected_s if row.expected else None
     if not row.flops or not bounds:
@@ -165,7 +169,7 @@ def _point(row: Row, rate: Rates, run: Run) -> Point:
 
 
 def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
-    """Axes that hold every point and ridge, with a factor of room around them, and more on the right, where names go."""
+    """Returns axes that contain all points and ridges with a margin of factor ``room``; on the right, its square."""
     points = [point for card in cards for point in card.points if point.flop_per_s]
     ridges = [card.ridge(roof) for card in cards for roof in card.roofs]
     across = [*ridges, *(point.intensity for point in points)]
@@ -180,28 +184,28 @@ def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
 
 
 def unplaced(cards: Sequence[Card]) -> list[str]:
-    """The kernels without FLOPs, which have no place on logarithmic axes."""
+    """Returns the names of kernels without FLOPs, which logarithmic axes cannot show."""
     return list(dict.fromkeys(point.name for card in cards for point in card.points if not point.flop_per_s))
 
 
 def brief(value: float, unit: str = "", digits: int = 4) -> str:
-    """A number with its prefix and no zeros at its end: 65 TFLOP/s, 1.018 TFLOP/s."""
+    """Returns a number with a prefix and without trailing zeros: 65 TFLOP/s, 1.018 TFLOP/s."""
     number, space, rest = scaled(value, unit, digits).partition(" ")
     return (number.rstrip("0").rstrip(".") if "." in number else number) + space + rest
 
 
 def decades(low: float, high: float) -> list[float]:
-    """The powers of ten between two numbers."""
+    """Returns the powers of ten between two numbers."""
     return [10.0**power for power in range(ceil(log10(low)), floor(log10(high)) + 1)]
 
 
 def decade(value: float) -> str:
-    """A power of ten as an axis shows it: 0.01, 0.1, 1, 10, 1 k."""
+    """Returns a power of ten as an axis label: 0.01, 0.1, 1, 10, 1 k."""
     return brief(value) if value >= 1 else f"{value:.12f}".rstrip("0")
 
 
 def tags(cards: Sequence[Card]) -> list[str]:
-    """The shortest words that tell the cards apart: T4, A100, H200."""
+    """Returns the shortest names that distinguish the cards: T4, A100, H200."""
     titles = [card.title.split() for card in cards]
     titles = [words[1:] if len(words) > 1 and not _numbered(words[0]) else words for words in titles]
     for length in range(1, max(map(len, titles)) + 1):

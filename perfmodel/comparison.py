@@ -1,7 +1,7 @@
-"""Workloads and cards side by side, and Amdahl's law: what a faster part does to the whole.
+"""Workloads and cards side by side, and Amdahl's law for the effect of a faster part.
 
-A part that takes the share s of a time and becomes f times as fast leaves 1 - s + s / f of it. Shares are of lower
-times, from the data sheet alone; parts do not overlap, so their savings add up.
+A part with share s of the time that becomes f times as fast reduces the time to 1 - s + s / f. Shares are of minimum
+times at data-sheet rates. Parts must not overlap, so their savings add up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from perfmodel.workload import Workload
 
 
 class Part(NamedTuple):
-    """What becomes faster: its kernels, their lower time now, and the factor."""
+    """A part that becomes faster: its kernels, their minimum time before, and the factor."""
 
     key: str
     factor: float
@@ -32,7 +32,7 @@ class Part(NamedTuple):
 
 
 class Amdahl(NamedTuple):
-    """Parts of a time that become faster, and what is left of it."""
+    """A time with the parts that become faster, and the time after."""
 
     lower_s: float
     parts: tuple[Part, ...]
@@ -47,12 +47,12 @@ class Amdahl(NamedTuple):
 
     @property
     def share(self) -> float:
-        """The parts' share of the time before."""
+        """The share of the parts in the time before."""
         return sum(part.lower_s for part in self.parts) / self.lower_s
 
 
 class Case(NamedTuple):
-    """One workload on one card; ``step`` is its whole run, ``layers`` the layers alone."""
+    """One workload on one card. ``step`` is the speed-up of the whole run, ``layers`` that of the layers alone."""
 
     answer: Analysis
     memory: Resident | None
@@ -61,7 +61,7 @@ class Case(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Every workload on every card, with what must be told beside them."""
+    """All workloads on all cards, with notes."""
 
     cases: tuple[Case, ...]
     notes: tuple[str, ...]
@@ -76,8 +76,8 @@ def compare(
     reserve: Reserve = DEFAULT,
     **wanted: Any,
 ) -> Comparison:
-    """Each workload on each card; a size that is set reaches every workload that has it."""
-    workloads = _told_apart(workloads)
+    """Compares workloads on cards. A size that is set applies to every workload that has it."""
+    workloads = _distinguished(workloads)
     notes = list(_left_out(workloads, settings or {}))
     answers = [
         analyse(w, gpu=gpu, settings={k: v for k, v in (settings or {}).items() if k in w.settable()}, **wanted)
@@ -89,14 +89,14 @@ def compare(
     return Comparison(tuple(_case(answer, speedups or {}, reserve) for answer in answers), tuple(notes))
 
 
-def _told_apart(workloads: Sequence[Workload]) -> list[Workload]:
-    """Files of one name in several folders are named by their paths."""
+def _distinguished(workloads: Sequence[Workload]) -> list[Workload]:
+    """Renames workloads with equal names to their paths."""
     names = [w.name for w in workloads]
     return [w._replace(name=w.file) if names.count(w.name) > 1 else w for w in workloads]
 
 
 def _left_out(workloads: Sequence[Workload], settings: Mapping[str, Any]) -> Iterable[str]:
-    """Which workloads do not have a size that is set; one that none has is an error."""
+    """Yields a note on workloads without a size that is set; a size that no workload has is an error."""
     for symbol in settings:
         without = [w.name for w in workloads if symbol not in w.settable()]
         if len(without) == len(workloads):
@@ -106,7 +106,7 @@ def _left_out(workloads: Sequence[Workload], settings: Mapping[str, Any]) -> Ite
                 did_you_mean(symbol, known),
             )  # fmt: skip
         if without:
-            yield f"{symbol} is not a size of {', '.join(without)}: set for the others alone."
+            yield f"{symbol} is not a size of {', '.join(without)}; it is set only for the other workloads."
 
 
 def _case(answer: Analysis, speedups: Mapping[str, float], reserve: Reserve) -> Case:
@@ -120,7 +120,7 @@ def _case(answer: Analysis, speedups: Mapping[str, float], reserve: Reserve) -> 
 
 
 def factor(text: str) -> tuple[str, float]:
-    """``softmax=6.5``: a part and how many times as fast it becomes."""
+    """Reads ``softmax=6.5``: a part and its speed-up factor."""
     key, _, value = text.rpartition("=")
     accepted = "a part and a positive number, such as softmax=6.5, is accepted"
     try:
@@ -129,16 +129,16 @@ def factor(text: str) -> tuple[str, float]:
         number = 0.0
     if not key.strip() or not 0 < number < float("inf"):
         raise InputError(
-            f"--speedup {shown(text)}", "it is not of the form KEY=FACTOR", accepted, "Write softmax=2, say."
+            f"--speedup {shown(text)}", "it is not of the form KEY=FACTOR", accepted, "Write, for example, softmax=2."
         )
     return key.strip(), number
 
 
 def names(row: Row) -> set[str]:
-    """What a kernel answers to: its own name, its operation, its step and its step's operation.
+    """Returns the names that select a kernel: its own, its operation, its step and its step's operation.
 
-    A kernel of the backward pass answers to ``STEP.backward`` and ``OPERATION_backward`` instead, so that a forward
-    name means the forward pass alone.
+    A kernel of the backward pass is selected by ``STEP.backward`` and ``OPERATION_backward`` instead, so that a forward
+    name selects only the forward pass.
     """
     operation, step = row.operation, row.step
     if row.forward:
@@ -152,7 +152,7 @@ def names(row: Row) -> set[str]:
 
 
 def layers(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The kernels of the layers; a workload that has no groups is a layer itself, but for the optimizer's step."""
+    """Returns the kernels of the layers. A workload without groups is one layer, without the optimizer's step."""
     grouped = tuple(row for row in rows if row.step.group)
     return grouped or tuple(row for row in rows if row.forward or row.name != row.step.name)
 
@@ -170,32 +170,32 @@ def _lower_s(rows: Iterable[Row]) -> float:
 
 
 def _check_parts(answers: Sequence[Analysis], speedups: Mapping[str, float], wanted: Mapping[str, Any]) -> list[str]:
-    """Each part is somewhere, and no kernel in two parts; tells where a part is missing."""
+    """Checks that every part exists and that no kernel is in two parts; returns notes on workloads without a part."""
     notes = []
     for key in speedups:
         without = [a.workload.name for a in answers if not any(key in names(row) for row in a.rows)]
         if len(without) == len(answers):
             raise _unknown(key, answers, wanted)
-        notes += [f"{key}: there is none in {name}." for name in dict.fromkeys(without)]
+        notes += [f"{name} has no part {key}." for name in dict.fromkeys(without)]
     for row in (row for answer in answers for row in answer.rows):
         twice = [key for key in speedups if key in names(row)]
         if len(twice) > 1:
             raise InputError(
-                f"--speedup {twice[1]}", f"{row.name} is a part of {twice[0]} as well",
-                "parts that do not overlap are accepted", f"Drop one of {' and '.join(twice)}.",
+                f"--speedup {twice[1]}", f"{row.name} is also a part of {twice[0]}",
+                "parts that do not overlap are accepted", f"Remove one of {' and '.join(twice)}.",
             )  # fmt: skip
     return notes
 
 
 def _unknown(key: str, answers: Sequence[Analysis], wanted: Mapping[str, Any]) -> InputError:
-    """Operations are listed; the names of steps and kernels are those of ``flops``."""
+    """Returns the error for an unknown part, with the operations that are accepted."""
     known = dict.fromkeys(row.operation for answer in answers for row in answer.rows)
     action = did_you_mean(key, set().union(*(names(row) for answer in answers for row in answer.rows)))
     apart = [analyse(a.workload, **{**wanted, "fused": False}) for a in answers if a.fused]
     if any(key in names(row) for answer in apart for row in answer.rows):
-        action = "It is inside a fused kernel: --unfused runs it on its own."
+        action = "It is inside a fused kernel: add --unfused to run it separately."
     return InputError(
-        f"--speedup {shown(key)}", "it is no part of what runs here",
+        f"--speedup {shown(key)}", "it is not a part of the workloads here",
         f"a step or a kernel that 'perfmodel flops' shows, or an operation, is accepted: {', '.join(known)}",
         action,
     )  # fmt: skip

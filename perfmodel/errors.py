@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class PerfmodelError(Exception):
-    """An error that a user can correct; the command line prints it as one line on stderr and exits with its code."""
+    """An error that a user can correct. The command line prints it as one line on stderr and exits with its code."""
 
     exit_code = 1
 
@@ -21,7 +21,7 @@ class InputError(PerfmodelError):
 
 
 class SizeRangeError(InputError):
-    """A size that is larger than the program counts with."""
+    """A size that exceeds the largest supported size."""
 
 
 class UsageError(PerfmodelError):
@@ -43,13 +43,13 @@ class NoDeviceError(PerfmodelError):
 
 
 def one_line(text: str, limit: int = 400) -> str:
-    """Text shortened and escaped for a message of one line."""
+    """Returns text shortened to ``limit`` characters, with unprintable characters replaced."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A closing sentence that suggests the nearest known words; empty if none is near."""
+    """Returns a sentence that suggests the most similar known words; empty if none is similar."""
     from difflib import get_close_matches
 
     by_fold = {choice.casefold(): choice for choice in sorted(known)}
@@ -61,14 +61,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def near_or_known(word: str, known: Iterable[str]) -> str:
-    """The same for a message that does not list the known words: lists them all if none is near and they are few."""
+    """Returns a suggestion as ``did_you_mean``, else a list of the known words if they are few."""
     choices = sorted(known)
     listed = f"Known: {', '.join(choices)}." if 0 < len(choices) <= 24 else ""
     return did_you_mean(word, choices) or listed
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A value as a message quotes it: one line, printable, short."""
+    """Returns a value quoted for a message: one line, printable, short."""
     try:
         text = repr(value)
     except ValueError:  # an int with more digits than Python prints
@@ -77,6 +77,6 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def said(value: object, limit: int = 60) -> str:
-    """A value as JSON writes it, quoted like any other."""
+    """Returns a value as JSON writes it, quoted for a message."""
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else shown(value, limit)

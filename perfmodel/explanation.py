@@ -1,4 +1,4 @@
-"""What there is to say of an operation: formulas, growth, its figures at chosen sizes, and its crossings on a card."""
+"""Content of an ``explain`` page: formulas, growth, numbers at chosen sizes, and crossings on a card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perfmodel.workload import Workload, single
 
 
 class Growth(NamedTuple):
-    """How the counts grow in one symbol, or in several that are tied."""
+    """Growth of the counts with one symbol, or with several equal ones."""
 
     name: str
     flops: symbolic.Order
@@ -28,7 +28,7 @@ class Growth(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Everything that an explain page shows."""
+    """Everything that an ``explain`` page shows."""
 
     operation: Operation
     derivation: str
@@ -41,7 +41,7 @@ class Explanation(NamedTuple):
     crossings: tuple[Solution, ...]
 
 
-# Sizes that a self-attending model ties: their joint growth is what "quadratic in the sequence" means.
+# Sizes that are equal in self-attention. Cost is quadratic in the sequence length when both grow together.
 TIED = ("S", "N")
 
 
@@ -49,12 +49,13 @@ def explain(
     operation: Operation, settings: Mapping[str, Any] | None = None, gpu: Any = None, dtype: str = "fp16",
     knowledge: str | None = None,
 ) -> Explanation:  # fmt: skip
-    """The page of one operation; sizes that are not set take typical values."""
+    """Returns the content of one operation's page. Sizes that are not set take typical values."""
     settings = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
     unknown = next((name for name in settings if name not in operation.arguments), None)
     if unknown is not None:
         raise InputError(
-            f"{operation.name}: set {unknown}", "it is not a size of it", f"it takes {', '.join(operation.arguments)}",
+            f"{operation.name}: set {unknown}", "it is not a size of this operation",
+            f"its sizes are {', '.join(operation.arguments)}",
             did_you_mean(unknown, operation.arguments),
         )  # fmt: skip
     given = {name: value for name, value in settings.items() if SYMBOLS[name].kind in ("flag", "optional")}
@@ -81,7 +82,7 @@ def explain(
 
 
 def _mix(work: Any) -> str:
-    """``max, subtract, exp (special), add, divide`` for one element."""
+    """Returns the primitives of one element as text: ``max, subtract, exp (special), add, divide``."""
     parts = []
     for number, primitive in work.amount.mix.primitives:
         engine = f" ({primitive.engine.value})" if primitive.engine and primitive.engine is not work.engine else ""
@@ -121,7 +122,9 @@ def _line(label: str, name: str, found: symbolic.Formulas) -> Growth:
 def _crossings(
     workload: Workload, settings: Mapping[str, Any], gpu: Any, dtype: str, splits: bool
 ) -> tuple[Solution, ...]:
-    """Solved for every size in turn on a card, the others as they are set; the unfused form too where there is one."""
+    """Returns the crossings of every size on a card, with the other sizes as set; for the unfused form too, if there is
+    one.
+    """
     if gpu is None:
         return ()
     card = rates(gpu, dtype)

@@ -1,4 +1,4 @@
-"""An operation or a workload as formulas in its own symbols: every kernel, and the totals."""
+"""Formulas of an operation or a workload in its own symbols: every kernel, and the totals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from perfmodel.workload import Workload, single
 
 
 class Line(NamedTuple):
-    """The formulas of one kernel, for one repeat."""
+    """Formulas of one kernel, for one repeat."""
 
     name: str
     operation: str
@@ -21,10 +21,10 @@ class Line(NamedTuple):
 
 
 class Formulas(NamedTuple):
-    """The kernels of a phase and their totals over all repeats, as sympy expressions.
+    """Formulas of the kernels of a phase, and their totals over all repeats, as sympy expressions.
 
-    ``compulsory_byte`` is that of a single kernel, None for several; the unfused figures are None where the stages
-    cannot run apart.
+    ``compulsory_byte`` is None if there are several kernels. The unfused formulas are None if the stages cannot run as
+    separate kernels.
     """
 
     workload: Workload
@@ -50,7 +50,7 @@ def of_operation(
     causal: bool | None = None,
     form: str | None = None,
 ) -> Formulas:
-    """The formulas of an operation, with a symbol for every size that is not given."""
+    """Returns the formulas of an operation; every size that is not given is a symbol."""
     workload = single(operation)
     phase = phase or workload.default_phase
     workload.dims(phase, sizes)
@@ -67,7 +67,7 @@ def of_workload(
     causal: bool | None = None,
     form: str | None = None,
 ) -> Formulas:
-    """The formulas of a phase, with a symbol for every size that the file gives as a number; set sizes stay numbers."""
+    """Returns the formulas of a phase; every size that the file gives as a number is a symbol, unless it is set."""
     phase = phase or workload.default_phase
     workload.dims(phase, settings)
     fused = workload.fused if fused is None else fused

@@ -1,4 +1,4 @@
-"""What the library's functions are given, as the lower layers take it: names, files, objects, sizes and cases."""
+"""Converts the arguments of the library functions (names, files, objects, sizes, cases) for the lower layers."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Settings = Mapping[str, Any] | None
 
 
 def known(name: Card) -> Gpu:
-    """A card by name, short name or file."""
+    """Returns a card by name, short name or file."""
     return name if isinstance(name, Gpu) else hardware.gpu(os.fspath(name))
 
 
 def card(name: Card | None) -> Gpu | None:
-    """The card, where one is given."""
+    """Returns the card, or None if no card is given."""
     return None if name is None else known(name)
 
 
 def named(config: Config) -> Workload | Operation:
-    """The operation of that name, else the configuration; a path is always a file."""
+    """Returns the operation with that name, else the configuration. A path always means a file."""
     if isinstance(config, (Workload, Operation)):
         return config
     if config in ops.FAMILY_OF:
@@ -41,15 +41,15 @@ def named(config: Config) -> Workload | Operation:
     name = os.fspath(config)
     if paths.is_name(name) and paths.named("configs", name) is None:
         raise InputError(
-            f"config {shown(name)}", "there is no operation and no configuration of that name",
-            "a name of 'perfmodel ops' or 'perfmodel models', or a path, is accepted",
+            f"config {shown(name)}", "there is no operation or configuration with this name",
+            "a name from 'perfmodel ops' or 'perfmodel models', or a path, is accepted",
             did_you_mean(name, (*ops.FAMILY_OF, *paths.files("configs"))),
         )  # fmt: skip
     return _workload(name)
 
 
 def workload(config: Config, dtype: str | None = None, card: Gpu | None = None) -> Workload:
-    """The workload that is meant, in one data type where that is named; a card's own sizes are an operation's."""
+    """Returns the workload, converted to ``dtype`` if given. Sizes that depend on the card are set for an operation."""
     found = named(config)
     if isinstance(found, Operation):
         return single(found, checked_dtype(dtype or "fp16"), card.sizes() if card else {})
@@ -57,39 +57,39 @@ def workload(config: Config, dtype: str | None = None, card: Gpu | None = None) 
 
 
 def several(things: Any) -> list[Any]:
-    """One thing or several as a list; the types of the package that are tuples are one thing."""
+    """Returns one thing or several as a list. Objects of this package count as one thing, even if they are tuples."""
     return [things] if isinstance(things, (str, os.PathLike, Gpu, Workload, Operation)) else list(things)
 
 
 def sizes(settings: Settings, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Sizes as numbers or expressions, from both places where they may stand."""
+    """Returns sizes as numbers or expressions, from ``settings`` and from keywords."""
     found: dict[str, Any] = {}
     for name, value in (*(settings or {}).items(), *keywords.items()):
         symbol = ALIASES.get(name, name)
         if name in keywords and symbol not in SYMBOLS:
             raise InputError(
                 f"{name}={shown(value)}", "it is neither an option nor a size",
-                "the options of this function and the letters of 'perfmodel symbols' are accepted",
+                "the options of this function and the names in 'perfmodel symbols' are accepted",
                 did_you_mean(name, SYMBOLS),
             )  # fmt: skip
         if symbol in found:
-            raise InputError(f"set {name}", "it is set twice", "a size has one value", "Leave one of them out.")
+            raise InputError(f"set {name}", "it is set twice", "a size has one value", "Remove one of them.")
         found[symbol] = setting(f"{symbol}={value}")[1] if isinstance(value, str) else _whole(value)
     return found
 
 
 def _whole(value: Any) -> Any:
-    """Whole numbers of other libraries, such as NumPy's, as Python's; anything else as it is."""
+    """Returns whole numbers of other libraries, such as NumPy's, as Python ints; other values unchanged."""
     return value.__index__() if hasattr(value, "__index__") and not isinstance(value, (bool, int)) else value
 
 
 def reserve(text: str | None) -> Reserve:
-    """The memory of a card that stays free, as ``--reserve`` takes it."""
+    """Returns the memory to keep free, given as for ``--reserve``."""
     return DEFAULT if text is None else read_reserve(text)
 
 
 def case_lines(cases: Any) -> tuple[Iterable[str], str]:
-    """Cases as lines of JSON, and what messages call them."""
+    """Returns cases as lines of JSON, and the name of their file for messages."""
     from perfmodel.specfile import read_lines
 
     if isinstance(cases, (str, os.PathLike)):

@@ -1,7 +1,7 @@
-"""The kernels of an answer grouped into the blocks of its model: embedding, attention, MLP, head, loss, optimizer.
+"""Groups the kernels of an answer into blocks of the model: embedding, attention, MLP, head, loss, optimizer.
 
-The groups follow from the names of the steps. A name is a path, such as ``layers.attention.q``; the parts that lead to
-repeated steps (``layers``, ``encoder``) are sections, and the first part below them names the block.
+The groups follow from the names of the steps. A name is a path, such as ``layers.attention.q``. The leading parts that
+contain repeated steps (``layers``, ``encoder``) are sections. The first part below the sections names the block.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,10 @@ HEAD = "head"  # the steps that follow the last repeated layer, such as the fina
 
 
 class Block(NamedTuple):
-    """A part of a model in one direction; the total is over all its kernels and repeats, the share that of the time."""
+    """One part of a model in one direction, forward or backward.
+
+    ``total`` is summed over all kernels and repeats. ``share`` is the block's share of the total time.
+    """
 
     name: str
     rows: tuple[Row, ...]
@@ -24,12 +27,12 @@ class Block(NamedTuple):
 
     @property
     def launches(self) -> int:
-        """Kernels that run, repeats included."""
+        """Number of kernels that run, repeats included."""
         return sum(row.repeat for row in self.rows)
 
 
 def blocks(answer: Analysis) -> tuple[Block, ...]:
-    """The blocks in running order, forward and backward apart."""
+    """Returns the blocks in running order; forward and backward are separate blocks."""
     groups = {row.step.group.rstrip(".") for row in answer.rows if row.step.group}
     paths = _paths(answer.rows, groups, {step.name for step in answer.workload.loss})
     names = _shortened(dict.fromkeys(paths.values()), groups)
@@ -43,21 +46,21 @@ def blocks(answer: Analysis) -> tuple[Block, ...]:
 
 
 def time_s(row: Row) -> float:
-    """The time of a kernel over all its repeats: the expected one, else the lower bound; 0 without a card."""
+    """Returns the time of a kernel over all its repeats: the expected time, else the lower bound; 0 without a card."""
     if row.bounds is None:
         return 0.0
     return float((row.expected.expected_s if row.expected else row.bounds.lower_s) * row.repeat)
 
 
 def shares(rows: Sequence[Row]) -> list[float]:
-    """The share of each kernel, with its repeats, in the time of all kernels; nothing without a card."""
+    """Returns each kernel's share of the total time, repeats included; an empty list without a card."""
     times = [*map(time_s, rows)]
     whole_s = sum(times)
     return [seconds / whole_s for seconds in times] if whole_s else []
 
 
 def percentages(parts: Sequence[float]) -> list[int]:
-    """Whole percentages of shares that add up to one, such that they add up to 100: the largest remainders round up."""
+    """Rounds shares to whole percentages that add up to 100; the largest remainders round up."""
     whole = [int(100 * part) for part in parts]
     last = sorted(range(len(parts)), key=lambda i: whole[i] - 100 * parts[i])
     for i in last[: 100 - sum(whole)]:
@@ -80,7 +83,7 @@ def _block(name: str, rows: tuple[Row, ...], whole_s: float) -> Block:
 
 
 def _paths(rows: Iterable[Row], groups: Iterable[str], loss: set[str]) -> dict[str, str]:
-    """The path of the block of each step, by the step's name."""
+    """Returns the path of each step's block, by the name of the step."""
     steps = {row.step.name: row.step for row in rows if row.forward}
     sections = {section for group in groups for section in _prefixes(group)}
     last = max((at for at, step in enumerate(steps.values()) if step.group), default=len(steps))
@@ -90,7 +93,7 @@ def _paths(rows: Iterable[Row], groups: Iterable[str], loss: set[str]) -> dict[s
 
 
 def _below(name: str, sections: set[str]) -> str:
-    """The shortest part of a path that is no section: ``layers.attention`` of ``layers.attention.q``."""
+    """Returns the shortest prefix of a path that is not a section: ``layers.attention`` of ``layers.attention.q``."""
     return next((part for part in _prefixes(name) if part not in sections), name)
 
 
@@ -99,13 +102,13 @@ def _prefixes(path: str) -> Iterable[str]:
 
 
 def _shortened(paths: Iterable[str], groups: Iterable[str]) -> dict[str, str]:
-    """Each path without the sections that all repeated steps share, where no two become one: ``attention``."""
+    """Returns each path without the sections common to all repeated steps, unless two paths would become equal."""
     paths, shared = tuple(paths), _common(groups)
     short = {path: path.removeprefix(f"{shared}.") for path in paths}
     return short if len(set(short.values())) == len(paths) else dict(zip(paths, paths, strict=True))
 
 
 def _common(groups: Iterable[str]) -> str:
-    """The longest path that all of these begin with."""
+    """Returns the longest path that all paths start with."""
     parts = zip(*(group.split(".") for group in groups), strict=False)
     return ".".join(part[0] for part in takewhile(lambda part: len(set(part)) == 1, parts))

@@ -1,7 +1,6 @@
-"""Measurements as JSON Lines: one line that says where they were made, then one for each case.
+"""Measurements as JSON Lines: an environment line, then one line per case.
 
-Whatever reads a live measurement reads a stored file of them too; a file that was cut short is good up to its last
-whole line.
+Code that reads live measurements reads stored files too. A truncated file is read up to its last complete line.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from perfmodel.errors import InputError, shown
 from perfmodel.specfile import read_lines
 
 SCHEMA = 1
-METHOD = 2  # of measuring; a change of protocol raises it. 2: unsteady cases on a GPU are measured again
+METHOD = 2  # version of the measurement method. 2: unsteady cases on a GPU are measured again
 
-# What tells one case from another; everything else on a line is about the measurement.
+# Keys that identify a case; all other keys of a line describe the measurement.
 CASE_KEYS = (
     "op", "kind", "shape", "dtype", "dtypes", "impl", "protocol", "causal", "window", "direction", "activation",
     "torch",
 )  # fmt: skip
-# Keys that give a measured time, and their unit in seconds.
+# Keys of a measured time, and their unit in seconds.
 MEASURED = {"measured_us": 1e-6, "median_us": 1e-6, "measured_s": 1.0}
-AGREE = 1e-3  # two of them on one line may differ by this share, which rounding explains
-# Every other key that perfmodel writes beside a case: in measurements, in answers of predict and validate, in sweeps.
+AGREE = 1e-3  # largest relative difference of two times on one line, due to rounding
+# All other keys that perfmodel writes to a case: in measurements, predictions, validations and sweeps.
 _WRITTEN = (
     "schema median_us measured_s p25_us p75_us n tries relative_norm peak_byte kernels flags stream_us error failed "
     "sm_clock_mhz temperature_c power_w dram_read_byte dram_write_byte l2_byte achieved_occupancy "
@@ -36,7 +35,7 @@ WRITTEN = frozenset(_WRITTEN.split())
 
 
 class Stored(NamedTuple):
-    """A file of measurements: its environment line, and a record for every case."""
+    """A file of measurements: its environment line, and one record per case."""
 
     file: str
     environment: Mapping[str, Any]
@@ -44,17 +43,17 @@ class Stored(NamedTuple):
 
 
 def case_of(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The case of a record, without its measurement."""
+    """Returns the case of a record, without its measurement."""
     return {name: line[name] for name in CASE_KEYS if name in line}
 
 
 def key(line: Mapping[str, Any]) -> str:
-    """One text for one case, whatever the order in which its words stand."""
+    """Returns a text that identifies a case, whatever the order of its keys."""
     return json.dumps(case_of(line), sort_keys=True)
 
 
 def measured_s(line: Mapping[str, Any], where: str = "case") -> float | None:
-    """The time that a line was measured to take; None where it gives none."""
+    """Returns the measured time of a line in seconds; None if the line has none."""
     found: dict[str, float] = {}
     for name, unit in MEASURED.items():
         if line.get(name) is not None:
@@ -69,23 +68,23 @@ def measured_s(line: Mapping[str, Any], where: str = "case") -> float | None:
 
 
 def text(line: Mapping[str, Any]) -> str:
-    """A line of the file."""
+    """Returns the record as a line of the file."""
     return json.dumps(line) + "\n"
 
 
 def read(path: str) -> Stored:
-    """A stored file; the environment line must come first."""
+    """Reads a stored file; the environment line must come first."""
     lines = _parsed(read_lines(path), path)
     if not lines or "environment" not in lines[0]:
         raise InputError(
             f"{path}:1",
             "it does not begin with an environment line",
             "a file of 'perfmodel validate --save' is accepted",
-            "Measure with --save, or use 'perfmodel predict' for cases without measurements.",
+            "Create the file with 'perfmodel validate --save', or use 'perfmodel predict' for cases without measurements.",
         )
     if not isinstance(lines[0]["environment"], dict):
         raise InputError(
-            f"{path}:1", "its environment is not an object", "a file of 'perfmodel validate --save' is accepted"
+            f"{path}:1", "the environment is not an object", "a file of 'perfmodel validate --save' is accepted"
         )
     for number, line in enumerate(lines[1:], 2):
         _check(line, f"{path}:{number}")
@@ -94,7 +93,7 @@ def read(path: str) -> Stored:
 
 
 def _parsed(texts: Iterable[str], path: str) -> list[dict[str, Any]]:
-    """Every whole line as an object; the last may have been cut short while it was written."""
+    """Returns every complete line as an object; the last line may have been truncated while it was written."""
     kept = [(number, text) for number, text in enumerate(texts, 1) if text.strip()]
     found: list[dict[str, Any]] = []
     for number, one in kept:
@@ -104,21 +103,21 @@ def _parsed(texts: Iterable[str], path: str) -> list[dict[str, Any]]:
             if number == kept[-1][0] and found:
                 break
             raise InputError(
-                f"{path}:{number}", "it is not JSON", "one JSON object per line is accepted", "Mend the line."
+                f"{path}:{number}", "it is not JSON", "one JSON object per line is accepted", "Correct this line."
             ) from None
         if not isinstance(value, dict):
             raise InputError(
                 f"{path}:{number}",
-                f"{shown(value)} stands there",
+                f"{shown(value)} is not a JSON object",
                 "one JSON object per line is accepted",
-                "Mend the line.",
+                "Correct this line.",
             )
         found.append(value)
     return found
 
 
 def _check(line: Mapping[str, Any], where: str) -> None:
-    """A record holds a time above zero, or says why it has none."""
+    """Checks that a record has a positive time, or an error."""
     if "error" in line:
         return
     for name in ("median_us", "p25_us", "p75_us"):
@@ -126,7 +125,7 @@ def _check(line: Mapping[str, Any], where: str) -> None:
 
 
 def _check_time(line: Mapping[str, Any], name: str, where: str, unit: float) -> None:
-    """Refuses what is not a time above zero."""
+    """Refuses a value that is not a time above zero."""
     value = line.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6 / unit:
         raise InputError(

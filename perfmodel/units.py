@@ -1,7 +1,7 @@
-"""Numbers with units: how sizes and quantities are read from text, and how they are printed.
+"""Numbers with units: reading sizes and quantities from text, and printing them.
 
-Decimal and binary prefixes are different words: k, M, G, T are powers of 1000 and Ki, Mi, Gi, Ti of 1024, for
-sizes (``8k`` is 8000) and for quantities (``80 GB`` is 80e9 bytes, ``40 MiB`` is 41,943,040).
+Decimal and binary prefixes are distinct. k, M, G, T are powers of 1000, and Ki, Mi, Gi, Ti are powers of 1024. This
+holds for sizes (``8k`` is 8000) and for quantities (``80 GB`` is 80e9 bytes, ``40 MiB`` is 41,943,040).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, 
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
 PREFIXES = {**DECIMAL, **BINARY}
 
-# What a unit measures. A quantity is stored in the bare unit: bytes, FLOP per second, hertz, seconds, watts.
+# Names of the units. Quantities are stored without prefix: bytes, FLOP per second, hertz, seconds, watts.
 UNITS = {
     "B": "bytes",
     "B/s": "bytes per second",
@@ -36,14 +36,14 @@ ITEM_BYTES: dict[str, int | float] = {
 HALF_BYTE = 0.5
 
 LARGEST_SIZE = 10**15
-ITEMS_ACCEPTED = "bytes per element are a whole number, or 0.5 for a type of 4 bits"
+ITEMS_ACCEPTED = "a whole number of bytes per element, or 0.5 for a type of 4 bits, is accepted"
 SIZES_ACCEPTED = "a size is a whole number from 1 to 10^15, such as 8192, 8k (8000), 8Ki (8192) or 1M (1,000,000)"
 
 _NUMBER = re.compile(r"([+-]?(?:\d+(?:_\d+)*)(?:\.\d+)?(?:[eE][+-]?\d{1,4})?)\s*([A-Za-z]*)(.*)", re.DOTALL | re.ASCII)
 
 
 def checked_dtype(name: str) -> str:
-    """The name itself, where it is that of a data type."""
+    """Returns the name if it is a data type; raises InputError otherwise."""
     if name not in ITEM_BYTES:
         raise InputError(
             f"dtype {shown(name)}", "it is not a data type", f"one of {', '.join(ITEM_BYTES)} is accepted",
@@ -53,7 +53,7 @@ def checked_dtype(name: str) -> str:
 
 
 def checked_size(value: object, where: str) -> int:
-    """The value itself, where it is a size: a whole number of at least 1."""
+    """Returns the value if it is a size, a whole number from 1 to 10^15; raises InputError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(where, f"{shown(value)} is not a whole number", SIZES_ACCEPTED)
     if not 1 <= value <= LARGEST_SIZE:
@@ -63,16 +63,16 @@ def checked_size(value: object, where: str) -> int:
 
 
 def checked_item(value: object, where: str) -> int | float:
-    """Bytes per element: a size, or half a byte."""
+    """Returns bytes per element: a whole number, or 0.5 for types of 4 bits."""
     if isinstance(value, float) and value == HALF_BYTE:
         return HALF_BYTE
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIZE:
-        raise InputError(where, f"{shown(value)} is not a size of an element", ITEMS_ACCEPTED)
+        raise InputError(where, f"{shown(value)} is not a number of bytes per element", ITEMS_ACCEPTED)
     return value
 
 
 def item_from_text(text: str, where: str) -> int | float:
-    """2, or 0.5 for four bits."""
+    """Reads bytes per element: a size, or 0.5 for types of 4 bits."""
     try:
         is_half = float(text) == HALF_BYTE
     except ValueError:
@@ -81,7 +81,7 @@ def item_from_text(text: str, where: str) -> int | float:
 
 
 def size_from_text(text: str, where: str) -> int:
-    """8192, 8k, 8Ki, 1.5M: a whole number with an optional prefix."""
+    """Reads a whole number with an optional prefix: 8192, 8k, 8Ki, 1.5M."""
     match = _NUMBER.fullmatch(text.strip()) if len(text) <= 60 else None
     if not match or match[3] or match[2] not in PREFIXES:
         raise InputError(where, f"{shown(text)} is not a size", SIZES_ACCEPTED, _meant(match) if match else "")
@@ -95,7 +95,7 @@ def size_from_text(text: str, where: str) -> int:
 
 
 def _meant(match: re.Match[str]) -> str:
-    """The sizes that a prefix in other letters may mean: ``Write 8k (8000) or 8Ki (8192).`` for ``8K``."""
+    """Returns a suggestion for a prefix in the wrong case: ``Write 8k (8000) or 8Ki (8192).`` for ``8K``."""
     word = match[2].casefold()
     meant = (
         [prefix for prefix in PREFIXES if prefix and prefix.casefold() in (word, f"{word}i")] if not match[3] else []
@@ -106,7 +106,7 @@ def _meant(match: re.Match[str]) -> str:
 
 
 def _exact(number: str, factor: int) -> int | None:
-    """1.5 x 1000 and 1e6 as whole numbers; None where it does not come out whole, zero where it is far out of range."""
+    """Returns number times factor as a whole number; None if it is not whole, 0 if it is far out of range."""
     from fractions import Fraction
 
     exponent = int((number.lower() + "e0").split("e")[1])
@@ -115,7 +115,7 @@ def _exact(number: str, factor: int) -> int | None:
 
 
 def quantity_from_text(text: object, unit: str, where: str) -> float:
-    """'1555 GB/s' read as the given unit; a bare number or another unit is refused."""
+    """Reads '1555 GB/s' in the given unit. A number without a unit, or with another unit, is an error."""
     accepted = f"a quantity in {unit} is accepted ({UNITS[unit]}), such as '1.5 G{unit}'"
     match = _NUMBER.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 60 else None
     if not match:
@@ -141,20 +141,20 @@ _SECONDS = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 @lru_cache(maxsize=1 << 16)
 def scaled(value: float, unit: str = "", digits: int = 5) -> str:
-    """A number with a decimal prefix, as people write it: 312 TFLOP/s, 33.56 MB, 110.2 µs."""
+    """Returns a number with a decimal prefix: 312 TFLOP/s, 33.56 MB, 110.2 µs."""
     if value == 0:
         return f"0 {unit}".rstrip()
     if unit == "" and abs(value) < 1000 and value == int(value):
         return str(int(value))
     size = abs(value)
-    for factor, prefix in _SECONDS if unit == "s" else _DECIMAL:  # noqa: B007 - the last where none is reached
+    for factor, prefix in _SECONDS if unit == "s" else _DECIMAL:  # noqa: B007 - the last one if none is reached
         if size >= factor * (1 - 5e-7):
             break
     return f"{significant(value / factor, digits)} {prefix}{unit}".rstrip()
 
 
 def significant(value: float, digits: int = 5) -> str:
-    """Fixed-point with so many significant digits; whole numbers as they are, an exponent only for the very small."""
+    """Returns a number with ``digits`` significant digits, in fixed-point notation from 1e-6 to 1e15."""
     if value == 0:
         return "0"
     if abs(value) >= 1e15 or abs(value) < 1e-6:

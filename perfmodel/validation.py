@@ -1,4 +1,4 @@
-"""Measurements held against the model, case by case, and how far it may be trusted by operation."""
+"""Compares measurements with the model, by case, and summarises the errors by operation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from perfmodel.hardware import Gpu, all_gpus
 from perfmodel.prediction import Prediction, predictions
 from perfmodel.records import measured_s
 
-# A clock tells times to half a microsecond or so: what lies closer to the bound than this share is at it.
+# Timers resolve about half a microsecond: a time is below the bound only if it is shorter by more than this share.
 RESOLUTION = 0.02
 WRONG = "wrong result"
-# By how much the times of one stream, before and after the cases, differ on a device that does nothing else.
+# Largest relative spread of the stream's times, before and after the cases, on a device without other work.
 QUIET = {"cpu": 0.25, "cuda": 0.1}
-CPU_SHARE = 0.8  # of the processor's time that a stream gets on a quiet machine, at least
+CPU_SHARE = 0.8  # minimum share of the processor's time that a stream gets on a quiet machine
 
 
 class Compared(NamedTuple):
-    """One case: what was measured, and what the model says of it."""
+    """One case: its measurement and its prediction."""
 
     record: Mapping[str, Any]
     prediction: Prediction
@@ -45,33 +45,33 @@ class Compared(NamedTuple):
 
     @property
     def of_roofline(self) -> float | None:
-        """lower / measured: the share of the speed of light."""
+        """lower / measured: the share of the fastest possible speed."""
         return self.lower_s / self.measured_s if self.lower_s and self.measured_s else None
 
     @property
     def of_expected(self) -> float | None:
-        """expected / measured: the share of the time that the model expects of these kernels."""
+        """expected / measured: 1 if the kernels run as fast as the model expects."""
         return self.expected_s / self.measured_s if self.expected_s and self.measured_s else None
 
     @property
     def below(self) -> bool:
-        """Whether it was faster than the model says anything can be: then the model is wrong."""
+        """Whether the measured time is below the lower bound: then the model or its data are wrong."""
         return self.of_roofline is not None and self.of_roofline > 1 + RESOLUTION
 
     @property
     def inside(self) -> bool | None:
-        """Whether the measured time lies in the range that the model expects."""
+        """Whether the measured time is inside the expected range."""
         expected = self.prediction.expected
         return expected.low_s <= self.measured_s <= expected.high_s if expected and self.measured_s else None
 
     @property
     def failed(self) -> str:
-        """Why there is no time, where there is none."""
+        """The reason why there is no time; empty if there is one."""
         return str(self.record.get("error", "")) or self.prediction.error
 
 
 class Summary(NamedTuple):
-    """The cases of one operation; errors are of the expected time, in shares of the measured one."""
+    """Summary of one operation's cases. Errors are of the expected time, relative to the measured time."""
 
     name: str
     cases: int
@@ -84,13 +84,13 @@ class Summary(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """The times of one stream, measured before and after the cases of a run."""
+    """Times of one memory stream, measured before and after the cases of a run."""
 
     low_us: float
     high_us: float
     quiet: float
-    roof_us: float = 0.0  # the time at the memory roof, where that was measured by the same run
-    cpu_share: float = 1.0  # the processor time that the stream got, of what its threads could use
+    roof_us: float = 0.0  # the time at the memory roof, if the same run measured that roof
+    cpu_share: float = 1.0  # processor time of the stream, divided by what its threads could use
 
     @property
     def spread(self) -> float:
@@ -98,13 +98,13 @@ class Streams(NamedTuple):
 
     @property
     def busy(self) -> bool:
-        """Whether other work took part of the device, during the cases or while the roofs were measured."""
+        """Whether other work ran on the device, during the cases or while the roofs were measured."""
         roof_passed = self.low_us < self.roof_us * (1 - RESOLUTION)
         return self.spread > self.quiet or self.cpu_share < CPU_SHARE or roof_passed
 
 
 class Outcome(NamedTuple):
-    """Every case, the summaries by operation, and what went wrong."""
+    """All cases, the summaries by operation, and what went wrong."""
 
     cases: tuple[Compared, ...]
     summaries: tuple[Summary, ...]
@@ -121,18 +121,18 @@ class Outcome(NamedTuple):
 
     @property
     def excused(self) -> bool:
-        """Whether a time below the bound says nothing of the model: its roofs were measured on a busy device."""
+        """Whether times below the bound are not model errors, because the roofs were measured on a busy device."""
         return self.busy and self.streams is not None and self.streams.roof_us > 0
 
     @property
     def broken(self) -> list[str]:
-        """What a validation must not have: wrong results, and times below the bound."""
+        """What makes a validation fail: wrong results, and times below the bound."""
         wrong = [one for one in self.cases if WRONG in one.failed]
         below = [] if self.excused else self.below
         return [
             *(f"{described(one.record)}: {one.failed}" for one in wrong),
             *(
-                f"{described(one.record)}: measured {one.measured_s:.4g} s, under the bound of {one.lower_s:.4g} s"
+                f"{described(one.record)}: measured {one.measured_s:.4g} s, below the bound of {one.lower_s:.4g} s"
                 for one in below
             ),
         ]
@@ -141,7 +141,7 @@ class Outcome(NamedTuple):
 def compare(
     records: Iterable[Mapping[str, Any]], gpu: Gpu, environment: Mapping[str, Any] | None = None, **options: Any
 ) -> Outcome:
-    """Every record with its prediction on the card; ``environment`` is that of the run."""
+    """Returns every record with its prediction for the card; ``environment`` is that of the run."""
     kept = list(records)
     found = predictions((_read(record) for record in kept), gpu, **options)
     cases = tuple(Compared(record, prediction) for record, prediction in zip(kept, found, strict=True))
@@ -149,7 +149,7 @@ def compare(
 
 
 def streams(environment: Mapping[str, Any], gpu: Gpu) -> Streams | None:
-    """Returns what the streams of a run say of its device; None where fewer than two were measured."""
+    """Returns the times of the streams of a run; None if fewer than two were measured."""
     found = [probe for probe in environment.get("streams", ()) if "median_us" in probe]
     if len(found) < 2:
         return None
@@ -191,19 +191,19 @@ def _summaries(cases: Iterable[Compared]) -> Iterable[Summary]:
 
 
 def card_of(environment: Mapping[str, Any]) -> Gpu | None:
-    """The one card that a run's device is called like; None where there is none or there are several."""
+    """Returns the card whose names include the device of the run; None if there is none or more than one."""
     known = [gpu for gpu in all_gpus() if str(environment.get("gpu", "")) in gpu.matches]
     return known[0] if len(known) == 1 else None
 
 
 def family(record: Mapping[str, Any]) -> str:
-    """The operation, and the implementation where several are measured."""
+    """Returns the operation, and the implementation unless it is torch's."""
     impl = record.get("impl", "")
     return f"{record['op']} {impl}" if impl and impl != "torch" else str(record["op"])
 
 
 def described(record: Mapping[str, Any]) -> str:
-    """A case in one line, as a person would name it."""
+    """Returns a case as one line of text."""
     shape = " ".join(f"{name}={size}" for name, size in record.get("shape", {}).items())
     names = ("kind", "dtype", "impl", "activation", "direction", "protocol")
     words = [str(record[name]) for name in names if name in record]

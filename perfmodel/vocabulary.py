@@ -1,8 +1,8 @@
-"""What a case may name: every operation of ``perfmodel ops``, and a few workloads of several operations.
+"""Names that a case accepts: every operation of ``perfmodel ops``, and three workloads of several operations.
 
-An operation brings its own sizes, defaults and gradients. This module adds the implementations that exist for it and
-the composites ``mlp``, ``layer`` and ``elementwise``. ``mlp`` is the three kernels that a library runs, which
-``perfmodel flops --op mlp --unfused`` shows too; ``elementwise`` names its function by ``kind``.
+An operation has its own sizes, defaults and gradients. This module adds its implementations, and the composites
+``mlp``, ``layer`` and ``elementwise``. ``mlp`` is the three kernels that a library runs, as in ``perfmodel flops --op
+mlp --unfused``. ``elementwise`` names its function by ``kind``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ WINDOW = "W"
 
 @dataclass(frozen=True)
 class Kind:
-    """What a case of one name means.
+    """The meaning of a case's name.
 
-    ``steps`` are its operations as (name, operation, sizes). ``sizes`` are those that a shape may give; ``ties`` are
-    expressions for those that it may leave out, and ``optional`` has those without a value of their own: windows, item
-    sizes and the sizes that a card decides. ``words`` maps each key to its values, the default first.
+    ``steps`` are its operations as (name, operation, sizes). ``sizes`` are the sizes that a shape accepts. ``ties`` are
+    expressions for sizes that a shape may omit. ``optional`` are sizes without a default here: windows, item sizes and
+    sizes that depend on the card. ``words`` maps each key to its values, the default first.
     """
 
     steps: tuple[tuple[str, str, str], ...]
@@ -38,12 +38,12 @@ class Kind:
 
     @cached_property
     def shape(self) -> tuple[str, ...]:
-        """The sizes without item sizes, as messages list them."""
+        """The sizes without item sizes, as listed in messages."""
         return tuple(name for name in self.sizes if SYMBOLS[name].kind != "item")
 
     @cached_property
     def by_card(self) -> tuple[str, ...]:
-        """The sizes that a card decides where a shape leaves them out."""
+        """The sizes that depend on the card if a shape omits them."""
         return tuple(name for name in self.sizes if SYMBOLS[name].card)
 
     @property
@@ -51,8 +51,8 @@ class Kind:
         return [ops.find(operation) for _, operation, _ in self.steps]
 
 
-# Implementations by operation, the default first. ``ours`` and ``fused`` of row kernels are the same kernels of this
-# project. ``naive`` runs the operation as its separate kernels; ``math`` is torch's own sequence of them.
+# Implementations by operation, the default first. For row kernels, ``ours`` and ``fused`` are the same kernels of this
+# project. ``naive`` runs the operation as separate kernels. ``math`` is torch's sequence of separate kernels.
 _BACK_ENDS = ("torch", "flash", "cudnn", "efficient", "math", "serving", "paged", "naive")
 _CONVOLUTIONS = ("fused", "naive", "torch", "torch_channels_first")
 _OWN_ROWS = ("torch", "ours", "fused")
@@ -71,7 +71,7 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("conv", "conv_backward", "scores", "weighted_values"), ("torch", "naive")),
     "qkv": ("torch", "fused", "naive"),
 }
-# Operations that torch runs as one kernel of its own or of a library.
+# Operations that torch runs as one kernel.
 _TORCH_NAMES = (
     "matmul gemm linear linear_bias linear_input_gradient linear_weight_gradient bias_gradient add_bias "
     "output_projection logits embedding embedding_backward dropout dropout_backward "
@@ -81,10 +81,10 @@ _TORCH_NAMES = (
 )
 _TORCH = frozenset(_TORCH_NAMES.split())
 STAGED = ("stages", "naive", "math")  # the implementations that run an operation as separate kernels
-# The unfused form as ``--unfused`` counts it, without the copies and masks that eager code adds (``naive``).
+# The unfused form that ``--unfused`` counts. ``naive`` adds the copies and masks of eager code.
 STAGES = "stages"
 
-# Sizes that a shape may leave out besides those of the notation table.
+# Further sizes that a shape may omit, besides those of the notation table.
 _TIES: Mapping[str, Mapping[str, str]] = {"qkv": {"H": "1", "d": "D / H"}}
 
 _MLP = (
@@ -113,20 +113,20 @@ _LAYER_TIES = {"H_kv": "H", "S": "N", "d": "D / H", "F": "4 * D"}
 
 @cache
 def implementations(name: str) -> tuple[str, ...]:
-    """The implementations of an operation or a composite, the default first; empty where the word has no meaning."""
+    """Returns the implementations of an operation or a composite, the default first; empty if it has none."""
     if name in COMPOSITES:
         return COMPOSITES[name].words["impl"]
     if name in IMPLEMENTATIONS or name in _TORCH:
         return IMPLEMENTATIONS.get(name, ("torch",))
     operation = ops.find(name)
     if getattr(operation(**operation.example.at).runs, "gate", False):
-        return ("fused", "torch")  # torch runs the activation and the product as two kernels
+        return ("fused", "torch")  # torch runs the activation and the multiplication as two kernels
     return ("fused", "naive") if splits(operation) else ()
 
 
 @cache
 def splits(operation: Operation, backward: bool = False) -> bool:
-    """Whether the operation, or with ``backward`` one of its gradients, has an unfused form of several kernels."""
+    """Returns whether the operation has a form of several kernels; with ``backward``, its gradients count too."""
     if operation(**operation.example.at).kernels():
         return True
     return backward and any(splits(ops.find(gradient.operation)) for gradient in operation.backward)
@@ -143,14 +143,14 @@ COMPOSITES: Mapping[str, Kind] = {
         {"direction": DIRECTIONS, "impl": _BACK_ENDS, "causal": ("false", "true"), "activation": ACTIVATIONS},
     ),
 }  # fmt: skip
-# Every name that a case may give as its op, those of the cases format first.
+# Every name that the key ``op`` accepts; names of the original cases format come first.
 NAMES = tuple(
     dict.fromkeys(
         ("matmul", "softmax", "softmax_backward", "layernorm", "layernorm_backward", "rmsnorm", ELEMENTWISE, "attention",
          "conv1d", "qkv", *COMPOSITES, *ops.FAMILY_OF)
     )
 )  # fmt: skip
-# What ``kind`` of an elementwise case may name.
+# Values of ``kind`` in an elementwise case.
 ELEMENTWISE_KINDS = tuple(
     name for name, family in ops.FAMILY_OF.items() if family == ELEMENTWISE and name != "residual"
 )
@@ -158,7 +158,7 @@ ELEMENTWISE_KINDS = tuple(
 
 @cache
 def kind(name: str) -> Kind:
-    """The kind of an operation or a composite."""
+    """Returns the kind of an operation or a composite."""
     if name in COMPOSITES:
         return COMPOSITES[name]
     operation = ops.find(name)
@@ -177,7 +177,7 @@ def kind(name: str) -> Kind:
 
 
 def _ties(operation: Operation, sizes: tuple[str, ...]) -> dict[str, str]:
-    """Expressions of the sizes that may be left out: a tie of the operation, of the notation table, or a default."""
+    """Returns expressions for the sizes that may be omitted: the operation's, the notation table's, or a default."""
     follows = {name: SYMBOLS[name].follows for name in sizes if SYMBOLS[name].follows and _letters(name) <= set(sizes)}
     defaults = {name: str(operation.defaults[name]) for name in sizes if operation.defaults.get(name) is not None
                 and SYMBOLS[name].kind == "size"}  # fmt: skip

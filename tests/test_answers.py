@@ -251,7 +251,7 @@ def test_names_files_workloads_and_operations_are_taken_everywhere(call):
     assert call("mlp-4096") == call(load("mlp-4096")) == call(Path(file)) == call(str(file))
     assert call("matmul") == call(find("matmul"))
     assert not path.exists() or call(str(path)) == call("mlp-4096")
-    with pytest.raises(PerfmodelError, match="there is no operation and no configuration of that name"):
+    with pytest.raises(PerfmodelError, match="there is no operation or configuration with this name"):
         call("mlp4096")
 
 
@@ -351,7 +351,7 @@ def test_a_refused_case_names_its_place_and_stops_no_other():
     assert found.cases[0].total is None
     assert found.cases[0].error.startswith("cases:1: op: 'nope' is not known")
     assert found.cases[1].total
-    with pytest.raises(InputError, match="there is no case in it"):
+    with pytest.raises(InputError, match="it contains no case"):
         predict([], "t4")
     with pytest.raises(InputError, match="no file has this name"):
         predict("nope", "t4")

@@ -147,7 +147,7 @@ def test_a_users_folder_that_cannot_be_made_is_told(own, card_at_hand, tmp_path)
     (tmp_path / "data").write_text("a file stands where the folder should")
     found = check_refused(command("calibrate"), 1)
     assert found["where"] == str(own)
-    assert found["action"] == "Name a file with -o."
+    assert found["action"] == "Choose a file with -o."
 
 
 def test_what_cannot_be_written_or_read_is_refused_before_anything_is_measured(own, monkeypatch, tmp_path):
@@ -163,7 +163,7 @@ def test_what_cannot_be_written_or_read_is_refused_before_anything_is_measured(o
 def test_a_folder_is_no_file_for_readings(own, card_at_hand, tmp_path):
     ran = command("calibrate", "-o", str(tmp_path))
     check_refused(ran, 1)
-    assert ran.err == f"{tmp_path}: it is a folder; a file is accepted. Name a file in it.\n"
+    assert ran.err == f"{tmp_path}: it is a folder; a file is accepted. Name a file in the folder.\n"
 
 
 def test_a_processor_becomes_a_card_of_the_users_folder(own, monkeypatch):

@@ -51,13 +51,13 @@ def test_every_operation_has_its_page(name, monkeypatch):
 
 @pytest.mark.parametrize("name", SOLVED)
 def test_with_a_card_every_size_is_solved_for(name):
-    assert "Where memory-bound turns compute-bound" in shown("explain", name, "--gpu", "t4")
+    assert "From memory-bound to compute-bound" in shown("explain", name, "--gpu", "t4")
     check_latex(shown("explain", name, "--gpu", "t4", "--latex"))
 
 
 def test_the_on_chip_memory_is_the_cards():
     # A T4's block has 64 KiB.
-    assert "M = 65536 is the shared memory per block of " in shown("explain", "flash_attention", "--gpu", "t4")
+    assert "M = 65536 is the shared memory per block in " in shown("explain", "flash_attention", "--gpu", "t4")
 
 
 def test_a_decoded_token_of_wide_layers_reaches_the_ridge_at_208_sequences():
@@ -70,7 +70,7 @@ def test_a_card_gives_the_expected_time_and_what_it_rests_on():
     ran = perfmodel("explain", "softmax", "--gpu", "a100", "--set", "rows=8192", "--set", "cols=8192")
     assert ran.code == 0
     assert "at least   expected\n" in ran.out
-    assert "family knowledge: shares and habits of Ampere" in " ".join(ran.out.split())
+    assert "family knowledge: factors fitted on Ampere" in " ".join(ran.out.split())
 
 
 SQUARE = ("--set", "m=512", "--set", "k=512", "--set", "n=512")

@@ -289,8 +289,8 @@ def test_the_last_record_of_a_case_stands(tmp_path):
         ([record(ADD, 5.0)], ":1: it does not begin with an environment line"),
         ([ENVIRONMENT, record(ADD, 0.0)], ":2: 'median_us' is 0.0"),
         ([ENVIRONMENT, record(ADD, True)], ":2: 'median_us' is True"),
-        ([ENVIRONMENT, [1]], ":2: \\[1\\] stands there"),
-        ([{"environment": 3}], ":1: its environment is not an object"),
+        ([ENVIRONMENT, [1]], ":2: \\[1\\] is not a JSON object"),
+        ([{"environment": 3}], ":1: the environment is not an object"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path, lines, told):
@@ -316,7 +316,7 @@ def test_a_time_below_the_bound_and_a_wrong_result_break_a_validation(tmp_path):
     path = stored(tmp_path, ENVIRONMENT, record(line, 100.0), wrong)
     found = command("validate", "--from", path)
     assert found.code == 3
-    assert "under the bound" in found.err
+    assert "below the bound" in found.err
     assert "wrong result" in found.err
     assert command("validate", "--from", stored(tmp_path, ENVIRONMENT, record(line, 200.0))).code in (0, None)
 
@@ -399,8 +399,8 @@ def test_other_work_on_a_card_is_told_but_a_bound_stays_a_bound(tmp_path, times,
     environment = {**ENVIRONMENT["environment"], "streams": streams(*times)}
     ran, document = told(tmp_path, environment, record(FAST, 100.0))
     assert ran.code == 3
-    assert "under the bound" in ran.err
-    assert "The device was busy: one stream took 100 µs to 1" in ran.out
+    assert "below the bound" in ran.err
+    assert "The device was busy: a memory stream took 100 µs to 1" in ran.out
     assert f"{spread:.0%} apart (quiet: at most 10%)" in " ".join(ran.out.split())
     assert document["busy"] is True
     assert document["stream_spread"] == pytest.approx(spread)
@@ -435,9 +435,11 @@ def test_times_below_roofs_that_a_busy_processor_measured_are_no_error_of_the_mo
     wrong = {"schema": 1, **ADD, "error": "wrong result: the sum is off by 1 of its norm"}
     ran, document = told(tmp_path, environment, record(line, 9e3))
     assert ran.code == (0 if excused else 3)
-    assert ("with 45% of the processor" in " ".join(ran.out.split())) == (share == 0.45)
-    assert ("1 case is faster than the roofs, which the same run measured" in " ".join(ran.out.split())) == excused
-    assert ("under the bound" in ran.err) != excused
+    assert ("it got 45% of the processor" in " ".join(ran.out.split())) == (share == 0.45)
+    assert (
+        "1 case is faster than the roofs. The same run measured these roofs" in " ".join(ran.out.split())
+    ) == excused
+    assert ("below the bound" in ran.err) != excused
     assert bool(document["broken"]) != excused
     assert told(tmp_path, environment, record(line, 9e3), wrong)[0].code == 3  # a wrong result is still an error
 
@@ -542,7 +544,7 @@ def test_a_data_sheet_is_never_written_over(tmp_path):
     sheet.write_text("title: a data sheet\n")
     found = command("calibrate", "--gpu", "cpu", "-o", str(sheet))
     assert found.code == 1
-    assert "a file that was not measured stands there" in found.err
+    assert "a file that is not a measurement exists there" in found.err
     assert sheet.read_text() == "title: a data sheet\n"
 
 

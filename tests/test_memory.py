@@ -589,15 +589,21 @@ def test_the_largest_size_fits_and_the_next_does_not(phase, symbol, sizes, plan)
 def test_no_size_fits():
     answer = memory(workload("llama-3.1-405b"), phase="decode", gpu=gpu("t4"), solve="B")
     assert (answer.solved.largest, answer.dims["B"], answer.verdict.fits) == (0, 1, False)
-    assert "No B fits: B = 1 takes " in render(answer, "markdown")
+    assert "No B fits: B = 1 needs " in render(answer, "markdown")
 
 
 ANY = [
     # A state of constant size; windows of 4096 tokens in every layer, the new ones included.
     ("mamba-130m", {}, 1, "Any S fits: the total, ", "does not depend on S."),
     ("rwkv-4-169m", {"B": 8}, 1, "Any S fits: the total, ", "does not depend on S."),
-    ("mistral-7b-v0.1", {}, 4095, "Any S fits: the window bounds the cache. From S = 4,095 on ", "are those."),
-    ("mistral-7b-v0.1", {"N": 3000}, 1096, "Any S fits: the window bounds the cache. From S = 1,096 on ", "are those."),
+    ("mistral-7b-v0.1", {}, 4095, "Any S fits: the window bounds the cache. From S = 4,095 on, ", "show this total."),
+    (
+        "mistral-7b-v0.1",
+        {"N": 3000},
+        1096,
+        "Any S fits: the window bounds the cache. From S = 1,096 on, ",
+        "show this total.",
+    ),
 ]
 
 
@@ -701,7 +707,7 @@ def test_the_reserve_decides():
 def test_the_reserve_stands_in_the_table():
     out = " ".join(perfmodel("memory", "--config", "gpt2", "--gpu", "h100").out.split())
     assert "Reserve: 7.577 GB: 810 MB for the CUDA context and the code of kernels, 33.6 MB for the workspace" in out
-    assert "less the reserve), " in out
+    assert "minus the reserve), " in out
 
 
 # --- every report that shows a time
@@ -710,7 +716,7 @@ def test_the_reserve_stands_in_the_table():
 def test_a_time_on_a_card_that_is_too_small_says_so():
     arguments = ("flops", "--config", "llama-3-70b", "--phase", "decode", "--gpu")
     out = " ".join(perfmodel(*arguments, "t4").out.split())
-    assert "NB It does not fit on one NVIDIA T4: it needs 141.8 GB, and 13.80 GB are available" in out
+    assert "Warning: It does not fit on one NVIDIA T4: it needs 141.8 GB, and 13.80 GB are available" in out
     small = json.loads(perfmodel(*arguments, "t4", "--format", "json").out)["memory"]
     whole = memory(workload("llama-3-70b"), phase="decode", gpu=gpu("t4"))
     assert (small["fits"], small["total_byte"]) == (False, whole.byte_per_gpu)

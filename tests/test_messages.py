@@ -59,7 +59,7 @@ ARGUMENTS = [
     ((*FLOPS, "--bogus"), 2, "perfmodel flops: there is no option '--bogus';"),
     ((*FLOPS, "extra"), 2, "perfmodel flops: "),
     ((*FLOPS, "--format", "xml"), 2, "perfmodel flops: "),
-    ((*FLOPS, "--set", "N=1", "--set", "N=2"), 2, "--set N: it is set twice; a name has one value. Leave one of them out."),
+    ((*FLOPS, "--set", "N=1", "--set", "N=2"), 2, "--set N: it is set twice; each name has one value. Remove one of them."),
     ((*FLOPS, "--phase", "decod"), 2, "perfmodel flops: "),
     ((*FLOPS, "--dtype", "fp12"), 2, "perfmodel flops: "),
     (("explain",), 2, "perfmodel explain: argument 'OP' is missing;"),
@@ -88,7 +88,7 @@ ARGUMENTS = [
     ((*FLOPS, "--gpu", ""), 1, "gpu '': no file has this name;"),
     ((*FLOPS, "--gpu", ".."), 1, "gpu '..': no file has this name;"),
     (("explain", "atention"), 1, "operation: there is no operation 'atention'; a name of 'perfmodel ops' is accepted"),
-    (("explain", "attention", "--set", "K=4"), 1, "attention: set K: it is not a size of it; it takes B, H, H_kv,"),
+    (("explain", "attention", "--set", "K=4"), 1, "attention: set K: it is not a size of this operation; its sizes are B, H, H_kv,"),
     (("solve", "--op", "matmul", "--gpu", "t4", "--for", "N"), 1, "--for N: it is not a symbol of matmul;"),
     (("roofline", "--gpu", "t44", "show"), 1, "gpu 't44': no file has this name;"),
     (
@@ -318,7 +318,7 @@ def test_a_folder_is_no_file(tmp_path, ending):
     folder.mkdir()
     ran = perfmodel("flops", "--config", str(folder))
     check_refused(ran, 1)
-    assert ran.err == f"{folder}: it is a folder; a file is accepted. Name a file in it.\n"
+    assert ran.err == f"{folder}: it is a folder; a file is accepted. Name a file in the folder.\n"
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the file's mode does not keep this user out")
@@ -390,7 +390,7 @@ BAD_LINES = [
     ('{"op": "matmul", "shape": {"m": 8, "k": 8}}', "shape: 'n' is missing;"),
     (
         '{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8, "z": 8}}',
-        "shape: 'z' is not a size of matmul; it takes m, k, n",
+        "shape: 'z' is not a size of matmul; its sizes are m, k, n",
     ),
     ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 0}}', f"n: 0 is out of range; {SIZES}"),
     ('{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 1.5}}', f"n: 1.5 is not a whole number; {SIZES}"),
@@ -417,16 +417,16 @@ BAD_LINES = [
     ('{"op": "qkv", "shape": {"B": 1, "N": 4, "D": 7, "H": 2}}', "d: 'D / H' is 7 / 2, which does not divide;"),
     (
         '{"op": "softmax_backward", "shape": {"rows": 8, "cols": 8}, "direction": "backward"}',
-        "direction: 'backward' stands",
+        "direction: 'backward' is given, but",
     ),
     (
         MATMUL[:-1] + ', "kind": "gelu"}',
-        "kind: 'gelu' stands there, and matmul does not take the word; matmul takes op,",
+        "kind: 'gelu' is given, but matmul does not accept this key; matmul accepts op,",
     ),
-    (MATMUL[:-1] + ', "activation": null}', "activation: null stands there, and matmul does not take the word;"),
-    ('{"op": "matmul", "shape": []}', "shape: [] stands there; an object of sizes is accepted. Add m, k, n"),
-    ('{"op": "matmul", "shape": [1, 2, 3]}', "shape: [1, 2, 3] stands there; an object of sizes is accepted."),
-    ('{"op": "matmul", "shape": null}', "shape: null stands there; an object of sizes is accepted."),
+    (MATMUL[:-1] + ', "activation": null}', "activation: null is given, but matmul does not accept this key;"),
+    ('{"op": "matmul", "shape": []}', "shape: [] is not an object; an object of sizes is accepted. Add m, k, n"),
+    ('{"op": "matmul", "shape": [1, 2, 3]}', "shape: [1, 2, 3] is not an object; an object of sizes is accepted."),
+    ('{"op": "matmul", "shape": null}', "shape: null is not an object; an object of sizes is accepted."),
     ('{"op": null}', "op: null is not known; one of matmul, softmax,"),
     (MATMUL[:-1] + ', "dtype": null}', "dtype: null is not known; one of fp64, fp32,"),
     ('{"op": "matmul", "shape": {"m": null, "k": 8, "n": 8}}', f"m: null is not a whole number; {SIZES}"),
@@ -468,8 +468,8 @@ def test_cases_may_come_from_standard_input():
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b"", "{}: there is no case in it; one JSON object per line is accepted."),
-        (b"\n \n", "{}: there is no case in it;"),
+        (b"", "{}: it contains no case; one JSON object per line is accepted."),
+        (b"\n \n", "{}: it contains no case;"),
         (b"\xff\xfe", "{}:1: the line is not UTF-8 text; UTF-8 text is accepted. Convert it, or check the path."),
         (MATMUL.encode() + b"\n\xff\n", "{}:2: the line is not UTF-8 text;"),
     ],

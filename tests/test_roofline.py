@@ -128,7 +128,7 @@ def test_roofs_of_every_data_type_asked_for() -> None:
 def test_what_a_file_does_not_know_is_said() -> None:
     notes = founding("epyc-7763").notes
     assert "AMD EPYC 7763: no special-function rate; that work runs at the rate of vector fp32." in notes
-    assert "AMD EPYC 7763: no L2 bandwidth is known, so no L2 slope is drawn." in notes
+    assert "AMD EPYC 7763: no L2 bandwidth is known, so there is no L2 slope." in notes
     assert [slope.name for slope in founding("a100-sxm4-80gb").slopes] == ["memory", "L2"]
 
 
@@ -361,13 +361,13 @@ def test_names_of_several_gpus_and_a_workload_are_in_the_file_name(monkeypatch, 
             ("show",),
             2,
             "perfmodel roofline: no GPU is named; --gpu GPU is required and may be repeated. "
-            "Write 'perfmodel roofline --gpu t4 show'; 'perfmodel gpus' lists the names.",
+            "Write 'perfmodel roofline --gpu t4 show'; see 'perfmodel gpus' for the names.",
         ),
         (
             ("--gpu", "t4"),
             2,
-            "perfmodel roofline: neither 'show' nor 'plot' is named; one of them is required. "
-            "End the command with show for a chart in the terminal, or plot for a picture.",
+            "perfmodel roofline: neither 'show' nor 'plot' is given; one of them is required. "
+            "Add show for a chart in the terminal, or plot for a picture.",
         ),
         (
             ("--gpu", "t44", "show"),
@@ -384,19 +384,19 @@ def test_names_of_several_gpus_and_a_workload_are_in_the_file_name(monkeypatch, 
         (
             ("--gpu", "t4", "plot", "-o", "chart"),
             1,
-            "perfmodel roofline plot: 'chart' does not say which format; "
+            "perfmodel roofline plot: 'chart' has no ending that names a format; "
             "a file name that ends in .png, .svg or .pdf is accepted. Change the ending.",
         ),
         (
             ("--gpu", "t4", "plot", "-o", "."),
             1,
             "perfmodel roofline plot: '.' is a folder; "
-            "a file name that ends in .png, .svg or .pdf is accepted. Name a file in it.",
+            "a file name that ends in .png, .svg or .pdf is accepted. Name a file in the folder.",
         ),
         (
             ("--gpu", "t4", "plot", "-o", "no/such/chart.png"),
             1,
-            "perfmodel roofline plot: there is no folder 'no/such'; an existing one is accepted. Create it first.",
+            "perfmodel roofline plot: there is no folder 'no/such'; an existing folder is accepted. Create it first.",
         ),
         (
             ("--gpu", "t4", "--set", "D_in=5", "show"),
@@ -424,8 +424,8 @@ def test_a_failure_leaves_the_old_picture(monkeypatch, capsys, tmp_path) -> None
     code, _, err = run(monkeypatch, capsys, "--gpu", "t4", "--config", "conv1d-8192", "plot", "-o", str(path))
     assert code == 1
     assert re.fullmatch(
-        r"perfmodel roofline plot: '.*chart.png' cannot be written \(Permission denied\); a file in a folder that you "
-        r"may write to, with room for it, is accepted. Choose another place with -o.\n",
+        r"perfmodel roofline plot: '.*chart.png' cannot be written \(Permission denied\); a file in a writable "
+        r"folder with enough free space is accepted. Choose another path.\n",
         err,
     )
     assert path.read_bytes() == b"before"

@@ -143,26 +143,32 @@ def test_a_workload_without_products_has_no_tokens_no_cache_and_no_tensor_peak()
     rates = {"time_at_least_s": found["total"]["lower_s"], "tokens_at_most_per_s": None}
     assert found["rates"] == {**rates, "flops_utilisation_at_most": None, "flops_utilisation_of": None}
     below = notes("--config", "conv1d-8192", "--gpu", "t4")
-    assert below.startswith("Time: at least 839.1 µs (this workload alone). Sizes: ")
+    assert below.startswith("Time: at least 839.1 µs (this part of a model only). Sizes: ")
     assert not re.search("token|cache|peak", below)
 
 
 def test_the_roof_that_serves_the_products_is_named():
     """The tensor cores of a T4 do not support bf16, so products run in fp32 on the vector engine."""
-    assert "; use of the vector fp32 peak at most " in notes("--config", "mlp-4096", "--gpu", "t4", "--dtype", "bf16")
+    assert "; utilisation of the vector fp32 peak at most " in notes(
+        "--config", "mlp-4096", "--gpu", "t4", "--dtype", "bf16"
+    )
 
 
 def test_rates_stand_below_the_table():
     assert notes("--config", "llama-2-7b-layer", "--gpu", A100).startswith(
-        "Time: at least 3.059 ms; at most 669,583 tokens/s; use of the tensor fp16 peak at most 94.1 % (this workload alone)."
+        "Time: at least 3.059 ms; at most 669,583 tokens/s; utilisation of the tensor fp16 peak at most 94.1 % (this part of a model only)."
     )
     assert notes("--config", "llama-3-8b", "--gpu", A100, "--phase", "decode").startswith(
         "Time per output token: at least "
     )
     prompt = ("--config", "llama-3-8b", "--gpu", A100)
     assert notes(*prompt).startswith("Time to first token: at least ")
-    assert " (logits of the last position only). Attention over all pairs, visible or not." in notes(*prompt)
-    assert " (logits of the last position only). Attention over the visible pairs." in notes(*prompt, "--causal")
+    assert " (logits of the last position only). Attention counts all query-key pairs, masked ones too." in notes(
+        *prompt
+    )
+    assert " (logits of the last position only). Attention counts visible query-key pairs only." in notes(
+        *prompt, "--causal"
+    )
 
 
 # --- the optimizer's step
@@ -226,7 +232,7 @@ def test_a_form_is_chosen_and_all_are_shown(form):
 def test_the_first_form_is_the_default_and_said_to_be():
     below = notes("--config", "deepseek-v2-lite", "--phase", "decode", "--gpu", "h100")
     assert "Form absorbed (shown, the default): " in below
-    assert "Form re-expanded: 237.40 GFLOP of products, " in below
+    assert "Form re-expanded: 237.40 GFLOP of matrix products, " in below
     assert "the code of transformers re-expands the latent" in below
     below = notes("--config", "deepseek-v2-lite", "--phase", "decode", "--form", "re-expanded")
     assert "Form absorbed (the default): " in below

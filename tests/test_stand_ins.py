@@ -86,6 +86,6 @@ def test_rows_in_a_file_are_told_on_stderr(tmp_path):
 def test_the_peak_whose_use_is_told_is_the_one_that_is_used():
     used = {"epyc-7763": "vector fp32", "a100": "tensor fp16"}
     for card, name in used.items():
-        assert f"use of the {name} peak" in perfmodel("flops", "--config", "mlp-4096", "--gpu", card, "-v").out.replace(
-            "\n", " "
-        )
+        assert f"utilisation of the {name} peak" in perfmodel(
+            "flops", "--config", "mlp-4096", "--gpu", card, "-v"
+        ).out.replace("\n", " ")

@@ -439,7 +439,7 @@ def test_an_interruption_leaves_the_file_that_was_there(ready, tmp_path):
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("rows.csv", "before")]
 
 
-@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "stopped"), (signal.SIGINT, "interrupted")])
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "stopped by SIGTERM"), (signal.SIGINT, "interrupted")])
 def test_a_signal_leaves_nothing_half_written(tmp_path, number, word):
     """Fifty million rows, far more than are written before the signal arrives."""
     words = ["--op", "matmul", "--gpu", "t4", "--over", "m=1:100000000:50000000", "-o", str(tmp_path / "rows.csv")]
@@ -457,7 +457,7 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, number, word):
     finally:
         process.kill()
     assert process.returncode == 128 + number
-    assert err.strip() == f"perfmodel: {word}; nothing was left half-written."
+    assert err.strip() == f"perfmodel: {word}; no partly written file is left."
     assert list(tmp_path.iterdir()) == []
 
 
@@ -526,7 +526,7 @@ def test_skipped_points_are_told_on_stderr(tmp_path):
         (["--gpu", "no-such-card", "--over", "N=1:5"], 1, "no file has this name"),
         (["--gpu", "a100", "--over", "H_kv=3:3"], 1, "sweep: the operations accept none of the 1 points"),
         (["--gpu", "a100", "--over", "N=1:5", "-o", "rows.txt"], 1, "'.txt' is not a format of rows"),
-        (["--gpu", "a100", "--over", "N=1:5", "-o", "rows"], 1, "'rows' does not say which format"),
+        (["--gpu", "a100", "--over", "N=1:5", "-o", "rows"], 1, "'rows' has no ending that names a format"),
         (["--gpu", "a100", "--over", "N=1:5", "-o", "no-folder/rows.csv"], 1, "there is no folder 'no-folder'"),
         (["--gpu", "a100", "--over", "N=1:5", "--plot", "time.gif"], 1, "'.gif' is not a format of pictures"),
         (["--gpu", "a100", "--over", "N=1:5", "--over", "B=1:2", "--over", "D=32:64", "--plot", "t.png"], 1, "3 sizes are swept"),
@@ -626,4 +626,4 @@ def test_a_grid_whose_expected_times_take_minutes_is_said(monkeypatch):
     monkeypatch.setattr("perfmodel.sweep.times.SECONDS_A_KERNEL", 60.0)  # 5 points of one kernel: 5 minutes
     ran = perfmodel("sweep", "--op", "gelu", "--gpu", "t4", "--over", "numel=1:5", "--expected")
     assert ran.code in (0, None)
-    assert "the expected times of 5 points take some 5 minutes" in ran.err
+    assert "computing the expected times of 5 points takes about 5 minutes" in ran.err

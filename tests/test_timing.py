@@ -155,7 +155,7 @@ def test_partial_sums_are_not_shared_by_multiprocessors():
     card = round_card(l2_byte_per_s=1e13, tilings={"fp16": how}, **fast)
     body = tiles.body(card, tiles.Product(64, 65536, 64, 1), "fp16")
     parts_ = int(body.choice.split()[-2])
-    sums = next(term.seconds for term in body.terms if term.name == "sum of the parts")
+    sums = next(term.seconds for term in body.terms if term.name == "split-k sum")
     assert isclose(sums, 8 * 64 * 64 * parts_ / 1e13)  # written and read once in fp32, independent of multicast
 
 
@@ -390,7 +390,7 @@ def test_flash_is_torchs_on_every_card():
     assert back_end("serving", AMPERE).title == "FlashAttention of a serving stack"
     assert back_end("torch").title == back_end("cudnn").title
     line = {"op": "attention", "shape": {"B": 1, "H": 32, "N": 1, "S": 64, "d": 128}, "impl": "serving"}
-    assert any(term.name == "plan and cache" for term in timed(line).terms)
+    assert any(term.name == "planning and cache append" for term in timed(line).terms)
     assert timed(line).expected_s > timed({**line, "impl": "flash"}).expected_s
 
 
@@ -448,9 +448,9 @@ def test_the_blocks_of_our_convolution_that_a_multiprocessor_holds():
 def test_rows_that_no_strip_takes_in_come_one_by_one():
     card = parameters.card(SHEET)
     whole, rest = (convolution.own(card, 1, N, 1024, 3, 2, 0.0) for N in (2048, 2055))
-    waited = next(term.seconds for term in rest.terms if term.name == "the last rows")
+    waited = next(term.seconds for term in rest.terms if term.name == "remainder rows")
     assert isclose(waited, 7 * convolution.REST_LATENCIES * card.dram_latency_s)
-    assert all(term.name != "the last rows" for term in whole.terms)
+    assert all(term.name != "remainder rows" for term in whole.terms)
 
 
 def test_padding_has_a_block_for_every_row():
@@ -485,7 +485,9 @@ def test_launches_by_protocol():
     found = {}
     for protocol in ("cold", "warm", "eager"):
         whole = sequence.expected(card, copies(1e-6, 1e-6), "fp16", protocol=protocol)[1]
-        found[protocol] = sum(t.seconds for t in whole.terms if t.name.startswith(("launch", "from kernel", "ramp")))
+        found[protocol] = sum(
+            t.seconds for t in whole.terms if t.name.startswith(("launch", "host launch", "gaps", "ramp"))
+        )
     ramps = 2 * launch.RAMP * 400e-9  # L2 has no room here, so both kernels start from memory
     assert isclose(found["cold"], 4e-6 + 1e-6 + ramps)
     assert isclose(found["warm"], 3e-6 + 1e-6 + ramps)
@@ -588,7 +590,7 @@ def test_never_below_the_bound_and_always_in_its_range(line, name):
 @pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
 def test_eager_takes_longest_and_warm_no_longer_than_cold_but_for_late_writes(line):
     cold, warm, rotating, eager = (timed({**line, "protocol": protocol}) for protocol in PROTOCOLS)
-    late_s = sum(term.seconds for term in warm.terms if term.name == "writes of the run before")
+    late_s = sum(term.seconds for term in warm.terms if term.name == "write-back of the previous run")
     assert warm.expected_s <= cold.expected_s * (1 + 1e-9) + late_s
     assert eager.expected_s >= warm.expected_s * (1 - 1e-9)
     assert warm.expected_s * (1 - 1e-9) <= rotating.expected_s
@@ -739,7 +741,7 @@ def test_explain_shows_every_term():
     found = timed(LINES[0])
     for term in found.terms:
         assert term.name in ran.out
-    assert "held by the board's power, bf16" in ran.out
+    assert "sustained at the power limit, bf16" in ran.out
     held = measured.of(SHEET.name).value("matmul", "bf16 sustained")
     assert scaled(held, "FLOP/s", 4) in ran.out
 

@@ -128,8 +128,8 @@ def test_torch_runs_a_gate_in_two_kernels(name):
         ({**MATMUL, "impl": "flash"}, "impl: 'flash' is not an implementation of matmul;"),
         ({**ATTENTION, "impl": "ours"}, "impl: 'ours' is not an implementation of attention; torch, flash, cudnn,"),
         ({"op": "rmsnorm_backward", "shape": {"rows": 8, "cols": 8}, "impl": "ours"}, "impl: 'ours' is not an"),
-        ({"op": "wkv", "shape": {"B": 1, "N": 8, "D": 8}, "impl": "torch"}, "impl: 'torch' stands there, and wkv does not"),
-        ({"op": "layernorm", "shape": {"rows": 8, "cols": 8}, "impl": "naive"}, "impl: naive stands there, and layernorm"),
+        ({"op": "wkv", "shape": {"B": 1, "N": 8, "D": 8}, "impl": "torch"}, "impl: 'torch' is given, but wkv does not"),
+        ({"op": "layernorm", "shape": {"rows": 8, "cols": 8}, "impl": "naive"}, "impl: naive is given, but layernorm"),
     ],
 )  # fmt: skip
 def test_an_implementation_that_does_not_exist_is_refused(line, told):
@@ -168,17 +168,17 @@ def test_every_name_of_the_table_exists():
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ({**MATMUL, "measured": 312}, "'measured' is not a key of a case; matmul takes op, shape,"),
+        ({**MATMUL, "measured": 312}, "'measured' is not a key of a case; matmul accepts op, shape,"),
         ({**MATMUL, "mesured_us": 312}, "Did you mean 'measured_us'?"),
         ({**MATMUL, "m": 512}, "'m' is not a key of a case"),
-        ({**MATMUL, "window": 256}, "window: 256 stands there, and matmul does not take the word;"),
+        ({**MATMUL, "window": 256}, "window: 256 is given, but matmul does not accept this key;"),
         ({**ATTENTION, "W": 256}, "Move it into shape."),
-        ({**ATTENTION, "window": 256, "causal": False}, "causal: false stands there, and a window is given;"),
+        ({**ATTENTION, "window": 256, "causal": False}, "causal: false is given together with a window;"),
         ({**ATTENTION, "window": 0}, "window: 0 is out of range;"),
-        ({**ATTENTION, "shape": {**ATTENTION["shape"], "W": 8}, "window": 8}, "window: the shape has W too;"),
-        ({**MATMUL, "dtypes": {"cache": "fp8"}}, "dtypes: 'cache' is not a role of matmul; it has activation."),
+        ({**ATTENTION, "shape": {**ATTENTION["shape"], "W": 8}, "window": 8}, "window: the shape gives W as well;"),
+        ({**MATMUL, "dtypes": {"cache": "fp8"}}, "dtypes: 'cache' is not a role of matmul; its roles are activation."),
         ({**MATMUL, "dtypes": {"activation": "fp9"}}, "dtypes: activation: 'fp9' is not known;"),
-        ({**MATMUL, "dtypes": "int8"}, "dtypes: 'int8' stands there;"),
+        ({**MATMUL, "dtypes": "int8"}, "dtypes: 'int8' is not an object;"),
         ({**MATMUL, "measured_us": 0}, "'measured_us' is 0; a time in microseconds above zero is accepted."),
         ({**MATMUL, "measured_us": "3"}, "'measured_us' is '3';"),
         ({**MATMUL, "measured_us": 10**400}, "'measured_us' is 1000"),
@@ -251,7 +251,7 @@ def test_the_table_has_the_columns_only_where_something_was_measured(monkeypatch
 def test_a_time_below_the_bound_is_reported():
     line = json.dumps({**MATMUL, "measured_us": 1e-3})
     ran = perfmodel("predict", "--cases", "-", "--gpu", "a100", stdin=line)
-    assert "Measured below the lower bound: 1 of 1 cases." in ran.out
+    assert "1 of 1 cases were measured below the lower bound." in ran.out
 
 
 # --- options
@@ -289,7 +289,7 @@ def test_an_option_that_counts_once_is_refused_twice(words, option):
 def test_a_second_card_of_flops_is_refused_with_the_command_that_takes_it():
     ran = perfmodel("flops", "--op", "matmul", "--gpu", "a100", "--gpu", "h100")
     check_refused(ran, 2)
-    assert "'perfmodel compare' takes several cards." in ran.err
+    assert "Use 'perfmodel compare' for several GPUs." in ran.err
 
 
 def test_a_chart_shows_every_workload_that_is_named():
@@ -302,26 +302,26 @@ def test_a_chart_shows_every_workload_that_is_named():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("flops", "--op", "matmul", "--causal"), "--causal is given, and matmul has no attention with a mask;"),
-        (("flops", "--config", "mlp-4096", "--causal"), "--causal is given, and mlp-4096 has"),
-        (("flops", "--op", "softmax", "--fused"), "--fused is given, and every operation of softmax runs in one form;"),
-        (("flops", "--op", "softmax", "--unfused"), "--unfused is given, and every operation of softmax"),
+        (("flops", "--op", "matmul", "--causal"), "--causal is given, but matmul has no attention with a mask;"),
+        (("flops", "--config", "mlp-4096", "--causal"), "--causal is given, but mlp-4096 has"),
+        (("flops", "--op", "softmax", "--fused"), "--fused is given, but every operation of softmax has only one form;"),
+        (("flops", "--op", "softmax", "--unfused"), "--unfused is given, but every operation of softmax"),
         (("flops", "--op", "attention", "--causal", "--set", "causal=0"), "--causal and --set causal are both given;"),
-        (("flops", "--op", "attention", "--set", "W=8"), "--set W is given, and attention has no causal mask;"),
+        (("flops", "--op", "attention", "--set", "W=8"), "--set W is given, but attention has no causal mask;"),
         (("flops", "--op", "matmul", "--knowledge", "family"), "--knowledge is given without --gpu;"),
         (("flops", "--op", "matmul", "--symbolic", "--gpu", "t4"), "--symbolic and --gpu are both given;"),
         (("flops", "--op", "matmul", "--symbolic", "--count", "all"), "--symbolic and --count are both given;"),
         (("explain", "matmul", "--knowledge", "family"), "--knowledge is given without --gpu;"),
-        (("explain", "attention", "--set", "W=8"), "--set W is given, and attention has no causal mask;"),
+        (("explain", "attention", "--set", "W=8"), "--set W is given, but attention has no causal mask;"),
         (("explain", "--time", "{}", "--gpu", "t4", "--latex"), "--time and --latex are both given;"),
         (("explain", "--time", "{}", "--gpu", "t4", "--set", "m=1"), "--time and --set are both given;"),
         (("explain", "--time", "{}", "--gpu", "t4", "--dtype", "fp32"), "--time and --dtype are both given;"),
-        (("solve", "--op", "matmul", "--gpu", "t4", "--for", "m", "--unfused"), "--unfused is given, and"),
-        (("sweep", "--op", "matmul", "--gpu", "t4", "--over", "m=1:8", "--causal"), "--causal is given, and"),
+        (("solve", "--op", "matmul", "--gpu", "t4", "--for", "m", "--unfused"), "--unfused is given, but"),
+        (("sweep", "--op", "matmul", "--gpu", "t4", "--over", "m=1:8", "--causal"), "--causal is given, but"),
         (("sweep", "--op", "matmul", "--gpu", "t4", "--over", "m=1:8", "--expected", "--plot", "x.png"), "--expected and --plot"),
-        (("compare", "--config", "mlp-4096", "--causal"), "--causal is given, and"),
-        (("memory", "--config", "mlp-4096", "--unfused"), "--unfused is given, and"),
-        (("roofline", "--gpu", "t4", "--config", "mlp-4096", "--unfused", "show"), "--unfused is given, and"),
+        (("compare", "--config", "mlp-4096", "--causal"), "--causal is given, but"),
+        (("memory", "--config", "mlp-4096", "--unfused"), "--unfused is given, but"),
+        (("roofline", "--gpu", "t4", "--config", "mlp-4096", "--unfused", "show"), "--unfused is given, but"),
         (("roofline", "--gpu", "t4", "--phase", "train", "show", "--phase", "prefill"), "--phase is given 2 times;"),
         (("memory", "--config", "gpt2", "--phase", "prefill", "--optimizer", "sgd"), "--optimizer: a prefill phase has no"),
         (("validate", "--from", "x.jsonl", "--limit", "5"), "--from and --limit are both given;"),

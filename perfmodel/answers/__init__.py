@@ -1,7 +1,7 @@
-"""The library's answers: each result of a lower layer, with what a notebook and a program ask of it.
+"""Answers of the library: results of the lower layers with the methods that notebooks and programs need.
 
-An answer is the result itself, so its fields are those of the result. ``Answer`` adds the one-line ``repr``, the HTML
-table, LaTeX, JSON and pandas; ``report`` is loaded when one of them is called.
+An answer has the fields of its result. ``Answer`` adds a one-line ``repr``, an HTML table, LaTeX, JSON and pandas. The
+``report`` package is imported when one of these is called.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 
 
 class Answer:
-    """What every answer offers besides its fields."""
+    """Base class of all answers: their methods."""
 
     __slots__ = ()
 
     def _view(self) -> View:
-        """How ``report`` shows this kind of answer."""
+        """Returns the view of this kind of answer in ``report``."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._view().line}>"
 
     def _repr_html_(self) -> str:
-        """The command's table, for a notebook."""
+        """Returns the command's table as HTML, for a notebook."""
         return self._view().html()
 
     def _repr_latex_(self) -> str | None:
-        """The formulas, for a notebook; None for an answer in numbers."""
+        """Returns the formulas as LaTeX, for a notebook; None if the answer has only numbers."""
         return self._view().latex()
 
     def to_json(self) -> str:
-        """The text that the command prints with ``--format json``; of a sweep, what it writes to FILE.jsonl."""
+        """Returns the JSON text of the command's ``--format json``; for a sweep, the lines of FILE.jsonl."""
         return self._view().json()
 
     def to_pandas(self) -> Any:
-        """The rows as a pandas DataFrame, raw values under the keys of ``--format csv``."""
+        """Returns the rows as a pandas DataFrame; its columns are those of ``--format csv``."""
         return self._view().frame()
 
 
@@ -64,7 +64,7 @@ class AnalysisAnswer(Answer, Analysis):
 
 
 class MemoryAnswer(Answer, Memory):
-    """What a workload takes of each GPU's memory: ``perfmodel memory``."""
+    """Memory use of a workload per GPU: ``perfmodel memory``."""
 
     __slots__ = ()
 
@@ -95,9 +95,9 @@ class _Bounds(NamedTuple):
 
 
 class BoundsAnswer(Answer, _Bounds):
-    """Seconds of memory and of each engine at data-sheet rates: those of ``roofline.Bounds``.
+    """Seconds of memory and of each engine at data-sheet rates, as in ``roofline.Bounds``.
 
-    ``lower_s`` assumes that all overlap, ``no_overlap_s`` that nothing does; ``analysis`` has the counts.
+    ``lower_s`` assumes that everything overlaps, ``no_overlap_s`` that nothing does. ``analysis`` has the counts.
     """
 
     __slots__ = ()
@@ -115,7 +115,7 @@ class _Predictions(NamedTuple):
 
 
 class PredictionsAnswer(Answer, _Predictions):
-    """Bounds and expected times of cases: ``perfmodel predict``. A case that cannot be done has an ``error``."""
+    """Bounds and expected times of cases: ``perfmodel predict``. A case that cannot be computed has an ``error``."""
 
     __slots__ = ()
 
@@ -127,7 +127,7 @@ class PredictionsAnswer(Answer, _Predictions):
 
 @dataclass(frozen=True, repr=False, slots=True)
 class SweepAnswer(Answer):
-    """A workload over ranges of its sizes: ``perfmodel sweep``. Each iteration evaluates the grid, chunk by chunk."""
+    """A workload over ranges of its sizes: ``perfmodel sweep``. Each iteration evaluates the grid in chunks."""
 
     plan: Plan
 

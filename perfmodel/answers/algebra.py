@@ -1,4 +1,4 @@
-"""Answers in formulas, apart from those in numbers: these load sympy."""
+"""Answers in formulas. They are in a module of their own because they import sympy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SolutionAnswer(Answer, Solution):
-    """Where memory-bound turns compute-bound: ``perfmodel solve``."""
+    """The sizes at which the bottleneck turns from memory to compute: ``perfmodel solve``."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""The commands. Each is a module of its own that is read when the command is called, so that ``--help`` needs click alone."""
+"""The command group. A command's module is imported only when the command runs, so ``--help`` needs click alone."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from perfmodel import __version__
 from perfmodel.cli.command import Group
 from perfmodel.errors import UsageError, did_you_mean, shown
 
-# Command: its module, and its line in the list of commands.
+# Command: its module, and its description in the list of commands.
 COMMANDS = {
     "flops": ("flops", "FLOPs, bytes, bottleneck and time of a workload, by block or by kernel."),
-    "compare": ("compare", "Workloads and cards side by side, and what a faster part does to the whole."),
-    "roofline": ("roofline", "The roofs of one or more GPUs, with operations placed under them."),
-    "explain": ("explain", "An operation as a page of a textbook: derivation, formulas, growth, example."),
-    "solve": ("solve", "Where an operation turns from memory- to compute-bound, in closed form."),
-    "sweep": ("sweep", "An operation or a workload over ranges of its sizes, to CSV, JSON Lines or a plot."),
-    "memory": ("memory", "Weights, training states, activations and caches on each GPU, and whether they fit."),
-    "predict": ("predict", "Bounds and expected times for a file of cases, and how far measured times are off them."),
-    "validate": ("validate", "Real kernels measured on this device and held against the model."),
-    "calibrate": ("calibrate", "What this device can do at most: bandwidths, rates, launch times, latency."),
-    "gpus": ("listings", "The GPU files and their main figures."),
-    "models": ("listings", "The workloads that --config knows by name."),
-    "ops": ("listings", "The operations."),
-    "symbols": ("listings", "The notation table."),
+    "compare": ("compare", "Workloads and GPUs side by side, and the overall speed-up when one part gets faster."),
+    "roofline": ("roofline", "Roofline chart of one or more GPUs, with operations as points."),
+    "explain": ("explain", "One operation explained: derivation, formulas, growth, example."),
+    "solve": ("solve", "The size at which an operation turns from memory-bound to compute-bound, in closed form."),
+    "sweep": ("sweep", "An operation or a workload over ranges of sizes: a table, CSV, JSON Lines or a plot."),
+    "memory": ("memory", "Weights, training states, activations and caches per GPU, and whether they fit."),
+    "predict": ("predict", "Bounds and expected times for a file of cases, compared with measured times."),
+    "validate": ("validate", "Measures real kernels on this device and compares them with the model."),
+    "calibrate": ("calibrate", "Measures this device: bandwidths, FLOP rates, launch times, latency."),
+    "gpus": ("listings", "Lists the GPUs and their main figures."),
+    "models": ("listings", "Lists the workloads that --config accepts by name."),
+    "ops": ("listings", "Lists the operations."),
+    "symbols": ("listings", "Lists the symbols and their meanings."),
 }
 
 
 class LazyGroup(Group):
-    """Finds a command's module by the table above."""
+    """A group that imports a command's module when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -61,9 +61,9 @@ class LazyGroup(Group):
     invoke_without_command=False,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Sizes: 8192, 8Ki = 8192, 8k = 8000, 1M = 1,000,000. Start with: perfmodel flops --config llama-2-7b-layer --gpu a100",
+    epilog="Sizes: 8192, 8Ki = 8192, 8k = 8000, 1M = 1,000,000.\n\n"
+    "Example: perfmodel flops --config llama-2-7b-layer --gpu a100",
 )
 @click.version_option(__version__, prog_name="perfmodel")
 def cli() -> None:
-    """How many FLOPs, how many bytes, what bounds it on this GPU, and how long it must take: for the operations of
-    Transformers and the models built of them."""
+    """Counts FLOPs and memory traffic of Transformer operations and models, and predicts their time on a GPU."""

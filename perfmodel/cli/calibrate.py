@@ -1,4 +1,4 @@
-"""``perfmodel calibrate``: what the device at hand can do at most, measured."""
+"""``perfmodel calibrate``: measures the limits of this device."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PROCESSOR = "cpu.yaml"
     default=ANYTHING,
     show_default=True,
     metavar="auto|cpu|GPU",
-    help="The device: the GPU at hand, or this processor.",
+    help="The device: the GPU of this machine, or its processor (cpu).",
 )
-@click.option("-o", "--output", metavar="FILE", help="Where to write it. [default: in the user's own folder]")
+@click.option("-o", "--output", metavar="FILE", help="File to write. [default: a file in the user folder of perfmodel]")
 def calibrate(gpu: str, output: str | None) -> None:
-    """Bandwidths, rates, launch times and latency of this device, each with its spread, in under a minute.
+    """Measures bandwidths, FLOP rates, launch times and latency of this device in under a minute.
 
-    The readings of a GPU are written to the user's own folder and are used from then on wherever a time on it is
-    printed. Of a processor the file of a card is written there, which --gpu cpu names from then on.
+    The results are written to the user folder of perfmodel. For a GPU, all commands then use them for expected times.
+    For a processor, a complete GPU file is written, which --gpu cpu selects.
 
     \b
     perfmodel calibrate
@@ -57,36 +57,36 @@ def calibrate(gpu: str, output: str | None) -> None:
 
 
 def _processor(contents: str, path: str, named: bool) -> None:
-    """Writes the card that the device was described by, measured when the device was asked for."""
+    """Writes the card file of the processor; it was measured when the device was opened."""
     _write(path, contents)
     click.echo(contents, nl=False)
     click.echo(f"written to {path}; use it as --gpu {'cpu' if named else path}", err=True)
 
 
 def _made(folder: str) -> str:
-    """Returns the folder, made where there was none."""
+    """Returns the folder; creates it if it does not exist."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise InputError(
-            folder, f"the folder cannot be made ({error.strerror or error})", "a folder that can be written is accepted",
-            "Name a file with -o.",
+            folder, f"the folder cannot be created ({error.strerror or error})", "a writable folder is accepted",
+            "Choose a file with -o.",
         ) from None  # fmt: skip
     return folder
 
 
 def _may_write(path: str) -> None:
-    """A data sheet is never written over: only a file that says of itself that it was measured."""
+    """Refuses to overwrite a file that is not a measurement, such as a data sheet."""
     if not os.path.exists(path):
         return
     if os.path.isdir(path):
-        raise InputError(path, "it is a folder", "a file is accepted", "Name a file in it.")
+        raise InputError(path, "it is a folder", "a file is accepted", "Name a file in the folder.")
     with open(path, encoding="utf-8", errors="replace") as file:
         first = file.readline()
     if not first.startswith("# Measured"):
         raise InputError(
             path,
-            "a file that was not measured stands there",
+            "a file that is not a measurement exists there",
             "a new file or an older measurement is accepted",
             "Name another file.",
         )

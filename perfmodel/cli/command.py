@@ -1,4 +1,4 @@
-"""Commands that refuse an option given twice where only its last value would count."""
+"""Commands that refuse a repeated option when only its last value would count."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from perfmodel.errors import UsageError
 
 # What to do instead, by option.
 INSTEAD = {
-    "--gpu": "'perfmodel compare' takes several cards.",
-    "--config": "'perfmodel compare' takes several workloads.",
+    "--gpu": "Use 'perfmodel compare' for several GPUs.",
+    "--config": "Use 'perfmodel compare' for several workloads.",
 }
 
 
 class _Once:
-    """Looks through the arguments before they are read: an option without ``multiple`` may stand once."""
+    """Checks the arguments before they are parsed: an option without ``multiple`` may be given once."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))  # type: ignore[attr-defined]
@@ -30,16 +30,16 @@ class _Once:
 
 
 def twice(command: str, option: click.Parameter, number: int = 2) -> UsageError:
-    """The error of an option that is given several times."""
+    """Returns the error for an option that is given several times."""
     names = "/".join((*option.opts, *option.secondary_opts))
     return UsageError(
         command, f"{names} is given {number} times", "it is accepted once",
-        INSTEAD.get(option.opts[0], "Leave all but one of them out."),
+        INSTEAD.get(option.opts[0], "Remove all but one of them."),
     )  # fmt: skip
 
 
 class Command(_Once, click.Command):
-    """A command that takes each option once, unless the option says that it may be repeated."""
+    """A command that accepts each option once, unless the option may be repeated."""
 
 
 class Group(_Once, click.Group):
@@ -49,5 +49,5 @@ class Group(_Once, click.Group):
 
 
 def command() -> Callable[[Callable[..., Any]], click.Command]:
-    """Makes a function such a command."""
+    """Returns a decorator that makes a function such a command."""
     return click.command(cls=Command)

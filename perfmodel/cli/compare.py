@@ -1,4 +1,4 @@
-"""``perfmodel compare``: workloads and cards side by side."""
+"""``perfmodel compare``: workloads and GPUs side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from perfmodel.workload import workload
 @options.fused
 @options.causal
 @click.option("--speedup", "speedups", metavar="KEY=FACTOR", multiple=True,
-              help="A part becomes so many times as fast: an operation, a step or a kernel. May be repeated.")  # fmt: skip
+              help="Make an operation, step or kernel FACTOR times as fast. May be repeated.")  # fmt: skip
 @options.reserve
 @options.logits
 @options.columns
@@ -39,11 +39,13 @@ def compare(
     columns: str,
     form: str,
 ) -> None:
-    """Workloads and cards side by side: counts, bounds, tokens per second, memory; and what a faster part does.
+    """Workloads and GPUs side by side: counts, bounds, tokens per second and memory.
 
-    A size that is set reaches every workload that has it. --speedup names what 'perfmodel flops' shows; a forward name
-    covers the forward pass alone, and KEY_backward (layernorm_backward) or STEP.backward the kernels of its gradient.
-    The speed-up of the layers and of the whole step follows by Amdahl's law on the lower times.
+    --set applies to every workload that has the size.
+
+    --speedup predicts the speed-up of the layers and of the whole step when one part becomes faster (Amdahl's law on
+    the minimum times). KEY is an operation, or a name that 'perfmodel flops --steps' shows. A forward name covers the
+    forward pass only. OPERATION_backward (layernorm_backward) or STEP.backward covers the gradient.
 
     \b
     perfmodel compare --config llama-3-8b --config gemma-2-9b --gpu h100 --gpu a100
@@ -58,7 +60,7 @@ def compare(
         )  # fmt: skip
     if speedups and not gpus:
         raise UsageError(
-            "perfmodel compare", "--speedup is given without a card", "shares of time need --gpu GPU", "Name a GPU.",
+            "perfmodel compare", "--speedup is given without --gpu", "shares of the time need a GPU", "Add --gpu GPU.",
         )  # fmt: skip
     from perfmodel.comparison import compare as compared
     from perfmodel.comparison import factor

@@ -1,4 +1,4 @@
-"""``perfmodel explain``: an operation as a page of a textbook."""
+"""``perfmodel explain``: one operation explained in full."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from perfmodel.workload import single
 @command()
 @click.argument("operation", metavar="OP", required=False)
 @click.option(
-    "--time", "case", metavar="CASE", help="Every term of a case's expected time: a JSON line, or a file's first."
+    "--time",
+    "case",
+    metavar="CASE",
+    help="Show every term of a case's expected time. CASE is a JSON object, or a file whose first case is used.",
 )
 @options.knowledge
-@click.option("--latex", is_flag=True, help="A LaTeX fragment (amsmath) instead of the page.")
+@click.option("--latex", is_flag=True, help="Print a LaTeX fragment (needs amsmath) instead of text.")
 @options.settings
 @options.gpu
 @options.dtype
@@ -33,7 +36,7 @@ def explain(
     gpu: str | None,
     dtype: str | None,
 ) -> None:
-    """An operation as a page of a textbook: derivation, formulas, growth, crossing, example.
+    """One operation explained: derivation, formulas, growth, worked example, and where the bottleneck changes.
 
     \b
     perfmodel explain attention --gpu a100
@@ -46,10 +49,10 @@ def explain(
         raise UsageError("perfmodel explain", what, "an operation or --time CASE is accepted", "Name one of them.")
     if case is not None:
         others = {"--set": settings, "--latex": latex, "--dtype": dtype}
-        options.refuse_together("perfmodel explain", "--time", others, "a case names its own sizes and type")
+        options.refuse_together("perfmodel explain", "--time", others, "a case gives its own sizes and data type")
         _time(case, gpu, knowledge)
         return
-    options.refuse_without("perfmodel explain", "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a card")
+    options.refuse_without("perfmodel explain", "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a GPU")
     chosen = ops.find(str(operation))
     given = options.read_settings(settings)
     options.check_form("perfmodel explain", [single(chosen)], None, None, None, given)
@@ -68,7 +71,7 @@ def explain(
 
 
 def _time(text: str, gpu: str | None, knowledge: str | None) -> None:
-    """The page of a case's expected time."""
+    """Prints the page of a case's expected time."""
     from perfmodel.cases import read
     from perfmodel.errors import InputError
     from perfmodel.prediction import predictions
@@ -83,7 +86,7 @@ def _time(text: str, gpu: str | None, knowledge: str | None) -> None:
     lines = [text] if inline else read_lines(text)
     first = next(iter(read(lines, name)), None)
     if first is None:
-        raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
+        raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
     card = read_gpu(gpu)
     found = next(iter(predictions([first], card, knowledge=knowledge)))
     if found.error:

@@ -1,4 +1,4 @@
-"""``perfmodel flops``: a workload, step by step."""
+"""``perfmodel flops``: FLOPs, bytes and times of a workload."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ COMMAND = "perfmodel flops"
 @options.decode_form
 @options.logits
 @options.knowledge
-@click.option("--steps", is_flag=True, help="A line for each kernel instead of each block.")
+@click.option("--steps", is_flag=True, help="Show one line per kernel instead of one per block.")
 @options.verbose
 @options.columns
-@click.option("--symbolic", is_flag=True, help="Formulas in the workload's symbols instead of numbers.")
+@click.option("--symbolic", is_flag=True, help="Show formulas in the workload's symbols instead of numbers.")
 @options.formats("table", "json", "csv", "markdown")
 def flops(
     config: str | None,
@@ -52,9 +52,9 @@ def flops(
     symbolic: bool,
     form: str,
 ) -> None:
-    """FLOPs, bytes, bottleneck and time of a workload or an operation: by block, or with --steps kernel by kernel.
+    """FLOPs, bytes, bottleneck and time of a workload or an operation.
 
-    Tables and Markdown show blocks; JSON and CSV hold every kernel.
+    Tables and Markdown show one line per block, or per kernel with --steps. JSON and CSV contain every kernel.
 
     \b
     perfmodel flops --config llama-2-7b-layer --gpu a100
@@ -72,20 +72,20 @@ def flops(
     chosen = options.chosen(operation, config, dtype, COMMAND, card)
     given = options.read_settings(settings)
     options.check_form(COMMAND, [chosen], phase, fused, causal, given)
-    options.refuse_without(COMMAND, "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a card")
+    options.refuse_without(COMMAND, "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a GPU")
     wanted: dict[str, Any] = {"phase": phase, "settings": given, "fused": fused, "causal": causal}
     chosen = chosen.with_logits(logits) if logits else chosen
     keys = options.column_keys(columns, form)
     if symbolic and keys:
         raise UsageError(
-            "--columns", "it has no effect on --symbolic", "it is accepted for numbers", "Leave one of them out."
+            "--columns", "it has no effect with --symbolic", "it is accepted for numbers", "Remove one of the two."
         )
     if symbolic:
         from perfmodel.formulas import of_workload
         from perfmodel.report import formulas
 
         others = {"--gpu": gpu, "--count": count, "--columns": columns or None}
-        options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every card and count everything")
+        options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every GPU and count every operation")
         click.echo(formulas.render(of_workload(chosen, **wanted, form=decode_form), form), nl=False)
         return
     from perfmodel.report.answer import render

@@ -1,4 +1,4 @@
-"""``perfmodel gpus``, ``models``, ``ops`` and ``symbols``: what there is."""
+"""``perfmodel gpus``, ``models``, ``ops`` and ``symbols``: what perfmodel knows by name."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ def _print(sheet: Sheet, form: str) -> None:
 @command()
 @options.formats(*FORMATS)
 def gpus(form: str) -> None:
-    """The GPU files and their main figures; short names in brackets."""
+    """Lists the GPUs and their main figures, with their short names."""
     _print(listings.gpus(), form)
 
 
 @command()
 @options.formats(*FORMATS)
 def models(form: str) -> None:
-    """The workloads that --config knows by name."""
+    """Lists the workloads that --config accepts by name."""
     _print(listings.models(), form)
 
 
 @command()
 @options.formats(*FORMATS)
 def ops(form: str) -> None:
-    """The operations; 'perfmodel explain OP' shows one."""
+    """Lists the operations. 'perfmodel explain OP' explains one."""
     _print(listings.ops(operations.every()), form)
 
 
 @command()
 @options.formats(*FORMATS)
 def symbols(form: str) -> None:
-    """The notation table: every letter that an operation may take."""
+    """Lists the symbols of the notation table: every size that an operation may have."""
     _print(listings.symbols(), form)

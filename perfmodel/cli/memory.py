@@ -1,4 +1,4 @@
-"""``perfmodel memory``: what a workload takes on each GPU, and whether it fits."""
+"""``perfmodel memory``: memory use of a workload per GPU, and whether it fits."""
 
 from __future__ import annotations
 
@@ -19,19 +19,27 @@ MOST_GPUS = 10**9
 @options.config
 @options.phase
 @options.gpu
-@click.option("--gpus", type=click.IntRange(1, MOST_GPUS), help="GPUs, each with B sequences of its own. [default: 1]")
+@click.option(
+    "--gpus", type=click.IntRange(1, MOST_GPUS), help="Number of GPUs; each GPU processes B sequences. [default: 1]"
+)
 @click.option(
     "--zero",
     type=click.IntRange(0, 3),
-    help="ZeRO: in shards over the GPUs are, from 1 optimizer states, from 2 gradients, from 3 weights.",
+    help="ZeRO stage. 1 shards the optimizer states over the GPUs, 2 also the gradients, 3 also the weights.",
 )
-@click.option("--recompute", type=click.Choice(RECOMPUTE), help="Activations computed again. [default: none]")
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="Its states; sgd is with momentum. [default: adam]")
+@click.option(
+    "--recompute", type=click.Choice(RECOMPUTE), help="Activations to recompute in the backward pass. [default: none]"
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(OPTIMIZERS),
+    help="Optimizer, which determines the states; sgd has momentum. [default: adam]",
+)
 @options.settings
 @options.dtype
 @options.fused
 @options.decode_form
-@click.option("--solve", type=click.Choice(SOLVABLE), help="The largest size that fits on --gpu.")
+@click.option("--solve", type=click.Choice(SOLVABLE), help="Find the largest value of this size that fits on --gpu.")
 @options.reserve
 @options.formats("table", "json", "csv", "markdown")
 def memory(
@@ -50,9 +58,9 @@ def memory(
     reserve: str | None,
     form: str,
 ) -> None:
-    """Weights, training states, activations, caches: bytes with their formulas, and whether they fit on a GPU.
+    """Bytes of weights, training states, activations and caches per GPU, with formulas, and whether they fit.
 
-    Where no phase is named, --zero, --recompute and --optimizer mean training.
+    Without --phase, each of --zero, --recompute and --optimizer selects training.
 
     \b
     perfmodel memory --config gpt2-xl --phase train --set B=32 --gpu v100-32gb

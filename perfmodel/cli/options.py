@@ -1,4 +1,4 @@
-"""Options that several commands share, each with its one meaning."""
+"""Options that several commands share, each with one meaning."""
 
 from __future__ import annotations
 
@@ -20,116 +20,127 @@ from perfmodel.workload import COUNTS, LOGITS, PHASES, Workload, setting, single
 Value = TypeVar("Value")
 Named = TypeVar("Named", Gpu, Workload)
 
-CONFIG = "a name of 'perfmodel models', a YAML file, or a model's Hugging Face config.json."
-config = click.option("--config", metavar="NAME|FILE", help=f"A workload: {CONFIG}")
+CONFIG = "a name from 'perfmodel models', a YAML file, or a Hugging Face config.json."
+config = click.option("--config", metavar="NAME|FILE", help=f"Workload: {CONFIG}")
 configs = click.option(
-    "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"May be repeated. A workload: {CONFIG}"
+    "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"Workload: {CONFIG} May be repeated."
 )
-operation = click.option("--op", "operation", metavar="OP", help="An operation of 'perfmodel ops'.")
-gpu = click.option("--gpu", "gpu", metavar="GPU", help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
-gpus = click.option("--gpu", "gpus", metavar="GPU", multiple=True, help="A GPU of 'perfmodel gpus'; may be repeated.")
-phase = click.option("--phase", type=click.Choice(PHASES), help="Which phase of the workload. [default: its first]")
+operation = click.option("--op", "operation", metavar="OP", help="Operation: a name from 'perfmodel ops'.")
+gpu = click.option("--gpu", "gpu", metavar="GPU", help="GPU: a name from 'perfmodel gpus', or a YAML file.")
+gpus = click.option(
+    "--gpu",
+    "gpus",
+    metavar="GPU",
+    multiple=True,
+    help="GPU: a name from 'perfmodel gpus', or a YAML file. May be repeated.",
+)
+phase = click.option("--phase", type=click.Choice(PHASES), help="Phase of the workload. [default: its first]")
 dtype = click.option(
-    "--dtype", type=click.Choice(tuple(ITEM_BYTES)), help="One data type for weights, activations, cache."
+    "--dtype", type=click.Choice(tuple(ITEM_BYTES)), help="Data type of weights, activations and cache."
 )
 fused = click.option(
-    "--fused/--unfused", "fused", default=None, help="Attention and the like as one kernel, or stage by stage."
+    "--fused/--unfused",
+    "fused",
+    default=None,
+    help="Run attention and similar operations as one kernel, or as one kernel per stage.",
 )
 causal = click.option(
-    "--causal", "causal", is_flag=True, default=None, help="Count only the query-key pairs a causal mask leaves."
+    "--causal", "causal", is_flag=True, default=None, help="Count only the query-key pairs that a causal mask keeps."
 )
 count = click.option(
     "--count",
     type=click.Choice(COUNTS),
-    help="all: every primitive; leading: contractions where a kernel has matrix products.",
+    help="FLOPs to count. all: every operation; leading: only the matrix products of kernels that have them.",
 )
 logits = click.option(
     "--logits",
     type=click.Choice(LOGITS),
-    help="Logits of all positions, or of the last position of each sequence. [default: all]",
+    help="Compute logits of all positions, or of the last position of each sequence. [default: all]",
 )
 columns = click.option(
     "--columns",
     metavar="KEY,...",
     default="",
-    help="The columns to show, by their keys in the CSV form. [default: those that fit]",
+    help="Columns to show, by their names in --format csv. [default: those that fit]",
 )
-verbose = click.option("-v", "--verbose", is_flag=True, help="All notes: sizes, data sources, conventions.")
+verbose = click.option("-v", "--verbose", is_flag=True, help="Show all notes: sizes, data sources, conventions.")
 knowledge = click.option(
     "--knowledge",
     type=click.Choice(("datasheet", "family", "calibrated")),
-    help="What expected times may rest on. [default: the most that is known of the card]",
+    help="Data that expected times are based on. [default: the best available for the GPU]",
 )
 decode_form = click.option(
     "--form",
     "decode_form",
     metavar="NAME",
-    help="A form of the decoding step, where it has several. [default: its first]",
+    help="Form of the decoding step, if the model has several. [default: its first]",
 )
 settings = click.option(
     "--set", "settings", metavar="SYMBOL=VALUE", multiple=True,
-    help="A size: N=8192, N=8Ki (8192), N=8k (8000), or an expression of others, S=N. May be repeated.",
+    help="Size: N=8192, N=8Ki (8192), N=8k (8000), or an expression of other sizes, S=N. May be repeated.",
 )  # fmt: skip
 
 reserve = click.option(
     "--reserve",
     metavar="BYTES|PERCENT",
-    help="Memory that stays free, such as '4 GB', 10% of the capacity, or 0. [default: context, cuBLAS, fragmentation]",
+    help="Memory to keep free: '4 GB', 10% of the capacity, or 0. [default: CUDA context, cuBLAS, fragmentation]",
 )
 
 
 def formats(*choices: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--format``, the first choice being the default."""
+    """Returns the option ``--format``; the first choice is the default."""
     return click.option("--format", "form", type=click.Choice(choices), default=choices[0], show_default=True)
 
 
 def column_keys(text: str, form: str) -> tuple[str, ...]:
-    """The keys of ``--columns``; refused for JSON, which always holds every figure."""
+    """Returns the keys of ``--columns``. JSON refuses them because it always contains every figure."""
     keys = tuple(filter(None, (key.strip() for key in text.split(","))))
     if keys and form == "json":
         raise UsageError(
             "--columns",
-            "it has no effect on --format json",
+            "it has no effect with --format json",
             "table, csv and markdown are accepted",
-            "Leave one of them out.",
+            "Remove one of the two.",
         )
     return keys
 
 
 def read_settings(texts: tuple[str, ...]) -> dict[str, Any]:
-    """All ``--set`` of a command."""
+    """Returns the values of all ``--set`` options by symbol."""
     return once("--set", map(setting, texts))
 
 
 def once(option: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
-    """What a repeated option gives to each name; a name that comes twice is refused, for which of the two is meant?"""
+    """Returns the values of a repeated option by name; a name that is given twice is an error."""
     found: dict[str, Value] = {}
     for name, value in pairs:
         if name in found:
-            raise UsageError(f"{option} {name}", "it is set twice", "a name has one value", "Leave one of them out.")
+            raise UsageError(f"{option} {name}", "it is set twice", "each name has one value", "Remove one of them.")
         found[name] = value
     return found
 
 
 def refuse_together(command: str, first: str, others: Mapping[str, Any], because: str) -> None:
-    """Refuses options that have no effect beside another; ``others`` are their values, None where they are not given."""
+    """Refuses options that have no effect together with ``first``. ``others`` maps each option to its value, None if
+    not given.
+    """
     given = next((name for name, value in others.items() if value not in (None, False, ())), None)
     if given is not None:
-        raise UsageError(command, f"{first} and {given} are both given", because, f"Leave {given} out.")
+        raise UsageError(command, f"{first} and {given} are both given", because, f"Remove {given}.")
 
 
 def refuse_without(command: str, needed: str, found: Any, others: Mapping[str, Any], because: str) -> None:
-    """Refuses options that have no effect without another."""
+    """Refuses options that have no effect without ``needed``."""
     given = next((name for name, value in others.items() if value not in (None, False, ())), None)
     if found in (None, ()) and given is not None:
-        raise UsageError(command, f"{given} is given without {needed}", because, f"Add {needed}, or leave {given} out.")
+        raise UsageError(command, f"{given} is given without {needed}", because, f"Add {needed}, or remove {given}.")
 
 
 def check_form(
     command: str, workloads: Iterable[Workload], phase: str | None, fused: bool | None, causal: bool | None,
     given: Mapping[str, Any] = {},
 ) -> None:  # fmt: skip
-    """Refuses --fused, --unfused, --causal and a window that is set where they change none of the workloads."""
+    """Refuses --fused, --unfused, --causal and ``--set W`` when they change none of the workloads."""
     if fused is None and not causal and "W" not in given:
         return
     from perfmodel.vocabulary import splits
@@ -140,34 +151,34 @@ def check_form(
     if fused is not None and not any(step.kernels == "either" and splits(operation) for operation, step in operations):
         option = "--fused" if fused else "--unfused"
         raise UsageError(
-            command, f"{option} is given, and every operation of {names} runs in one form",
-            "an operation that can run as one kernel or as several is accepted", f"Leave {option} out.",
+            command, f"{option} is given, but every operation of {names} has only one form",
+            "an operation that can run as one kernel or as several is accepted", f"Remove {option}.",
         )  # fmt: skip
     if causal and not any("causal" in operation.arguments for operation, _ in operations):
         raise UsageError(
-            command, f"--causal is given, and {names} has no attention with a mask",
-            "an operation or a workload with such attention is accepted", "Leave --causal out.",
+            command, f"--causal is given, but {names} has no attention with a mask",
+            "an operation or a workload with such attention is accepted", "Remove --causal.",
         )  # fmt: skip
     if causal and "causal" in given:
         raise UsageError(
-            command, "--causal and --set causal are both given", "one is accepted", "Leave one of them out."
+            command, "--causal and --set causal are both given", "one of them is accepted", "Remove one of the two."
         )
     if "W" in given and not causal and not given.get("causal"):
         _check_window(command, known)
 
 
 def _check_window(command: str, known: Iterable[tuple[Workload, str]]) -> None:
-    """Refuses a window that is set for workloads without a causal mask and without a size that depends on it."""
+    """Refuses a window for workloads that have neither a causal mask nor a size that depends on the window."""
     windowed = [(one, phase) for one, phase in known if "W" in one.settable()]
     if windowed and not any(one.causal or _sized_by_window(one, phase) for one, phase in windowed):
         raise UsageError(
-            command, f"--set W is given, and {', '.join(one.name for one, _ in windowed)} has no causal mask",
-            "a window is a part of a causal mask", "Add --set causal=1, or leave W out.",
+            command, f"--set W is given, but {', '.join(one.name for one, _ in windowed)} has no causal mask",
+            "a window needs a causal mask", "Add --set causal=1, or remove W.",
         )  # fmt: skip
 
 
 def operations_of(found: Workload, phase: str) -> Iterator[tuple[Operation, Step]]:
-    """The distinct operations of a phase with a step of each, in training those of the gradients too."""
+    """Yields the distinct operations of a phase, each with one of its steps; in training, the gradients too."""
     steps = (*found.steps, *(step for steps in found.decode.values() for step in steps))
     for step in {(step.operation.name, step.kernels): step for step in steps}.values():
         yield step.operation, step
@@ -176,21 +187,23 @@ def operations_of(found: Workload, phase: str) -> Iterator[tuple[Operation, Step
 
 
 def _sized_by_window(found: Workload, phase: str) -> bool:
-    """Whether a size of the phase depends on the window, such as the keys that a cache with a window holds."""
+    """Returns whether a size of the phase depends on the window, such as the number of cached keys."""
     sizes = [*found.sizes.values(), *found.phases.get(phase, {}).values()]
     sizes += [size for step in found.steps for size in step.sizes.values()]
     return any(isinstance(size, Expression) and "W" in size.names for size in sizes)
 
 
 def distinct(found: Iterable[Named]) -> list[Named]:
-    """Cards or workloads without those whose file was named before, by whichever of its names."""
+    """Returns the cards or workloads without duplicates; two names of one file are duplicates."""
     return list({realpath(one.file): one for one in found}.values())
 
 
 def chosen(
     operation_name: str | None, config_name: str | None, dtype_name: str | None, command: str, card: Gpu | None = None
 ) -> Workload:
-    """The workload that ``--op`` or ``--config`` names: exactly one of them; an operation's sizes may be a card's."""
+    """Returns the workload of ``--op`` or ``--config``; exactly one of them must be given. With ``--op``, sizes may
+    come from the card.
+    """
     if (operation_name is None) == (config_name is None):
         found = "neither --op nor --config is given" if operation_name is None else "--op and --config are both given"
         raise UsageError(command, found, "exactly one of them is accepted", "Name an operation or a workload.")

@@ -1,4 +1,4 @@
-"""``perfmodel roofline``: the roofs of GPUs, with operations placed under them."""
+"""``perfmodel roofline``: a roofline chart of GPUs, with operations as points."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from perfmodel.paths import stem
 from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import Workload, workload
 
-# What stands on a chart that names no workload, and in which forms (None: as the file says).
-FOUNDING: dict[str, tuple[bool | None, ...]] = {
+# Workloads of a chart without --config, and whether each is drawn fused (None: as its file says).
+DEFAULTS: dict[str, tuple[bool | None, ...]] = {
     "attention-stages": (None,),
     "attention-16x16384": (False, True),
     "mlp-4096": (None,),
@@ -27,14 +27,14 @@ FOUNDING: dict[str, tuple[bool | None, ...]] = {
 
 dtypes = click.option(
     "--dtype", "dtypes", type=click.Choice(tuple(ITEM_BYTES)), multiple=True,
-    help="Show the roofs of this data type; the operations run in the first one named. May be repeated.",
+    help="Data type of the roofs. The operations use the first one. May be repeated.",
 )  # fmt: skip
 PLOT = "perfmodel roofline plot"
 SHARED = (options.gpus, options.configs, options.phase, options.settings, dtypes, options.fused, options.causal)
 
 
 def shared(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of the group, which each of its commands takes as well: they may stand before or after its name."""
+    """Adds the options that the group and its commands share; they may come before or after the command's name."""
     for option in reversed(SHARED):
         command = option(command)
     return command
@@ -44,10 +44,9 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
 @shared
 @click.pass_context
 def roofline(context: click.Context, /, **given: Any) -> None:
-    """The roofs of one or more GPUs, with operations placed under them.
+    """Roofline chart of one or more GPUs, with operations as points.
 
-    Without --config the founding workloads are shown: the stages of attention, multi-head attention, an MLP and a
-    convolution.
+    Without --config, the chart shows the stages of attention, multi-head attention, an MLP and a convolution.
 
     \b
     perfmodel roofline --gpu t4 plot
@@ -58,9 +57,9 @@ def roofline(context: click.Context, /, **given: Any) -> None:
     if context.invoked_subcommand is None:
         raise UsageError(
             "perfmodel roofline",
-            "neither 'show' nor 'plot' is named",
+            "neither 'show' nor 'plot' is given",
             "one of them is required",
-            "End the command with show for a chart in the terminal, or plot for a picture.",
+            "Add show for a chart in the terminal, or plot for a picture.",
         )
 
 
@@ -68,7 +67,7 @@ def roofline(context: click.Context, /, **given: Any) -> None:
 @shared
 @click.pass_context
 def show(context: click.Context, /, **given: Any) -> None:
-    """The chart as text, with a table of roofs and kernels."""
+    """Prints the chart as text, with a table of roofs and kernels."""
     cards, subject = charted(merged(context, given))
     from perfmodel.report.text_roofline import page
 
@@ -80,7 +79,7 @@ def show(context: click.Context, /, **given: Any) -> None:
 @shared
 @click.pass_context
 def plot(context: click.Context, /, output: str | None, **given: Any) -> None:
-    """The chart as a picture."""
+    """Draws the chart as a picture."""
     from perfmodel.report.picture import checked, save
 
     request = merged(context, given)
@@ -100,7 +99,7 @@ def plot(context: click.Context, /, output: str | None, **given: Any) -> None:
 
 
 def merged(context: click.Context, own: dict[str, Any]) -> dict[str, Any]:
-    """Options given before and after the command's name: lists joined, of others the one that is given."""
+    """Merges the options before and after the command's name. Lists are joined; any other option may be given once."""
     group: dict[str, Any] = context.obj
     for option in context.command.params:
         name = str(option.name)
@@ -113,7 +112,7 @@ def merged(context: click.Context, own: dict[str, Any]) -> dict[str, Any]:
 
 
 def charted(request: dict[str, Any]) -> tuple[list[chart.Card], str]:
-    """The cards with the workloads on them, and what the chart is about."""
+    """Returns the cards with their points, and a description of the workloads."""
     gpus = _gpus(request["gpus"])
     runs = _runs(request)
     types = dict.fromkeys(request["dtypes"] or (run.workload.dtypes["activation"] for run in runs))
@@ -126,7 +125,7 @@ def charted(request: dict[str, Any]) -> tuple[list[chart.Card], str]:
 
 
 def file_name(cards: list[chart.Card], request: dict[str, Any]) -> str:
-    """``roofline-t4.png``, with the names of further cards and of the workloads."""
+    """Returns the default file name: ``roofline-t4.png``, with the names of further cards and of the workloads."""
     return "-".join(["roofline", *(card.name for card in cards), *map(stem, request["configs"])]) + ".png"
 
 
@@ -136,22 +135,22 @@ def _gpus(names: tuple[str, ...]) -> list[Gpu]:
             "perfmodel roofline",
             "no GPU is named",
             "--gpu GPU is required and may be repeated",
-            "Write 'perfmodel roofline --gpu t4 show'; 'perfmodel gpus' lists the names.",
+            "Write 'perfmodel roofline --gpu t4 show'; see 'perfmodel gpus' for the names.",
         )
     return options.distinct(map(read_gpu, names))
 
 
 def _runs(request: dict[str, Any]) -> list[chart.Run]:
-    """The workloads that were asked for, or the founding ones; a size that is set reaches those that have it."""
+    """Returns the named workloads, else the default ones. A set size applies to every workload that has it."""
     given, fused = options.read_settings(request["settings"]), request["fused"]
     asked = options.distinct(map(workload, request["configs"]))
-    known = asked or [workload(name) for name in FOUNDING]
+    known = asked or [workload(name) for name in DEFAULTS]
     options.check_form("perfmodel roofline", known, request["phase"], fused, request["causal"], given)
     _check_settings(known, given)
     runs = []
     for found in known:
         own = {symbol: value for symbol, value in given.items() if symbol in found.settable()}
-        forms = FOUNDING[found.name] if fused is None and not asked else (fused,)
+        forms = DEFAULTS[found.name] if fused is None and not asked else (fused,)
         runs += [_run(found, request, own, form, " (fused)" if form and len(forms) > 1 else "") for form in forms]
     return runs
 

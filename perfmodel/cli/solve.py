@@ -1,4 +1,4 @@
-"""``perfmodel solve``: where memory-bound turns compute-bound."""
+"""``perfmodel solve``: the sizes at which a workload turns from memory-bound to compute-bound."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from perfmodel.roofline import rates
 @command()
 @options.operation
 @options.config
-@click.option("--gpu", "gpu", metavar="GPU", required=True, help="A GPU: a name of 'perfmodel gpus', or a YAML file.")
-@click.option("--for", "symbol", metavar="SYMBOL", required=True, help="The symbol to solve for.")
+@click.option("--gpu", "gpu", metavar="GPU", required=True, help="GPU: a name from 'perfmodel gpus', or a YAML file.")
+@click.option("--for", "symbol", metavar="SYMBOL", required=True, help="Symbol to solve for.")
 @options.settings
 @options.phase
 @options.dtype
@@ -23,9 +23,9 @@ from perfmodel.roofline import rates
 @options.formats("table", "json")
 def solve(operation: str | None, config: str | None, gpu: str, symbol: str, settings: tuple[str, ...], phase: str | None,
           dtype: str | None, fused: bool | None, causal: bool | None, form: str) -> None:  # fmt: skip
-    """Where an operation turns from memory- to compute-bound, in closed form and as whole sizes.
+    """The size at which an operation turns from memory-bound to compute-bound, in closed form and as whole numbers.
 
-    Sizes that are not set take the workload's values, or the notation table's typical ones for --op.
+    Other sizes default to the workload's values, or with --op to the typical values of 'perfmodel symbols'.
 
     \b
     perfmodel solve --op gemm --gpu textbook-a100 --for n --set m=n --set k=n --set act=8

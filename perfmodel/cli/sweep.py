@@ -29,7 +29,7 @@ SECONDS_WITHOUT_A_BAR = 1.0
 @options.gpus
 @click.option(
     "--over", "ranges", metavar="SYMBOL=FROM:TO[:COUNT][:log]", multiple=True,
-    help="The values of a size; may be repeated, the last varies fastest.",
+    help="Values of a size. May be repeated; the last one varies fastest.",
 )  # fmt: skip
 @options.settings
 @options.phase
@@ -42,30 +42,37 @@ SECONDS_WITHOUT_A_BAR = 1.0
 @click.option(
     "--expected",
     is_flag=True,
-    help="Expected times too, with their range: some thousands of points of one operation a second.",
+    help="Add expected times with their range. This computes some thousand points of one operation per second.",
 )
-@click.option("-o", "--output", metavar="FILE", help="FILE.csv or FILE.jsonl: every row. [default: a table of some]")
-@click.option("--plot", "picture", metavar="FILE", help="FILE.png, FILE.svg or FILE.pdf: time over one size or two.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write every row to FILE.csv or FILE.jsonl. [default: print a table of some rows]",
+)
+@click.option(
+    "--plot", "picture", metavar="FILE", help="Plot the time over one or two sizes to FILE.png, FILE.svg or FILE.pdf."
+)
 def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None, picture: str | None,
           **given: Any) -> None:  # fmt: skip
-    """FLOPs, bytes, bound and time over ranges of sizes, for every GPU.
+    """FLOPs, bytes, bottleneck and time over ranges of sizes, for each GPU.
 
     \b
-    N=128:8192        65 values evenly spaced, or every whole number where there are no more
+    N=128:8192        65 evenly spaced values, or every whole number if there are fewer
     N=1:64:16         16 values
-    N=128:8Ki:log     128, 256, 512, ..., 8192: doublings, and the last
-    N=1Ki:1Mi:25:log  25 values, each the same factor above the one before, as distinct whole numbers
+    N=128:8Ki:log     128, 256, 512, ..., 8192: each twice the one before, and the last value
+    N=1Ki:1Mi:25:log  25 values at a constant ratio, rounded to distinct whole numbers
 
-    Several --over make a grid. --set S=N keeps a size tied to a swept one. Points where an operation is not
-    defined (H_kv that does not divide H, say) are skipped and counted on stderr. Lines of an --op sweep in
-    FILE.jsonl are cases that 'perfmodel predict' reads, in training without the optimizer's step.
+    Several --over options form a grid. --set S=N makes a size equal to a swept one. Points at which an operation is not
+    defined (for example, H_kv does not divide H) are skipped, and their number is printed on stderr. With --op, the
+    lines of FILE.jsonl are cases for 'perfmodel predict'; in training, without the optimizer.
 
     \b
     perfmodel sweep --config llama-2-7b-layer --gpu a100 --gpu h100 --over N=128:32Ki:log --plot layer.pdf
     perfmodel sweep --op matmul --gpu t4 --over m=64:8192:100 --set k=m --set n=m -o square.csv
     """
     if given["expected"] and output is None:
-        options.refuse_together(WHERE, "--expected", {"--plot": picture}, "a plot shows the bounds")
+        options.refuse_together(WHERE, "--expected", {"--plot": picture}, "a plot shows only the bounds")
     plan = _planned(ranges, settings, given)
     from perfmodel.report import picture as pictures
     from perfmodel.report import rows
@@ -80,7 +87,7 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
         pictures.checked(picture, WHERE)
         sweep_plot.check(plan, WHERE)
     if plan.expected:
-        _tell_if_long(plan)
+        _warn_if_slow(plan)
     watch = _Watch(plan if output is not None or picture is None else thinned(plan._replace(expected=False)))
     if output is not None:
         number = rows.write(output, plan, watch, WHERE)
@@ -101,15 +108,15 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     watch.report()
 
 
-def _tell_if_long(plan: Plan) -> None:
+def _warn_if_slow(plan: Plan) -> None:
     from perfmodel.sweep import times
 
     minutes = times.seconds(plan) / 60
     if minutes > 1:
         points = plan.points * len(plan.cards)
         click.echo(
-            f"{WHERE}: the expected times of {points:,} points take some {minutes:,.0f} minutes; "
-            "fewer points or a sweep without --expected are quicker.",
+            f"{WHERE}: computing the expected times of {points:,} points takes about {minutes:,.0f} minutes. "
+            "Use fewer points, or leave --expected out, to be faster.",
             err=True,
         )
 
@@ -139,13 +146,13 @@ def _planned(ranges: tuple[str, ...], settings: tuple[str, ...], given: dict[str
 def _gpus(names: tuple[str, ...]) -> list[Gpu]:
     if not names:
         raise UsageError(
-            WHERE, "no GPU is named", "--gpu GPU is required and may be repeated", "'perfmodel gpus' lists the names."
+            WHERE, "no GPU is named", "--gpu GPU is required and may be repeated", "See 'perfmodel gpus' for the names."
         )
     return options.distinct(map(read_gpu, names))
 
 
 class _Watch:
-    """The chunks of a sweep, with a bar on a terminal if they take their time, and a count of what was skipped."""
+    """Iterates over the chunks of a sweep, shows a progress bar on a terminal, and counts skipped points."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -173,7 +180,7 @@ class _Watch:
             self.first = self.first or chunk.skipped
 
     def report(self) -> None:
-        """Says how many points were skipped, and why the first of them."""
+        """Prints how many points were skipped, and why the first one was."""
         if self.first is not None:
             count = f"{self.skipped:,} of {self.plan.points:,} points skipped"
             click.echo(f"{WHERE}: {count}: {self.plan.why(self.first)}.", err=True)

@@ -1,4 +1,4 @@
-"""``perfmodel validate``: real kernels measured on this device, held against the model."""
+"""``perfmodel validate``: measures real kernels on this device and compares them with the model."""
 
 from __future__ import annotations
 
@@ -19,29 +19,37 @@ from perfmodel.records import Stored
 @click.option(
     "--gpu",
     metavar="auto|cpu|GPU",
-    help="The device: the GPU at hand, this processor, or a GPU that must be here. [default: auto]",
+    help="Device: the GPU of this machine (auto), its processor (cpu), or a GPU that must be present. [default: auto]",
 )
-@click.option("--suite", metavar="quick|full|FILE", help="Which cases; a file holds one a line. [default: quick]")
-@click.option("--save", metavar="FILE", help="Writes records as they come; a file of this device is resumed.")
-@click.option("--from", "stored", metavar="FILE", help="Reads a stored run instead of measuring.")
-@click.option("--plot", metavar="FILE", help="Predicted and measured on one roofline: PNG, SVG or PDF.")
-@click.option("--counters", is_flag=True, help="Also DRAM and L2 bytes and instructions, counted by Nsight Compute.")
-@click.option("--trace", metavar="FILE", help="Also a trace of one run of every case, for a trace viewer.")
+@click.option(
+    "--suite",
+    metavar="quick|full|FILE",
+    help="Cases to measure: a suite, or a file with one case per line. [default: quick]",
+)
+@click.option(
+    "--save",
+    metavar="FILE",
+    help="Write each record as soon as it is measured. An existing file of this device is continued.",
+)
+@click.option("--from", "stored", metavar="FILE", help="Read a stored run instead of measuring.")
+@click.option("--plot", metavar="FILE", help="Draw predicted and measured points on one roofline: PNG, SVG or PDF.")
+@click.option("--counters", is_flag=True, help="Also count DRAM bytes, L2 bytes and instructions with Nsight Compute.")
+@click.option("--trace", metavar="FILE", help="Also write a trace of one run of every case, for a trace viewer.")
 @click.option(
     "--limit",
     metavar="SECONDS",
     type=click.FloatRange(min=1),
-    help="The most that one case may take. [default: 60]",
+    help="Time limit of one case. [default: 60]",
 )
 @options.formats("table", "json", "csv", "markdown")
 def validate(
     gpu: str | None, suite: str | None, save: str | None, stored: str | None, plot: str | None, counters: bool,
     trace: str | None, limit: float | None, form: str,
 ) -> None:  # fmt: skip
-    """Measures kernels of torch and of our own, and shows what the model says of each beside it.
+    """Measures kernels of torch and of this project, and compares them with the model.
 
-    Every program is checked against float64 before it is timed. Exit code 3: a result was wrong, or a time lay below
-    the model's bound. Without a GPU this processor is measured.
+    Every result is checked against float64 before the kernel is timed. The exit code is 3 if a result is wrong or a
+    time is below the lower bound. Without a GPU, the processor is measured.
 
     \b
     perfmodel validate --suite quick --save run.jsonl
@@ -61,7 +69,7 @@ def validate(
     if plot is not None:
         from perfmodel.report.validation_plot import draw
 
-        click.echo(f"drawn to {draw(found, card, run.environment, plot)}", err=True)
+        click.echo(f"plot written to {draw(found, card, run.environment, plot)}", err=True)
     for line in found.broken:
         click.echo(line, err=True)
     if not complete:
@@ -71,7 +79,7 @@ def validate(
 
 
 def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
-    """A stored run, and the card that it was made on."""
+    """Returns a stored run, and the card on which it was measured."""
     from perfmodel.hardware import gpu as read_gpu
     from perfmodel.records import read
     from perfmodel.validation import card_of
@@ -84,14 +92,15 @@ def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
     known = card_of(run.environment)
     if known is None:
         raise InputError(
-            f"{path}:1", f"no one GPU file describes '{run.environment.get('gpu')}'", "a card of 'perfmodel gpus' is accepted",
-            "Name it with --gpu.",
+            f"{path}:1", f"no single GPU file describes '{run.environment.get('gpu')}'",
+            "a name from 'perfmodel gpus' is accepted",
+            "Name the GPU with --gpu.",
         )  # fmt: skip
     return run, known, True
 
 
 def _described(run: Stored) -> Gpu:
-    """A processor's own description, kept with its run."""
+    """Returns the processor's own card file, which is stored with its run."""
     from perfmodel.hardware import described
     from perfmodel.specfile import parse
 
@@ -110,11 +119,9 @@ def _measure(
     if here.note:
         click.echo(f"{here.note}.", err=True)
     if counters and here.kind == "cpu":
-        raise NoDeviceError(
-            "--counters", "this processor is measured", "counters are read on a GPU", "Leave the option out."
-        )
+        raise NoDeviceError("--counters", "the device is a processor", "a GPU is required", "Remove the option.")
     if here.kind == "cpu" and name == "full":
-        click.echo("--suite full is for GPUs: a processor runs its own short suite.", err=True)
+        click.echo("--suite full is for GPUs; the processor suite is measured instead.", err=True)
     cases = given or SUITES["processor" if here.kind == "cpu" else name]()
     run, complete = _run(here, cases, save, limit)
     if counters:
@@ -122,12 +129,12 @@ def _measure(
         if save:
             session.rewrite(save, run)
     if trace is not None:
-        click.echo(f"traced to {session.trace(cases, here, trace)}", err=True)
+        click.echo(f"trace written to {session.trace(cases, here, trace)}", err=True)
     return run, here.card, complete
 
 
 def _cases(name: str) -> list[Mapping[str, Any]]:
-    """Returns the cases of a file; a line that cannot be read is refused before anything is measured."""
+    """Returns the cases of a file. A line that cannot be read is refused before anything is measured."""
     from perfmodel.cases import Refused
     from perfmodel.cases import read as read_cases
     from perfmodel.measure.workloads import refused
@@ -141,7 +148,7 @@ def _cases(name: str) -> list[Mapping[str, Any]]:
             raise error
         found.append(case.line)
     if not found:
-        raise InputError(name, "there is no case in it", "one JSON object per line is accepted", "Add a line.")
+        raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
     return found
 
 
@@ -151,7 +158,7 @@ def _split(message: str) -> tuple[str, str]:
 
 
 def _run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit: float) -> tuple[Stored, bool]:
-    """Measures what is not in the file yet; an interruption ends it with what there is."""
+    """Measures the cases that are not in the file yet. An interruption keeps what has been measured."""
     from perfmodel.measure import session
     from perfmodel.report.progress import Bar
     from perfmodel.validation import described
@@ -159,7 +166,7 @@ def _run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit:
     log = session.Log(save, here)
     waiting = [case for case in cases if not log.has(case)]
     if len(waiting) < len(cases):
-        click.echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are in {save} already", err=True)
+        click.echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are already in {save}", err=True)
     complete, bar = True, Bar("cases", len(waiting)) if sys.stderr.isatty() and waiting else None
     try:
         for number, record in enumerate(session.records(here, waiting, log, limit), 1):

@@ -20,25 +20,28 @@ from perfmodel.timing.expectation import Expected
 from perfmodel.units import scaled, significant
 
 SCHEMA = 2
-LINE = 120  # characters of a line of notes, by which their room is counted
-BRIEF = 4  # lines of notes below a table, unless --verbose asks for all
+LINE = 120  # characters per line when the lines of notes are counted
+BRIEF = 4  # maximum lines of notes below a table without --verbose
 STEPS = "Each kernel: --steps."
 TOGETHER = "The bottleneck of the total is the resource (memory or one engine) with the largest total time."
-NO_OVERLAP = '"No overlap" (--columns no_overlap_s) adds memory and compute time at data-sheet rates. Real kernels can be slower.'
+NO_OVERLAP = (
+    '"No overlap" (--columns no_overlap_s) adds memory and compute time at data-sheet rates. '
+    "Real kernels can be slower."
+)
 PROTOCOLS = {
-    "cold": "one replay of a graph whose first kernel finds nothing in L2",
-    "warm": "back to back, with L2 as the run before left it",
-    "rotating": "activations in L2, weights from memory",
-    "eager": "the same kernels, launched one by one by the host",
+    "cold": "one replay of a CUDA graph that starts with an empty L2",
+    "warm": "replays back to back, so L2 contains data of the previous run",
+    "rotating": "as warm, but each run uses other weights, which come from DRAM",
+    "eager": "the kernels of warm, launched one by one by the host",
 }
 
 
 def render(
     answer: Analysis, form: str, *, steps: bool = False, verbose: bool = False, columns: Sequence[str] = ()
 ) -> str:
-    """The answer in the form asked for, ending in a line break.
+    """Returns the analysis in the given format, with a final line break.
 
-    Tables show blocks or, with ``steps``, kernels; CSV and JSON always hold every kernel.
+    Tables show blocks or, with ``steps``, kernels. CSV and JSON always contain every kernel.
     """
     if form == "json":
         import json
@@ -48,14 +51,14 @@ def render(
 
 
 def sheet(answer: Analysis, *, steps: bool = False, verbose: bool = False) -> Sheet:
-    """The table with its title and notes."""
+    """Returns the table with its title and notes."""
     found = breakdown(answer, steps)
     each = found.columns[0].heading == "step"
     return found._replace(title=title(answer), notes=notes(answer, steps=each, verbose=verbose))
 
 
 def document(answer: Analysis) -> dict[str, Any]:
-    """The JSON document of ``flops``."""
+    """Returns the JSON document of ``flops``."""
     return {
         "schema": SCHEMA,
         "config": answer.workload.name,
@@ -84,7 +87,7 @@ def document(answer: Analysis) -> dict[str, Any]:
 
 
 def _forms(answer: Analysis) -> dict[str, Any]:
-    """Every form of a decoding step, where it has several."""
+    """Returns all forms of a decoding step, if there are several."""
     if len(answer.forms) < 2:
         return {}
     forms = {
@@ -95,18 +98,18 @@ def _forms(answer: Analysis) -> dict[str, Any]:
 
 
 def _rates(answer: Analysis) -> dict[str, Any]:
-    """Times and rates by the phase's names for them, where there is a card."""
+    """Returns times and rates under the names of the phase; empty without a card."""
     found = speed(answer)
     return {"rates": rates_document(found, answer.phase)} if found else {}
 
 
 def gpu_document(gpu: Any, knowledge: str = "") -> dict[str, str] | None:
-    """Which card, from which file, and what its expected times rest on."""
+    """Returns the card's name, file and state of knowledge."""
     return {"name": gpu.name, "file": gpu.file, "knowledge": knowledge or gpu.knowledge} if gpu else None
 
 
 def expected_document(expected: Expected | None) -> dict[str, float]:
-    """The expected time and its range, where there is one."""
+    """Returns the expected time and its range; empty if there is none."""
     if expected is None:
         return {}
     return {
@@ -117,7 +120,7 @@ def expected_document(expected: Expected | None) -> dict[str, float]:
 
 
 def roof_notes(answer: Analysis) -> dict[str, list[str]]:
-    """Which roof stands in for one that the card lacks, where there is a card."""
+    """Returns notes on roofs that replace missing ones; empty without a card."""
     return {"roof_notes": list(answer.card.notes)} if answer.card else {}
 
 
@@ -150,7 +153,7 @@ def _block(block: Block) -> dict[str, Any]:
 
 
 def total_document(total: Total) -> dict[str, Any]:
-    """Totals; times where there is a card."""
+    """Returns the totals, with times if there is a card."""
     found: dict[str, Any] = {
         "flops": total.flops,
         "contraction_flops": total.contraction_flops,
@@ -165,7 +168,7 @@ def total_document(total: Total) -> dict[str, Any]:
 
 
 def title(answer: Analysis) -> str:
-    """Which workload, phase, sizes, data type and card."""
+    """Returns the title: workload, phase, sizes, data type and card."""
     types = dict.fromkeys(answer.workload.dtypes.values())
     words = [answer.phase, *chosen_sizes(answer), " and ".join(types)]
     words += ["unfused"] * (not answer.fused) + ["causal"] * answer.causal
@@ -174,9 +177,9 @@ def title(answer: Analysis) -> str:
 
 
 def chosen_sizes(answer: Analysis) -> list[str]:
-    """The sizes of the phase, and those that differ from the workload's own: ``N = 2048``.
+    """Returns the sizes of the phase, and sizes that differ from the workload's own, as ``N = 2048``.
 
-    Sizes that follow from others are left out. A workload whose phases name no sizes shows all that it gives as numbers.
+    Sizes that follow from others are omitted. A workload whose phases have no sizes shows all its numeric sizes.
     """
     workload, dims = answer.workload, answer.dims
     phase = workload.phases[answer.phase]
@@ -192,7 +195,7 @@ def chosen_sizes(answer: Analysis) -> list[str]:
 
 
 def notes(answer: Analysis, *, steps: bool = True, verbose: bool = True) -> list[str]:
-    """The notes below the table: at most ``BRIEF`` lines, warnings before rates, or with ``verbose`` all of them."""
+    """Returns the notes below the table: all with ``verbose``, else at most ``BRIEF`` lines, warnings before rates."""
     if verbose:
         return [*full_notes(answer), *([] if steps else [STEPS])]
     expected, urgent, rates = expected_line(answer), warnings(answer), speed_lines(answer)
@@ -211,7 +214,7 @@ def notes(answer: Analysis, *, steps: bool = True, verbose: bool = True) -> list
 
 
 def warnings(answer: Analysis) -> list[str]:
-    """What a reader must know before the figures: it does not fit, it is not all counted, a rate stands in for another."""
+    """Returns notes that a reader must know: the workload does not fit, parts are not counted, a roof is replaced."""
     lines = fit_lines(answer)
     if answer.not_counted:
         first, *others = answer.not_counted
@@ -222,15 +225,15 @@ def warnings(answer: Analysis) -> list[str]:
 
 
 def full_notes(answer: Analysis) -> list[str]:
-    """What the figures mean, in full sentences: sizes, conventions, roofs, what was not counted."""
+    """Returns all notes: rates, sizes, conventions, roofs, and what is not counted."""
     lines = [*speed_lines(answer, verbose=True), sizes_line(answer.dims), dtypes_line(answer.workload.dtypes)]
     if answer.counting == "leading":
         lines.append(
-            "FLOP count: the matrix products alone in kernels that have them (--count all counts every primitive)."
+            "FLOP count: kernels with matrix products count only those products (--count all counts every operation)."
         )
     if answer.parameters.total:
         cache = answer.kv_cache_byte_per_token
-        kept = f" Key-value cache: {cache:,} B per token." if cache else ""
+        kept = f" KV cache: {cache:,} B per token." if cache else ""
         lines.append(f"Parameters: {answer.parameters.total:,}.{kept}")
     if answer.card:
         lines.extend(card_lines(answer.dims, answer.card))
@@ -246,7 +249,7 @@ def full_notes(answer: Analysis) -> list[str]:
 
 
 def speed_lines(answer: Analysis, verbose: bool = False) -> list[str]:
-    """The time and rate that the phase means for a user; of a part of a model only where everything is asked for."""
+    """Returns the time and rate of the phase; for a part of a model, only with ``verbose``."""
     found = speed(answer)
     if found is None or not (found.complete or verbose):
         return []
@@ -255,7 +258,7 @@ def speed_lines(answer: Analysis, verbose: bool = False) -> list[str]:
 
 
 def expected_line(answer: Analysis, verbose: bool = False) -> list[str]:
-    """The range of the expected time, its protocol and the knowledge of the card that it rests on."""
+    """Returns the range of the expected time, its protocol and the state of knowledge of the card."""
     found = answer.total.expected
     if found is None:
         return []
@@ -263,23 +266,23 @@ def expected_line(answer: Analysis, verbose: bool = False) -> list[str]:
     measured = "calibrated" in (answer.knowledge, answer.gpu.knowledge if answer.gpu else "")
     hint = "" if measured else "; calibrate the card to narrow the range"
     lines = [f"Expected: {span(found.low_s, found.high_s, 's')} ({rests}; protocol {answer.protocol}){hint}."]
-    return lines + [f"{protocol_line(answer.protocol)} Four of five measurements lie in the range."] * verbose
+    return lines + [f"{protocol_line(answer.protocol)} The range contains 80 % of measurements."] * verbose
 
 
 def protocol_line(protocol: str) -> str:
-    """What the name of a protocol means."""
+    """Returns the meaning of a protocol's name."""
     return f"Protocol {protocol}: {PROTOCOLS[protocol]}."
 
 
 def span(low: float, high: float, unit: str) -> str:
-    """A range with one unit where both ends share it: ``3.32 to 4.64 ms``."""
+    """Returns a range; the unit is written once if both ends share it: ``3.32 to 4.64 ms``."""
     first, last = scaled(low, unit, 3), scaled(high, unit, 3)
     number, _, prefixed = first.partition(" ")
     return f"{number} to {last}" if last.endswith(f" {prefixed}") else f"{first} to {last}"
 
 
 def form_lines(answer: Analysis) -> list[str]:
-    """All forms of a decoding step, where it has several: which one is shown, which one is the default."""
+    """Returns one line for each form of a decoding step; empty if there is one form."""
     if len(answer.forms) < 2:
         return []
     default = next(iter(answer.forms))
@@ -288,14 +291,14 @@ def form_lines(answer: Analysis) -> list[str]:
 
 def _form_line(name: str, form: Form, is_shown: bool, is_default: bool) -> str:
     which = ", ".join(["shown"] * is_shown + ["the default"] * is_default)
-    words = [f"{scaled(form.total.contraction_flops, 'FLOP')} of products", scaled(form.total.traffic_byte, "B")]
+    words = [f"{scaled(form.total.contraction_flops, 'FLOP')} of matrix products", scaled(form.total.traffic_byte, "B")]
     words += [f"at least {scaled(form.total.lower_s, 's')}"] if form.total.lower_s is not None else []
-    words.append(f"{form.kv_cache_byte_per_token:,} B of cache per token")
+    words.append(f"{form.kv_cache_byte_per_token:,} B of KV cache per token")
     return f"Form {name}{f' ({which})' if which else ''}: {', '.join(words)}."
 
 
 def roofs_line(card: Rates) -> str:
-    """The card's slope and roofs with their ridges, and what the figures rest on."""
+    """Returns the card's bandwidth and roofs with their ridges, and their source."""
     roofs = dict.fromkeys(
         f"{roof.name} {scaled(roof.flop_per_s, 'FLOP/s', 4)} (ridge {significant(card.ridge(engine), 4)} FLOP/B)"
         for engine, roof in card.roofs.items()
@@ -305,9 +308,9 @@ def roofs_line(card: Rates) -> str:
 
 
 def card_lines(dims: Mapping[str, Any], card: Rates) -> list[str]:
-    """A card's roofs, the sizes that are its own with what they are of it, and which roof stands in for another."""
+    """Returns the roofs, the sizes that come from the card, and notes on replaced roofs."""
     sizes = [
-        f"{name} = {size} is the {SYMBOLS[name].card.replace('_', ' ')} of {card.gpu.file}."
+        f"{name} = {size} is the {SYMBOLS[name].card.replace('_', ' ')} in {card.gpu.file}."
         for name, size in card.gpu.sizes().items()
         if dims.get(name) == size
     ]
@@ -315,12 +318,12 @@ def card_lines(dims: Mapping[str, Any], card: Rates) -> list[str]:
 
 
 def dtypes_line(types: Mapping[str, str]) -> str:
-    """One data type for all roles, or each role's."""
+    """Returns the data type, or each role's if they differ."""
     kinds = ", ".join(f"{role} {dtype}" for role, dtype in types.items())
     return f"Data types: {kinds}." if len(set(types.values())) > 1 else f"Data type: {types['weight']}."
 
 
 def sizes_line(dims: Mapping[str, Any]) -> str:
-    """The sizes in one sentence; bytes per element go without saying."""
+    """Returns the sizes in one sentence, without item sizes."""
     shown = [f"{name} = {value}" for name, value in dims.items() if value is not None and SYMBOLS[name].kind != "item"]
     return f"Sizes: {', '.join(shown)}." if shown else ""

@@ -1,4 +1,4 @@
-"""The bounds of a workload or an operation on a card: what memory and each engine take at data-sheet rates."""
+"""Bounds of a workload or an operation on a card: the times of memory and of each engine at data-sheet rates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perfmodel.units import scaled
 
 
 def sheet(found: Bounds, of: Analysis) -> Sheet:
-    """One line for memory and one for each engine; the lower bound and the sum below."""
+    """Returns the table: one line for memory and one per engine, then the lower bound and the sum."""
     rows = [
         (MEMORY, found.memory_s),
         *((engine.value, seconds) for engine, seconds in found.engine_s.items()),
@@ -29,14 +29,14 @@ def sheet(found: Bounds, of: Analysis) -> Sheet:
 
 
 def render(found: Bounds, of: Analysis) -> str:
-    """The JSON document, ending in a line break."""
+    """Returns the JSON document as text, with a final line break."""
     import json
 
     return json.dumps(document(found, of), indent=2) + "\n"
 
 
 def document(found: Bounds, of: Analysis) -> dict[str, Any]:
-    """What was bounded, and its seconds."""
+    """Returns the JSON document: the workload and its bounds in seconds."""
     return {
         "schema": SCHEMA,
         "config": of.workload.name,

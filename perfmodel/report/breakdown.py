@@ -1,4 +1,4 @@
-"""The table of ``flops``: a line for each block of the model, or for each kernel, with its share of the time."""
+"""The table of ``flops``: one line per block or per kernel, with its share of the time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from perfmodel.units import scaled, significant
 
 
 def breakdown(answer: Analysis, steps: bool = False) -> Sheet:
-    """The table: a line for each block, and the sums; each kernel with ``steps``, or where blocks would tell no more."""
+    """Returns the table by block; by kernel with ``steps``, or if blocks would not shorten it."""
     parts = () if steps else blocks(answer)
     grouped = 1 < len(parts) < len(answer.rows)
     return block_sheet(answer, parts) if grouped else step_sheet(answer)
 
 
 def block_sheet(answer: Analysis, parts: Sequence[Block]) -> Sheet:
-    """A line for each block, with its sums over all kernels and repeats."""
+    """Returns one line per block; figures are summed over all kernels and repeats."""
     found = _shares([part.share for part in parts if part.share is not None])
     rows = [_Line(part.name, part.total, share) for part, share in zip_longest(parts, found)]
     columns = [Column("name", "block", lambda row: row.name, right=False, wraps=False), *_columns(answer, 4)]
@@ -28,7 +28,7 @@ def block_sheet(answer: Analysis, parts: Sequence[Block]) -> Sheet:
 
 
 def step_sheet(answer: Analysis) -> Sheet:
-    """A line for each kernel with the figures of one repeat; shares and sums are over all repeats."""
+    """Returns one line per kernel; figures are of one repeat, shares and sums of all repeats."""
     found = _shares(shares(answer.rows))
     rows = [_Line(row.name, row, share, row.repeat) for row, share in zip_longest(answer.rows, found)]
     columns = [
@@ -40,7 +40,7 @@ def step_sheet(answer: Analysis) -> Sheet:
 
 
 class _Share(float):
-    """A share of the time, and the whole percentage by which a table shows it: those of a table add up to 100."""
+    """A share of the time, with the rounded percentage that the table shows; the percentages add up to 100."""
 
     percent: int
 
@@ -53,7 +53,7 @@ def _shares(parts: Sequence[float]) -> list[_Share]:
 
 
 class _Line:
-    """A line of the table: a kernel, a block or the total."""
+    """One line of the table: a kernel, a block or the total."""
 
     def __init__(self, name: str, counts: Row | Total, share: _Share | None = None, repeat: int | None = None) -> None:
         self.name, self.repeat, self.counts, self.share = name, repeat, counts, share
@@ -61,7 +61,7 @@ class _Line:
 
 
 def _columns(answer: Analysis, digits: int) -> list[Column]:
-    """The figures of a line: counts, and with a card the bottleneck and the times."""
+    """Returns the columns of figures: counts and, with a card, the bottleneck and the times."""
 
     def show(unit: str = "") -> Callable[[float], str]:
         return lambda value: scaled(value, unit, digits)

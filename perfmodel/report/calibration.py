@@ -1,4 +1,4 @@
-"""Measured ceilings beside the data sheet."""
+"""Measured ceilings compared with the data sheet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from perfmodel.units import scaled
 
 
 class Line(NamedTuple):
-    """A reading, its unit, and the sheet's figure for the same thing."""
+    """A measured value, its unit, and the data sheet's value."""
 
     section: str
     name: str
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 
 def lines(readings: Sequence[tuple[str, str, Reading]], gpu: Gpu) -> list[Line]:
-    """Every reading with what the data sheet says of it."""
+    """Returns every measured value with the data sheet's value."""
     return [
         Line(section, name, SECTIONS[section][0], reading, sheet_value(gpu, section, name))
         for section, name, reading in readings
@@ -39,7 +39,7 @@ def lines(readings: Sequence[tuple[str, str, Reading]], gpu: Gpu) -> list[Line]:
 
 
 def sheet_value(gpu: Gpu, section: str, name: str) -> float | None:
-    """The data sheet's figure for a reading; None where a sheet does not give it."""
+    """Returns the data sheet's value for a measurement; None if it gives none."""
     if section == "stream":
         return gpu.bandwidth_byte_per_s.value
     if section == "special":
@@ -54,16 +54,16 @@ def sheet_value(gpu: Gpu, section: str, name: str) -> float | None:
 
 
 def sheet(readings: Sequence[tuple[str, str, Reading]], gpu: Gpu) -> Sheet:
-    """The table of ``calibrate``."""
+    """Returns the table of ``calibrate``."""
     columns = [
-        Column("section", "what", lambda line: line.section, right=False),
-        Column("name", "of", lambda line: line.name, right=False),
+        Column("section", "measurement", lambda line: line.section, right=False),
+        Column("name", "variant", lambda line: line.name, right=False),
         Column("value", "measured", lambda line: scaled(line.reading.value, line.unit, 4)),
-        Column("spread", "quartiles apart", lambda line: line.spread, lambda value: f"{value:.1%}", expendable=2),
+        Column("spread", "quartile spread", lambda line: line.spread, lambda value: f"{value:.1%}", expendable=2),
         Column(
             "sheet", "data sheet", lambda line: scaled(line.sheet, line.unit, 4) if line.sheet else None, expendable=1
         ),
-        Column("of_sheet", "of sheet", lambda line: line.of_sheet, lambda value: f"{value:.0%}"),
-        Column("note", "how", lambda line: line.reading.note or None, right=False, expendable=3),
+        Column("of_sheet", "share of sheet", lambda line: line.of_sheet, lambda value: f"{value:.0%}"),
+        Column("note", "method", lambda line: line.reading.note or None, right=False, expendable=3),
     ]
     return Sheet(columns, lines(readings, gpu), title=f"{gpu.title}, measured against its data sheet ({gpu.file})")

@@ -1,4 +1,4 @@
-"""The page of a chart: margins, logarithmic axes, a legend above them and notes below, all in points (1/72 inch)."""
+"""The page of a chart: margins, logarithmic axes, legend above, notes below. Lengths are in points (1/72 inch)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARK_PT = 5.5
 
 
 class Entry(NamedTuple):
-    """A line of the legend: what a colour, a shape or a dash means."""
+    """One entry of the legend: the meaning of a colour, a shape or a dash."""
 
     label: str
     colour: str
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 class Ruler:
-    """Measures texts before there is a page to write them on."""
+    """Measures text before the page exists."""
 
     def __init__(self) -> None:
         self.figure = Figure(figsize=(1, 1), dpi=DPI)
@@ -46,13 +46,13 @@ class Ruler:
         return extent.width * 72 / DPI, extent.height * 72 / DPI
 
     def size(self, text: str, **style: Any) -> tuple[float, float]:
-        """Width and height."""
+        """Returns width and height of a text."""
         sample = Text(0, 0, text, linespacing=LEADING, **style)
         sample.set_figure(self.figure)
         return self.points(sample)
 
     def wrapped(self, text: str, width: float, **style: Any) -> list[str]:
-        """Lines of at most that width, broken between words."""
+        """Returns lines of at most that width, broken between words."""
         lines = [""]
         for word in text.split(" "):
             longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -64,18 +64,18 @@ class Ruler:
 
 
 class Canvas(NamedTuple):
-    """A figure, where its axes lie and what they span."""
+    """A figure with the frame of its axes and their ranges."""
 
     figure: Any
     frame: Box
     span: Limits
 
     def at(self, x: float, y: float) -> Spot:
-        """Where FLOP per byte and FLOP per second lie on the page."""
+        """Returns the position on the page of a FLOP/byte and FLOP/s pair."""
         return spot(self.frame, self.span, x, y)
 
     def line(self, *spots: Spot, **style: Any) -> list[Segment]:
-        """A line from spot to spot."""
+        """Draws a line through the positions and returns its segments."""
         xs, ys = [x for x, _ in spots], [y for _, y in spots]
         self.figure.add_artist(Line2D(xs, ys, transform=_points_of(self.figure), **style))
         return [(*start, *end) for start, end in pairwise(spots)]
@@ -86,14 +86,14 @@ class Canvas(NamedTuple):
         )
 
     def write(self, spot: Spot, text: str, **style: Any) -> None:
-        """A text around a spot, on a white ground."""
+        """Writes a text around a position, on a white background."""
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8}
         look = {"ha": "center", "va": "center", "bbox": ground, "zorder": 3, **style}
         self.figure.text(*spot, text, transform=_points_of(self.figure), linespacing=LEADING, **look)
 
 
 def _points_of(figure: Any) -> Any:
-    """Points as coordinates of the figure."""
+    """Returns the transform from points to the figure's coordinates."""
     return Affine2D().scale(1 / 72) + figure.dpi_scale_trans
 
 
@@ -106,7 +106,7 @@ def canvas(
     margin: float,
     height: float,
 ) -> Canvas:
-    """A page with axes of that height, and a margin on their right; each note has a key that stands before it."""
+    """Returns a page with axes of that height and a margin on their right. Each note starts with its key."""
     heading = {"fontsize": FONT_PT + 1, "weight": "bold"}
     above = ruler.wrapped(title, WIDTH_PT - LEFT_PT, **heading)
     below = [line for key, text in notes for line in _note(ruler, key, text)]
@@ -137,7 +137,7 @@ def _note(ruler: Ruler, key: str, text: str) -> list[tuple[str, str]]:
 
 
 def _rows(figure: Any, ruler: Ruler, entries: Sequence[Entry]) -> Any:
-    """A legend in as few rows as fit."""
+    """Returns a legend in as few rows as fit."""
     handles = [
         Line2D(
             [], [], color=entry.colour, marker=entry.shape, markersize=entry.size, markerfacecolor=entry.face,

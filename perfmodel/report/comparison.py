@@ -1,4 +1,4 @@
-"""Workloads and cards side by side: a column for each; and what a faster part does."""
+"""Workloads and cards side by side: one column each; and the effect of faster parts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from perfmodel.units import scaled, significant
 
 
 class Figure(NamedTuple):
-    """A line of the comparison: its key for CSV, its name, its value for a case and how people read it.
+    """One figure of the comparison: its key, its heading, its value for a case and how it is formatted.
 
-    Tables leave out a figure that is not ``brief`` unless ``--columns`` names it.
+    Tables omit a figure that is not ``brief`` unless ``--columns`` names it.
     """
 
     key: str
@@ -57,7 +57,7 @@ def _rate(key: str) -> Callable[[Case], Any]:
 
 
 def _expected(case: Case, key: str) -> float | None:
-    """The expected time or an end of its range."""
+    """Returns the expected time or an end of its range."""
     return getattr(case.answer.total.expected, key, None)
 
 
@@ -67,16 +67,18 @@ def _fits(case: Case) -> str | None:
 
 
 def _held(key: str) -> Callable[[Case], Any]:
-    """A figure of the memory."""
+    """Returns a function that reads one figure of the memory estimate."""
     return lambda case: getattr(case.memory, key) if case.memory else None
 
 
 def _of(kind: str) -> Callable[[Case], Any]:
-    """What one kind of figure takes, where it is anything."""
+    """Returns a function that reads the bytes of one kind; None if they are zero."""
     return lambda case: case.memory.of(kind) or None if case.memory else None
 
 
-LAW = "Amdahl: a share s that becomes f times as fast makes the whole 1 / (1 - s + s/f) times as fast."
+LAW = (
+    "Amdahl's law: if a share s of the time becomes f times as fast, the whole becomes 1 / (1 - s + s/f) times as fast."
+)
 FIGURES = (
     Figure("config", "workload", lambda c: c.answer.workload.name),
     Figure("gpu", "card", lambda c: c.answer.gpu.name if c.answer.gpu else None),
@@ -84,7 +86,7 @@ FIGURES = (
     Figure("parameters", "parameters", lambda c: c.answer.parameters.total or None, _count),
     Figure("active_parameters", "active parameters", lambda c: c.answer.parameters.active or None, _count),
     Figure("flops", "FLOP", lambda c: c.answer.total.flops, _count),
-    Figure("contraction_flops", "FLOP of products", lambda c: c.answer.total.contraction_flops, _count),
+    Figure("contraction_flops", "FLOP of matrix products", lambda c: c.answer.total.contraction_flops, _count),
     Figure("traffic_byte", "traffic", lambda c: c.answer.total.traffic_byte, _bytes),
     Figure("intensity_flop_per_byte", "FLOP/B", lambda c: c.answer.total.intensity_flop_per_byte, _ratio),
     Figure("bound", "bottleneck", lambda c: c.answer.total.bound),
@@ -94,24 +96,24 @@ FIGURES = (
     Figure("expected_high_s", "expected, high", lambda c: _expected(c, "high_s"), _seconds),
     Figure("no_overlap_s", "no overlap", lambda c: c.answer.total.no_overlap_s, _seconds, brief=False),
     Figure("tokens_at_most_per_s", "tokens/s at most", _rate("tokens_at_most_per_s"), _count),
-    Figure("flops_utilisation_at_most", "use of peak at most", _rate("flops_utilisation_at_most"), _percent),
-    Figure("flops_utilisation_of", "peak of", _rate("roof")),
-    Figure("kv_cache_byte_per_token", "cache per token", lambda c: c.answer.kv_cache_byte_per_token or None, _bytes),
+    Figure("flops_utilisation_at_most", "peak utilisation at most", _rate("flops_utilisation_at_most"), _percent),
+    Figure("flops_utilisation_of", "peak", _rate("roof")),
+    Figure("kv_cache_byte_per_token", "KV cache per token", lambda c: c.answer.kv_cache_byte_per_token or None, _bytes),
     Figure("weights_byte", "weights", _of("weights"), _bytes),
     Figure("training_byte", "gradients, optimizer", _of("training"), _bytes),
-    Figure("cache_byte", "cache", _of("cache"), _bytes),
+    Figure("cache_byte", "KV cache", _of("cache"), _bytes),
     Figure("activations_byte", "activations", _of("activations"), _bytes),
     Figure("memory_byte", "memory", _held("byte"), _bytes),
     Figure("reserve_byte", "reserve", _held("reserve_byte"), _bytes),
     Figure("fits", "fits", _fits),
-    Figure("spare_byte", "memory to spare", _held("spare_byte"), _bytes),
-    Figure("step_speedup", "step faster", lambda c: c.step.speedup if c.step else None, _times),
-    Figure("layers_speedup", "layers faster", lambda c: c.layers.speedup if c.layers else None, _times),
+    Figure("spare_byte", "spare memory", _held("spare_byte"), _bytes),
+    Figure("step_speedup", "step speed-up", lambda c: c.step.speedup if c.step else None, _times),
+    Figure("layers_speedup", "layers speed-up", lambda c: c.layers.speedup if c.layers else None, _times),
 )
 
 
 def render(comparison: Comparison, form: str, width: int | None = None, columns: Sequence[str] = ()) -> str:
-    """The comparison in the form asked for, ending in a line break; ``columns`` are the keys of the figures to show."""
+    """Returns the comparison in the given format, with a final line break. ``columns`` are keys of figures to show."""
     if form == "json":
         import json
 
@@ -126,7 +128,7 @@ def render(comparison: Comparison, form: str, width: int | None = None, columns:
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
-    """The JSON document of ``compare``."""
+    """Returns the JSON document of ``compare``."""
     return {"schema": SCHEMA, "cases": [_case(case) for case in comparison.cases], "notes": list(comparison.notes)}
 
 
@@ -166,17 +168,19 @@ def _amdahl(amdahl: Amdahl) -> dict[str, Any]:
 
 
 def figures(comparison: Comparison) -> list[Figure]:
-    """The figures that any case has."""
+    """Returns the figures that at least one case has."""
     return [figure for figure in FIGURES if any(figure.value(case) is not None for case in comparison.cases)]
 
 
 def listed(comparison: Comparison) -> Sheet:
-    """A line for each case."""
+    """Returns one line per case."""
     return Sheet([Column(f.key, f.heading, f.value, f.show) for f in figures(comparison)], comparison.cases)
 
 
 def blocks(comparison: Comparison, width: int, keys: Sequence[str] = ()) -> list[Sheet]:
-    """The cases side by side, in as few tables as the width allows; the title stands above the first, the notes below the last."""
+    """Returns the cases side by side, in as few tables as the width allows. The first has the title, the last the
+    notes.
+    """
     cases, found = comparison.cases, []
     for tables in range(1, len(cases) + 1):
         length = ceil_div(len(cases), tables)
@@ -191,7 +195,7 @@ def blocks(comparison: Comparison, width: int, keys: Sequence[str] = ()) -> list
 
 
 def side_by_side(comparison: Comparison, cases: Sequence[Case], keys: Sequence[str] = ()) -> Sheet:
-    """A column for each case, under its workload's name; a line for each figure of these keys, else of the brief ones."""
+    """Returns one column per case and one line per figure: those named by ``keys``, else the brief ones."""
     first, *others = figures(comparison)
     known = {figure.key: figure for figure in others}
     picked = [column.key for column in listed(comparison).picked(keys).columns]
@@ -202,7 +206,7 @@ def side_by_side(comparison: Comparison, cases: Sequence[Case], keys: Sequence[s
 
 
 def title(comparison: Comparison) -> str:
-    """Which workloads, which cards."""
+    """Returns the title: workloads, cards and forms."""
     answers = [case.answer for case in comparison.cases]
     names = _and(dict.fromkeys(answer.workload.name for answer in answers))
     cards = _and(dict.fromkeys(answer.gpu.title for answer in answers if answer.gpu))
@@ -212,7 +216,7 @@ def title(comparison: Comparison) -> str:
 
 
 def _and(words: Iterable[str]) -> str:
-    """a, b and c"""
+    """Returns ``a, b and c``."""
     *first, last = [*words] or [""]
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -226,13 +230,13 @@ def _shown_in(case: Case) -> Callable[[Figure], str]:
 
 
 def _width(sheet: Sheet) -> int:
-    """Characters of a table that loses and wraps nothing."""
+    """Returns the width of the table without wrapping or hiding."""
     lines = [[column.heading for column in sheet.columns], *(sheet.cells(row) for row in sheet.rows)]
     return sum(max(map(len, cells)) + 2 for cells in zip(*lines, strict=True)) - 2
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Sizes, data types, what is bound and what memory holds."""
+    """Returns the notes: sizes, data types, roofs, memory."""
     answers = {case.answer.workload.name: case.answer for case in comparison.cases}
     alone = len(answers) == 1
     lines = [
@@ -243,7 +247,7 @@ def notes(comparison: Comparison) -> list[str]:
     lines += dict.fromkeys(dtypes_line(answer.workload.dtypes) for answer in answers.values())
     if comparison.cases[0].answer.gpu:
         lines.append(
-            "'At least' and the rates follow from data sheets alone; 'expected' is the estimate of the time model"
+            "'At least' and 'at most' are bounds at data-sheet rates; 'expected' is the estimate of the time model"
             f" (protocol {comparison.cases[0].answer.protocol})."
         )
     lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
@@ -254,11 +258,11 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def _memory(comparison: Comparison) -> Iterable[str]:
-    """Which workloads have no account of memory, and which cards are too small."""
+    """Yields notes on workloads without a memory estimate, and on cards that are too small."""
     for case in comparison.cases:
         name = case.answer.workload.name
         if case.memory is None:
-            yield f"No memory is shown for {name}: there is no agreed recipe of training with weights shorter than 2 bytes."
+            yield f"{name} has no memory estimate: training with weights of less than 2 bytes has no common recipe."
         elif case.memory.sentence:
             yield f"{name}: {case.memory.sentence}"
 
@@ -271,34 +275,34 @@ def _having(comparison: Comparison, note: str) -> str:
 
 
 def speedups(case: Case) -> Sheet:
-    """A line for each part that becomes faster, and one for all of them."""
+    """Returns one line per part that becomes faster, and one line for all parts."""
     step, layers = case.step, case.layers
     assert step is not None
     assert layers is not None
     rows = [(part,) for part in step.parts] + ([step.parts] if len(step.parts) > 1 else [])
     columns = [
-        Column("part", "part", lambda parts: parts[0].key if len(parts) == 1 else "all of them", right=False),
-        Column("factor", "faster", lambda parts: parts[0].factor if len(parts) == 1 else None, _times),
+        Column("part", "part", lambda parts: parts[0].key if len(parts) == 1 else "all parts", right=False),
+        Column("factor", "factor", lambda parts: parts[0].factor if len(parts) == 1 else None, _times),
         Column("kernels", "kernels", lambda parts: sum(part.kernels for part in parts), expendable=2),
         Column("lower_s", "at least", lambda parts: sum(part.lower_s for part in parts), _seconds),
-        Column("share", "of the step", lambda parts: _alone(step, parts).share, _percent),
-        Column("step", "step faster", lambda parts: _alone(step, parts).speedup, _times),
-        Column("layers_share", "of the layers", lambda parts: _alone(layers, parts).share, _percent, expendable=1),
-        Column("layers", "layers faster", lambda parts: _alone(layers, parts).speedup, _times),
+        Column("share", "of step", lambda parts: _alone(step, parts).share, _percent),
+        Column("step", "step speed-up", lambda parts: _alone(step, parts).speedup, _times),
+        Column("layers_share", "of layers", lambda parts: _alone(layers, parts).share, _percent, expendable=1),
+        Column("layers", "layers speed-up", lambda parts: _alone(layers, parts).speedup, _times),
     ]
     card = f" on {case.answer.gpu.title}" if case.answer.gpu else ""
-    title = f"What a faster part does to {case.answer.workload.name}{card}: {case.answer.phase}"
+    title = f"Speed-up of {case.answer.workload.name}{card} by faster parts: {case.answer.phase}"
     return Sheet(columns, rows, title=title, notes=[LAW, formula(step)])
 
 
 def _alone(whole: Amdahl, parts: Sequence[Part]) -> Amdahl:
-    """The whole with these parts alone."""
+    """Returns the whole with only these parts faster."""
     return whole._replace(parts=tuple(p for p in whole.parts if any(p.key == part.key for part in parts)))
 
 
 def formula(step: Amdahl) -> str:
-    """Amdahl's law with the numbers of a step."""
+    """Returns Amdahl's law with the numbers of a step."""
     shares = [(f"{part.lower_s / step.lower_s:.4f}", f"{part.factor:g}") for part in step.parts]
     taken, left = " - ".join(s for s, _ in shares), " + ".join(f"{s}/{f}" for s, f in shares)
     times = f"{_seconds(step.lower_s)} becomes {_seconds(step.after_s)}"
-    return f"Step: {times}, 1 / (1 - {taken} + {left}) = {step.speedup:.3f} times as fast."
+    return f"Step: {times}; 1 / (1 - {taken} + {left}) = {step.speedup:.3f} times as fast."

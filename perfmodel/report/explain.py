@@ -1,4 +1,4 @@
-"""An operation's page for the terminal: what it is, moves and does, as formulas and as numbers."""
+"""The page of ``explain`` for the terminal: an operation's definition, tensors and work, as formulas and numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perfmodel.units import scaled, significant
 
 
 def page(found: Explanation) -> str:
-    """The whole page, wrapped to the terminal."""
+    """Returns the page, wrapped to the terminal's width."""
     width, operation = terminal_width(), found.operation
     sections = (
         ("Sizes", _sizes(found, width)),
@@ -27,8 +27,8 @@ def page(found: Explanation) -> str:
         ("FLOPs and bytes", _formulas(found, width)),
         ("Growth", _growth(found, width)),
         ("Worked example", _example(found, width)),
-        ("In numbers", _numbers(found, width)),
-        ("Where memory-bound turns compute-bound", _crossings(found, width)),
+        ("Numbers", _numbers(found, width)),
+        ("From memory-bound to compute-bound", _crossings(found, width)),
         ("Backward", _backward(found, width)),
         ("Sources", [f"  {line}" for source in operation.sources for line in wrapped(source, width - 2)]),
     )
@@ -37,7 +37,7 @@ def page(found: Explanation) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Paragraphs of a docstring, each as one line."""
+    """Returns the paragraphs of a docstring, each as one line."""
     return [" ".join(paragraph.split()).replace("``", "") for paragraph in text.strip().split("\n\n")]
 
 
@@ -52,7 +52,7 @@ def _sizes(found: Explanation, width: int) -> list[str]:
 
 
 def _definitions(pairs: list[tuple[str, str]], width: int) -> list[str]:
-    """Names with their meanings, the meanings wrapped under themselves."""
+    """Returns names with their meanings; continuation lines are indented."""
     lines = []
     for name, meaning in pairs:
         first, *rest = wrapped(meaning, width - 10)
@@ -78,7 +78,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def trips(tensor: Tensor, times: Any, elements: Any, show: Callable[[Any], str] = symbolic.text) -> str:
-    """How often: a number of trips, or the ratio of elements moved to elements held."""
+    """Returns how often a tensor is moved: a number, or elements moved divided by elements stored."""
     if elements is not None:
         times = symbolic.quotient(elements, tensor.elements)
     if times in (0, 1):
@@ -88,22 +88,22 @@ def trips(tensor: Tensor, times: Any, elements: Any, show: Callable[[Any], str] 
 
 
 def tensor_note(tensor: Tensor) -> str:
-    """What becomes of it."""
+    """Returns a note on the tensor's role."""
     if tensor.spill:
-        return "stays on chip when fused"
-    return {"parameter": "trained", "cache": "cached when decoding"}.get(tensor.kind.value, "")
+        return "on chip only, if fused"
+    return {"parameter": "parameter", "cache": "KV cache when decoding"}.get(tensor.kind.value, "")
 
 
 def work_name(work: Work) -> str:
-    """Its name, and whether one fused kernel is spared it."""
-    return f"{work.name} (unfused alone)" if work.again else work.name
+    """Returns the name of the work; marked if a fused kernel does not need it."""
+    return f"{work.name} (unfused only)" if work.again else work.name
 
 
 def _work(found: Explanation, width: int) -> list[str]:
     columns = [
         Column("name", "work", lambda w: work_name(w[0]), right=False),
-        Column("times", "so often", lambda w: symbolic.text(w[1][1]), right=False),
-        Column("mix", "each time", lambda w: w[1][2], right=False),
+        Column("times", "count", lambda w: symbolic.text(w[1][1]), right=False),
+        Column("mix", "operations", lambda w: w[1][2], right=False),
         Column("engine", "engine", lambda w: w[0].engine.value, right=False),
     ]
     return _indented(Sheet(columns, list(zip(found.op.work, found.work, strict=True))), width)
@@ -113,7 +113,7 @@ def _formulas(found: Explanation, width: int) -> list[str]:
     formulas = found.formulas
     pairs = [("FLOP", formulas.flops)]
     if formulas.contraction_flops not in (0, formulas.flops):
-        pairs.append(("of products", formulas.contraction_flops))
+        pairs.append(("matrix products", formulas.contraction_flops))
     pairs.append(("compulsory bytes", formulas.compulsory_byte))
     if formulas.traffic_byte != formulas.compulsory_byte:
         pairs.append(("algorithmic bytes", formulas.traffic_byte))
@@ -202,10 +202,10 @@ def _type(found: Explanation) -> str:
 
 
 def _crossings(found: Explanation, width: int) -> list[str]:
-    """A line for each symbol and form: the closed form and value, or why it stays on one side."""
+    """Returns one line per symbol and form: the closed form and value, or why there is no crossing."""
     texts = [f"{whose}: {text}" for whose, text in crossings(found)]
     if not texts and found.fused.gpu is None:
-        texts = ["Name a card with --gpu and the sizes at which it flips are solved for."]
+        texts = ["Add --gpu GPU to solve for the sizes at which the bottleneck changes."]
     lines = []
     for text in texts:
         first, *rest = wrapped(text, width - 2)
@@ -216,9 +216,10 @@ def _crossings(found: Explanation, width: int) -> list[str]:
 def crossings(
     found: Explanation, show: Callable[[Any], str] = symbolic.text, say: Callable[[str], str] = str
 ) -> Iterator[tuple[str, str]]:
-    """Which form and symbol, and where it flips; symbols that leave the intensity as it is come together, last.
+    """Yields the form and symbol, and the crossing as text. Symbols that do not change the intensity share one line,
+    last.
 
-    ``show`` writes a formula, ``say`` writes words.
+    ``show`` formats a formula, ``say`` formats words.
     """
     for form in dict.fromkeys(solution.fused for solution in found.crossings):
         solutions = [solution for solution in found.crossings if solution.fused is form]
@@ -238,7 +239,7 @@ def _letter(solution: Solution, show: Callable[[Any], str]) -> str:
 
 
 def _tied(solution: Solution, show: Callable[[Any], str]) -> str:
-    """`` (S = N)``: the sizes that follow the one that is solved for."""
+    """Returns the sizes that follow the solved symbol: `` (S = N)``."""
     own = symbolic.symbol(solution.name)
     followers = {n: v for n, v in solution.sizes.items() if getattr(v, "free_symbols", None) and v.has(own)}
     texts = [f"{show(symbolic.symbol(name))} = {show(value)}" for name, value in followers.items()]

@@ -1,4 +1,4 @@
-"""Which points of a chart share a label: kernels that lie on the same places."""
+"""Groups of points that share a label on a chart: kernels at the same positions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SAME_PT = 3.0
 
 
 class Family(NamedTuple):
-    """Kernels that lie on the same places, one for each card and kind, and share a label."""
+    """Kernels at the same positions, one position per card and kind, which share a label."""
 
     names: list[str]
     places: list[Spot]
 
 
 def families(cards: Sequence[Card], frame: Box, span: Limits) -> list[Family]:
-    """Kernels that lie within a few points of each other on every card, from left to right."""
+    """Returns groups of kernels that are within a few points of each other on every card, from left to right."""
     kernels: dict[tuple[str, str, float], list[Spot]] = {}
     for card in cards:
         for point in card.points:
@@ -42,5 +42,5 @@ def _same(some: Sequence[Spot], others: Sequence[Spot]) -> bool:
 
 
 def touch(one: Spot, other: Spot) -> bool:
-    """Whether two marks lie on each other."""
+    """Returns whether two marks overlap."""
     return max(abs(one[0] - other[0]), abs(one[1] - other[1])) < SAME_PT

@@ -1,4 +1,4 @@
-"""Whether a workload fits on its card, as a note below a table and as a part of a JSON document."""
+"""Whether a workload fits on its card, as a note below a table and as part of a JSON document."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 def fit_lines(answer: Analysis) -> list[str]:
-    """The sentence that a card is too small; nothing where it is not, or where there is no card."""
+    """Returns a sentence if the card is too small; otherwise, or without a card, an empty list."""
     if answer.gpu is None or certainly_fits(answer):
         return []
     from perfmodel.footprint.resident import resident
 
     found = resident(answer)
-    return [f"NB {found.sentence}"] if found and found.sentence else []
+    return [f"Warning: {found.sentence}"] if found and found.sentence else []
 
 
 def certainly_fits(answer: Analysis) -> bool:
-    """Whether the card holds all that its kernels ever move, so that no account need be drawn up.
+    """Returns whether the card is certainly large enough, without a memory estimate.
 
-    Whatever lies in memory while a phase runs is a parameter, or was read or written at least once. Half of the
-    capacity less 1 GB is below what any default reserve leaves. Loading the account takes a tenth of a short command.
+    Everything in memory during a phase is a parameter, or was read or written at least once. Half of the capacity minus
+    1 GB is less than any default reserve leaves. Importing the memory model would take 10 % of a short command.
     """
     assert answer.gpu is not None
     item = answer.dims.get("weight", ITEM_BYTES[answer.workload.dtypes["weight"]])
@@ -34,7 +34,7 @@ def certainly_fits(answer: Analysis) -> bool:
 
 
 def fit_document(answer: Analysis) -> dict[str, Any]:
-    """The memory of a workload on its card, where it has one and an account."""
+    """Returns the memory estimate of a workload on its card; empty if there is none."""
     if answer.gpu is None:
         return {}
     from perfmodel.footprint.resident import resident
@@ -44,7 +44,7 @@ def fit_document(answer: Analysis) -> dict[str, Any]:
 
 
 def memory_document(found: Resident) -> dict[str, Any]:
-    """Bytes by kind, and with a card the verdict and its sentence."""
+    """Returns bytes by kind and, with a card, the verdict and its sentence."""
     from perfmodel.footprint.lines import KINDS
 
     sums: dict[str, Any] = {f"{kind}_byte": found.of(kind) for kind in KINDS}

@@ -1,4 +1,4 @@
-"""A workload's steps as formulas in its own symbols."""
+"""Formulas of a workload's kernels in its own symbols, as a table or JSON document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perfmodel.report.sheet import render as render_sheet
 
 
 def render(found: Formulas, form: str) -> str:
-    """FLOPs and traffic of every kernel in the form asked for, ending in a line break."""
+    """Returns FLOPs and traffic of every kernel in the given format, with a final line break."""
     if form == "json":
         import json
 
@@ -21,7 +21,7 @@ def render(found: Formulas, form: str) -> str:
 
 
 def sheet(found: Formulas) -> Sheet:
-    """One line for each kernel, formulas for one repeat, sums over all."""
+    """Returns one line per kernel: formulas of one repeat, with totals over all repeats."""
     columns = [
         Column("step", "step", lambda row: row.name, right=False),
         Column("repeat", "×", lambda row: row.repeat, symbolic.text, right=False),
@@ -30,13 +30,13 @@ def sheet(found: Formulas) -> Sheet:
     ]
     if all(line.repeat == 1 for line in found.lines):
         del columns[1]
-    notes = [f"{symbolic.BYTES}: bytes per element. Every primitive is counted (--count does not change formulas)."]
+    notes = [f"{symbolic.BYTES}: bytes per element. Formulas count every operation (--count has no effect)."]
     total = Line("total", "", None, found.flops, found.traffic_byte)
     return Sheet(columns, found.lines, title=f"{found.workload.title}: {found.phase}", total=total, notes=notes)
 
 
 def document(found: Formulas) -> dict[str, Any]:
-    """The JSON document of ``flops --symbolic``."""
+    """Returns the JSON document of ``flops --symbolic``."""
     return {
         "schema": SCHEMA,
         "config": found.workload.name,
@@ -59,10 +59,10 @@ def _counts(row: Line | Formulas) -> dict[str, Any]:
 
 
 def named(found: Formulas) -> list[tuple[str, Any]]:
-    """The totals by their names, those that there are."""
+    """Returns the totals with their names; those that are None are omitted."""
     pairs = [
         ("FLOP", found.flops),
-        ("FLOP of products", found.contraction_flops),
+        ("FLOP of matrix products", found.contraction_flops),
         ("compulsory bytes", found.compulsory_byte),
         ("bytes", found.traffic_byte),
         ("unfused bytes", found.unfused_byte),

@@ -1,4 +1,4 @@
-"""Boxes and lines of a page, in points (1/72 inch): what overlaps, what crosses, what runs too close."""
+"""Boxes and lines on a page, in points (1/72 inch): overlaps, crossings and distances."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Box(NamedTuple):
         return Box(self.left - by, self.bottom - by, self.right + by, self.top + by)
 
     def meets(self, line: Segment) -> bool:
-        """Whether a line passes through it (Liang and Barsky 1984)."""
+        """Returns whether a line passes through the box (Liang and Barsky 1984)."""
         x0, y0, x1, y1 = line
         enters, leaves = 0.0, 1.0
         for step, room in (
@@ -60,18 +60,18 @@ class Box(NamedTuple):
 
 
 def spot(frame: Box, span: Limits, x: float, y: float) -> Spot:
-    """A position of axes that lie in a frame as one of the page."""
+    """Converts a position on the axes of a frame to a position on the page."""
     across, up = span.parts(x, y)
     return frame.left + across * (frame.right - frame.left), frame.bottom + up * (frame.top - frame.bottom)
 
 
 def square(middle: Spot, half: float) -> Box:
-    """The box that reaches so far to all sides."""
+    """Returns the box that extends ``half`` from its middle to each side."""
     return Box(middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half)
 
 
 def hull(boxes: Iterable[Box], lines: Iterable[Segment]) -> Box:
-    """The smallest box around all of them."""
+    """Returns the smallest box around all boxes and lines."""
     corners = [*boxes, *(Box(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in lines)]
     return Box(
         min(box.left for box in corners),
@@ -82,39 +82,43 @@ def hull(boxes: Iterable[Box], lines: Iterable[Segment]) -> Box:
 
 
 def length(line: Segment) -> float:
-    """From end to end."""
+    """Returns the length of a line."""
     return hypot(line[2] - line[0], line[3] - line[1])
 
 
 def beyond(line: Segment, start: float) -> Segment:
-    """The rest of a line after so much of it."""
+    """Returns the rest of a line after the distance ``start`` from its beginning."""
     x0, y0, x1, y1 = line
     part = min(1.0, start / (length(line) or 1.0))
     return x0 + part * (x1 - x0), y0 + part * (y1 - y0), x1, y1
 
 
 def crosses(one: Segment, other: Segment) -> bool:
-    """Whether two lines cross."""
+    """Returns whether two lines cross."""
     a, b, c, d = one[:2], one[2:], other[:2], other[2:]
     return _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
 
 
 def along(one: Segment, other: Segment, apart: float) -> bool:
-    """Whether the first line runs so close to the second that it is taken for it."""
+    """Returns whether the first line runs so close to the second that they look like one."""
     whole = length(other)
     ends = (one[:2], one[2:])
     return whole > 0 and all(abs(_side(other[:2], other[2:], end)) < apart * whole for end in ends)
 
 
 def _side(a: Spot, b: Spot, c: Spot) -> float:
-    """Positive where the third point lies to the left of the way from the first to the second."""
+    """Returns a value that is positive if the third point is left of the line from the first to the second."""
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
 def spread(wanted: Iterable[float], apart: float, low: float, high: float) -> list[float]:
-    """Places in the order of those wanted and as near to them, so far apart; between the ends if they fit."""
+    """Returns positions near the wanted ones, in the same order, with a distance of at least ``apart``, between the ends if they
+    fit.
+    """
     order = sorted(enumerate(wanted), key=lambda item: item[1])
-    bundles: list[tuple[float, list[int]]] = []  # neighbours that touch: the mean of what they wanted, and who they are
+    bundles: list[
+        tuple[float, list[int]]
+    ] = []  # adjacent positions that touch: the mean of their wanted positions, and their indices
     for index, place in order:
         bundles.append((place, [index]))
         while len(bundles) > 1 and _first(bundles[-1], apart) < _last(bundles[-2], apart) + apart:
@@ -137,7 +141,7 @@ def _last(bundle: tuple[float, list[int]], apart: float) -> float:
 
 
 def _inside(places: list[float], order: list[int], apart: float, low: float, high: float) -> list[float]:
-    """Pushed up from the lower end, then down from the upper."""
+    """Moves positions up from the lower end, then down from the upper end."""
     for i in order:
         places[i] = max(places[i], low)
         low = places[i] + apart

@@ -1,4 +1,4 @@
-"""An operation's page as a LaTeX fragment; it compiles in any document that loads amsmath."""
+"""The page of ``explain`` as a LaTeX fragment for any document that loads amsmath."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from perfmodel.report.answer import card_lines, sizes_line
 from perfmodel.report.explain import crossings, tensor_note, trips, work_name
 from perfmodel.symbols import SYMBOLS
 
-# What the prose uses beyond ASCII, as LaTeX writes it; Greek letters go by their names.
+# Non-ASCII characters of the texts in LaTeX; Greek letters are converted by name.
 _SIGNS = {
     "√": r"$\surd$", "×": r"$\times$", "·": r"$\cdot$", "−": r"$-$", "→": r"$\to$", "≤": r"$\le$", "≥": r"$\ge$",
     "≈": r"$\approx$", "∞": r"$\infty$", "⌈": r"$\lceil$", "⌉": r"$\rceil$", "⌊": r"$\lfloor$", "⌋": r"$\rfloor$",
@@ -26,7 +26,7 @@ _SPECIAL = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": 
 
 
 def escaped(text: str) -> str:
-    """Prose with LaTeX's own characters escaped and every other sign written out."""
+    """Returns text with LaTeX's special characters escaped and non-ASCII characters as commands."""
     text = "".join(_SPECIAL.get(character, character) for character in text)
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ˣⁿᵀ]+", lambda run: f"$^{{{_transposed(run[0].translate(_RAISED))}}}$", text)
     return "".join(map(_written, re.findall(".[\u0300-\u036f]*", text, re.DOTALL)))
@@ -37,7 +37,7 @@ def _transposed(exponent: str) -> str:
 
 
 def _written(sign: str) -> str:
-    """A character, with the accents that follow it, in ASCII."""
+    """Returns a character, with the accents that follow it, in ASCII."""
     letter, *accents = [*unicodedata.normalize("NFD", sign)]
     script, _, name = unicodedata.name(letter, "").partition(" LETTER ")
     case = {"GREEK SMALL": str.lower, "GREEK CAPITAL": str.capitalize}.get(script)
@@ -48,7 +48,7 @@ def _written(sign: str) -> str:
 
 
 def fragment(found: Explanation) -> str:
-    """Title, derivation, tables of sizes, tensors and work, formulas, growth, crossings, example and sources."""
+    """Returns the fragment: derivation, tables of sizes, tensors and work, formulas, crossings, example and sources."""
     operation = found.operation
     lines = [
         f"% {operation.name}: needs \\usepackage{{amsmath}}",
@@ -92,7 +92,7 @@ def _work(found: Explanation) -> list[str]:
         f"{escaped(work_name(work))} & {_math(times)} & {escaped(mix)} & {work.engine.value}"
         for work, (_, times, mix) in zip(found.op.work, found.work, strict=True)
     ]
-    return _table("llp{0.3\\linewidth}l", "work & so often & each time & engine", rows)
+    return _table("llp{0.3\\linewidth}l", "work & count & operations & engine", rows)
 
 
 def _tensors(found: Explanation) -> list[str]:
@@ -122,12 +122,14 @@ def _table(columns: str, head: str, rows: Iterable[str]) -> list[str]:
     return ["\\begin{center}\\small", start, f"{head} \\\\ \\hline", *body, "\\end{tabular}", "\\end{center}", ""]
 
 
-# Characters of a formula's text that fit on a line beside its name.
+# Characters of a formula that fit on one line with its name.
 WIDE = 44
 
 
 def _formulas(found: Explanation) -> list[str]:
-    """Counts, bytes and their ratios: what rounds to tiles has a letter, long sums go on, long ratios name their parts."""
+    """Returns counts, bytes and ratios as aligned formulas. Long formulas are shortened: see ``_lettered`` and
+    ``_broken``.
+    """
     formulas = found.formulas
     pairs: list[tuple[str, Any]] = [
         ("FLOP", formulas.flops),
@@ -150,7 +152,7 @@ def _formulas(found: Explanation) -> list[str]:
 
 
 def _lettered(pairs: list[tuple[str, Any]]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Ceilings and floors as letters of their own, innermost first, where a formula is too long to show them: all or none."""
+    """Replaces ceilings and floors by letters, innermost first, if any formula is too long; then in all formulas."""
     tiles: list[tuple[str, Any]] = []
     while tiles or any(len(symbolic.text(formula)) > WIDE for _, formula in pairs):
         rounded = symbolic.innermost_rounded(formula for _, formula in pairs)
@@ -163,7 +165,7 @@ def _lettered(pairs: list[tuple[str, Any]]) -> tuple[list[tuple[str, Any]], list
 
 
 def _broken(formula: Any) -> str:
-    """A formula on one line, or a long sum on several."""
+    """Returns a formula on one line; a long sum on several lines."""
     factors, terms = symbolic.sum_of(formula)
     if len(symbolic.text(formula)) <= WIDE or len(terms) < 2:
         return symbolic.latex(formula)
@@ -193,14 +195,14 @@ def _growth(found: Explanation) -> list[str]:
 
 
 def _crossings(found: Explanation) -> list[str]:
-    """Where it flips on a card; nothing without one."""
+    """Returns the crossings on a card; empty without one."""
     card = found.fused.card
     if card is None or not found.crossings:
         return []
     items = [f"\\item {whose}: {text}." for whose, text in crossings(found, _math, escaped)]
     notes = [sizes_line(found.fused.dims), *card_lines(found.fused.dims, card)]
     return [
-        "\\paragraph{Where memory-bound turns compute-bound.}",
+        "\\paragraph{From memory-bound to compute-bound.}",
         f"On {escaped(card.gpu.title)}. {escaped(' '.join(filter(None, notes)))}",
         "\\begin{itemize}",
         *items,

@@ -1,4 +1,4 @@
-"""Lists of what there is: GPU files, workloads, operations, symbols."""
+"""Lists of the GPU files, workloads, operations and symbols."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from perfmodel.workload import Workload, workload
 
 
 def gpus() -> Sheet:
-    """Main figures of every GPU file."""
+    """Returns the main figures of every GPU file."""
     names: dict[str, list[str]] = {}
     for short, name in short_names().items():
         names.setdefault(name, []).append(short)
     columns = [
         Column("name", "name", lambda g: g.name, right=False),
         Column("short_names", "short", lambda g: ", ".join(names.get(g.name, [])) or None, right=False, expendable=3),
-        Column("multiprocessors", "units", lambda g: int(g.multiprocessors.value), expendable=4),
+        Column("multiprocessors", "SMs/CUs", lambda g: int(g.multiprocessors.value), expendable=4),
         Column("capacity_byte", "memory", lambda g: g.capacity_byte.value, lambda value: scaled(value, "B", 3)),
         Column(
             "bandwidth_byte_per_s", "bandwidth", lambda g: g.bandwidth_byte_per_s.value, lambda v: scaled(v, "B/s", 4)
@@ -32,7 +32,7 @@ def gpus() -> Sheet:
         Column("vector_fp32_flop_per_s", "fp32", lambda g: _peak(g, "vector", "fp32"), _flop_per_s, expendable=2),
         Column("ridge_flop_per_byte", "ridge FLOP/B", _ridge, lambda value: significant(value, 4), expendable=1),
     ]
-    note = "16-bit tensor: dense, fp32 accumulation. Every figure's source is in hardware/NAME.yaml."
+    note = "16-bit tensor: dense, fp32 accumulation. The source of every figure is in hardware/NAME.yaml."
     return Sheet(columns, [gpu(name) for name in files("hardware")], notes=[note])
 
 
@@ -55,10 +55,10 @@ def _ridge(card: Gpu) -> float | None:
 
 
 def models() -> Sheet:
-    """Every workload with its title and phases."""
+    """Returns every workload with its title and phases."""
     columns = [
         Column("name", "name", lambda w: w.name, right=False),
-        Column("title", "what", lambda w: w.title.removeprefix(f"{w.name}: "), right=False),
+        Column("title", "description", lambda w: w.title.removeprefix(f"{w.name}: "), right=False),
         Column("parameters", "parameters", _parameters, lambda value: scaled(value, "", 4), expendable=1),
         Column("phases", "phases", lambda w: ", ".join(w.phases), right=False, expendable=2),
     ]
@@ -71,10 +71,10 @@ def _parameters(found: Workload) -> int | None:
 
 
 def ops(operations: Iterable[Operation]) -> Sheet:
-    """Every operation with its title and sizes."""
+    """Returns every operation with its title and sizes."""
     columns = [
         Column("name", "name", lambda o: o.name, right=False),
-        Column("summary", "what", lambda o: o.summary, right=False),
+        Column("summary", "description", lambda o: o.summary, right=False),
         Column("arguments", "sizes", _sizes, right=False, expendable=1),
     ]
     return Sheet(columns, list(operations))
@@ -85,7 +85,7 @@ def _sizes(operation: Operation) -> str:
 
 
 def symbols() -> Sheet:
-    """The notation table."""
+    """Returns the notation table."""
     columns: list[Column] = [
         Column("name", "symbol", lambda s: s.name, right=False),
         Column("meaning", "meaning", lambda s: s.meaning, right=False),
@@ -95,5 +95,5 @@ def symbols() -> Sheet:
 
 
 def _typical(symbol: Any) -> str:
-    """The value taken where none is given, or the sizes that it follows."""
+    """Returns the typical value, or the sizes from which the default follows."""
     return f"{symbol.follows}, else {symbol.typical}" if symbol.follows else str(symbol.typical)

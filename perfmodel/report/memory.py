@@ -1,4 +1,4 @@
-"""The account of memory as a table, JSON document, CSV or Markdown: each figure beside its formula."""
+"""The memory estimate as a table, JSON document, CSV or Markdown: each figure with its formula."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.units import scaled
 
-ONE = "1 GPUs"  # the heading of the sum over all GPUs where there is one
+ONE = "1 GPUs"  # the heading of the sum over all GPUs if there is one GPU
 
 
 def render(answer: Memory, form: str) -> str:
-    """The answer in the form asked for, ending in a line break."""
+    """Returns the estimate in the given format, with a final line break."""
     if form == "json":
         import json
 
@@ -28,7 +28,7 @@ def render(answer: Memory, form: str) -> str:
 
 
 def _text(part: Sheet | str, form: str) -> str:
-    """A sheet, of which a table of one GPU needs no column for all, or a sentence."""
+    """Returns a table or a sentence as text. A table for one GPU omits the column for all GPUs."""
     if isinstance(part, Sheet):
         columns = [column for column in part.columns if column.heading != ONE]
         return render_sheet(part._replace(columns=columns), form)
@@ -36,7 +36,7 @@ def _text(part: Sheet | str, form: str) -> str:
 
 
 def document(answer: Memory) -> dict[str, Any]:
-    """The JSON document of ``memory``."""
+    """Returns the JSON document of ``memory``."""
     return {
         "schema": SCHEMA,
         "config": answer.workload.name,
@@ -96,7 +96,7 @@ def _verdict(answer: Memory) -> dict[str, Any] | None:
 
 
 def parts(answer: Memory) -> Iterator[Sheet | str]:
-    """The lines with their sum; the verdict and what would mend it; what a layer keeps; estimates."""
+    """Yields the lines with their sum, the verdict with remedies, the tensors that a layer keeps, and estimates."""
     yield lines_sheet(answer)._replace(notes=notes(answer))
     if answer.solved:
         yield solution(answer.solved)
@@ -116,19 +116,19 @@ def _bytes(value: float) -> str:
 
 
 def lines_sheet(answer: Memory) -> Sheet:
-    """One line for each figure."""
+    """Returns one line per figure."""
     gpus = answer.plan.gpus
     columns = [
-        Column("name", "what", lambda line: line.name, right=False),
+        Column("name", "contents", lambda line: line.name, right=False),
         Column("byte", f"{gpus:,} GPUs", lambda line: line.byte_per_gpu * gpus, _bytes),
-        Column("byte_per_gpu", "one GPU", lambda line: line.byte_per_gpu, _bytes),
-        Column("formula", "one GPU's, from", lambda line: line.formula or None, right=False),
+        Column("byte_per_gpu", "per GPU", lambda line: line.byte_per_gpu, _bytes),
+        Column("formula", "formula per GPU", lambda line: line.formula or None, right=False),
     ]
     return Sheet(columns, answer.lines, title=title(answer), total=Line("total", answer.byte_per_gpu, "", ""))
 
 
 def title(answer: Memory) -> str:
-    """Which workload, phase and plan."""
+    """Returns the title: workload, phase and plan."""
     plan, words = answer.plan, [answer.phase, "fused" if answer.fused else "unfused"]
     if answer.training:
         words += [f"optimizer {plan.optimizer}", f"recompute {plan.recompute}"]
@@ -138,80 +138,82 @@ def title(answer: Memory) -> str:
 
 
 def notes(answer: Memory) -> list[str]:
-    """Sizes, data types, and what the figures mean."""
+    """Returns sizes, data types and conventions."""
     return [*filter(None, [sizes_line(answer.dims)]), dtypes_line(answer.workload.dtypes), *answer.notes]
 
 
 def solution(found: Solved) -> str:
-    """The largest size that fits, and why no larger one does."""
+    """Returns the largest size that fits, and why a larger one does not."""
     symbol, byte = found.symbol, _bytes(found.byte_per_gpu)
     if found.largest is None:
         return f"Any {symbol} fits: {_bound(found)}."
     if found.largest == 0:
-        return f"No {symbol} fits: {symbol} = 1 takes {byte}. The figures are those of {symbol} = 1."
+        return f"No {symbol} fits: {symbol} = 1 needs {byte}. The figures are for {symbol} = 1."
     largest = f"The largest {symbol} that fits is {found.largest:,}: {found.byte_per_gpu:,} B."
     if found.ends == "memory":
-        return f"{largest} {symbol} = {found.largest + 1:,} would take {found.next_byte_per_gpu:,} B."
+        return f"{largest} {symbol} = {found.largest + 1:,} would need {found.next_byte_per_gpu:,} B."
     if found.ends == "model":
-        return f"{largest} The model takes no larger {symbol}."
-    return f"{largest} A larger {symbol} cannot be counted."
+        return f"{largest} The model does not accept a larger {symbol}."
+    return f"{largest} A larger {symbol} cannot be computed."
 
 
 def _bound(found: Solved) -> str:
-    """Why every size fits, and the total that is never passed."""
+    """Returns why every size fits, and the largest total."""
     symbol, byte, first = found.symbol, _bytes(found.byte_per_gpu), found.constant_from or 1
     if first == 1:
         return f"the total, {byte}, does not depend on {symbol}"
     why = "the window bounds the cache" if found.windowed else "the total stops growing"
-    return f"{why}. From {symbol} = {first:,} on the total stays at {byte}, and the figures are those"
+    return f"{why}. From {symbol} = {first:,} on, the total stays at {byte}; the figures show this total"
 
 
 def judgement(answer: Memory, found: Verdict) -> str:
-    """The reserve, and whether it fits beside it."""
+    """Returns whether the workload fits beside the reserve, and the bytes that are free or missing."""
     card = answer.gpu.title if answer.gpu else ""
     room = _bytes(found.capacity_byte - found.reserve_byte)
-    what = f"{_bytes(answer.byte_per_gpu)} of {room} per GPU ({_bytes(found.capacity_byte)} less the reserve)"
+    what = f"{_bytes(answer.byte_per_gpu)} needed per GPU, {room} available ({_bytes(found.capacity_byte)} minus the reserve)"
     if found.fits:
         return f"Fits on one {card}: {what}, {_bytes(found.spare_byte)} to spare."
     return f"Does not fit on one {card}: {what}, {_bytes(-found.spare_byte)} too much."
 
 
 def reserve_line(found: Verdict) -> str:
-    """The bytes that stay free, and where they come from."""
-    return f"Reserve: {_bytes(found.reserve_byte)}: {found.reserve}. --reserve changes it."
+    """Returns the bytes that are kept free, and their source."""
+    return f"Reserve: {_bytes(found.reserve_byte)}: {found.reserve}. Change it with --reserve."
 
 
 def remedies_sheet(found: Verdict) -> Sheet:
-    """Each change that was tried."""
+    """Returns each change that was tried."""
     columns = [
-        Column("change", "what was tried", lambda remedy: remedy.change, right=False),
-        Column("byte_per_gpu", "one GPU", lambda remedy: remedy.byte_per_gpu, _bytes),
+        Column("change", "change tried", lambda remedy: remedy.change, right=False),
+        Column("byte_per_gpu", "per GPU", lambda remedy: remedy.byte_per_gpu, _bytes),
         Column("fits", "fits", lambda remedy: remedy.fits, lambda fits: "yes" if fits else "no", right=False),
     ]
     return Sheet(columns, found.remedies)
 
 
 def kept_sheet(layer: Layer) -> Sheet:
-    """What one repeat of a layer keeps, and what it computes again."""
+    """Returns the tensors that one repeat of a layer keeps, and those that it recomputes."""
     kept = layer.further or layer.first
     columns = [
         Column("name", "tensor", lambda row: row[0].name, right=False),
         Column("byte", "bytes", lambda row: row[0].byte, _bytes),
-        *([Column("until", "is", lambda row: row[1], right=False)] if layer.again else []),
+        *([Column("until", "in memory", lambda row: row[1], right=False)] if layer.again else []),
         Column("formula", "shape", lambda row: row[0].formula, right=False),
-        Column("steps", "gradients of", lambda row: ", ".join(row[0].steps) or None, right=False, expendable=1),
+        Column(
+            "steps", "needed by gradients of", lambda row: ", ".join(row[0].steps) or None, right=False, expendable=1
+        ),
     ]
-    rows = [*((tensor, "kept") for tensor in kept), *((tensor, "computed again") for tensor in layer.again)]
+    rows = [*((tensor, "kept") for tensor in kept), *((tensor, "recomputed") for tensor in layer.again)]
     repeats = f"one of {layer.repeat:,} repeats of '{layer.name}'" if layer.repeat > 1 else f"'{layer.name}'"
-    return Sheet(columns, rows, title=f"What {repeats} keeps for its backward pass: {_bytes(size_byte(kept))}")
+    return Sheet(columns, rows, title=f"Tensors that {repeats} keeps for the backward pass: {_bytes(size_byte(kept))}")
 
 
 def estimates_sheet(answer: Memory) -> Sheet:
-    """Figures by published rules, to compare."""
+    """Returns estimates by published rules, for comparison."""
     columns = [
-        Column("name", "to compare", lambda estimate: estimate.name, right=False),
-        Column("byte", "one GPU", lambda estimate: estimate.byte, _bytes),
-        Column("formula", "from", lambda estimate: estimate.formula, right=False),
+        Column("name", "estimate", lambda estimate: estimate.name, right=False),
+        Column("byte", "per GPU", lambda estimate: estimate.byte, _bytes),
+        Column("formula", "formula", lambda estimate: estimate.formula, right=False),
         Column("source", "source", lambda estimate: estimate.source, right=False),
     ]
     return Sheet(columns, answer.estimates)

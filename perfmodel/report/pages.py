@@ -1,4 +1,6 @@
-"""Pages of text for the terminal, set by rich: paragraphs are wrapped, headings stand out where the terminal has styles."""
+"""Pages of text for the terminal, formatted by rich: wrapped paragraphs, and styled headings if the terminal has
+styles.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ TITLE, HEADING = "bold", "bold cyan"
 
 
 def page(title: str, paragraphs: Iterable[str], sections: Iterable[tuple[str, Sequence[str]]], width: int) -> str:
-    """A title, paragraphs and sections of lines; a section without lines is left out. Plain text outside a terminal."""
+    """Returns title, paragraphs and sections as text; plain outside a terminal. Empty sections are omitted."""
     console = Console(file=sys.stdout, width=width)
     with console.capture() as capture:
         for text, style in ((title, TITLE), *((paragraph, "") for paragraph in paragraphs)):
@@ -20,6 +22,6 @@ def page(title: str, paragraphs: Iterable[str], sections: Iterable[tuple[str, Se
         for heading, lines in sections:
             if lines:
                 console.print(Text(heading, HEADING))
-                # The lines are wrapped already: their tables and indents would not survive another pass.
+                # The lines are already wrapped; wrapping them again would break tables and indents.
                 console.print(Text("\n".join((*lines, "")), no_wrap=True, overflow="ignore"), crop=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"

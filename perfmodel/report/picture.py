@@ -1,4 +1,4 @@
-"""A figure as a file: which formats there are, what all pictures share, and that a file is written whole or not at all."""
+"""Saving a figure: file formats, settings that all pictures share, and complete writing of the file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from perfmodel.report import files
 
 FORMATS = (".png", ".svg", ".pdf")
 DPI = 200
-WIDTH_PT = 504.0  # the text of a letter page with two columns: 7 inches
+WIDTH_PT = 504.0  # the text width of a letter page with two columns: 7 inches
 FONT_PT = 8.0
 
-# Okabe and Ito (2008): colours that colour-blind readers tell apart. Yellow is left out, too pale for a line.
+# Okabe and Ito (2008): colours that colour-blind readers can distinguish, without yellow, which is too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# The same, dark enough for text on white.
+# The same colours, dark enough for text on white.
 INKS = ("#005A8E", "#A84A00", "#00704F", "#8F4A75", "#8A5F00", "#2A6F95", "#000000")
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (3, 1.5)), (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)))
@@ -27,12 +27,12 @@ SETTINGS = {
     "font.family": ["DejaVu Sans"],
     "font.size": FONT_PT,
     "axes.linewidth": 0.6,
-    "text.hinting": "none",  # a hinted text is wider at some resolutions than at others
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "text.hinting": "none",  # the width of hinted text depends on the resolution
+    "text.parse_math": False,  # a dollar sign in a name does not start a formula
     "pdf.fonttype": 42,
     "svg.hashsalt": "perfmodel",
 }
-# No date: the same figures give the same bytes.
+# No date, so that equal figures give equal files.
 METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": "perfmodel"},
     ".svg": {"Date": None, "Creator": "perfmodel"},
@@ -41,23 +41,23 @@ METADATA: dict[str, dict[str, Any]] = {
 
 
 def checked(path: str, where: str) -> str:
-    """The path, where a picture can be written to it; asked before any work is done."""
+    """Returns the path if a picture can be written to it; raises InputError otherwise."""
     return files.checked(path, where, FORMATS, "pictures")
 
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """The fonts and formats of all pictures, for as long as one is made."""
+    """Sets the fonts and formats of all pictures while one is drawn."""
     import matplotlib
 
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
-        # a name in a script that the font lacks shows boxes, which says enough
+        # characters that the font lacks are shown as boxes, so no warning is needed
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
 def save(figure: Any, path: str, where: str) -> None:
-    """Writes the picture in the format of its ending."""
+    """Writes the picture in the format of the path's ending."""
     ending = os.path.splitext(checked(path, where))[1].lower()
     with files.replacing(path, where) as file, settings():
         figure.savefig(file, format=ending[1:], dpi=DPI, metadata=METADATA[ending])

@@ -1,7 +1,7 @@
-"""Where labels go on a chart: near what they name, over nothing else, joined to it by a line where they stand apart.
+"""Places labels on a chart: near their marks, without overlaps, joined to the mark by a leader line if they are far.
 
-Each label brings candidates. They are chosen one by one, reconsidered until none improves, and then two by two; always
-in the same order, so that the same chart looks the same every time. Lengths are in points.
+Each label has candidate positions. They are chosen one by one, improved until nothing changes, and then improved in
+pairs. The order is fixed, so the same chart always looks the same. Lengths are in points.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from perfmodel.report.geometry import Box, Segment, Spot, along, beyond, crosses, hull, length, square
 
-# What a candidate costs, against one for each point of distance from what it names.
+# Costs of a candidate, in units of one point of distance from its mark.
 CONFLICT = 10_000.0
 TEXT_OVER_LINE = 150.0
 TEXT_NEAR_MARK = 12.0
@@ -24,8 +24,8 @@ LEADER_OVER_LEADER = 80.0
 WRONG_SIDE = 60.0
 
 CLEAR_PT, GAP_PT = 1.2, 1.0  # around a text, and between two
-NEAR_PT = 5.0  # a text so near to another mark is taken for its name
-BESIDE_PT = 9.0  # farther away, a leader is needed
+NEAR_PT = 5.0  # a text this close to another mark looks like its label
+BESIDE_PT = 9.0  # a text farther away needs a leader
 MARK_PT = 3.0
 APART_PT = 5.0
 DISTANCES_PT = (4.5, 9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0, 100.0, 120.0, 145.0, 175.0, 210.0)
@@ -35,9 +35,9 @@ EQUAL = 1e-6
 
 
 class Candidate(NamedTuple):
-    """A place for a label: its middle, the boxes it fills, where what it names lies, the line to it, and its cost.
+    """A position for a label: its middle, its boxes, the position of its mark, the leader line, and its cost.
 
-    ``reach`` is the box around all of it, which tells at once what is out of reach.
+    ``reach`` is the bounding box of all of it, for a quick check of what it can touch.
     """
 
     middle: Spot
@@ -49,7 +49,7 @@ class Candidate(NamedTuple):
 
 
 def around(anchor: Spot, width: float, height: float, favour: float = 0.0) -> list[Candidate]:
-    """Places for a label on rings around a mark; ``favour`` is the direction, in radians, that costs least."""
+    """Returns positions on rings around a mark; ``favour`` is the direction, in radians, with the lowest cost."""
     width, height = width + 2 * CLEAR_PT, height + 2 * CLEAR_PT
     x, y = anchor
     found = []
@@ -66,12 +66,14 @@ def around(anchor: Spot, width: float, height: float, favour: float = 0.0) -> li
 
 
 def _part(direction: float) -> float:
-    """Whether a box stands on this side, on that, or between: near the axes it slides past the mark."""
+    """Returns the offset of a box from its mark, from -1 (one side) to 1 (the other side); near the axes it is in
+    between.
+    """
     return max(-1.0, min(1.0, direction * 1.5))
 
 
 def beside(line: Segment, width: float, height: float, below: bool = False) -> list[Candidate]:
-    """Places for a text that is written along a rising line: above the middle of it, or below, if possible."""
+    """Returns positions for a text along a rising line, preferably above its middle, or below it with ``below``."""
     x0, y0, x1, y1 = line
     angle = atan2(y1 - y0, x1 - x0)
     found = []
@@ -86,7 +88,7 @@ def beside(line: Segment, width: float, height: float, below: bool = False) -> l
 
 
 def _tilted(middle: Spot, angle: float, width: float, height: float) -> tuple[Box, ...]:
-    """A tilted text as two rows of small boxes."""
+    """Returns a tilted text as two rows of small boxes."""
     side = height / 2
     count = int(width / side) + 1
     x, y = middle
@@ -104,9 +106,9 @@ def settled(
     lines: Sequence[Segment],
     at_worst: bool = False,
 ) -> list[Candidate | None] | None:
-    """One candidate for each label, inside the frame and free of each other and the marks; None if there is no way.
+    """Returns one candidate per label, inside the frame and without overlaps; None if that is impossible.
 
-    ``at_worst``: then without the labels that found no room.
+    With ``at_worst``, labels without a free position get None instead.
     """
     choices = [_standing(label, frame, marks, lines) for label in labels]
     if not at_worst and not all(choices):
@@ -128,7 +130,7 @@ def settled(
 def _standing(
     label: Sequence[Candidate], frame: Box, marks: Sequence[Box], lines: Sequence[Segment]
 ) -> list[Candidate]:
-    """The candidates that fit, the cheapest first, each with the cost of what does not move."""
+    """Returns the candidates that fit, with the cost of fixed marks and lines added; the cheapest first."""
     fitting = [
         candidate
         for candidate in label
@@ -140,7 +142,9 @@ def _standing(
 
 
 def _judged(candidate: Candidate, marks: Sequence[Box], lines: Sequence[Segment]) -> Candidate:
-    """With the cost of the lines and marks that it meets, and without a leader where nobody needs one."""
+    """Returns the candidate with the cost of lines and marks that it touches, and without a leader if it is near its
+    mark.
+    """
     own, cost = square(candidate.anchor, 0), candidate.cost
     near = [line for line in lines if candidate.reach.meets(line)]
     cost += TEXT_OVER_LINE * sum(any(box.meets(line) for box in candidate.boxes) for line in near)
@@ -159,7 +163,7 @@ def _judged(candidate: Candidate, marks: Sequence[Box], lines: Sequence[Segment]
 
 
 def _between(one: Candidate, other: Candidate) -> float:
-    """What two labels cost each other."""
+    """Returns the cost of two labels together."""
     if not one.reach.overlaps(other.reach, GAP_PT):
         return 0.0
     ours = [box for box in one.boxes if box.overlaps(other.reach, GAP_PT)]
@@ -187,7 +191,7 @@ def _total(chosen: dict[int, Candidate]) -> float:
 
 
 def _orders(choices: Sequence[Sequence[Candidate]]) -> list[list[int]]:
-    """Who may choose first: the ones with few places, those on the left, those on the right."""
+    """Returns orders in which labels choose: those with few positions first, from the left, from the right."""
     everyone = [i for i, places in enumerate(choices) if places]
     keys: tuple[Callable[[int], float], ...] = (
         lambda i: len(choices[i]),
@@ -198,7 +202,7 @@ def _orders(choices: Sequence[Sequence[Candidate]]) -> list[list[int]]:
 
 
 def _trial(choices: Sequence[Sequence[Candidate]], order: Sequence[int]) -> dict[int, Candidate]:
-    """Each label in turn takes its best place among the others, until none wants another."""
+    """Chooses the best position for each label in turn, until no label changes."""
     chosen: dict[int, Candidate] = {}
     for _ in range(ROUNDS):
         before = dict(chosen)
@@ -225,7 +229,7 @@ def _best(choices: Sequence[Candidate], others: Sequence[Candidate]) -> Candidat
 
 
 def _swapped(choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate]) -> dict[int, Candidate]:
-    """A label takes a place that another holds, where the other then finds one that makes up for it."""
+    """Moves a label to a better position that another one occupies, if the other finds a new one at a lower total cost."""
     for _ in range(ROUNDS):
         before = chosen
         for i in before:
@@ -241,7 +245,7 @@ def _swapped(choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate
 def _pushed(
     choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate], i: int, candidate: Candidate
 ) -> dict[int, Candidate]:
-    """The label at this place and the one that stood in its way at another, if both together are better off."""
+    """Returns the label at this position and the blocking label elsewhere; empty if the total cost is not lower."""
     blocking = [j for j, other in chosen.items() if j != i and _between(candidate, other)]
     if len(blocking) > 1:
         return {}

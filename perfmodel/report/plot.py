@@ -1,6 +1,6 @@
-"""A roofline chart as a picture: cards with their ceilings and points in, a figure out.
+"""Draws a roofline chart: takes cards with ceilings and points, returns a figure.
 
-Positions are those of the page, in points, also for labels: what does not overlap here does not overlap in any format.
+Positions, also of labels, are in points on the page, so what does not overlap here does not overlap in any format.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from perfmodel.report.placement import Candidate, around, beside, settled
 
 HEIGHT_PT = 300.0
 ROOF_GAP_PT, ROOF_NAME_PT = 14.0, 170.0
-AXES_PT = 0.65 * WIDTH_PT  # about what the margins leave
+AXES_PT = 0.65 * WIDTH_PT  # approximate width without the margins
 RIDGE_PT, NEST_PT = 2.5, 3.0
-RIDGES_AT_MOST = 3  # cards with ridges named in the axes; of more, they stand beside the roofs
-LINES_AT_MOST = 24  # of names beside points
+RIDGES_AT_MOST = 3  # with more cards, ridges are written beside the roofs
+LINES_AT_MOST = 24  # maximum lines of names beside points
 NAMES_WIDE = 26
 CACHE_DASH, MEASURED_DASH, HAIR_DASH = (0, (2, 2)), (0, (1, 2)), (0, (1, 2))
-# Names beside the points, on a taller page, numbers instead, and at last without the labels that find no room.
+# Attempts: (numbers instead of names, height, omit labels that do not fit).
 ATTEMPTS = ((False, 1.0, False), (False, 1.25, False), (True, 1.0, False), (True, 1.6, True))
 
 
 class Style(NamedTuple):
-    """Colours tell cards apart where there are several, workloads where there is one; shapes the other way round."""
+    """Colours and shapes. Colours distinguish cards if there are several, else workloads; shapes distinguish the other."""
 
     cards: Sequence[Card]
     groups: Sequence[str]
@@ -40,19 +40,19 @@ class Style(NamedTuple):
         return COLOURS[self.groups.index(point.group) % len(COLOURS)] if point else INK
 
     def ink(self, card: int) -> str:
-        """The same for text, which needs more contrast than a line."""
+        """Returns the colour for text, which needs more contrast than a line."""
         return INKS[card % len(INKS)] if len(self.cards) > 1 else INK
 
     def shape(self, card: int, point: Point) -> str:
         return SHAPES[(self.groups.index(point.group) if len(self.groups) > 1 else card) % len(SHAPES)]
 
     def whose(self) -> list[str]:
-        """What stands before the name of a card's ceiling."""
+        """Returns the prefix of the names of each card's ceilings."""
         return [f"{tag} " for tag in tags(self.cards)] if len(self.cards) > 1 else [""]
 
 
 class Label(NamedTuple):
-    """A text, where it may stand, and how it looks."""
+    """A text, its candidate positions and its style."""
 
     text: str
     candidates: list[Candidate]
@@ -60,7 +60,7 @@ class Label(NamedTuple):
 
 
 def figure(cards: Sequence[Card], title: str, notes: Sequence[str] = ()) -> Any:
-    """The chart, with names beside the points where they find room and numbers keyed to a list where they do not."""
+    """Returns the chart, with names beside the points; if they do not fit, with numbers and a list below."""
     with settings():
         for numbered, taller, at_worst in ATTEMPTS:
             height = taller * HEIGHT_PT * (1.2 if len(cards) > 1 else 1.0)
@@ -73,7 +73,7 @@ def figure(cards: Sequence[Card], title: str, notes: Sequence[str] = ()) -> Any:
 def _drawn(
     cards: Sequence[Card], title: str, notes: Sequence[str], numbered: bool, height: float, at_worst: bool
 ) -> Any | None:
-    """One attempt; None if the labels find no room."""
+    """Returns one attempt; None if the labels do not fit."""
     ruler, style = Ruler(), Style(cards, list(dict.fromkeys(point.group for card in cards for point in card.points)))
     kin = families(cards, Box(0, 0, AXES_PT, height), limits(cards))
     texts = ["\n".join(_lines(family.names)) for family in kin]
@@ -100,7 +100,7 @@ def _drawn(
 
 
 def _legend(style: Style) -> list[list[Entry]]:
-    """What colours, dashes and shapes mean, cards first."""
+    """Returns the meaning of colours, dashes and shapes, cards first."""
     several = len(style.cards) > 1
     by_card = len(style.groups) < 2
     cards = [
@@ -122,7 +122,7 @@ def _legend(style: Style) -> list[list[Entry]]:
 
 
 def _ceilings(page: Canvas, style: Style) -> list[Segment]:
-    """Slopes, roofs and ridges; the lines that labels keep clear of."""
+    """Draws slopes, roofs and ridges, and returns the lines that labels must avoid."""
     found = []
     for i, card in enumerate(style.cards):
         colour, dash = style.colour(i), DASHES[i % len(DASHES)]
@@ -150,14 +150,14 @@ def _dash(kind: str, dash: Any) -> Any:
 
 
 def _ends(page: Canvas, card: Card, slope: Slope) -> list[Spot]:
-    """Where a slope enters the axes, and where it meets the highest roof."""
+    """Returns where a slope enters the axes, and where it meets the highest roof."""
     top = max(roof.flop_per_s for roof in card.roofs)
     start = max(page.span.left, page.span.bottom / slope.byte_per_s)
     return [page.at(x, x * slope.byte_per_s) for x in (start, top / slope.byte_per_s)]
 
 
 def _roof_texts(ruler: Ruler, style: Style) -> list[tuple[str, float, str]]:
-    """What stands at the end of each roof, at which height of the axes, in which colour; with many cards, the ridge too."""
+    """Returns the text at the end of each roof, its height on the axes and its colour; with many cards, the ridge too."""
     found = []
     for i, (whose, card) in enumerate(zip(style.whose(), style.cards, strict=True)):
         for roof in card.roofs:
@@ -169,7 +169,7 @@ def _roof_texts(ruler: Ruler, style: Style) -> list[tuple[str, float, str]]:
 
 
 def _roof_names(page: Canvas, texts: Sequence[tuple[str, float, str]]) -> None:
-    """The names of the roofs in the right margin, moved apart where roofs are close."""
+    """Writes the names of the roofs in the right margin, moved apart if roofs are close."""
     right = page.frame.right
     ends = [page.at(page.span.right, peak)[1] for _, peak, _ in texts]
     apart = LINE_PT * max(text.count("\n") + 1 for text, _, _ in texts)
@@ -184,7 +184,7 @@ def _roof_names(page: Canvas, texts: Sequence[tuple[str, float, str]]) -> None:
 
 
 def _points(page: Canvas, style: Style) -> list[Box]:
-    """The marks, nested where several workloads meet; and the room that they and the ridges take."""
+    """Draws the marks, one around another if workloads coincide; returns the boxes of marks and ridges."""
     marks: dict[tuple[str, str, str], list[Spot]] = {}
     sized = []
     for i, card in enumerate(style.cards):
@@ -204,7 +204,7 @@ def _points(page: Canvas, style: Style) -> list[Box]:
 
 
 def _hairlines(page: Canvas, families: Sequence[Family]) -> list[Segment]:
-    """The same kernel on several cards, or predicted and measured, joined."""
+    """Draws lines that join a kernel's points on several cards, or its predicted and measured points."""
     found = []
     for family in families:
         if len(family.places) > 1:
@@ -217,7 +217,7 @@ def _hairlines(page: Canvas, families: Sequence[Family]) -> list[Segment]:
 
 
 def _lines(names: Sequence[str]) -> list[str]:
-    """Names one after the other, as many to a line as fit."""
+    """Returns the names in lines, as many per line as fit."""
     found = [""]
     for i, name in enumerate(names):
         word = name + ("," if i < len(names) - 1 else "")
@@ -233,7 +233,7 @@ def _unbroken(names: Sequence[str]) -> list[str]:
 
 
 def _family_label(page: Canvas, ruler: Ruler, text: str, family: Family) -> Label:
-    """At the highest of its places or the lowest: those between are crowded."""
+    """Returns a label at the highest or the lowest of its points; the space between them is often occupied."""
     size, ends = ruler.size(text), {f(family.places, key=lambda place: place[1]): None for f in (max, min)}
     return Label(text, [c for place in ends for c in around(page.at(*place), *size)], {"color": INK})
 
@@ -250,7 +250,7 @@ def _ridge_labels(page: Canvas, ruler: Ruler, style: Style) -> list[Label]:
 
 
 def _slope_labels(page: Canvas, ruler: Ruler, style: Style) -> list[Label]:
-    """The names of the slopes, written along them."""
+    """Returns the names of the slopes, written along them."""
     found = []
     for i, (whose, card) in enumerate(zip(style.whose(), style.cards, strict=True)):
         for slope in card.slopes:

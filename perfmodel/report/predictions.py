@@ -17,9 +17,9 @@ from perfmodel.validation import Compared
 
 
 def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = "", columns: Sequence[str] = ()) -> str:
-    """The predictions in the form asked for, ending in a line break."""
+    """Returns the predictions in the given format, with a final line break."""
     if form == "json":
-        # A case a line: with the indentation of json, Python's slow encoder would take longer than all predictions.
+        # One case per line: indented JSON uses Python's slow encoder, which would take longer than all predictions.
         head, _, tail = json.dumps(document((), gpu, knowledge)).rpartition("[]")
         lines = ",\n".join(json.dumps(case_document(prediction)) for prediction in found)
         return f"{head}[\n{lines}\n]{tail}\n"
@@ -27,13 +27,13 @@ def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = ""
 
 
 def document(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> dict[str, Any]:
-    """The JSON document of ``predict``."""
+    """Returns the JSON document of ``predict``."""
     cases = [case_document(prediction) for prediction in found]
     return {"schema": SCHEMA, "gpu": gpu_document(gpu, knowledge), "cases": cases}
 
 
 def case_document(prediction: Prediction) -> dict[str, Any]:
-    """A case with its figures, or with the reason why there are none."""
+    """Returns a case with its figures, or with the error."""
     total = prediction.total
     if total is None:
         return {**prediction.line, "error": prediction.error}
@@ -55,14 +55,14 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
 
 
 def compared(prediction: Prediction) -> Compared:
-    """The prediction beside the time that the case's line gives, if any."""
+    """Returns the prediction with the measured time of its line, if any."""
     return Compared(prediction.line, prediction)
 
 
 def measured_document(one: Compared) -> dict[str, float | None]:
-    """The measured time and what share of it the bound and the expected time are; nothing without one.
+    """Returns the measured time, with bound and expected time as shares of it; empty without a measured time.
 
-    ``of_roofline`` is the name of ``of_bound`` in the answers of ``validate``.
+    ``of_roofline`` is the name of ``of_bound`` in ``validate``.
     """
     if one.measured_s is None:
         return {}
@@ -76,12 +76,12 @@ def measured_document(one: Compared) -> dict[str, float | None]:
 
 
 def protocol(line: Mapping[str, Any]) -> str:
-    """The protocol of a case's expected time."""
+    """Returns the protocol of a case's expected time."""
     return str(line.get("protocol", PROTOCOL))
 
 
 def how(line: Mapping[str, Any]) -> str:
-    """What a case says of itself besides its sizes and its one data type; forward goes unsaid."""
+    """Returns the choices of a case besides its sizes and data type; the direction forward is omitted."""
     words = ["causal"] if line.get("causal") in (True, "true") else []
     words += [f"window {line['window']}"] if line.get("window") is not None else []
     words += [f"{role} {dtype}" for role, dtype in line.get("dtypes", {}).items()]
@@ -91,12 +91,12 @@ def how(line: Mapping[str, Any]) -> str:
 
 
 def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
-    """A line for each case; those that could not be done are told below."""
+    """Returns one line per case, without the cases that have an error."""
     done = [prediction for prediction in found if prediction.total]
     columns = [
         Column("op", "op", lambda p: p.line.get("kind", p.line["op"]), right=False),
         Column("shape", "shape", lambda p: " ".join(f"{k}={v}" for k, v in p.line["shape"].items()), right=False),
-        *([Column("how", "how", lambda p: how(p.line), right=False)] if any(how(p.line) for p in done) else []),
+        *([Column("how", "options", lambda p: how(p.line), right=False)] if any(how(p.line) for p in done) else []),
         Column("dtype", "type", lambda p: p.line.get("dtype", "fp16"), right=False, expendable=1),
         Column("flops", "FLOP", lambda p: p.total.flops, lambda value: scaled(value, "", 4)),
         Column(
@@ -126,13 +126,13 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
     notes += _below(done)
     notes += [protocol_line(name) for name in dict.fromkeys(protocol(prediction.line) for prediction in done)]
     if any("protocol" not in prediction.line for prediction in done):
-        notes.append(f"Cases that name no protocol are timed {PROTOCOL}.")
+        notes.append(f"Cases without a protocol use protocol {PROTOCOL}.")
     title = f"Bounds and expected times on {gpu.title} ({gpu.file}, {knowledge or gpu.knowledge})"
     return Sheet(columns, done, title=title, notes=notes)
 
 
 def _measured() -> tuple[Column, ...]:
-    """Columns of the measured time, and of what share of it the bound and the expected time are."""
+    """Returns columns for the measured time, and for bound and expected time as shares of it."""
 
     def share(value: float) -> str:
         return f"{value:.1%}"
@@ -145,11 +145,10 @@ def _measured() -> tuple[Column, ...]:
 
 
 def _below(done: Sequence[Prediction]) -> list[str]:
-    """A note on measured times that no program can reach by the data sheet."""
+    """Returns a note if measured times are below the lower bound."""
     number = sum(compared(prediction).below for prediction in done)
     if not number:
         return []
     return [
-        f"Measured below the lower bound: {number} of {len(done)} cases. Check the card, the data type and the protocol "
-        "of these cases."
+        f"{number} of {len(done)} cases were measured below the lower bound. Check their GPU, data type and protocol."
     ]

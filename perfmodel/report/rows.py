@@ -1,4 +1,4 @@
-"""A sweep as rows: CSV or JSON Lines, written chunk by chunk and whole or not at all."""
+"""Rows of a sweep as CSV or JSON Lines, written in chunks; the file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perfmodel.vocabulary import ELEMENTWISE_KINDS, STAGES, splits
 
 ENDINGS = (".csv", ".jsonl")
 
-# The figures of a row after its GPU and its symbols, and what they are made of.
+# Figures of a row, after its GPU and symbols, with the kind of their values.
 FIGURES = {
     "flops": "whole",
     "contraction_flops": "whole",
@@ -27,22 +27,22 @@ FIGURES = {
     "no_overlap_s": "real",
 }
 _PLAIN: dict[str, Callable[[Any], Any]] = {"whole": int, "real": float, "bound": str}
-# Those of a sweep that was asked for expected times.
+# Further figures with ``--expected``.
 EXPECTED = {"expected_s": "real", "expected_low_s": "real", "expected_high_s": "real"}
 
 
 def figures(plan: Plan) -> dict[str, str]:
-    """The figures of this sweep's rows."""
+    """Returns the figures of this sweep's rows."""
     return {**FIGURES, **EXPECTED} if plan.expected else FIGURES
 
 
 def checked(path: str, where: str) -> str:
-    """The path, where rows can be written to it; asked before any work is done."""
+    """Returns the path if rows can be written to it; raises InputError otherwise."""
     return files.checked(path, where, ENDINGS, "rows")
 
 
 def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
-    """Writes every row of the chunks as the ending says, and counts them."""
+    """Writes every row in the format of the path's ending, and returns the number of rows."""
     rows = 0
     as_json = checked(path, where).lower().endswith(".jsonl")
     with files.replacing(path, where) as file:
@@ -54,14 +54,14 @@ def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
 
 
 def json_lines(plan: Plan) -> str:
-    """Every row of the sweep, as it is written to FILE.jsonl."""
+    """Returns every row as in FILE.jsonl."""
     return b"".join(text for text, _ in _filled(plan, plan.chunks(), _json_parts)).decode()
 
 
 def _filled(
     plan: Plan, chunks: Iterable[Chunk], parts: Callable[[Plan, str], Iterable[str | Slot]]
 ) -> Iterator[tuple[bytes, int]]:
-    """The text of each chunk and how many rows it has."""
+    """Yields the text of each chunk and its number of rows."""
     known, lines = None, Lines(())
     for chunk in chunks:
         large = exact.counts(plan, chunk)
@@ -72,12 +72,12 @@ def _filled(
 
 
 def _wide(parts: Iterable[str | Slot], wide: Mapping[str, Slot]) -> Iterator[str | Slot]:
-    """The parts of a line, with wide places for counts that are too large for float64."""
+    """Yields the parts of a line, with wide slots for counts that are too large for float64."""
     return (wide.get(part.column, part) if isinstance(part, Slot) else part for part in parts)
 
 
 def records(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Every row of the sweep, its values by the names of the CSV's columns."""
+    """Yields every row as a mapping from CSV columns to values."""
     kinds = {**dict.fromkeys(plan.symbols, "whole"), **figures(plan)}
     for chunk in plan.chunks():
         found = {**columns(plan, chunk), **exact.counts(plan, chunk), "bound": chunk.bound_names}
@@ -86,7 +86,7 @@ def records(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def columns(plan: Plan, chunk: Chunk) -> dict[str, Any]:
-    """The swept symbols, the sizes that are tied to them and the figures, by name."""
+    """Returns the swept symbols, the sizes that follow them, and the figures, by name."""
     sizes = {name: chunk.size(name) for name in plan.varying}
     return {**sizes, **{name: getattr(chunk, name) for name in figures(plan)}}
 
@@ -121,7 +121,7 @@ def _json_parts(plan: Plan, gpu: str) -> Iterator[str | Slot]:
 
 
 def _case(plan: Plan) -> Iterator[str | Slot]:
-    """What a row is about: an operation as a case that ``predict`` reads, or a workload and its phase."""
+    """Yields the start of a row: a case for ``predict``, or a workload and its phase."""
     workload, operation = plan.workload, plan.workload.steps[0].operation
     if workload.file != operation.name:
         yield f'"config": {json.dumps(workload.name)}, "phase": "{plan.phase}", '
@@ -143,7 +143,9 @@ def _case(plan: Plan) -> Iterator[str | Slot]:
 
 
 def _stated(plan: Plan, symbol: str, sizes: Mapping[str, Any]) -> bool:
-    """Whether a row gives the size: a window with its mask, and an item size where it is not its data type's."""
+    """Returns whether a row contains the size. A window needs its mask; item sizes are omitted if the data type gives
+    them.
+    """
     kind = SYMBOLS[symbol].kind
     if kind == "item":
         return symbol in plan.varying or symbol in plan.settings

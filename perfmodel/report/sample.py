@@ -1,4 +1,4 @@
-"""A sweep as the terminal shows it: a few dozen of its rows, evenly picked, as a table."""
+"""A table of a sweep for the terminal: evenly spaced rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _FIGURES = ("flops", "traffic_byte", "intensity_flop_per_byte", "bound", "lower_
 
 
 class Sample:
-    """Every row at first, then every second, every fourth …, so that a few thousand stand for however many there are."""
+    """A sample of rows: first all rows, then every second, every fourth, ..., so that at most a few thousand are
+    stored.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
@@ -25,7 +27,7 @@ class Sample:
         self._last: dict[str, Any] = {}
 
     def add(self, chunk: Chunk) -> None:
-        """Takes from the chunk what is due."""
+        """Adds the rows of a chunk that the sample needs."""
         columns: dict[str, Any] = {**chunk.at, **{name: getattr(chunk, name) for name in _FIGURES}}
         if chunk.expected_s is not None:
             columns["expected_s"] = chunk.expected_s
@@ -40,19 +42,19 @@ class Sample:
             self._last = {"gpu": chunk.gpu.name, **{name: value[-1] for name, value in columns.items()}}
 
     def shown(self, most: int = SHOWN) -> list[dict[str, Any]]:
-        """The first row, the last, and those between them as evenly as they come."""
+        """Returns the first row, the last, and evenly spaced rows between them."""
         picked = self._picked if (self.rows - 1) % self._step == 0 else [*self._picked, self._last]
         number, last = min(most, len(picked)), len(picked) - 1
         return [picked[round(i * last / max(1, number - 1))] for i in range(number)]
 
 
 def table(plan: Plan, sample: Sample) -> str:
-    """The picked rows as a terminal table."""
+    """Returns the sampled rows as a terminal table."""
     return render(sheet(plan, sample), "table")
 
 
 def sheet(plan: Plan, sample: Sample) -> Sheet:
-    """The picked rows under the symbols and the figures."""
+    """Returns the sampled rows with columns for symbols and figures."""
     rows = sample.shown()
     columns = [
         *([Column("gpu", "GPU", lambda row: row["gpu"], right=False)] if len(plan.cards) > 1 else []),
@@ -82,7 +84,7 @@ def _value(name: str) -> Any:
 
 
 def title(plan: Plan) -> str:
-    """Which workload and phase, over what, on which card."""
+    """Returns the title: workload, phase, swept symbols and card."""
     alone = plan.workload.file == plan.workload.steps[0].operation.name
     words = [] if alone else [plan.phase]
     words += ["forward and backward"] if alone and plan.phase == "train" else []
@@ -94,7 +96,7 @@ def title(plan: Plan) -> str:
 
 
 def sizes(plan: Plan) -> str:
-    """What stays the same, and how what is tied to the swept symbols follows them."""
+    """Returns the constant sizes, and the expressions of sizes that follow swept ones."""
     first = {one.symbol: one.first for one in plan.axes}
     found = plan.workload.dims(plan.phase, {**plan.settings, **first}, checked=False)
     constant = [f"{name} = {value}" for name, value in found.items() if name not in plan.varying and value is not None]

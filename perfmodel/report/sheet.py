@@ -1,8 +1,8 @@
-"""A sheet: rows under columns, shown as a terminal table, CSV, Markdown or JSON.
+"""A sheet: rows and columns, shown as a terminal table, CSV, Markdown or JSON.
 
-A column knows the raw value (for CSV and JSON) and its text (for tables). A terminal that is too narrow for all columns
-hides the least important ones first, and the table names them. The tables are drawn here and not by rich: importing its
-tables costs half the import time of click and yaml, which the start-up budget of ``flops`` does not allow.
+A column has the raw value (for CSV and JSON) and its text (for tables). On a terminal that is too narrow, the least
+important columns are hidden, and a note names them. Tables are drawn here and not by rich: importing its tables takes
+half the import time of click and yaml, more than the start-up budget of ``flops`` allows.
 """
 
 import re
@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 from perfmodel.errors import UsageError, did_you_mean
 from perfmodel.errors import shown as quoted
 
-# A column of text counts as no wider than this when columns are hidden, or than that part of a narrow terminal.
+# Assumed maximum width of a text column when columns are hidden: characters, and part of a narrow terminal's width.
 COMFORTABLE, NARROW_PART = 28, 5
-NARROWEST = 10  # a column of text is wrapped down to this width, or to its longest word
+NARROWEST = 10  # a text column is wrapped to at least this width, or to its longest word
 BREAKS = re.compile(r"([._/-])")  # a long word is broken after one of these
 WIDE = 140  # a terminal of this width also shows the columns marked ``wide``
 
 
 class Column(NamedTuple):
-    """A heading, the raw value of a row, how it is shown, and how early it is hidden when space is short (0: never).
+    """A heading, the raw value of a row, its format, and its rank of hiding (0: never hidden; the highest rank first).
 
-    ``wide`` columns are part of a table only on a wide terminal or when ``--columns`` names them; CSV, JSON and Markdown
-    always have them. ``wraps`` says that the cells may be wrapped; by default those of left-aligned columns may.
+    ``wide`` columns are in a table only on a wide terminal or if ``--columns`` names them; CSV, JSON and Markdown
+    always have them. ``wraps``: whether cells may be wrapped, by default those of left-aligned columns.
     """
 
     key: str
@@ -42,7 +42,7 @@ class Column(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """What a table shows: a title, columns, rows, a closing row of sums, and notes below."""
+    """The content of a table: title, columns, rows, a last row of totals, and notes."""
 
     columns: Sequence[Column]
     rows: Sequence[Any]
@@ -51,11 +51,11 @@ class Sheet(NamedTuple):
     notes: Sequence[str] = ()
 
     def cells(self, row: Any, columns: Iterable[Column] | None = None) -> list[str]:
-        """A row as people read it."""
+        """Returns the formatted cells of a row."""
         return [shown(column, row) for column in columns or self.columns]
 
     def picked(self, keys: Sequence[str]) -> "Sheet":
-        """The sheet with the columns of these keys alone, in their order; all of them where no key is given."""
+        """Returns the sheet with only the columns of these keys, in this order; with all columns if there are no keys."""
         known = {column.key: column for column in self.columns}
         for key in keys:
             if key not in known:
@@ -67,13 +67,13 @@ class Sheet(NamedTuple):
 
 
 def shown(column: Column, row: Any) -> str:
-    """One cell; empty where there is no value."""
+    """Returns one formatted cell; empty if there is no value."""
     value = column.value(row)
     return "" if value is None else column.show(value)
 
 
 def render(sheet: Sheet, form: str, width: int | None = None) -> str:
-    """The sheet as text that ends in a line break."""
+    """Returns the sheet as text, with a final line break."""
     if form == "table":
         return table(sheet, width)
     if form == "csv":
@@ -86,7 +86,7 @@ def render(sheet: Sheet, form: str, width: int | None = None) -> str:
 
 
 def as_csv(sheet: Sheet) -> str:
-    """Raw values under the columns' keys; no title, sums or notes."""
+    """Returns raw values under the columns' keys, without title, totals or notes."""
     import csv
     import io
 
@@ -98,7 +98,7 @@ def as_csv(sheet: Sheet) -> str:
 
 
 def markdown(sheet: Sheet) -> str:
-    """A pipe table, with the title above and the notes below."""
+    """Returns a pipe table, with the title above and the notes below."""
     rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
     lines = [f"**{sheet.title}**", ""] if sheet.title else []
     lines.append("| " + " | ".join(column.heading for column in sheet.columns) + " |")
@@ -109,7 +109,7 @@ def markdown(sheet: Sheet) -> str:
 
 
 def terminal_width() -> int:
-    """Columns of the terminal; 120 where the output goes to a file."""
+    """Returns the width of the terminal in characters; 120 if the output is not a terminal."""
     import os
     import sys
 
@@ -118,12 +118,12 @@ def terminal_width() -> int:
         return max(40, int(asked))
     try:
         return max(40, os.get_terminal_size(sys.stdout.fileno()).columns) if sys.stdout.isatty() else 120
-    except (AttributeError, ValueError, OSError):  # stdout is closed, or not a terminal of this process
+    except (AttributeError, ValueError, OSError):  # stdout is closed or is not a terminal
         return 120
 
 
 def fitting(sheet: Sheet, natural: Sequence[int], narrowest: Sequence[int], width: int) -> list[int]:
-    """Which columns of these natural widths fit; the most expendable are hidden first."""
+    """Returns the indices of the columns that fit; columns with the highest rank are hidden first."""
     text = min(COMFORTABLE, width // NARROW_PART)
     widths = [min(one, max(text, least)) for one, least in zip(natural, narrowest, strict=True)]
     kept = [i for i, column in enumerate(sheet.columns) if width >= WIDE or not column.wide]
@@ -133,7 +133,7 @@ def fitting(sheet: Sheet, natural: Sequence[int], narrowest: Sequence[int], widt
 
 
 def table(sheet: Sheet, width: int | None = None) -> str:
-    """A terminal table: heading, rule, rows, rule and sums; then the notes, wrapped."""
+    """Returns a terminal table: heading, rows and totals, separated by rules; then the notes."""
     width = width or terminal_width()
     rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
     every = [[column.heading, *(shown(column, row) for row in rows)] for column in sheet.columns]
@@ -162,13 +162,13 @@ def table(sheet: Sheet, width: int | None = None) -> str:
 
 
 def _narrowest(cells: Sequence[str]) -> int:
-    """The least width of a text column at which no word is broken."""
+    """Returns the minimum width of a text column that breaks no word."""
     words = (word for cell in cells for word in BREAKS.sub(r"\1 ", cell).split())
     return max(NARROWEST, *map(len, words), 0)
 
 
 def _squeezed(natural: Sequence[int], narrowest: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
-    """Widths that fit: text columns are wrapped first, then the other left-aligned ones, then, if need be, numbers."""
+    """Returns widths that fit. Wrapping columns are narrowed first, then other left-aligned ones, then the rest."""
     widths = list(natural)
     over = sum(widths) + 2 * (len(widths) - 1) - width
     stages = (
@@ -184,7 +184,7 @@ def _squeezed(natural: Sequence[int], narrowest: Sequence[int], columns: Sequenc
 
 
 def _lines(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    """Cells side by side; a cell that is too long takes several lines."""
+    """Returns a row of cells as lines; a cell that is too long takes several lines."""
     if all(map(_fits, cells, widths)):
         return ["  ".join(map(_placed, cells, widths, right))]
     parts = [wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)]
@@ -201,7 +201,7 @@ def _placed(cell: str, width: int, from_right: bool) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most so many characters, broken between words, or inside one that is longer than a line."""
+    """Returns lines of at most ``width`` characters, broken between words, or inside a word that is longer."""
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:

@@ -13,7 +13,7 @@ from perfmodel.units import significant
 
 
 def render(solution: Solution, form: str) -> str:
-    """The solution in the form asked for, ending in a line break."""
+    """Returns the solution in the given format, with a final line break."""
     if form == "json":
         import json
 
@@ -22,7 +22,7 @@ def render(solution: Solution, form: str) -> str:
 
 
 def document(solution: Solution) -> dict[str, Any]:
-    """The JSON document of ``solve``."""
+    """Returns the JSON document of ``solve``."""
     return {
         "schema": SCHEMA,
         "workload": solution.workload.name,
@@ -74,7 +74,7 @@ def _limit(limit: Limit) -> dict[str, Any]:
 
 
 def page(solution: Solution) -> str:
-    """A few lines for each kernel: formula, value, and the whole sizes on either side."""
+    """Returns a few lines per kernel: formula, value, and the nearest whole sizes on both sides."""
     card, width = solution.card, terminal_width()
     form = "fused" if solution.fused else "unfused"
     lines = wrapped(f"{solution.workload.title}: solved for {solution.name}, {form}, on {card.gpu.title}", width)
@@ -86,7 +86,7 @@ def page(solution: Solution) -> str:
 
 
 def _notes(solution: Solution) -> list[str]:
-    """Sizes, roofs, and the letters of the formulas."""
+    """Returns sizes, roofs, and the meaning of letters in the formulas."""
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
     together = TOGETHER if solution.many else ""
     notes = [sizes_line(shown), *card_lines(solution.sizes, solution.card), together, _letters(solution)]
@@ -94,10 +94,13 @@ def _notes(solution: Solution) -> list[str]:
 
 
 def _letters(solution: Solution) -> str:
-    """The letters of the formulas above that the notation table does not have."""
+    """Returns the meaning of letters that are not in the notation table."""
     crossings = [crossing for answer in solution.answers for crossing in answer.crossings]
     found = [crossing.closed_form for crossing in crossings if crossing.closed_form is not None]
-    meanings = {symbolic.RIDGE: "I is the ridge in FLOP/B", symbolic.symbol(symbolic.BYTES): "b the bytes per element"}
+    meanings = {
+        symbolic.RIDGE: "I is the ridge in FLOP/B",
+        symbolic.symbol(symbolic.BYTES): "b is the number of bytes per element",
+    }
     said = [meaning for letter, meaning in meanings.items() if any(form.has(letter) for form in found)]
     return f"{', '.join(said)}." if said else ""
 
@@ -121,7 +124,7 @@ def _answer(answer: Answer, solution: Solution, width: int) -> list[str]:
 
 
 def _tends(limit: Limit) -> str:
-    """``-> b I / 2 = 208 for wide layers (large D_in and D_out)``"""
+    """Returns the limit as text: ``-> b I / 2 = 208 for wide layers (large D_in and D_out)``"""
     *first, last = limit.names
     large = f"large {', '.join(first)} and {last}" if first else f"large {last}"
     when = f"wide layers ({large})" if limit.trained else large
@@ -129,15 +132,15 @@ def _tends(limit: Limit) -> str:
 
 
 def _sides(crossing: Crossing, name: str) -> str:
-    """``N = 3328: memory-bound; N = 3329: tensor-bound``, with what the sizes between them lack."""
+    """Returns the sizes on both sides: ``N = 3328: memory-bound; N = 3329: tensor-bound``."""
     sides = ((crossing.below, crossing.bound_below), (crossing.above, crossing.bound_above))
     text = "; ".join(f"{name} = {value}: {bound}-bound" for value, bound in sides)
-    note = " (sizes between them do not divide)" if crossing.above - crossing.below > 1 else ""
-    return f"{text}{note}; against the {crossing.engine} roof, I = {crossing.ridge_flop_per_byte:.4g} FLOP/B"
+    note = " (sizes between them are not divisible)" if crossing.above - crossing.below > 1 else ""
+    return f"{text}{note}; at the {crossing.engine} roof, I = {crossing.ridge_flop_per_byte:.4g} FLOP/B"
 
 
 def sheet(solution: Solution) -> Sheet:
-    """One line for each crossing, and for each kernel that has none the reason."""
+    """Returns one line per crossing; for a kernel without crossings, one line with the reason."""
     name = solution.name
     rows = [
         (answer, crossing)
@@ -158,7 +161,7 @@ def sheet(solution: Solution) -> Sheet:
         Column("bound_below", "bound", of("bound_below"), right=False),
         Column("smallest_above", "from", of("above")),
         Column("bound_above", "bound", of("bound_above"), right=False),
-        Column("reason", "why there is none", lambda row: row[0].reason or None, right=False),
+        Column("reason", "reason", lambda row: row[0].reason or None, right=False),
         Column("left_out", "not listed", lambda row: row[0].left_out or None, right=False),
     ]  # fmt: skip
     form = "fused" if solution.fused else "unfused"
@@ -167,7 +170,7 @@ def sheet(solution: Solution) -> Sheet:
 
 
 def named(solution: Solution) -> list[tuple[str, Any]]:
-    """The closed forms by the kernel's name and the roof."""
+    """Returns the closed forms by kernel and roof."""
     return [
         (f"{answer.name}, {crossing.engine} roof: {solution.name}", crossing.closed_form)
         for answer in solution.answers

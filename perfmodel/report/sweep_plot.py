@@ -1,7 +1,7 @@
-"""A sweep as a picture: time over one size, a line for each GPU, or over two sizes as a map.
+"""A sweep as a picture: time over one size, one line per GPU; or a map over two sizes.
 
-Both show the least time, at which everything overlaps; a line has a band up to the most, at which nothing does. Where
-the bound changes, a line has a mark with the exact size and a map a border.
+Lines and maps show the minimum time, with everything overlapped. The band of a line extends to the time without
+overlap. A change of the bottleneck is marked on a line with its exact size, and on a map by a border.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from perfmodel.sweep.features import Change, Map, lines, maps
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled
 
-MARKED_VALUES = 40  # up to so many values of a line are marked one by one
+MARKED_VALUES = 40  # a line with at most this many values marks each of them
 CARDS_OF_A_MAP = 6
 CAPTION_CHARACTERS = 118
 BINARY_SPAN = 2**14  # a logarithmic axis is ticked in powers of two up to this ratio of its ends
 
 
 def check(plan: Plan, where: str) -> None:
-    """Only one or two sizes can be shown, and a map for each of a few GPUs."""
+    """Refuses more than two sizes, and maps of too many GPUs."""
     if len(plan.axes) > 2:
         raise InputError(
-            where, f"{len(plan.axes)} sizes are swept", "a plot shows one or two", "Give the others with --set."
+            where, f"{len(plan.axes)} sizes are swept", "a plot shows one or two", "Set the other sizes with --set."
         )  # fmt: skip
     if len(plan.axes) == 2 and len(plan.cards) > CARDS_OF_A_MAP:
         raise InputError(
-            where, f"{len(plan.cards)} GPUs are named", f"a map shows at most {CARDS_OF_A_MAP}", "Leave some out."
+            where, f"{len(plan.cards)} GPUs are named", f"a map shows at most {CARDS_OF_A_MAP}", "Remove some of them."
         )  # fmt: skip
 
 
 def figure(plan: Plan) -> Any:
-    """The sweep as a figure, to be saved."""
+    """Returns the sweep as a figure."""
     with settings():
         return _lines(plan) if len(plan.axes) == 1 else _maps(plan)
 
 
 def _page(plan: Plan, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
-    """A figure with its title above, its caption below, and axes."""
+    """Returns a figure with title above and caption below, and its axes."""
     page = Figure(figsize=(WIDTH_PT / 72, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(page)
     axes = page.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
@@ -102,7 +102,7 @@ def _lines(plan: Plan) -> Any:
 
 
 def _legend(axes: Any, plan: Plan) -> None:
-    """The GPUs, and what line and band are."""
+    """Adds the GPUs, and the meaning of line and band."""
     several = len(plan.cards) > 1
     ink = INK if several else COLOURS[0]
     entries: list[Any] = [
@@ -111,16 +111,16 @@ def _legend(axes: Any, plan: Plan) -> None:
         if several
     ]
     entries += [
-        Line2D([], [], color=ink, linewidth=1.3, label="at least (everything overlaps)"),
-        Patch(color=ink, alpha=0.16, linewidth=0, label="up to at most (nothing overlaps)"),
-        Line2D([], [], color=ink, marker="o", markerfacecolor="white", linestyle="", label="the bound changes"),
+        Line2D([], [], color=ink, linewidth=1.3, label="at least (full overlap)"),
+        Patch(color=ink, alpha=0.16, linewidth=0, label="up to no overlap"),
+        Line2D([], [], color=ink, marker="o", markerfacecolor="white", linestyle="", label="bottleneck changes"),
     ]
     look = {"fontsize": FONT_PT - 1, "handlelength": 2.6, "frameon": False, "borderaxespad": 0.0, "borderpad": 0.0}
     axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1.015), ncols=3, **look)
 
 
 def _label(page: Any, axes: Any, symbol: str, changes: Sequence[tuple[Change, int]]) -> None:
-    """A mark and a text at every change of bound, clear of each other, of the legend and of the lines."""
+    """Marks every change of the bottleneck, with a text that does not overlap others, the legend or lines."""
     page.draw_without_rendering()
     page.set_layout_engine("none")
     scale = 72 / DPI
@@ -160,7 +160,7 @@ def _label(page: Any, axes: Any, symbol: str, changes: Sequence[tuple[Change, in
 
 
 def _box(artist: Any) -> Box:
-    """What it covers, in points of the page."""
+    """Returns the bounding box of an artist, in points on the page."""
     left, bottom, right, top = (float(edge) * 72 / DPI for edge in artist.get_window_extent().extents)
     return Box(left, bottom, right, top)
 
@@ -185,13 +185,13 @@ def _maps(plan: Plan) -> Any:
         axes.set_axis_off()
     bar = page.colorbar(mesh, ax=panels.ravel().tolist(), pad=0.015, aspect=30)
     undefined = "" if all(card.whole for card in found) else "; grey: not defined"
-    bar.set_label(f"at least (everything overlaps){undefined}")
+    bar.set_label(f"at least (full overlap){undefined}")
     _times(bar.ax.yaxis, most_s / least_s)
     return page
 
 
 def _map(axes: Any, symbols: Sequence[Axis], card: Map, norm: Any, few: bool) -> Any:
-    """One card's times as colours, the borders between bounds and their names."""
+    """Draws one card's times as colours, with borders and names of the regions of each bottleneck."""
     axes.set_facecolor("#dddddd")
     mesh = axes.pcolormesh(*card.edges, card.lower_s, cmap="viridis", norm=norm, rasterized=True)
     for axis, values in zip((axes.xaxis, axes.yaxis), symbols, strict=True):
@@ -208,7 +208,7 @@ def _map(axes: Any, symbols: Sequence[Axis], card: Map, norm: Any, few: bool) ->
 
 
 def _sizes(axis: Any, values: Axis, few: bool = False) -> None:
-    """Sizes along an axis, logarithmic where the range is."""
+    """Formats an axis of sizes; logarithmic if the range is."""
     if values.log and values.number > 1:
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         base = 2 if values.last <= BINARY_SPAN * values.first else 10
@@ -222,19 +222,19 @@ def _sizes(axis: Any, values: Axis, few: bool = False) -> None:
 
 
 def _times(axis: Any, ratio: float) -> None:
-    """Times along a logarithmic axis whose ends have that ratio."""
+    """Formats a logarithmic axis of times whose ends have the given ratio."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 10**4 else (1,), numticks=16))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _brief(value, "s")))
 
 
 def _named(axis: Axis) -> str:
-    """``N: query tokens``: the symbol with the first words of its meaning."""
+    """Returns a symbol with the first words of its meaning: ``N: query tokens``."""
     meaning = SYMBOLS[axis.symbol].meaning
     return f"{axis.symbol}: {meaning.partition(':')[0].partition(' (')[0]}"
 
 
 def _brief(value: float, unit: str) -> str:
-    """A number with its prefix and no zeros at its end."""
+    """Returns a number with a prefix and without trailing zeros."""
     number, space, rest = scaled(value, unit, 3).partition(" ") if value > 0 else ("0", "", "")
     return (number.rstrip("0").rstrip(".") if "." in number else number) + space + rest

@@ -1,4 +1,4 @@
-"""A roofline chart for the terminal: lines of Braille dots, a letter for each place that kernels share, and tables.
+"""A roofline chart for the terminal: lines of Braille dots, a letter for each cell with kernels, and tables.
 
 The chart is drawn here because rich has no charts.
 """
@@ -18,13 +18,13 @@ from perfmodel.units import scaled, significant
 HEIGHT, WIDEST, MARGIN = 20, 120, 7
 # The dots of a Braille cell, by column and by row from the top.
 EMPTY, DOTS = 0x2800, ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-MANY = "*"  # the mark of every further place when the letters are used up
+MANY = "*"  # the mark of all further cells when no letters are left
 
 Cell = tuple[int, int]
 
 
 class Grid(NamedTuple):
-    """Cells of a terminal over logarithmic axes, each of two by four dots or one character."""
+    """Terminal cells on logarithmic axes; each cell has two by four dots or one character."""
 
     span: Limits
     width: int
@@ -33,11 +33,11 @@ class Grid(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """Columns of dots."""
+        """Number of dot columns."""
         return 2 * self.width
 
     def spot(self, x: float, y: float) -> tuple[int, int]:
-        """Dots from the left and from the top."""
+        """Returns the dot's distance from the left and from the top."""
         across, up = self.span.parts(x, y)
         return round(across * (self.columns - 1)), round((1 - up) * (4 * HEIGHT - 1))
 
@@ -46,7 +46,7 @@ class Grid(NamedTuple):
         return across // 2, down // 4
 
     def x(self, across: int) -> float:
-        """The intensity at a column of dots."""
+        """Returns the intensity at a column of dots."""
         return float(self.span.left * (self.span.right / self.span.left) ** (across / (self.columns - 1)))
 
     def dot(self, across: int, down: int) -> None:
@@ -54,7 +54,7 @@ class Grid(NamedTuple):
         self.dots[cell] = self.dots.get(cell, 0) | DOTS[across % 2][down % 4]
 
     def write(self, column: int, row: int, text: str) -> bool:
-        """A text, where it fits and covers nothing."""
+        """Writes a text if it fits and covers nothing; returns whether it did."""
         cells = [(column + i, row) for i in range(len(text))]
         fits = 0 <= row < HEIGHT and column >= 0 and column + len(text) <= self.width
         if not fits or any(cell in self.characters or cell in self.dots for cell in cells):
@@ -70,7 +70,7 @@ class Grid(NamedTuple):
 
 
 def page(card: Card, title: str = "", width: int | None = None) -> str:
-    """The chart, the roofs and the kernels of one card, in lines of the terminal's width."""
+    """Returns the chart, the roofs and the kernels of one card as lines of the terminal's width."""
     width = width or terminal_width()
     grid = Grid(limits([card], room=2.0), min(width, WIDEST) - MARGIN, {}, {})
     for slope in card.slopes:
@@ -87,7 +87,7 @@ def page(card: Card, title: str = "", width: int | None = None) -> str:
 
 
 def _slope(grid: Grid, card: Card, slope: Slope) -> None:
-    """Up to the highest roof, without gaps where it is steep; a cache's in dashes, and on to where the memory's meets it."""
+    """Draws a slope up to the highest roof, without gaps. A cache's slope is dashed."""
     top = max(roof.flop_per_s for roof in card.roofs)
     main = slope is card.slopes[0]
     last = grid.spot(top / card.slopes[0].byte_per_s, top)[0]
@@ -108,7 +108,7 @@ def _roof(grid: Grid, card: Card, roof: Roof) -> None:
 
 
 def _marks(grid: Grid, card: Card) -> dict[tuple[str, str, float], str]:
-    """A letter for each cell that holds kernels, from left to right."""
+    """Assigns a letter to each cell with kernels, from left to right."""
     placed = sorted((p for p in card.points if p.flop_per_s), key=lambda point: (point.intensity, point.flop_per_s))
     cells = dict.fromkeys(grid.cell(point.intensity, point.flop_per_s) for point in placed)
     letters = dict(zip(cells, ascii_letters.ljust(len(cells), MANY), strict=False))
@@ -121,7 +121,7 @@ def _key(point: Point) -> tuple[str, str, float]:
 
 
 def _names(grid: Grid, card: Card) -> None:
-    """Roofs at their right ends, slopes beside them; a name that finds no room still stands in the table."""
+    """Writes the names of roofs at their right ends and of slopes beside them, if there is space."""
     for roof in card.roofs:
         name = f"{roof.name} {brief(roof.flop_per_s, 'FLOP/s')}"
         row = grid.cell(grid.span.right, roof.flop_per_s)[1]
@@ -133,7 +133,7 @@ def _names(grid: Grid, card: Card) -> None:
 
 
 def _beside(grid: Grid, slope: Slope, length: int, left: bool) -> Iterator[Cell]:
-    """Where a name may start on either side of a slope, from its middle outwards."""
+    """Yields where a name may start beside a slope, from its middle outwards."""
     for row in sorted(range(1, HEIGHT - 1), key=lambda row: abs(row - HEIGHT * 0.55)):
         found = [column for column in range(grid.width) if (column, row) in grid.dots]
         y = grid.span.top * (grid.span.bottom / grid.span.top) ** ((4 * row + 1.5) / (4 * HEIGHT - 1))
@@ -143,7 +143,7 @@ def _beside(grid: Grid, slope: Slope, length: int, left: bool) -> Iterator[Cell]
 
 
 def _framed(grid: Grid) -> list[str]:
-    """The chart with its axes: FLOP per second upwards, FLOP per byte to the right."""
+    """Returns the chart with its axes: FLOP/s upwards, FLOP/byte to the right."""
     span = grid.span
     labels = {grid.cell(span.left, y)[1]: brief(y) for y in decades(span.bottom, span.top)}
     lines = ["FLOP/s"]
@@ -162,7 +162,7 @@ def _framed(grid: Grid) -> list[str]:
 
 
 def _ceilings(card: Card) -> Sheet:
-    """Each slope with its bandwidth; each roof with its peak and its ridge."""
+    """Returns each slope with its bandwidth, and each roof with its peak and ridge."""
     rows: list[tuple[str, str, float | None]]
     rows = [(slope.name, scaled(slope.byte_per_s, "B/s", 4), None) for slope in card.slopes]
     rows += [(roof.name, scaled(roof.flop_per_s, "FLOP/s", 4), card.ridge(roof)) for roof in card.roofs]
@@ -175,16 +175,16 @@ def _ceilings(card: Card) -> Sheet:
 
 
 def _kernels(card: Card, marks: dict[tuple[str, str, float], str]) -> Sheet:
-    """Each kernel with its letter, what bounds it, the most it can attain, and how much of its roof that is."""
+    """Returns each kernel with its letter, bottleneck, attainable FLOP/s and share of its roof."""
     columns = [
         Column("name", "kernel", lambda point: point.name, right=False, wraps=False),
         Column("mark", "mark", lambda point: marks.get(_key(point)), right=False),
-        Column("group", "of", lambda point: point.group, right=False, expendable=3),
+        Column("group", "workload", lambda point: point.group, right=False, expendable=3),
         Column("intensity", "FLOP/B", lambda point: point.intensity, significant),
         Column("bound", "bottleneck", lambda point: point.bound, right=False),
         Column("flop_per_s", "attainable", lambda point: point.flop_per_s or None, lambda v: scaled(v, "FLOP/s", 4)),
         Column("expected_s", "expected", lambda point: point.expected_s, lambda v: scaled(v, "s", 4), expendable=1),
-        Column("of_peak", "of its roof", card.of_peak, lambda value: f"{100 * value:.1f} %", expendable=2),
+        Column("of_peak", "share of roof", card.of_peak, lambda value: f"{100 * value:.1f} %", expendable=2),
         Column("roof", "roof", lambda point: point.roof, right=False, expendable=4),
     ]
     if len({point.group for point in card.points}) < 2:

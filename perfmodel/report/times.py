@@ -1,4 +1,4 @@
-"""An expected time as a page: every term with its sentence, every parameter that it rests on with its unit."""
+"""The page of ``explain --time``: every term of an expected time, and every parameter of the card behind it."""
 
 from __future__ import annotations
 
@@ -15,40 +15,38 @@ from perfmodel.timing.parameters import family
 from perfmodel.timing.terms import Term
 from perfmodel.units import scaled, significant
 
-UP = "up to the bound"
-OF_KERNEL = "· "  # before a term of the kernel above it
+UP = "raised to the lower bound"
+OF_KERNEL = "· "  # marks a term of the kernel above it
 SENTENCES = {
-    "launch": "the floor of a replay, before the first kernel and after the last",
-    "launch by the host": "what the host adds where it launches each kernel",
-    "from kernel to kernel": "the gap between two kernels of a graph",
-    "ramp": "a kernel's first accesses, which nothing hides",
-    "memory": "bytes to and from DRAM at the rate of their mix of reads and writes",
-    "L2": "bytes through the second-level cache",
-    "instructions": "lane instructions at one per lane and clock",
-    "latency": "blocks in waves, each as long as its accesses and instructions one behind the other",
-    "blocks": "blocks in waves, each as long as its accesses, barriers and instructions one behind the other",
-    "chain of a block": "blocks by turns, each as long as its accesses, barriers and instructions one behind the other",
-    "the last rows": "positions that fill no strip, which a block goes over one by one",
-    "parts leave": "sums of the weights' gradients that blocks write at their end",
-    "writes of the run before": "results that the kernel before left in L2, written to memory while this one runs",
-    "parts": "sums that blocks leave for another kernel",
-    "multiplications": "tiles in rounds over the multiprocessors, at the rate of their shape and of the board's power",
-    "pipeline, first to last": "filling and emptying the pipeline of loads and products",
-    "sum of the parts": "a second kernel that adds up a sum split along k",
-    "products and softmax": "tiles of queries over their keys: two products and the exponentials between them",
-    "joining the parts": "a second kernel that joins the results of split keys",
-    "row sums, dq in fp32": "kernels around the backward pass: row sums of dout and out, dq added up in fp32",
-    "sums of the parts": "a second kernel that adds up the parts' sums",
-    "imperfect overlap": "what runs at once with something as long does not hide entirely",
-    "code from memory": "instructions of a long kernel that come from memory one after another",
-    "start of a stream": "the first loads and last stores of a kernel made for decoding",
-    "plan and cache": "a serving stack's kernels before: the work planned, new keys and values stored",
-    UP: "the model came out below the bound, which nothing beats",
+    "launch": "fixed overhead of a graph replay, before the first kernel and after the last",
+    "host launch": "time that the host adds when it launches each kernel",
+    "gaps between kernels": "idle time between two kernels of a graph",
+    "ramp": "latency of a kernel's first memory access, which no other work hides",
+    "memory": "DRAM traffic at the bandwidth for its mix of reads and writes",
+    "L2": "traffic through the L2 cache",
+    "instructions": "thread instructions, one per lane and clock",
+    "blocks": "waves of thread blocks; each block performs its accesses, barriers and instructions in turn",
+    "block latency": "waves of thread blocks; each block performs its accesses, barriers and instructions in turn",
+    "remainder rows": "positions that do not fill a strip; a block computes them one by one",
+    "write partial sums": "partial weight gradients, which each block writes when it ends",
+    "write-back of the previous run": "results of the previous launch, written from L2 to DRAM during this one",
+    "matrix product": "waves of tiles over the multiprocessors, at the rate of the tile shape and the power limit",
+    "pipeline fill and drain": "first loads and last products of a kernel, which do not overlap",
+    "split-k sum": "a second kernel that adds the partial products when k is split",
+    "products and softmax": "tiles of queries against their keys: two matrix products and the softmax between them",
+    "combine split keys": "a second kernel that combines the results when the keys are split",
+    "row sums, dq in fp32": "kernels around the backward kernel: row sums of dout × out, and dq accumulated in fp32",
+    "reduce partial sums": "a second kernel that adds the partial sums of all blocks",
+    "imperfect overlap": "excess over the longest of the times that overlap (a p-norm)",
+    "instruction fetch": "instructions of a long kernel, loaded from DRAM one after another",
+    "decode start-up": "first loads and last stores of a decoding kernel",
+    "planning and cache append": "a serving stack's kernels before attention: planning, storing new keys and values",
+    UP: "the modelled time was below the lower bound, so the bound is used",
 }
 
 
 def page(found: Prediction, card: Card) -> str:
-    """The terms, their sum and range, and the card's parameters."""
+    """Returns the page: terms with their sum and range, then the card's parameters."""
     time, total = found.expected, found.total
     assert time is not None
     assert total is not None
@@ -56,23 +54,23 @@ def page(found: Prediction, card: Card) -> str:
     columns = [
         Column("name", "term", lambda row: row.name, right=False),
         Column("seconds", "time", lambda row: row.seconds, lambda value: scaled(value, "s", 4)),
-        Column("share", "of it", lambda row: row.share),
-        Column("because", "what it is", lambda row: row.what, right=False),
+        Column("share", "share", lambda row: row.share),
+        Column("because", "description", lambda row: row.what, right=False),
     ]
     shape = " ".join(f"{key}={value}" for key, value in found.line["shape"].items())
     title = f"{found.line.get('kind', found.line['op'])} {shape} on {card.gpu.title}"
     low, high = scaled(time.low_s, "s", 4), scaled(time.high_s, "s", 4)
     notes = [
-        f"Expected {scaled(time.expected_s, 's', 4)}; four of five measurements lie between {low} and {high};"
-        f" at least {scaled(total.lower_s or 0.0, 's', 4)}.",
+        f"Expected {scaled(time.expected_s, 's', 4)}: 80 % of measurements fall between {low} and {high}. "
+        f"Lower bound: {scaled(total.lower_s or 0.0, 's', 4)}.",
         protocol_line(protocol(found.line)),
-        f"Knowledge: {card.knowledge}, {card.basis}.",
+        f"Knowledge: {card.knowledge}, based on {card.basis}.",
     ]
     return render_sheet(Sheet(columns, rows, title=title, notes=notes), "table") + "\n" + parameters(card)
 
 
 class Line(NamedTuple):
-    """A line of the page."""
+    """One line of the table of terms."""
 
     name: str
     seconds: float
@@ -81,7 +79,7 @@ class Line(NamedTuple):
 
 
 def _by_kernel(time: Expected) -> list[Line]:
-    """What is around the kernels, then every kernel with its own terms below it."""
+    """Returns the terms outside the kernels, then every kernel followed by its own terms."""
     own = sum(len(body.terms) for body in time.bodies)
     end = time.terms[-1:] if time.terms[-1].name == UP else ()
     around = time.terms[: len(time.terms) - own - len(end)]
@@ -97,13 +95,13 @@ def _by_kernel(time: Expected) -> list[Line]:
 
 
 def _once(lines: list[Line]) -> list[Line]:
-    """Every term's sentence where it first appears."""
-    told: set[str] = set()
+    """Removes a term's description from every line but the first that shows it."""
+    described: set[str] = set()
     found = []
     for line in lines:
         term = line.name.startswith(OF_KERNEL)
-        found.append(line._replace(what="") if term and line.what in told else line)
-        told.add(line.what)
+        found.append(line._replace(what="") if term and line.what in described else line)
+        described.add(line.what)
     return found
 
 
@@ -113,26 +111,32 @@ def _line(term: Term, whole_s: float, indent: str) -> Line:
 
 
 def parameters(card: Card) -> str:
-    """What the model knows of the card."""
+    """Returns the table of the card's parameters in the time model, with their sources."""
     rows = [
-        ("stream, reads alone", scaled(card.read_byte_per_s, "B/s", 4)),
-        ("stream, two reads to a write", scaled(card.add_byte_per_s, "B/s", 4)),
-        ("stream, a read to a write", scaled(card.copy_byte_per_s, "B/s", 4)),
-        ("stream, writes alone", scaled(card.write_byte_per_s, "B/s", 4)),
-        ("L2, capacity for one working set", scaled(card.l2_byte, "B", 4)),
-        ("L2, rate", scaled(card.l2_byte_per_s, "B/s", 4)),
-        ("lane instructions", scaled(card.lane_per_s, "/s", 4)),
+        ("bandwidth, reads only", scaled(card.read_byte_per_s, "B/s", 4)),
+        ("bandwidth, two reads per write", scaled(card.add_byte_per_s, "B/s", 4)),
+        ("bandwidth, one read per write", scaled(card.copy_byte_per_s, "B/s", 4)),
+        ("bandwidth, writes only", scaled(card.write_byte_per_s, "B/s", 4)),
+        ("L2 capacity for one working set", scaled(card.l2_byte, "B", 4)),
+        ("L2 bandwidth", scaled(card.l2_byte_per_s, "B/s", 4)),
+        ("thread instructions", scaled(card.lane_per_s, "/s", 4)),
         ("multiprocessors", str(card.multiprocessors)),
         ("clock", scaled(card.clock_hz, "Hz", 4)),
-        ("launch, cold", scaled(card.cold_s, "s", 3)),
-        ("launch, warm", scaled(card.warm_s, "s", 3)),
-        ("from kernel to kernel", scaled(card.node_s, "s", 3)),
-        *((f"launch by the host, {kind}", scaled(value, "s", 3)) for kind, value in card.host_s.items()),
-        ("latency of DRAM", scaled(card.dram_latency_s, "s", 3)),
-        ("latency of L2", scaled(card.l2_latency_s, "s", 3)),
-        ("attention, a stack's share of the peak", significant(card.serving_share, 3)),
-        *((f"held by the board's power, {dtype}", scaled(v, "FLOP/s", 4)) for dtype, v in card.held_flop_per_s.items()),
-        ("a burst against what is held", f"{significant(card.surge, 3)} x for about {scaled(card.patience_s, 's', 3)}"),
+        ("graph launch, cold", scaled(card.cold_s, "s", 3)),
+        ("graph launch, warm", scaled(card.warm_s, "s", 3)),
+        ("gap between kernels", scaled(card.node_s, "s", 3)),
+        *((f"host launch, {kind}", scaled(value, "s", 3)) for kind, value in card.host_s.items()),
+        ("DRAM latency", scaled(card.dram_latency_s, "s", 3)),
+        ("L2 latency", scaled(card.l2_latency_s, "s", 3)),
+        ("attention of a serving stack, share of the peak", significant(card.serving_share, 3)),
+        *(
+            (f"sustained at the power limit, {dtype}", scaled(v, "FLOP/s", 4))
+            for dtype, v in card.held_flop_per_s.items()
+        ),
+        (
+            "burst above the sustained rate",
+            f"{significant(card.surge, 3)} x for about {scaled(card.patience_s, 's', 3)}",
+        ),
     ]
     columns = [
         Column("name", "parameter", lambda row: row[0], right=False),
@@ -141,5 +145,5 @@ def parameters(card: Card) -> str:
     known = family(card.generation)
     sources = [f"{name}: {text}" for name, text in known.sources.items()]
     return render_sheet(
-        Sheet(columns, rows, title="What the model rests on", notes=[*sources, f"{known.file}."]), "table"
+        Sheet(columns, rows, title="Parameters of the time model", notes=[*sources, f"File: {known.file}."]), "table"
     )

@@ -1,4 +1,4 @@
-"""Measured beside modelled: a table of cases, the summary by operation, a JSON document."""
+"""Measured times compared with the model: a table of cases, a summary by operation, a JSON document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTES_AT_MOST = 6
 
 
 def render(found: Outcome, environment: Mapping[str, Any], gpu: Gpu, form: str) -> str:
-    """The outcome in the form asked for, ending in a line break."""
+    """Returns the outcome in the given format, with a final line break."""
     if form == "json":
         return json.dumps(document(found, environment, gpu), indent=1) + "\n"
     if form == "csv":
@@ -28,7 +28,7 @@ def render(found: Outcome, environment: Mapping[str, Any], gpu: Gpu, form: str) 
 
 
 def document(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> dict[str, Any]:
-    """The JSON document of ``validate``."""
+    """Returns the JSON document of ``validate``."""
     return {
         "schema": SCHEMA,
         "gpu": gpu_document(gpu, known(gpu)),
@@ -49,7 +49,7 @@ def _case(one: Compared) -> dict[str, Any]:
 
 
 def known(gpu: Gpu) -> str:
-    """What the figures rest on: measurements where the card's own file holds nothing else, else the most that there is."""
+    """Returns the state of knowledge: calibrated if the card's own file holds measurements, else the best available."""
     return gpu.knowledge if gpu.knowledge == "calibrated" else best_knowledge(gpu)
 
 
@@ -66,12 +66,12 @@ def _seconds(value: float) -> str:
 
 
 def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> Sheet:
-    """A line for each case that has a time."""
+    """Returns one line per case that has a time."""
     columns = [
         Column("op", "op", lambda one: one.record.get("kind", one.record.get("op")), right=False),
         Column("shape", "shape", _shape, right=False),
         Column("dtype", "type", lambda one: one.record.get("dtype"), right=False, expendable=3),
-        Column("how", "how", _how("numpy" if "numpy" in environment else "torch"), right=False),
+        Column("how", "options", _how("numpy" if "numpy" in environment else "torch"), right=False),
         Column("lower_s", "at least", lambda one: one.lower_s, _seconds, expendable=5),
         Column("expected_s", "expected", lambda one: one.expected_s, _seconds, expendable=1),
         Column("measured_s", "measured", lambda one: one.measured_s, _seconds),
@@ -84,16 +84,16 @@ def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> She
     shown = [column for column in columns if any(column.value(one) is not None for one in found.cases)]
     done = [one for one in found.cases if not one.failed]
     kernels = list(dict.fromkeys(_footprint(kernel) for one in done for kernel in one.record.get("kernels", ())))
-    failed = [f"not measured: {described(one.record)}: {one.failed}" for one in found.cases if one.failed]
+    failed = [f"Not measured: {described(one.record)}: {one.failed}" for one in found.cases if one.failed]
     where = ", ".join(
         f"{name} {environment[name]}" for name in ("torch", "numpy", "driver", "date") if environment.get(name)
     )
-    title = f"{environment.get('gpu', gpu.title)} ({where}) against {gpu.file}; knowledge: {known(gpu)}"
+    title = f"{environment.get('gpu', gpu.title)} ({where}) compared with {gpu.file}; knowledge: {known(gpu)}"
     return Sheet(shown, done, title=title, notes=[*_short(kernels), *failed])
 
 
 def _counted(found: Outcome) -> list[Column]:
-    """Bytes by definition, by tiling and by counter, where the card's counters were read."""
+    """Returns columns for compulsory, algorithmic and counted bytes, if counters were read."""
     if not any("dram_read_byte" in one.record for one in found.cases):
         return []
 
@@ -105,7 +105,7 @@ def _counted(found: Outcome) -> list[Column]:
 
     return [
         Column("compulsory_byte", "compulsory", total("compulsory_byte"), byte, expendable=7),
-        Column("traffic_byte", "algorithm", total("traffic_byte"), byte, expendable=7),
+        Column("traffic_byte", "algorithmic", total("traffic_byte"), byte, expendable=7),
         Column("dram_byte", "counted DRAM", dram_byte, byte),
         Column("l2_byte", "counted L2", lambda one: one.record.get("l2_byte"), byte, expendable=7),
         Column("occupancy", "occupancy", lambda one: one.record.get("achieved_occupancy"), _percent, expendable=8),
@@ -117,22 +117,22 @@ def _counted(found: Outcome) -> list[Column]:
 
 
 def _instructions(engine: str) -> Callable[[Compared], Any]:
-    """Warp instructions of an engine, as counted."""
+    """Returns a function that reads an engine's counted warp instructions."""
     return lambda one: one.record.get(f"{engine}_instructions")
 
 
 def _footprint(kernel: Mapping[str, Any]) -> str:
-    """What one of our kernels takes of a multiprocessor."""
+    """Returns the resources that one of this project's kernels uses, as text."""
     return (
         f"{kernel['name']}: {kernel['registers']} registers, {scaled(kernel['shared_byte'], 'B', 4)} of shared memory, "
-        f"{kernel['threads']} threads, room for {_percent(kernel['occupancy'])} of a multiprocessor's threads"
+        f"{kernel['threads']} threads per block, occupancy {_percent(kernel['occupancy'])}"
     )
 
 
 def _short(lines: list[str]) -> list[str]:
-    """All of a few, and how many more there are of many."""
+    """Returns the first lines, and how many more there are."""
     more = (
-        [f"... and {len(lines) - NOTES_AT_MOST} more layouts; --format json has them all"]
+        [f"... and {len(lines) - NOTES_AT_MOST} more layouts (use --format json to see all)"]
         if len(lines) > NOTES_AT_MOST
         else []
     )
@@ -140,7 +140,7 @@ def _short(lines: list[str]) -> list[str]:
 
 
 def dram_byte(one: Compared) -> int | None:
-    """What the counters say moved to and from memory."""
+    """Returns the counted DRAM bytes, reads plus writes."""
     read, written = (one.record.get(f"dram_{way}_byte") for way in ("read", "write"))
     return read + written if read is not None and written is not None else None
 
@@ -151,7 +151,7 @@ def _shape(one: Compared) -> str:
 
 
 def _how(library: str) -> Callable[[Compared], str]:
-    """The words of a case; where ``torch`` was asked for, the library that ran in its place is named."""
+    """Returns a function that describes a case; ``torch`` is replaced by the library that ran."""
 
     def words(one: Compared) -> str:
         names = ("impl", "activation", "direction", "protocol")
@@ -170,7 +170,7 @@ def _of_stream(one: Compared) -> float | None:
 
 
 def summary_sheet(found: Outcome) -> Sheet:
-    """A line for each operation."""
+    """Returns one line per operation."""
     columns: list[Column] = [
         Column("name", "op", lambda s: s.name, right=False),
         Column("cases", "cases", lambda s: s.cases),
@@ -185,23 +185,23 @@ def summary_sheet(found: Outcome) -> Sheet:
     shown = [column for column in columns if any(column.value(row) is not None for row in rows)]
     slow = [one for one in found.cases if one.of_roofline]
     notes = [
-        f"Faster than the bound: {sum(one.below for one in slow)} of {len(slow)} cases; 'of roofline' is the median."
+        f"{sum(one.below for one in slow)} of {len(slow)} cases were faster than the bound. 'Of roofline' is the median of bound / measured."
     ]
-    return Sheet(shown, rows, title="By operation: errors of the expected time", notes=[*notes, *busy_notes(found)])
+    return Sheet(shown, rows, title="Errors of the expected time by operation", notes=[*notes, *busy_notes(found)])
 
 
 def busy_notes(found: Outcome) -> list[str]:
-    """Returns what to know of a run on a device that did other work as well."""
+    """Returns notes on a run on a device that did other work as well."""
     streams = found.streams
     if streams is None or not streams.busy:
         return []
-    share = f", with {_percent(streams.cpu_share)} of the processor" if streams.cpu_share < CPU_SHARE else ""
-    told = (
-        f"The device was busy: one stream took {scaled(streams.low_us * 1e-6, 's', 3)} to "
-        f"{scaled(streams.high_us * 1e-6, 's', 3)} before and after the cases, {_percent(streams.spread)} apart "
-        f"(quiet: at most {_percent(streams.quiet)}){share}. Measure again when nothing else runs."
+    share = f"; it got {_percent(streams.cpu_share)} of the processor" if streams.cpu_share < CPU_SHARE else ""
+    busy = (
+        f"The device was busy: a memory stream took {scaled(streams.low_us * 1e-6, 's', 3)} to "
+        f"{scaled(streams.high_us * 1e-6, 's', 3)} around the cases, a spread of {_percent(streams.spread)} "
+        f"(on a quiet device at most {_percent(streams.quiet)}){share}. Measure again when nothing else runs."
     )
     excused = len(found.below) if found.excused else 0
     cases = f"{excused} case{'s are' if excused > 1 else ' is'} faster than the roofs"
-    more = f"{cases}, which the same run measured: that says nothing of the model."
-    return [told, *([more] if excused else [])]
+    more = f"{cases}. The same run measured these roofs, so this is not an error of the model."
+    return [busy, *([more] if excused else [])]

@@ -1,4 +1,4 @@
-"""Predicted and measured on one roofline: each case a line from what the model says to what the card did."""
+"""Predicted and measured points on one roofline; a line joins the two points of each case."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from perfmodel.report.picture import COLOURS, FAINT, GRID, INK, SHAPES
 from perfmodel.validation import Compared, Outcome
 
 SIZE_IN = (7.4, 5.0)
-ROOM = 1.6  # between the outermost figure and the frame
+ROOM = 1.6  # factor between the outermost value and the frame
 SMALL_PT = 6.5
-LINE = 0.028  # of the height of the frame, for a name beside it
+LINE = 0.028  # height of a name, as a share of the frame's height
 NAMES = {
     "layernorm": "norms",
     "rmsnorm": "norms",
@@ -36,7 +36,7 @@ class Mark(NamedTuple):
 
 
 def draw(found: Outcome, gpu: Gpu, environment: Mapping[str, Any], path: str) -> str:
-    """Writes the picture and returns its path; PNG, SVG or PDF by its ending."""
+    """Draws the picture, writes it as PNG, SVG or PDF by its ending, and returns its path."""
     picture.checked(path, "--plot")
     marks = [mark for one in found.cases for mark in _mark(one)]
     dtypes = tuple(dict.fromkeys(str(one.record.get("dtype", "fp16")) for one in found.cases if not one.failed))
@@ -47,7 +47,7 @@ def draw(found: Outcome, gpu: Gpu, environment: Mapping[str, Any], path: str) ->
 
 
 def with_measured(sheet: Card, gpu: Gpu) -> Card:
-    """The card with its own ceilings beside those of the data sheet, where it has a file of readings."""
+    """Returns the card with its measured ceilings added, if it has a file of measurements."""
     own = measured.of(gpu.name, gpu.file)
     if own is None:
         return sheet
@@ -64,7 +64,7 @@ def with_measured(sheet: Card, gpu: Gpu) -> Card:
 
 
 def _mark(one: Compared) -> Iterable[Mark]:
-    """Where a case stands; one without FLOPs has no place on the axes."""
+    """Yields the position of a case; nothing without FLOPs."""
     total = one.prediction.total
     modelled_s = one.expected_s or one.lower_s
     if total is None or not total.flops or not one.measured_s or not modelled_s:
@@ -96,19 +96,19 @@ def _figure(shown: Card, marks: Sequence[Mark], environment: Mapping[str, Any]) 
     made = [f"{name} {environment[name]}" for name in ("torch", "driver") if environment.get(name)]
     where = ", ".join([*made, str(environment.get("date", ""))])
     axes.set_title(
-        f"{shown.title}: {len(marks)} cases, measured (full) and modelled (hollow)\n{where}", loc="left", fontsize=9
+        f"{shown.title}: {len(marks)} cases, measured (filled) and predicted (hollow)\n{where}", loc="left", fontsize=9
     )
     return figure
 
 
 def _span(values: Iterable[float]) -> tuple[float, float]:
-    """The range with room on both sides; a decade where there is nothing."""
+    """Returns the range with a margin on both sides; one decade if there are no values."""
     kept = [value for value in values if value > 0] or [1.0, 10.0]
     return min(kept) / ROOM, max(kept) * ROOM
 
 
 def _ceilings(axes: Any, shown: Card, left: float, right: float, ends: tuple[float, float]) -> None:
-    """Slopes and roofs: solid from the data sheet, dotted where they were measured; their names beside the frame."""
+    """Draws slopes and roofs: solid from the data sheet, dotted if measured; their names are beside the frame."""
     top = max(roof.flop_per_s for roof in shown.roofs)
     for slope in shown.slopes:
         end = min(right, top / slope.byte_per_s)
@@ -139,7 +139,7 @@ def _ceilings(axes: Any, shown: Card, left: float, right: float, ends: tuple[flo
 
 
 def _apart(names: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Heights from the top down, each at least a line below the one above."""
+    """Returns heights from the top down, each at least one line below the previous one."""
     placed: list[tuple[float, str]] = []
     for height, text in sorted(names, reverse=True):
         lowest = placed[-1][0] - LINE if placed else 1.0

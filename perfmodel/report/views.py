@@ -1,6 +1,6 @@
-"""How any answer appears outside the terminal: one line, an HTML table, formulas in LaTeX, JSON, rows for pandas.
+"""Views of an answer outside the terminal: one line, an HTML table, LaTeX formulas, JSON, rows for pandas.
 
-Each kind of answer fills in one ``View``; what is made of it stands here once.
+Each kind of answer fills in a ``View``, which converts it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ LONGEST_LINE = 200  # characters of a one-line representation
 
 
 class View(NamedTuple):
-    """What an answer says of itself; all but the line is made when it is asked for.
+    """The content of an answer; all but ``line`` is computed on request.
 
-    ``parts`` are the tables and sentences of the command, ``json`` is the text of its ``--format json``, ``records`` the
-    rows for pandas (by default those of the first table) and ``formulas`` names with sympy expressions.
+    ``parts`` are the tables and sentences of the command. ``json`` is the text of ``--format json``. ``records`` are
+    the rows for pandas, by default those of the first table. ``formulas`` are pairs of a name and a sympy expression.
     """
 
     line: str
@@ -42,11 +42,11 @@ class View(NamedTuple):
     formulas: Callable[[], Iterable[tuple[str, Any]]] | None = None
 
     def html(self) -> str:
-        """The tables and sentences as HTML, every text escaped."""
+        """Returns the tables and sentences as HTML, with all text escaped."""
         return "<div>\n" + "\n".join(map(_html, self.parts())) + "\n</div>"
 
     def latex(self) -> str | None:
-        """The formulas as one aligned display; None for an answer without formulas."""
+        """Returns the formulas as one aligned display; None for an answer without formulas."""
         if self.formulas is None:
             return None
         from perfmodel import symbolic
@@ -56,18 +56,18 @@ class View(NamedTuple):
         return "$$\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}$$" if rows else None
 
     def rows(self) -> list[Mapping[str, Any]]:
-        """The rows that pandas gets, by column."""
+        """Returns the rows for pandas, by column."""
         if self.records is not None:
             return list(self.records())
         return _records(next(part for part in self.parts() if isinstance(part, Sheet)))
 
     def frame(self) -> Any:
-        """The rows as a pandas DataFrame."""
+        """Returns the rows as a pandas DataFrame."""
         try:
             from pandas import DataFrame
         except ImportError:
             raise InputError(
-                "to_pandas", "pandas is not installed", "a pandas that Python can import is required",
+                "to_pandas", "pandas is not installed", "this method requires pandas",
                 "Run 'pip install pandas', or use to_json.",
             ) from None  # fmt: skip
         return DataFrame(self.rows())
@@ -82,7 +82,7 @@ def _html(part: Part) -> str:
 
 
 def _table(sheet: Sheet) -> str:
-    """Title, heading, rows, sums, and the notes below: the command's table with every column."""
+    """Returns title, heading, rows, totals and notes, with every column."""
     sides = ["right" if column.right else "left" for column in sheet.columns]
 
     def line(cells: Iterable[str], tag: str) -> str:
@@ -108,7 +108,7 @@ def _table(sheet: Sheet) -> str:
 
 
 def analysis(found: Analysis) -> View:
-    """The answer of ``flops``; pandas gets every kernel, as CSV does."""
+    """Returns the view of ``flops``; pandas gets every kernel, as in CSV."""
     from perfmodel.report import answer
 
     return View(
@@ -120,7 +120,7 @@ def analysis(found: Analysis) -> View:
 
 
 def bounds(found: Bounds, of: Analysis) -> View:
-    """The bounds of a workload or an operation on a card."""
+    """Returns the view of the bounds of a workload or an operation on a card."""
     from perfmodel.report import bounds as report
 
     times = f"{found.bound}-bound, at least {scaled(found.lower_s, 's')}, no overlap {scaled(found.no_overlap_s, 's')}"
@@ -128,7 +128,7 @@ def bounds(found: Bounds, of: Analysis) -> View:
 
 
 def memory(found: Memory) -> View:
-    """The answer of ``memory``."""
+    """Returns the view of ``memory``."""
     from perfmodel.report import memory as report
 
     words = [f"{scaled(found.byte_per_gpu, 'B')} per GPU"]
@@ -141,7 +141,7 @@ def memory(found: Memory) -> View:
 
 
 def comparison(found: Comparison) -> View:
-    """The answer of ``compare``."""
+    """Returns the view of ``compare``."""
     from perfmodel.report import comparison as report
 
     def parts() -> list[Part]:
@@ -160,7 +160,7 @@ def comparison(found: Comparison) -> View:
 
 
 def predictions(found: Sequence[Prediction], gpu: Gpu, knowledge: str) -> View:
-    """The answer of ``predict``; refused cases stand below the table and have an ``error`` in their row."""
+    """Returns the view of ``predict``. Cases with an error are below the table and have an ``error`` in their row."""
     from perfmodel.report import predictions as report
 
     refused = [prediction.error for prediction in found if prediction.total is None]
@@ -175,7 +175,7 @@ def predictions(found: Sequence[Prediction], gpu: Gpu, knowledge: str) -> View:
 
 
 def sweep(plan: Plan) -> View:
-    """A sweep; the table shows some of its rows, JSON Lines and pandas get all."""
+    """Returns the view of a sweep. The table shows some rows; JSON Lines and pandas get all."""
     from perfmodel.report import rows
     from perfmodel.report.sample import Sample, sheet, title
 
@@ -190,7 +190,7 @@ def sweep(plan: Plan) -> View:
 
 
 def solution(found: Solution) -> View:
-    """The answer of ``solve``."""
+    """Returns the view of ``solve``."""
     from perfmodel.report import solution as report
 
     whole = found.answers[0]
@@ -205,7 +205,7 @@ def solution(found: Solution) -> View:
 
 
 def formulas(found: Formulas) -> View:
-    """The answer of ``flops --symbolic``."""
+    """Returns the view of ``flops --symbolic``."""
     from perfmodel import symbolic
     from perfmodel.report import formulas as report
 
@@ -219,14 +219,16 @@ def formulas(found: Formulas) -> View:
 
 
 def _of(found: Analysis, *words: str) -> str:
-    """What was analysed, and how: ``gpt2, decode on t4: ...``."""
+    """Returns what was analysed, and how: ``gpt2, decode on t4: ...``."""
     card = f" on {found.gpu.name}" if found.gpu else ""
     causal = ", causal" if found.causal else ""
     return f"{found.workload.name}, {found.phase}{causal}{card}: {', '.join(words)}"
 
 
 def _times(found: Analysis) -> list[str]:
-    """Counts and, with a card, the bound and the lower time; an expected time would need its protocol beside it."""
+    """Returns counts and, with a card, bottleneck and minimum time. The expected time is omitted; it needs its
+    protocol.
+    """
     total = found.total
     words = [scaled(total.flops, "FLOP"), scaled(total.traffic_byte, "B")]
     if total.lower_s is not None:

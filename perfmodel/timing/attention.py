@@ -92,7 +92,7 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) 
     )
     choice = f"{how.title}: tiles of {tile.queries} queries x {tile.keys} keys"
     if parts > 1:
-        joined = Term("joining the parts", (how.join + parts * how.part) * latency_s)
+        joined = Term("combine split keys", (how.join + parts * how.part) * latency_s)
         seconds, terms, choice = seconds + joined.seconds, (*terms, joined), f"{choice}, keys in {parts} parts"
     seconds, terms = _around(card, how, size, found, seconds, terms)
     return Body(seconds, terms, "stack" if how.plan else "attention", choice)
@@ -128,20 +128,20 @@ def _around(
     """Adds the fetch of code from memory, and what a serving stack does before the kernel."""
     added = []
     if found <= 0.0 and how.cold:
-        added.append(Term("code from memory", how.cold * card.dram_latency_s))
+        added.append(Term("instruction fetch", how.cold * card.dram_latency_s))
     if how.plan:
         byte = size.cached * size.kv_heads * size.queries * (size.width + size.value_width)
         stored_s = moved(card, byte, byte, found)
-        added.append(Term("plan and cache", how.plan * 1e3 / card.clock_hz + max(stored_s)))
+        added.append(Term("planning and cache append", how.plan * 1e3 / card.clock_hz + max(stored_s)))
     return seconds + sum(term.seconds for term in added), (*terms, *added)
 
 
 def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: float, l2_s: float) -> Body:
     """Decoding by a dedicated kernel: it streams the cache whatever the heads are, and splits many keys."""
     seconds, terms = overlapped((("memory", dram_s / how.stream), ("L2", l2_s / how.stream)), SHARPNESS)
-    added = [Term("start of a stream", how.decode * card.dram_latency_s)]
+    added = [Term("decode start-up", how.decode * card.dram_latency_s)]
     if size.keys >= STREAM_PARTS:
-        added.append(Term("joining the parts", how.join * card.dram_latency_s))
+        added.append(Term("combine split keys", how.join * card.dram_latency_s))
     seconds += sum(term.seconds for term in added)
     return Body(seconds, (*terms, *added), "attention", f"{how.title}: the cache as a stream")
 

@@ -103,7 +103,7 @@ def body(card: Card, launch: Launch, found: float) -> Body:
     clocks = (
         ("L2", into_s + out_s if each <= seats else max(into_s, out_s)),
         ("instructions", each * slots / card.clock_hz),
-        ("chain of a block", life_s * (ceil(turns) if turns < FEW_TURNS else turns)),
+        ("block latency", life_s * (ceil(turns) if turns < FEW_TURNS else turns)),
     )
     sharpness = PHASED + CROWD * seats if launch.barriers else SHARPNESS
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)

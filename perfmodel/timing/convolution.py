@@ -55,8 +55,10 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
     rest_s = N % lay.strip * REST_LATENCIES * latency_s
     late = late_s(card, (1.0 - found) * size, (1.0 - found) * size)
     seconds, terms, late = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s, late)
-    terms = (*terms, Term("the last rows", rest_s)) if rest_s else terms
-    return Body(seconds + rest_s, terms, "convolution", f"strips of {lay.strip}, {held} blocks a multiprocessor", late)
+    terms = (*terms, Term("remainder rows", rest_s)) if rest_s else terms
+    return Body(
+        seconds + rest_s, terms, "convolution", f"strips of {lay.strip}, {held} blocks per multiprocessor", late
+    )
 
 
 def _overlapped(
@@ -107,8 +109,8 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     across = ceil(ceil(D / 32) * (K + 1) / (8 * card.multiprocessors))
     gather_s = card.node_s + ramp_s(card, False) + across * ceil(count / 8) * GATHER_LATENCIES * card.l2_latency_s
     gather_s += partial / card.l2_byte_per_s
-    terms = (*terms, Term("the last rows", rest_s), Term("sums of the parts", gather_s))
-    choice = f"strips of {strip}, {held} blocks a multiprocessor"
+    terms = (*terms, Term("remainder rows", rest_s), Term("reduce partial sums", gather_s))
+    choice = f"strips of {strip}, {held} blocks per multiprocessor"
     return Body(seconds + rest_s + gather_s, terms, "convolution", choice, late)
 
 
@@ -137,7 +139,7 @@ def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, 
     seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), TORCH_SHARPNESS)
     gaps_s = trips * (card.node_s + ramp_s(card, True))
     words = "copies to and from (B, D, N)" if turned else "(B, D, N)"
-    return Body(seconds + gaps_s, (*terms, Term("from kernel to kernel", gaps_s)), "layout", words)
+    return Body(seconds + gaps_s, (*terms, Term("gaps between kernels", gaps_s)), "layout", words)
 
 
 def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:
@@ -148,4 +150,4 @@ def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype:
     stream = moved(card, 5 * elements * item, 3 * elements * item)
     seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), TORCH_SHARPNESS)
     gaps_s = BACK_KERNELS * card.node_s
-    return Body(seconds + gaps_s, (*terms, Term("from kernel to kernel", gaps_s)), "layout")
+    return Body(seconds + gaps_s, (*terms, Term("gaps between kernels", gaps_s)), "layout")

@@ -157,14 +157,14 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
             ("instructions", lanes / card.lane_per_s),
             ("blocks", waves * life_s),
         ),
-        f"{lay.row_threads * lay.cluster} threads a row, {on.held} blocks a multiprocessor",
+        f"{lay.row_threads * lay.cluster} threads per row, {on.held} blocks per multiprocessor",
         late_s(card, (1.0 - found) * habit.inputs * row.byte, (1.0 - found) * row.byte),
     )
     if name != "layernorm_backward":
         return body
     live = min(on.held, ceil(on.blocks / card.multiprocessors))
     leave_s = PART_WRITES * live * 8 * row.cols / lay.cluster / share
-    return body._replace(seconds=body.seconds + leave_s, terms=(*body.terms, Term("parts leave", leave_s)))
+    return body._replace(seconds=body.seconds + leave_s, terms=(*body.terms, Term("write partial sums", leave_s)))
 
 
 def twice(card: Card, name: str, row: Row, found: float) -> Body:
@@ -191,7 +191,7 @@ def twice(card: Card, name: str, row: Row, found: float) -> Body:
             ("memory", stream.dram_s + again_s), ("L2", row.rows * row_byte / card.l2_byte_per_s),
             ("instructions", lanes / card.lane_per_s), ("blocks", waves * life_s),
         ),
-        "a block a row, read twice", late_s(card, (1.0 - found) * habit.inputs * row.byte, (1.0 - found) * row.byte),
+        "one block per row, read twice", late_s(card, (1.0 - found) * habit.inputs * row.byte, (1.0 - found) * row.byte),
     )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def _sums(card: Card, row: Row, parts: int) -> Part:
     def body(found: float) -> Body:
         byte_s = live * parts * min(across, row.cols) * 4 * card.multiprocessors / card.l2_byte_per_s
         seconds = rounds * (byte_s + (SUM_START + SUM_LATENCIES * turns) * card.l2_latency_s)
-        return Body(seconds, (Term("sums of the parts", seconds),), "rows", "column sums")
+        return Body(seconds, (Term("reduce partial sums", seconds),), "rows", "column sums")
 
     return Part(body, 8 * parts * row.cols)
 

@@ -286,7 +286,7 @@ def _host(found: Card, period_s: float) -> dict[str, float]:
 def basis(gpu: Gpu, knowledge: str, known: Family) -> str:
     """What the knowledge rests on, in a few words."""
     if knowledge == "datasheet":
-        return "the data sheet and round shares that hold for most cards"
+        return "the data sheet and rounded factors that hold for most cards"
     if known.name == ANY:
-        return f"the data sheet; no family is known of {gpu.architecture.split()[0]}"
-    return f"shares and habits of {known.name.capitalize()} cards"
+        return f"the data sheet; there is no family file for {gpu.architecture.split()[0]}"
+    return f"factors fitted on {known.name.capitalize()} cards"

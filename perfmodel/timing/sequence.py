@@ -113,14 +113,14 @@ def run(
 
 def _drained(body: Body) -> Body:
     """With the write-back of the launch before, which runs at the same time."""
-    late = Term("writes of the run before", body.late_s)
+    late = Term("write-back of the previous run", body.late_s)
     return body._replace(seconds=body.seconds + body.late_s, terms=(*body.terms, late))
 
 
 def _one(card: Card, row: Row) -> Expected:
     """One kernel for one repeat, with the gaps before its launches."""
     row = row._replace(kernel=row.kernel._replace(repeat=1))
-    terms = (Term("from kernel to kernel", row.gaps_s), Term("ramp", row.ramps_s), *_terms([row]))
+    terms = (Term("gaps between kernels", row.gaps_s), Term("ramp", row.ramps_s), *_terms([row]))
     return _expected(card, [row], row.unclamped_s, row.lower_s, terms)
 
 
@@ -132,8 +132,8 @@ def _whole(card: Card, rows: Sequence[Row], protocol: str) -> Expected:
     bodies_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies)
     gaps_s = sum(row.gaps_s * row.repeat for row in rows) - gap_s(card, protocol, 0.0)
     first_s = first_launch_s(card, protocol, _host_call(rows[0].kernel), bodies_s + ramps_s)
-    launch = "launch by the host" if protocol == "eager" else "launch"
-    around = (Term(launch, first_s), Term("from kernel to kernel", gaps_s), Term("ramp", ramps_s))
+    launch = "host launch" if protocol == "eager" else "launch"
+    around = (Term(launch, first_s), Term("gaps between kernels", gaps_s), Term("ramp", ramps_s))
     terms = (*(term for term in around if term.seconds), *_terms(rows))
     # Each kernel is held to its own bound, so the sum of the rows and the launch is the whole.
     short_s = sum(max(0.0, row.lower_s - row.unclamped_s) * row.repeat for row in rows)
@@ -157,7 +157,7 @@ def _expected(card: Card, rows: Sequence[Row], seconds: float, lower_s: float, t
     unclamped_s = sum(term.seconds for term in terms if term.counts)
     held_s = max(seconds, lower_s)
     if held_s > unclamped_s * (1.0 + 1e-12):
-        terms = (*terms, Term("up to the bound", held_s - unclamped_s))
+        terms = (*terms, Term("raised to the lower bound", held_s - unclamped_s))
     down, up = spread(card, rows)
     unmodelled_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies if body.mechanism == UNMODELLED)
     return Expected(

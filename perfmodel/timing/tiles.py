@@ -114,15 +114,15 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     again_s = _again_byte(card, size, tile_m, tile_n) / bandwidth
     seconds, terms = overlapped(
         (
-            ("multiplications", max(work_s, powered_s) + edges_s),
+            ("matrix product", max(work_s, powered_s) + edges_s),
             ("memory", compulsory_s + again_s),
             ("L2", l2_s),
         ),
         SHARPNESS,
     )
-    terms = (*terms, Term("pipeline, first to last", how.lead_s))
+    terms = (*terms, Term("pipeline fill and drain", how.lead_s))
     if split > 1:
-        terms = (*terms, Term("sum of the parts", sum_s))
+        terms = (*terms, Term("split-k sum", sum_s))
     engine = "tensor" if on_tensor else "vector"
     words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
     return Body(seconds + how.lead_s + sum_s, terms, "tiles", words)

@@ -59,24 +59,24 @@ def softmax(row: Row, before: bool = False) -> Launch:
     rows, cols, item = row
     narrow = CONVERT_SOFTMAX if item < 4 else 0.0
     if cols <= (WARP_COLS_BEFORE if before else WARP_COLS):
-        return _warps("a warp a row", row, 1, WARP_ELEMENT + narrow)
+        return _warps("one warp per row", row, 1, WARP_ELEMENT + narrow)
     each, wide = ceil(cols / 1024), VECTOR_BYTE // item
     size = float(row.byte)
     if each <= REGISTERS_EACH and not before:
         work = BLOCK_ROW + each * (REGISTER_ELEMENT + narrow)
         seats = 1 if each > 6 else 2
-        return Launch("a block a row, in registers", rows, 1024, size, size, work, 1.0, 4, seats=seats)
+        return Launch("one block per row, in registers", rows, 1024, size, size, work, 1.0, 4, seats=seats)
     threads = _threads(cols // wide) if before else 1024
     steps = ceil(cols / threads / wide)
     work = BLOCK_ROW + steps * wide * (SHARED_ELEMENT + narrow)
     if cols % wide == 0 and cols * item < SHARED_BYTE and not before:
         seats = MULTIPROCESSOR_BYTE // (cols * item + 1152)
-        return Launch("a block a row, in shared memory", rows, 1024, size, size, work, steps, 4, seats=seats)
+        return Launch("one block per row, in shared memory", rows, 1024, size, size, work, steps, 4, seats=seats)
     work = BLOCK_ROW + steps * wide * (PASS_ELEMENT + narrow)
     waits = steps + (ENDS if cols % wide else 0.0)
     barriers = 4 + (2 * (32 + threads / 32) * SERIAL_CLOCKS / BARRIER_CLOCKS if before else 0.0)
     return Launch(
-        "a block a row, three passes", rows, threads, size, size, work, waits, barriers,
+        "one block per row, three passes", rows, threads, size, size, work, waits, barriers,
         near_waits=2 * waits, again_byte=2 * size, held_byte=cols * item,
     )  # fmt: skip
 
@@ -86,17 +86,19 @@ def softmax_backward(row: Row) -> Launch:
     rows, cols, item = row
     size, narrow = float(row.byte), CONVERT_SOFTMAX if item < 4 else 0.0
     if cols <= BACK_COLS and cols * item <= BACK_BYTE:
-        return _warps("a warp a row", row, 2, WARP_BACK_ELEMENT + narrow)
+        return _warps("one warp per row", row, 2, WARP_BACK_ELEMENT + narrow)
     wide = VECTOR_BYTE // item
     threads = _threads(cols // wide)
     steps = ceil(cols / threads / wide)
     work = BLOCK_ROW / 2 + steps * wide * (BACK_ELEMENT + narrow)
     if cols % wide == 0 and cols * item < SHARED_BYTE:
         seats = MULTIPROCESSOR_BYTE // (cols * item + 1152)
-        return Launch("a block a row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3, seats=seats)
+        return Launch(
+            "one block per row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3, seats=seats
+        )
     ends = ENDS if cols % wide else 0.0
     return Launch(
-        "a block a row, two passes", rows, threads, 2 * size, size, work, 2 * steps + ends, 3,
+        "one block per row, two passes", rows, threads, 2 * size, size, work, 2 * steps + ends, 3,
         near_waits=steps + ends, again_byte=size, held_byte=2.0 * cols * item,
     )  # fmt: skip
 
@@ -131,7 +133,7 @@ def norm_backward(row: Row, rms: bool) -> Launch:
     size = float(row.byte)
     work = BACK_ROW + cols / NORM_THREADS * (ODD_BACK_ELEMENT + narrow)
     return Launch(
-        "128 threads a row, by elements", rows, NORM_THREADS, 2 * size, size, work, ceil(cols / 512), 4,
+        "128 threads per row, by elements", rows, NORM_THREADS, 2 * size, size, work, ceil(cols / 512), 4,
         near_waits=ceil(cols / NORM_THREADS / ODD_AHEAD), again_byte=2 * size, held_byte=2.0 * cols * item,
     )  # fmt: skip
 
@@ -150,7 +152,7 @@ def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
             ceil(each / 32),
         )  # fmt: skip
         last = Launch(
-            "sums of the parts", max(1, across // 4), 512, part, cols * item, 200 + down / 4, ceil(down / PARTS_AHEAD)
+            "reduce partial sums", max(1, across // 4), 512, part, cols * item, 200 + down / 4, ceil(down / PARTS_AHEAD)
         )
         return (first, *(last,) * outputs)
     tall = 1 if rows < 64 else 8 if rows < 128 else 16 if rows < 256 else 32
@@ -169,7 +171,7 @@ def _two_passes(row: Row, inputs: int, own: float, four: float, ahead: float) ->
     steps = ceil(cols / NORM_THREADS / NORM_VECTOR)
     size = float(row.byte)
     return Launch(
-        "128 threads a row, two passes", rows, NORM_THREADS, inputs * size, size,
+        "128 threads per row, two passes", rows, NORM_THREADS, inputs * size, size,
         own + ceil(cols / NORM_THREADS) / NORM_VECTOR * four, steps / ahead, 4, own + steps * four,
         steps / ahead, inputs * size, inputs * cols * float(item),
     )  # fmt: skip
