@@ -169,7 +169,7 @@ def read_text(path: str) -> str:
     """Returns the text of a file, or raises an error that says why it cannot be read."""
     try:
         if os.path.isdir(path):
-            raise InputError(path, "it is a folder", "a file is accepted", "Name a file in it.")
+            raise InputError(path, "it is a folder", "a file is accepted", "Name a file in the folder.")
         with open(path, "rb") as file:
             found = file.read(LARGEST_FILE_BYTE + 1)
     except FileNotFoundError:
@@ -313,7 +313,7 @@ def read_lines(path: str) -> Iterator[str]:
         with open(path, "rb") as file:
             yield from _decoded(file, path)
     except IsADirectoryError:
-        raise InputError(path, "it is a folder", "a file is accepted", "Name a file in it.") from None
+        raise InputError(path, "it is a folder", "a file is accepted", "Name a file in the folder.") from None
     except FileNotFoundError:
         raise InputError(path, "there is no such file", "an existing file is accepted", "Check the path.") from None
     except (OSError, ValueError) as error:

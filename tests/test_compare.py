@@ -50,7 +50,7 @@ def test_a_size_reaches_every_workload_that_has_it():
     first, second = cases(*arguments)
     assert first["dims"]["H_kv"] == 8
     assert "H_kv" not in second["dims"]
-    assert "H_kv is not a size of mamba-130m: it is set only for the other workloads." in shown(*arguments)
+    assert "H_kv is not a size of mamba-130m; it is set only for the other workloads." in shown(*arguments)
 
 
 def test_one_name_twice_is_one_case():

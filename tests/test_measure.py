@@ -401,7 +401,7 @@ def test_other_work_on_a_card_is_told_but_a_bound_stays_a_bound(tmp_path, times,
     assert ran.code == 3
     assert "below the bound" in ran.err
     assert "The device was busy: a memory stream took 100 µs to 1" in ran.out
-    assert f"{spread:.0%} apart (quiet: at most 10%)" in " ".join(ran.out.split())
+    assert f"a spread of {spread:.0%} (on a quiet device at most 10%)" in " ".join(ran.out.split())
     assert document["busy"] is True
     assert document["stream_spread"] == pytest.approx(spread)
 
