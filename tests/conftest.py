@@ -6,6 +6,7 @@ import gc
 import os
 import tempfile
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
@@ -13,6 +14,14 @@ settings.load_profile("repeatable")
 
 NOBODYS = tempfile.TemporaryDirectory(prefix="perfmodel-tests-")
 os.environ["XDG_DATA_HOME"] = NOBODYS.name  # also applies to processes that tests start
+os.environ.pop("COLUMNS", None)  # set in parallel workers; tables have their width without a terminal
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of one GPU run in one worker, one after another."""
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.xdist_group("gpu"))
 
 
 def pytest_collection_finish():

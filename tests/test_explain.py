@@ -46,6 +46,7 @@ def test_every_operation_has_its_page(name, monkeypatch):
     text = page(found)
     assert max(map(len, text.splitlines())) <= 80
     assert not re.search(BROKEN, text)
+    assert not re.search(NEEDLESS_MINUS, formulas_of(text))
     check_latex(fragment(found))
 
 
@@ -98,12 +99,19 @@ def test_tiles_are_ceilings_in_every_form():
     assert "ceiling(n/tile_n)" in words(formulas(op_of(ops.find("tiled_matmul"))).traffic_byte)
 
 
-@pytest.mark.parametrize("flags", [{}, {"causal": 1}, {"causal": 1, "W": 64}], ids=str)
-def test_no_formula_shows_a_minus_that_it_could_do_without(flags):
+NEEDLESS_MINUS = r"-\s*[⌊⌈]-|[⌊⌈]-|- -|\(-|-m(ax|in)\(-?"
+
+
+def formulas_of(text):
+    return text[text.index("\nTensors") : text.index("\nGrowth")]
+
+
+@pytest.mark.parametrize("flags", [{"causal": 1}, {"causal": 1, "W": 64}], ids=str)
+@pytest.mark.parametrize("name", ["scores", "attention", "mla_attention"])
+def test_no_masked_formula_shows_a_minus_that_it_could_do_without(name, flags):
     """No rounding of a negative number, no factor or maximum of negative terms only."""
-    long = {"flash_attention", "flash_attention_backward"} if "W" in flags else set()  # seconds each to derive
-    for operation in ops.every():
-        if set(flags) <= set(operation.arguments) and operation.name not in long:
-            text = page(explain(operation, flags))
-            shown = text[text.index("\nTensors") : text.index("\nGrowth")]
-            assert not re.search(r"-\s*[⌊⌈]-|[⌊⌈]-|- -|\(-|-m(ax|in)\(-?", shown), (operation.name, shown)
+    assert not re.search(NEEDLESS_MINUS, formulas_of(page(explain(ops.find(name), flags))))
+
+
+def test_tiles_under_a_mask_show_no_needless_minus():
+    assert not re.search(NEEDLESS_MINUS, formulas_of(page(explain(ops.find("flash_attention"), {"causal": 1}))))
