@@ -13,6 +13,7 @@ from perfmodel.analysis import Analysis, Row, analyse
 from perfmodel.footprint.resident import resident
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
+from perfmodel.paths import label
 from perfmodel.roofline import MEMORY, Rates, rates
 from perfmodel.units import scaled
 from perfmodel.workload import Workload
@@ -120,7 +121,7 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = ()) -> Card:
             for run, dtype, answer in zip(runs, own, answers, strict=True)
             for row in answer.rows
         ),
-        notes=(f"{gpu.title}: {gpu.file}, {gpu.knowledge}.", *_missing(gpu, shown)),
+        notes=(f"{gpu.title}: {label(gpu.file)}, {gpu.knowledge}.", *_missing(gpu, shown)),
         too_large=tuple(_too_large(answers)),
     )
 

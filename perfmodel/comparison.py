@@ -15,6 +15,7 @@ from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.footprint.reserve import DEFAULT, Reserve
 from perfmodel.footprint.resident import Resident, resident
 from perfmodel.hardware import Gpu
+from perfmodel.paths import label
 from perfmodel.workload import Workload
 
 
@@ -92,7 +93,7 @@ def compare(
 def _distinguished(workloads: Sequence[Workload]) -> list[Workload]:
     """Renames workloads with equal names to their paths."""
     names = [w.name for w in workloads]
-    return [w._replace(name=w.file) if names.count(w.name) > 1 else w for w in workloads]
+    return [w._replace(name=label(w.file)) if names.count(w.name) > 1 else w for w in workloads]
 
 
 def _left_out(workloads: Sequence[Workload], settings: Mapping[str, Any]) -> Iterable[str]:

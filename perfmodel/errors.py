@@ -42,9 +42,20 @@ class NoDeviceError(PerfmodelError):
     exit_code = 4
 
 
+def printable(text: str, kept: str = "") -> str:
+    r"""Returns text with every unprintable character escaped, as ``\x1b``, except those in ``kept``.
+
+    All text that comes from a file is shown through this function: control characters change the state of a terminal
+    (OSC 52 writes its clipboard), and marks of direction reorder a line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
 def one_line(text: str, limit: int = 400) -> str:
-    """Returns text shortened to ``limit`` characters, with unprintable characters replaced."""
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    """Returns text shortened to ``limit`` characters, with unprintable characters escaped."""
+    text = printable(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

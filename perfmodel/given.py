@@ -96,7 +96,7 @@ def case_lines(cases: Any) -> tuple[Iterable[str], str]:
         text = os.fspath(cases)
         if text.lstrip().startswith("{"):
             return text.splitlines(), "cases"
-        path = text if os.path.exists(text) else paths.find("cases", text)
+        path = paths.cases(text)
         return read_lines(path), path
     given = [cases] if isinstance(cases, Mapping) else cases
     return [one if isinstance(one, str) else _line(one) for one in given], "cases"

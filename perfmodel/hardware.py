@@ -9,8 +9,9 @@ from collections.abc import Mapping as Dict
 from functools import lru_cache
 from typing import NamedTuple
 
+from perfmodel.errors import printable
 from perfmodel.op import Engine
-from perfmodel.paths import SHORT_NAMES, files, find, folders, is_name, named, stem
+from perfmodel.paths import SHORT_NAMES, files, find, folders, is_name, label, named, stem
 from perfmodel.specfile import Mapping, parse, read_text
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import ITEM_BYTES
@@ -88,7 +89,7 @@ class Gpu(NamedTuple):
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"<Gpu {self.name}: {self.title}, {self.file}>"
+        return f"<Gpu {self.name}: {self.title}, {label(self.file)}>"
 
     @property
     def knowledge(self) -> str:
@@ -152,12 +153,12 @@ def gpu(name: str) -> Gpu:
     """Returns the card of that name, short name or path."""
     known = name.lower()
     if is_name(name):
-        name = known if named("hardware", known) else short_names().get(known, known)
+        name = next((one for one in (name, known) if named("hardware", one)), short_names().get(known, known))
     return _read(find("hardware", name, short_names()))
 
 
 def all_gpus() -> list[Gpu]:
-    """Returns every card that has a file."""
+    """Returns every card that has a file, the first by each name."""
     return [_read(path) for path in files("hardware").values()]
 
 
@@ -179,7 +180,7 @@ def described(page: Mapping, path: str) -> Gpu:
     count, clocks = _figure(page, "multiprocessors", "count", sources), _table(page, "clocks", "Hz", CLOCKS, sources)
     memory, caches = page.mapping("memory"), _caches(page, sources)
     found = Gpu(
-        name=stem(path),
+        name=printable(stem(path)),
         file=path,
         title=page.text("title"),
         vendor=page.text("vendor"),

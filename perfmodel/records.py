@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, shown
 from perfmodel.specfile import read_lines
+from perfmodel.strictjson import escaped
 
 SCHEMA = 1
 METHOD = 2  # version of the measurement method. 2: unsteady cases on a GPU are measured again
@@ -112,7 +113,7 @@ def _parsed(texts: Iterable[str], path: str) -> list[dict[str, Any]]:
                 "one JSON object per line is accepted",
                 "Correct this line.",
             )
-        found.append(value)
+        found.append(escaped(value))
     return found
 
 

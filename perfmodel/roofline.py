@@ -12,6 +12,7 @@ from perfmodel.arithmetic import maximum, total
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, Kind, Op
+from perfmodel.paths import label
 from perfmodel.units import checked_dtype
 
 MEMORY = "memory"
@@ -82,7 +83,7 @@ def rates(gpu: Gpu, dtype: str) -> Rates:
     vector = gpu.peak(Engine.VECTOR, dtype)
     if vector is None:
         raise InputError(
-            gpu.file,
+            label(gpu.file),
             f"no rate for {dtype} and none for a wider type",
             "a card needs a vector rate",
             "Add it to the file.",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import yaml
 
-from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.errors import InputError, did_you_mean, printable, shown
 from perfmodel.units import quantity_from_text, size_from_text
 
 LARGEST_FILE_BYTE = 1_000_000
@@ -227,9 +227,9 @@ def _parsed(text: str, file: str) -> Node | None:
                 case yaml.ScalarEvent():
                     _check_plain(event, place)
                     if _awaits_key(stack):
-                        stack[-1] = (stack[-1][0], Scalar(event.value, place))
+                        stack[-1] = (stack[-1][0], Scalar(printable(event.value, "\n"), place))
                     else:
-                        root = _placed(stack, Scalar(event.value, place), root)
+                        root = _placed(stack, Scalar(printable(event.value, "\n"), place), root)
                 case yaml.AliasEvent():
                     _refuse(True, place, "an alias (*)")
                 case yaml.DocumentStartEvent():

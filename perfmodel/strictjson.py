@@ -10,7 +10,7 @@ import re
 from math import isfinite
 from typing import Any
 
-from perfmodel.errors import InputError, shown
+from perfmodel.errors import InputError, printable, shown
 
 DEEPEST = 64
 MOST_DIGITS = 400
@@ -52,6 +52,7 @@ def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
 
 def _pairs(found: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     seen: set[str] = set()
+    found = [(printable(key), escaped(value)) for key, value in found]
     for key, _ in found:
         if key in seen:
             raise InputError(
@@ -59,6 +60,18 @@ def _pairs(found: list[tuple[str, Any]], where: str) -> dict[str, Any]:
             )
         seen.add(key)
     return dict(found)
+
+
+def escaped(value: Any) -> Any:
+    """Returns a value without control characters in its texts; only line breaks are kept."""
+    match value:
+        case str():
+            return printable(value, "\n")
+        case list():
+            return [escaped(item) for item in value]
+        case dict():
+            return {printable(key): escaped(item) for key, item in value.items()}
+    return value
 
 
 def _depth(text: str) -> int:

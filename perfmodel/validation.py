@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from perfmodel.cases import Case, Refused, case
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu, all_gpus
+from perfmodel.paths import report
 from perfmodel.prediction import Prediction, predictions
 from perfmodel.records import measured_s
 
@@ -193,7 +194,10 @@ def _summaries(cases: Iterable[Compared]) -> Iterable[Summary]:
 def card_of(environment: Mapping[str, Any]) -> Gpu | None:
     """Returns the card whose names include the device of the run; None if there is none or more than one."""
     known = [gpu for gpu in all_gpus() if str(environment.get("gpu", "")) in gpu.matches]
-    return known[0] if len(known) == 1 else None
+    if len(known) != 1:
+        return None
+    report(known[0].name, known[0].file)
+    return known[0]
 
 
 def family(record: Mapping[str, Any]) -> str:

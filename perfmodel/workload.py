@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from perfmodel import ops
 from perfmodel.block import Step
-from perfmodel.errors import InputError, did_you_mean, near_or_known, one_line, shown
+from perfmodel.errors import InputError, did_you_mean, near_or_known, one_line, printable, shown
 from perfmodel.expression import Expression
 from perfmodel.operation import Operation, checked_value
 from perfmodel.paths import find, stem
@@ -196,7 +196,7 @@ def size_or_expression(name: str, text: str, where: str) -> int | float | Expres
 def workload(name: str) -> Workload:
     """The workload of that name or file."""
     path = find("configs", name)
-    return imported(path) if path.endswith(".json") else parsed(load(path), stem(path), path)
+    return imported(path) if path.endswith(".json") else parsed(load(path), printable(stem(path)), path)
 
 
 def imported(path: str) -> Workload:
@@ -225,8 +225,9 @@ def imported(path: str) -> Workload:
 def _called(path: str, name: str) -> str:
     """The name of a model: its file, or for a config.json the name that it contains or the name of its folder."""
     if stem(path) != "config":
-        return stem(path)
-    return one_line(name, 60) or os.path.basename(os.path.dirname(os.path.abspath(path))) or "config"
+        return printable(stem(path))
+    folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
+    return one_line(name, 60) or printable(folder) or "config"
 
 
 def _loss(steps: tuple[Step, ...]) -> tuple[Step, ...]:

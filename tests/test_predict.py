@@ -37,10 +37,13 @@ def test_the_shipped_cases_are_of_every_kind(monkeypatch, tmp_path):
         assert 0 < case["lower_s"] <= case["no_overlap_s"]
 
 
-def test_a_file_is_taken_before_the_shipped_one(monkeypatch, tmp_path):
+def test_a_file_of_the_current_folder_is_taken_only_by_its_path(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    Path("cases").write_text(MATMUL)
-    assert [case["flops"] for case in predicted("--cases", "cases")] == [2 * 8**3]
+    for name in ("cases", "mine"):
+        Path(name).write_text(MATMUL)
+    assert len(predicted("--cases", "cases")) > 12
+    for path in ("./cases", "mine"):
+        assert [case["flops"] for case in predicted("--cases", path)] == [2 * 8**3]
 
 
 @pytest.mark.parametrize("width", [80, 120])

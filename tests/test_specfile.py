@@ -33,7 +33,7 @@ def test_a_value_is_the_text_that_stands_there(text):
     ("written", "text"),
     [
         ("'1'", "1"),
-        ('"a\\tb"', "a\tb"),
+        ('"a\\tb"', r"a\tb"),  # a tab is shown, not sent to the terminal
         ("|\n  a\n  b\n", "a\nb\n"),
         (">\n  a\n  b\n", "a b\n"),
         ("a # b", "a"),

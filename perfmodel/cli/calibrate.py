@@ -6,7 +6,9 @@ import os
 
 import click
 
+from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.errors import InputError
 from perfmodel.paths import MEASURED, user_folder
 
@@ -15,8 +17,7 @@ PROCESSOR = "cpu.yaml"
 
 
 @command()
-@click.option(
-    "--gpu",
+@options.gpu_option(
     default=ANYTHING,
     show_default=True,
     metavar="auto|cpu|GPU",
@@ -49,18 +50,18 @@ def calibrate(gpu: str, output: str | None) -> None:
     from perfmodel.report.calibration import sheet
     from perfmodel.report.sheet import render
 
-    found = list(measure(device.torch, lambda title: click.echo(f"measuring: {title}", err=True)))
+    found = list(measure(device.torch, lambda title: echo(f"measuring: {title}", err=True)))
     readings = [(one.section, one.name, one.reading) for one in found]
     _write(path, text(device.card.name, session.made(device), readings))
-    click.echo(render(sheet(readings, device.card), "table"), nl=False)
-    click.echo(f"written to {path}", err=True)
+    echo(render(sheet(readings, device.card), "table"), nl=False)
+    echo(f"written to {path}", err=True)
 
 
 def _processor(contents: str, path: str, named: bool) -> None:
     """Writes the card file of the processor; it was measured when the device was opened."""
     _write(path, contents)
-    click.echo(contents, nl=False)
-    click.echo(f"written to {path}; use it as --gpu {'cpu' if named else path}", err=True)
+    echo(contents, nl=False)
+    echo(f"written to {path}; use it as --gpu {'cpu' if named else path}", err=True)
 
 
 def _made(folder: str) -> str:

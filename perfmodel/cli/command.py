@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from perfmodel.errors import UsageError
+from perfmodel.cli.screen import echo
+from perfmodel.errors import PerfmodelError, UsageError
+from perfmodel.paths import reporting
 
 # What to do instead, by option.
 INSTEAD = {
@@ -39,7 +41,21 @@ def twice(command: str, option: click.Parameter, number: int = 2) -> UsageError:
 
 
 class Command(_Once, click.Command):
-    """A command that accepts each option once, unless the option may be repeated."""
+    """A command that accepts each option once, unless the option may be repeated. It states which files it used that
+    were found by name outside the package.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        told: dict[tuple[str, str], None] = {}
+        try:
+            with reporting(lambda name, path: told.setdefault((name, path))):
+                return super().invoke(ctx)
+        except PerfmodelError:  # the message stands alone
+            told.clear()
+            raise
+        finally:
+            for name, path in told:
+                echo(f"{name}: {path} is used, which is not a shipped file.", err=True)
 
 
 class Group(_Once, click.Group):

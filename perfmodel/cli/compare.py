@@ -6,6 +6,7 @@ import click
 
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.workload import workload
@@ -81,4 +82,4 @@ def compare(
         causal=causal,
         **({"reserve": read_reserve(reserve)} if reserve is not None else {}),
     )
-    click.echo(render(found, form, columns=keys), nl=False)
+    echo(render(found, form, columns=keys), nl=False)

@@ -9,6 +9,7 @@ import click
 from perfmodel import ops
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.workload import single
@@ -63,11 +64,11 @@ def explain(
     if latex:
         from perfmodel.report.latex import fragment
 
-        click.echo(fragment(found), nl=False)
+        echo(fragment(found), nl=False)
         return
     from perfmodel.report.explain import page
 
-    click.echo(page(found), nl=False)
+    echo(page(found), nl=False, styled=True)
 
 
 def _time(text: str, gpu: str | None, knowledge: str | None) -> None:
@@ -90,6 +91,6 @@ def _time(text: str, gpu: str | None, knowledge: str | None) -> None:
     card = read_gpu(gpu)
     found = next(iter(predictions([first], card, knowledge=knowledge)))
     if found.error:
-        click.echo(found.error, err=True)
+        echo(found.error, err=True)
         sys.exit(InputError.exit_code)
-    click.echo(page(found, known.card(card, knowledge)), nl=False)
+    echo(page(found, known.card(card, knowledge)), nl=False, styled=True)

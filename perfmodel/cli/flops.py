@@ -9,6 +9,7 @@ import click
 from perfmodel.analysis import analyse
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 
@@ -86,9 +87,9 @@ def flops(
 
         others = {"--gpu": gpu, "--count": count, "--columns": columns or None}
         options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every GPU and count every operation")
-        click.echo(formulas.render(of_workload(chosen, **wanted, form=decode_form), form), nl=False)
+        echo(formulas.render(of_workload(chosen, **wanted, form=decode_form), form), nl=False)
         return
     from perfmodel.report.answer import render
 
     answer = analyse(chosen, gpu=card, count=count, form=decode_form, knowledge=knowledge, **wanted)
-    click.echo(render(answer, form, steps=steps, verbose=verbose, columns=keys), nl=False)
+    echo(render(answer, form, steps=steps, verbose=verbose, columns=keys), nl=False)

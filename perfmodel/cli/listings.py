@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import click
-
 from perfmodel import ops as operations
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.report import listings
 from perfmodel.report.sheet import Sheet, render
 
@@ -14,10 +13,11 @@ FORMATS = ("table", "json", "csv", "markdown")
 
 
 def _print(sheet: Sheet, form: str) -> None:
-    click.echo(render(sheet, form), nl=False)
+    echo(render(sheet, form), nl=False)
 
 
 @command()
+@options.hardware
 @options.formats(*FORMATS)
 def gpus(form: str) -> None:
     """Lists the GPUs and their main figures, with their short names."""

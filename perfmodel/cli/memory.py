@@ -8,6 +8,7 @@ from perfmodel.api import memory as account
 from perfmodel.api import memory_phase
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.errors import UsageError
 from perfmodel.footprint import OPTIMIZERS, RECOMPUTE, SOLVABLE
 from perfmodel.workload import workload
@@ -91,4 +92,4 @@ def memory(
         form=decode_form,
         reserve=reserve,
     )
-    click.echo(render(answer, form), nl=False)
+    echo(render(answer, form), nl=False)

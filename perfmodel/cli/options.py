@@ -14,6 +14,7 @@ from perfmodel.errors import UsageError
 from perfmodel.expression import Expression
 from perfmodel.hardware import Gpu
 from perfmodel.operation import Operation
+from perfmodel.paths import hardware_folder
 from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import COUNTS, LOGITS, PHASES, Workload, setting, single, workload
 
@@ -26,14 +27,33 @@ configs = click.option(
     "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"Workload: {CONFIG} May be repeated."
 )
 operation = click.option("--op", "operation", metavar="OP", help="Operation: a name from 'perfmodel ops'.")
-gpu = click.option("--gpu", "gpu", metavar="GPU", help="GPU: a name from 'perfmodel gpus', or a YAML file.")
-gpus = click.option(
-    "--gpu",
-    "gpus",
-    metavar="GPU",
-    multiple=True,
-    help="GPU: a name from 'perfmodel gpus', or a YAML file. May be repeated.",
-)
+GPU = "GPU: a name from 'perfmodel gpus', or a YAML file."
+
+
+def _search(context: click.Context, _: click.Parameter, folder: str | None) -> None:
+    """Searches the folder while the command runs."""
+    if folder is not None:
+        context.with_resource(hardware_folder(folder))
+
+
+hardware = click.option(
+    "--hardware", metavar="DIR", callback=_search, expose_value=False, is_eager=True,
+    help="Folder to search first for GPU files and readings.",
+)  # fmt: skip
+
+
+def gpu_option(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Returns the option ``--gpu`` together with ``--hardware``, the folder of its files."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        named = click.option("--gpu", *names, **{"metavar": "GPU", "help": GPU, **attributes})
+        return named(hardware(command))
+
+    return add
+
+
+gpu = gpu_option("gpu")
+gpus = gpu_option("gpus", multiple=True, help=f"{GPU} May be repeated.")
 phase = click.option("--phase", type=click.Choice(PHASES), help="Phase of the workload. [default: its first]")
 dtype = click.option(
     "--dtype", type=click.Choice(tuple(ITEM_BYTES)), help="Data type of weights, activations and cache."

@@ -6,17 +6,17 @@ import gc
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from os.path import exists
 from typing import Any
 
 import click
 
+from perfmodel import paths
 from perfmodel.cases import read
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.errors import InputError, shown
 from perfmodel.hardware import gpu as read_gpu
-from perfmodel.paths import find
 from perfmodel.prediction import predictions
 from perfmodel.report.predictions import render
 from perfmodel.specfile import read_lines
@@ -42,7 +42,7 @@ def _without_collection() -> Iterator[None]:
     required=True,
     help="JSON Lines file, one case per line. '-' reads standard input; 'cases' is the example shipped with perfmodel.",
 )
-@click.option("--gpu", metavar="GPU", required=True, help="GPU: a name from 'perfmodel gpus', or a YAML file.")
+@options.gpu_option(required=True)
 @options.knowledge
 @options.columns
 @options.formats("table", "json", "csv", "markdown")
@@ -69,23 +69,23 @@ def predict(cases: str, gpu: str, knowledge: str | None, columns: str, form: str
     """
     keys = options.column_keys(columns, form)
     card = read_gpu(gpu)
-    path = cases if cases == "-" or exists(cases) else find("cases", cases)
+    path = cases if cases == "-" else paths.cases(cases)
     name = "standard input" if path == "-" else path
     state = known.card(card, knowledge).knowledge
 
     def environment(where: str, found: Mapping[str, Any]) -> None:
         if "gpu" in found and found["gpu"] not in card.matches:
             message = f"{where}: these cases were measured on {shown(found['gpu'])}, which is not {card.title}."
-            click.echo(message, err=True)
+            echo(message, err=True)
 
     with _without_collection():
         found = list(predictions(read(read_lines(path), name, environment), card, knowledge=state))
         if not found:
             raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
         if form != "table" or any(prediction.total for prediction in found):
-            click.echo(render(found, card, form, state, keys), nl=False)
+            echo(render(found, card, form, state, keys), nl=False)
     refused = [prediction.error for prediction in found if prediction.total is None]
     for error in refused:
-        click.echo(error, err=True)
+        echo(error, err=True)
     if refused:
         sys.exit(InputError.exit_code)

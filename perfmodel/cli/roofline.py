@@ -10,6 +10,7 @@ import click
 from perfmodel import chart
 from perfmodel.cli import options
 from perfmodel.cli.command import Group, twice
+from perfmodel.cli.screen import echo
 from perfmodel.errors import InputError, UsageError
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
@@ -71,7 +72,7 @@ def show(context: click.Context, /, **given: Any) -> None:
     cards, subject = charted(merged(context, given))
     from perfmodel.report.text_roofline import page
 
-    click.echo("\n".join(page(card, f"{card.title}, {subject}") for card in cards), nl=False)
+    echo("\n".join(page(card, f"{card.title}, {subject}") for card in cards), nl=False)
 
 
 @roofline.command()
@@ -94,8 +95,8 @@ def plot(context: click.Context, /, output: str | None, **given: Any) -> None:
     notes = [note for card in cards for note in (*card.notes, *card.too_large)]
     notes += [f"No FLOPs, so not on the axes: {', '.join(zeros)}."] if zeros else []
     for note in dict.fromkeys(notes):
-        click.echo(note, err=True)
-    click.echo(path)
+        echo(note, err=True)
+    echo(path)
 
 
 def merged(context: click.Context, own: dict[str, Any]) -> dict[str, Any]:

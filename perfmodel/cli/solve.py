@@ -6,6 +6,7 @@ import click
 
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.roofline import rates
 
@@ -13,7 +14,7 @@ from perfmodel.roofline import rates
 @command()
 @options.operation
 @options.config
-@click.option("--gpu", "gpu", metavar="GPU", required=True, help="GPU: a name from 'perfmodel gpus', or a YAML file.")
+@options.gpu_option("gpu", required=True)
 @click.option("--for", "symbol", metavar="SYMBOL", required=True, help="Symbol to solve for.")
 @options.settings
 @options.phase
@@ -40,4 +41,4 @@ def solve(operation: str | None, config: str | None, gpu: str, symbol: str, sett
     from perfmodel.solve import solve as solved
 
     solution = solved(chosen, card, symbol, given, phase=phase, fused=fused, causal=causal)
-    click.echo(render(solution, form), nl=False)
+    echo(render(solution, form), nl=False)

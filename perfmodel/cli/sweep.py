@@ -11,6 +11,7 @@ import click
 
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.errors import UsageError
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
@@ -91,20 +92,20 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     watch = _Watch(plan if output is not None or picture is None else thinned(plan._replace(expected=False)))
     if output is not None:
         number = rows.write(output, plan, watch, WHERE)
-        click.echo(f"{number:,} rows", err=True)
-        click.echo(output)
+        echo(f"{number:,} rows", err=True)
+        echo(output)
         for card in plan.cards:
             for note in card.notes:
-                click.echo(note, err=True)
+                echo(note, err=True)
     else:
         sample = Sample()
         for chunk in watch:
             sample.add(chunk)
         if picture is None:
-            click.echo(table(plan, sample), nl=False)
+            echo(table(plan, sample), nl=False)
     if picture is not None:
         pictures.save(sweep_plot.figure(plan._replace(expected=False)), picture, WHERE)
-        click.echo(picture)
+        echo(picture)
     watch.report()
 
 
@@ -114,7 +115,7 @@ def _warn_if_slow(plan: Plan) -> None:
     minutes = times.seconds(plan) / 60
     if minutes > 1:
         points = plan.points * len(plan.cards)
-        click.echo(
+        echo(
             f"{WHERE}: computing the expected times of {points:,} points takes about {minutes:,.0f} minutes. "
             "Use fewer points, or leave --expected out, to be faster.",
             err=True,
@@ -183,4 +184,4 @@ class _Watch:
         """Prints how many points were skipped, and why the first one was."""
         if self.first is not None:
             count = f"{self.skipped:,} of {self.plan.points:,} points skipped"
-            click.echo(f"{WHERE}: {count}: {self.plan.why(self.first)}.", err=True)
+            echo(f"{WHERE}: {count}: {self.plan.why(self.first)}.", err=True)

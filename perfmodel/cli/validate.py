@@ -10,14 +10,14 @@ import click
 
 from perfmodel.cli import options
 from perfmodel.cli.command import command
+from perfmodel.cli.screen import echo
 from perfmodel.errors import InputError, NoDeviceError, ValidationError
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
 
 
 @command()
-@click.option(
-    "--gpu",
+@options.gpu_option(
     metavar="auto|cpu|GPU",
     help="Device: the GPU of this machine (auto), its processor (cpu), or a GPU that must be present. [default: auto]",
 )
@@ -65,13 +65,13 @@ def validate(
     from perfmodel.validation import compare
 
     found = compare(run.records, card, run.environment)
-    click.echo(render(found, run.environment, card, form), nl=False)
+    echo(render(found, run.environment, card, form), nl=False)
     if plot is not None:
         from perfmodel.report.validation_plot import draw
 
-        click.echo(f"plot written to {draw(found, card, run.environment, plot)}", err=True)
+        echo(f"plot written to {draw(found, card, run.environment, plot)}", err=True)
     for line in found.broken:
-        click.echo(line, err=True)
+        echo(line, err=True)
     if not complete:
         sys.exit(130)
     if found.broken:
@@ -117,11 +117,11 @@ def _measure(
     given = [] if name in SUITES else _cases(name)
     here = session.device(gpu or "auto")
     if here.note:
-        click.echo(f"{here.note}.", err=True)
+        echo(f"{here.note}.", err=True)
     if counters and here.kind == "cpu":
         raise NoDeviceError("--counters", "the device is a processor", "a GPU is required", "Remove the option.")
     if here.kind == "cpu" and name == "full":
-        click.echo("--suite full is for GPUs; the processor suite is measured instead.", err=True)
+        echo("--suite full is for GPUs; the processor suite is measured instead.", err=True)
     cases = given or SUITES["processor" if here.kind == "cpu" else name]()
     run, complete = _run(here, cases, save, limit)
     if counters:
@@ -129,7 +129,7 @@ def _measure(
         if save:
             session.rewrite(save, run)
     if trace is not None:
-        click.echo(f"trace written to {session.trace(cases, here, trace)}", err=True)
+        echo(f"trace written to {session.trace(cases, here, trace)}", err=True)
     return run, here.card, complete
 
 
@@ -166,7 +166,7 @@ def _run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit:
     log = session.Log(save, here)
     waiting = [case for case in cases if not log.has(case)]
     if len(waiting) < len(cases):
-        click.echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are already in {save}", err=True)
+        echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are already in {save}", err=True)
     complete, bar = True, Bar("cases", len(waiting)) if sys.stderr.isatty() and waiting else None
     try:
         for number, record in enumerate(session.records(here, waiting, log, limit), 1):
@@ -174,9 +174,7 @@ def _run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit:
                 bar.at(number, described(record))
     except KeyboardInterrupt:
         complete = False
-        click.echo(
-            f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True
-        )
+        echo(f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True)
     finally:
         if bar is not None:
             bar.close()

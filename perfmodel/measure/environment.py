@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from perfmodel import __version__
 from perfmodel.errors import NoDeviceError
 from perfmodel.hardware import Gpu, all_gpus
+from perfmodel.paths import report
 from perfmodel.records import METHOD, SCHEMA
 
 
@@ -39,6 +40,7 @@ def card(name: str) -> Gpu:
     """Returns the card whose file lists this device name of the driver."""
     known = [gpu for gpu in all_gpus() if name in gpu.matches]
     if len(known) == 1:
+        report(known[0].name, known[0].file)
         return known[0]
     if not known:
         raise NoDeviceError(

@@ -8,6 +8,7 @@ from typing import Any
 from perfmodel.analysis import Analysis, Form, Row, Total
 from perfmodel.expression import Expression
 from perfmodel.grouping import Block, blocks
+from perfmodel.paths import label
 from perfmodel.report.breakdown import breakdown
 from perfmodel.report.fit import fit_document, fit_lines
 from perfmodel.report.serving import rates_document, speed_line
@@ -105,7 +106,7 @@ def _rates(answer: Analysis) -> dict[str, Any]:
 
 def gpu_document(gpu: Any, knowledge: str = "") -> dict[str, str] | None:
     """Returns the card's name, file and state of knowledge."""
-    return {"name": gpu.name, "file": gpu.file, "knowledge": knowledge or gpu.knowledge} if gpu else None
+    return {"name": gpu.name, "file": label(gpu.file), "knowledge": knowledge or gpu.knowledge} if gpu else None
 
 
 def expected_document(expected: Expected | None) -> dict[str, float]:
@@ -304,13 +305,13 @@ def roofs_line(card: Rates) -> str:
         for engine, roof in card.roofs.items()
     )
     bandwidth = scaled(card.bandwidth_byte_per_s, "B/s", 4)
-    return f"Roofs: memory {bandwidth}, {', '.join(roofs)}; {card.gpu.file}, {card.gpu.knowledge}."
+    return f"Roofs: memory {bandwidth}, {', '.join(roofs)}; {label(card.gpu.file)}, {card.gpu.knowledge}."
 
 
 def card_lines(dims: Mapping[str, Any], card: Rates) -> list[str]:
     """Returns the roofs, the sizes that come from the card, and notes on replaced roofs."""
     sizes = [
-        f"{name} = {size} is the {SYMBOLS[name].card.replace('_', ' ')} in {card.gpu.file}."
+        f"{name} = {size} is the {SYMBOLS[name].card.replace('_', ' ')} in {label(card.gpu.file)}."
         for name, size in card.gpu.sizes().items()
         if dims.get(name) == size
     ]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from perfmodel.hardware import Gpu
 from perfmodel.measured import SECTIONS, Reading
 from perfmodel.op import Engine
+from perfmodel.paths import label
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.units import scaled
 
@@ -66,4 +67,6 @@ def sheet(readings: Sequence[tuple[str, str, Reading]], gpu: Gpu) -> Sheet:
         Column("of_sheet", "share of sheet", lambda line: line.of_sheet, lambda value: f"{value:.0%}"),
         Column("note", "method", lambda line: line.reading.note or None, right=False, expendable=3),
     ]
-    return Sheet(columns, lines(readings, gpu), title=f"{gpu.title}, measured against its data sheet ({gpu.file})")
+    return Sheet(
+        columns, lines(readings, gpu), title=f"{gpu.title}, measured against its data sheet ({label(gpu.file)})"
+    )

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from perfmodel.block import parameters, wholes
-from perfmodel.hardware import Gpu, gpu, short_names
+from perfmodel.hardware import Gpu, all_gpus, short_names
 from perfmodel.operation import Operation
-from perfmodel.paths import files
+from perfmodel.paths import files, report
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.symbols import TABLE
 from perfmodel.units import scaled, significant
@@ -20,6 +20,9 @@ def gpus() -> Sheet:
     names: dict[str, list[str]] = {}
     for short, name in short_names().items():
         names.setdefault(name, []).append(short)
+    cards = all_gpus()
+    for card in cards:
+        report(card.name, card.file)
     columns = [
         Column("name", "name", lambda g: g.name, right=False),
         Column("short_names", "short", lambda g: ", ".join(names.get(g.name, [])) or None, right=False, expendable=3),
@@ -33,7 +36,7 @@ def gpus() -> Sheet:
         Column("ridge_flop_per_byte", "ridge FLOP/B", _ridge, lambda value: significant(value, 4), expendable=1),
     ]
     note = "16-bit tensor: dense, fp32 accumulation. The source of every figure is in hardware/NAME.yaml."
-    return Sheet(columns, [gpu(name) for name in files("hardware")], notes=[note])
+    return Sheet(columns, cards, notes=[note])
 
 
 def _flop_per_s(value: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from perfmodel.cases import DEFAULT_PROTOCOL as PROTOCOL
 from perfmodel.hardware import Gpu
+from perfmodel.paths import label
 from perfmodel.prediction import Prediction
 from perfmodel.report.answer import SCHEMA, expected_document, gpu_document, protocol_line
 from perfmodel.report.sheet import Column, Sheet
@@ -127,7 +128,7 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
     notes += [protocol_line(name) for name in dict.fromkeys(protocol(prediction.line) for prediction in done)]
     if any("protocol" not in prediction.line for prediction in done):
         notes.append(f"Cases without a protocol use protocol {PROTOCOL}.")
-    title = f"Bounds and expected times on {gpu.title} ({gpu.file}, {knowledge or gpu.knowledge})"
+    title = f"Bounds and expected times on {gpu.title} ({label(gpu.file)}, {knowledge or gpu.knowledge})"
     return Sheet(columns, done, title=title, notes=notes)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from perfmodel.errors import printable
+
 
 class Bar:
     """A progress bar, shown until it is closed."""
@@ -20,7 +22,10 @@ class Bar:
 
     def at(self, done: int, what: str | None = None) -> None:
         """Updates the bar to ``done``; ``what`` describes the current item."""
-        self._progress.update(self._task, completed=done, refresh=True, **({"description": what} if what else {}))
+        from rich.markup import escape
+
+        words = {"description": escape(printable(what))} if what else {}
+        self._progress.update(self._task, completed=done, refresh=True, **words)
 
     def close(self) -> None:
         """Removes the bar."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from perfmodel.errors import UsageError, did_you_mean
+from perfmodel.errors import UsageError, did_you_mean, printable
 from perfmodel.errors import shown as quoted
 
 # Assumed maximum width of a text column when columns are hidden: characters, and part of a narrow terminal's width.
@@ -69,7 +69,12 @@ class Sheet(NamedTuple):
 def shown(column: Column, row: Any) -> str:
     """Returns one formatted cell; empty if there is no value."""
     value = column.value(row)
-    return "" if value is None else column.show(value)
+    return "" if value is None else one_line(column.show(value))
+
+
+def one_line(text: str) -> str:
+    """Returns text as one line without control characters."""
+    return text if text.isprintable() else printable(text.strip("\n").replace("\n", " "))
 
 
 def render(sheet: Sheet, form: str, width: int | None = None) -> str:
@@ -100,11 +105,11 @@ def as_csv(sheet: Sheet) -> str:
 def markdown(sheet: Sheet) -> str:
     """Returns a pipe table, with the title above and the notes below."""
     rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
-    lines = [f"**{sheet.title}**", ""] if sheet.title else []
+    lines = [f"**{one_line(sheet.title)}**", ""] if sheet.title else []
     lines.append("| " + " | ".join(column.heading for column in sheet.columns) + " |")
     lines.append("| " + " | ".join("---:" if column.right else "---" for column in sheet.columns) + " |")
     lines.extend("| " + " | ".join(cell.replace("|", "\\|") for cell in sheet.cells(row)) + " |" for row in rows)
-    lines.extend(["", *sheet.notes] if sheet.notes else [])
+    lines.extend(["", *map(one_line, sheet.notes)] if sheet.notes else [])
     return "\n".join(lines) + "\n"
 
 
@@ -150,14 +155,14 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     widths = _squeezed([natural[i] for i in kept], [narrowest[i] for i in kept], columns, width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     right = [column.right for column in columns]
-    lines = [*wrapped(sheet.title, width), ""] if sheet.title else []
+    lines = [*wrapped(one_line(sheet.title), width), ""] if sheet.title else []
     lines += [*_lines(heading, widths, right), rule]
     lines += [line for cells in body for line in _lines(cells, widths, right)]
     lines += [rule, *(line for cells in closing for line in _lines(cells, widths, right))] if closing else []
     notes = [*sheet.notes, *([f"Hidden columns: {', '.join(gone)} (widen the terminal)."] if gone else [])]
     lines += [""] if notes else []
     for note in notes:
-        lines += wrapped(note, width)
+        lines += wrapped(one_line(note), width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from perfmodel.paths import label
 from perfmodel.prediction import Prediction
 from perfmodel.report.answer import protocol_line
 from perfmodel.report.predictions import protocol
@@ -145,5 +146,6 @@ def parameters(card: Card) -> str:
     known = family(card.generation)
     sources = [f"{name}: {text}" for name, text in known.sources.items()]
     return render_sheet(
-        Sheet(columns, rows, title="Parameters of the time model", notes=[*sources, f"File: {known.file}."]), "table"
+        Sheet(columns, rows, title="Parameters of the time model", notes=[*sources, f"File: {label(known.file)}."]),
+        "table",
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from perfmodel.hardware import Gpu
+from perfmodel.paths import label
 from perfmodel.report.answer import SCHEMA, gpu_document
 from perfmodel.report.predictions import case_document
 from perfmodel.report.sheet import Column, Sheet
@@ -88,7 +89,7 @@ def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> She
     where = ", ".join(
         f"{name} {environment[name]}" for name in ("torch", "numpy", "driver", "date") if environment.get(name)
     )
-    title = f"{environment.get('gpu', gpu.title)} ({where}) compared with {gpu.file}; knowledge: {known(gpu)}"
+    title = f"{environment.get('gpu', gpu.title)} ({where}) compared with {label(gpu.file)}; knowledge: {known(gpu)}"
     return Sheet(shown, done, title=title, notes=[*_short(kernels), *failed])
 
 

@@ -17,7 +17,7 @@ from perfmodel import measured
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
-from perfmodel.paths import folders
+from perfmodel.paths import folders, label, report
 from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import load
 from perfmodel.timing.card import Card, Tiling
@@ -60,11 +60,17 @@ def generation(gpu: Gpu) -> str:
     return first if first in GENERATIONS else ANY
 
 
-@cache
 def family(name: str) -> Family:
-    """Reads a generation's file."""
+    """Returns the parameters of a generation."""
     paths = (os.path.join(folder, "families", f"{name}.yaml") for folder in folders("hardware"))
     path = next(path for path in paths if os.path.isfile(path))
+    report(f"family {name}", path)
+    return _family(path)
+
+
+@cache
+def _family(path: str) -> Family:
+    """Reads a generation's file."""
     page = load(path)
     sources = {key: page.mapping("sources").text(key) for key in page.mapping("sources")}
     sections: dict[str, dict[str, float]] = {}
@@ -108,7 +114,7 @@ def card(gpu: Gpu, knowledge: str | None = None) -> Card:
     chosen = knowledge or best
     if KNOWLEDGE.index(chosen) > KNOWLEDGE.index(best):
         raise InputError(
-            f"{gpu.file}: knowledge {chosen}",
+            f"{label(gpu.file)}: knowledge {chosen}",
             f"the card is known by its {best} alone",
             f"{', '.join(KNOWLEDGE[: KNOWLEDGE.index(best) + 1])} are accepted",
             "Measure it with 'perfmodel calibrate'." if chosen == "calibrated" else "Leave the option out.",
@@ -123,6 +129,8 @@ REMEMBERED = 64
 def _card(knowledge: str, gpu: Gpu) -> Card:
     """Returns the card, made once for equal contents: a path may hold different files over time."""
     readings = measured.of(gpu.name, gpu.file) if knowledge == "calibrated" else None
+    if readings is not None:
+        report(f"readings of {gpu.name}", readings.file)
     for known in _CARDS:
         if known[1] == knowledge and known[0] == gpu and known[2] == readings:
             return known[3]
