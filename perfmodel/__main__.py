@@ -15,7 +15,7 @@ from perfmodel.errors import PerfmodelError, UsageError, did_you_mean
 
 def main() -> None:
     """Runs ``perfmodel`` and exits. Codes: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device."""
-    before, often = signal.signal(signal.SIGTERM, _stopped), gc.get_threshold()
+    before, often = {number: signal.signal(number, _stopped) for number in _stopping()}, gc.get_threshold()
     gc.set_threshold(100_000)  # loading modules creates no garbage
     try:
         code = cli.main(prog_name="perfmodel", standalone_mode=False)
@@ -24,25 +24,36 @@ def main() -> None:
         code = _report(str(error), error.exit_code)
     except click.exceptions.Abort:
         code = _report("perfmodel: interrupted; no partly written file is left.", 128 + signal.SIGINT)
-    except Stopped:
-        code = _report("perfmodel: stopped by SIGTERM; no partly written file is left.", 128 + signal.SIGTERM)
+    except Stopped as stop:
+        code = _report(f"perfmodel: stopped by {stop.signal.name}; no partly written file is left.", 128 + stop.signal)
     except click.ClickException as error:
         code = _report(_usage(error), UsageError.exit_code)
     except BrokenPipeError:  # the reader of the pipe has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         gc.set_threshold(*often)
     sys.exit(code or 0)
 
 
 class Stopped(BaseException):
-    """Raised on SIGTERM, so that partly written files are removed as after Ctrl-C."""
+    """Raised on SIGTERM and SIGHUP, so that partly written files are removed as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
+
+
+def _stopping() -> list[signal.Signals]:
+    """Returns the signals that stop a run. ``nohup`` lets a run ignore SIGHUP, which Windows does not have."""
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _stopped(number: int, frame: object) -> None:
-    raise Stopped
+    raise Stopped(number)
 
 
 def _usage(error: click.ClickException) -> str:

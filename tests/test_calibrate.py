@@ -163,7 +163,7 @@ def test_what_cannot_be_written_or_read_is_refused_before_anything_is_measured(o
 def test_a_folder_is_no_file_for_readings(own, card_at_hand, tmp_path):
     ran = command("calibrate", "-o", str(tmp_path))
     check_refused(ran, 1)
-    assert ran.err == f"{tmp_path}: it is a folder; a file is accepted. Name a file in the folder.\n"
+    assert ran.err == f"perfmodel calibrate: '{tmp_path}' is a folder; a file is accepted. Name a file in the folder.\n"
 
 
 def test_a_processor_becomes_a_card_of_the_users_folder(own, monkeypatch):

@@ -415,7 +415,7 @@ def test_messages(monkeypatch, capsys, tmp_path, words: tuple[str, ...], code: i
 
 def test_a_failure_leaves_the_old_picture(monkeypatch, capsys, tmp_path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "chart.png"
-    path.write_bytes(b"before")
+    path.write_bytes(b"Software\0perfmodel, before")
 
     def refuse(old: str, new: str) -> None:
         raise PermissionError(13, "Permission denied")
@@ -428,7 +428,7 @@ def test_a_failure_leaves_the_old_picture(monkeypatch, capsys, tmp_path) -> None
         r"folder with enough free space is accepted. Choose another path.\n",
         err,
     )
-    assert path.read_bytes() == b"before"
+    assert path.read_bytes() == b"Software\0perfmodel, before"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -439,7 +439,10 @@ def test_an_interruption_leaves_the_file_that_was_there(ready, tmp_path):
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("rows.csv", "before")]
 
 
-@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "stopped by SIGTERM"), (signal.SIGINT, "interrupted")])
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(signal.SIGTERM, "stopped by SIGTERM"), (signal.SIGHUP, "stopped by SIGHUP"), (signal.SIGINT, "interrupted")],
+)
 def test_a_signal_leaves_nothing_half_written(tmp_path, number, word):
     """Fifty million rows, far more than are written before the signal arrives."""
     words = ["--op", "matmul", "--gpu", "t4", "--over", "m=1:100000000:50000000", "-o", str(tmp_path / "rows.csv")]

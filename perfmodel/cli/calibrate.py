@@ -6,12 +6,14 @@ import os
 
 import click
 
+from perfmodel import writing
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo
 from perfmodel.errors import InputError
 from perfmodel.paths import MEASURED, user_folder
 
+WHERE = "perfmodel calibrate"
 ANYTHING = "auto"
 PROCESSOR = "cpu.yaml"
 
@@ -52,14 +54,14 @@ def calibrate(gpu: str, output: str | None) -> None:
 
     found = list(measure(device.torch, lambda title: echo(f"measuring: {title}", err=True)))
     readings = [(one.section, one.name, one.reading) for one in found]
-    _write(path, text(device.card.name, session.made(device), readings))
+    writing.write(path, WHERE, text(device.card.name, session.made(device), readings))
     echo(render(sheet(readings, device.card), "table"), nl=False)
     echo(f"written to {path}", err=True)
 
 
 def _processor(contents: str, path: str, named: bool) -> None:
     """Writes the card file of the processor; it was measured when the device was opened."""
-    _write(path, contents)
+    writing.write(path, WHERE, contents)
     echo(contents, nl=False)
     echo(f"written to {path}; use it as --gpu {'cpu' if named else path}", err=True)
 
@@ -78,29 +80,11 @@ def _made(folder: str) -> str:
 
 def _may_write(path: str) -> None:
     """Refuses to overwrite a file that is not a measurement, such as a data sheet."""
-    if not os.path.exists(path):
-        return
-    if os.path.isdir(path):
-        raise InputError(path, "it is a folder", "a file is accepted", "Name a file in the folder.")
-    with open(path, encoding="utf-8", errors="replace") as file:
-        first = file.readline()
-    if not first.startswith("# Measured"):
+    writing.checked(path, WHERE)
+    if os.path.isfile(path) and not writing.begins(path, "# Measured"):
         raise InputError(
             path,
             "a file that is not a measurement exists there",
             "a new file or an older measurement is accepted",
             "Name another file.",
         )
-
-
-def _write(path: str, contents: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(contents)
-    except OSError as error:
-        raise InputError(
-            path,
-            f"it cannot be written ({error.strerror or error})",
-            "a path that can be written is accepted",
-            "Name another file.",
-        ) from None

@@ -10,7 +10,7 @@ import click
 from perfmodel import chart
 from perfmodel.cli import options
 from perfmodel.cli.command import Group, twice
-from perfmodel.cli.screen import echo
+from perfmodel.cli.screen import echo, warn_of
 from perfmodel.errors import InputError, UsageError
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
@@ -88,6 +88,7 @@ def plot(context: click.Context, /, output: str | None, **given: Any) -> None:
         checked(output, PLOT)
     cards, subject = charted(request)
     path = output or checked(file_name(cards, request), PLOT)
+    warn_of(path)
     from perfmodel.report.plot import figure
 
     save(figure(cards, f"{cards[0].title if len(cards) == 1 else 'Roofline'}, {subject}"), path, PLOT)

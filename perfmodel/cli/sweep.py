@@ -11,7 +11,7 @@ import click
 
 from perfmodel.cli import options
 from perfmodel.cli.command import command
-from perfmodel.cli.screen import echo
+from perfmodel.cli.screen import echo, warn_of
 from perfmodel.errors import UsageError
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
@@ -81,11 +81,11 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     from perfmodel.sweep.features import thinned
 
     if output is not None:
-        rows.checked(output, WHERE)
+        warn_of(rows.checked(output, WHERE))
     if picture is not None:
         from perfmodel.report import sweep_plot
 
-        pictures.checked(picture, WHERE)
+        warn_of(pictures.checked(picture, WHERE))
         sweep_plot.check(plan, WHERE)
     if plan.expected:
         _warn_if_slow(plan)

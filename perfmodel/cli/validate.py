@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from perfmodel import writing
 from perfmodel.cli import options
 from perfmodel.cli.command import command
-from perfmodel.cli.screen import echo
+from perfmodel.cli.screen import echo, warn_of
 from perfmodel.errors import InputError, NoDeviceError, ValidationError
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
@@ -60,6 +61,14 @@ def validate(
         others = {"--suite": suite, "--save": save, "--counters": counters, "--trace": trace, "--limit": limit}
         because = f"a stored run is read without {', '.join(others)}"
         options.refuse_together("perfmodel validate", "--from", others, because)
+    if save is not None:
+        writing.regular(writing.checked(save, f"--save {save}"), f"--save {save}")
+    if trace is not None:
+        warn_of(writing.checked(trace, f"--trace {trace}"))
+    if plot is not None:
+        from perfmodel.report.picture import checked
+
+        warn_of(checked(plot, "--plot"))
     run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit or 60, counters, trace)
     from perfmodel.report.validation import render
     from perfmodel.validation import compare

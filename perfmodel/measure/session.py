@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from perfmodel import writing
 from perfmodel.errors import InputError, NoDeviceError
 from perfmodel.hardware import Gpu, described, gpu
 from perfmodel.measure import environment
@@ -119,14 +120,7 @@ class Log:
     def _append(self, line: Mapping[str, Any]) -> None:
         if self.path is None:
             return
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(text(line))
-        except OSError as error:
-            raise InputError(
-                f"--save {self.path}", f"it cannot be written ({error.strerror or error})", "a writable path is accepted",
-                "Choose another path.",
-            ) from None  # fmt: skip
+        writing.append(self.path, f"--save {self.path}", text(line))
 
 
 def records(here: Device, cases: Sequence[Mapping[str, Any]], log: Log, limit_s: float) -> Iterator[Mapping[str, Any]]:
@@ -146,10 +140,7 @@ def records(here: Device, cases: Sequence[Mapping[str, Any]], log: Log, limit_s:
 def rewrite(path: str, stored: Stored) -> None:
     """Writes the whole file again."""
     lines = [{"schema": SCHEMA, "environment": dict(stored.environment)}, *stored.records]
-    beside = f"{path}.part"
-    with open(beside, "w", encoding="utf-8") as file:
-        file.writelines(text(line) for line in lines)
-    os.replace(beside, path)
+    writing.write(path, f"--save {path}", "".join(map(text, lines)))
 
 
 def with_counters(found: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

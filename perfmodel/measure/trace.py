@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from perfmodel import writing
 from perfmodel.cases import case
-from perfmodel.errors import InputError, NoDeviceError, PerfmodelError
+from perfmodel.errors import NoDeviceError, PerfmodelError
 from perfmodel.validation import described
 
 
@@ -36,15 +40,9 @@ def write(cases: Sequence[Mapping[str, Any]], device: str, path: str) -> str:
                 program.run()
                 if device == "cuda":
                     torch.cuda.synchronize()
-    try:
-        with open(path, "a", encoding="utf-8"):
-            pass
-        found.export_chrome_trace(path)
-    except OSError as error:
-        raise InputError(
-            f"--trace {path}",
-            f"it cannot be written ({error.strerror or error})",
-            "a writable path is accepted",
-            "Choose another path.",
-        ) from None
+    with TemporaryDirectory() as folder, writing.replacing(path, f"--trace {path}") as file:
+        made = os.path.join(folder, "trace.json" + (".gz" if path.endswith(".gz") else ""))
+        found.export_chrome_trace(made)
+        with open(made, "rb") as contents:
+            shutil.copyfileobj(contents, file)
     return path

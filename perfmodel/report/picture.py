@@ -6,9 +6,10 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
-from perfmodel.report import files
+from perfmodel import writing
 
 FORMATS = (".png", ".svg", ".pdf")
 DPI = 200
@@ -42,7 +43,7 @@ METADATA: dict[str, dict[str, Any]] = {
 
 def checked(path: str, where: str) -> str:
     """Returns the path if a picture can be written to it; raises InputError otherwise."""
-    return files.checked(path, where, FORMATS, "pictures")
+    return writing.checked(path, where, FORMATS, "pictures")
 
 
 @contextmanager
@@ -59,5 +60,8 @@ def settings() -> Iterator[None]:
 def save(figure: Any, path: str, where: str) -> None:
     """Writes the picture in the format of the path's ending."""
     ending = os.path.splitext(checked(path, where))[1].lower()
-    with files.replacing(path, where) as file, settings():
-        figure.savefig(file, format=ending[1:], dpi=DPI, metadata=METADATA[ending])
+    drawn = BytesIO()  # a pipe has no positions, which PDF and PNG need
+    with settings():
+        figure.savefig(drawn, format=ending[1:], dpi=DPI, metadata=METADATA[ending])
+    with writing.replacing(path, where) as file:
+        file.write(drawn.getbuffer())

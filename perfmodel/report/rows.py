@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from perfmodel.report import files
+from perfmodel import writing
 from perfmodel.sweep import Chunk, Plan, exact
 from perfmodel.sweep.digits import Lines, Slot, slot
 from perfmodel.symbols import SYMBOLS
@@ -38,14 +38,14 @@ def figures(plan: Plan) -> dict[str, str]:
 
 def checked(path: str, where: str) -> str:
     """Returns the path if rows can be written to it; raises InputError otherwise."""
-    return files.checked(path, where, ENDINGS, "rows")
+    return writing.checked(path, where, ENDINGS, "rows")
 
 
 def write(path: str, plan: Plan, chunks: Iterable[Chunk], where: str) -> int:
     """Writes every row in the format of the path's ending, and returns the number of rows."""
     rows = 0
     as_json = checked(path, where).lower().endswith(".jsonl")
-    with files.replacing(path, where) as file:
+    with writing.replacing(path, where) as file:
         file.write(b"" if as_json else _csv_line(["gpu", *plan.symbols, *figures(plan)]).encode() + b"\n")
         for text, number in _filled(plan, chunks, _json_parts if as_json else _csv_parts):
             file.write(text)
