@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from itertools import count
+from typing import BinaryIO, NamedTuple
 
 import yaml
 
 from perfmodel.errors import InputError, did_you_mean, printable, shown
 from perfmodel.units import quantity_from_text, size_from_text
 
-LARGEST_FILE_BYTE = 1_000_000
+LARGEST_FILE_BYTE = 1_000_000  # also the largest line of a file that is read line by line
+MOST_LINES = 1_000_000
 DEEPEST = 12
 TOO_DEEP = f"nesting deeper than {DEEPEST} levels"
 
@@ -303,7 +305,7 @@ def _placed(stack: list[tuple[Mapping | Sequence, Scalar | None]], node: Node, r
 
 
 def read_lines(path: str) -> Iterator[str]:
-    """Yields the lines of a file of any length, or of standard input for ``-``."""
+    """Yields the lines of a file, or of standard input for ``-``."""
     if path == "-":
         import sys
 
@@ -320,9 +322,22 @@ def read_lines(path: str) -> Iterator[str]:
         raise _unreadable(path, error) from None
 
 
-def _decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
-    """Decodes lines. A byte order mark is accepted before the first."""
-    for number, line in enumerate(lines, 1):
+def _decoded(file: BinaryIO, where: str) -> Iterator[str]:
+    """Decodes lines. A byte order mark is accepted before the first. The length of a line and the number of lines are
+    limited, because a device may have no end.
+    """
+    for number in count(1):
+        line = file.readline(LARGEST_FILE_BYTE + 1)
+        if not line:
+            return
+        if len(line) > LARGEST_FILE_BYTE:
+            raise InputError(
+                f"{where}:{number}", "the line is longer than 1 MB", "shorter lines are accepted", "Check the path."
+            )
+        if number > MOST_LINES:
+            raise InputError(
+                where, f"it has more than {MOST_LINES:,} lines", "a file with fewer lines is accepted", "Split it."
+            )
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:

@@ -606,7 +606,7 @@ def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
 def test_without_torch_nothing_says_torch(tmp_path, monkeypatch, quick_start):
     """NumPy runs the cases instead of torch, so neither the table nor the notes name torch."""
     (tmp_path / "hidden").mkdir()
-    (tmp_path / "hidden" / "torch.py").write_text("raise ImportError('hidden')\n")
+    (tmp_path / "hidden" / "torch.py").write_text("raise ModuleNotFoundError('hidden', name='torch')\n")
     root = str(Path(__file__).parent.parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "hidden"), root]))
     monkeypatch.setattr(environment, "torch_with_gpu", lambda: None)

@@ -10,6 +10,11 @@ from perfmodel.importers.keys import UNCOUNTED, unread
 from perfmodel.units import checked_size
 
 _REQUIRED = object()
+# Keys of the number of layers, which are listed one by one, and the largest accepted number.
+LAYERS = frozenset(
+    ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
+)
+MOST_LAYERS = 10_000
 
 
 class Asked(Mapping[str, Any]):
@@ -87,7 +92,10 @@ class Config:
                     "this model_type requires it", self._near(key) or f'Add "{key}": a whole number.',
                 )  # fmt: skip
             return int(default) if derived else int(self.assume(key, default))
-        return checked_size(value, f"{self.where}: {found}")
+        size = checked_size(value, f"{self.where}: {found}")
+        if found in LAYERS and size > MOST_LAYERS:
+            raise self._wrong(found, value, f"at most {MOST_LAYERS:,} layers are accepted")
+        return size
 
     def size_or_none(self, key: str, default: int | None = None) -> int | None:
         """An integer, or None where the key is null; the architecture's default where it is absent."""

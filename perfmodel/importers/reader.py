@@ -148,9 +148,9 @@ class Reader:
         if given:
             return tuple(word == "sparse" for word in given)
         if e.listed and self.c.document.get(e.listed) is not None:
-            listed = self.c.numbers(e.listed)
+            listed = frozenset(self.c.numbers(e.listed))
             return tuple(i in listed for i in range(L))
-        dense = self.c.numbers(e.plain) if e.plain else ()
+        dense = frozenset(self.c.numbers(e.plain)) if e.plain else ()
         first = e.first if isinstance(e.first, int) else self.count(e.first)
         last = self._last(e.last)
         every = self.count(e.every) or 1

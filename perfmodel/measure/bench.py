@@ -168,9 +168,8 @@ def _flags(spread: float, before: environment.State, after: environment.State) -
 
 def _processor_library() -> Any:
     """Returns torch, or NumPy if torch is not installed."""
-    try:
-        import torch
-    except ImportError:
+    torch = environment.installed_torch()
+    if torch is None:
         import numpy
 
         return numpy

@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from perfmodel.errors import NoDeviceError, one_line
+from perfmodel.measure import child
 from perfmodel.records import case_of, key
 
 # Name of each count in a record, and the metrics that it is the sum of. Bytes and instructions are counted in separate
@@ -60,7 +60,7 @@ def _profiled(profiler: str, path: str, metrics: Metrics) -> list[str]:
     names = sorted({metric for several in metrics.values() for metric in several})
     command = [
         profiler, "--clock-control", "none", "--cache-control", "none", "--profile-from-start", "off", "--csv",
-        "--print-units", "base", "--metrics", ",".join(names), sys.executable, "-m", "perfmodel.measure.counted", path,
+        "--print-units", "base", "--metrics", ",".join(names), *child.command("perfmodel.measure.counted", path),
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)

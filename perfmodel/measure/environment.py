@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from perfmodel import __version__
-from perfmodel.errors import NoDeviceError
+from perfmodel.errors import NoDeviceError, one_line
 from perfmodel.hardware import Gpu, all_gpus
 from perfmodel.paths import report
 from perfmodel.records import METHOD, SCHEMA
@@ -29,11 +29,22 @@ class State(NamedTuple):
 
 def torch_with_gpu() -> Any | None:
     """Returns torch if it can use a GPU, else None."""
+    torch = installed_torch()
+    return torch if torch is not None and torch.cuda.is_available() else None
+
+
+def installed_torch() -> Any | None:
+    """Returns torch, or None if it is not installed. An installed torch that cannot be imported is an error."""
     try:
         import torch
-    except ImportError:
-        return None
-    return torch if torch.cuda.is_available() else None
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            return None
+        raise NoDeviceError(
+            "torch", f"it is installed but cannot be imported ({type(error).__name__}: {one_line(str(error), 200)})",
+            "a working torch, or none, is accepted", "Try 'python -c \"import torch\"', and repair or remove it.",
+        ) from error  # fmt: skip
+    return torch
 
 
 def card(name: str) -> Gpu:

@@ -47,9 +47,8 @@ vector:
 
 
 def _library() -> Any:
-    try:
-        import torch
-    except ImportError:
+    torch = environment.installed_torch()
+    if torch is None:
         import numpy
 
         return numpy

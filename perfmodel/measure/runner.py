@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from queue import Empty, Queue
 from threading import Thread
 from typing import IO, Any
 
 from perfmodel.errors import NoDeviceError
+from perfmodel.measure.child import command
 from perfmodel.records import SCHEMA, case_of
 
 START_LIMIT_S = 120.0
@@ -30,7 +30,7 @@ class Worker:
     def start(self) -> None:
         """Starts the process and reads its environment line."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "perfmodel.measure.worker", self.device],
+            command("perfmodel.measure.worker", self.device),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )  # fmt: skip
         self._answers = Queue()

@@ -11,17 +11,17 @@ from typing import Any
 from perfmodel import writing
 from perfmodel.cases import case
 from perfmodel.errors import NoDeviceError, PerfmodelError
+from perfmodel.measure import environment
 from perfmodel.validation import described
 
 
 def write(cases: Sequence[Mapping[str, Any]], device: str, path: str) -> str:
     """Runs every case once under its own name and returns the path. Warm-up runs are not in the trace."""
-    try:
-        import torch
-    except ImportError:
+    torch = environment.installed_torch()
+    if torch is None:
         raise NoDeviceError(
             "--trace", "torch is not installed", "the trace requires torch's profiler", "Install torch."
-        ) from None
+        )
     from torch.profiler import ProfilerActivity, profile, record_function
 
     from perfmodel.measure.workloads import build

@@ -43,7 +43,7 @@ def _pattern(c: Config, L: int) -> tuple[str, ...]:
         return found
     types = c.document.get("attention_types", [[["global", "local"], L // 2]])
     try:
-        pattern = tuple(word for kinds, times in types for _ in range(times) for word in kinds)
+        pattern = tuple(word for kinds, times in types for _ in range(min(times, L + 1)) for word in kinds)
     except (TypeError, ValueError):
         pattern = ()
     known = len(pattern) == L and set(pattern) <= {"global", "local"}

@@ -1,0 +1,150 @@
+"""Nothing of the current folder runs, and inputs without an end are refused early."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+from command import check_refused, perfmodel
+
+from perfmodel import api, paths, specfile
+from perfmodel.errors import InputError, NoDeviceError
+from perfmodel.measure import child, environment, runner
+
+CONFIGS = Path(paths.PACKAGED) / "configs"
+
+
+# --- modules of the current folder
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A current folder in which every module that a worker may import leaves a mark."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("torch", "numpy", "statistics", "json", "cupy", "perfmodel"):
+        (folder / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'a').write('{name} ')\nraise SystemExit(1)\n"
+        )
+    monkeypatch.chdir(folder)
+    return tmp_path / "ran"
+
+
+def test_the_measuring_process_imports_nothing_from_the_current_folder(trap):
+    worker = runner.Worker("cpu")
+    try:
+        worker.start()
+        case = {"op": "elementwise", "kind": "add", "shape": {"numel": 1024}, "dtype": "fp32", "protocol": "warm"}
+        assert "median_us" in worker.measure(case, 60)
+    finally:
+        worker.stop()
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("module", ["perfmodel.measure.worker", "perfmodel.measure.counted"])
+def test_processes_are_started_with_a_safe_path(module):
+    python, *options = child.command(module, "x")
+    assert python == sys.executable
+    assert "-P" in options
+    assert any(Path(option).is_absolute() and option.endswith("__init__.py") for option in options)
+
+
+# --- a torch that does not work
+
+
+@pytest.mark.parametrize("raised", ["ImportError('libcudart.so.13')", "OSError('cannot open')", "RuntimeError('x')"])
+def test_a_torch_that_raises_is_an_error_and_not_replaced_by_numpy(tmp_path, monkeypatch, raised):
+    (tmp_path / "torch.py").write_text(f"raise {raised}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torch"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(NoDeviceError, match="torch: it is installed but cannot be imported"):
+        environment.torch_with_gpu()
+    check_refused(perfmodel("validate", "--suite", "quick"), 4)
+    check_refused(perfmodel("calibrate", "--gpu", "cpu", "-o", str(tmp_path / "cpu.yaml")), 4)
+
+
+def test_the_measuring_process_reports_a_torch_that_raises(tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.13')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(NoDeviceError, match="libcudart"):
+        runner.Worker("cpu").start()
+
+
+# --- inputs without an end
+
+
+@pytest.fixture
+def memory_limit():
+    """Fails an input that is read without a limit, instead of using up the memory of the machine."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 500_000_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@linux
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "--gpu", "t4", "--cases"),
+        ("explain", "--gpu", "t4", "--time"),
+        ("validate", "--from"),
+        ("validate", "--gpu", "cpu", "--suite"),
+        ("flops", "--config"),
+        ("flops", "--config", "mlp-4096", "--gpu"),
+        ("calibrate", "--gpu", "cpu", "-o"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("ending", ["jsonl", "yaml"])
+def test_a_device_without_an_end_is_refused(tmp_path, memory_limit, monkeypatch, arguments, ending):
+    link = tmp_path / f"zero.{ending}"
+    link.symlink_to("/dev/zero")
+    if arguments[0] == "calibrate":
+        card = CONFIGS.parent / "hardware" / "epyc-7763.yaml"
+        monkeypatch.setattr("perfmodel.measure.processor.hardware_file", card.read_text)
+        assert perfmodel(*arguments, str(link)).code == 0  # written to, and not read
+        return
+    found = check_refused(perfmodel(*arguments, str(link)), 1)
+    assert "larger than 1 MB" in found["found"] or "longer than 1 MB" in found["found"]
+
+
+def test_the_number_of_lines_is_limited(monkeypatch):
+    monkeypatch.setattr(specfile, "MOST_LINES", 3)
+    ran = perfmodel("predict", "--cases", "-", "--gpu", "t4", stdin="{}\n" * 4)
+    assert check_refused(ran, 1)["found"] == "it has more than 3 lines"
+
+
+@linux
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("llama-3-8b", {"num_hidden_layers": 10**8}),
+        ("gpt2", {"n_layer": 10**8}),
+        ("gpt-neo-2.7b", {"num_layers": 10**8}),
+        ("gpt-neo-2.7b", {"attention_types": [[["global", "local"], 10**8]]}),
+        ("deepseek-v3", {"num_hidden_layers": 10**8}),
+        ("mamba-130m", {"n_layer": 10**8, "num_hidden_layers": 10**8}),
+    ],
+    ids=str,
+)
+def test_layers_in_the_digits_of_a_config_are_limited(tmp_path, memory_limit, changes):
+    name, more = changes
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads((CONFIGS / f"{name}.json").read_text()), **more}))
+    with pytest.raises(InputError, match="layers"):
+        api.load(str(path))
+
+
+def test_ten_thousand_layers_are_accepted(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads((CONFIGS / "llama-3-8b.json").read_text()), "num_hidden_layers": 10**4}))
+    assert api.analyse(str(path)).total.flops > 10**12
