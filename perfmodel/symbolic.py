@@ -73,7 +73,7 @@ def op_of(operation: Operation, given: Mapping[str, Any] | None = None) -> Op:
 
 def tidy(expression: Any) -> sympy.Expr:
     """The shortest form of a sum: expanded, or with common factors in front."""
-    given = sympy.sympify(expression)
+    given = sympy.sympify(expression, strict=True)
     expanded = sympy.expand(given)
     candidates = [expanded, sympy.factor_terms(expanded), sympy.factor(expanded), given]
     return _without_minus(min(candidates, key=lambda e: (sympy.count_ops(e), len(str(e)))))
@@ -126,14 +126,14 @@ HIGHEST_POWER = 8
 
 def rounds(expression: Any) -> bool:
     """Whether an expression contains roundings, maxima or powers too high to expand and cancel."""
-    found = sympy.sympify(expression)
+    found = sympy.sympify(expression, strict=True)
     powers = (p for p in found.atoms(sympy.Pow) if p.exp.is_Integer and p.exp > HIGHEST_POWER and p.base.free_symbols)
     return bool(found.has(sympy.ceiling, sympy.floor, sympy.Max, sympy.Min)) or any(powers)
 
 
 def expanded(expression: Any) -> sympy.Expr:
     """The expression multiplied out, where that is short."""
-    found = sympy.sympify(expression)
+    found = sympy.sympify(expression, strict=True)
     return found if rounds(found) else sympy.expand(found)
 
 
@@ -159,7 +159,7 @@ _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 def text(expression: Any) -> str:
     """A formula on one line: ``4 B N² D``, symbols in the order of the notation table."""
-    return str(_Text({"order": "none"}).doprint(sympy.sympify(expression)))
+    return str(_Text({"order": "none"}).doprint(sympy.sympify(expression, strict=True)))
 
 
 class _Text(sympy.printing.str.StrPrinter):  # type: ignore[misc]
@@ -237,7 +237,7 @@ def _degree(term: Any) -> int:
 def latex(expression: Any) -> str:
     """The formula in LaTeX, with the symbols of the notation table."""
     names = {symbol(s.name): s.latex or s.name for s in SYMBOLS.values()}
-    return str(_Latex({"symbol_names": names}).doprint(sympy.sympify(expression)))
+    return str(_Latex({"symbol_names": names}).doprint(sympy.sympify(expression, strict=True)))
 
 
 class _Latex(LatexPrinter):  # type: ignore[misc]
@@ -270,12 +270,14 @@ def order(expression: Any, name: str) -> Order:
     Rounding to whole tiles does not change an order, so ceilings and floors are replaced by their arguments.
     """
     x = symbol("x_growing")
-    smooth = sympy.sympify(expression).replace(sympy.ceiling, lambda a: a).replace(sympy.floor, lambda a: a)
+    smooth = (
+        sympy.sympify(expression, strict=True).replace(sympy.ceiling, lambda a: a).replace(sympy.floor, lambda a: a)
+    )
     grown = smooth.xreplace({symbol(name): x})
     if not grown.has(x):
         return Order(0)
     top, bottom = sympy.fraction(sympy.together(sympy.expand(_eventual(_saturated(grown, x), x))))
-    powers = [int(sympy.degree(part, x)) if sympy.sympify(part).has(x) else 0 for part in (top, bottom)]
+    powers = [int(sympy.degree(part, x)) if sympy.sympify(part, strict=True).has(x) else 0 for part in (top, bottom)]
     return Order(powers[0] - powers[1], _rises(smooth, name))
 
 
@@ -321,7 +323,7 @@ def _eventual(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
         a = sympy.expand(a)
         degree = int(sympy.degree(a, x)) if a.has(x) else 0
         coefficient = sympy.Poly(a, x).LC() if a.has(x) else a
-        negative = bool(sympy.sympify(coefficient).could_extract_minus_sign())
+        negative = bool(sympy.sympify(coefficient, strict=True).could_extract_minus_sign())
         return (-degree if negative else degree, not negative)
 
     decided = expression.replace(sympy.Max, lambda *arguments: max(arguments, key=lead))
@@ -344,7 +346,7 @@ def formulas(op: Op) -> Formulas:
     """Total counts of an operation that was called with symbols."""
     parts = op.kernels()
     unfused = sum(kernel.traffic_byte() for _, kernel in parts) if parts else None
-    flops, traffic = sympy.sympify(op.flops()), sympy.sympify(op.traffic_byte())
+    flops, traffic = sympy.sympify(op.flops(), strict=True), sympy.sympify(op.traffic_byte(), strict=True)
     return Formulas(
         flops=tidy(flops),
         contraction_flops=tidy(op.contraction_flops()),
@@ -380,4 +382,4 @@ def kernels_of(
 
 def words(expression: Any) -> str:
     """A formula in ASCII for JSON, which sympy can parse."""
-    return re.sub(r"\s+", " ", str(sympy.sympify(expression)))
+    return re.sub(r"\s+", " ", str(sympy.sympify(expression, strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import resource
 import sys
@@ -148,3 +149,33 @@ def test_ten_thousand_layers_are_accepted(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads((CONFIGS / "llama-3-8b.json").read_text()), "num_hidden_layers": 10**4}))
     assert api.analyse(str(path)).total.flops > 10**12
+
+
+# --- what the program never does
+
+# Modules that open connections, run what they load, or start a shell.
+NEVER = {
+    "socket", "ssl", "http", "urllib", "ftplib", "smtplib", "requests", "httpx", "asyncio", "pickle", "marshal", "shelve",
+    "dill", "joblib", "code", "codeop", "pty",
+}  # fmt: skip
+STARTERS = {"measure/child.py", "measure/runner.py", "measure/counters.py"}  # the processes that measure
+
+
+def test_no_network_no_pickle_and_no_code_from_data():
+    root = Path(paths.__file__).parent
+    for path in root.rglob("*.py"):
+        module = path.relative_to(root).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            place = f"{module}:{getattr(node, 'lineno', 0)}"
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in imported} & NEVER, place
+            assert not {name.partition(".")[0] for name in imported} & {"subprocess", "runpy"} or module in STARTERS, (
+                place
+            )
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", "")
+                assert name not in ("eval", "exec", "compile", "__import__"), place
+                assert "shell" not in {keyword.arg for keyword in node.keywords}, place
+                if getattr(node.func, "attr", "") == "sympify":  # which evaluates text, unless it is strict
+                    assert "strict" in {keyword.arg for keyword in node.keywords}, place

@@ -208,8 +208,8 @@ FUNCTIONS = {
 }
 # What an option is called as an argument, where a word of Python or the other way to name a thing is in the way.
 ARGUMENTS = {"set": "settings", "op": "config", "for": "symbol"}
-# Options that say how and where an answer is printed.
-PRINTING = {"format", "output", "plot", "symbolic", "steps", "verbose", "columns", "help"}
+# Options that say how and where an answer is printed, and where files are searched.
+PRINTING = {"hardware", "format", "output", "plot", "symbolic", "steps", "verbose", "columns", "help"}
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)

@@ -56,7 +56,7 @@ def card(name: str) -> Gpu:
     if not known:
         raise NoDeviceError(
             "--gpu auto", f"no GPU file lists the device name '{name}'", "a device name under 'matches' of a GPU file is accepted",
-            "Add a file to hardware/, or name the closest card with --gpu.",
+            "Name the folder of its file with --hardware, or name the closest card with --gpu.",
         )  # fmt: skip
     names = ", ".join(gpu.name for gpu in known)
     raise NoDeviceError(

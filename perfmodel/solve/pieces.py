@@ -69,7 +69,7 @@ class Formula:
         self._budget = budget
         self._atoms: list[_Atom] = []
         self._letters: dict[Any, Any] = {}
-        found = sympy.sympify(expression)
+        found = sympy.sympify(expression, strict=True)
         found = found.xreplace({number: sympy.Rational(number) for number in found.atoms(sympy.Float)})
         self._whole = self._ratio(self._without_atoms(found))
 
