@@ -142,11 +142,11 @@ def walked(size: Attended, rows: int, tile: Tile, group: int) -> tuple[float, fl
             total += steps
             masked += min(steps, edges)
         return total / tiles, float(min(whole, far)), masked / tiles
-    last = rows / group
-    rising = min(last, max(0.0, whole - offset))  # rows that do not see every key
-    mean = (offset * rising + rising**2 / 2 + (last - rising) * whole) / last
-    mean = min(mean + max(tile.queries / group, tile.keys) / 2, float(far), float(whole))
-    return mean, float(min(whole, far)), float(edges)
+    last, most = rows / group, min(float(whole), float(far))
+    rising = min(last, max(0.0, most - offset))  # rows that see fewer keys than the last ones
+    mean = (offset * rising + rising**2 / 2 + (last - rising) * most) / last
+    mean = min(mean + rising / last * max(tile.queries / group, tile.keys) / 2, most)
+    return mean, most, float(edges)
 
 
 def seen(size: Attended) -> int:
