@@ -38,9 +38,10 @@ def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
 
     if _depth(text) > DEEPEST:
         raise refused(f"it is nested deeper than {DEEPEST} levels")
+    plain = "\\" not in text and text.strip().isprintable()  # then no text in it has a control character
     try:
         found = json.loads(
-            text, parse_constant=constant, parse_float=finite, parse_int=whole, object_pairs_hook=lambda p: _pairs(p, where)
+            text, parse_constant=constant, parse_float=finite, parse_int=whole, object_pairs_hook=lambda p: _pairs(p if plain else [(printable(key), escaped(value)) for key, value in p], where)
         )  # fmt: skip
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}" if "\n" in text.rstrip() else where
@@ -52,7 +53,6 @@ def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
 
 def _pairs(found: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     seen: set[str] = set()
-    found = [(printable(key), escaped(value)) for key, value in found]
     for key, _ in found:
         if key in seen:
             raise InputError(

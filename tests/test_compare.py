@@ -63,7 +63,7 @@ def test_one_file_by_two_names_is_one_case_and_two_files_of_one_name_are_told_ap
     other = tmp_path / "mlp-4096.yaml"
     other.write_text(Path(ours).read_text(encoding="utf-8").replace("N: 2048", "N: 1024"))
     found = cases("--config", ours, "--config", str(other))
-    assert [case["config"] for case in found] == [ours, str(other)]
+    assert [case["config"] for case in found] == ["configs/mlp-4096.yaml", str(other)]
     assert "N = 2048" in (out := shown("--config", ours, "--config", str(other), "--format", "markdown"))
     assert "N = 1024" in out
 
