@@ -130,9 +130,8 @@ def walked(size: Attended, rows: int, tile: Tile, group: int) -> tuple[float, fl
     if not size.causal:
         return float(whole), float(whole), 0.0
     tiles, offset = ceil(rows / tile.queries), max(0, size.keys - size.queries)
-    far = (
-        seen(size) + tile.queries / group - 1 + tile.keys if size.window else whole
-    )  # a window starts anywhere within a step
+    span = seen(size) + tile.queries / group - 1  # from the first key of the first row to the last key of the last
+    far = ceil(span / tile.keys) * tile.keys if size.window else whole
     odd = rows % tile.queries or size.keys % tile.keys
     edges = (ceil(tile.queries / group / tile.keys) + (1 if odd else 0) + (1 if size.window else 0)) * tile.keys
     if tiles <= COUNTED:
