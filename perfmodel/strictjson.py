@@ -36,13 +36,15 @@ def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
             raise refused(f"a number has {len(digits)} digits, more than {MOST_DIGITS}")
         return int(digits)
 
+    plain = "\\" not in text and text.strip().isprintable()  # then no text in it has a control character
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        return _pairs(found if plain else [(printable(key), escaped(value)) for key, value in found], where)
+
     if _depth(text) > DEEPEST:
         raise refused(f"it is nested deeper than {DEEPEST} levels")
-    plain = "\\" not in text and text.strip().isprintable()  # then no text in it has a control character
     try:
-        found = json.loads(
-            text, parse_constant=constant, parse_float=finite, parse_int=whole, object_pairs_hook=lambda p: _pairs(p if plain else [(printable(key), escaped(value)) for key, value in p], where)
-        )  # fmt: skip
+        found = json.loads(text, parse_constant=constant, parse_float=finite, parse_int=whole, object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}" if "\n" in text.rstrip() else where
         raise refused(f"the text is not valid JSON from column {error.colno}", place) from None
