@@ -25,7 +25,7 @@ def families(cards: Sequence[Card], frame: Box, span: Limits) -> list[Family]:
         for point in card.points:
             if point.flop_per_s:
                 key = (point.group, point.name, point.intensity)
-                kernels.setdefault(key, []).append((point.intensity, point.flop_per_s))
+                kernels.setdefault(key, []).append((point.intensity, point.height))
     found: list[tuple[list[Spot], Family]] = []
     for (_, name, _), places in kernels.items():
         spots = [spot(frame, span, *place) for place in places]
