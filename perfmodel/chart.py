@@ -248,7 +248,7 @@ def _point(row: Row, name: str, rate: Rates, run: Run) -> Point:
 
 
 def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
-    """Returns axes that contain all points and ridges with a margin of factor ``room``; on the right, its square."""
+    """Returns axes that contain all points and ridges with a margin of factor ``room``; more above and on the right, for labels."""
     points = [point for card in cards for point in card.points if point.flop_per_s]
     ridges = [card.ridge(roof) for card in cards for roof in card.roofs]
     across = [*ridges, *(point.intensity for point in points)]
@@ -258,7 +258,7 @@ def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
         left=left,
         right=max(across) * room**2,
         bottom=min([slowest, *(point.height / room for point in points)]),
-        top=max(roof.flop_per_s for card in cards for roof in card.roofs) * room,
+        top=max(roof.flop_per_s for card in cards for roof in card.roofs) * room * 1.4,
     )
 
 

@@ -159,7 +159,8 @@ def _rows(figure: Any, ruler: Ruler, entries: Sequence[Entry]) -> Any:
         )
         for entry in entries
     ]  # fmt: skip
-    for columns in range(len(entries), 0, -1):
+    for rows in range(1, len(entries) + 1):
+        columns = -(-len(entries) // rows)
         # matplotlib fills columns; in this order, they read as rows
         order = [i for column in range(columns) for i in range(column, len(entries), columns)]
         legend = Legend(

@@ -19,7 +19,7 @@ TEXT_NEAR_MARK = 12.0
 LEADER = 4.0
 LEADER_OVER_LINE = 12.0
 LEADER_ALONG_LINE = 200.0
-LEADER_OVER_MARK = 40.0
+LEADER_OVER_MARK = 60.0
 LEADER_OVER_LEADER = 80.0
 WRONG_SIDE = 60.0
 
@@ -28,6 +28,7 @@ NEAR_PT = 5.0  # a text this close to another mark looks like its label
 BESIDE_PT = 7.0  # a text farther away needs a leader
 MARK_PT = 3.0
 APART_PT = 5.0
+SHORT_PT = 25.0  # a shorter line, such as one from a mark to its bound, does not look like a leader
 DISTANCES_PT = (4.5, 9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0, 100.0, 120.0, 145.0, 175.0, 210.0)
 DIRECTIONS = 16
 CHOICES, ROUNDS = 200, 8
@@ -159,7 +160,7 @@ def _judged(candidate: Candidate, marks: Sequence[Box], lines: Sequence[Segment]
     if length(leader) <= beside_pt and not crossed:
         return candidate._replace(cost=cost, leader=None)
     cost += LEADER + LEADER_OVER_LINE * crossed
-    cost += LEADER_ALONG_LINE * sum(along(leader, line, APART_PT) for line in near)
+    cost += LEADER_ALONG_LINE * sum(along(leader, line, APART_PT) for line in near if length(line) > SHORT_PT)
     cost += LEADER_OVER_MARK * sum(mark.meets(leader) for mark in others)
     return candidate._replace(cost=cost)
 

@@ -22,10 +22,11 @@ AXES_PT = 0.65 * WIDTH_PT  # approximate width without the margins
 RIDGE_PT, NEST_PT = 2.5, 3.0
 RIDGES_AT_MOST = 1  # with more cards, ridges are written beside the roofs: leaders would cross other slopes
 WHOLE_PT, LEAST_PT = 17.0, 3.2  # diameters of a kernel with the whole time, and of one with almost none
+CORNER = 1.3  # from the middle of a square to its edge, in halves of its side, on average over the directions
 OVERLAID = 0.65  # factor of the diameters if there are several cards
 SAMPLES = (0.01, 0.1, 0.3)  # shares of the time in the legend
 LINES_AT_MOST = 32  # maximum lines of names beside points
-NAMES_WIDE = 22
+NAMES_WIDE = 18
 CACHE_DASH, MEASURED_DASH, HAIR_DASH = (0, (2, 2)), (0, (1, 2)), (0, (1, 2))
 # Attempts: (numbers instead of names, height, omit labels that do not fit).
 ATTEMPTS = ((False, 1.0, False), (False, 1.25, False), (True, 1.0, False), (True, 1.6, True))
@@ -99,7 +100,9 @@ def _drawn(
     labels = [*slope_labels(page, ruler, style), *_ridge_labels(page, ruler, style)]
     named = [number for number, _ in key] if numbered else texts
     labels += [_family_label(page, ruler, text, family) for text, family in zip(named, kin, strict=True)]
-    places = settled([label.candidates for label in labels], page.frame, marks, lines, at_worst, 0.0 if len(cards) > 1 else BESIDE_PT)
+    places = settled(
+        [label.candidates for label in labels], page.frame, marks, lines, at_worst, 0.0 if len(cards) > 1 else BESIDE_PT
+    )
     for label, place in zip(labels, places or [], strict=False):
         if place is not None:
             write(page, label, place, radii.get(place.anchor, RIDGE_PT / 2))
@@ -124,7 +127,7 @@ def _legend(style: Style) -> list[list[Entry]]:
     if any(point.kind == MEASURED for point in points):
         meanings.append(Entry("measured", INK, "o", face=INK))
     if any(point.reached for point in points):
-        meanings.append(Entry("its bound", INK, "_"))
+        meanings.append(Entry("bound, with a line to it", INK, "_"))
     meanings.append(Entry("ridge (FLOP/byte)", INK, "o", face=INK, size=RIDGE_PT))
     if any(point.share for point in points):
         meanings += [
@@ -241,7 +244,10 @@ def _points(page: Canvas, style: Style) -> tuple[list[Box], dict[Spot, float]]:
         page.mark(place, shape, size, colour, face, order=4)
     ridges = [page.at(card.ridge(roof), roof.flop_per_s) for card in style.cards for roof in card.roofs]
     boxes = [square(place, size / 2 + 0.6) for size, place, _ in sized] + [square(place, 2.0) for place in ridges]
-    return boxes, {place: size / 2 for size, place, _ in sized}
+    radii: dict[Spot, float] = {}
+    for size, place, (shape, _, _) in sized:
+        radii[place] = max(radii.get(place, 0.0), size / 2 * (CORNER if shape in "sD" else 1.0))
+    return boxes, radii
 
 
 def _drops(page: Canvas, style: Style) -> list[Segment]:
@@ -289,8 +295,13 @@ def _unbroken(names: Sequence[str]) -> list[str]:
 
 
 def _family_label(page: Canvas, ruler: Ruler, text: str, family: Family) -> Label:
-    """Returns a label at the highest or the lowest of its points; the space between them is often occupied."""
-    size, ends = ruler.size(text), {f(family.places, key=lambda place: place[1]): None for f in (max, min)}
+    """Returns a label at the highest or the lowest of its points; the space between them is often occupied.
+
+    If kernels share the label, it may be at the point of any of them.
+    """
+    ends = dict.fromkeys([f(family.places, key=lambda place: place[1]) for f in (max, min)])
+    ends |= dict.fromkeys(family.alike if len(family.places) == 1 else [])
+    size = ruler.size(text)
     return Label(text, [c for place in ends for c in around(page.at(*place), *size)], {"color": INK})
 
 

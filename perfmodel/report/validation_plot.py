@@ -11,7 +11,7 @@ from perfmodel.chart import MEASURED, Card, Limits, Roof, Slope, brief, card, de
 from perfmodel.hardware import Gpu
 from perfmodel.report import picture
 from perfmodel.report.canvas import EDGE_PT, LEFT_PT, LINE_PT, Canvas, Entry, Ruler, canvas
-from perfmodel.report.geometry import Box, Spot
+from perfmodel.report.geometry import Box, Segment, Spot
 from perfmodel.report.picture import COLOURS, INK, SHAPES, WIDTH_PT
 from perfmodel.report.placement import settled
 from perfmodel.report.plot import ROOF_GAP_PT, Style, ceilings, roof_names, roof_texts, slope_labels, write
@@ -92,24 +92,34 @@ def _figure(shown: Card, title: str, marks: Sequence[Mark], environment: Mapping
     page = canvas(ruler, title, [entries, meanings], note, _limits(shown, placed), margin, HEIGHT_PT, room)
     lines = ceilings(page, style)
     roof_names(page, roofs)
-    for i, group in enumerate(groups):
-        own = [mark for mark in placed if mark.group == group]
-        sticks = [page.at(m.intensity, m.flops / time_s) for m in own for time_s in (m.measured_s, m.expected_s)]
-        _sticks(page, sticks, _colour(i))
-        for mark in own:
-            place = page.at(mark.intensity, mark.flops / mark.measured_s)
-            page.line(place, marker=SHAPES[i % len(SHAPES)], markersize=DOT_PT, color=_colour(i), markeredgewidth=0,
-                      zorder=3)  # fmt: skip
-    labels = slope_labels(page, ruler, style)
-    for label, place in zip(labels, settled([x.candidates for x in labels], page.frame, [], lines, True) or [], strict=False):
-        if place is not None:
-            write(page, label, place, 0.0)
+    _slopes(page, ruler, style, lines)
+    _cases(page, placed, groups)
     bottom = page.frame.bottom - TICKS_PT - TITLE_PT - PANEL_PT
     names = max((ruler.size(_counted(group, marks))[0] for group in groups), default=0.0) + 2 * EDGE_PT
     middle = WIDTH_PT * 0.52
     _errors(page, Box(max(LEFT_PT, names), bottom, middle, bottom + PANEL_PT), marks, groups)
     _times(page, Box(middle + 62, bottom, WIDTH_PT - 3 * EDGE_PT, bottom + PANEL_PT), marks, groups)
     return page.figure
+
+
+def _slopes(page: Canvas, ruler: Ruler, style: Style, lines: Sequence[Segment]) -> None:
+    """Writes the names of the slopes along them."""
+    labels = slope_labels(page, ruler, style)
+    places = settled([label.candidates for label in labels], page.frame, [], lines, at_worst=True)
+    for label, place in zip(labels, places or [], strict=False):
+        if place is not None:
+            write(page, label, place, 0.0)
+
+
+def _cases(page: Canvas, marks: Sequence[Mark], groups: Sequence[str]) -> None:
+    """Draws each case at its measured FLOP/s, with a line to the expected value."""
+    for i, group in enumerate(groups):
+        own = [mark for mark in marks if mark.group == group]
+        ends = [page.at(m.intensity, m.flops / time_s) for m in own for time_s in (m.measured_s, m.expected_s)]
+        _sticks(page, ends, _colour(i))
+        look = {"marker": SHAPES[i % len(SHAPES)], "markersize": DOT_PT, "markeredgewidth": 0, "zorder": 3}
+        for place in ends[::2]:
+            page.line(place, color=_colour(i), **look)
 
 
 def _colour(i: int) -> str:
@@ -146,7 +156,9 @@ def _errors(page: Canvas, box: Box, marks: Sequence[Mark], groups: Sequence[str]
     for i, group in enumerate(groups):
         ratios = [mark.expected_s / mark.measured_s for mark in marks if mark.group == group]
         spread = [i + 0.32 * (((7 * k) % 11) / 5 - 1) for k in range(len(ratios))]  # apart, the same in each run
-        axes.plot(ratios, spread, SHAPES[i % len(SHAPES)], color=_colour(i), markersize=2.0, markeredgewidth=0, alpha=0.55)
+        axes.plot(
+            ratios, spread, SHAPES[i % len(SHAPES)], color=_colour(i), markersize=2.0, markeredgewidth=0, alpha=0.55
+        )
         axes.boxplot(
             [ratios], positions=[i], widths=0.64, orientation="horizontal", whis=WHISKERS, showfliers=False, zorder=3,
             manage_ticks=False, medianprops={"color": INK, "linewidth": 1.4},
