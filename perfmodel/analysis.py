@@ -118,7 +118,8 @@ class Analysis(NamedTuple):
                 f"NB {keys:,} positions pass the {longest:,} of the model's config (max_position_embeddings): they are "
                 "counted all the same."
             )
-        if window is not None and not self.causal and self.phase != "decode" and keys > window:
+        limited = self.dims.get("T_w", keys) < keys  # the window already limits the keys of a chunk
+        if window is not None and not self.causal and self.phase != "decode" and keys > window and not limited:
             found.append(
                 f"The window W = {window:,} is part of a causal mask: without --causal attention counts all pairs."
             )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import Size, is_zero, product, sum_of_products, total, whole_bytes
+from perfmodel.arithmetic import Size, is_zero, product, stored_byte, sum_of_products, total
 from perfmodel.errors import InputError, near_or_known
 from perfmodel.runs import Facts
 from perfmodel.runs import each as each_fact
@@ -125,18 +125,18 @@ class Tensor(NamedTuple):
     @property
     def size_byte(self) -> Size:
         """Bytes that the tensor occupies."""
-        return product((*self.shape, self.item))
+        return stored_byte(self.elements, self.item)
 
     @property
     def read_byte(self) -> Size:
         if self.read_elements is not None:
-            return product((self.read_elements, self.item))
+            return stored_byte(self.read_elements, self.item)
         return 0 if is_zero(self.reads) else self.size_byte * self.reads
 
     @property
     def write_byte(self) -> Size:
         if self.write_elements is not None:
-            return product((self.write_elements, self.item))
+            return stored_byte(self.write_elements, self.item)
         return 0 if is_zero(self.writes) else self.size_byte * self.writes
 
     @property
@@ -145,7 +145,7 @@ class Tensor(NamedTuple):
 
     def traffic_terms(self) -> tuple[tuple[Size, ...], ...]:
         """The tensor's traffic as products to be summed."""
-        if self.read_elements is None and self.write_elements is None:
+        if self.read_elements is None and self.write_elements is None and type(self.item) is not float:
             return ((self.reads + self.writes, self.item, *self.shape),)
         return (self.read_byte,), (self.write_byte,)
 
@@ -214,19 +214,19 @@ class Op(NamedTuple):
         return {kind: sum_of_products(products) for kind, products in terms.items()}
 
     def read_byte(self) -> Size:
-        return whole_bytes(total(tensor.read_byte for tensor in self.tensors if not tensor.spill))
+        return total(tensor.read_byte for tensor in self.tensors if not tensor.spill)
 
     def write_byte(self) -> Size:
-        return whole_bytes(total(tensor.write_byte for tensor in self.tensors if not tensor.spill))
+        return total(tensor.write_byte for tensor in self.tensors if not tensor.spill)
 
     def traffic_byte(self) -> Size:
         """Bytes that one fused kernel moves, including re-reads."""
         moved = (term for tensor in self.tensors if not tensor.spill for term in tensor.traffic_terms())
-        return whole_bytes(sum_of_products(moved))
+        return sum_of_products(moved)
 
     def compulsory_byte(self) -> Size:
         """Each outer input and output once."""
-        return whole_bytes(total(tensor.compulsory_byte for tensor in self.tensors))
+        return total(tensor.compulsory_byte for tensor in self.tensors)
 
     def parameters(self) -> Size:
         """Trained numbers that the operation holds."""
