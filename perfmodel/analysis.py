@@ -11,7 +11,8 @@ from perfmodel.op import Engine, by_engine
 from perfmodel.roofline import Bounds, Rates, lower_under, rates, together
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
-from perfmodel.workload import COUNTS, Workload
+from perfmodel.units import ITEM_BYTES
+from perfmodel.workload import COUNTS, ROLES, Workload
 
 # The protocol of expected times of workloads: one replay of a graph whose first kernel finds nothing in L2.
 PROTOCOL = "cold"
@@ -98,6 +99,22 @@ class Analysis(NamedTuple):
     def card(self) -> Rates | None:
         """The card's roofs for the data type of the activations."""
         return rates(self.gpu, self.workload.dtypes["activation"]) if self.gpu else None
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """The data type by role; bytes per element where a size of the role was set to other than its type's."""
+        found = dict(self.workload.dtypes)
+        for symbol, role in ROLES.items():
+            item = self.dims.get(symbol)
+            if item is not None and symbol != "mask" and item != ITEM_BYTES[found[role]]:
+                found[role] = f"{item:g}-byte"
+        return found
+
+    @property
+    def launch_s(self) -> float:
+        """The part of the expected time that is the launch before the first kernel and belongs to no row."""
+        rows_s = sum(row.expected.expected_s * row.repeat for row in self.rows if row.expected)
+        return max(0.0, self.total.expected.expected_s - rows_s) if self.total.expected else 0.0
 
     @property
     def notes(self) -> tuple[str, ...]:

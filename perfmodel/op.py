@@ -101,7 +101,7 @@ class Tensor(NamedTuple):
     """A tensor, its bytes per element, and how often the fused operation reads and writes it.
 
     ``read_elements`` and ``write_elements`` replace elements times trips where a kernel touches parts of a tensor
-    unequally often. A tensor with these and no trips is scratch memory of the operation. ``used``: the elements that
+    unequally often. A tensor that has these values but no trips is scratch memory of the operation. ``used``: the elements that
     one token needs, if it does not need all (the experts that it is sent to). ``kept``: the gradients of the operation
     read it, and only the forward pass of a training step writes it (see ``Op.keeping``).
     """
@@ -258,7 +258,7 @@ class Op(NamedTuple):
             return ()
         ends = [*starts[1:], len(self.work)]
         return tuple(
-            (self.work[i].name, Op(self._operands(self.work[i]), _not_again(self.work[i:end]), self.work[i].runs))
+            (self.work[i].name, Op(self._operands(self.work[i]), _standalone(self.work[i:end]), self.work[i].runs))
             for i, end in zip(starts, ends, strict=True)
         )
 
@@ -280,7 +280,7 @@ class Op(NamedTuple):
         return tuple(tensors)
 
 
-def _not_again(works: tuple[Work, ...]) -> tuple[Work, ...]:
+def _standalone(works: tuple[Work, ...]) -> tuple[Work, ...]:
     """The work of a kernel that runs on its own, recomputation included."""
     return tuple(work._replace(again=False) if work.again else work for work in works)
 
