@@ -19,6 +19,7 @@ from perfmodel.units import scaled
 from perfmodel.workload import Workload
 
 PREDICTED, MEASURED = "predicted", "measured"
+MOST_OF_THE_TIME = 0.95  # the kernels with names hold this share of the time, if there are few enough
 CACHES = {"l2_bandwidth": "L2", "infinity_bandwidth": "Infinity Cache"}
 
 
@@ -39,9 +40,10 @@ class Roof(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One kernel: FLOP per byte, FLOP per second and, if known, its bottleneck and its roof.
+    """One kernel: FLOP per byte, FLOP per second at its bound and, if known, its bottleneck and its roof.
 
     Both figures are zero for a kernel without FLOPs; it is not drawn on logarithmic axes. ``group`` is the workload.
+    ``reached`` is the FLOP per second at the expected time, ``share`` the part of the workload's expected time.
     """
 
     name: str
@@ -52,6 +54,13 @@ class Point(NamedTuple):
     bound: str = ""
     roof: str = ""
     expected_s: float | None = None
+    reached: float | None = None
+    share: float | None = None
+
+    @property
+    def height(self) -> float:
+        """Returns the FLOP per second at which the point is drawn: the expected ones, else those of its bound."""
+        return self.flop_per_s if self.reached is None else self.reached
 
 
 class Card(NamedTuple):
@@ -99,9 +108,9 @@ class Limits(NamedTuple):
         return log(x / self.left) / log(self.right / self.left), log(y / self.bottom) / log(self.top / self.bottom)
 
 
-def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = ()) -> Card:
+def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = (), most: int | None = None) -> Card:
     """Returns a card's roofs for the data types, by default those of the workloads, with the workloads' kernels as
-    points.
+    points. With ``most``, a workload of more kernels shows those with the longest times, and all others as one point.
     """
     own = [run.workload.dtypes["activation"] for run in runs]
     shown = [rates(gpu, dtype) for dtype in dict.fromkeys(dtypes or own)]
@@ -117,9 +126,9 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = ()) -> Card:
         slopes=tuple(slopes),
         roofs=tuple(Roof(name, peak) for name, peak in sorted(roofs.items(), key=lambda item: -item[1])),
         points=tuple(
-            _point(row, rates(gpu, dtype), run)
+            point
             for run, dtype, answer in zip(runs, own, answers, strict=True)
-            for row in answer.rows
+            for point in _points(answer, rates(gpu, dtype), run, most)
         ),
         notes=(f"{gpu.title}: {label(gpu.file)}, {gpu.knowledge}.", *_missing(gpu, shown)),
         too_large=tuple(_too_large(answers)),
@@ -148,29 +157,99 @@ def _too_large(answers: Iterable[Analysis]) -> Iterator[str]:
             yield f"{answer.workload.name}{form}: {found.sentence}"
 
 
-def _point(row: Row, rate: Rates, run: Run) -> Point:
-    """Returns the point: FLOPs divided by the minimum time, clamped to its roof.
+def _points(answer: Analysis, rate: Rates, run: Run, most: int | None) -> Iterator[Point]:
+    """Yields the points of a workload in the order of its kernels, then the point of those that have none of their own.
+
+    A point of its own has a kernel among the ``most`` longest that together hold ``MOST_OF_THE_TIME``.
+    """
+    total_s = sum(map(_seconds, answer.rows))
+    shown = list(answer.rows)
+    if most is not None and len(shown) > most + 1:
+        shown, held_s = [], 0.0
+        for row in sorted(answer.rows, key=_seconds, reverse=True)[:most]:
+            if held_s < MOST_OF_THE_TIME * total_s or not total_s:
+                shown.append(row)
+                held_s += _seconds(row)
+    names = short([row.name for row in shown]) if most is not None else [row.name for row in shown]
+    for row in answer.rows:
+        if row in shown:
+            point = _point(row, names[shown.index(row)] + run.ending, rate, run)
+            yield point._replace(share=_seconds(row) / total_s if total_s else None)
+    rest = [row for row in answer.rows if row not in shown]
+    if rest:
+        yield _others(rest, total_s, run)
+
+
+def _seconds(row: Row) -> float:
+    """Returns the expected time of all repeats; without a time model, the minimum time."""
+    own_s = row.expected.expected_s if row.expected else row.bounds.lower_s if row.bounds else 0.0
+    return own_s * row.repeat
+
+
+def _others(rows: Sequence[Row], total_s: float, run: Run) -> Point:
+    """Returns one point for several kernels: the sums of their FLOPs, bytes and times."""
+    flops, byte = (sum(one * row.repeat for one, row in zip(all_, rows, strict=True)) for all_ in
+                   ([row.flops for row in rows], [row.traffic_byte for row in rows]))  # fmt: skip
+    seconds = sum(map(_seconds, rows))
+    lower_s = sum(row.bounds.lower_s * row.repeat for row in rows if row.bounds)
+    share = seconds / total_s if total_s else 0.0
+    name = f"others ({len(rows)} kernels, {_percent(share)} of time){run.ending}"
+    if not flops or not lower_s or not byte:
+        return Point(name, 0.0, 0.0, PREDICTED, run.workload.name, MEMORY, share=share)
+    bound = flops / lower_s
+    reached = min(bound, flops / seconds) if seconds else None
+    return Point(name, flops / byte, bound, PREDICTED, run.workload.name, reached=reached, share=share)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def short(names: Sequence[str]) -> list[str]:
+    """Returns names of at most two parts where that tells them apart: ``moe.gate_up, weight gradient``."""
+    for parts in (2, 3, 4):
+        found = [_shorter(name, parts) for name in names]
+        if len(set(found)) == len(set(names)):
+            return found
+    return list(names)
+
+
+def _shorter(name: str, parts: int) -> str:
+    """Returns the last parts of a module's name, and in words which gradient a kernel computes."""
+    module, backward, kind = name.partition(".backward")
+    last = ".".join(module.split(".")[-parts:])
+    if not backward:
+        return last
+    words = kind.strip(".").replace("_", " ")
+    gradient = next((f"{of} gradient" for of in ("weight", "input", "bias") if words.endswith(f"{of} gradient")), words)
+    return f"{last}, {gradient or 'backward'}"
+
+
+def _point(row: Row, name: str, rate: Rates, run: Run) -> Point:
+    """Returns the point: FLOPs divided by the minimum and by the expected time, clamped to its roof.
 
     The clamp is needed because the FLOPs of slower engines count as well.
     """
     bounds = row.bounds
     expected_s = row.expected.expected_s if row.expected else None
     if not row.flops or not bounds:
-        return Point(row.name + run.ending, 0.0, 0.0, PREDICTED, run.workload.name, MEMORY, expected_s=expected_s)
+        return Point(name, 0.0, 0.0, PREDICTED, run.workload.name, MEMORY, expected_s=expected_s)
     roof = max((rate.roofs[Engine(name)] for name, count in row.engines.items() if count), key=lambda r: r.flop_per_s)
+    bound = min(row.flops / bounds.lower_s, roof.flop_per_s)
     return Point(
-        name=row.name + run.ending,
+        name=name,
         intensity=row.intensity_flop_per_byte,
-        flop_per_s=min(row.flops / bounds.lower_s, roof.flop_per_s),
+        flop_per_s=bound,
         group=run.workload.name,
         bound=bounds.bound,
         roof=roof.name,
         expected_s=expected_s,
+        reached=min(bound, row.flops / expected_s) if expected_s else None,
     )
 
 
 def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
-    """Returns axes that contain all points and ridges with a margin of factor ``room``; on the right, its square."""
+    """Returns axes that contain all points and ridges with a margin of factor ``room``; more above and on the right, for labels."""
     points = [point for card in cards for point in card.points if point.flop_per_s]
     ridges = [card.ridge(roof) for card in cards for roof in card.roofs]
     across = [*ridges, *(point.intensity for point in points)]
@@ -179,8 +258,8 @@ def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
     return Limits(
         left=left,
         right=max(across) * room**2,
-        bottom=min([slowest, *(point.flop_per_s / room for point in points)]),
-        top=max(roof.flop_per_s for card in cards for roof in card.roofs) * room,
+        bottom=min([slowest, *(point.height / room for point in points)]),
+        top=max(roof.flop_per_s for card in cards for roof in card.roofs) * room * 1.4,
     )
 
 

@@ -23,9 +23,19 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 }
 # The pictures of the pages, and the commands that draw them.
+SWEEP = "perfmodel sweep --config llama-2-7b-layer --gpu a100"
 PICTURES = {
     "docs/roofline-a100.png": "perfmodel roofline --gpu a100 --config llama-2-7b-layer plot -o docs/roofline-a100.png",
     "docs/validate-h200.png": "perfmodel validate --from benchmarks/results/h200-full.jsonl --plot docs/validate-h200.png",
+    "docs/gallery/roofline-t4.png": "perfmodel roofline --gpu t4 plot -o docs/gallery/roofline-t4.png",
+    "docs/gallery/deepseek-v3-train.png": "perfmodel roofline --gpu h100 --config deepseek-v3 --phase train plot "
+    "-o docs/gallery/deepseek-v3-train.png",
+    "docs/gallery/three-gpus.png": "perfmodel roofline --gpu t4 --gpu a100 --gpu h200 plot "
+    "-o docs/gallery/three-gpus.png",
+    "docs/gallery/sweep-expected.png": f"{SWEEP} --gpu t4 --over N=16:8Ki:log --expected "
+    "--plot docs/gallery/sweep-expected.png",
+    "docs/gallery/sweep-map.png": f"{SWEEP} --over N=16:4Ki:33:log --over B=1:64:25:log "
+    "--plot docs/gallery/sweep-map.png",
 }
 COLUMNS = "100"  # of the terminal in which every shown command runs
 
@@ -100,7 +110,7 @@ def files(page: str, folder: Path) -> None:
     shutil.copy(ROOT / "configs" / "llama-3-8b.json", folder / "path" / "to" / "config.json")
     for name in ("benchmarks", "configs", "hardware"):
         (folder / name).symlink_to(ROOT / name)
-    (folder / "docs").mkdir()
+    (folder / "docs" / "gallery").mkdir(parents=True)
 
 
 @contextlib.contextmanager

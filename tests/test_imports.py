@@ -37,6 +37,7 @@ THIRD_PARTY = {
     "numpy": {"sweep", "measure"},
     "sympy": {"symbolic", "solve"},
     "matplotlib": {"report"},
+    "PIL": {"report"},
     "rich": {"report"},
     "pandas": {"report"},
     "torch": {"measure"},
@@ -49,7 +50,7 @@ FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path i
 # The package's own face names everything and loads nothing: it is held by what is loaded, below.
 MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if name != "__init__"}
 
-HEAVY = {"torch", "cupy", "matplotlib", "sympy", "numpy", "rich", "pandas"}
+HEAVY = {"torch", "cupy", "matplotlib", "PIL", "sympy", "numpy", "rich", "pandas"}
 
 
 def top(module):

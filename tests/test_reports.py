@@ -248,7 +248,7 @@ TABLES = [
 ]
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [40, 80, 120])
 @pytest.mark.parametrize("arguments", TABLES, ids=lambda words: " ".join(map(str, words[:3])))
 def test_no_table_is_wider_than_the_terminal(arguments, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
@@ -268,8 +268,28 @@ def test_a_table_gives_way_until_it_fits(width):
     ]
     text = table(Sheet(columns, rows), width)
     assert max(map(len, text.splitlines())) <= width
-    assert "Hidden columns: other (widen the terminal)." in text.replace("\n", " ")
-    assert "123.45" in text
+    if width < 60:
+        assert "other: 123.45 TFLOP/s" in text
+    else:
+        assert "Hidden columns: other (widen the terminal)." in text.replace("\n", " ")
+    assert "123.45 TFLOP/s" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_size_is_never_split(width, monkeypatch):
+    """At 80 columns, numel=1048576 was shown as 104857 and 6 below it."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    for words in (("predict", "--cases", "cases", "--gpu", "a100"),
+                  ("sweep", "--op", "add", "--gpu", "t4", "--over", "numel=64Ki:1Mi:log")):  # fmt: skip
+        text = shown(*words)
+        assert "1048576" in text
+        assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_narrow_terminal_lists_rows_line_by_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = shown("flops", "--config", "llama-2-7b-layer", "--gpu", "a100").splitlines()
+    assert {"block: attention", "bottleneck: tensor", "block: total"} <= set(lines)
 
 
 def test_words_are_not_broken_where_another_column_can_be_hidden(monkeypatch):

@@ -8,6 +8,7 @@ import sys
 from functools import cache
 from itertools import combinations
 from math import cos, radians, sin
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from perfmodel.workload import workload
 
 CONFIGS = ("attention-stages", "attention-16x16384", "mlp-4096", "conv1d-8192", "decoder-block", "gpt2-124m",
            "flash-table-flash", "llama-2-7b-layer")  # fmt: skip
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 CARDS = ("t4", "a100-sxm4-80gb", "h100-sxm5-80gb", "mi300x", "epyc-7763")
 
 
@@ -40,6 +42,12 @@ def founding(name: str, dtypes: tuple[str, ...] = ()) -> Card:
 
 def of(name: str, config: str, **form: object) -> Card:
     return chart.card(gpu(name), [Run(workload(config), **form)])  # type: ignore[arg-type]
+
+
+@cache
+def deepseek() -> Card:
+    """A model of 105 kernels, as the command draws it."""
+    return chart.card(gpu("h100-sxm5-80gb"), [Run(workload("deepseek-v3"), phase="train")], most=10)
 
 
 def point(card: Card, name: str) -> Point:
@@ -97,6 +105,41 @@ def test_softmax_on_a_t4_waits_for_memory() -> None:
     assert (found.intensity, found.flop_per_s) == (1.25, pytest.approx(400e9))
     assert (found.bound, found.roof) == ("memory", "vector fp16")
     assert founding("t4").of_peak(found) == pytest.approx(400e9 / 16.28e12)
+
+
+def test_a_kernel_is_drawn_at_its_expected_speed() -> None:
+    """FLOPs over the expected time: below the bound, as the expected time is longer than the minimum."""
+    card = of("a100-sxm4-80gb", "llama-2-7b-layer")
+    for found in card.points:
+        assert found.expected_s
+        assert 0 < found.height < found.flop_per_s
+    project = point(card, "attention.project")  # 2 x 2048 x 4096 x 4096 FLOPs
+    assert project.expected_s
+    assert project.height == pytest.approx(2 * 2048 * 4096**2 / project.expected_s)
+    assert sum(found.share or 0 for found in card.points) == pytest.approx(1.0)
+
+
+def test_a_model_of_many_kernels_shows_those_that_hold_most_of_the_time() -> None:
+    whole = of("h100-sxm5-80gb", "deepseek-v3", phase="train").points
+    *named, others = deepseek().points
+    assert len(whole) > 100
+    assert len(named) <= 10
+    assert sum(found.share or 0 for found in named) >= 0.95
+    assert others.name == f"others ({len(whole) - len(named)} kernels, {100 * others.share:.1f} % of time)"  # type: ignore[operator]
+    assert sum(found.share or 0 for found in deepseek().points) == pytest.approx(1.0)
+    assert others.height < others.flop_per_s <= 989.4e12
+    assert [found.name for found in named][-1] == "optimizer"
+    assert max(len(found.name) for found in named) < 30
+    assert figure_of(deepseek()).get_size_inches()[1] < 6
+
+
+def test_short_names_tell_kernels_apart() -> None:
+    names = ["layers.0.moe.gate_up.backward.expert_weight_gradient", "layers.0.moe.gate_up.backward.expert_input_gradient",
+             "layers.0.attention.backward", "layers.0.attention", "logits"]  # fmt: skip
+    assert chart.short(names) == [
+        "moe.gate_up, weight gradient", "moe.gate_up, input gradient", "0.attention, backward", "0.attention", "logits",
+    ]  # fmt: skip
+    assert chart.short(["dense.mlp.shared.up", "moe.mlp.shared.up"]) == ["dense.mlp.shared.up", "moe.mlp.shared.up"]
 
 
 def test_work_without_flops_has_no_place() -> None:
@@ -191,6 +234,15 @@ def test_crowded_labels_find_room_and_always_the_same() -> None:
     assert settled(labels, frame, marks, [(0, 100, 400, 100)]) == placed
 
 
+def test_where_every_label_needs_a_leader_each_has_one() -> None:
+    labels = [around((60.0 + 60 * i, 60.0), 30, 10) for i in range(3)]
+    near, led = (settled(labels, Box(0, 0, 300, 200), [], [], beside_pt=far) for far in (9.0, 0.0))
+    assert near
+    assert led
+    assert not any(place.leader for place in near if place)
+    assert all(place.leader for place in led if place)
+
+
 def test_labels_without_room_are_refused_or_left_out() -> None:
     labels = [around((25.0, 25.0), 40, 10) for _ in range(9)]
     frame = Box(0, 0, 50, 50)
@@ -203,7 +255,8 @@ def test_labels_without_room_are_refused_or_left_out() -> None:
 def test_points_on_one_place_share_a_label() -> None:
     card = founding("t4")
     found = families([card], Box(0, 0, 320, 300), chart.limits([card]))
-    assert ["softmax", "attention.softmax", "mlp.gelu"] in [family.names for family in found]
+    assert ["softmax", "mlp.gelu"] in [family.names for family in found]
+    assert ["conv1d.convolve", "conv1d (fused)"] in [family.names for family in found]
     assert [family.places[0] for family in found] == sorted(family.places[0] for family in found)
 
 
@@ -246,14 +299,23 @@ def apart(one, other) -> bool:  # type: ignore[no-untyped-def]
 
 
 def written(figure):  # type: ignore[no-untyped-def]
-    """Yields every text of the page with its corners."""
+    """Returns every text that is drawn on the page, with its corners."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
     with picture.settings():
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
+        ticks = [
+            (tick, sorted(axis.get_view_interval()))
+            for axes in figure.axes
+            for axis in (axes.xaxis, axes.yaxis)
+            for tick in axis.get_major_ticks()
+        ]
+        ticks = [(t, t.get_loc()) for t, (low, high) in ticks if not low * 0.999 <= t.get_loc() <= high * 1.001]
+        outside = {id(label) for t, _ in ticks for label in (t.label1, t.label2)}
         texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+        texts = [text for text in texts if id(text) not in outside]
         return [
             (text.get_text().replace("\N{NO-BREAK SPACE}", " "), corners(text, canvas.get_renderer())) for text in texts
         ]
@@ -266,6 +328,7 @@ PICTURES = {
     "gpt2": lambda: [of("t4", "gpt2-124m")],
     "training": lambda: [of("t4", "gpt2-124m", phase="train", fused=False)],
     "decode": lambda: [of("a100-sxm4-80gb", "llama-2-7b-layer", phase="decode")],
+    "ten": lambda: [deepseek()],
 }
 
 
@@ -279,6 +342,29 @@ def test_no_text_overlaps_another_or_leaves_the_page(which: str) -> None:
     for (text, box), (other, room) in combinations(texts, 2):
         assert apart(box, room), f"{text!r} lies on {other!r}"
     assert width / found.dpi == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("run", ["h200-full", "h200-quick"])
+def test_the_picture_of_a_run_holds_the_same_laws(run: str, monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from perfmodel import records, validation
+    from perfmodel.report import validation_plot
+
+    stored = records.read(str(RESULTS / f"{run}.jsonl"))
+    card = validation.card_of(stored.environment)
+    drawn = []
+    monkeypatch.setattr(picture, "save", lambda figure, path, where: drawn.append(figure))
+    found = validation.compare(stored.records, card, stored.environment)
+    validation_plot.draw(found, card, stored.environment, str(tmp_path / "run.svg"))
+    texts = written(drawn[0])
+    width, height = drawn[0].get_size_inches() * drawn[0].dpi
+    for text, box in texts:
+        assert all(-1 <= x <= width + 1 and -1 <= y <= height + 1 for x, y in box), text
+    for (text, box), (other, room) in combinations(texts, 2):
+        assert apart(box, room), f"{text!r} lies on {other!r}"
+    words = {text for text, _ in texts}
+    assert {"Errors by family", "Expected and measured times", "1 PFLOP/s", "expected / measured time"} <= words
+    families = {str(one.record["op"]) for one in found.cases}
+    assert any(text.startswith("matmul (") for text in words) == ("matmul" in families)
 
 
 def test_every_kernel_is_named_in_full() -> None:
@@ -310,6 +396,20 @@ def test_measured_points_and_ceilings_join_predicted_ones() -> None:
     words = [text for text, _ in written(figure_of(card))]
     assert words.count("a") == 1
     assert {"b", "predicted", "measured", "copy 900 GB/s", "matmul 80 TFLOP/s"} <= set(words)
+
+
+def test_the_legend_says_what_is_drawn() -> None:
+    words = {text for text, _ in written(figure_of(founding("t4")))}
+    assert {"expected", "bound, with a line to it", "ridge (FLOP/byte)", "30 % of time"} <= words
+
+
+def test_text_of_an_svg_is_text(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    picture.save(figure_of(of("t4", "mlp-4096")), str(tmp_path / "chart.svg"), "here")
+    assert re.search(r"<text[^>]*>tensor.fp16.65.TFLOP/s</text>", (tmp_path / "chart.svg").read_text("utf-8"))
+
+
+def test_shapes_tell_series_apart_without_colours() -> None:
+    assert len(set(picture.SHAPES)) == len(picture.SHAPES) > len(picture.COLOURS)
 
 
 def test_the_same_chart_gives_the_same_bytes(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -26,7 +26,7 @@ from perfmodel.hardware import gpu
 from perfmodel.prediction import predictions
 from perfmodel.report import rows
 from perfmodel.report.sample import SHOWN, Sample
-from perfmodel.sweep import axis, axis_from_text, doubled, exact, plan, spaced, sweep
+from perfmodel.sweep import axis, axis_from_text, doubled, exact, features, plan, spaced, sweep
 from perfmodel.sweep.digits import Lines, Slot, slot
 from perfmodel.symbols import SYMBOLS
 from perfmodel.workload import setting, single, workload
@@ -559,6 +559,82 @@ def test_a_line_names_the_first_size_of_another_bound(tmp_path):
     for ending in (".png", ".svg", ".pdf"):
         picture.save(figure, str(tmp_path / f"time{ending}"), WHERE)
         assert (tmp_path / f"time{ending}").stat().st_size > 10_000
+
+
+LAYER = {
+    "line": ({"N": "16:128Ki:log"}, {}),
+    "expected": ({"N": "16:8Ki:log"}, {"expected": True}),
+    "map": ({"N": "16:4Ki:17:log", "B": "1:64:log"}, {}),
+    "expected map": ({"N": "16:1Ki:log", "B": "1:8:log"}, {"expected": True}),
+}
+
+
+@pytest.mark.parametrize("which", LAYER)
+@pytest.mark.parametrize("cards", [1, 2])
+def test_no_text_of_a_picture_overlaps_another_or_leaves_the_page(which, cards):
+    from test_roofline import apart, written
+
+    from perfmodel.report import sweep_plot
+
+    over, choices = LAYER[which]
+    figure = sweep_plot.figure(plan(workload("llama-2-7b-layer"), [A100, T4][:cards], over, **choices))
+    found = written(figure)
+    width, height = figure.get_size_inches() * figure.dpi
+    for text, box in found:
+        assert all(-1 <= x <= width + 1 and -1 <= y <= height + 1 for x, y in box), text
+    for (text, box), (other, room) in itertools.combinations(found, 2):
+        assert apart(box, room), f"{text!r} lies on {other!r}"
+
+
+def test_expected_times_are_drawn_with_their_range(tmp_path):
+    """--expected and --plot were refused together."""
+    path = tmp_path / "time.svg"
+    ran = run("--gpu", "a100", "--over", "N=128:2Ki:log", "--expected", "--plot", str(path))
+    assert (ran.code, ran.out) == (0, f"{path}\n")
+    drawn = path.read_text("utf-8")
+    assert all(f">{text}</text>" in drawn for text in ("expected", "its range", "at least (full overlap)"))
+    found = plan(workload("llama-2-7b-layer"), [A100], {"N": doubled("N", 128, 2048)}, expected=True)
+    (line,) = features.lines(found)
+    expected_s, low_s, high_s = line.expected_s
+    total = analyse(found.workload, gpu=A100, settings={"N": 2048}).total.expected
+    assert (expected_s[-1], low_s[-1], high_s[-1]) == total[:3]
+
+
+def test_all_changes_have_a_label_or_none(monkeypatch):
+    """Without room on the axes, the page lists them below."""
+    from perfmodel.report import sweep_plot
+
+    ready = plan(workload("llama-2-7b-layer"), [A100, T4], {"N": doubled("N", 16, 4096)})
+    monkeypatch.setattr(sweep_plot, "settled", lambda *given: None)
+    found = texts(sweep_plot.figure(ready))
+    assert not any(text.startswith("memory") for text in found)
+    (below,) = [text.replace("\N{NO-BREAK SPACE}", " ") for text in found if text.startswith("Changes:")]
+    assert below.count("memory → tensor at N = ") == 2
+    monkeypatch.undo()
+    monkeypatch.setattr(features, "CHANGES", 0)
+    figure = sweep_plot.figure(ready)
+    assert not any("→" in text for text in texts(figure))
+    told = figure.get_supxlabel().replace("\n", " ")
+    assert told.endswith("The bottleneck changes at 1 size on NVIDIA A100 SXM4 80 GB and at 1 size on NVIDIA T4; these "
+                         "changes are not marked.")  # fmt: skip
+
+
+def test_sizes_on_an_axis_have_one_form():
+    """65536 stood beside 131 k."""
+    from test_roofline import written
+
+    from perfmodel.report import sweep_plot
+
+    figure = sweep_plot.figure(plan(workload("llama-2-7b-layer"), [A100], {"N": doubled("N", 2**13, 2**17)}))
+    labels = {text for text, _ in written(figure)}
+    assert {"8 Ki", "16 Ki", "32 Ki", "64 Ki", "128 Ki"} <= labels
+    assert not any(text.isdigit() and len(text) > 3 for text in labels)
+
+
+def test_listed_sizes_of_a_constant_ratio_are_a_logarithmic_range():
+    over = {"N": [16, 32, 64, 128]}
+    assert plan(workload("llama-2-7b-layer"), [A100], over).axes[0].log
+    assert not plan(workload("llama-2-7b-layer"), [A100], {"N": [10, 11, 12]}).axes[0].log
 
 
 def test_a_map_draws_the_border_between_bounds(tmp_path):

@@ -332,7 +332,6 @@ def test_a_chart_shows_every_workload_that_is_named():
         (("explain", "--time", "{}", "--gpu", "t4", "--dtype", "fp32"), "--time and --dtype are both given;"),
         (("solve", "--op", "matmul", "--gpu", "t4", "--for", "m", "--unfused"), "--unfused is given, but"),
         (("sweep", "--op", "matmul", "--gpu", "t4", "--over", "m=1:8", "--causal"), "--causal is given, but"),
-        (("sweep", "--op", "matmul", "--gpu", "t4", "--over", "m=1:8", "--expected", "--plot", "x.png"), "--expected and --plot"),
         (("compare", "--config", "mlp-4096", "--causal"), "--causal is given, but"),
         (("memory", "--config", "mlp-4096", "--unfused"), "--unfused is given, but"),
         (("roofline", "--gpu", "t4", "--config", "mlp-4096", "--unfused", "show"), "--unfused is given, but"),

@@ -31,6 +31,7 @@ dtypes = click.option(
     help="Data type of the roofs. The operations use the first one. May be repeated.",
 )  # fmt: skip
 PLOT = "perfmodel roofline plot"
+KERNELS_OF_A_PICTURE = 10  # of each workload; all others are one point
 SHARED = (options.gpus, options.configs, options.phase, options.settings, dtypes, options.fused, options.causal)
 
 
@@ -86,7 +87,7 @@ def plot(context: click.Context, /, output: str | None, **given: Any) -> None:
     request = merged(context, given)
     if output is not None:
         checked(output, PLOT)
-    cards, subject = charted(request)
+    cards, subject = charted(request, KERNELS_OF_A_PICTURE)
     path = output or checked(file_name(cards, request), PLOT)
     warn_of(path)
     from perfmodel.report.plot import figure
@@ -113,8 +114,8 @@ def merged(context: click.Context, own: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def charted(request: dict[str, Any]) -> tuple[list[chart.Card], str]:
-    """Returns the cards with their points, and a description of the workloads."""
+def charted(request: dict[str, Any], most: int | None = None) -> tuple[list[chart.Card], str]:
+    """Returns the cards with their points, for each workload at most ``most``, and a description of the workloads."""
     gpus = _gpus(request["gpus"])
     runs = _runs(request)
     types = dict.fromkeys(request["dtypes"] or (run.workload.dtypes["activation"] for run in runs))
@@ -123,7 +124,7 @@ def charted(request: dict[str, Any]) -> tuple[list[chart.Card], str]:
     form = {True: "fused", False: "unfused", None: None}[request["fused"]]
     names = [run.workload.name for run in runs] if request["configs"] else ["attention", "MLP", "convolution"]
     what = ", ".join(filter(None, (*names, phase, form, "causal" if request["causal"] else None)))
-    return [chart.card(gpu, runs, request["dtypes"]) for gpu in gpus], f"{', '.join(types)}: {what}"
+    return [chart.card(gpu, runs, request["dtypes"], most) for gpu in gpus], f"{', '.join(types)}: {what}"
 
 
 def file_name(cards: list[chart.Card], request: dict[str, Any]) -> str:

@@ -72,8 +72,6 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     perfmodel sweep --config llama-2-7b-layer --gpu a100 --gpu h100 --over N=128:32Ki:log --plot layer.pdf
     perfmodel sweep --op matmul --gpu t4 --over m=64:8192:100 --set k=m --set n=m -o square.csv
     """
-    if given["expected"] and output is None:
-        options.refuse_together(WHERE, "--expected", {"--plot": picture}, "a plot shows only the bounds")
     plan = _planned(ranges, settings, given)
     from perfmodel.report import picture as pictures
     from perfmodel.report import rows
@@ -88,7 +86,7 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
         warn_of(pictures.checked(picture, WHERE))
         sweep_plot.check(plan, WHERE)
     if plan.expected:
-        _warn_if_slow(plan)
+        _warn_if_slow(thinned(plan) if picture is not None and output is None else plan)
     watch = _Watch(plan if output is not None or picture is None else thinned(plan._replace(expected=False)))
     if output is not None:
         number = rows.write(output, plan, watch, WHERE)
@@ -104,7 +102,7 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
         if picture is None:
             echo(table(plan, sample), nl=False)
     if picture is not None:
-        pictures.save(sweep_plot.figure(plan._replace(expected=False)), picture, WHERE)
+        pictures.save(sweep_plot.figure(plan), picture, WHERE)
         echo(picture)
     watch.report()
 

@@ -85,6 +85,16 @@ class Canvas(NamedTuple):
             spot, marker=shape, markersize=size, color=colour, markerfacecolor=face, markeredgewidth=1.1, zorder=order
         )
 
+    def axes(self, box: Box) -> Any:
+        """Adds other axes to the page."""
+        width, height = (72 * inches for inches in self.figure.get_size_inches())
+        sides = (box.left / width, box.bottom / height, (box.right - box.left) / width, (box.top - box.bottom) / height)
+        found = self.figure.add_axes(sides)
+        found.grid(which="major", color=GRID, linewidth=0.5)
+        found.set_axisbelow(True)
+        found.tick_params(which="both", width=0.5, length=2, color=FAINT)
+        return found
+
     def write(self, spot: Spot, text: str, **style: Any) -> None:
         """Writes a text around a position, on a white background."""
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8}
@@ -105,14 +115,18 @@ def canvas(
     span: Limits,
     margin: float,
     height: float,
+    room: float = 0.0,
 ) -> Canvas:
-    """Returns a page with axes of that height and a margin on their right. Each note starts with its key."""
+    """Returns a page with axes of that height and a margin on their right. Each note starts with its key.
+
+    ``room`` is the height that is kept for other axes, between these and the notes.
+    """
     heading = {"fontsize": FONT_PT + 1, "weight": "bold"}
     above = ruler.wrapped(title, WIDTH_PT - LEFT_PT, **heading)
     below = [line for key, text in notes for line in _note(ruler, key, text)]
     figure = Figure(dpi=DPI)
     rows = [_rows(figure, ruler, entries) for entries in legend if entries]
-    bottom = BELOW_PT + LINE_PT * len(below) + (EDGE_PT if below else 0)
+    bottom = BELOW_PT + LINE_PT * len(below) + (EDGE_PT if below else 0) + room
     frame = Box(LEFT_PT, bottom, WIDTH_PT - margin, bottom + height)
     top = frame.top
     for row in reversed(rows):
@@ -145,10 +159,13 @@ def _rows(figure: Any, ruler: Ruler, entries: Sequence[Entry]) -> Any:
         )
         for entry in entries
     ]  # fmt: skip
-    for columns in range(len(entries), 0, -1):
+    for rows in range(1, len(entries) + 1):
+        columns = -(-len(entries) // rows)
+        # matplotlib fills columns; in this order, they read as rows
+        order = [i for column in range(columns) for i in range(column, len(entries), columns)]
         legend = Legend(
-            figure, handles, [entry.label for entry in entries], loc="lower left", ncols=columns, frameon=False,
-            borderpad=0, borderaxespad=0, handlelength=3.0 if entries[0].dash else 0.8, handletextpad=0.6,
+            figure, [handles[i] for i in order], [entries[i].label for i in order], loc="lower left", ncols=columns, frameon=False,
+            borderpad=0, borderaxespad=0, handlelength=3.0 if entries[0].dash else max(0.8, entries[-1].size / FONT_PT), handletextpad=0.6,
             columnspacing=1.6, labelspacing=0.3,
         )  # fmt: skip
         if ruler.points(legend)[0] < WIDTH_PT - LEFT_PT:

@@ -12,10 +12,14 @@ SAME_PT = 3.0
 
 
 class Family(NamedTuple):
-    """Kernels at the same positions, one position per card and kind, which share a label."""
+    """Kernels at the same positions, one position per card and kind, which share a label.
+
+    ``places`` are those of the first kernel, ``alike`` those of the others, which differ by less than a mark.
+    """
 
     names: list[str]
     places: list[Spot]
+    alike: list[Spot]
 
 
 def families(cards: Sequence[Card], frame: Box, span: Limits) -> list[Family]:
@@ -25,14 +29,16 @@ def families(cards: Sequence[Card], frame: Box, span: Limits) -> list[Family]:
         for point in card.points:
             if point.flop_per_s:
                 key = (point.group, point.name, point.intensity)
-                kernels.setdefault(key, []).append((point.intensity, point.flop_per_s))
+                kernels.setdefault(key, []).append((point.intensity, point.height))
     found: list[tuple[list[Spot], Family]] = []
     for (_, name, _), places in kernels.items():
         spots = [spot(frame, span, *place) for place in places]
         near = next((family for others, family in found if _same(spots, others)), None)
         if near is None:
-            found.append((spots, Family([name], places)))
-        elif name not in near.names:
+            found.append((spots, Family([name], places, [])))
+            continue
+        near.alike.extend(places)
+        if name not in near.names:
             near.names.append(name)
     return [family for _, family in sorted(found, key=lambda item: min(item[0]))]
 

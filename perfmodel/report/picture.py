@@ -1,4 +1,4 @@
-"""Saving a figure: file formats, settings that all pictures share, and complete writing of the file."""
+"""Saving a figure: file formats, the style that all pictures share, and complete writing of the file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,25 @@ FONT_PT = 8.0
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # The same colours, dark enough for text on white.
 INKS = ("#005A8E", "#A84A00", "#00704F", "#8F4A75", "#8A5F00", "#2A6F95", "#000000")
-SHAPES = ("o", "s", "^", "D", "v", "P", "X")
+# Each series has a shape of its own as well, so that a grey print tells them apart.
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (3, 1.5)), (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)))
 INK, FAINT, GRID = "#222222", "#777777", "#e4e4e4"
 
 SETTINGS = {
-    "font.family": ["DejaVu Sans"],
+    "font.family": ["DejaVu Sans", "sans-serif"],  # the second for a viewer of an SVG that lacks the first
     "font.size": FONT_PT,
     "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
     "text.hinting": "none",  # the width of hinted text depends on the resolution
     "text.parse_math": False,  # a dollar sign in a name does not start a formula
     "pdf.fonttype": 42,
     "svg.hashsalt": "perfmodel",
+    "svg.fonttype": "none",  # text stays text
 }
 # No date, so that equal figures give equal files.
 METADATA: dict[str, dict[str, Any]] = {
@@ -62,6 +69,23 @@ def save(figure: Any, path: str, where: str) -> None:
     ending = os.path.splitext(checked(path, where))[1].lower()
     drawn = BytesIO()  # a pipe has no positions, which PDF and PNG need
     with settings():
-        figure.savefig(drawn, format=ending[1:], dpi=DPI, metadata=METADATA[ending])
+        if ending == ".png":
+            _save_png(figure, drawn)
+        else:
+            figure.savefig(drawn, format=ending[1:], dpi=DPI, metadata=METADATA[ending])
     with writing.replacing(path, where) as file:
         file.write(drawn.getbuffer())
+
+
+def _save_png(figure: Any, file: Any) -> None:
+    """Writes a PNG with a palette of 256 colours: a third of the size of one with true colours."""
+    from PIL import Image, PngImagePlugin
+
+    whole = BytesIO()
+    figure.savefig(whole, format="png", dpi=DPI)
+    about = PngImagePlugin.PngInfo()
+    for key, value in METADATA[".png"].items():
+        about.add_text(key, value)
+    with Image.open(whole) as picture:
+        small = picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    small.save(file, format="png", optimize=True, dpi=(DPI, DPI), pnginfo=about)

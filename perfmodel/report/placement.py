@@ -19,15 +19,16 @@ TEXT_NEAR_MARK = 12.0
 LEADER = 4.0
 LEADER_OVER_LINE = 12.0
 LEADER_ALONG_LINE = 200.0
-LEADER_OVER_MARK = 100.0
+LEADER_OVER_MARK = 60.0
 LEADER_OVER_LEADER = 80.0
 WRONG_SIDE = 60.0
 
 CLEAR_PT, GAP_PT = 1.2, 1.0  # around a text, and between two
 NEAR_PT = 5.0  # a text this close to another mark looks like its label
-BESIDE_PT = 9.0  # a text farther away needs a leader
+BESIDE_PT = 7.0  # a text farther away needs a leader
 MARK_PT = 3.0
 APART_PT = 5.0
+SHORT_PT = 25.0  # a shorter line, such as one from a mark to its bound, does not look like a leader
 DISTANCES_PT = (4.5, 9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0, 100.0, 120.0, 145.0, 175.0, 210.0)
 DIRECTIONS = 16
 CHOICES, ROUNDS = 200, 8
@@ -105,12 +106,14 @@ def settled(
     marks: Sequence[Box],
     lines: Sequence[Segment],
     at_worst: bool = False,
+    beside_pt: float = BESIDE_PT,
 ) -> list[Candidate | None] | None:
     """Returns one candidate per label, inside the frame and without overlaps; None if that is impossible.
 
-    With ``at_worst``, labels without a free position get None instead.
+    With ``at_worst``, labels without a free position get None instead. A text farther than ``beside_pt`` from its mark
+    has a leader.
     """
-    choices = [_standing(label, frame, marks, lines) for label in labels]
+    choices = [_standing(label, frame, marks, lines, beside_pt) for label in labels]
     if not at_worst and not all(choices):
         return None
     trials = [_trial(choices, order) for order in _orders(choices)]
@@ -128,7 +131,7 @@ def settled(
 
 
 def _standing(
-    label: Sequence[Candidate], frame: Box, marks: Sequence[Box], lines: Sequence[Segment]
+    label: Sequence[Candidate], frame: Box, marks: Sequence[Box], lines: Sequence[Segment], beside_pt: float
 ) -> list[Candidate]:
     """Returns the candidates that fit, with the cost of fixed marks and lines added; the cheapest first."""
     fitting = [
@@ -137,11 +140,11 @@ def _standing(
         if all(frame.holds(box) for box in candidate.boxes)
         and not any(box.overlaps(mark) for mark in marks if mark.overlaps(candidate.reach) for box in candidate.boxes)
     ]
-    judged = [_judged(candidate, marks, lines) for candidate in fitting]
+    judged = [_judged(candidate, marks, lines, beside_pt) for candidate in fitting]
     return sorted(judged, key=lambda candidate: candidate.cost)[:CHOICES]
 
 
-def _judged(candidate: Candidate, marks: Sequence[Box], lines: Sequence[Segment]) -> Candidate:
+def _judged(candidate: Candidate, marks: Sequence[Box], lines: Sequence[Segment], beside_pt: float) -> Candidate:
     """Returns the candidate with the cost of lines and marks that it touches, and without a leader if it is near its
     mark.
     """
@@ -154,10 +157,10 @@ def _judged(candidate: Candidate, marks: Sequence[Box], lines: Sequence[Segment]
     if leader is None:
         return candidate._replace(cost=cost)
     crossed = sum(crosses(beyond(leader, MARK_PT), line) for line in near)
-    if length(leader) <= BESIDE_PT and not crossed:
+    if length(leader) <= beside_pt and not crossed:
         return candidate._replace(cost=cost, leader=None)
     cost += LEADER + LEADER_OVER_LINE * crossed
-    cost += LEADER_ALONG_LINE * sum(along(leader, line, APART_PT) for line in near)
+    cost += LEADER_ALONG_LINE * sum(along(leader, line, APART_PT) for line in near if length(line) > SHORT_PT)
     cost += LEADER_OVER_MARK * sum(mark.meets(leader) for mark in others)
     return candidate._replace(cost=cost)
 

@@ -1,7 +1,8 @@
 """A sheet: rows and columns, shown as a terminal table, CSV, Markdown or JSON.
 
 A column has the raw value (for CSV and JSON) and its text (for tables). On a terminal that is too narrow, the least
-important columns are hidden, and a note names them. Tables are drawn here and not by rich: importing its tables takes
+important columns are hidden, and a note names them. If numbers would have to be split, each row is listed as lines of
+``heading: value``. Tables are drawn here and not by rich: importing its tables takes
 half the import time of click and yaml, more than the start-up budget of ``flops`` allows.
 """
 
@@ -15,6 +16,7 @@ from perfmodel.errors import shown as quoted
 # Assumed maximum width of a text column when columns are hidden: characters, and part of a narrow terminal's width.
 COMFORTABLE, NARROW_PART = 28, 5
 NARROWEST = 10  # a text column is wrapped to at least this width, or to its longest word
+SMALL = 60  # on a narrower terminal, no column is hidden: rows that do not fit are listed line by line
 BREAKS = re.compile(r"([._/-])")  # a long word is broken after one of these
 WIDE = 140  # a terminal of this width also shows the columns marked ``wide``
 
@@ -150,9 +152,12 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     kept = fitting(sheet, natural, narrowest, width)
     columns = [sheet.columns[i] for i in kept]
     gone = [c.heading for i, c in enumerate(sheet.columns) if i not in kept and not c.wide]
+    least = [natural[i] if sheet.columns[i].right else min(natural[i], _narrowest(every[i])) for i in kept]
+    if sum(least) + 2 * (len(least) - 1) > width or (width < SMALL and gone):
+        return _listed(sheet, width)
     heading, *body = zip(*(every[i] for i in kept), strict=True)
     closing = [body.pop()] if sheet.total is not None else []
-    widths = _squeezed([natural[i] for i in kept], [narrowest[i] for i in kept], columns, width)
+    widths = _squeezed([natural[i] for i in kept], least, columns, width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     right = [column.right for column in columns]
     lines = [*wrapped(one_line(sheet.title), width), ""] if sheet.title else []
@@ -160,10 +165,26 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     lines += [line for cells in body for line in _lines(cells, widths, right)]
     lines += [rule, *(line for cells in closing for line in _lines(cells, widths, right))] if closing else []
     notes = [*sheet.notes, *([f"Hidden columns: {', '.join(gone)} (widen the terminal)."] if gone else [])]
-    lines += [""] if notes else []
-    for note in notes:
-        lines += wrapped(one_line(note), width)
+    return _ended(lines, notes, width)
+
+
+def _ended(lines: Sequence[str], notes: Sequence[str], width: int) -> str:
+    """Returns the lines and the notes as text."""
+    lines = [*lines, *([""] if notes else []), *(line for note in notes for line in wrapped(one_line(note), width))]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _listed(sheet: Sheet, width: int) -> str:
+    """Returns the rows as lines of ``heading: value``, with an empty line between two rows, and the totals at the end."""
+    rows = [*sheet.rows, *([sheet.total] if sheet.total is not None else [])]
+    blocks = [wrapped(one_line(sheet.title), width)] if sheet.title else []
+    for row in rows:
+        pairs = ((column.heading, shown(column, row).strip()) for column in sheet.columns if not column.wide)
+        blocks.append(
+            [line for head, cell in pairs if cell for line in wrapped(f"{head}: {cell}" if head else cell, width)]
+        )
+    lines = [line for block in blocks for line in ("", *block)][1:]
+    return _ended(lines, sheet.notes, width)
 
 
 def _narrowest(cells: Sequence[str]) -> int:
@@ -173,13 +194,12 @@ def _narrowest(cells: Sequence[str]) -> int:
 
 
 def _squeezed(natural: Sequence[int], narrowest: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
-    """Returns widths that fit. Wrapping columns are narrowed first, then other left-aligned ones, then the rest."""
+    """Returns widths that fit. Wrapping columns are narrowed first, then other left-aligned ones."""
     widths = list(natural)
     over = sum(widths) + 2 * (len(widths) - 1) - width
     stages = (
         {i: narrowest[i] for i, column in enumerate(columns) if column.wrapping},
-        {i: NARROWEST for i, column in enumerate(columns) if not column.right},
-        dict.fromkeys(range(len(columns)), 1),
+        {i: narrowest[i] for i, column in enumerate(columns) if not column.right},
     )
     for stage in stages:
         while over > 0 and any(widths[i] > least for i, least in stage.items()):

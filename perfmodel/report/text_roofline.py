@@ -109,11 +109,11 @@ def _roof(grid: Grid, card: Card, roof: Roof) -> None:
 
 def _marks(grid: Grid, card: Card) -> dict[tuple[str, str, float], str]:
     """Assigns a letter to each cell with kernels, from left to right."""
-    placed = sorted((p for p in card.points if p.flop_per_s), key=lambda point: (point.intensity, point.flop_per_s))
-    cells = dict.fromkeys(grid.cell(point.intensity, point.flop_per_s) for point in placed)
+    placed = sorted((p for p in card.points if p.flop_per_s), key=lambda point: (point.intensity, point.height))
+    cells = dict.fromkeys(grid.cell(point.intensity, point.height) for point in placed)
     letters = dict(zip(cells, ascii_letters.ljust(len(cells), MANY), strict=False))
     grid.characters.update(letters)
-    return {_key(point): letters[grid.cell(point.intensity, point.flop_per_s)] for point in placed}
+    return {_key(point): letters[grid.cell(point.intensity, point.height)] for point in placed}
 
 
 def _key(point: Point) -> tuple[str, str, float]:
@@ -191,5 +191,6 @@ def _kernels(card: Card, marks: dict[tuple[str, str, float], str]) -> Sheet:
         columns = [column for column in columns if column.key != "group"]
     zeros = unplaced([card])
     timed = [protocol_line(PROTOCOL)] if any(point.expected_s for point in card.points) else []
+    timed += ["Letters on the chart are at the expected FLOP/s."] if any(p.reached for p in card.points) else []
     notes = [*card.notes, *timed, *(f"No FLOPs, so not on the chart: {', '.join(zeros)}." for _ in zeros[:1])]
     return Sheet(columns, card.points, notes=notes)

@@ -12,10 +12,13 @@ from perfmodel.hardware import Gpu
 from perfmodel.roofline import Rates
 from perfmodel.sweep import Plan
 from perfmodel.sweep.grid import Axis, Values, spaced
+from perfmodel.sweep.times import Clock
 from perfmodel.sweep.totals import BOUNDS, Chunk
 
 LINE_VALUES, MAP_VALUES = 2000, 400
-CHANGES = 6  # of the bound, at most, along a line
+# With expected times, which take much longer to compute.
+LINE_VALUES_EXPECTED, MAP_VALUES_EXPECTED = 200, 48
+CHANGES = 12  # of the bound along a line; of a line with more, none is given
 _LOOKED_AT = 4096
 _SMALLEST_REGION = 0.02  # fraction of a map that gets a label
 
@@ -31,7 +34,11 @@ class Change(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Times over one size on one card. The sizes where the bound changes are included."""
+    """Times over one size on one card. The sizes where the bound changes are included.
+
+    ``crossings`` is their number in the swept values; ``changes`` is empty if they are too many. ``expected_s`` is the
+    expected time of each swept value, and its range.
+    """
 
     gpu: Gpu
     sizes: Values
@@ -40,17 +47,20 @@ class Line(NamedTuple):
     swept: Values
     swept_s: Values
     changes: tuple[Change, ...]
+    crossings: int
+    expected_s: tuple[Values, Values, Values] | None
 
 
 class Map(NamedTuple):
-    """Lower bounds over two sizes on one card: the first symbol on x, the second on y; NaN where undefined.
+    """Times over two sizes on one card: the first symbol on x, the second on y; NaN where undefined. The times are
+    lower bounds, or expected times if the plan has them.
 
     ``edges`` are the edges of its cells, ``borders`` the lines between two bounds, ``names`` the labels of the bounds
     with their positions.
     """
 
     gpu: Gpu
-    lower_s: Values
+    times_s: Values
     least_s: float
     most_s: float
     whole: bool
@@ -61,13 +71,24 @@ class Map(NamedTuple):
 
 def thinned(plan: Plan) -> Plan:
     """The sweep with no more points than a figure can show."""
-    most = LINE_VALUES if len(plan.axes) == 1 else MAP_VALUES
+    line, square = (LINE_VALUES_EXPECTED, MAP_VALUES_EXPECTED) if plan.expected else (LINE_VALUES, MAP_VALUES)
+    most = line if len(plan.axes) == 1 else square
     return plan._replace(axes=tuple(axis.thinned(most) for axis in plan.axes))
 
 
 def _whole(plan: Plan) -> list[Chunk]:
-    """Every point of each card in one chunk."""
-    return list(plan.chunks(plan.points))
+    """Every point of each card in one chunk, without expected times."""
+    return list(plan._replace(expected=False).chunks(plan.points))
+
+
+def _timed(plan: Plan) -> list[Chunk]:
+    """Every point of each card in one chunk, with expected times if the plan has them."""
+    chunks = _whole(plan)
+    return (
+        [Clock(plan, card).timed(one) for card, one in zip(plan.cards, chunks, strict=True)]
+        if plan.expected
+        else chunks
+    )
 
 
 # --- one size
@@ -76,20 +97,27 @@ def _whole(plan: Plan) -> list[Chunk]:
 def lines(plan: Plan) -> Iterator[Line]:
     """One line for each card."""
     plan = thinned(plan)
-    for card, chunk in zip(plan.cards, _whole(plan), strict=True):
-        changes = tuple(_changes(plan, card, chunk))
+    for card, chunk in zip(plan.cards, _timed(plan), strict=True):
+        crossings = int(np.count_nonzero(chunk.bound[1:] != chunk.bound[:-1]))
+        changes = tuple(_changes(plan, card, chunk)) if crossings <= CHANGES else ()
         swept = chunk.at[plan.axes[0].symbol]
         sizes = np.concatenate([swept, [change.size for change in changes]])
         order = np.argsort(sizes, kind="stable")
         lower_s = np.concatenate([chunk.lower_s, [change.lower_s for change in changes]])
         no_overlap_s = np.concatenate([chunk.no_overlap_s, [change.no_overlap_s for change in changes]])
-        yield Line(card.gpu, sizes[order], lower_s[order], no_overlap_s[order], swept, chunk.lower_s, changes)
+        expected_s = None
+        if chunk.expected_s is not None and chunk.expected_low_s is not None and chunk.expected_high_s is not None:
+            expected_s = chunk.expected_s, chunk.expected_low_s, chunk.expected_high_s
+        yield Line(
+            card.gpu, sizes[order], lower_s[order], no_overlap_s[order], swept, chunk.lower_s, changes, crossings,
+            expected_s,
+        )  # fmt: skip
 
 
 def _changes(plan: Plan, card: Rates, chunk: Chunk) -> Iterator[Change]:
     """The sizes where the bound changes along a line, exactly."""
     sizes, codes = chunk.at[plan.axes[0].symbol], chunk.bound
-    for place in np.flatnonzero(codes[1:] != codes[:-1])[:CHANGES]:
+    for place in np.flatnonzero(codes[1:] != codes[:-1]):
         found = _between(plan, card, int(sizes[place]), int(sizes[place + 1]), int(codes[place]))
         if found is not None:
             yield found
@@ -117,14 +145,15 @@ def maps(plan: Plan) -> Iterator[Map]:
     """One map for each card."""
     plan = thinned(plan)
     edges = _edges(plan.axes[0]), _edges(plan.axes[1])
-    for chunk in _whole(plan):
-        lower_s, codes = _matrix(plan, chunk, chunk.lower_s), _matrix(plan, chunk, chunk.bound)
+    for chunk in _timed(plan):
+        shown_s = chunk.lower_s if chunk.expected_s is None else chunk.expected_s
+        times_s, codes = _matrix(plan, chunk, shown_s), _matrix(plan, chunk, chunk.bound)
         yield Map(
             gpu=chunk.gpu,
-            lower_s=lower_s,
-            least_s=float(chunk.lower_s.min()),
-            most_s=float(chunk.lower_s.max()),
-            whole=not np.isnan(lower_s).any(),
+            times_s=times_s,
+            least_s=float(shown_s.min()),
+            most_s=float(shown_s.max()),
+            whole=not np.isnan(times_s).any(),
             edges=edges,
             borders=_borders(codes, *edges),
             names=list(_names(plan, codes)),

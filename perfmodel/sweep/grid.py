@@ -80,7 +80,16 @@ def axis(symbol: str, values: Any) -> Axis:
     sound = array.dtype.kind in "iuf" and array.min() >= 1 and array.max() <= LARGEST_SIZE
     for value in () if sound and not (array % 1).any() else array.tolist():
         checked_size(int(value) if isinstance(value, float) and value.is_integer() else value, where)
-    return _listed(name, array.astype(np.float64))
+    found = array.astype(np.float64)
+    return _listed(name, found, _geometric(found))
+
+
+def _geometric(values: Values) -> bool:
+    """Whether at least three values grow by about the same factor each, as 16, 32, 64 do, and not by the same step."""
+    if values.size < 3 or (np.diff(values) <= 0).any():
+        return False
+    ratios, steps = values[1:] / values[:-1], np.diff(values)
+    return bool(ratios.max() <= 1.2 * ratios.min() and steps.max() > 1.2 * steps.min())
 
 
 def _listed(symbol: str, values: Values, log: bool = False) -> Axis:
