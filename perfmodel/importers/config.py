@@ -7,7 +7,7 @@ from typing import Any
 
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.importers.keys import UNCOUNTED, unread
-from perfmodel.units import checked_size
+from perfmodel.units import SHARE, checked_size
 
 _REQUIRED = object()
 
@@ -166,7 +166,7 @@ class Config:
         """A number from 0 to 1."""
         value = self.document.get(key)
         value = (default if default == 1 else self.assume(key, default)) if value is None else value
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        if not SHARE.admits(value):
             raise self._wrong(key, value, "a number from 0 to 1 is accepted")
         return float(value)
 

@@ -80,9 +80,9 @@ def render(sheet: Sheet, form: str, width: int | None = None) -> str:
         return as_csv(sheet)
     if form == "markdown":
         return markdown(sheet)
-    import json
+    from perfmodel.strictjson import dumped
 
-    return json.dumps([{c.key: c.value(row) for c in sheet.columns} for row in sheet.rows], indent=2) + "\n"
+    return dumped([{c.key: c.value(row) for c in sheet.columns} for row in sheet.rows], indent=2) + "\n"
 
 
 def as_csv(sheet: Sheet) -> str:
@@ -145,7 +145,7 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     kept = fitting(sheet, natural, narrowest, width)
     columns = [sheet.columns[i] for i in kept]
     gone = [c.heading for i, c in enumerate(sheet.columns) if i not in kept and not c.wide]
-    heading, *body = zip(*(every[i] for i in kept), strict=True)
+    heading, *body = zip(*(every[i] for i in kept), strict=True) if kept else ((),)
     closing = [body.pop()] if sheet.total is not None else []
     widths = _squeezed([natural[i] for i in kept], [narrowest[i] for i in kept], columns, width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
