@@ -454,7 +454,7 @@ def trial(given: Input, folder: Path) -> list[Fault]:
         faults.append(Fault("control character", f"{arguments[0]}: {found[0]!r}"))
     if "--format=json" in arguments and ran.out:
         faults += _json_faults(arguments[0], ran.out)
-    elif re.search(r"(?<![\w'])(nan|inf|-inf)(?![\w'])", ran.out):
+    elif re.search(r"(?<![\w'=])(nan|inf|-inf)(?![\w'])", ran.out):
         faults.append(Fault("NaN", f"{arguments[0]}: text"))
     return faults
 

@@ -589,6 +589,7 @@ def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
     log = session.Log(path, here)
     found = list(session.records(here, lines[:1], log, 60))
     assert found[0]["median_us"] > 0
+    log.close()
     again = session.Log(path, here)
     assert [again.has(line) for line in lines] == [True, False]
     list(session.records(here, lines[1:], again, 60))

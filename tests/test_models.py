@@ -443,21 +443,30 @@ def test_the_data_type_of_a_config_is_the_default(tmp_path, key, word, dtype):
             {"model_type": "gemma2", "attn_logit_softcapping": "abc"},
             "attn_logit_softcapping: 'abc' is not accepted here; a cap",
         ),
-        ({"model_type": "gptj", "rotary_dim": 100_000}, "rotary_dim is 100000; at most"),
         ({"model_type": "glm4_moe", "first_k_dense_replace": 1000}, "first_k_dense_replace: found 1000; at most"),
     ],
 )
 def test_a_figure_out_of_its_range_is_refused(tmp_path, config, told):
-    gptj = {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 64} if config.get("model_type") == "gptj" else {}
     with pytest.raises(InputError) as error:
-        written(tmp_path, llama(**{**gptj, **config}))
+        written(tmp_path, llama(**config))
     assert told in str(error.value)
 
 
-def test_more_dense_layers_than_layers_are_refused(tmp_path):
-    page = json.loads((Path(__file__).parent.parent / "configs" / "deepseek-v3.json").read_text())
-    with pytest.raises(InputError, match="first_k_dense_replace: found 1000; at most 61, the number of layers"):
-        written(tmp_path, {**page, "first_k_dense_replace": 1000})
+@pytest.mark.parametrize(
+    ("name", "figure", "told"),
+    [
+        (
+            "deepseek-v3",
+            {"first_k_dense_replace": 1000},
+            "first_k_dense_replace: found 1000; at most 61, the number of",
+        ),
+        ("gpt-j-6b", {"rotary_dim": 100_000}, "rotary_dim is 100000; at most 256, the size of a head"),
+    ],
+)
+def test_a_figure_beyond_the_rest_of_a_config_is_refused(tmp_path, name, figure, told):
+    page = json.loads((Path(__file__).parent.parent / "configs" / f"{name}.json").read_text())
+    with pytest.raises(InputError, match=told):
+        written(tmp_path, {**page, **figure})
 
 
 STRANGE = [

@@ -77,12 +77,17 @@ def _made(folder: str) -> str:
 
 def _may_write(path: str) -> None:
     """Refuses to overwrite a file that is not a measurement, such as a data sheet."""
-    if not os.path.exists(path):
-        return
     if os.path.isdir(path):
         raise InputError(path, "it is a folder", "a file is accepted", "Name a file in the folder.")
-    with open(path, encoding="utf-8", errors="replace") as file:
-        first = file.readline()
+    if not os.path.exists(path):
+        return
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            first = file.readline(100)
+    except OSError as error:
+        raise InputError(
+            path, f"it cannot be read ({error.strerror or error})", "a readable file is accepted", "Name another file."
+        ) from None
     if not first.startswith("# Measured"):
         raise InputError(
             path,

@@ -130,7 +130,8 @@ def _measure(
             session.rewrite(save, run)
     if trace is not None:
         click.echo(f"trace written to {session.trace(cases, here, trace)}", err=True)
-    return run, here.card, complete
+    card = _described(run) if "card" in run.environment else here.card  # a resumed run keeps its roofs
+    return run, card, complete
 
 
 def _cases(name: str) -> list[Mapping[str, Any]]:
@@ -178,6 +179,7 @@ def _run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit:
             f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True
         )
     finally:
+        log.close()
         if bar is not None:
             bar.close()
     return Stored(save or "this run", log.environment, tuple(_in_order(cases, log.records))), complete

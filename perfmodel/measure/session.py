@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import IO, Any, NamedTuple
 
 from perfmodel.errors import InputError, NoDeviceError
 from perfmodel.hardware import Gpu, described, gpu
@@ -78,6 +80,7 @@ class Log:
         self.records: dict[str, Mapping[str, Any]] = {}
         self.environment: Mapping[str, Any] = {}
         self._own = here.card.matches[0] if here.kind == "cpu" else here.torch.cuda.get_device_properties(0).name
+        self._end = weakref.finalize(self, _unlock, _locked(path)) if path is not None else None
         if path is not None and os.path.exists(path) and os.path.getsize(path):
             self._resume(path)
 
@@ -92,6 +95,11 @@ class Log:
         self.environment = stored.environment
         self.records = {key(record): record for record in stored.records if "error" not in record}
         rewrite(path, stored._replace(records=tuple(self.records.values())))
+
+    def close(self) -> None:
+        """Lets other runs write to the file."""
+        if self._end is not None:
+            self._end()
 
     def has(self, case: Mapping[str, Any]) -> bool:
         """Whether the case has been measured."""
@@ -123,10 +131,7 @@ class Log:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(text(line))
         except OSError as error:
-            raise InputError(
-                f"--save {self.path}", f"it cannot be written ({error.strerror or error})", "a writable path is accepted",
-                "Choose another path.",
-            ) from None  # fmt: skip
+            raise _unwritable(self.path, error) from None
 
 
 def records(here: Device, cases: Sequence[Mapping[str, Any]], log: Log, limit_s: float) -> Iterator[Mapping[str, Any]]:
@@ -147,9 +152,47 @@ def rewrite(path: str, stored: Stored) -> None:
     """Writes the whole file again."""
     lines = [{"schema": SCHEMA, "environment": dict(stored.environment)}, *stored.records]
     beside = f"{path}.part"
-    with open(beside, "w", encoding="utf-8") as file:
-        file.writelines(text(line) for line in lines)
-    os.replace(beside, path)
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.writelines(text(line) for line in lines)
+        os.replace(beside, path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: str, error: OSError) -> InputError:
+    return InputError(
+        f"--save {path}", f"it cannot be written ({error.strerror or error})", "a file in a writable folder is accepted",
+        "Choose another path.",
+    )  # fmt: skip
+
+
+def _locked(path: str) -> IO[str]:
+    """Opens a lock file beside the path, so that two runs do not write to one file. The lock ends with the process."""
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(21, "it is a folder")
+        lock = open(f"{path}.lock", "w", encoding="utf-8")  # noqa: SIM115 - held until the process ends
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return lock
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise InputError(
+            f"--save {path}", "another run writes to this file", "one run per file is accepted", "Choose another file."
+        ) from None
+    return lock
+
+
+def _unlock(lock: IO[str]) -> None:
+    with suppress(OSError):
+        os.unlink(lock.name)
+    lock.close()
 
 
 def with_counters(found: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -92,7 +92,7 @@ def _number(page: Page, key: str) -> float:
 
 def best_knowledge(gpu: Gpu) -> str:
     """The best state of knowledge that a card has."""
-    if measured.of(gpu.name, gpu.file) is not None:
+    if measured.of(gpu) is not None:
         return "calibrated"
     return "family" if generation(gpu) != ANY else "datasheet"
 
@@ -122,7 +122,7 @@ REMEMBERED = 64
 
 def _card(knowledge: str, gpu: Gpu) -> Card:
     """Returns the card, made once for equal contents: a path may hold different files over time."""
-    readings = measured.of(gpu.name, gpu.file) if knowledge == "calibrated" else None
+    readings = measured.of(gpu) if knowledge == "calibrated" else None
     for known in _CARDS:
         if known[1] == knowledge and known[0] == gpu and known[2] == readings:
             return known[3]
