@@ -11,7 +11,8 @@ from perfmodel.op import Engine, by_engine
 from perfmodel.roofline import Bounds, Rates, lower_under, rates, together
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
-from perfmodel.workload import COUNTS, Workload
+from perfmodel.units import ITEM_BYTES
+from perfmodel.workload import COUNTS, ROLES, Workload
 
 # The protocol of expected times of workloads: one replay of a graph whose first kernel finds nothing in L2.
 PROTOCOL = "cold"
@@ -100,6 +101,22 @@ class Analysis(NamedTuple):
         return rates(self.gpu, self.workload.dtypes["activation"]) if self.gpu else None
 
     @property
+    def dtypes(self) -> dict[str, str]:
+        """The data type by role; bytes per element where a size of the role was set to other than its type's."""
+        found = dict(self.workload.dtypes)
+        for symbol, role in ROLES.items():
+            item = self.dims.get(symbol)
+            if item is not None and symbol != "mask" and item != ITEM_BYTES[found[role]]:
+                found[role] = f"{item:g}-byte"
+        return found
+
+    @property
+    def launch_s(self) -> float:
+        """The part of the expected time that is the launch before the first kernel and belongs to no row."""
+        rows_s = sum(row.expected.expected_s * row.repeat for row in self.rows if row.expected)
+        return max(0.0, self.total.expected.expected_s - rows_s) if self.total.expected else 0.0
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader of the counts: those of the workload, and those that these sizes require."""
         return (*self.workload.notes, *self._by_bytes(), *self._called_for())
@@ -118,7 +135,8 @@ class Analysis(NamedTuple):
                 f"NB {keys:,} positions pass the {longest:,} of the model's config (max_position_embeddings): they are "
                 "counted all the same."
             )
-        if window is not None and not self.causal and self.phase != "decode" and keys > window:
+        limited = self.dims.get("T_w", keys) < keys  # the window already limits the keys of a chunk
+        if window is not None and not self.causal and self.phase != "decode" and keys > window and not limited:
             found.append(
                 f"The window W = {window:,} is part of a causal mask: without --causal attention counts all pairs."
             )

@@ -10,42 +10,36 @@ Size = Any  # an int, a NumPy array or a sympy expression
 
 
 def product(sizes: Iterable[Size]) -> Size:
-    """The product of sizes. Plain numbers are multiplied first, which touches arrays least often.
-
-    A float is half a byte (or another power of two); the division is exact where the whole product is a whole number.
-    """
-    number, below, others = 1, 1, []
+    """The product of sizes. Plain numbers are multiplied first, which touches arrays least often."""
+    number, others = 1, []
     for size in sizes:
         if type(size) is int:
             number *= size
-        elif type(size) is float:
-            above, divisor = size.as_integer_ratio()
-            number, below = number * above, below * divisor
         else:
             others.append(size)
     if not others:
-        return _divided(number, below)
+        return number
     result = others[0] if number == 1 else others[0] * number
     for size in others[1:]:
         result = result * size
-    return result if below == 1 else result / below
+    return result
 
 
-def _divided(number: int, below: int) -> int | float:
-    return number if below == 1 else number / below if number % below else number // below
+def stored_byte(elements: Size, item: Size) -> Size:
+    """Bytes of so many elements. Elements of half a byte are stored in pairs, so the last byte may be half empty."""
+    return ceil_div(elements, 2) if type(item) is float else elements * item
 
 
 def whole_bytes(count: Size) -> Size:
-    """Bytes as a whole number: an odd number of half-byte elements fills its last byte."""
+    """A sum of bytes, rounded up where half-byte elements leave a fraction."""
     return ceil(count) if type(count) is float else count
 
 
 def total(values: Iterable[Size]) -> Size:
     """The sum of values, 0 for none. Plain numbers are added first, which touches arrays least often."""
-    number: int | float = 0
-    others = None
+    number, others = 0, None
     for value in values:
-        if type(value) is int or type(value) is float:
+        if type(value) is int:
             number += value
         else:
             others = value if others is None else others + value
@@ -56,27 +50,23 @@ def total(values: Iterable[Size]) -> Size:
 
 def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
     """The sum of all products. Terms with the same arrays are combined first, so each set is multiplied once."""
-    number: int | float = 0
-    factors: dict[tuple[int, ...], int | float] = {}
+    number = 0
+    factors: dict[tuple[int, ...], int] = {}
     arrays: dict[tuple[int, ...], list[Size]] = {}
     for sizes in terms:
-        factor, below, others = 1, 1, None
+        factor, others = 1, None
         for size in sizes:
             if type(size) is int:
                 factor *= size
-            elif type(size) is float:
-                above, divisor = size.as_integer_ratio()
-                factor, below = factor * above, below * divisor
             elif others is None:
                 others = [size]
             else:
                 others.append(size)
-        amount = _divided(factor, below)
         if others is None:
-            number += amount
+            number += factor
         else:
             same = tuple(map(id, others))
-            factors[same] = factors.get(same, 0) + amount
+            factors[same] = factors.get(same, 0) + factor
             arrays[same] = others
     if not arrays:
         return number

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from perfmodel import ops
-from perfmodel.arithmetic import is_zero
+from perfmodel.arithmetic import is_zero, stored_byte
 from perfmodel.expression import Expression
 from perfmodel.op import Kind, Op, Tensor
 from perfmodel.operation import Backward, Operation, checked_value
@@ -240,7 +240,7 @@ def cache_byte_per_token(forward: Iterable[Kernel]) -> int:
         for tensor in kernel.op.tensors:
             if tensor.kind is Kind.CACHE and kernel.step.cached:
                 batch, heads, _, width = tensor.shape
-                found += heads * width * tensor.item * kernel.repeat if batch else 0
+                found += stored_byte(heads * width, tensor.item) * kernel.repeat if batch else 0
     return found
 
 

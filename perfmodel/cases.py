@@ -301,10 +301,16 @@ def _dims(line: Mapping[str, Any], found: Kind, name: str, where: str) -> dict[s
         elif symbol not in dims and symbol not in found.optional:
             raise InputError(
                 f"{where}: shape", f"'{symbol}' is missing",
-                f"{', '.join(s for s in found.shape if s not in found.optional)} are required",
+                _required(found),
                 f"Add {symbol}: {SYMBOLS[symbol].meaning}.",
             )  # fmt: skip
     return dims
+
+
+def _required(found: Kind) -> str:
+    """The sizes that a shape cannot leave out."""
+    names = [symbol for symbol in found.shape if symbol not in found.optional and symbol not in found.ties]
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} required"
 
 
 def _size(symbol: str, value: Any, where: str) -> Any:

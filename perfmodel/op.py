@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import Size, is_zero, product, sum_of_products, total, whole_bytes
+from perfmodel.arithmetic import Size, is_zero, product, stored_byte, sum_of_products, total
 from perfmodel.errors import InputError, near_or_known
 from perfmodel.runs import Facts
 from perfmodel.runs import each as each_fact
@@ -101,7 +101,7 @@ class Tensor(NamedTuple):
     """A tensor, its bytes per element, and how often the fused operation reads and writes it.
 
     ``read_elements`` and ``write_elements`` replace elements times trips where a kernel touches parts of a tensor
-    unequally often. A tensor with these and no trips is scratch memory of the operation. ``used``: the elements that
+    unequally often. A tensor that has these values but no trips is scratch memory of the operation. ``used``: the elements that
     one token needs, if it does not need all (the experts that it is sent to). ``kept``: the gradients of the operation
     read it, and only the forward pass of a training step writes it (see ``Op.keeping``).
     """
@@ -125,18 +125,18 @@ class Tensor(NamedTuple):
     @property
     def size_byte(self) -> Size:
         """Bytes that the tensor occupies."""
-        return product((*self.shape, self.item))
+        return stored_byte(self.elements, self.item)
 
     @property
     def read_byte(self) -> Size:
         if self.read_elements is not None:
-            return product((self.read_elements, self.item))
+            return stored_byte(self.read_elements, self.item)
         return 0 if is_zero(self.reads) else self.size_byte * self.reads
 
     @property
     def write_byte(self) -> Size:
         if self.write_elements is not None:
-            return product((self.write_elements, self.item))
+            return stored_byte(self.write_elements, self.item)
         return 0 if is_zero(self.writes) else self.size_byte * self.writes
 
     @property
@@ -145,7 +145,7 @@ class Tensor(NamedTuple):
 
     def traffic_terms(self) -> tuple[tuple[Size, ...], ...]:
         """The tensor's traffic as products to be summed."""
-        if self.read_elements is None and self.write_elements is None:
+        if self.read_elements is None and self.write_elements is None and type(self.item) is not float:
             return ((self.reads + self.writes, self.item, *self.shape),)
         return (self.read_byte,), (self.write_byte,)
 
@@ -214,19 +214,19 @@ class Op(NamedTuple):
         return {kind: sum_of_products(products) for kind, products in terms.items()}
 
     def read_byte(self) -> Size:
-        return whole_bytes(total(tensor.read_byte for tensor in self.tensors if not tensor.spill))
+        return total(tensor.read_byte for tensor in self.tensors if not tensor.spill)
 
     def write_byte(self) -> Size:
-        return whole_bytes(total(tensor.write_byte for tensor in self.tensors if not tensor.spill))
+        return total(tensor.write_byte for tensor in self.tensors if not tensor.spill)
 
     def traffic_byte(self) -> Size:
         """Bytes that one fused kernel moves, including re-reads."""
         moved = (term for tensor in self.tensors if not tensor.spill for term in tensor.traffic_terms())
-        return whole_bytes(sum_of_products(moved))
+        return sum_of_products(moved)
 
     def compulsory_byte(self) -> Size:
         """Each outer input and output once."""
-        return whole_bytes(total(tensor.compulsory_byte for tensor in self.tensors))
+        return total(tensor.compulsory_byte for tensor in self.tensors)
 
     def parameters(self) -> Size:
         """Trained numbers that the operation holds."""
@@ -258,7 +258,7 @@ class Op(NamedTuple):
             return ()
         ends = [*starts[1:], len(self.work)]
         return tuple(
-            (self.work[i].name, Op(self._operands(self.work[i]), _not_again(self.work[i:end]), self.work[i].runs))
+            (self.work[i].name, Op(self._operands(self.work[i]), _standalone(self.work[i:end]), self.work[i].runs))
             for i, end in zip(starts, ends, strict=True)
         )
 
@@ -280,7 +280,7 @@ class Op(NamedTuple):
         return tuple(tensors)
 
 
-def _not_again(works: tuple[Work, ...]) -> tuple[Work, ...]:
+def _standalone(works: tuple[Work, ...]) -> tuple[Work, ...]:
     """The work of a kernel that runs on its own, recomputation included."""
     return tuple(work._replace(again=False) if work.again else work for work in works)
 

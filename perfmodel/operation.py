@@ -64,6 +64,7 @@ class Operation:
         self.sources: tuple[str, ...] = page["sources"]
         self.valid: tuple[Valid, ...] = page.get("valid", ())
         self.backward: tuple[Backward, ...] = page.get("backward", ())
+        self.apart: bool = page.get("apart", False)
 
     def __repr__(self) -> str:
         return f"<operation {self.name}({', '.join(self.arguments)})>"
@@ -91,7 +92,7 @@ class Operation:
             if not self.holds(rule, values):
                 names = sorted(_condition(rule.condition, self.name).names)
                 at = ", ".join(f"{name} = {values[name]}" for name in names)
-                raise InputError(where, f"{rule.condition} does not hold at {at}", rule.because, "Change one of them.")
+                raise InputError(where, f"{rule.condition} does not hold at {at}", rule.because, _change(names))
         return values
 
     def require(self, values: Mapping[str, Any], where: str) -> None:
@@ -109,6 +110,11 @@ class Operation:
         if any(values.get(name) is None for name in expression.names):
             return True
         return expression(values)
+
+
+def _change(names: list[str]) -> str:
+    """What to do where a rule about these sizes does not hold."""
+    return f"Change {' or '.join(names)}, or a size that {'it depends' if len(names) == 1 else 'they depend'} on."
 
 
 @cache
@@ -135,11 +141,17 @@ def operation(
     sources: tuple[str, ...],
     valid: tuple[Valid, ...] = (),
     backward: tuple[Backward, ...] = (),
+    apart: bool = False,
 ) -> Callable[[Callable[..., Op]], Operation]:
-    """Decorator: registers the page of a function from sizes to an Op."""
+    """Decorator: registers the page of a function from sizes to an Op.
+
+    ``apart``: libraries run the operation as separate kernels, so that is its default form.
+    """
 
     def page(function: Callable[..., Op]) -> Operation:
-        return Operation(function, summary=summary, example=example, sources=sources, valid=valid, backward=backward)
+        return Operation(
+            function, summary=summary, example=example, sources=sources, valid=valid, backward=backward, apart=apart
+        )
 
     return page
 

@@ -8,7 +8,7 @@ only for a time. An operation without a fact is timed by its bytes, with a wide 
 from math import ceil
 from typing import NamedTuple
 
-from perfmodel.arithmetic import Size, exact_div, product
+from perfmodel.arithmetic import Size, exact_div, product, visible_keys
 
 Factors = Size | tuple[Size, ...]
 
@@ -28,13 +28,17 @@ class Items(NamedTuple):
 
 
 class Gemm(NamedTuple):
-    """A batch of matrix products of (m, k) by (k, n)."""
+    """A batch of matrix products of (m, k) by (k, n).
+
+    ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight.
+    """
 
     m: Factors
     k: Factors
     n: Factors
     batch: Factors = 1
     items: Items = Items()
+    rotates: bool = False
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
@@ -194,33 +198,34 @@ class Stages(NamedTuple):
     d: Size
     d_v: Size
     causal: Size = 0
+    W: Size = None
     act: Size = 2
     cache: Size = 2
 
     @property
     def scores(self) -> Stage:
-        return Stage("scores", self._by_query(self.d, self.S), self.causal)
+        return Stage("scores", self._by_query(self.d, self._keys), self.causal)
 
     @property
     def softmax(self) -> Stage:
-        return Stage("softmax", Rows("softmax", (self.B, self.H, self.N), self.S, self.act))
+        return Stage("softmax", Rows("softmax", (self.B, self.H, self.N), self._keys, self.act))
 
     @property
     def output(self) -> Stage:
-        return Stage("output", self._by_query(self.S, self.d_v))
+        return Stage("output", self._by_query(self._keys, self.d_v))
 
     @property
     def dprobs(self) -> Stage:
-        return Stage("dprobs", self._by_query(self.d_v, self.S), self.causal)
+        return Stage("dprobs", self._by_query(self.d_v, self._keys), self.causal)
 
     @property
     def dscores(self) -> Stage:
-        rows = Rows("softmax", (self.B, self.H, self.N), self.S, self.act, backward=True)
+        rows = Rows("softmax", (self.B, self.H, self.N), self._keys, self.act, backward=True)
         return Stage("dscores", rows, self.causal)
 
     @property
     def dq(self) -> Stage:
-        return Stage("dq", self._by_query(self.S, self.d))
+        return Stage("dq", self._by_query(self._keys, self.d))
 
     @property
     def dk(self) -> Stage:
@@ -229,6 +234,12 @@ class Stages(NamedTuple):
     @property
     def dv(self) -> Stage:
         return Stage("dv", self._by_key(self.d_v))
+
+    @property
+    def _keys(self) -> Size:
+        """Keys that a product goes over: all of them, or those in the window of a single query."""
+        alone = isinstance(self.N, int) and self.N == 1
+        return visible_keys(1, self.S, self.causal, self.W) if alone else self.S
 
     @property
     def _group(self) -> Size:
@@ -242,4 +253,4 @@ class Stages(NamedTuple):
     def _by_key(self, n: Size) -> Gemm:
         """A product that sums over the queries."""
         items = Items(self.act, self.act, self.act)
-        return Gemm(self.S, (self.N, self._group), n, (self.B, self.H_kv), items)
+        return Gemm(self._keys, (self.N, self._group), n, (self.B, self.H_kv), items)

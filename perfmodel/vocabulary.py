@@ -121,7 +121,8 @@ def implementations(name: str) -> tuple[str, ...]:
     operation = ops.find(name)
     if getattr(operation(**operation.example.at).runs, "gate", False):
         return ("fused", "torch")  # torch runs the activation and the multiplication as two kernels
-    return ("fused", "naive") if splits(operation) else ()
+    forms = ("naive", "fused") if operation.apart else ("fused", "naive")
+    return forms if splits(operation) else ()
 
 
 @cache

@@ -404,4 +404,5 @@ def single(operation: Operation, dtype: str = "fp16", known: Dict[str, int] = Ma
         sizes=sizes,
         phases={phase: {} for phase in ("prefill", "train")},
         steps=(Step(operation.name, operation),),
+        fused=not operation.apart,
     )

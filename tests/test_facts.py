@@ -66,7 +66,8 @@ def test_a_window_is_stated_and_not_inferred(N, S, W):
     assert size.causal == (N > 1)
     scores = dict(op.kernels())["scores"].runs.kernel
     # an eager product computes every pair, including masked ones
-    assert multiply_adds(scores) == 2 * 4 * N * S * 8 >= 2 * 4 * visible_pairs(N, S, 1, W) * 8
+    keys = size.keys if N == 1 else S  # a single query's window limits the keys themselves
+    assert multiply_adds(scores) == 2 * 4 * N * keys * 8 >= 2 * 4 * visible_pairs(N, S, 1, W) * 8
 
 
 def test_a_window_of_4096_costs_the_keys_of_a_window_of_4096():
@@ -189,3 +190,51 @@ def test_stages_are_the_unfused_form_and_naive_is_what_eager_code_runs():
     assert [kernel.operation for kernel in stages] == ["scores", "softmax", "output"]
     assert sum(k.op.traffic_byte() for k in stages) < sum(k.op.traffic_byte() for k in naive)
     assert sum(k.op.flops() for k in stages) == sum(k.op.flops() for k in naive)
+
+
+@pytest.mark.parametrize("N", [8192, 8320, 16384])
+@pytest.mark.parametrize("part", [2, 4, 16])
+def test_a_walk_under_a_window_is_that_of_its_tiles(N, part):
+    """The keys of all tiles, one by one in whole steps, on both sides of the number that is summed in closed form."""
+    from perfmodel.timing.walks import Tile, walked
+
+    W, tile = N // part, Tile(128, 128, 2)
+    op = ops.find("attention")(B=1, H=1, H_kv=1, N=N, S=N, d=128, causal=1, W=W)
+    steps = [
+        ceil((min(N, (i + 1) * tile.queries) - max(0, i * tile.queries - W + 1)) / tile.keys) * tile.keys
+        for i in range(ceil(N / tile.queries))
+    ]
+    mean, _, _ = walked(Attended.of(op.runs), N, tile, 1)
+    assert isclose(mean, sum(steps) / len(steps), rel_tol=0.06)
+
+
+@pytest.mark.parametrize("operation", EVERY, ids=lambda o: o.name)
+def test_rotating_lies_between_warm_and_cold(operation):
+    """No protocol finds more or less than all of the data in L2, whatever the operation."""
+    op = made(operation)
+    if not op.tensors:
+        return
+    step = next(iter(workload("mlp-4096").steps))
+    times = {
+        protocol: sequence.expected(H200, [(Kernel("x", "x", 1, op, step), 0.0)], "fp16", protocol=protocol)[1]
+        for protocol in ("warm", "rotating", "cold")
+    }
+    body = {protocol: sum(each.seconds for each in found.bodies) for protocol, found in times.items()}
+    late_s = sum(term.seconds for term in times["warm"].terms if term.name == "write-back of the previous run")
+    assert body["warm"] * (1 - 1e-9) <= body["rotating"] <= (body["cold"] + late_s) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("conv", {"B": 8, "N": 150_000, "D_in": 64, "D_out": 64, "K": 9}),
+        ("gemm", {"m": 16384, "k": 8, "n": 16384}),
+        ("mla_cached_attention", {"B": 8, "H": 16, "N": 1, "S": 8192, "d": 128, "d_r": 64, "d_v": 128, "cache": 1}),
+    ],
+)  # fmt: skip
+def test_bytes_of_the_time_are_those_of_the_tensors(name, sizes):
+    """A convolution's inputs overlap, an accumulating product reads C, a cache may be narrower than the queries."""
+    op = ops.find(name)(**sizes)
+    found = sum(part.body(0.0).seconds for part in parts(H200, op, "fp16", ""))
+    least_s = max(op.traffic_byte() / 4.8e12, 2 * op.contraction_flops() / 2 / 990e12)
+    assert 0.8 * least_s < found < 3 * least_s + 20e-6

@@ -385,3 +385,13 @@ def test_a_title_names_what_was_asked_for(tmp_path, file, keys, called):
 def test_two_models_of_one_shape_have_two_titles():
     assert workload("llama-3-70b").title == "llama-3-70b: Llama of 80 layers and width 8192"
     assert workload("llama-3.1-70b").title == "llama-3.1-70b: Llama of 80 layers and width 8192"
+
+
+@pytest.mark.parametrize(("multi_query", "heads"), [(True, 1), (False, 4)])
+def test_gpt_bigcode_has_one_key_value_head_or_all(multi_query, heads):
+    """Its flag decides; num_key_value_heads is not read by the model."""
+    document = {
+        "model_type": "gpt_bigcode", "architectures": ["GPTBigCodeForCausalLM"], "n_embd": 32, "n_head": 4, "n_layer": 1,
+        "n_positions": 64, "vocab_size": 100, "multi_query": multi_query, "num_key_value_heads": 2,
+    }  # fmt: skip
+    assert model(document, "config.json").sizes["H_kv"] == heads

@@ -60,9 +60,7 @@ def test_the_tensors_that_move_most_often_stay_in_l2():
 
 
 def test_rotating_weights_come_from_memory():
-    line = {"op": "linear", "shape": {"B": 1, "N": 1, "D_in": 4096, "D_out": 4096}, "dtype": "fp16"}
     product = {"op": "matmul", "shape": {"m": 1, "k": 4096, "n": 4096}, "dtype": "fp16"}
-    del line  # operation names become valid once the case reader knows them
     warm, rotating, cold = (
         predicted({**product, "protocol": p}, "h200").expected.expected_s for p in ("warm", "rotating", "cold")
     )

@@ -334,7 +334,9 @@ def test_a_mask_halves_the_walk_of_many_tiles():
 def test_a_window_shortens_the_walk():
     size = HEADS._replace(queries=8192, keys=8192, causal=True, window=512)
     mean, longest, _ = walks.walked(size, 8192, TILE, 1)
-    assert mean <= longest == 512 + 128 - 1 + 64
+    # a tile of 128 queries spans 512 + 127 keys, in steps of 64; the first four tiles see 128 to 512 keys
+    assert longest == 640
+    assert mean == (128 + 256 + 384 + 512 + 60 * 640) / 64
 
 
 def test_a_pair_takes_the_root_of_the_squares():

@@ -51,7 +51,8 @@ def test_a_case_of_every_operation_has_the_counts_of_its_worked_example(name):
     line["shape"] |= {symbol: size for symbol, size in shape.items() if SYMBOLS[symbol].kind == "item"}
     (found,) = predictions([case(line)], A100)
     assert found.error == ""
-    assert (found.total.flops, found.total.traffic_byte) == (operation.example.flops, operation.example.traffic)
+    traffic = operation.example.unfused if operation.apart else operation.example.traffic
+    assert (found.total.flops, found.total.traffic_byte) == (operation.example.flops, traffic)
     assert found.expected.expected_s > 0
 
 
@@ -59,9 +60,22 @@ def test_a_case_of_every_operation_has_the_counts_of_its_worked_example(name):
 def test_every_operation_has_an_answer_in_flops(name):
     ran = perfmodel("flops", "--op", name, "--gpu", "t4", "--format", "json")
     assert (ran.code, ran.err) == (0, "")
-    (step,) = json.loads(ran.out)["steps"]
-    assert step["op"] == name
-    assert step["expected_s"] > 0
+    steps = json.loads(ran.out)["steps"]
+    names = [part for part, _ in ops.find(name)(**ops.find(name).example.at).kernels()]
+    assert [step["op"] for step in steps] == (names if ops.find(name).apart else [name])
+    assert all(step["expected_s"] > 0 for step in steps)
+
+
+@pytest.mark.parametrize("name", ["mlp", "gated_mlp", "qkv", "attention", "softmax"])
+def test_an_operation_and_its_case_have_one_time(name, tmp_path):
+    sizes = ops.find(name).example.at
+    words = [word for symbol, size in sizes.items() for word in ("--set", f"{symbol}={size}")]
+    flops = json.loads(perfmodel("flops", "--op", name, "--gpu", "a100", *words, "--format", "json").out)["total"]
+    path = tmp_path / "case.jsonl"
+    path.write_text(json.dumps({"op": name, "shape": sizes}))
+    case_ = json.loads(perfmodel("predict", "--cases", str(path), "--gpu", "a100", "--format", "json").out)["cases"][0]
+    for field in ("flops", "traffic_byte", "lower_s", "expected_s"):
+        assert case_[field] == pytest.approx(flops[field], rel=1e-12), field
 
 
 @pytest.mark.parametrize("name", ops.FAMILY_OF)

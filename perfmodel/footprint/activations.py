@@ -235,7 +235,7 @@ class _Ledger:
     def _chosen(
         self, wanted: dict[Key, Kept], inputs: dict[Key, Kept], layer: bool
     ) -> tuple[tuple[Kept, ...], tuple[Kept, ...]]:
-        """The tensors that the recomputation mode keeps for the first time, and those that it recomputes."""
+        """Tensors that this recomputation mode keeps in addition, and the tensors that it recomputes."""
         keep = wanted
         if self._recompute == "full" and layer:
             keep = {key: wanted.get(key, inputs[key]) for key in inputs}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import product, whole_bytes
+from perfmodel.arithmetic import product, stored_byte, whole_bytes
 from perfmodel.block import Kernel, Step, kernels
 from perfmodel.expression import Expression
 from perfmodel.footprint.flow import Flow, Key, layers, stored
@@ -75,7 +75,7 @@ def cache(steps: Sequence[Step], dims: Mapping[str, Any]) -> Cache:
         if not held or not (kernel.step.cached or kernel.step.crosses):
             continue
         per_token, full = (
-            sum(product((heads, width, t.item)) for t in held for _, heads, _, width in [t.shape]),
+            sum(stored_byte(heads * width, t.item) for t in held for _, heads, _, width in [t.shape]),
             held[0].shape[2],
         )
         if not kernel.step.cached:

@@ -52,7 +52,13 @@ def reserve(text: str) -> Reserve:
     if word == "0":
         return Reserve(0, 0.0)
     if not word.endswith("%"):
-        return Reserve(int(quantity_from_text(word, "B", where)), 0.0)
+        try:
+            return Reserve(int(quantity_from_text(word, "B", where)), 0.0)
+        except InputError:
+            raise InputError(
+                where, "it is no amount of memory", "bytes such as '4 GB', a percentage such as 10%, or 0 are accepted",
+                "Add a unit or a percent sign.",
+            ) from None  # fmt: skip
     try:
         percent = float(word[:-1])
     except ValueError:

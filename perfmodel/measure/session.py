@@ -40,7 +40,7 @@ def device(name: str) -> Device:
     if torch is None:
         raise NoDeviceError(
             f"--gpu {name}", "no usable GPU was found", "measuring requires the card, its driver and torch",
-            "Run it on a machine with the card, measure this processor with --gpu cpu, or read a stored run with --from FILE.",
+            "Run it on a machine with the card, measure this processor with --gpu cpu, or show a stored run with 'perfmodel validate --from FILE'.",
         )  # fmt: skip
     at_hand = torch.cuda.get_device_properties(0).name
     if name == "auto":

@@ -44,7 +44,7 @@ def scores(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: Size
             Work("scores", contract(B, H, pairs, d), Engine.TENSOR),
             Work("scale", each(SCALE, B, H, pairs), Engine.VECTOR),
         ),
-        runs=Stages(B, H, H_kv, N, S, d, d, causal, act, cache).scores,
+        runs=Stages(B, H, H_kv, N, S, d, d, causal, W, act, cache).scores,
     )
 
 
@@ -66,7 +66,7 @@ def scores_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, cau
     """dq = dscores k / sqrt(d) and dk = dscores^T q / sqrt(d), the scale folded into each."""
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
-    stages = Stages(B, H, H_kv, N, S, d, d, causal, act, cache)
+    stages = Stages(B, H, H_kv, N, S, d, d, causal, W, act, cache)
     return Op(
         tensors=(
             Tensor("dscores", (B, H, N, S), act, reads=1),
@@ -108,7 +108,7 @@ def weighted_values(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, cau
             Tensor("out", (B, H, N, d), act, writes=1),
         ),
         work=(Work("output", contract(B, H, visible_pairs(N, S, causal, W), d), Engine.TENSOR),),
-        runs=Stages(B, H, H_kv, N, S, d, d, causal, act, cache).output,
+        runs=Stages(B, H, H_kv, N, S, d, d, causal, W, act, cache).output,
     )
 
 
@@ -129,7 +129,7 @@ def weighted_values_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: 
     """dA = dO V^T and dV = A^T dO. As two kernels, each reads dO."""
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
-    stages = Stages(B, H, H_kv, N, S, d, d, causal, act, cache)
+    stages = Stages(B, H, H_kv, N, S, d, d, causal, W, act, cache)
     return Op(
         tensors=(
             Tensor("dout", (B, H, N, d), act, reads=1),
@@ -182,7 +182,7 @@ def attention(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, causal: S
     """
     keys = visible_keys(N, S, causal, W)
     pairs = visible_pairs(N, S, causal, W)
-    stages = Stages(B, H, H_kv, N, S, d, d, causal, act, cache)
+    stages = Stages(B, H, H_kv, N, S, d, d, causal, W, act, cache)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, d), act, reads=1),

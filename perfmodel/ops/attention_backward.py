@@ -39,7 +39,7 @@ def attention_backward(B: Size, H: Size, H_kv: Size, N: Size, S: Size, d: Size, 
     pairs = visible_pairs(N, S, causal, W)
     product = contract(B, H, pairs, d)
     query, key, square = (B, H, N, d), (B, H_kv, keys, d), (B, H, N, S)
-    stages = Stages(B, H, H_kv, N, S, d, d, causal, act, cache)
+    stages = Stages(B, H, H_kv, N, S, d, d, causal, W, act, cache)
     return Op(
         tensors=(
             Tensor("dout", query, act, reads=1),

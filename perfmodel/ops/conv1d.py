@@ -120,7 +120,7 @@ def conv1d_backward(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: S
     backward=(Backward("conv_backward"),),
 )
 def conv(B: Size, N: Size, D_in: Size, D_out: Size, K: Size, stride: Size = 1, act: Size = 2, weight: Size = 2) -> Op:
-    """A matrix product of D_in K by D_out for every output, on tensor cores. The input has N stride positions."""
+    """A matrix product of D_in K by D_out for every output, on tensor cores. The input has N x stride positions."""
     return Op(
         tensors=(
             Tensor("x", (B, N * stride, D_in), act, reads=1),

@@ -16,34 +16,16 @@ from perfmodel.operation import PROMPT, Backward, Example, operation
 from perfmodel.runs import Heads, Stages
 
 
-@operation(
-    summary="attention with key heads of d + d_r and value heads of d_v",
-    example=Example(
-        at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5, "r": 6},
-        flops=672,
-        traffic=308,
-        because="2 heads x 12 pairs x (12 + 1 + 5 + 10); q 36, k 48, v 40, out 30 elements, 2 bytes each; unfused adds 4 x 24",
-        unfused=500,
-    ),
-    sources=("DeepSeek-AI 2024 (DeepSeek-V2), section 2.1",),
-    valid=(PROMPT,),
-    backward=(Backward("mla_attention_backward", fused="mla_attention_backward_recompute"),),
-)
-def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, r: Size, causal: Size = 0,
-                  W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
-    """Expanded: ordinary attention with a different size of the value heads.
-
-    Later tokens need the latent of r + d_r numbers per token. It does not move here.
-    """
+def _expanded(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size, W: Size, act: Size,
+              cache: Size, acc: Size = 4) -> Op:  # fmt: skip
+    """Attention over keys and values of every head, stored in elements of ``cache`` bytes."""
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
-    stages = Stages(B, H, H, N, S, d + d_r, d_v, causal, act, act)
+    stages = Stages(B, H, H, N, S, d + d_r, d_v, causal, W, act, cache)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, d + d_r), act, reads=1),
-            Tensor("k", (B, H, keys, d + d_r), act, reads=1),
-            Tensor("v", (B, H, keys, d_v), act, reads=1),
-            Tensor("latent", (B, 1, keys, r), cache, kind=Kind.CACHE),
-            Tensor("rotary keys", (B, 1, keys, d_r), cache, kind=Kind.CACHE),
+            Tensor("k", (B, H, keys, d + d_r), cache, reads=1),
+            Tensor("v", (B, H, keys, d_v), cache, reads=1),
             Tensor("scores", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("probs", (B, H, N, S), act, reads=1, writes=1, spill=True),
             Tensor("out", (B, H, N, d_v), act, writes=1),
@@ -76,8 +58,36 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
                 runs=stages.output,
             ),
         ),
-        runs=Heads(B, H, H, N, S, d + d_r, d_v, causal, W, act, act),
+        runs=Heads(B, H, H, N, S, d + d_r, d_v, causal, W, act, cache),
     )
+
+
+@operation(
+    summary="attention with key heads of d + d_r and value heads of d_v",
+    example=Example(
+        at={"B": 1, "H": 2, "N": 3, "S": 4, "d": 4, "d_r": 2, "d_v": 5, "r": 6},
+        flops=672,
+        traffic=308,
+        because="2 heads x 12 pairs x (12 + 1 + 5 + 10); q 36, k 48, v 40, out 30 elements, 2 bytes each; unfused adds 4 x 24",
+        unfused=500,
+    ),
+    sources=("DeepSeek-AI 2024 (DeepSeek-V2), section 2.1",),
+    valid=(PROMPT,),
+    backward=(Backward("mla_attention_backward", fused="mla_attention_backward_recompute"),),
+)
+def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, r: Size, causal: Size = 0,
+                  W: Size = None, act: Size = 2, cache: Size = 2, acc: Size = 4) -> Op:  # fmt: skip
+    """Expanded: ordinary attention with a different size of the value heads.
+
+    Later tokens need the latent of r + d_r numbers per token. It does not move here.
+    """
+    keys = visible_keys(N, S, causal, W)
+    expanded = _expanded(B, H, N, S, d, d_r, d_v, causal, W, act, act, acc)
+    latent = (
+        Tensor("latent", (B, 1, keys, r), cache, kind=Kind.CACHE),
+        Tensor("rotary keys", (B, 1, keys, d_r), cache, kind=Kind.CACHE),
+    )
+    return expanded._replace(tensors=(*expanded.tensors, *latent))
 
 
 @operation(
@@ -95,10 +105,10 @@ def mla_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: S
 def mla_cached_attention(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Size, d_v: Size, causal: Size = 0,
                          W: Size = None, act: Size = 2, cache: Size = 2) -> Op:  # fmt: skip
     """The cache holds keys and values of every head, H (d + d_r + d_v) numbers per token, instead of the latent."""
-    expanded = mla_attention.function(B, H, N, S, d, d_r, d_v, 1, causal, W, act, cache)
-    kept = {"k": {"item": cache, "kind": Kind.CACHE}, "v": {"item": cache, "kind": Kind.CACHE}}
-    moved = (tensor for tensor in expanded.tensors if tensor.kind is not Kind.CACHE)
-    return expanded._replace(tensors=tuple(tensor._replace(**kept.get(tensor.name, {})) for tensor in moved))
+    expanded = _expanded(B, H, N, S, d, d_r, d_v, causal, W, act, cache)
+    kept = ("k", "v")
+    tensors = (tensor._replace(kind=Kind.CACHE) if tensor.name in kept else tensor for tensor in expanded.tensors)
+    return expanded._replace(tensors=tuple(tensors))
 
 
 @operation(
@@ -120,7 +130,7 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
     key.
     """
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
-    stages = Stages(B, H, 1, N, S, r + d_r, r, causal, act, cache)
+    stages = Stages(B, H, 1, N, S, r + d_r, r, causal, W, act, cache)
     return Op(
         tensors=(
             Tensor("q", (B, H, N, r + d_r), act, reads=1),
@@ -160,7 +170,7 @@ def mla_attention_backward(B: Size, H: Size, N: Size, S: Size, d: Size, d_r: Siz
     pairs, keys = visible_pairs(N, S, causal, W), visible_keys(N, S, causal, W)
     long, short = contract(B, H, pairs, d + d_r), contract(B, H, pairs, d_v)
     q, k, v, square = (B, H, N, d + d_r), (B, H, keys, d + d_r), (B, H, keys, d_v), (B, H, N, S)
-    stages = Stages(B, H, H, N, S, d + d_r, d_v, causal, act, act)
+    stages = Stages(B, H, H, N, S, d + d_r, d_v, causal, W, act, act)
     return Op(
         tensors=(
             Tensor("dout", (B, H, N, d_v), act, reads=1),

@@ -25,6 +25,7 @@ from perfmodel.runs import Gemm, Items, Stream
         unfused=136,
     ),
     sources=("Vaswani et al. 2017, section 3.3", "Hendrycks and Gimpel 2016 (GELU)"),
+    apart=True,
     backward=(
         Backward("linear_input_gradient", (("D_in", "F"), ("D_out", "D"))),
         Backward("linear_weight_gradient", (("D_in", "F"), ("D_out", "D"))),
@@ -67,6 +68,7 @@ def mlp(B: Size, N: Size, D: Size, F: Size, act: Size = 2, weight: Size = 2) -> 
         unfused=192,
     ),
     sources=("Shazeer 2020 (GLU variants)",),
+    apart=True,
     backward=(
         Backward("linear_input_gradient", (("D_in", "F"), ("D_out", "D"))),
         Backward("linear_weight_gradient", (("D_in", "F"), ("D_out", "D"))),

@@ -32,10 +32,9 @@ CHOICE = Valid("A <= E", "a token cannot be sent to more experts than there are"
     backward=(Backward("route_backward"),),
 )
 def route(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Size = 8) -> Op:
-    """The softmax over all experts, then A searches for the next largest score.
+    """The softmax over all experts, then the A largest scores, found one after another.
 
-    In training the probabilities are written for the gradients. NB sorting the tokens by expert is integer work and not
-    counted.
+    Note: sorting tokens by expert is integer work and not counted.
     """
     return Op(
         tensors=(

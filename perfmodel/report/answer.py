@@ -68,7 +68,7 @@ def document(answer: Analysis) -> dict[str, Any]:
         "count": answer.counting,
         "logits": answer.workload.logits,
         "dims": answer.dims,
-        "dtypes": dict(answer.workload.dtypes),
+        "dtypes": dict(answer.dtypes),
         "gpu": gpu_document(answer.gpu, answer.knowledge),
         **roof_notes(answer),
         **({"protocol": answer.protocol} if answer.total.expected else {}),
@@ -169,7 +169,7 @@ def total_document(total: Total) -> dict[str, Any]:
 
 def title(answer: Analysis) -> str:
     """Returns the title: workload, phase, sizes, data type and card."""
-    types = dict.fromkeys(answer.workload.dtypes.values())
+    types = dict.fromkeys(answer.workload.dtypes.values())  # an item size that was set stands among the sizes
     words = [answer.phase, *chosen_sizes(answer), " and ".join(types)]
     words += ["unfused"] * (not answer.fused) + ["causal"] * answer.causal
     words += ["logits of the last position"] * (answer.workload.logits == "last")
@@ -226,7 +226,7 @@ def warnings(answer: Analysis) -> list[str]:
 
 def full_notes(answer: Analysis) -> list[str]:
     """Returns all notes: rates, sizes, conventions, roofs, and what is not counted."""
-    lines = [*speed_lines(answer, verbose=True), sizes_line(answer.dims), dtypes_line(answer.workload.dtypes)]
+    lines = [*speed_lines(answer, verbose=True), sizes_line(answer.dims), dtypes_line(answer.dtypes)]
     if answer.counting == "leading":
         lines.append(
             "FLOP count: kernels with matrix products count only those products (--count all counts every operation)."
@@ -265,8 +265,18 @@ def expected_line(answer: Analysis, verbose: bool = False) -> list[str]:
     rests = f"{answer.knowledge} knowledge{f': {answer.basis}' if verbose else ''}"
     measured = "calibrated" in (answer.knowledge, answer.gpu.knowledge if answer.gpu else "")
     hint = "" if measured else "; calibrate the card to narrow the range"
-    lines = [f"Expected: {span(found.low_s, found.high_s, 's')} ({rests}; protocol {answer.protocol}){hint}."]
-    return lines + [f"{protocol_line(answer.protocol)} The range contains 80 % of measurements."] * verbose
+    launch = ""
+    if answer.launch_s > LAUNCH_TOLD * found.expected_s:
+        launch = f", {scaled(answer.launch_s, 's', 3)} of it for the launch"
+    lines = [f"Expected: {span(found.low_s, found.high_s, 's')}{launch} ({rests}; protocol {answer.protocol}){hint}."]
+    return lines + [f"{protocol_line(answer.protocol)} {COVERAGE}"] * verbose
+
+
+LAUNCH_TOLD = 0.01  # share of the expected time from which the launch is named
+COVERAGE = (
+    "The range contains 80 % of measurements of the same kernels; programs that run other kernels, copies or gaps are "
+    "slower."
+)
 
 
 def protocol_line(protocol: str) -> str:

@@ -141,7 +141,7 @@ def _case(case: Case) -> dict[str, Any]:
         "causal": answer.causal,
         "form": answer.form or None,
         "dims": answer.dims,
-        "dtypes": dict(answer.workload.dtypes),
+        "dtypes": dict(answer.dtypes),
         "gpu": gpu_document(answer.gpu),
         **roof_notes(answer),
         **({"protocol": answer.protocol} if answer.total.expected else {}),
@@ -244,7 +244,7 @@ def notes(comparison: Comparison) -> list[str]:
         for name, answer in answers.items()
         if sizes_line(answer.dims)
     ]
-    lines += dict.fromkeys(dtypes_line(answer.workload.dtypes) for answer in answers.values())
+    lines += dict.fromkeys(dtypes_line(answer.dtypes) for answer in answers.values())
     if comparison.cases[0].answer.gpu:
         lines.append(
             "'At least' and 'at most' are bounds at data-sheet rates; 'expected' is the estimate of the time model"

@@ -206,7 +206,7 @@ def _enters(work: dict[Engine, Any], traffic: Any, x: Any) -> bool:
 
 
 def _without(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
-    """The reason where the intensity does not depend on the symbol."""
+    """Explains why there is no crossing where the intensity does not depend on the symbol."""
     ratios = {engine: float(count / traffic) for engine, count in work.items()}
     engine = max(ratios, key=lambda e: ratios[e] / card.ridge(e))
     side = "compute" if ratios[engine] > card.ridge(engine) else "memory"

@@ -125,7 +125,9 @@ class Enclosures:
         return added({}, self.floor(added({}, one, -1)), -1)
 
     def max(self, found: Form, *others: Form) -> Form:
-        """The maximum: the larger argument, or the first plus an error for the excess of another."""
+        """An enclosure of the maximum. If the arguments overlap, it is the first, with its error widened by the
+        possible excess of the others.
+        """
         for other in others:
             low, high = self.range(added(other, found, -1))
             if low >= 0:

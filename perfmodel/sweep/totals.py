@@ -45,6 +45,10 @@ class Chunk(NamedTuple):
     expected_low_s: Values | None = None
     expected_high_s: Values | None = None
 
+    def __repr__(self) -> str:
+        swept = ", ".join(f"{name} = {values[0]} to {values[-1]}" for name, values in self.at.items() if len(values))
+        return f"<Chunk of {self.flops.size} points{f': {swept}' if swept else ''}>"
+
     def size(self, name: str) -> Values:
         """A size at every point, constant or not."""
         value = self.at[name] if name in self.at else self.sizes.get(name, 0)

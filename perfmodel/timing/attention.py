@@ -195,8 +195,9 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     item = size.item
     queries = size.heads * size.queries * size.width
     keys = size.kv_heads * size.visible * (size.width + size.value_width)
-    own = moved(card, item * (3 * queries + keys), 4 * queries + item * keys)
-    around = [moved(card, 2 * item * queries, 4 * queries), moved(card, 4 * queries, item * queries)]
+    outputs = size.heads * size.queries * size.value_width
+    own = moved(card, item * (queries + 2 * outputs) + size.cached * keys, 4 * queries + item * keys)
+    around = [moved(card, 2 * item * outputs, 4 * queries), moved(card, 4 * queries, item * queries)]
     if size.heads > size.kv_heads:
         around.append(moved(card, item * keys * (size.heads // size.kv_heads), item * keys))
     seconds, terms = overlapped((("products and softmax", busy_s), ("memory", own.dram_s), ("L2", own.l2_s)), SHARPNESS)

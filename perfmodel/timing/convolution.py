@@ -143,7 +143,9 @@ def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, 
 
 
 def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:
-    """torch's gradients: the input's by the same kind of kernel, the weights' by a reduction, and the copies again."""
+    """The gradients in torch: the input gradient (same kind of kernel), the weight gradient (a reduction), and the
+    layout copies again.
+    """
     elements = B * N * D
     each = OUTPUT.get(dtype, OUTPUT["fp32"]) + TAP * K + WEIGHT
     lanes_s = elements * (each + (2 * TURN if turned else SLICE)) / card.lane_per_s

@@ -112,7 +112,11 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
 def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:
     """Matrix products; several under one operation run one after another."""
     byte, weights = _byte(op)
-    sizes = [tiles.Product.of(fact) for fact in facts]
+    plain = [tiles.Product.of(fact) for fact in facts]
+    reads = op.read_byte() / sum(size.batch * size.operands_byte for size in plain)
+    writes = op.write_byte() / sum(size.batch * size.result_byte for size in plain)
+    sizes = [size._replace(reads=reads, writes=writes) for size in plain]
+    rotating = sum(number((f.k, f.n, f.batch, f.items.right)) if f.rotates else 0 for f in facts)
 
     def body(found: float) -> Body:
         bodies = [tiles.body(card, size, dtype, found=found) for size in sizes]
@@ -121,7 +125,7 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
         terms = tuple(term for each in bodies for term in each.terms)
         return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
 
-    return (Part(body, byte, weights, sum(size.right_byte for size in sizes)),)
+    return (Part(body, byte, weights, rotating),)
 
 
 def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

@@ -56,7 +56,11 @@ LEFT_IN_L2 = 0.65  # share of L2's effective capacity that still holds results w
 
 
 class Product(NamedTuple):
-    """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result."""
+    """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
+
+    ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
+    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too.
+    """
 
     m: int
     k: int
@@ -65,6 +69,8 @@ class Product(NamedTuple):
     left: float = 2
     right: float = 2
     result: float = 2
+    reads: float = 1.0
+    writes: float = 1.0
 
     @classmethod
     def of(cls, fact: Gemm) -> "Product":
@@ -73,13 +79,14 @@ class Product(NamedTuple):
         return cls(*sizes, *(item if isinstance(item, int) else float(item) for item in fact.items))
 
     @property
-    def right_byte(self) -> int:
-        return int(self.batch * self.k * self.n * self.right)
-
-    @property
     def operands_byte(self) -> float:
         """Bytes of both operands of one product of the batch."""
         return self.m * self.k * self.left + self.k * self.n * self.right
+
+    @property
+    def result_byte(self) -> float:
+        """Bytes of one result of the batch."""
+        return self.m * self.n * self.result
 
 
 class Choice(NamedTuple):
@@ -97,11 +104,11 @@ class Choice(NamedTuple):
 
 def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     """Returns the time of a batch of products with the tile and the split that make it least."""
-    m, k, n, batch, left, right, _ = size
+    m, k, n, batch, left, right, *_ = size
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
-    operand_byte = batch * size.operands_byte
-    result_byte = batch * size.result * m * n
+    operand_byte = batch * size.operands_byte * size.reads
+    result_byte = batch * size.result_byte * size.writes
     bandwidth = rate(card, operand_byte, result_byte)
     compulsory_s = (
         (operand_byte + result_byte - min(result_byte, LEFT_IN_L2 * card.l2_byte)) * (1.0 - found) / bandwidth
@@ -134,7 +141,7 @@ def _fastest(
     """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2
     and the sum of the parts.
     """
-    m, k, n, batch, left, right, _ = size
+    m, k, n, batch, left, right, *_ = size
     on_tensor, count = dtype in card.tilings, card.multiprocessors
     how = card.tilings[dtype if on_tensor else "vector"]
     step_k = _step(left, right) if on_tensor else VECTOR_STEP
@@ -175,7 +182,7 @@ def _step(left: float, right: float) -> int:
 
 def _again_byte(card: Card, size: Product, tile_m: int, tile_n: int) -> float:
     """Bytes read from memory more than once: operands that do not fit in L2 are read again for each group of tiles."""
-    m, k, n, batch, left_item, right_item, _ = size
+    m, k, n, batch, left_item, right_item, *_ = size
     if size.operands_byte <= NOTHING_LEFT * card.l2_byte:
         return 0.0
     across = max(1.0, sqrt(card.multiprocessors * tile_n / tile_m))
@@ -183,7 +190,7 @@ def _again_byte(card: Card, size: Product, tile_m: int, tile_n: int) -> float:
     left = max(1.0, n / (down * tile_n)) - 1.0
     right = max(1.0, m / (across * tile_m)) - 1.0
     again = m * k * left_item * left + k * n * right_item * right
-    return batch * again * (1.0 - kept(card, size.operands_byte))
+    return batch * again * size.reads * (1.0 - kept(card, size.operands_byte))
 
 
 def _choices(

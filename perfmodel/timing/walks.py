@@ -130,9 +130,8 @@ def walked(size: Attended, rows: int, tile: Tile, group: int) -> tuple[float, fl
     if not size.causal:
         return float(whole), float(whole), 0.0
     tiles, offset = ceil(rows / tile.queries), max(0, size.keys - size.queries)
-    far = (
-        seen(size) + tile.queries / group - 1 + tile.keys if size.window else whole
-    )  # a window starts anywhere within a step
+    span = seen(size) + tile.queries / group - 1  # from the first key of the first row to the last key of the last
+    far = ceil(span / tile.keys) * tile.keys if size.window else whole
     odd = rows % tile.queries or size.keys % tile.keys
     edges = (ceil(tile.queries / group / tile.keys) + (1 if odd else 0) + (1 if size.window else 0)) * tile.keys
     if tiles <= COUNTED:
@@ -142,11 +141,11 @@ def walked(size: Attended, rows: int, tile: Tile, group: int) -> tuple[float, fl
             total += steps
             masked += min(steps, edges)
         return total / tiles, float(min(whole, far)), masked / tiles
-    last = rows / group
-    rising = min(last, max(0.0, whole - offset))  # rows that do not see every key
-    mean = (offset * rising + rising**2 / 2 + (last - rising) * whole) / last
-    mean = min(mean + max(tile.queries / group, tile.keys) / 2, float(far), float(whole))
-    return mean, float(min(whole, far)), float(edges)
+    last, most = rows / group, min(float(whole), float(far))
+    rising = min(last, max(0.0, most - offset))  # rows that see fewer keys than the last ones
+    mean = (offset * rising + rising**2 / 2 + (last - rising) * most) / last
+    mean = min(mean + rising / last * max(tile.queries / group, tile.keys) / 2, most)
+    return mean, most, float(edges)
 
 
 def seen(size: Attended) -> int:

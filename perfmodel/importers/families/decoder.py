@@ -82,8 +82,9 @@ class _Builder(Reader):
     def sizes(self) -> dict[str, int | str]:
         """Width and heads. With a separate head size, the heads need not add up to the width."""
         D, H = self.size("hidden_size"), self.size("num_attention_heads")
-        single = self.of.single_head and self.c.flag(self.of.single_head, True)
-        H_kv = 1 if single else self.derived("num_key_value_heads", H)
+        single = bool(self.of.single_head) and self.c.flag(self.of.single_head, True)
+        grouped = not self.of.single_head  # a model with the flag has one key-value head or as many as query heads
+        H_kv = 1 if single else self.derived("num_key_value_heads", H) if grouped else H
         self.c.divides(H, H_kv, "each group of query heads shares one key-value head")
         d = (
             self.derived("head_dim", 0)

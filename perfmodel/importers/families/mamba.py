@@ -7,10 +7,18 @@ are N + 2 K - 1: the tokens are padded again after the K positions of the state.
 
 from __future__ import annotations
 
+from perfmodel.block import Step
 from perfmodel.importers.config import Config
 from perfmodel.importers.model import Model
 from perfmodel.importers.parts import ACTIVATIONS, embed, layers, linear, norm, residual, step
 from perfmodel.importers.tasks import head
+
+
+def _normed(rank: int) -> list[Step]:
+    """Falcon Mamba's norms without weights, of the time step and of both read-out vectors."""
+    widths = {"time_step": rank, "b": "X", "c": "X"}
+    return [norm(f"mixer.norm_{name}", "rmsnorm_plain", "x:parameters y:parameters", cols=str(width))
+            for name, width in widths.items()]  # fmt: skip
 
 
 def build(c: Config) -> Model:
@@ -27,6 +35,7 @@ def build(c: Config) -> Model:
         step("mixer.conv", "conv1d", "u:inner out:convolved", N="N_c", D="F"),
         step("mixer.activation", act, "x:convolved y:u", numel="B*N*F"),
         linear("mixer.parameters", "F", f"{rank} + 2*X", "x:u y:parameters"),
+        *(_normed(rank) if c.text("model_type") == "falcon_mamba" else ()),
         linear("mixer.time_step", rank, "F", "x:parameters y:delta", bias=True),
         step("mixer.scan", "selective_scan", "u:u delta:delta b:parameters c:parameters y:scanned", D="F"),
         step("mixer.gate", "silu_gate", "gate:inner up:scanned y:gated", numel="B*N*F"),

@@ -19,7 +19,7 @@ from perfmodel.importers.tasks import head
 
 
 def build(c: Config) -> Model:
-    """The 350M model has a narrower embedding with projections in and out, and no last norm."""
+    """Builds OPT. The 350M model has a narrower embedding with projections in and out, and no last norm."""
     D, H, L = c.size("hidden_size"), c.size("num_attention_heads"), c.size("num_hidden_layers")
     P, narrow = c.size("max_position_embeddings"), c.size("word_embed_proj_dim", D, derived=True)
     d, bias = c.divides(D, H, "the heads share the width evenly"), c.flag("enable_bias", True)
