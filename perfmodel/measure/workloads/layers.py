@@ -108,6 +108,8 @@ def _activation(bench: Bench) -> Callable[[Any], Any]:
         "relu": functional.relu,
         "silu": functional.silu,
     }
+    if name not in known:
+        raise bench.refuse(f"no program measures {bench.op} with {name}", f"{', '.join(known)} are accepted")
     return known[name]
 
 
