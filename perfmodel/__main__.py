@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import click
 
@@ -16,6 +17,7 @@ from perfmodel.errors import PerfmodelError, UsageError, did_you_mean
 def main() -> None:
     """Runs ``perfmodel`` and exits. Codes: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device."""
     before, often = {number: signal.signal(number, _stopped) for number in _stopping()}, gc.get_threshold()
+    _show_everything()
     gc.set_threshold(100_000)  # loading modules creates no garbage
     try:
         code = cli.main(prog_name="perfmodel", standalone_mode=False)
@@ -29,13 +31,35 @@ def main() -> None:
     except click.ClickException as error:
         code = _report(_usage(error), UsageError.exit_code)
     except BrokenPipeError:  # the reader of the pipe has exited
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         code = 0
+    except OSError as error:  # files report their own errors: this is stdout
+        code = _report(f"stdout: it cannot be written ({error.strerror or error}); a device with space is accepted. "
+                       "Write to another place.", PerfmodelError.exit_code)  # fmt: skip
+        _drop_output()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         gc.set_threshold(*often)
     sys.exit(code or 0)
+
+
+def _show_everything() -> None:
+    """Lets a stream show characters that its encoding lacks, such as cp1252's, as ``?``. A closed stream is replaced by
+    one that drops its text.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the end
+        elif getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """Stops Python from writing the rest of the output again at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Stopped(BaseException):

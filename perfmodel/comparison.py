@@ -16,6 +16,7 @@ from perfmodel.footprint.reserve import DEFAULT, Reserve
 from perfmodel.footprint.resident import Resident, resident
 from perfmodel.hardware import Gpu
 from perfmodel.paths import label
+from perfmodel.units import FACTOR
 from perfmodel.workload import Workload
 
 
@@ -123,12 +124,12 @@ def _case(answer: Analysis, speedups: Mapping[str, float], reserve: Reserve) -> 
 def factor(text: str) -> tuple[str, float]:
     """Reads ``softmax=6.5``: a part and its speed-up factor."""
     key, _, value = text.rpartition("=")
-    accepted = "a part and a positive number, such as softmax=6.5, is accepted"
+    accepted = "a part and a number from 1e-9 to 1e9, such as softmax=6.5, is accepted"
     try:
         number = float(value)
     except ValueError:
         number = 0.0
-    if not key.strip() or not 0 < number < float("inf"):
+    if not key.strip() or not FACTOR.admits(number):
         raise InputError(
             f"--speedup {shown(text)}", "it is not of the form KEY=FACTOR", accepted, "Write, for example, softmax=2."
         )

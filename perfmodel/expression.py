@@ -24,12 +24,12 @@ _CALLS = {"min": minimum, "max": maximum}
 
 
 class Expression:
-    """Parsed text, the names it uses, and how to evaluate it."""
+    """Parsed text, the names it uses, and how to evaluate it. Only a ``condition`` may compare: a size is a number."""
 
-    def __init__(self, text: str, where: str) -> None:
+    def __init__(self, text: str, where: str, *, condition: bool = False) -> None:
         self.text = text
         self._where = where
-        self._tree = _parse(text, where)
+        self._tree = _parse(text, where, condition)
 
     def at(self, where: str) -> Expression:
         """The same expression with another place for its messages."""
@@ -128,7 +128,7 @@ def expression(text: str, where: str) -> Expression:
 
 
 @lru_cache(maxsize=4096)
-def _parse(text: str, where: str) -> ast.expr:
+def _parse(text: str, where: str, condition: bool) -> ast.expr:
     refused = InputError(where, f"{shown(text)} is not an expression of sizes", ACCEPTED)
     if len(text) > _LONGEST or "\n" in text:
         raise refused
@@ -146,7 +146,7 @@ def _parse(text: str, where: str) -> ast.expr:
                 allowed = not isinstance(node, ast.operator) or isinstance(node, _BINARY)
                 allowed = allowed and (not isinstance(node, ast.cmpop) or isinstance(node, _COMPARE))
             case ast.Compare(ops=ops):
-                allowed = len(ops) == 1
+                allowed = condition and len(ops) == 1
             case ast.Call(func=ast.Name(id=name), args=[_, _], keywords=[]):
                 allowed = name in _CALLS
             case ast.Constant(value=value):

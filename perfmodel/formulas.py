@@ -53,7 +53,7 @@ def of_operation(
     """Returns the formulas of an operation; every size that is not given is a symbol."""
     workload = single(operation)
     phase = phase or workload.default_phase
-    workload.dims(phase, sizes)
+    _check(workload, phase, sizes, form)
     given = {name: value for name, value in symbolic.symbols_of(operation, sizes).items() if value is not None}
     return _formulas(workload, phase, given, fused=fused is not False, causal=bool(causal), form=form)
 
@@ -69,10 +69,17 @@ def of_workload(
 ) -> Formulas:
     """Returns the formulas of a phase; every size that the file gives as a number is a symbol, unless it is set."""
     phase = phase or workload.default_phase
-    workload.dims(phase, settings)
+    _check(workload, phase, settings, form)
     fused = workload.fused if fused is None else fused
     causal = workload.causal if causal is None else causal
     return _formulas(workload, phase, settings, fused=fused, causal=causal, form=form)
+
+
+def _check(workload: Workload, phase: str, settings: Mapping[str, Any], form: str | None) -> None:
+    """Raises InputError unless every operation accepts the workload's own sizes."""
+    dims = {"causal": 0, **workload.dims(phase, settings)}
+    for _ in block.kernels(workload.steps_in(phase, form), dims, backward=phase == "train"):
+        pass
 
 
 def _formulas(

@@ -103,11 +103,11 @@ def case_lines(cases: Any) -> tuple[Iterable[str], str]:
 
 
 def _line(case: Mapping[str, Any]) -> str:
-    import json
+    from perfmodel.strictjson import dumped
 
     try:
-        return json.dumps(case, default=lambda value: value.__index__())
-    except (AttributeError, TypeError, ValueError):
+        return dumped(case, default=lambda value: value.__index__())
+    except (AttributeError, TypeError, ValueError, InputError):
         raise InputError(
             "cases",
             f"{shown(case)} cannot be written as JSON",

@@ -7,14 +7,15 @@ An absent figure is unknown, never zero. Dense and structured-sparse peaks are s
 import os.path
 from collections.abc import Mapping as Dict
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
-from perfmodel.errors import printable
+from perfmodel.errors import InputError, printable
 from perfmodel.op import Engine
 from perfmodel.paths import SHORT_NAMES, files, find, folders, is_name, label, named, stem
 from perfmodel.specfile import Mapping, parse, read_text
 from perfmodel.symbols import SYMBOLS
-from perfmodel.units import ITEM_BYTES
+from perfmodel.units import ITEM_BYTES, scaled
 
 # Next wider data type, whose vector rate is used for a type without its own rate.
 _VECTOR_WIDER = {
@@ -212,7 +213,48 @@ def described(page: Mapping, path: str) -> Gpu:
     )
     memory.finish()
     page.finish()
+    _check(found, page)
     return found
+
+
+AGREES, AGREES_WITH_NOTE = 0.005, 0.05  # largest relative difference of a peak from its operations per clock
+SLOWEST_HZ = 1e7  # of a clock that multiplies operations per clock
+
+
+def _check(card: Gpu, page: Mapping) -> None:
+    """Checks a card against itself: every peak is multiprocessors x operations per clock x clock, clocks rise from
+    base to boost, L2 is smaller than memory.
+    """
+    known = [name for name in ("base", "tensor", "boost") if name in card.clocks]
+    for name in known:
+        if card.clocks[name].value < SLOWEST_HZ:
+            raise InputError(
+                page.mapping("clocks").place_of(name), f"{card.clocks[name].value:g} Hz is too slow for a clock",
+                f"at least {scaled(SLOWEST_HZ, 'Hz')} is accepted",
+            )  # fmt: skip
+    for slow, fast in pairwise(known):
+        if card.clocks[slow].value > card.clocks[fast].value:
+            raise InputError(
+                page.mapping("clocks").place_of(slow), f"the {slow} clock is above the {fast} clock",
+                "base <= tensor <= boost is accepted",
+            )  # fmt: skip
+    for table, figures in card.peaks.items():
+        for dtype, figure in figures.items():
+            derived = card.derived_peak(figure)
+            share = AGREES_WITH_NOTE if figure.note else AGREES
+            if derived is not None and abs(derived / figure.value - 1) > share:
+                raise InputError(
+                    page.mapping(table).place_of(dtype),
+                    f"{scaled(figure.value, 'FLOP/s')} is not {card.multiprocessors.value:g} multiprocessors x "
+                    f"{figure.per_sm_clock} x the {figure.clock} clock = {scaled(derived, 'FLOP/s')}",
+                    f"a difference of at most {share:.1%} is accepted", "Correct one of the figures.",
+                )  # fmt: skip
+    if "l2" in card.caches and card.caches["l2"].value > card.capacity_byte.value:
+        raise InputError(
+            page.mapping("caches").place_of("l2"),
+            "the L2 cache is larger than the memory",
+            "a smaller cache is accepted",
+        )
 
 
 def _source(page: Mapping) -> str:

@@ -4,14 +4,17 @@ packaged.
 ``perfmodel calibrate`` writes it. The GPU file with the data sheet is not changed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from perfmodel.errors import InputError
+from perfmodel.errors import InputError, shown
+from perfmodel.hardware import Gpu
+from perfmodel.op import Engine
 from perfmodel.paths import readings
 from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import parse, read_text
+from perfmodel.units import scaled
 
 # Sections of the file, each with its unit and the names that it may have.
 TYPES = ("fp16", "bf16", "tf32", "fp32", "fp8")
@@ -49,10 +52,39 @@ class Measured(NamedTuple):
         return found.value if found else None
 
 
-def of(gpu: str, file: str = "") -> Measured | None:
-    """Returns the readings of the card of that name, or None. ``file`` is the GPU file of the card."""
-    path = readings(gpu, file)
-    return read(path) if path else None
+def of(card: Gpu) -> Measured | None:
+    """Returns the readings of the card, or None. Readings of another card, or far above the data sheet, are an error."""
+    path = readings(card.name, card.file)
+    if path is None:
+        return None
+    found = read(path)
+    if found.gpu != card.name:
+        raise InputError(
+            f"{path}: gpu", f"the readings are of {shown(found.gpu)}, the card is {shown(card.name)}",
+            "the readings of this card are accepted", "Rename the file, or run 'perfmodel calibrate' again.",
+        )  # fmt: skip
+    for section, name, most in _sheet(card):
+        value = found.value(section, name)
+        if value is not None and value > ABOVE_SHEET * most:
+            unit = SECTIONS[section][0]
+            raise InputError(
+                f"{path}: {section}.{name}", f"{scaled(value, unit)} is measured, the data sheet gives {scaled(most, unit)}",
+                f"at most {ABOVE_SHEET:g} times the data sheet is accepted", "Run 'perfmodel calibrate' again.",
+            )  # fmt: skip
+    return found
+
+
+ABOVE_SHEET = 1.5  # largest accepted ratio of a reading and the data sheet
+
+
+def _sheet(card: Gpu) -> Iterator[tuple[str, str, float]]:
+    """Yields the readings that the data sheet bounds, each with its figure."""
+    for name in SECTIONS["stream"][1]:
+        yield "stream", name, card.bandwidth_byte_per_s.value
+    for name in SECTIONS["matmul"][1]:
+        peak = card.peak(Engine.TENSOR, name.partition(" ")[0])
+        if peak is not None:
+            yield "matmul", name, peak[0]
 
 
 def read(path: str) -> Measured:

@@ -87,18 +87,22 @@ class Operation:
                     did_you_mean(given, self.arguments),
                 )  # fmt: skip
             values[name] = checked_value(name, value, f"{where}: {name}")
-        missing = [name for name in self.required if name not in values]
-        if missing:
-            raise InputError(
-                where, f"{', '.join(missing)} not given", f"it needs {', '.join(self.required)}",
-                f"Set {missing[0]}: {SYMBOLS[missing[0]].meaning}.",
-            )  # fmt: skip
+        self.require(values, where)
         for rule in self.valid:
             if not self.holds(rule, values):
                 names = sorted(_condition(rule.condition, self.name).names)
                 at = ", ".join(f"{name} = {values[name]}" for name in names)
                 raise InputError(where, f"{rule.condition} does not hold at {at}", rule.because, _change(names))
         return values
+
+    def require(self, values: Mapping[str, Any], where: str) -> None:
+        """Raises InputError unless every required size has a value."""
+        missing = [name for name in self.required if name not in values]
+        if missing:
+            raise InputError(
+                where, f"{', '.join(missing)} not given", f"it needs {', '.join(self.required)}",
+                f"Set {missing[0]}: {SYMBOLS[missing[0]].meaning}.",
+            )  # fmt: skip
 
     def holds(self, rule: Valid, values: Mapping[str, Any]) -> Any:
         """Whether the sizes satisfy the rule. A rule about an absent size (no window, for example) always holds."""
@@ -115,7 +119,7 @@ def _change(names: list[str]) -> str:
 
 @cache
 def _condition(text: str, where: str) -> Expression:
-    return Expression(text, where)
+    return Expression(text, where, condition=True)
 
 
 def checked_value(name: str, value: object, where: str) -> Any:

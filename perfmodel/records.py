@@ -1,17 +1,18 @@
 """Measurements as JSON Lines: an environment line, then one line per case.
 
-Code that reads live measurements reads stored files too. A truncated file is read up to its last complete line.
+Code that reads live measurements reads stored files too. A truncated file is read up to its last complete line. Every
+value is checked on reading, so other code relies on its type and range.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from perfmodel.errors import InputError, shown
+from perfmodel.errors import InputError, said, shown
 from perfmodel.specfile import read_lines
-from perfmodel.strictjson import escaped
+from perfmodel.strictjson import dumped, parsed
+from perfmodel.units import COUNT, MEASURE, MICROSECONDS, SECONDS, SHARE
 
 SCHEMA = 1
 METHOD = 2  # version of the measurement method. 2: unsteady cases on a GPU are measured again
@@ -50,7 +51,7 @@ def case_of(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def key(line: Mapping[str, Any]) -> str:
     """Returns a text that identifies a case, whatever the order of its keys."""
-    return json.dumps(case_of(line), sort_keys=True)
+    return dumped(case_of(line), sort_keys=True)
 
 
 def measured_s(line: Mapping[str, Any], where: str = "case") -> float | None:
@@ -70,68 +71,153 @@ def measured_s(line: Mapping[str, Any], where: str = "case") -> float | None:
 
 def text(line: Mapping[str, Any]) -> str:
     """Returns the record as a line of the file."""
-    return json.dumps(line) + "\n"
+    return dumped(line) + "\n"
 
 
 def read(path: str) -> Stored:
     """Reads a stored file; the environment line must come first."""
     lines = _parsed(read_lines(path), path)
-    if not lines or "environment" not in lines[0]:
+    if not lines or "environment" not in lines[0][1]:
         raise InputError(
             f"{path}:1",
             "it does not begin with an environment line",
             "a file of 'perfmodel validate --save' is accepted",
             "Create the file with 'perfmodel validate --save', or use 'perfmodel predict' for cases without measurements.",
         )
-    if not isinstance(lines[0]["environment"], dict):
-        raise InputError(
-            f"{path}:1", "the environment is not an object", "a file of 'perfmodel validate --save' is accepted"
-        )
-    for number, line in enumerate(lines[1:], 2):
-        _check(line, f"{path}:{number}")
-    latest = {key(line): line for line in lines[1:]}
-    return Stored(path, lines[0]["environment"], tuple(latest.values()))
+    first, *rest = lines
+    environment = _environment(first[1]["environment"], f"{path}:{first[0]}")
+    latest = {key(line): _record(line, f"{path}:{number}") for number, line in rest}
+    return Stored(path, environment, tuple(latest.values()))
 
 
-def _parsed(texts: Iterable[str], path: str) -> list[dict[str, Any]]:
-    """Returns every complete line as an object; the last line may have been truncated while it was written."""
+def _parsed(texts: Iterable[str], path: str) -> list[tuple[int, dict[str, Any]]]:
+    """Returns every complete line as an object with its number. The last line may have been truncated while it was
+    written.
+    """
     kept = [(number, text) for number, text in enumerate(texts, 1) if text.strip()]
-    found: list[dict[str, Any]] = []
+    found: list[tuple[int, dict[str, Any]]] = []
     for number, one in kept:
-        try:
-            value = json.loads(one)
-        except (ValueError, RecursionError):
-            if number == kept[-1][0] and found:
-                break
-            raise InputError(
-                f"{path}:{number}", "it is not JSON", "one JSON object per line is accepted", "Correct this line."
-            ) from None
-        if not isinstance(value, dict):
-            raise InputError(
-                f"{path}:{number}",
-                f"{shown(value)} is not a JSON object",
-                "one JSON object per line is accepted",
-                "Correct this line.",
-            )
-        found.append(escaped(value))
+        if number == kept[-1][0] and found and not one.rstrip().endswith(("}", "]")):
+            break
+        accepted = "one JSON object per line is accepted"
+        found.append((number, parsed(one, f"{path}:{number}", accepted, "Correct this line.")))
     return found
 
 
-def _check(line: Mapping[str, Any], where: str) -> None:
-    """Checks that a record has a positive time, or an error."""
-    if "error" in line:
-        return
-    for name in ("median_us", "p25_us", "p75_us"):
-        _check_time(line, name, where, 1e-6)
+# --- the values that the keys of a record may have
+
+Check = Callable[[Any, str], object]
+
+
+def _text(value: Any, where: str) -> None:
+    if not isinstance(value, str):
+        raise InputError(where, f"{said(value)} is not text", "text is accepted")
+
+
+def _texts(value: Any, where: str) -> None:
+    for one in _list(value, where):
+        _text(one, where)
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(where, f"{said(value)} is not a list", "a list is accepted")
+    return value
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(where, f"{said(value)} is not an object", "an object is accepted")
+    return value
+
+
+def _fields(value: Any, where: str, checks: Mapping[str, Check], required: Iterable[str] = ()) -> dict[str, Any]:
+    """Checks an object: the keys that must be there, and the value of each key that has a check."""
+    found = _object(value, where)
+    for name in required:
+        if name not in found:
+            raise InputError(where, f"'{name}' is missing", f"{', '.join(required)} are required", "Measure it again.")
+    for name, check in checks.items():
+        if found.get(name) is not None or (name in found and name in required):
+            check(found[name], f"{where}: {name}")
+    return found
+
+
+def _plain(value: Any, where: str) -> None:
+    if isinstance(value, (dict, list)):
+        raise InputError(where, f"{shown(value)} is not a single value", "text or a number is accepted")
+
+
+def _sizes(value: Any, where: str) -> None:
+    for name, size in _object(value, where).items():
+        _plain(size, f"{where}: {shown(name)[1:-1]}")
+
+
+def _kernels(value: Any, where: str) -> None:
+    for kernel in _list(value, where):
+        _fields(kernel, where, _KERNEL, _KERNEL)
+
+
+def _streams(value: Any, where: str) -> None:
+    for stream in _list(value, where):
+        found = _fields(stream, where, _STREAM, () if "median_us" not in _object(stream, where) else _STREAM_KEYS)
+        _ordered(found, where)
+
+
+_KERNEL: dict[str, Check] = {
+    "name": _text, "registers": COUNT.checked, "shared_byte": COUNT.checked, "threads": COUNT.checked, "occupancy": SHARE.checked,
+}  # fmt: skip
+_STREAM_KEYS = ("byte", "median_us", "p25_us", "p75_us")
+_TIMES: dict[str, Check] = dict.fromkeys(("median_us", "p25_us", "p75_us"), MICROSECONDS.checked)
+_STREAM: dict[str, Check] = {**_TIMES, "byte": MEASURE.checked, "cpu_share": MEASURE.checked}
+_ENVIRONMENT: dict[str, Check] = {
+    **dict.fromkeys(("gpu", "device", "card"), _text),
+    **dict.fromkeys(("driver", "torch", "numpy", "cuda", "date", "python", "perfmodel"), _text),
+    "streams": _streams,
+}
+_RECORD: dict[str, Check] = {
+    **dict.fromkeys(("op", "kind", "dtype", "impl", "protocol", "direction", "activation", "torch"), _text),
+    **dict.fromkeys(("error", "failed"), _text),
+    **_TIMES,
+    "stream_us": MICROSECONDS.checked,
+    "measured_us": MICROSECONDS.checked,
+    "measured_s": SECONDS.checked,
+    **dict.fromkeys(("n", "tries", "peak_byte", "dram_read_byte", "dram_write_byte", "l2_byte"), MEASURE.checked),
+    **dict.fromkeys(("sm_clock_mhz", "power_w", "relative_norm", "achieved_occupancy"), MEASURE.checked),
+    **dict.fromkeys((f"{engine}_instructions" for engine in ("tensor", "vector", "special")), MEASURE.checked),
+    "shape": _sizes,
+    "dtypes": _sizes,
+    "window": _plain,
+    "causal": _plain,
+    "flags": _texts,
+    "kernels": _kernels,
+}
+
+
+def _environment(value: Any, where: str) -> Mapping[str, Any]:
+    return _fields(value, f"{where}: environment", _ENVIRONMENT)
+
+
+def _record(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Returns a record whose values have the types and ranges that other code relies on: a case with its times, or
+    with the reason why it has none.
+    """
+    failed = "error" in line or "failed" in line
+    found = _fields(line, where, _RECORD, ("op", "shape") if failed else ("op", "shape", *_TIMES))
+    if not failed:
+        _ordered(found, where)
+    return found
+
+
+def _ordered(line: Mapping[str, Any], where: str) -> None:
+    """Refuses quartiles that are not in order."""
+    if "median_us" in line and not line["p25_us"] <= line["median_us"] <= line["p75_us"]:
+        raise InputError(
+            where, f"p25_us = {line['p25_us']}, median_us = {line['median_us']} and p75_us = {line['p75_us']} are not in order",
+            "p25_us <= median_us <= p75_us is accepted", "Measure it again.",
+        )  # fmt: skip
 
 
 def _check_time(line: Mapping[str, Any], name: str, where: str, unit: float) -> None:
     """Refuses a value that is not a time above zero."""
-    value = line.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6 / unit:
-        raise InputError(
-            where,
-            f"'{name}' is {shown(value)}",
-            f"a time in {'micro' if unit < 1 else ''}seconds above zero is accepted",
-            "Measure it again.",
-        )
+    (MICROSECONDS if unit < 1 else SECONDS).checked(line.get(name), f"{where}: {name}")

@@ -1,4 +1,4 @@
-"""Strict JSON: no duplicate keys, no NaN or Infinity, and fixed limits on nesting and digits.
+"""Strict JSON, read and written: no duplicate keys, no NaN or Infinity, fixed limits on nesting and digits.
 
 The limits are fixed here because those of Python depend on its version and on the current stack depth.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -16,6 +17,23 @@ DEEPEST = 64
 MOST_DIGITS = 400
 # A bracket, or a string in which brackets have no meaning.
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|(?P<open>[\[{])|(?P<close>[\]}])')
+# Half of a surrogate pair as an escape. Only a whole pair is a character.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def dumped(
+    value: Any, *, indent: int | None = None, sort_keys: bool = False, default: Callable[[Any], Any] | None = None
+) -> str:
+    """Returns JSON text. A figure that is NaN or infinite is an error, because JSON has no such numbers."""
+    try:
+        return json.dumps(value, indent=indent, sort_keys=sort_keys, default=default, allow_nan=False)
+    except ValueError as error:
+        if "JSON compliant" not in str(error):
+            raise
+        raise InputError(
+            "json", "a figure of the answer is not finite", "sizes and rates with finite results are accepted",
+            "Choose less extreme values.",
+        ) from None  # fmt: skip
 
 
 def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
@@ -50,7 +68,17 @@ def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
         raise refused(f"the text is not valid JSON from column {error.colno}", place) from None
     if not isinstance(found, dict):
         raise refused(f"{shown(found)} was found")
+    if _SURROGATE.search(text) and not _encodable(json.loads(text)):
+        raise refused("a text contains half of a surrogate pair")
     return found
+
+
+def _encodable(found: object) -> bool:
+    try:
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pairs(found: list[tuple[str, Any]], where: str) -> dict[str, Any]:

@@ -15,10 +15,12 @@ from sympy.printing.latex import LatexPrinter
 
 from perfmodel import block
 from perfmodel.arithmetic import register
+from perfmodel.errors import InputError
 from perfmodel.expression import Expression
 from perfmodel.op import Op
-from perfmodel.operation import Operation
+from perfmodel.operation import Operation, checked_value
 from perfmodel.symbols import SYMBOLS
+from perfmodel.units import SIZES_ACCEPTED
 from perfmodel.workload import Workload
 
 register("sympy", ceil_div=lambda a, b: sympy.ceiling(a / b), maximum=sympy.Max, minimum=sympy.Min)
@@ -377,7 +379,26 @@ def kernels_of(
     dims = workload.dims(phase, {**free, **items, **given}, checked=False)
     steps, train = workload.steps_in(phase, form), phase == "train"
     at = {"causal": int(causal), **dims}
-    return block.kernels(steps, at, fused=fused, backward=train, optimizer=train, checked=False)
+    return block.kernels(steps, at, fused=fused, backward=train, optimizer=train, checked=admitted)
+
+
+def admitted(operation: Operation, values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The sizes of an operation with its defaults: the checks of single sizes, for symbols. A size is refused if it is
+    missing, or cannot be positive whatever its symbols are.
+    """
+    found = {**operation.defaults, **values}
+    operation.require(found, where)
+    return {name: _admitted_size(name, value, f"{where}: {name}") for name, value in found.items()}
+
+
+def _admitted_size(name: str, value: Any, where: str) -> Any:
+    if not isinstance(value, sympy.Basic):
+        return checked_value(name, value, where)
+    if value.is_Integer:
+        return checked_value(name, int(value), where)
+    if value.is_nonpositive or value.is_integer is False or (value.is_number and not value.is_positive):
+        raise InputError(where, f"{words(value)} is not a size for any values of its symbols", SIZES_ACCEPTED)
+    return value
 
 
 def words(expression: Any) -> str:

@@ -2,14 +2,18 @@
 
 Decimal and binary prefixes are distinct. k, M, G, T are powers of 1000, and Ki, Mi, Gi, Ti are powers of 1024. This
 holds for sizes (``8k`` is 8000) and for quantities (``80 GB`` is 80e9 bytes, ``40 MiB`` is 41,943,040).
+
+Numbers are admitted here, whichever command or file they come from: ``checked_size`` and ``checked_item`` for sizes,
+``quantity_from_text`` for figures with a unit, and the ``Gate`` of each other kind.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any, NamedTuple
 
-from perfmodel.errors import InputError, SizeRangeError, did_you_mean, shown
+from perfmodel.errors import InputError, SizeRangeError, did_you_mean, said, shown
 
 DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
@@ -30,13 +34,57 @@ UNITS = {
     "bit/s": "bits per second",
 }
 
+# Smallest and largest accepted quantity of each unit, well beyond real devices. They keep every result finite.
+RANGES: dict[str, tuple[float, float]] = {
+    "B": (1.0, 1e18), "B/s": (1.0, 1e18), "FLOP/s": (1.0, 1e21), "OP/s": (1.0, 1e21), "FLOP": (1.0, 1e24),
+    "OP": (1.0, 1e24), "Hz": (1.0, 1e12), "W": (1e-3, 1e9), "s": (1e-12, 1e6), "bit": (1.0, 1e6), "bit/s": (1.0, 1e15),
+}  # fmt: skip
+
+
+class Gate(NamedTuple):
+    """A kind of number without a unit in its text: what it is, and its smallest and largest value."""
+
+    noun: str
+    low: float
+    high: float
+    whole: bool = False
+
+    @property
+    def accepted(self) -> str:
+        number = "whole number" if self.whole else "number"
+        return f"{self.noun}, a {number} from {self.low:g} to {self.high:g}, is accepted"
+
+    def admits(self, value: object) -> bool:
+        """Whether the value is a number of this kind; true and false are not numbers."""
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
+            return False
+        return self.low <= value <= self.high
+
+    def checked(self, value: object, where: str) -> Any:
+        """Returns the number; raises InputError for anything else."""
+        if not self.admits(value):
+            raise InputError(where, f"{said(value)} is not accepted here", self.accepted)
+        return value
+
+
+SHARE = Gate("a share", 0.0, 1.0)
+PERCENT = Gate("a percentage", 0.0, 100.0)
+FACTOR = Gate("a factor", 1e-9, 1e9)
+CAP = Gate("a cap of scores", 1e-9, 1e9)
+MULTIPLIER = Gate("a multiplier", -1e9, 1e9)
+COUNT = Gate("a count", 0, 10**18, whole=True)
+MEASURE = Gate("a reading", 0.0, 1e18)
+MICROSECONDS = Gate("a time in microseconds", 1e-6, 1e12)
+SECONDS = Gate("a time in seconds", 1e-12, 1e6)
+
 ITEM_BYTES: dict[str, int | float] = {
     "fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "fp4": 0.5, "int4": 0.5,
 }  # fmt: skip
 HALF_BYTE = 0.5
 
 LARGEST_SIZE = 10**15
-ITEMS_ACCEPTED = "a whole number of bytes per element, or 0.5 for a type of 4 bits, is accepted"
+LARGEST_ITEM = 16  # bytes of a double-precision complex number
+ITEMS_ACCEPTED = "a whole number of bytes per element from 1 to 16, or 0.5 for a type of 4 bits, is accepted"
 SIZES_ACCEPTED = "a size is a whole number from 1 to 10^15, such as 8192, 8k (8000), 8Ki (8192) or 1M (1,000,000)"
 
 _NUMBER = re.compile(r"([+-]?(?:\d+(?:_\d+)*)(?:\.\d+)?(?:[eE][+-]?\d{1,4})?)\s*([A-Za-z]*)(.*)", re.DOTALL | re.ASCII)
@@ -66,7 +114,7 @@ def checked_item(value: object, where: str) -> int | float:
     """Returns bytes per element: a whole number, or 0.5 for types of 4 bits."""
     if isinstance(value, float) and value == HALF_BYTE:
         return HALF_BYTE
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIZE:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_ITEM:
         raise InputError(where, f"{shown(value)} is not a number of bytes per element", ITEMS_ACCEPTED)
     return value
 
@@ -77,7 +125,7 @@ def item_from_text(text: str, where: str) -> int | float:
         is_half = float(text) == HALF_BYTE
     except ValueError:
         is_half = False
-    return HALF_BYTE if is_half else size_from_text(text, where)
+    return HALF_BYTE if is_half else checked_item(size_from_text(text, where), where)
 
 
 def size_from_text(text: str, where: str) -> int:
@@ -126,6 +174,14 @@ def quantity_from_text(text: object, unit: str, where: str) -> float:
     value = float(match[1].replace("_", "")) * PREFIXES[prefix]
     if not 0 < value < float("inf"):
         raise InputError(where, f"{shown(text)} is not positive and finite", accepted)
+    low, high = RANGES[unit]
+    if not low <= value <= high:
+        range_ = (
+            f"{scaled(low, unit)} to {scaled(high, unit)} is accepted"
+            if unit != "s"
+            else "1e-12 s to 1e6 s is accepted"
+        )
+        raise InputError(where, f"{shown(text)} is out of range", range_)
     return value
 
 

@@ -16,6 +16,7 @@ from perfmodel.records import measured_s
 # Timers resolve about half a microsecond: a time is below the bound only if it is shorter by more than this share.
 RESOLUTION = 0.02
 WRONG = "wrong result"
+FAILED_SHARE = 0.1  # largest share of cases without a time in a validation that passes
 # Largest relative spread of the stream's times, before and after the cases, on a device without other work.
 QUIET = {"cpu": 0.25, "cuda": 0.1}
 CPU_SHARE = 0.8  # minimum share of the processor's time that a stream gets on a quiet machine
@@ -127,10 +128,13 @@ class Outcome(NamedTuple):
 
     @property
     def broken(self) -> list[str]:
-        """What makes a validation fail: wrong results, and times below the bound."""
+        """What makes a validation fail: wrong results, times below the bound, and too many cases without a time."""
         wrong = [one for one in self.cases if WRONG in one.failed]
         below = [] if self.excused else self.below
+        failed = sum(bool(one.failed) for one in self.cases)
+        many = failed > FAILED_SHARE * len(self.cases)
         return [
+            *([f"{failed} of {len(self.cases)} cases have no time, more than {FAILED_SHARE:.0%}"] if many else []),
             *(f"{described(one.record)}: {one.failed}" for one in wrong),
             *(
                 f"{described(one.record)}: measured {one.measured_s:.4g} s, below the bound of {one.lower_s:.4g} s"

@@ -210,7 +210,7 @@ def imported(path: str) -> Workload:
         file=path,
         title=f"{name}: {model.title}",
         sources=("the model's own config.json",),
-        dtypes=dict.fromkeys(DTYPE_ROLES, "fp16"),
+        dtypes=dict.fromkeys(DTYPE_ROLES, model.dtype),
         sizes=_texts(model.sizes, path),
         phases={phase: _texts(sizes, path) for phase, sizes in model.phases.items()},
         steps=model.steps,

@@ -122,6 +122,34 @@ def append(path: str, where: str, contents: str) -> None:
         raise refusal(path, where, error) from None
 
 
+def lock(path: str, where: str) -> BinaryIO:
+    """Opens a lock file beside the path, so that two runs do not write to one file. The lock ends with the process."""
+    regular(checked(path, where), where)
+    try:
+        found = open(f"{path}.lock", "wb")  # noqa: SIM115 - held until the process ends
+    except OSError as error:
+        raise refusal(path, where, error) from None
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return found
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        found.close()
+        raise InputError(
+            where, "another run writes to this file", "one run per file is accepted", "Choose another file."
+        ) from None
+    return found
+
+
+def unlock(held: BinaryIO) -> None:
+    """Lets other runs write to the path again."""
+    with suppress(OSError):
+        os.unlink(held.name)
+    held.close()
+
+
 def refusal(path: str, where: str, error: OSError) -> InputError:
     """Returns the error for a path that cannot be written."""
     found = f"{shown(path, LONGEST)} cannot be written ({error.strerror or error})"

@@ -69,23 +69,43 @@ def test_a_card_is_found_without_loading_platformdirs():
 
 def test_readings_are_taken_from_beside_a_given_file_then_the_users_folder_then_the_packaged_copy(own, tmp_path):
     name = "h200-sxm-141gb"
-    packaged = measured.of(name)
+    card = gpu(name)
+    packaged = measured.of(card)
     assert packaged is not None
     assert Path(packaged.file).parent.name == "hardware"
     written(own, name, 1.5e12)
-    assert measured.of(name).file == str(own / f"{name}{MEASURED}")
-    assert measured.of(name, gpu(name).file).value("stream", "add") == 1.5e12
+    assert measured.of(card).file == str(own / f"{name}{MEASURED}")
+    assert measured.of(card).value("stream", "add") == 1.5e12
     given = tmp_path / "cards" / f"{name}.yaml"
     written(given.parent, name, 1.25e12)
-    assert measured.of(name, str(given)).value("stream", "add") == 1.25e12
-    assert measured.of("t4") is None
+    assert measured.of(card._replace(file=str(given))).value("stream", "add") == 1.25e12
+    assert measured.of(gpu("t4")) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("gpu: t4", "gpu: l4", "the readings are of 'l4', the card is 't4'"),
+        ("0.25 TB/s", "9e29 TB/s", "is out of range"),
+        ("0.25 TB/s", "0.9 TB/s", "the data sheet gives 320.00 GB/s"),
+    ],
+)
+def test_readings_that_cannot_be_of_this_card_are_refused(own, old, new, told):
+    written(own, "t4", 2.5e11)
+    path = own / f"t4{MEASURED}"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    ran = command("predict", "--cases", "cases", "--gpu", "t4")
+    assert ran.code == 1
+    assert told in ran.err
 
 
 def test_readings_and_cards_follow_the_contents_of_their_files(own, tmp_path):
     written(own, "t4", 2.5e11)
-    assert measured.of("t4").value("stream", "add") == 2.5e11
+    assert measured.of(gpu("t4")).value("stream", "add") == 2.5e11
     written(own, "t4", 2.75e11)
-    assert measured.of("t4").value("stream", "add") == 2.75e11
+    assert measured.of(gpu("t4")).value("stream", "add") == 2.75e11
     card = tmp_path / "card.yaml"
     for name, rate in (("t4", 320e9), ("a100-sxm4-80gb", 2039e9)):
         card.write_text((SHEETS / f"{name}.yaml").read_text())
@@ -130,7 +150,7 @@ def test_readings_go_to_the_users_folder_and_are_used_from_then_on(own, card_at_
     assert ran.err.endswith(f"written to {own / ('t4' + MEASURED)}\n")
     assert sorted(SHEETS.iterdir()) == shipped
     assert [file.name for file in own.iterdir()] == [f"t4{MEASURED}"]
-    assert measured.of("t4").value("stream", "copy") == 2.5e11
+    assert measured.of(gpu("t4")).value("stream", "copy") == 2.5e11
     assert parameters.best_knowledge(gpu("t4")) == "calibrated"
     again = command("calibrate")
     assert again.code in (0, None)

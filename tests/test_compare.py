@@ -298,7 +298,7 @@ def test_a_part_that_one_workload_lacks_is_told():
         (("--config", "gpt2", "--speedup", "softmax=2"), 2, "perfmodel compare: --speedup is given without --gpu; shares"),
         (("--config", "gpt2", "--set", "W=3"), 1, "--set W: it is not a symbol of any workload here; their symbols are "),
         (("--config", "bert-base-uncased", "--phase", "decode"), 1, "configs/bert-base-uncased.json: this workload has no phase 'decode'; prefill, train are accepted."),
-        ((*DECODER, "--speedup", "softmax"), 1, "--speedup 'softmax': it is not of the form KEY=FACTOR; a part and a pos"),
+        ((*DECODER, "--speedup", "softmax"), 1, "--speedup 'softmax': it is not of the form KEY=FACTOR; a part and a num"),
         ((*DECODER, "--speedup", "softmax=0"), 1, "--speedup 'softmax=0': it is not of the form KEY=FACTOR; "),
         ((*DECODER, "--speedup", "softmax=-2"), 1, "--speedup 'softmax=-2': it is not of the form KEY=FACTOR; "),
         ((*DECODER, "--speedup", "softmax=nan"), 1, "--speedup 'softmax=nan': it is not of the form KEY=FACTOR; "),

@@ -287,10 +287,10 @@ def test_the_last_record_of_a_case_stands(tmp_path):
     ("lines", "told"),
     [
         ([record(ADD, 5.0)], ":1: it does not begin with an environment line"),
-        ([ENVIRONMENT, record(ADD, 0.0)], ":2: 'median_us' is 0.0"),
-        ([ENVIRONMENT, record(ADD, True)], ":2: 'median_us' is True"),
-        ([ENVIRONMENT, [1]], ":2: \\[1\\] is not a JSON object"),
-        ([{"environment": 3}], ":1: the environment is not an object"),
+        ([ENVIRONMENT, record(ADD, 0.0)], ":2: median_us: 0.0 is not accepted"),
+        ([ENVIRONMENT, record(ADD, True)], ":2: median_us: true is not accepted"),
+        ([ENVIRONMENT, [1]], ":2: \\[1\\] was found"),
+        ([{"environment": 3}], ":1: environment: 3 is not an object"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path, lines, told):
@@ -342,7 +342,7 @@ def test_a_stored_run_is_shown_in_every_form(tmp_path):
     assert [one["name"] for one in answer["summary"]] == ["softmax"]
     assert command("validate", "--from", path, "--format", "csv").out.splitlines()[0].startswith("op,shape")
     picture = tmp_path / "run.svg"
-    assert command("validate", "--from", path, "--plot", str(picture)).code in (0, None)
+    assert command("validate", "--from", path, "--plot", str(picture)).code == 3  # one of two cases has no time
     assert "softmax" in picture.read_text()
 
 
@@ -589,6 +589,7 @@ def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
     log = session.Log(path, here)
     found = list(session.records(here, lines[:1], log, 60))
     assert found[0]["median_us"] > 0
+    log.close()
     again = session.Log(path, here)
     assert [again.has(line) for line in lines] == [True, False]
     list(session.records(here, lines[1:], again, 60))

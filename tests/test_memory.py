@@ -459,7 +459,7 @@ def oracle_rows():
 @pytest.mark.skipif(not ORACLE.is_dir(), reason="the oracle of counts is not beside the repository")
 @pytest.mark.parametrize(("name", "quantity", "seq", "byte"), oracle_rows())
 def test_caches_of_the_oracle(name, quantity, seq, byte):
-    found = workload(str(ORACLE / "configs" / f"{name}.json"))
+    found = workload(str(ORACLE / "configs" / f"{name}.json")).with_dtype("fp16")
     fixed = "cross" in quantity and name.startswith("whisper")  # the encoder's positions are the architecture's
     for phase, size in (("prefill", "N"), ("decode", "S")):
         answer = memory(found, phase=phase, settings={} if fixed else {size: seq})

@@ -143,7 +143,7 @@ SETTINGS = [
     ("N=S", "gpt2-124m: the sizes N, S depend on each other;"),
     ("N=D*D*D*D*D*D", "gpt2-124m: N: 205195258022068224 is out of range;"),
     ("N=D-D", "gpt2-124m: N: 0 is out of range;"),
-    ("N=D<5", "gpt2-124m: N: False is not a whole number;"),
+    ("N=D<5", "--set N: 'D<5' is not an expression of sizes"),
     ("B=1e15", "embed.add: add: numel: 786432000000000000000 is out of range;"),
     ("N=1e15", "embed.positions: positions: T <= V does not hold at T = 1000000000000000, V = 1024; a learned table"),
 ]

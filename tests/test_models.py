@@ -205,6 +205,7 @@ def test_cache_per_token_is_that_of_first_principles(entry):
 def test_a_short_name_is_the_published_config(path):
     """The keys that are omitted from a config here do not change the counts."""
     short, whole = workload(path.stem), workload(str(path))
+    whole = whole.with_dtype("fp16")  # the type that is stored is among the omitted keys
     for phase in whole.phases:
         assert short.dims(phase) == whole.dims(phase)
         assert [step.name for step in short.steps_in(phase)] == [step.name for step in whole.steps_in(phase)]
@@ -406,12 +407,66 @@ def written(folder, document):
 
 def test_keys_that_cannot_change_a_count_are_passed_over(tmp_path):
     keys = {
-        "transformers_version": "4.40", "torch_dtype": "bfloat16", "rope_theta": 1e6, "rope_scaling": {"factor": 8.0},
+        "transformers_version": "4.40", "rope_theta": 1e6, "rope_scaling": {"factor": 8.0},
         "bos_token_id": 1, "sep_token_id": [1, 2], "attention_dropout": 0.1, "rms_norm_eps": 1e-6, "temperature": 0.6,
         "use_cache": True, "initializer_range": 0.02, "router_aux_loss_coef": 0.1, "something_new": None, "pruned_heads": {},
     }  # fmt: skip
     found = written(tmp_path, llama(**keys))
     assert (found.notes, found.not_counted) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("key", "word", "dtype"),
+    [
+        ("torch_dtype", "float32", "fp32"),
+        ("dtype", "bfloat16", "bf16"),
+        ("dtype", "torch.float16", "fp16"),
+        ("dtype", "auto", "fp16"),
+    ],
+)
+def test_the_data_type_of_a_config_is_the_default(tmp_path, key, word, dtype):
+    found = written(tmp_path, llama(**{key: word}))
+    assert set(found.dtypes.values()) == {dtype}
+    assert any(f"Data type {dtype}" in note and repr(word) in note for note in found.notes) == (word != "auto")
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"torch_dtype": "float33"}, "torch_dtype: found 'float33'; one of float64, float32"),
+        ({"num_hidden_layers": 10**8}, "num_hidden_layers: found 100000000; at most 10,000 layers are accepted"),
+        (
+            {"model_type": "qwen3_moe", "mlp_only_layers": [1000]},
+            "mlp_only_layers: found [1000]; a list of layer numbers from 0 to",
+        ),
+        (
+            {"model_type": "gemma2", "attn_logit_softcapping": "abc"},
+            "attn_logit_softcapping: 'abc' is not accepted here; a cap",
+        ),
+        ({"model_type": "glm4_moe", "first_k_dense_replace": 1000}, "first_k_dense_replace: found 1000; at most"),
+    ],
+)
+def test_a_figure_out_of_its_range_is_refused(tmp_path, config, told):
+    with pytest.raises(InputError) as error:
+        written(tmp_path, llama(**config))
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "told"),
+    [
+        (
+            "deepseek-v3",
+            {"first_k_dense_replace": 1000},
+            "first_k_dense_replace: found 1000; at most 61, the number of",
+        ),
+        ("gpt-j-6b", {"rotary_dim": 100_000}, "rotary_dim is 100000; at most 256, the size of a head"),
+    ],
+)
+def test_a_figure_beyond_the_rest_of_a_config_is_refused(tmp_path, name, figure, told):
+    page = json.loads((Path(__file__).parent.parent / "configs" / f"{name}.json").read_text())
+    with pytest.raises(InputError, match=told):
+        written(tmp_path, {**page, **figure})
 
 
 STRANGE = [

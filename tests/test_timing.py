@@ -680,9 +680,7 @@ def test_three_states_of_knowledge():
     assert [card.knowledge for card in states.values()] == list(parameters.KNOWLEDGE)
     assert states["datasheet"].copy_byte_per_s == 0.85 * 4.8e12
     assert isclose(states["family"].copy_byte_per_s, 0.894 * 4.8e12)
-    assert states["calibrated"].copy_byte_per_s == measured.of(SHEET.name).value(
-        "stream", "copy"
-    )  # the card's own reading
+    assert states["calibrated"].copy_byte_per_s == measured.of(SHEET).value("stream", "copy")  # the card's own reading
     assert parameters.best_knowledge(gpu("t4")) == "family"
     assert parameters.best_knowledge(gpu("mi300x")) == "datasheet"
 
@@ -744,7 +742,7 @@ def test_explain_shows_every_term():
     for term in found.terms:
         assert term.name in ran.out
     assert "sustained at the power limit, bf16" in ran.out
-    held = measured.of(SHEET.name).value("matmul", "bf16 sustained")
+    held = measured.of(SHEET).value("matmul", "bf16 sustained")
     assert scaled(held, "FLOP/s", 4) in ran.out
 
 

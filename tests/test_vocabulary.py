@@ -193,9 +193,12 @@ def test_every_name_of_the_table_exists():
         ({**MATMUL, "dtypes": {"cache": "fp8"}}, "dtypes: 'cache' is not a role of matmul; its roles are activation."),
         ({**MATMUL, "dtypes": {"activation": "fp9"}}, "dtypes: activation: 'fp9' is not known;"),
         ({**MATMUL, "dtypes": "int8"}, "dtypes: 'int8' is not an object;"),
-        ({**MATMUL, "measured_us": 0}, "'measured_us' is 0; a time in microseconds above zero is accepted."),
-        ({**MATMUL, "measured_us": "3"}, "'measured_us' is '3';"),
-        ({**MATMUL, "measured_us": 10**400}, "'measured_us' is 1000"),
+        (
+            {**MATMUL, "measured_us": 0},
+            "measured_us: 0 is not accepted here; a time in microseconds, a number from 1e-06",
+        ),
+        ({**MATMUL, "measured_us": "3"}, "measured_us: '3' is not accepted here;"),
+        ({**MATMUL, "measured_us": 10**400}, "measured_us: 1000"),
         ({**MATMUL, "measured_us": 3, "median_us": 4}, "measured_us and median_us give different times;"),
     ],
 )

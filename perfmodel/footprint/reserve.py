@@ -12,7 +12,7 @@ import math
 from typing import NamedTuple
 
 from perfmodel.errors import InputError, shown
-from perfmodel.units import quantity_from_text, scaled, significant
+from perfmodel.units import PERCENT, quantity_from_text, scaled, significant
 
 CONTEXT_BYTE = 810 * 10**6
 WORKSPACE_BYTE = 32 * 2**20
@@ -63,7 +63,7 @@ def reserve(text: str) -> Reserve:
         percent = float(word[:-1])
     except ValueError:
         percent = -1.0
-    if not 0 <= percent <= 100:
+    if not PERCENT.admits(percent):
         raise InputError(
             where, "it is not a percentage", "0% to 100% of the capacity, or bytes such as '4 GB', are accepted",
             "Write, for example, --reserve 10%.",

@@ -53,10 +53,11 @@ def model(document: dict[str, Any], where: str) -> Model:
         )  # fmt: skip
     config.refuse_remote_code()
     build: Callable[[Config], Model] = import_module(f"perfmodel.importers.families.{FAMILIES[kind]}").build
-    found = build(config)
+    found, dtype = build(config), config.dtype()
     return found._replace(
         notes=tuple(dict.fromkeys((*found.notes, *config.notes, *config.assumptions()))),
         not_counted=tuple(dict.fromkeys((*found.not_counted, *config.not_counted(kind)))),
         longest=config.longest(),
         name=config.own_name(),
+        dtype=dtype,
     )

@@ -7,13 +7,19 @@ from typing import Any
 
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.importers.keys import UNCOUNTED, unread
-from perfmodel.units import checked_size
+from perfmodel.units import CAP, ITEM_BYTES, MULTIPLIER, SHARE, checked_size
 
 _REQUIRED = object()
 # Keys of the number of layers, which are listed one by one, and the largest accepted number.
 LAYERS = frozenset(
     ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
 )
+# The data types of torch, by the names that a config gives them.
+TORCH_DTYPES = {
+    "float64": "fp64", "float32": "fp32", "float": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16",
+    "float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "int8": "int8",
+}  # fmt: skip
+DEFAULT_DTYPE = "fp16"
 MOST_LAYERS = 10_000
 
 
@@ -154,14 +160,47 @@ class Config:
             raise self._wrong(key, f"{len(value)} entries", f"{length}, one for each layer, are accepted")
         return tuple(value)
 
-    def numbers(self, key: str) -> tuple[int, ...]:
-        """A list of layer numbers; empty where the key is absent."""
+    def numbers(self, key: str, layers: int) -> tuple[int, ...]:
+        """A list of numbers of the layers; empty where the key is absent."""
         value = self.document.get(key)
         if value is None:
             return ()
-        if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
-            raise self._wrong(key, value, "a list of layer numbers is accepted")
+        if not isinstance(value, list) or not all(type(item) is int and 0 <= item < layers for item in value):
+            raise self._wrong(key, value, f"a list of layer numbers from 0 to {layers - 1} is accepted")
         return tuple(value)
+
+    def first_layers(self, key: str, default: int, layers: int) -> int:
+        """A number of first layers, at most all of them. The architecture's default may exceed a small model."""
+        given = self.count(key, default)
+        if self.has(key) and given > layers:
+            raise self._wrong(key, given, f"at most {layers}, the number of layers, is accepted")
+        return min(layers, given)
+
+    def cap(self, key: str) -> bool:
+        """Whether the key has a cap of scores."""
+        if not self.has(key):
+            return False
+        CAP.checked(self.document.get(key), f"{self.where}: {key}")
+        return True
+
+    def multiplier(self, key: str) -> bool:
+        """Whether the key has a multiplier other than 1."""
+        return self.has(key) and bool(MULTIPLIER.checked(self.document.get(key), f"{self.where}: {key}") != 1)
+
+    def dtype(self) -> str:
+        """The data type in which the model is stored: that of the config, of one of its parts, or fp16."""
+        for config in (self, *self.parts):
+            for key in ("dtype", "torch_dtype"):
+                name = config.document.get(key)
+                if name is None or name == "auto":
+                    continue
+                bare = name.removeprefix("torch.") if isinstance(name, str) else ""
+                if bare not in TORCH_DTYPES and bare not in ITEM_BYTES:
+                    raise config._wrong(key, name, f"one of {', '.join(TORCH_DTYPES)} is accepted")
+                known = TORCH_DTYPES.get(bare, bare)
+                self.notes.append(f"Data type {known}: the config gives {key} {shown(name)}.")
+                return known
+        return DEFAULT_DTYPE
 
     def count(self, key: str, default: int) -> int:
         """An integer of at least 0, where null means 0; the architecture's default where the key is absent."""
@@ -174,7 +213,7 @@ class Config:
         """A number from 0 to 1."""
         value = self.document.get(key)
         value = (default if default == 1 else self.assume(key, default)) if value is None else value
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        if not SHARE.admits(value):
             raise self._wrong(key, value, "a number from 0 to 1 is accepted")
         return float(value)
 

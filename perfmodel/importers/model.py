@@ -15,6 +15,7 @@ class Model(NamedTuple):
     - ``decode``: the steps for one token where they differ from the prompt's, by form; the first form is the default.
     - ``longest``: the number of positions that the model supports.
     - ``name``: the name that the config gives.
+    - ``dtype``: the data type that the config gives.
     """
 
     title: str
@@ -26,3 +27,4 @@ class Model(NamedTuple):
     not_counted: tuple[str, ...] = ()
     longest: int | None = None
     name: str = ""
+    dtype: str = "fp16"

@@ -77,14 +77,13 @@ class Reader:
         """Whether a multiplier is given and is not 1."""
         if key in self.of.own and key not in self.c.document:
             return bool(self.c.assume(key, self.of.own[key]) != 1)
-        value = self.c.document.get(key) if key else None
-        return value is not None and value != 1
+        return bool(key) and self.c.multiplier(key)
 
     def capped(self, key: str) -> bool:
         """Whether scores are capped, by the config or by the architecture's default."""
         if key in self.of.own and key not in self.c.document:
             return bool(self.c.assume(key, self.of.own[key]))
-        return self.of.softcapped and self.c.has(key)
+        return self.of.softcapped and self.c.cap(key)
 
     # --- kinds of layers
 
@@ -148,18 +147,23 @@ class Reader:
         if given:
             return tuple(word == "sparse" for word in given)
         if e.listed and self.c.document.get(e.listed) is not None:
-            listed = frozenset(self.c.numbers(e.listed))
+            listed = self.c.numbers(e.listed, L)
             return tuple(i in listed for i in range(L))
-        dense = frozenset(self.c.numbers(e.plain)) if e.plain else ()
-        first = e.first if isinstance(e.first, int) else self.count(e.first)
+        dense = self.c.numbers(e.plain, L) if e.plain else ()
+        named = isinstance(e.first, str) and e.first
+        first = self.c.first_layers(named, int(self.of.own.get(named, 0)), L) if named else int(e.first or 0)
         last = self._last(e.last)
         every = self.count(e.every) or 1
         return tuple(first <= i <= last and (i + 1) % every == 0 and i not in dense for i in range(L))
 
     def _last(self, key: str) -> int:
         value = self.c.document.get(key, -1) if key else -1
-        known = type(value) is int and value >= -1
-        self.c.must(known, f"{key} is {value}", "a layer number, or -1 for the last layer, is accepted")
+        known = type(value) is int and -1 <= value < self.L
+        self.c.must(
+            known,
+            f"{key} is {shown(value)}",
+            f"a layer number from 0 to {self.L - 1}, or -1 for the last layer, is accepted",
+        )
         return self.L - 1 if value == -1 else int(value)
 
 

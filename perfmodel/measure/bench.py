@@ -6,6 +6,7 @@ A program with a wrong result is reported and not timed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from time import perf_counter, process_time
 from typing import Any
 
@@ -102,7 +103,8 @@ class Device:
         peak = self.watch.peak_byte()
         found = verdict(program.compare(self._rerun(program, run, out, read.protocol)), read.dtype, self.lib)
         if found.wrong:
-            return {"error": f"wrong result: {found.wrong}", "relative_norm": found.relative_norm}
+            finite = {"relative_norm": found.relative_norm} if isfinite(found.relative_norm) else {}
+            return {"error": f"wrong result: {found.wrong}", **finite}
         before = environment.state() if self.watch.name == "cuda" else environment.State()
         samples, tries = steadiest(lambda: self.watch.times(run, read.protocol), self.watch.tries)
         after = environment.state() if self.watch.name == "cuda" else environment.State()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 from perfmodel.errors import NoDeviceError, one_line
 from perfmodel.measure import child
 from perfmodel.records import case_of, key
+from perfmodel.strictjson import dumped
 
 # Name of each count in a record, and the metrics that it is the sum of. Bytes and instructions are counted in separate
 # runs of one profiler pass each, because a second pass would start from a warm cache.
@@ -48,7 +48,7 @@ def counted(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "cases.jsonl")
         with open(path, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(case_of(case)) + "\n" for case in cases)
+            file.writelines(dumped(case_of(case)) + "\n" for case in cases)
         for metrics in (BYTES, INSTRUCTIONS):
             for case, found in zip(cases, by_case(_profiled(profiler, path, metrics), metrics), strict=False):
                 counts[key(case)] |= found

@@ -12,6 +12,7 @@ from typing import IO, Any
 from perfmodel.errors import NoDeviceError
 from perfmodel.measure.child import command
 from perfmodel.records import SCHEMA, case_of
+from perfmodel.strictjson import dumped
 
 START_LIMIT_S = 120.0
 CASE_LIMIT_S = 60.0
@@ -56,7 +57,7 @@ class Worker:
         assert self._process.stdin is not None
         error = "the measuring process died"
         try:
-            print(json.dumps(dict(line)), file=self._process.stdin, flush=True)
+            print(dumped(dict(line)), file=self._process.stdin, flush=True)
             found = self._answer(limit_s)
             if found is not None:
                 return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -79,6 +80,7 @@ class Log:
         self.records: dict[str, Mapping[str, Any]] = {}
         self.environment: Mapping[str, Any] = {}
         self._own = here.card.matches[0] if here.kind == "cpu" else here.torch.cuda.get_device_properties(0).name
+        self._end = path and weakref.finalize(self, writing.unlock, writing.lock(path, f"--save {path}"))
         if path is not None and os.path.exists(path) and os.path.getsize(path):
             self._resume(path)
 
@@ -93,6 +95,11 @@ class Log:
         self.environment = stored.environment
         self.records = {key(record): record for record in stored.records if "error" not in record}
         rewrite(path, stored._replace(records=tuple(self.records.values())))
+
+    def close(self) -> None:
+        """Lets other runs write to the file."""
+        if self._end:
+            self._end()
 
     def has(self, case: Mapping[str, Any]) -> bool:
         """Whether the case has been measured."""

@@ -12,6 +12,7 @@ import sys
 
 from perfmodel.errors import one_line
 from perfmodel.measure.runner import PROBE
+from perfmodel.strictjson import dumped
 
 
 def main(device_name: str) -> None:
@@ -23,12 +24,12 @@ def main(device_name: str) -> None:
     try:
         device = Device(device_name)
     except Exception as error:  # the parent process reports it
-        print(json.dumps({"failed": one_line(f"{type(error).__name__}: {error}")}), file=answers, flush=True)
+        print(dumped({"failed": one_line(f"{type(error).__name__}: {error}")}), file=answers, flush=True)
         return
-    print(json.dumps(device.line), file=answers, flush=True)
+    print(dumped(device.line), file=answers, flush=True)
     for text in sys.stdin:
         line = json.loads(text)
-        print(json.dumps(device.probe() if line == PROBE else device.measure(line)), file=answers, flush=True)
+        print(dumped(device.probe() if line == PROBE else device.measure(line)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ def render(
     Tables show blocks or, with ``steps``, kernels. CSV and JSON always contain every kernel.
     """
     if form == "json":
-        import json
+        from perfmodel.strictjson import dumped
 
-        return json.dumps(document(answer), indent=2) + "\n"
+        return dumped(document(answer), indent=2) + "\n"
     return render_sheet(sheet(answer, steps=steps or form == "csv", verbose=verbose).picked(columns), form)
 
 

@@ -30,9 +30,9 @@ def sheet(found: Bounds, of: Analysis) -> Sheet:
 
 def render(found: Bounds, of: Analysis) -> str:
     """Returns the JSON document as text, with a final line break."""
-    import json
+    from perfmodel.strictjson import dumped
 
-    return json.dumps(document(found, of), indent=2) + "\n"
+    return dumped(document(found, of), indent=2) + "\n"
 
 
 def document(found: Bounds, of: Analysis) -> dict[str, Any]:

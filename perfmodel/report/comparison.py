@@ -115,9 +115,9 @@ FIGURES = (
 def render(comparison: Comparison, form: str, width: int | None = None, columns: Sequence[str] = ()) -> str:
     """Returns the comparison in the given format, with a final line break. ``columns`` are keys of figures to show."""
     if form == "json":
-        import json
+        from perfmodel.strictjson import dumped
 
-        return json.dumps(document(comparison), indent=2) + "\n"
+        return dumped(document(comparison), indent=2) + "\n"
     if form == "csv":
         return as_csv(listed(comparison).picked(columns))
     parts = [speedups(case) for case in comparison.cases if case.step]

@@ -14,9 +14,9 @@ from perfmodel.report.sheet import render as render_sheet
 def render(found: Formulas, form: str) -> str:
     """Returns FLOPs and traffic of every kernel in the given format, with a final line break."""
     if form == "json":
-        import json
+        from perfmodel.strictjson import dumped
 
-        return json.dumps(document(found), indent=2) + "\n"
+        return dumped(document(found), indent=2) + "\n"
     return render_sheet(sheet(found), form)
 
 

@@ -19,9 +19,9 @@ ONE = "1 GPUs"  # the heading of the sum over all GPUs if there is one GPU
 def render(answer: Memory, form: str) -> str:
     """Returns the estimate in the given format, with a final line break."""
     if form == "json":
-        import json
+        from perfmodel.strictjson import dumped
 
-        return json.dumps(document(answer), indent=2) + "\n"
+        return dumped(document(answer), indent=2) + "\n"
     if form == "csv":
         return render_sheet(lines_sheet(answer), form)
     return "\n".join(_text(part, form) for part in parts(answer))

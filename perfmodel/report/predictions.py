@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from perfmodel.prediction import Prediction
 from perfmodel.report.answer import SCHEMA, expected_document, gpu_document, protocol_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
+from perfmodel.strictjson import dumped
 from perfmodel.units import scaled, significant
 from perfmodel.validation import Compared
 
@@ -21,8 +21,8 @@ def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = ""
     """Returns the predictions in the given format, with a final line break."""
     if form == "json":
         # One case per line: indented JSON uses Python's slow encoder, which would take longer than all predictions.
-        head, _, tail = json.dumps(document((), gpu, knowledge)).rpartition("[]")
-        lines = ",\n".join(json.dumps(case_document(prediction)) for prediction in found)
+        head, _, tail = dumped(document((), gpu, knowledge)).rpartition("[]")
+        lines = ",\n".join(dumped(case_document(prediction)) for prediction in found)
         return f"{head}[\n{lines}\n]{tail}\n"
     return render_sheet(sheet(found, gpu, knowledge).picked(columns), form)
 

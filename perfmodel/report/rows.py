@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from perfmodel import writing
+from perfmodel.strictjson import dumped
 from perfmodel.sweep import Chunk, Plan, exact
 from perfmodel.sweep.digits import Lines, Slot, slot
 from perfmodel.symbols import SYMBOLS
@@ -108,7 +108,7 @@ def _csv_line(cells: list[str]) -> str:
 def _json_parts(plan: Plan, gpu: str) -> Iterator[str | Slot]:
     yield "{"
     yield from _case(plan)
-    yield f'"gpu": {json.dumps(gpu)}'
+    yield f'"gpu": {dumped(gpu)}'
     for symbol in plan.symbols:
         yield f', "{symbol}": '
         yield Slot(symbol, "whole")
@@ -124,7 +124,7 @@ def _case(plan: Plan) -> Iterator[str | Slot]:
     """Yields the start of a row: a case for ``predict``, or a workload and its phase."""
     workload, operation = plan.workload, plan.workload.steps[0].operation
     if workload.file != operation.name:
-        yield f'"config": {json.dumps(workload.name)}, "phase": "{plan.phase}", '
+        yield f'"config": {dumped(workload.name)}, "phase": "{plan.phase}", '
         return
     elementwise = operation.name in ELEMENTWISE_KINDS
     yield f'"op": "elementwise", "kind": "{operation.name}"' if elementwise else f'"op": "{operation.name}"'
@@ -139,7 +139,7 @@ def _case(plan: Plan) -> Iterator[str | Slot]:
     words |= {"causal": True} if plan.causal and "causal" in operation.arguments else {}
     words |= {"direction": "forward_backward"} if plan.phase == "train" else {}
     words |= {"impl": STAGES} if not plan.fused and splits(operation, plan.phase == "train") else {}
-    yield f"}}, {json.dumps(words)[1:-1]}, "
+    yield f"}}, {dumped(words)[1:-1]}, "
 
 
 def _stated(plan: Plan, symbol: str, sizes: Mapping[str, Any]) -> bool:

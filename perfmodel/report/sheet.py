@@ -87,9 +87,9 @@ def render(sheet: Sheet, form: str, width: int | None = None) -> str:
         return as_csv(sheet)
     if form == "markdown":
         return markdown(sheet)
-    import json
+    from perfmodel.strictjson import dumped
 
-    return json.dumps([{c.key: c.value(row) for c in sheet.columns} for row in sheet.rows], indent=2) + "\n"
+    return dumped([{c.key: c.value(row) for c in sheet.columns} for row in sheet.rows], indent=2) + "\n"
 
 
 def as_csv(sheet: Sheet) -> str:
@@ -155,7 +155,7 @@ def table(sheet: Sheet, width: int | None = None) -> str:
     least = [natural[i] if sheet.columns[i].right else min(natural[i], _narrowest(every[i])) for i in kept]
     if sum(least) + 2 * (len(least) - 1) > width or (width < SMALL and gone):
         return _listed(sheet, width)
-    heading, *body = zip(*(every[i] for i in kept), strict=True)
+    heading, *body = zip(*(every[i] for i in kept), strict=True) if kept else ((),)
     closing = [body.pop()] if sheet.total is not None else []
     widths = _squeezed([natural[i] for i in kept], least, columns, width)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))

@@ -15,9 +15,9 @@ from perfmodel.units import significant
 def render(solution: Solution, form: str) -> str:
     """Returns the solution in the given format, with a final line break."""
     if form == "json":
-        import json
+        from perfmodel.strictjson import dumped
 
-        return json.dumps(document(solution), indent=2) + "\n"
+        return dumped(document(solution), indent=2) + "\n"
     return page(solution)
 
 

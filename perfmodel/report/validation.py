@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from perfmodel.report.answer import SCHEMA, gpu_document
 from perfmodel.report.predictions import case_document
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
+from perfmodel.strictjson import dumped
 from perfmodel.timing.parameters import best_knowledge
 from perfmodel.units import scaled
 from perfmodel.validation import CPU_SHARE, Compared, Outcome, Summary, described
@@ -22,7 +22,7 @@ NOTES_AT_MOST = 6
 def render(found: Outcome, environment: Mapping[str, Any], gpu: Gpu, form: str) -> str:
     """Returns the outcome in the given format, with a final line break."""
     if form == "json":
-        return json.dumps(document(found, environment, gpu), indent=1) + "\n"
+        return dumped(document(found, environment, gpu), indent=1) + "\n"
     if form == "csv":
         return render_sheet(cases_sheet(found, environment, gpu), form)
     return "\n".join(render_sheet(part, form) for part in (cases_sheet(found, environment, gpu), summary_sheet(found)))

@@ -55,7 +55,7 @@ def draw(found: Outcome, gpu: Gpu, environment: Mapping[str, Any], path: str) ->
 
 def with_measured(sheet: Card, gpu: Gpu) -> Card:
     """Returns the card with its measured ceilings added, if it has a file of measurements."""
-    own = measured.of(gpu.name, gpu.file)
+    own = measured.of(gpu)
     if own is None:
         return sheet
     shown = {roof.name for roof in sheet.roofs}

@@ -82,7 +82,7 @@ def solve(
     def at(value: Any) -> list[Any]:
         given = {**settings, name: value}
         dims = {"causal": int(causal), **workload.dims(phase, given, checked=isinstance(value, int))}
-        train, checked = phase == "train", isinstance(value, int)
+        train, checked = phase == "train", isinstance(value, int) or symbolic.admitted
         steps = workload.steps_in(phase)
         return list(block.kernels(steps, dims, fused=fused, backward=train, optimizer=train, checked=checked))
 

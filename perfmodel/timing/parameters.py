@@ -98,7 +98,7 @@ def _number(page: Page, key: str) -> float:
 
 def best_knowledge(gpu: Gpu) -> str:
     """The best state of knowledge that a card has."""
-    if measured.of(gpu.name, gpu.file) is not None:
+    if measured.of(gpu) is not None:
         return "calibrated"
     return "family" if generation(gpu) != ANY else "datasheet"
 
@@ -128,7 +128,7 @@ REMEMBERED = 64
 
 def _card(knowledge: str, gpu: Gpu) -> Card:
     """Returns the card, made once for equal contents: a path may hold different files over time."""
-    readings = measured.of(gpu.name, gpu.file) if knowledge == "calibrated" else None
+    readings = measured.of(gpu) if knowledge == "calibrated" else None
     if readings is not None:
         report(f"readings of {gpu.name}", readings.file)
     for known in _CARDS:
@@ -149,7 +149,6 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
     clock = gpu.clocks.get("boost") or gpu.clocks.get("tensor") or gpu.clocks.get("base")
     clock_hz = clock.value if clock else USUAL_CLOCK_HZ
     l2_byte = gpu.caches["l2"].value if "l2" in gpu.caches else 0.0
-    fp32 = gpu.peak(Engine.VECTOR, "fp32")
     peaks = _peaks(gpu, clock_hz)
     return Card(
         gpu=gpu,
@@ -164,7 +163,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         write_byte_per_s=bandwidth * stream["write"],
         l2_byte=max(1.0, l2_byte * cache_["capacity"]),
         l2_byte_per_s=max(bandwidth, cache_["byte_per_clock"] * count * clock_hz),
-        lane_per_s=(fp32[0] if fp32 else peaks["fp32"]) / 2.0 * known.value("clock", "lanes"),
+        lane_per_s=_lanes_flop_per_s(gpu) / 2.0 * known.value("clock", "lanes"),
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,
         node_s=launch["node"] * 1e-6,
@@ -189,6 +188,15 @@ def _idle_share(gpu: Gpu, clock_hz: float) -> float:
     """Base clock divided by boost clock."""
     base = gpu.clocks.get("base")
     return min(1.0, base.value / clock_hz) if base else 1.0
+
+
+def _lanes_flop_per_s(gpu: Gpu) -> float:
+    """The rate of the fp32 lanes. NB: on a card without that figure, the rate of the widest known vector type."""
+    known = (gpu.peak(Engine.VECTOR, dtype) for dtype in ("fp32", "fp64", "tf32", "fp16", "bf16", *DTYPES))
+    found = next(filter(None, known), None)
+    if found is None:
+        raise InputError(gpu.file, "no rate of the vector engine", "a card needs a vector rate", "Add it to the file.")
+    return found[0]
 
 
 def _peaks(gpu: Gpu, clock_hz: float) -> dict[str, float]:

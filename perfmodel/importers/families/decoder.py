@@ -116,7 +116,10 @@ class _Builder(Reader):
     def turned(self, d: int) -> int:
         """The number of elements of a head that are rotated."""
         if self.of.turned_size:
-            return self.derived(self.of.turned_size, d)
+            size = self.derived(self.of.turned_size, d)
+            key = self.of.turned_size
+            self.c.must(size <= d, f"{key} is {size}", f"at most {d}, the size of a head, is accepted")
+            return size
         if self.of.turned == 1 and not self.of.turned_key:
             return d
         return int(d * self.c.rotary_share(self.of.turned, also=self.of.turned_key))

@@ -116,7 +116,7 @@ def _dense(c: Config, of: Latent, L: int) -> int:
             "dense layers before sparse ones are accepted",
         )
         return dense
-    return min(L, c.count("first_k_dense_replace", of.own["first_k_dense_replace"]))
+    return c.first_layers("first_k_dense_replace", of.own["first_k_dense_replace"], L)
 
 
 def _steps(c: Config, of: Latent, L: int, dense: int, attended: list[Step]) -> tuple[Step, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from perfmodel.measure.program import Pairs, Program
 from perfmodel.measure.workloads import Bench
 from perfmodel.measure.workloads.attention import attend
+from perfmodel.measure.workloads.elementwise import REFERENCES
 
 ROWS_CHECKED = 64
 EPSILON = 1e-5
@@ -76,7 +77,7 @@ def _linear(bench: Bench) -> Program:
     part = _some(x.shape[0])
 
     def compare(out: Any) -> Pairs:
-        yield "the product", out[part], functional.linear(x[part].double(), w.double(), *(b.double() for b in bias))
+        yield "the product", out[part], x[part].double() @ w.double().T + sum(b.double() for b in bias)
 
     return _program(bench, functional.linear, (x, w, *bias), compare)
 
@@ -107,6 +108,8 @@ def _activation(bench: Bench) -> Callable[[Any], Any]:
         "relu": functional.relu,
         "silu": functional.silu,
     }
+    if name not in known:
+        raise bench.refuse(f"no program measures {bench.op} with {name}", f"{', '.join(known)} are accepted")
     return known[name]
 
 
@@ -128,7 +131,13 @@ def _mlp(bench: Bench) -> Program:
     part = _some(x.shape[0])
 
     def compare(out: Any) -> Pairs:
-        yield "the MLP", out[part], forward(x[part].detach().double(), up.detach().double(), down.detach().double())
+        wide, first, second = (tensor.detach().double() for tensor in (x[part], up, down))
+        yield "the MLP", out[part], reference(wide @ first.T) @ second.T
+
+    def reference(hidden: Any) -> Any:
+        if not gated:
+            return REFERENCES[bench.case.words["activation"]](bench.torch, hidden)
+        return REFERENCES["silu"](bench.torch, hidden[:, :F]) * hidden[:, F:]
 
     return _program(bench, forward, (x, up, down), compare)
 
