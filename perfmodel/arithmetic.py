@@ -88,9 +88,10 @@ def _own(name: str, *values: Size) -> Callable[..., Size] | None:
 
 
 def floor_div(a: Size, b: Size) -> Size:
-    """A quotient rounded down."""
+    """A quotient rounded down: an int also for elements of half a byte."""
     own = _own("floor_div", a, b)
-    return own(a, b) if own else a // b
+    found = own(a, b) if own else a // b
+    return int(found) if type(found) is float else found
 
 
 def remainder(a: Size, b: Size) -> Size:

@@ -5,12 +5,13 @@ An absent figure is unknown, never zero. Dense and structured-sparse peaks are s
 """
 
 import os.path
+import re
 from collections.abc import Mapping as Dict
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from perfmodel.errors import InputError, printable
+from perfmodel.errors import InputError, printable, shown
 from perfmodel.op import Engine
 from perfmodel.paths import SHORT_NAMES, files, find, folders, is_name, label, named, stem
 from perfmodel.specfile import Mapping, parse, read_text
@@ -223,8 +224,13 @@ SLOWEST_HZ = 1e7  # of a clock that multiplies operations per clock
 
 def _check(card: Gpu, page: Mapping) -> None:
     """Checks a card against itself: every peak is multiprocessors x operations per clock x clock, clocks rise from
-    base to boost, L2 is smaller than memory.
+    base to boost, L2 is smaller than memory. Also that the CUDA version is one.
     """
+    if card.compute_capability and not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,2}", card.compute_capability):
+        raise InputError(
+            page.place_of("compute_capability"), f"{shown(card.compute_capability)} is not a version of CUDA",
+            'text such as "9.0" is accepted',
+        )  # fmt: skip
     known = [name for name in ("base", "tensor", "boost") if name in card.clocks]
     for name in known:
         if card.clocks[name].value < SLOWEST_HZ:

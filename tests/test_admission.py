@@ -62,6 +62,18 @@ def test_an_element_has_at_most_16_bytes():
     assert "16" in check_refused(ran)["accepted"]
 
 
+def test_tiles_of_half_byte_elements_are_counted_in_whole_numbers():
+    ran = command("flops", "--config", "flash-table-flash", "--dtype", "int4", "--format", "json")
+    total = json.loads(ran.out)["total"]
+    assert [type(total[key]) for key in ("flops", "traffic_byte")] == [int] * 2
+
+
+def test_a_layer_of_gpt_neo_is_named_by_a_word(tmp_path):
+    config = json.loads((ROOT / "configs" / "gpt-neo-2.7b.json").read_text())
+    config["attention_types"] = [[["global", [2048]], 16]]
+    check_refused(command("flops", "--config", file(tmp_path, "config.json", json.dumps(config))))
+
+
 # --- GPU files
 
 CARD = (ROOT / "hardware" / "t4.yaml").read_text()
@@ -75,6 +87,7 @@ CARD = (ROOT / "hardware" / "t4.yaml").read_text()
         ("value: 320 GB/s", "value: 1e-310 B/s", "is out of range"),
         ("value: 1590 MHz", "value: 3180 MHz", "x the boost clock = "),
         ("value: 585 MHz", "value: 1595 MHz", "the base clock is above the boost clock"),
+        ('compute_capability: "7.5"', "compute_capability: fp16", "'fp16' is not a version of CUDA"),
     ],
 )
 def test_a_card_that_contradicts_itself_is_refused(tmp_path, old, new, told):

@@ -46,6 +46,6 @@ def _pattern(c: Config, L: int) -> tuple[str, ...]:
         pattern = tuple(word for kinds, times in types for _ in range(min(times, L + 1)) for word in kinds)
     except (TypeError, ValueError):
         pattern = ()
-    known = len(pattern) == L and set(pattern) <= {"global", "local"}
+    known = len(pattern) == L and all(word in ("global", "local") for word in pattern)
     c.must(known, f"attention_types describes {len(pattern)} layers of {L}", "a pattern for every layer is accepted")
     return pattern
