@@ -224,12 +224,12 @@ SLOWEST_HZ = 1e7  # of a clock that multiplies operations per clock
 
 def _check(card: Gpu, page: Mapping) -> None:
     """Checks a card against itself: every peak is multiprocessors x operations per clock x clock, clocks rise from
-    base to boost, L2 is smaller than memory. Also that the CUDA version is one.
+    base to boost, L2 is smaller than memory. Checks the form of the compute capability.
     """
     if card.compute_capability and not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,2}", card.compute_capability):
         raise InputError(
-            page.place_of("compute_capability"), f"{shown(card.compute_capability)} is not a version of CUDA",
-            'text such as "9.0" is accepted',
+            page.place_of("compute_capability"), f"{shown(card.compute_capability)} is not a compute capability",
+            'a version such as "9.0" is accepted',
         )  # fmt: skip
     known = [name for name in ("base", "tensor", "boost") if name in card.clocks]
     for name in known:

@@ -87,7 +87,7 @@ CARD = (ROOT / "hardware" / "t4.yaml").read_text()
         ("value: 320 GB/s", "value: 1e-310 B/s", "is out of range"),
         ("value: 1590 MHz", "value: 3180 MHz", "x the boost clock = "),
         ("value: 585 MHz", "value: 1595 MHz", "the base clock is above the boost clock"),
-        ('compute_capability: "7.5"', "compute_capability: fp16", "'fp16' is not a version of CUDA"),
+        ('compute_capability: "7.5"', "compute_capability: fp16", "'fp16' is not a compute capability"),
     ],
 )
 def test_a_card_that_contradicts_itself_is_refused(tmp_path, old, new, told):
