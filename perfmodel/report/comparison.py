@@ -247,7 +247,7 @@ def notes(comparison: Comparison) -> list[str]:
     lines += dict.fromkeys(dtypes_line(answer.dtypes) for answer in answers.values())
     if comparison.cases[0].answer.gpu:
         lines.append(
-            "'At least' and 'at most' are bounds at data-sheet rates; 'expected' is the estimate of the time model"
+            "Times 'at least' and rates 'at most' are bounds at data-sheet rates; 'expected' is the time model's estimate"
             f" (protocol {comparison.cases[0].answer.protocol})."
         )
     lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
