@@ -20,12 +20,12 @@ LAYERS = (
     ("runs", "op", "operation", "mixes", "cuda"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),
-    ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers"),
+    ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "footprint", "serving", "comparison", "sweep", "symbolic", "solve",
-        "formulas", "explanation", "chart", "grouping",
+        "formulas", "explanation", "chart", "grouping", "programs", "traces", "checking",
     ),
-    ("report", "measure"),
+    ("report", "measure", "capture"),
     ("cli", "api", "answers", "given", "__main__"),
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -40,7 +40,7 @@ THIRD_PARTY = {
     "PIL": {"report"},
     "rich": {"report"},
     "pandas": {"report"},
-    "torch": {"measure"},
+    "torch": {"measure", "capture"},
     "cupy": {"measure"},
     "pynvml": {"measure"},
     "click": {"cli", "__main__"},

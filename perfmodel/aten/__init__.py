@@ -1,0 +1,43 @@
+"""What each operator of torch launches: kernels of the model, with sizes from the tensors that it is given.
+
+A program and a profiler trace both name torch's operators (``aten::addmm``) with the shapes, data types and strides of
+their tensors. ``launched`` turns one such call into operations of ``perfmodel ops``. Torch itself is not needed.
+
+Rules are grouped by family, one file each. A rule is a function from a ``Call`` to the kernels that it launches; views
+launch none. An operator without a rule is priced by its bytes, and every report lists it as unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+
+from perfmodel.aten.calls import Call, Launched, Rule
+from perfmodel.aten.views import VIEWS, unknown
+
+FAMILIES = ("products", "attention", "rows", "pointwise", "movement", "reductions", "images", "training")
+
+
+def rules() -> dict[str, Rule]:
+    """Returns the rule of every operator, by its name without namespace and overload."""
+    if not _RULES:
+        for family in FAMILIES:
+            _RULES.update(import_module(f"perfmodel.aten.{family}").RULES)
+    return _RULES
+
+
+_RULES: dict[str, Rule] = {}
+
+
+def launched(call: Call) -> tuple[Launched, ...]:
+    """Returns the kernels that an operator launches, in order: none for a view or an empty result."""
+    if call.name in VIEWS:
+        return ()
+    rule = rules().get(call.name) or rules().get(call.name.rstrip("_"))
+    found: Iterable[Launched] = rule(call) if rule else unknown(call)
+    return tuple(found)
+
+
+def is_known(name: str) -> bool:
+    """Returns whether an operator has a rule or is a view."""
+    return name in VIEWS or name in rules() or name.rstrip("_") in rules()

@@ -1,0 +1,62 @@
+"""A program as data: operator calls in order, where each comes from, and the memory that they use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from perfmodel.aten.calls import Call
+
+PHASES = ("forward", "backward", "optimizer")
+
+
+class Host(NamedTuple):
+    """What the host does from the previous call up to the end of this one, besides launching kernels.
+
+    ``views``: operators that launch no kernel, such as a transpose. ``modules``: torch modules entered. ``functions``:
+    calls of torch functions from Python. ``waits``: the host waits for the device, as for ``item()``.
+    """
+
+    views: int = 0
+    modules: int = 0
+    functions: int = 0
+    waits: bool = False
+
+
+class Step(NamedTuple):
+    """One call of a program.
+
+    ``module`` is the path of the module that makes it, such as ``model.layers.0.mlp``. ``frees`` are the storages that
+    nothing refers to any more after it. ``source`` is the operator or kernel name as its origin spells it.
+    """
+
+    call: Call
+    module: str = ""
+    phase: str = "forward"
+    stream: int = 0
+    host: Host = Host()
+    frees: tuple[int, ...] = ()
+    source: str = ""
+
+
+class Resident(NamedTuple):
+    """A storage that exists before the program starts: its bytes and its role (parameter, buffer, input, state)."""
+
+    byte: Any
+    role: str
+    name: str = ""
+
+
+class Program(NamedTuple):
+    """Steps in order. ``resident`` are the storages that exist before the first step, by identity.
+
+    ``guesses`` say which values the program asked for that only data could tell, and what was assumed. ``notes`` are for
+    the reader of the figures. ``dims`` are the symbolic sizes with their values, if any.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    resident: Mapping[int, Resident] = {}
+    guesses: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    dims: Mapping[str, int] = {}
