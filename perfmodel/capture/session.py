@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
+from perfmodel.capture import autocast, optimizers, overrides
 from perfmodel.capture.dispatch import Recorder
 from perfmodel.capture.functions import Functions, opened
 from perfmodel.capture.guesses import Guesses
 from perfmodel.capture.modules import followed
-from perfmodel.capture.optimizers import as_on_a_card
-from perfmodel.capture.overrides import registered
 from perfmodel.capture.reach import reachable
 from perfmodel.capture.tape import Tape
 from perfmodel.capture.twins import Twins, replaced, unchanged
@@ -36,7 +35,14 @@ def captured(target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], n
         resident = _resident(tape, objects, (args, kwargs))
         stack.enter_context(followed(tape, (value for value in objects if isinstance(value, torch.nn.Module))))
         recorder = Recorder(tape, values, guesses, twins.cached)
-        for context in (registered(), as_on_a_card(), opened(), Functions(recorder), recorder):
+        for context in (
+            overrides.registered(),
+            optimizers.as_on_a_card(),
+            autocast.as_on_a_card(),
+            opened(),
+            Functions(recorder),
+            recorder,
+        ):
             stack.enter_context(context)
         result = target(*args, **kwargs)
         steps = tape.finished()
