@@ -86,6 +86,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 self.expect(result[1] if plan.name in SECOND else result, *estimate)
         return result
 
+    def state(self, name: str, args: Any, kwargs: dict[str, Any], results: Any) -> None:
+        """Records a call that does not come through torch's dispatcher."""
+        self.tape.record(name, *self.described(args, kwargs), self.results(results))
+
     def described(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments and keywords as data."""
         self.on_card = self.on_host = False

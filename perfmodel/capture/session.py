@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from perfmodel.capture import autocast, optimizers, overrides
+from perfmodel.capture import autocast, flex, optimizers, overrides
 from perfmodel.capture.dispatch import Recorder
 from perfmodel.capture.functions import Functions, opened
 from perfmodel.capture.guesses import Guesses
@@ -39,6 +39,7 @@ def captured(target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], n
             overrides.registered(),
             optimizers.as_on_a_card(),
             autocast.as_on_a_card(),
+            flex.as_on_a_card(recorder),
             opened(),
             Functions(recorder),
             recorder,
