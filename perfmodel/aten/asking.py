@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from perfmodel import ops
-from perfmodel.aten.calls import FLOATS, Call, Launched, Operand
 from perfmodel.arithmetic import product
+from perfmodel.aten.calls import FLOATS, Call, Launched, Operand
 from perfmodel.op import Op
 
 

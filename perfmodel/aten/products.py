@@ -9,7 +9,6 @@ from perfmodel.aten.asking import arithmetic_type, asked
 from perfmodel.aten.calls import Call, Launched, Operand, Rule
 from perfmodel.runs import Gemm
 
-
 WIDEST = 16  # bytes of a wide copy, to which rows should be aligned
 
 

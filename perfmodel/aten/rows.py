@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from perfmodel.arithmetic import product
 from perfmodel.aten.asking import asked, result_of
 from perfmodel.aten.calls import Call, Launched, Operand, Rule
-from perfmodel.arithmetic import product
 
 
 def softmax(name: str) -> Rule:
