@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfmodel.aten.calls import Operand
 from perfmodel.aten.views import VIEWS
+from perfmodel.capture.overrides import OVERRIDES, SHAPES
 from perfmodel.capture.storages import dtype_name, host_operand
 from perfmodel.capture.tape import Tape
 
@@ -25,7 +26,6 @@ class Plan(NamedTuple):
     name: str
     overload: str
     view: bool
-    composite: bool
     special: Callable[..., Any] | None
 
 
@@ -46,10 +46,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         plan = self._plans.get(func) or self._plan(func)
         kwargs = kwargs or {}
         if plan.special is not None:
-            return plan.special(self, func, args, kwargs)
-        if plan.composite:
-            with self:
-                return func.decompose(*args, **kwargs)
+            return plan.special(self, plan, func, args, kwargs)
         if plan.view:
             result = func(*args, **kwargs)
             if plan.name != "detach" and self._meta(result):  # autograd detaches the results that it keeps
@@ -60,8 +57,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     def _plan(self, func: Any) -> Plan:
         packet, overload = func._schema.name.partition("::")[2], func._schema.overload_name
         special = self.specials.get(f"{packet}.{overload}") or self.specials.get(packet)
-        composite = special is None and func._can_decompose() and _implicit(func)
-        plan = Plan(packet, overload, packet in VIEWS, composite, special)
+        if special is None and packet in SHAPES:
+            special = _shaped(SHAPES[packet])
+        elif special is None and _implicit(func):
+            replaced = OVERRIDES.get(f"{packet}.{overload}") or OVERRIDES.get(packet)
+            special = _taken_apart if replaced is None else _as_on_a_card(replaced)
+        plan = Plan(packet, overload, packet in VIEWS, special)
         self._plans[func] = plan
         return plan
 
@@ -119,6 +120,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if isinstance(result, _Tensor):
             return bool(result.is_meta)
         return isinstance(result, (tuple, list)) and any(self._meta(item) for item in result)
+
+
+def _taken_apart(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
+    """An operator that is only ever the sum of others. It gets here in inference mode, where no gradients are kept."""
+    with recorder:
+        return func.decompose(*args, **kwargs)
+
+
+def _as_on_a_card(function: Callable[..., Any]) -> Callable[..., Any]:
+    def special(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
+        with recorder:
+            return function(*args, **kwargs)
+
+    return special
+
+
+def _shaped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator without a form on the meta device: a function makes its results."""
+
+    def special(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
+        return recorder.call(plan, function, args, kwargs)
+
+    return special
 
 
 def _implicit(func: Any) -> bool:

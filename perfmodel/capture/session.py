@@ -10,7 +10,10 @@ from typing import Any
 import torch
 
 from perfmodel.capture.dispatch import Recorder
+from perfmodel.capture.functions import Functions, opened
 from perfmodel.capture.modules import followed
+from perfmodel.capture.optimizers import as_on_a_card
+from perfmodel.capture.overrides import registered
 from perfmodel.capture.reach import reachable
 from perfmodel.capture.tape import Tape
 from perfmodel.capture.twins import Twins, replaced, unchanged
@@ -28,6 +31,8 @@ def captured(target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], n
         stack.enter_context(replaced(_tensors(objects), twins))
         resident = _resident(tape, objects, (args, kwargs))
         stack.enter_context(followed(tape, (value for value in objects if isinstance(value, torch.nn.Module))))
+        for context in (registered(), as_on_a_card(), opened(), Functions(tape)):
+            stack.enter_context(context)
         stack.enter_context(Recorder(tape, {}, twins.cached))
         result = target(*args, **kwargs)
         steps = tape.finished()
