@@ -199,7 +199,7 @@ def _host_call(kernel: Kernel) -> str:
 
 def _fact_call(op: Op) -> str:
     if isinstance(op.runs, Rows) and not op.runs.backward:
-        return "softmax" if op.runs.function == "softmax" else "layernorm"
+        return "softmax" if op.runs.function in ("softmax", "log_softmax") else "layernorm"
     if isinstance(op.runs, Gemm):
         return "batch" if op.runs.batch != 1 else "linear"
     return "linear" if isinstance(op.runs, GroupedGemm) else ""
