@@ -98,4 +98,3 @@ def item_hint(kernel: str) -> str:
         if spelling in kernel:
             return TYPES[spelling]
     return ""
-

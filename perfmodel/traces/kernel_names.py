@@ -88,7 +88,7 @@ def _functor(text: str) -> str:
     )  # fmt: skip
     wrappers = ("BinaryFunctor", "AUnaryFunctor", "BUnaryFunctor", "UnaryOpFunctor", "gpu_kernel_impl")
     plain = [one for one in found if one not in wrappers]
-    return (plain or found or [""])[0]
+    return str((plain or found or [""])[0])
 
 
 class Tile(NamedTuple):

@@ -14,10 +14,10 @@ OPTIMIZER = ("Optimizer.step", "Optimizer.zero_grad")
 
 
 class Place(NamedTuple):
-    """An operator: its thread, and its index among the operators of the thread."""
+    """An operator: its thread, and where it stands among the operators of the thread."""
 
     thread: int
-    index: int
+    at: int
 
 
 def parents(ranges: Sequence[Range]) -> list[int]:
@@ -82,7 +82,7 @@ class Nesting:
         self._creators = _creators(trace.operators)
 
     def operator(self, place: Place) -> Range:
-        return self.operators[place.thread].ranges[place.index]
+        return self.operators[place.thread].ranges[place.at]
 
     def at(self, thread: int, time_s: float) -> Place | None:
         """The innermost operator of a thread at a time."""
@@ -95,7 +95,7 @@ class Nesting:
 
     def around(self, place: Place) -> Iterator[Place]:
         """The operator and all those around it, from the inside out."""
-        return (Place(place.thread, index) for index in self.operators[place.thread].around(place.index))
+        return (Place(place.thread, index) for index in self.operators[place.thread].around(place.at))
 
     def node(self, place: Place) -> Range | None:
         """The node of autograd around an operator, if it runs in a backward pass."""
