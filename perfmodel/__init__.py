@@ -25,10 +25,12 @@ if TYPE_CHECKING:
         predict,
         sweep_over,
     )
+    from perfmodel.capture import capture
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
 
 __version__ = "0.1.0"  # the one place: the package's metadata, --version and the library read it here
 
+_ELSEWHERE = {"capture": "perfmodel.capture"}
 _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "ValidationError",
     "analyse",
     "bounds",
+    "capture",
     "compare",
     "crossings",
     "find",
@@ -56,7 +59,8 @@ def __getattr__(name: str) -> Any:
 
     if name not in __all__:
         raise AttributeError(f"module 'perfmodel' has no attribute '{name}'")
-    return getattr(import_module("perfmodel.errors" if name in _ERRORS else "perfmodel.api"), name)
+    module = "perfmodel.errors" if name in _ERRORS else _ELSEWHERE.get(name, "perfmodel.api")
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,127 @@
+"""The mode that sees every operator that torch dispatches, and records those that work on a GPU's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from perfmodel.aten.calls import Operand
+from perfmodel.aten.views import VIEWS
+from perfmodel.capture.storages import dtype_name, host_operand
+from perfmodel.capture.tape import Tape
+
+META = torch.device("meta")
+_Tensor = torch.Tensor
+# Keywords that say where a result lies, which is on the card in every case.
+_PLACEMENT = frozenset(("device", "layout", "pin_memory", "generator", "non_blocking"))
+
+
+class Plan(NamedTuple):
+    """How one overload of an operator is handled: ``special`` replaces everything else."""
+
+    name: str
+    overload: str
+    view: bool
+    composite: bool
+    special: Callable[..., Any] | None
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[misc]
+    """Records operators on meta tensors. Operators on tensors of the host alone are executed and not recorded."""
+
+    def __init__(
+        self, tape: Tape, specials: dict[str, Callable[..., Any]], twin: Callable[[torch.Tensor], torch.Tensor]
+    ):
+        super().__init__()
+        self.tape = tape
+        self.specials = specials
+        self.twin = twin
+        self._plans: dict[Any, Plan] = {}
+        self.on_card = self.on_host = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        plan = self._plans.get(func) or self._plan(func)
+        kwargs = kwargs or {}
+        if plan.special is not None:
+            return plan.special(self, func, args, kwargs)
+        if plan.composite:
+            with self:
+                return func.decompose(*args, **kwargs)
+        if plan.view:
+            result = func(*args, **kwargs)
+            if plan.name != "detach" and self._meta(result):  # autograd detaches the results that it keeps
+                self.tape.views += 1
+            return result
+        return self.call(plan, func, args, kwargs)
+
+    def _plan(self, func: Any) -> Plan:
+        packet, overload = func._schema.name.partition("::")[2], func._schema.overload_name
+        special = self.specials.get(f"{packet}.{overload}") or self.specials.get(packet)
+        composite = special is None and func._can_decompose() and _implicit(func)
+        plan = Plan(packet, overload, packet in VIEWS, composite, special)
+        self._plans[func] = plan
+        return plan
+
+    def call(self, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
+        """Executes an operator for its shapes, and records it if it is one of the card."""
+        self.on_card = self.on_host = False
+        arguments = self._converted(args)
+        keywords = {key: self._value(value) for key, value in kwargs.items() if key not in _PLACEMENT}
+        if self.on_card and self.on_host:
+            args, kwargs = self.moved(args), self.moved(kwargs)
+        result = func(*args, **kwargs)
+        if self.on_card or self._meta(result):
+            self.tape.record(plan.name, arguments, keywords, self.results(result), plan.overload)
+        return result
+
+    def results(self, result: Any) -> tuple[Operand, ...]:
+        """All tensors that an operator returned."""
+        if isinstance(result, _Tensor):
+            return (self.tape.storages.operand(result),)
+        if isinstance(result, (tuple, list)):
+            return tuple(operand for item in result for operand in self.results(item))
+        return ()
+
+    def _converted(self, values: Any) -> tuple[Any, ...]:
+        return tuple([self._value(value) for value in values])
+
+    def _value(self, value: Any) -> Any:
+        """An argument as data. Notes whether tensors of the card and of the host are among them."""
+        if isinstance(value, _Tensor):
+            if value.is_meta:
+                self.on_card = True
+                return self.tape.storages.operand(value)
+            self.on_host |= value.dim() > 0
+            return host_operand(value)
+        kind = type(value)
+        if kind is list or kind is tuple:
+            return self._converted(value)
+        if kind is torch.dtype:
+            return dtype_name(value)
+        if kind is torch.memory_format:
+            return str(value).removeprefix("torch.")
+        return None if kind is torch.device or kind is torch.Generator or kind is torch.layout else value
+
+    def moved(self, value: Any) -> Any:
+        """The arguments with every tensor of the host replaced by its twin on the card."""
+        if isinstance(value, _Tensor):
+            return value if value.is_meta or value.dim() == 0 else self.twin(value)
+        if isinstance(value, (tuple, list)):
+            return type(value)([self.moved(item) for item in value])
+        if isinstance(value, dict):
+            return {key: self.moved(item) for key, item in value.items()}
+        return value
+
+    def _meta(self, result: Any) -> bool:
+        if isinstance(result, _Tensor):
+            return bool(result.is_meta)
+        return isinstance(result, (tuple, list)) and any(self._meta(item) for item in result)
+
+
+def _implicit(func: Any) -> bool:
+    """Whether an operator is only ever the sum of others."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key))
