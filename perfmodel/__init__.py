@@ -26,10 +26,13 @@ if TYPE_CHECKING:
         sweep_over,
     )
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
+    from perfmodel.utilisation import mfu
 
 __version__ = "0.1.0"  # the one place: the package's metadata, --version and the library read it here
 
 _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
+# The modules of names that are not functions of ``api``.
+_MODULES = {**dict.fromkeys(_ERRORS, "errors"), "mfu": "utilisation"}
 
 __all__ = [
     "InputError",
@@ -46,6 +49,7 @@ __all__ = [
     "gpu",
     "load",
     "memory",
+    "mfu",
     "predict",
     "sweep_over",
 ]
@@ -56,7 +60,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in __all__:
         raise AttributeError(f"module 'perfmodel' has no attribute '{name}'")
-    return getattr(import_module("perfmodel.errors" if name in _ERRORS else "perfmodel.api"), name)
+    return getattr(import_module(f"perfmodel.{_MODULES.get(name, 'api')}"), name)
 
 
 def __dir__() -> list[str]:
