@@ -26,13 +26,14 @@ if TYPE_CHECKING:
         sweep_over,
     )
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
+    from perfmodel.kernels import kernel
     from perfmodel.utilisation import mfu
 
 __version__ = "0.1.0"  # the one place: the package's metadata, --version and the library read it here
 
 _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
 # The modules of names that are not functions of ``api``.
-_MODULES = {**dict.fromkeys(_ERRORS, "errors"), "mfu": "utilisation"}
+_MODULES = {**dict.fromkeys(_ERRORS, "errors"), "mfu": "utilisation", "kernel": "kernels"}
 
 __all__ = [
     "InputError",
@@ -47,6 +48,7 @@ __all__ = [
     "find",
     "formula",
     "gpu",
+    "kernel",
     "load",
     "memory",
     "mfu",

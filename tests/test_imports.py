@@ -20,7 +20,7 @@ LAYERS = (
     ("runs", "op", "operation", "mixes", "cuda"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),
-    ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten"),
+    ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "footprint", "serving", "comparison", "sweep", "symbolic", "solve",
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking",
