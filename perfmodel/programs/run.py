@@ -119,18 +119,38 @@ def _workspace(gpu: Gpu) -> int:
     return next(byte for least, byte in WORKSPACE_BYTE.items() if capability >= least)
 
 
+# Power of a kernel that only moves bytes, divided by the board's limit (an H100 SXM, 2026-11: products among such
+# kernels keep their highest rate in steps of 25 ms).
+MEMORY_POWER = 0.6
+
+
 def _warmed(prices: Prices, program: Program) -> Card:
-    """The card at the clock that the program's products leave, all of them together being one long run."""
+    """The card at the rate of products that the power limit allows in this program.
+
+    Products at the sustained rate take the whole limit. Kernels between them take less, so the products may run faster:
+    with t seconds of products at the sustained rate and m seconds of other kernels at the share p of the limit, by the
+    factor 1 / (1 - (1 - p) m / t).
+    """
+    card = prices.card
     flops: dict[str, int] = {}
+    others_s = 0.0
     for step in program.steps:
         for kernel in prices.kernels(step.call):
-            flops[kernel.launched.dtype] = flops.get(kernel.launched.dtype, 0) + int(kernel.op.contraction_flops())
+            if kernel.contraction_flops:
+                flops[kernel.launched.dtype] = flops.get(kernel.launched.dtype, 0) + kernel.contraction_flops
+            else:
+                others_s += prices.time(kernel, 0.0).seconds
     prices.forget()
-    card = prices.card
-    for dtype, count in flops.items():
-        if count and count == max(flops.values()):
-            card = settled(card, dtype, count)
-    return card
+    if not flops:
+        return card
+    dtype = max(flops, key=lambda name: flops[name])
+    if dtype not in card.held_flop_per_s:
+        return card
+    held_s = flops[dtype] / card.held_flop_per_s[dtype]
+    spare = (1.0 - MEMORY_POWER) * others_s / held_s if held_s else 1.0
+    faster = card.surge if spare >= 1.0 else min(card.surge, 1.0 / (1.0 - spare))
+    slow = settled(card, dtype, flops[dtype])
+    return slow._replace(surge=max(slow.surge, faster))
 
 
 def _rows(program: Program, prices: Prices) -> Iterator[Row]:
