@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from torch.overrides import TorchFunctionMode
 
-from perfmodel.capture.tape import Tape
+from perfmodel.capture.dispatch import Recorder
 
 CARD = torch.device("meta")
 
@@ -19,9 +19,10 @@ CARD = torch.device("meta")
 class Functions(TorchFunctionMode):  # type: ignore[misc]
     """Counts the torch functions that Python calls, and keeps every tensor that is sent to a card on the meta device."""
 
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__()
-        self.tape = tape
+        self.recorder = recorder
+        self.tape = recorder.tape
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if type(func) is MethodWrapperType:  # an attribute such as shape
@@ -30,9 +31,20 @@ class Functions(TorchFunctionMode):  # type: ignore[misc]
         handler = _HANDLERS.get(func)
         if handler is not None:
             return handler(func, args, kwargs or {})
+        if func is torch.Tensor.__bool__:
+            return self._truth(func, args)
+        if func in _READING and args[0].is_meta:
+            return func(self.recorder.read(args[0]))
         if kwargs:
             return func(*args, **(_placed(kwargs) if "device" in kwargs or "pin_memory" in kwargs else kwargs))
         return func(*args)
+
+    def _truth(self, func: Any, args: Any) -> Any:
+        self.tape.truth = True
+        try:
+            return func(*args)
+        finally:
+            self.tape.truth = False
 
 
 def device(value: Any) -> Any:
@@ -78,6 +90,9 @@ _HANDLERS: dict[Any, Callable[..., Any]] = {
     torch.Tensor.pin_memory: _pinned,
     torch.tensor: _made,
 }
+
+# What reads a whole tensor into the memory of the host.
+_READING = frozenset((torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__))
 
 # Python functions of torch ask whether a mode wants them whole. Here they run, and the mode sees what they call.
 _ASKING = ("torch.nn.functional", "torch.functional", "torch._tensor", "torch.nn.init")
