@@ -18,8 +18,8 @@ from perfmodel.units import ITEM_BYTES, checked_dtype, item_from_text, size_from
 PHASES = ("prefill", "decode", "train")
 COUNTS = ("all", "leading")
 LOGITS = ("all", "last")
-# The data type of each item size. A mask is stored like the activations that it is added to.
-ROLES = {"weight": "weight", "act": "activation", "cache": "cache", "mask": "activation"}
+# The data type of each item size. A mask is stored like the activations that it is added to, and so is a result.
+ROLES = {"weight": "weight", "act": "activation", "cache": "cache", "mask": "activation", "out": "activation"}
 DTYPE_ROLES = ("weight", "activation", "cache")
 
 

@@ -185,6 +185,6 @@ def _shaped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _implicit(func: Any) -> bool:
-    """Whether an operator is only ever the sum of others."""
-    key = torch._C.DispatchKey.CompositeImplicitAutograd
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key))
+    """Whether an operator is only ever the sum of others: it has no kernel of its own on any device."""
+    has, name, keys = torch._C._dispatch_has_kernel_for_dispatch_key, func.name(), torch._C.DispatchKey
+    return bool(has(name, keys.CompositeImplicitAutograd) and not has(name, keys.CPU))
