@@ -19,17 +19,23 @@ __all__ = ["capture"]
 
 
 def capture(
-    target: Callable[..., Any], *args: Any, name: str | None = None, guess: Any = None, **kwargs: Any
+    target: Callable[..., Any],
+    *args: Any,
+    name: str | None = None,
+    guess: Any = None,
+    warm_up: int | None = None,
+    **kwargs: Any,
 ) -> Program:
     """Returns the program that ``target(*args, **kwargs)`` runs on a GPU. Nothing is computed.
 
     ``target`` is a module or a function, such as a training step with backward pass and optimizer. Its parameters, its
     inputs and the tensors that it refers to may be real or on the meta device; all are as before afterwards. ``guess``
-    replaces values that only data can tell (see ``guesses``).
+    replaces values that only data can tell (see ``guesses``). ``warm_up`` is the number of calls before the one that is
+    recorded: by default 1 if an optimizer has no state yet, else 0.
     """
     from perfmodel.capture.session import captured
 
-    return captured(target, args, kwargs, name, guess)
+    return captured(target, args, kwargs, name, guess, warm_up)
 
 
 class _Callable(ModuleType):

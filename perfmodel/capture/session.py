@@ -21,8 +21,10 @@ from perfmodel.capture.values import Values, worthwhile
 from perfmodel.programs.program import Program, Resident
 
 
-def captured(target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None, guess: Any) -> Program:
-    """The program of one call of the target."""
+def captured(
+    target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None, guess: Any, warm_up: int | None
+) -> Program:
+    """The program of one call of the target, after ``warm_up`` calls of it."""
     torch.empty(1, device="meta").exp()  # what torch sets up at its first operator is not part of the program
     objects = list(reachable(target, args, kwargs))
     tape, twins, values, guesses = Tape(), Twins(), Values(), Guesses(guess)
@@ -45,10 +47,18 @@ def captured(target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], n
             recorder,
         ):
             stack.enter_context(context)
+        for _ in range(_fresh(objects) if warm_up is None else warm_up):
+            target(*args, **kwargs)
+            resident = tape.restarted(resident)
         result = target(*args, **kwargs)
         steps = tape.finished()
         del result
     return Program(name or _name(target), steps, resident, tuple(guesses.stated), tuple(tape.notes))
+
+
+def _fresh(objects: list[Any]) -> int:
+    """1 if an optimizer has no state yet, which its first step makes; else 0."""
+    return int(any(isinstance(value, torch.optim.Optimizer) and not value.state for value in objects))
 
 
 @contextmanager
