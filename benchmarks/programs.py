@@ -182,16 +182,17 @@ def measure(spec: Spec, compiled: bool, folder: Path | None) -> dict[str, Any]:
     """Returns the record of a program on this machine's GPU."""
     import torch
 
+    before = torch.cuda.memory_allocated()  # what earlier programs of this process have left
     step = build(spec, "cuda")
     for _ in range(WARM_UP):
         step()
     torch.cuda.synchronize()
-    resident = torch.cuda.memory_allocated()
+    resident = torch.cuda.memory_allocated() - before
     torch.cuda.reset_peak_memory_stats()
     step()
     torch.cuda.synchronize()
     record: dict[str, Any] = {
-        "program": spec.name, **spec._asdict(), "resident_byte": resident, "peak_byte": torch.cuda.max_memory_allocated(),
+        "program": spec.name, **spec._asdict(), "resident_byte": resident, "peak_byte": torch.cuda.max_memory_allocated() - before,
         "eager_s": _wall_s(torch, step),
     }  # fmt: skip
     kernels, host = _profile(torch, step, folder / f"{_file(spec)}-eager.json" if folder else None)
