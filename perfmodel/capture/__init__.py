@@ -33,9 +33,18 @@ def capture(
     replaces values that only data can tell (see ``guesses``). ``warm_up`` is the number of calls before the one that is
     recorded: by default 1 if an optimizer has no state yet, else 0.
     """
+    from perfmodel.capture.compiling import as_compiled, noticed
     from perfmodel.capture.session import captured
 
-    return captured(target, args, kwargs, name, guess, warm_up)
+    with noticed() as asked:
+        program = captured(target, args, kwargs, name, guess, warm_up)
+    if not asked[0]:
+        return program
+    try:
+        with as_compiled():
+            return program._replace(traced=captured(target, args, kwargs, name, guess, warm_up))
+    except Exception:  # code that only a compiler can follow
+        return program
 
 
 class _Callable(ModuleType):

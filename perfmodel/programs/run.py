@@ -106,7 +106,7 @@ def on(program: Program, gpu: Gpu, run: str = "eager", knowledge: str | None = N
     if run in ("compiled", "ideal"):
         from perfmodel.programs.fusion import fused
 
-        running = fused(program)
+        running = fused(program.traced or program)
     prices = Prices(gpu, knowledge)
     prices.card = _warmed(prices, running)
     rows = tuple(_rows(running, prices))
@@ -223,13 +223,13 @@ def _with_host(
     by_step: dict[int, list[Row]] = {}
     for row in rows:
         by_step.setdefault(row.step, []).append(row)
-    at_host_s, at_device_s = host.start_s, 0.0
+    at_host_s, at_device_s = host.compiled_start_s if run == "compiled" else host.start_s, 0.0
     found: list[Row] = []
+    recorded = any(step.phase == "backward" for step in program.steps)
     for number, step in enumerate(program.steps):
-        own = by_step.get(number, [])
-        at_host_s += host.before_s(step, run)
-        for row in own:
-            at_host_s += host.launch_s(step, run)
+        at_host_s += host.before_s(step, run, recorded)
+        for place, row in enumerate(by_step.get(number, ())):
+            at_host_s += host.kernel_s if place else 0.0
             start_s = max(at_device_s + host.gap_s, at_host_s + host.latency_s)
             waits_s = max(0.0, start_s - at_device_s) if found else 0.0
             found.append(row._replace(waits_s=waits_s))
