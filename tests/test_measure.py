@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from command import perfmodel as command
 
-from perfmodel import measured, records, validation
+from perfmodel import measured, ops, records, validation
 from perfmodel.cases import PROTOCOLS, case
 from perfmodel.errors import InputError, NoDeviceError
 from perfmodel.hardware import gpu
@@ -55,6 +55,42 @@ TORCH_ONLY = [
 ]  # fmt: skip
 
 
+def each(op, *shapes, dtype="fp32"):
+    return [{"op": op, "shape": shape, "dtype": dtype} for shape in shapes]
+
+
+PLAIN, SPLIT = (
+    {"B": 2, "C": 4, "C_out": 6, "h": 8, "h_out": 8, "K_h": 3},
+    {"C_out": 6, "h_out": 4, "K_h": 3, "groups": 2},
+)
+POOLED = ({"B": 2, "C": 3, "h": 8, "w": 6, "h_out": 4, "w_out": 3, "K_h": k} for k in (2, 3))
+PROGRAMS = [
+    *each("copy", {"numel": 96}, {"numel": 96, "distinct": 24, "run": 6}, {"numel": 96, "run": 4}, {"numel": 96, "run": 1}),
+    *each("copy", {"numel": 96, "out": 4}, {"numel": 96, "run": 4, "out": 4}, dtype="bf16"),
+    *each("concatenate", {"numel": 96, "run": 6}),
+    *each("where", {"numel": 96, "mask": 1}),
+    *each("masked_fill", {"numel": 96, "mask": 1}),
+    *(case for op in ("fill", "compare", "integer", "random") for case in each(op, {"numel": 4096})),
+    *each("add_bias", {"B": 2, "N": 3, "D": 4}),
+    *each("causal_mask", {"B": 2, "H": 3, "N": 4, "S": 5}),
+    *(case for op in ("gather", "scatter", "scatter_add") for case in each(op, *({"rows": 17, "cols": n} for n in (6, 1)))),
+    *each("embedding_backward", {"B": 2, "N": 5, "D": 4, "V": 7}),
+    *(case for op in ("reduce_sum", "reduce_max", "argmax") for case in each(op, *({"rows": 5, "cols": 7, "inner": n} for n in (3, 1)))),
+    *each("cumulative_sum", {"rows": 5, "cols": 7}),
+    *each("top_k", {"rows": 5, "cols": 70, "chosen": 9}),
+    *each("sort", {"rows": 5, "cols": 70}),
+    *(case for op in ("conv2d", "conv2d_input_gradient", "conv2d_weight_gradient") for case in each(op, PLAIN, {**PLAIN, **SPLIT})),
+    *(each(op, shape)[0] for shape in POOLED for op in ("max_pool2d", "max_pool2d_backward", "average_pool2d", "average_pool2d_backward")),
+    *(case for op in ("interpolate", "interpolate_backward") for case in
+      each(op, *({"B": 2, "C": 3, "h": 4, "w": 5, "h_out": 8, "w_out": 10, "taps": n} for n in (1, 4, 16)))),
+    *(case for op in ("batch_norm", "batch_norm_inference", "batch_norm_backward") for case in each(op, {"B": 3, "C": 4, "pixels": 6})),
+    *(case for op in ("group_norm", "group_norm_backward") for case in each(op, {"B": 3, "C": 4, "groups": 2, "pixels": 6})),
+    *(case for op in ("log_softmax", "log_softmax_backward", "nll_loss", "nll_loss_backward") for case in each(op, {"rows": 5, "cols": 9})),
+    *(case for op in ("adam_step", "sgd_step", "gradient_norm") for case in each(op, {"params": 50, "tensors": 3})),
+    *each("foreach", *({"params": 50, "tensors": 3, "reads": n} for n in (1, 2, 3))),
+]  # fmt: skip
+
+
 def name(line):
     return validation.described(line)
 
@@ -71,6 +107,23 @@ def test_a_program_of_torch_agrees_with_float64(line):
     found = verdict(program.compare(program.run()), line["dtype"], torch)
     assert not found.wrong
     assert found.relative_norm < 1e-5
+
+
+@pytest.mark.parametrize("line", PROGRAMS, ids=name)
+def test_a_kernel_of_a_program_agrees_with_float64(line):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from perfmodel.measure.workloads import build
+
+    program = build(torch, "cpu", case(line))
+    for _ in range(2):  # a second run must not depend on what the first has changed
+        assert not verdict(program.compare(program.run()), line["dtype"], torch).wrong
+
+
+def test_every_operation_of_programs_is_in_their_suite():
+    families = ("movement", "selection", "indexing", "reductions", "images", "windows", "channels")
+    named = {op for family in families for op in ops.FAMILIES[family].split()}
+    assert named <= {line["op"] for line in suites.programs()} <= {line["op"] for line in suites.full()}
+    assert {line["op"] for line in PROGRAMS} == {line["op"] for line in suites.programs()}
 
 
 @pytest.mark.parametrize("line", SMALL, ids=name)
