@@ -23,7 +23,7 @@ from perfmodel.aten.calls import Call, Launched, Operand
 from perfmodel.aten.views import VIEWS
 from perfmodel.programs.program import Program, Step
 from perfmodel.runs import (
-    Convolution2d, Cumulative, Depthwise, Fact, Gather, Gemm, GroupedGemm, Heads, Normalised, Picked, Scan, Sort, Stage,
+    Convolution2d, Cumulative, Depthwise, Fact, Gather, Gemm, GroupedGemm, Heads, Normalised, Picked, Scan, Scatter, Sort, Stage,
     TopK, Update, Windows,
 )  # fmt: skip
 from perfmodel.runs import each as each_fact
@@ -38,12 +38,16 @@ WIDE = 16  # bytes to which a compiler pads the rows of a product
 
 
 class Form(NamedTuple):
-    """What fusion asks of a call: the elements it runs over, those of its reduced rows, and its kind."""
+    """What fusion asks of a call: the elements it runs over, those of its reduced rows, and its kind.
+
+    ``scatters`` stands for the rows that it writes to a table.
+    """
 
     numel: Any
     rows: frozenset[Any]
     alone: bool
     reduces: bool
+    scatters: Operand | None = None
 
 
 @dataclass
@@ -107,6 +111,8 @@ class Fusing:
     def _take(self, step: Step) -> None:
         form = _form(step.call)
         changed = {x.storage: x for x in _changed(step.call)}
+        if len(changed) == 1 and form.scatters is not None:  # only the rows of the index are written
+            changed = {storage: form.scatters for storage in changed}
         if form.alone:
             for operand in step.call.operands:
                 self._store(operand.storage)
@@ -132,8 +138,8 @@ class Fusing:
         """What a call reads once results that are not stored are computed in it, and all calls that it then does."""
         reads: dict[int, Operand] = {}
         calls: list[Call] = []
-        gathered = _gathered(step.call)
-        for operand in step.call.operands:
+        gathered, target = _gathered(step.call), _form(step.call).scatters is not None
+        for operand in step.call.operands[1:] if target else step.call.operands:
             inner = self.inline.get(operand.storage)
             if inner is not None:
                 reads.update(inner.reads)
@@ -200,7 +206,9 @@ def _form(call: Call) -> Form:
     reduces = any(kernel.operation.startswith(REDUCING) for kernel in kernels)
     results = [x.numel for x in call.results] or [x.numel for x in call.operands[:1]] or [1]
     if not reduces:
-        return Form(_moved(facts) or max(results), frozenset(), alone, False)
+        scatters = _scattered(call, facts)
+        numel = scatters.numel if scatters is not None else _moved(facts) or max(results)
+        return Form(numel, frozenset(), alone, False, scatters)
     rows = {kernel.sizes["rows"] * kernel.sizes.get("inner", 1) for kernel in kernels if "rows" in kernel.sizes}
     return Form(max(*results, *(x.numel for x in call.operands)), frozenset(rows), alone, True)
 
@@ -208,6 +216,13 @@ def _form(call: Call) -> Form:
 def _moved(facts: Iterable[Fact]) -> Any:
     """Elements that a gather moves: not those of its table."""
     return next((fact.rows * fact.cols for fact in facts if isinstance(fact, Gather) and not isinstance(fact.rows, tuple)), None)
+
+
+def _scattered(call: Call, facts: Iterable[Fact]) -> Operand | None:
+    """The rows that a call writes to its first operand by index."""
+    if any(isinstance(fact, Scatter) for fact in facts) and len(call.operands) > 1:
+        return call.operands[-1]._replace(storage=call.operands[0].storage)
+    return None
 
 
 def _gathered(call: Call) -> Operand | None:
@@ -228,7 +243,7 @@ def _changed(call: Call) -> Iterator[Operand]:
 def _steps(group: Group, frees: tuple[int, ...]) -> Iterator[Step]:
     """The call of a group: its only one, a padded product, or the fused call."""
     step = group.step._replace(frees=frees)
-    if len(group.calls) == 1:
+    if group.form.alone:
         yield _padded(step)
         return
     call = Call("fused", tuple(group.reads.values()), {"calls": tuple(group.calls)}, tuple(group.writes.values()))
