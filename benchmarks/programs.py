@@ -335,7 +335,8 @@ def command_measure(options: argparse.Namespace) -> None:
     with open(options.output, "a", encoding="utf-8") as file:
         file.write(json.dumps(_environment()) + "\n")
         for spec in PROGRAMS:
-            if (only and not any(spec.name.startswith(word) for word in only)) or time.perf_counter() > deadline:
+            chosen = not only or any(spec.name.startswith(word) for word in only)
+            if not chosen or spec.held_out < options.held_out or time.perf_counter() > deadline:
                 continue
             start = time.perf_counter()
             try:
@@ -438,6 +439,7 @@ def main() -> None:
     one.add_argument("-o", "--output", required=True)
     one.add_argument("--only", default="")
     one.add_argument("--compiled", action="store_true")
+    one.add_argument("--held-out", action="store_true", help="only programs that nothing is fitted to")
     one.add_argument("--trace-folder", type=Path)
     one.add_argument("--seconds", type=float, default=1e9)
     one.set_defaults(run=command_measure)
