@@ -139,7 +139,7 @@ sources: {measured: {title: by hand, read: 2026-11-26}}
 multiprocessors: {value: 2, from: measured}
 clocks: {}
 memory: {type: system memory, capacity: {value: 8 GB, from: measured}, bandwidth: {value: 8 GB/s, from: measured}}
-caches: {l2: {value: 32 MiB, from: measured}, l2_bandwidth: {value: 80 GB/s, from: measured}}
+caches: {l2: {value: 4 KiB, from: measured}, l2_bandwidth: {value: 80 GB/s, from: measured}}
 vector: {fp64: {value: 10 GFLOP/s, from: measured}, fp32: {value: 20 GFLOP/s, from: measured}}
 """
 
