@@ -46,10 +46,13 @@ class Limit(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What a kernel is measured against, in seconds; None where nothing is known of it."""
+    """What a kernel is measured against, in seconds; None where nothing is known of it. ``bound`` is the resource that
+    sets the lower bound: memory or an engine.
+    """
 
     lower_s: float | None = None
     expected_s: float | None = None
+    bound: str | None = None
 
 
 class Time(NamedTuple):
@@ -151,7 +154,7 @@ def of_records(
     found = compare(records, gpu, environment)
     judged = []
     for one in found.cases:
-        reference = Reference(one.lower_s, one.expected_s)
+        reference = Reference(one.lower_s, one.expected_s, one.prediction.total and one.prediction.total.bound)
         verdict = judge(one.record, reference, None if one.failed else time_of(one.record), limit, one.failed)
         wrong = verdict.verdict == FAIL and one.failed
         unsure = {FAIL, PASS} if found.excused else {FAIL}
@@ -184,7 +187,8 @@ def of_trace(document: Mapping[str, Any], limit: Limit, where: str) -> list[Judg
 def _of_kernel(kernel: Mapping[str, Any], limit: Limit, where: str) -> Judged:
     lower_s, expected_s, measured = (_seconds(kernel, f"{name}_s", where) for name in ("lower", "expected", "measured"))
     time = None if not measured else Time(measured, measured, measured, spread=False)
-    return judge(kernel, Reference(lower_s or None, expected_s or None), time, limit)
+    bound = kernel.get("bound")
+    return judge(kernel, Reference(lower_s or None, expected_s or None, str(bound) if bound else None), time, limit)
 
 
 def _seconds(kernel: Mapping[str, Any], name: str, where: str) -> float | None:
@@ -241,17 +245,18 @@ def reference_of_case(line: Mapping[str, Any], gpu: Gpu) -> Reference:
     """Returns bound and expected time of a case."""
     read = case(line)
     total, time = predicted(read, rates(gpu, read.dtype), parameters.card(gpu, None))
-    return Reference(total.lower_s, time.expected_s)
+    return Reference(total.lower_s, time.expected_s, total.bound)
 
 
 def reference_of(launched: Launched, gpu: Gpu, protocol: str) -> Reference:
     """Returns bound and expected time of a custom kernel."""
-    lower_s = float(lower_under(launched.op, rates(gpu, launched.dtype), protocol).lower_s)
+    bounds = lower_under(launched.op, rates(gpu, launched.dtype), protocol)
+    lower_s = float(bounds.lower_s)
     step = Step(launched.operation, cast(Any, None))  # the time model reads no step
     running = Kernel(launched.operation, launched.operation, 1, launched.op, step)
     timed = parameters.card(gpu, None)
     whole = expected(timed, [(running, lower_s)], launched.dtype, impl=launched.impl, protocol=protocol)[1]
-    return Reference(lower_s, whole.expected_s)
+    return Reference(lower_s, whole.expected_s, bounds.bound)
 
 
 def limit(share: Any, of: str = BOUND, where: str = "share") -> Limit:

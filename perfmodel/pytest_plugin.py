@@ -154,7 +154,7 @@ def _message(found: Judged, samples: Samples, device: str) -> str:
         f"measured  {seconds(time.median_s)}, quartiles {seconds(time.low_s)} to {seconds(time.high_s)} "
         f"({samples.spread:.1%} of the median, {len(samples.times_us)} runs)",
         f"limit     {seconds(found.limit_s)}",
-        f"bound     {seconds(found.reference.lower_s)}; headroom {seconds(found.headroom_s)}",
+        f"bound     {seconds(found.reference.lower_s)} ({found.reference.bound}); headroom {seconds(found.headroom_s)}",
         f"expected  {seconds(found.reference.expected_s)}",
     ]
     if found.verdict == UNKNOWN:

@@ -238,6 +238,7 @@ def test_the_document(tmp_path):
     assert found["counts"] == {"fail": 1, "unknown": 1, "pass": 0}
     slow, noisy = found["kernels"]
     assert (slow["op"], slow["verdict"], noisy["op"], noisy["verdict"]) == ("mul", "fail", "add", "unknown")
+    assert slow["bound"] == "memory"
     assert slow["headroom_s"] == pytest.approx((400 - BOUND_US) * 1e-6)
     assert noisy["limit_s"] == pytest.approx(BOUND_US / 0.8 * 1e-6)
     assert [noisy[f"reached{part}"] for part in ("_low", "", "_high")] == pytest.approx([BOUND_US / us for us in (220, 200, 195)])  # fmt: skip

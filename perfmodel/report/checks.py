@@ -49,6 +49,7 @@ def document(found: Checked, gpu: Gpu) -> dict[str, Any]:
 def kernel_document(one: Judged) -> dict[str, Any]:
     """Returns the verdict on a kernel, its figures, and the case or the line of the trace that it comes from."""
     figures = {
+        "bound": one.reference.bound,
         "lower_s": one.reference.lower_s,
         "expected_s": one.reference.expected_s,
         "measured_s": one.time.median_s if one.time else None,
