@@ -326,6 +326,14 @@ def _validate(random: random.Random, files: list[tuple[str, bytes]]) -> list[str
     return [f"--from={_last(files)}", *gpu]
 
 
+def _check(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
+    gpu = [f"--gpu={_gpu(random, files)}"] if random.random() < 0.5 else []
+    files.append((_records if random.random() < 0.6 else _cases)(random))
+    share = random.choice(("0.8", "80%", "0.01", "1", "0", "nan", "1e308", "-1", "x"))
+    more = _options(random, of=("bound", "expected"), only=("*", "matmul", "x"), allow_unknown=(None,))
+    return [f"--{random.choice(('from', 'from', 'from', 'trace'))}={_last(files)}", *gpu, f"--min={share}", *more]
+
+
 def _compare(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
     part = random.choice(("attention", "softmax", "mlp", "layernorm", "x"))
     speed = (
@@ -381,6 +389,7 @@ def _explain(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]
 
 _COMMANDS: dict[str, tuple[float, Callable[[random.Random, list[tuple[str, bytes]]], list[str]]]] = {
     "flops": (8, _flops), "memory": (3, _memory), "predict": (5, _predict), "validate": (6, _validate), "compare": (3, _compare),
+    "check": (2, _check),
     "roofline": (2, _roofline), "sweep": (2, _sweep), "solve": (0.1, _solve), "explain": (0.2, _explain),
 }  # fmt: skip
 _FORMATTED = set(_COMMANDS) - {"roofline", "solve", "explain", "sweep"}

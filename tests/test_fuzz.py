@@ -7,7 +7,7 @@ from itertools import islice
 import fuzzing
 import pytest
 
-COMMANDS = ("flops", "memory", "predict", "validate", "compare", "roofline", "sweep", "solve", "explain")
+COMMANDS = ("flops", "memory", "predict", "validate", "check", "compare", "roofline", "sweep", "solve", "explain")
 
 
 @pytest.mark.parametrize("part", range(4))

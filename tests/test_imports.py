@@ -26,7 +26,7 @@ LAYERS = (
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking",
     ),
     ("report", "measure", "capture"),
-    ("cli", "api", "answers", "given", "utilisation", "__main__"),
+    ("cli", "api", "answers", "given", "utilisation", "pytest_plugin", "__main__"),
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 
@@ -44,6 +44,7 @@ THIRD_PARTY = {
     "cupy": {"measure"},
     "pynvml": {"measure"},
     "click": {"cli", "__main__"},
+    "pytest": {"pytest_plugin"},
 }
 
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
