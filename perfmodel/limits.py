@@ -47,7 +47,7 @@ EXPECTED = Limit(10**6, "points with expected times", "`sweep --expected`, over 
                  "Write fewer values, such as N=1:1M:1000, or leave --expected out.")  # fmt: skip
 WORKLOADS = Limit(128, "workloads", "one command", "Run the command again for the others.")
 GPUS = Limit(64, "GPUs", "one command", "Run the command again for the others.")
-CHART = Limit(8, "GPUs", "a roofline picture, which has as many colours", "Draw several pictures.")
+CHART = Limit(7, "GPUs", "a roofline picture, which has as many colours", "Draw several pictures.")
 PAIRS = Limit(128, "pairs of a workload and a GPU", "`compare`", "Compare fewer workloads or GPUs at once.")
 COUNTED = (STEPS, CASES, POINTS, EXPECTED, WORKLOADS, GPUS, CHART, PAIRS)
 

@@ -17,6 +17,7 @@ from perfmodel import api, limits, paths, specfile
 from perfmodel.cli import options
 from perfmodel.errors import InputError, NoDeviceError
 from perfmodel.measure import child, environment, runner
+from perfmodel.report.picture import COLOURS
 
 CONFIGS = Path(paths.PACKAGED) / "configs"
 
@@ -210,6 +211,7 @@ def test_every_limit_is_documented():
     for limit in limits.COUNTED:
         assert f"| {limit.most:,} {limit.noun} | {limit.applies} |" in guide
     assert f"| {limits.ALGEBRA_S:g} s | symbolic algebra: " in guide
+    assert limits.CHART.most == len(COLOURS)
     assert set(limits.COUNTED) == {value for value in vars(limits).values() if isinstance(value, limits.Limit)}
 
 
