@@ -25,11 +25,16 @@ if TYPE_CHECKING:
         predict,
         sweep_over,
     )
+    from perfmodel.capture import capture
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
+    from perfmodel.kernels import kernel
+    from perfmodel.utilisation import mfu
 
 __version__ = "0.1.0"  # the one place: the package's metadata, --version and the library read it here
 
 _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
+# The modules of names that are not functions of ``api``.
+_MODULES = {**dict.fromkeys(_ERRORS, "errors"), "mfu": "utilisation", "kernel": "kernels", "capture": "capture"}
 
 __all__ = [
     "InputError",
@@ -39,13 +44,16 @@ __all__ = [
     "ValidationError",
     "analyse",
     "bounds",
+    "capture",
     "compare",
     "crossings",
     "find",
     "formula",
     "gpu",
+    "kernel",
     "load",
     "memory",
+    "mfu",
     "predict",
     "sweep_over",
 ]
@@ -56,7 +64,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in __all__:
         raise AttributeError(f"module 'perfmodel' has no attribute '{name}'")
-    return getattr(import_module("perfmodel.errors" if name in _ERRORS else "perfmodel.api"), name)
+    return getattr(import_module(f"perfmodel.{_MODULES.get(name, 'api')}"), name)
 
 
 def __dir__() -> list[str]:

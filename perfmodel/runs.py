@@ -30,7 +30,8 @@ class Items(NamedTuple):
 class Gemm(NamedTuple):
     """A batch of matrix products of (m, k) by (k, n).
 
-    ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight.
+    ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
+    bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide.
     """
 
     m: Factors
@@ -39,6 +40,7 @@ class Gemm(NamedTuple):
     batch: Factors = 1
     items: Items = Items()
     rotates: bool = False
+    aligned: int = 0
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""

@@ -105,13 +105,13 @@ def run(
             share = max(share, kept(card, part.byte + before.byte) * touched)
         body = part.body(share)
         if body.late_s and (followed or at < last):
-            body = _drained(body)
+            body = drained(body)
         bodies.append(body._replace(far=share < NEAR))
         before = part
     return bodies
 
 
-def _drained(body: Body) -> Body:
+def drained(body: Body) -> Body:
     """With the write-back of the launch before, which runs at the same time."""
     late = Term("write-back of the previous run", body.late_s)
     return body._replace(seconds=body.seconds + body.late_s, terms=(*body.terms, late))

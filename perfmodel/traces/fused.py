@@ -1,0 +1,3 @@
+PREFIX = "triton_"
+def launched(operator, activity):
+    return ()

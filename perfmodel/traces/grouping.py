@@ -1,0 +1,48 @@
+"""Kernels by the operator call that launched them, each call with what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from perfmodel.aten.calls import Launched
+from perfmodel.traces import calls, fused
+from perfmodel.traces.kernel_names import dtype, family, is_communication
+from perfmodel.traces.linking import Formulas, Tied
+from perfmodel.traces.nesting import Nesting, Place
+from perfmodel.traces.pricing import NAME, SHAPES, Group
+
+if TYPE_CHECKING:
+    from perfmodel.programs.program import Program
+
+
+def groups(ties: Sequence[Tied], nesting: Nesting, formulas: Formulas, program: Program | None = None) -> list[Group]:
+    """The kernels other than communication, grouped, in the order of each group's first kernel."""
+    found: dict[Place | int, list[Tied]] = {}
+    for number, one in enumerate(ties):
+        if not is_communication(one.activity.name):
+            found.setdefault(number if one.owner is None else one.owner, []).append(one)
+    return [_group(tuple(kernels), nesting, formulas) for kernels in found.values()]
+
+
+def _group(kernels: tuple[Tied, ...], nesting: Nesting, formulas: Formulas) -> Group:
+    main = max(kernels, key=lambda one: one.activity.seconds)
+    if main.owner is None:
+        return _unshaped(kernels, main)
+    operator = nesting.operator(main.owner)
+    if operator.name.startswith(fused.PREFIX):
+        return Group(kernels, operator.name, fused.launched(operator, main.activity))
+    found = formulas.of(operator, calls.item_hint(main.activity.name))
+    if found is None:
+        return _unshaped(kernels, main)
+    call, launched = found
+    return Group(kernels, operator.name, tuple(_in_type(one, main.activity.name) for one in launched), call, SHAPES)
+
+
+def _unshaped(kernels: tuple[Tied, ...], main: Tied) -> Group:
+    return Group(kernels, main.operator.name if main.operator else family(main.activity.name), source=NAME)
+
+
+def _in_type(one: Launched, kernel: str) -> Launched:
+    """The kernel in the type of its products: torch may multiply fp32 tensors as tf32, as the kernel's name says."""
+    return one._replace(dtype="tf32") if one.dtype == "fp32" and dtype(kernel) == "tf32" else one
