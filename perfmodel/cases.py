@@ -125,7 +125,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     words = {key: _word(line, key, known, known[0], where) for key, known in found.words.items()}
     protocol = _word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
     dtype, items = _items(line, found, name, where)
-    dims = {**items, **_dims(line, found, name, where)}
+    dims = {**items, **found.booleans, **_dims(line, found, name, where)}
     if windowed:
         words = _windowed(line, dims, words, where)
     direction = words.get("direction", "forward")

@@ -59,6 +59,10 @@ class Operation:
             zip(self.arguments[len(self.arguments) - len(defaults) :], defaults, strict=True)
         )
         self.required = tuple(name for name in self.arguments if name not in self.defaults)
+        # Item sizes of one byte whatever the data type: masks that choose are booleans.
+        self.booleans = {
+            name: item for name, item in self.defaults.items() if SYMBOLS[name].kind == "item" and item == 1
+        }
         self.summary: str = page["summary"]
         self.example: Example = page["example"]
         self.sources: tuple[str, ...] = page["sources"]

@@ -29,7 +29,7 @@ register("sympy", ceil_div=lambda a, b: sympy.ceiling(a / b), maximum=sympy.Max,
 
 # One symbol for the roles that usually share one data type; the others keep their default number of bytes.
 BYTES = "b"
-SHARED_ROLES = ("act", "weight", "cache", "mask")
+SHARED_ROLES = ("act", "weight", "cache", "mask", "out")
 RIDGE = sympy.Symbol("I", positive=True)
 
 
@@ -43,7 +43,7 @@ def symbols_of(operation: Operation, given: Mapping[str, Any] | None = None) -> 
     """Arguments as symbols. Optional arguments and flags keep their defaults; given values are used as they are."""
     values: dict[str, Any] = {}
     for name in operation.arguments:
-        if name in SHARED_ROLES:
+        if name in SHARED_ROLES and name not in operation.booleans:
             values[name] = symbol(BYTES)
         elif name in operation.defaults and SYMBOLS[name].kind != "size":
             values[name] = operation.defaults[name]
@@ -437,7 +437,7 @@ def kernels_of(
     free = {
         name: symbol(name) for name, value in sizes.items() if isinstance(value, int) and name in workload.settable()
     }
-    items = {name: symbol(BYTES) for name in SHARED_ROLES if name in workload.settable()}
+    items = {name: symbol(BYTES) for name in SHARED_ROLES if name in workload.items()}
     dims = workload.dims(phase, {**free, **items, **given}, checked=False)
     steps, train = workload.steps_in(phase, form), phase == "train"
     at = {"causal": int(causal), **dims}

@@ -129,7 +129,8 @@ class Workload(NamedTuple):
     def items(self) -> dict[str, int | float]:
         """Bytes per element of the roles that the operations use, from the data types."""
         found = {symbol: ITEM_BYTES[self.dtypes[role]] for symbol, role in ROLES.items()}
-        return {symbol: value for symbol, value in found.items() if symbol in self.settable()}
+        own = {symbol for step in self.steps for symbol in step.operation.booleans}
+        return {symbol: value for symbol, value in found.items() if symbol in self.settable() and symbol not in own}
 
 
 def is_logits(step: Step) -> bool:

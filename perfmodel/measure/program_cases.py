@@ -14,7 +14,6 @@ Line = dict[str, Any]
 
 SEED = 20261126
 TYPES = ("bf16", "fp16", "fp32")
-MASK = {"mask": 1}
 
 
 def programs(seed: int = SEED) -> list[Line]:
@@ -96,9 +95,9 @@ def _movement(random: Random) -> Iterator[Line]:
 
 
 def _selection(random: Random) -> Iterator[Line]:
-    for op, mask in (("where", MASK), ("masked_fill", MASK), ("compare", {}), ("integer", {})):
+    for op in ("where", "masked_fill", "compare", "integer"):
         numels = (1 << 12, 1 << 20, 1 << 25, _near(random, 1 << 21, 1 << 26, 8))
-        yield from _each(op, ({"numel": n, **mask} for n in numels))
+        yield from _each(op, ({"numel": n} for n in numels))
     biased = ({"B": 1, "N": n, "D": d} for n, d in ((8, 768), (2048, 2048), (8192, 4096), (5000, 1000)))
     yield from _each("add_bias", biased)
     hidden = ({"B": b, "H": 16, "N": n, "S": n} for b, n in ((1, 64), (1, 1024), (2, 2048), (3, 900)))
