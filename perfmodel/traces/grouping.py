@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from perfmodel.aten.calls import Launched
 from perfmodel.traces import calls, fused
+from perfmodel.traces.dataflow import Flow, Pricer
 from perfmodel.traces.kernel_names import dtype, family, is_communication
 from perfmodel.traces.linking import Formulas, Tied
 from perfmodel.traces.nesting import Nesting, Place
@@ -16,13 +17,31 @@ if TYPE_CHECKING:
     from perfmodel.programs.program import Program
 
 
-def groups(ties: Sequence[Tied], nesting: Nesting, formulas: Formulas, program: Program | None = None) -> list[Group]:
+def groups(
+    ties: Sequence[Tied],
+    nesting: Nesting,
+    formulas: Formulas,
+    price: Pricer | None = None,
+    program: Program | None = None,
+) -> list[Group]:
     """The kernels other than communication, grouped, in the order of each group's first kernel."""
     found: dict[Place | int, list[Tied]] = {}
     for number, one in enumerate(ties):
         if not is_communication(one.activity.name):
             found.setdefault(number if one.owner is None else one.owner, []).append(one)
-    return [_group(tuple(kernels), nesting, formulas) for kernels in found.values()]
+    return _inferred([_group(tuple(kernels), nesting, formulas) for kernels in found.values()], price)
+
+
+def _inferred(found: list[Group], price: Pricer | None) -> list[Group]:
+    """Adds what the names and grids of kernels tell of groups without shapes."""
+    if all(group.launched for group in found):
+        return found
+    mains = [max(group.kernels, key=lambda one: one.activity.seconds) for group in found]
+    made = Flow([one.activity for one in mains], price).launched()
+    return [
+        group if group.launched or not guessed else group._replace(launched=guessed, source=NAME)
+        for group, guessed in zip(found, made, strict=True)
+    ]
 
 
 def _group(kernels: tuple[Tied, ...], nesting: Nesting, formulas: Formulas) -> Group:

@@ -51,7 +51,7 @@ class Group(NamedTuple):
     @property
     def main(self) -> Launched:
         """The kernel with the most bytes and FLOPs, which gives the group its name."""
-        return max(self.launched, key=lambda one: (_count(one.op.flops()) + _count(one.op.traffic_byte())))
+        return max(self.launched, key=lambda one: _count(one.op.flops()) + _count(one.op.traffic_byte()))
 
 
 class Price(NamedTuple):
