@@ -180,9 +180,8 @@ def _gather(found: Seen, size: int, cols: int) -> tuple[Launched, ...]:
 
 
 def _fused(found: Seen, size: int, cols: int) -> tuple[Launched, ...]:
-    """A Triton kernel without shapes: as many tensors as a chain of its length usually has, of the size of its grid."""
-    tensors = 2 if len(fused.operators(found.activity.name)) < 3 else 3
-    return (fused.of(found.activity.name, ((size, 2),) * tensors, size, "bf16"),)
+    """A Triton kernel without shapes: one tensor read and one written, of the size of its grid."""
+    return (fused.of(found.activity.name, ((size, 2),) * 2, size, "bf16"),)
 
 
 _MAKERS = {
