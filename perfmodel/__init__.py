@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     )
     from perfmodel.capture import capture
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
+    from perfmodel.kernels import kernel
+    from perfmodel.utilisation import mfu
 
 __version__ = "0.1.0"  # the one place: the package's metadata, --version and the library read it here
 
-_ELSEWHERE = {"capture": "perfmodel.capture"}
 _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
+# The modules of names that are not functions of ``api``.
+_MODULES = {**dict.fromkeys(_ERRORS, "errors"), "mfu": "utilisation", "kernel": "kernels", "capture": "capture"}
 
 __all__ = [
     "InputError",
@@ -47,8 +50,10 @@ __all__ = [
     "find",
     "formula",
     "gpu",
+    "kernel",
     "load",
     "memory",
+    "mfu",
     "predict",
     "sweep_over",
 ]
@@ -59,8 +64,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in __all__:
         raise AttributeError(f"module 'perfmodel' has no attribute '{name}'")
-    module = "perfmodel.errors" if name in _ERRORS else _ELSEWHERE.get(name, "perfmodel.api")
-    return getattr(import_module(module), name)
+    return getattr(import_module(f"perfmodel.{_MODULES.get(name, 'api')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -56,6 +56,11 @@ class Compared(NamedTuple):
         return self.expected_s / self.measured_s if self.expected_s and self.measured_s else None
 
     @property
+    def headroom_s(self) -> float | None:
+        """Seconds above the lower bound: the most that a faster program can save. Negative if ``below``."""
+        return self.measured_s - self.lower_s if self.lower_s and self.measured_s else None
+
+    @property
     def below(self) -> bool:
         """Whether the measured time is below the lower bound: then the model or its data are wrong."""
         return self.of_roofline is not None and self.of_roofline > 1 + RESOLUTION

@@ -20,13 +20,13 @@ LAYERS = (
     ("runs", "op", "operation", "mixes", "cuda"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),
-    ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten"),
+    ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "footprint", "serving", "comparison", "sweep", "symbolic", "solve",
-        "formulas", "explanation", "chart", "grouping", "programs", "traces", "checking",
+        "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking",
     ),
     ("report", "measure", "capture"),
-    ("cli", "api", "answers", "given", "__main__"),
+    ("cli", "api", "answers", "given", "utilisation", "__main__"),
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 
@@ -169,6 +169,11 @@ def test_a_command_on_numbers_loads_nothing_heavy(arguments, also):
 
 def test_the_library_on_numbers_loads_nothing_heavy():
     code = "import perfmodel; perfmodel.analyse('llama-2-7b-layer', gpu='a100', phase='decode').total.traffic_byte"
+    assert loaded(code) & (HEAVY | {"click"}) == set()
+
+
+def test_utilisation_loads_nothing_heavy():
+    code = "import perfmodel; perfmodel.mfu('gpt2-124m', tokens_per_s=1e5, gpu='a100', dtype='bf16').mfu"
     assert loaded(code) & (HEAVY | {"click"}) == set()
 
 

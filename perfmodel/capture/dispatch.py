@@ -10,8 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfmodel.aten.calls import Operand
 from perfmodel.aten.views import VIEWS
+from perfmodel.capture.data import SPECIALS
+from perfmodel.capture.estimates import SECOND, Estimate, expected
+from perfmodel.capture.guesses import Guesses
+from perfmodel.capture.overrides import OVERRIDES, SHAPES
 from perfmodel.capture.storages import dtype_name, host_operand
 from perfmodel.capture.tape import Tape
+from perfmodel.capture.values import Values
 
 META = torch.device("meta")
 _Tensor = torch.Tensor
@@ -25,20 +30,20 @@ class Plan(NamedTuple):
     name: str
     overload: str
     view: bool
-    composite: bool
+    mutates: bool
     special: Callable[..., Any] | None
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """Records operators on meta tensors. Operators on tensors of the host alone are executed and not recorded."""
 
-    def __init__(
-        self, tape: Tape, specials: dict[str, Callable[..., Any]], twin: Callable[[torch.Tensor], torch.Tensor]
-    ):
+    def __init__(self, tape: Tape, values: Values, guesses: Guesses, twin: Callable[[torch.Tensor], torch.Tensor]):
         super().__init__()
         self.tape = tape
-        self.specials = specials
+        self.values = values
+        self.guesses = guesses
         self.twin = twin
+        self._estimates: dict[int, Estimate] = {}
         self._plans: dict[Any, Plan] = {}
         self.on_card = self.on_host = False
 
@@ -46,36 +51,67 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         plan = self._plans.get(func) or self._plan(func)
         kwargs = kwargs or {}
         if plan.special is not None:
-            return plan.special(self, func, args, kwargs)
-        if plan.composite:
-            with self:
-                return func.decompose(*args, **kwargs)
+            return plan.special(self, plan, func, args, kwargs)
         if plan.view:
             result = func(*args, **kwargs)
-            if plan.name != "detach" and self._meta(result):  # autograd detaches the results that it keeps
-                self.tape.views += 1
+            if self._meta(result):
+                self.tape.views += plan.name != "detach"  # autograd detaches the results that it keeps
+                self.values.follow(plan.name, False, func, args, kwargs, result)
             return result
         return self.call(plan, func, args, kwargs)
 
     def _plan(self, func: Any) -> Plan:
         packet, overload = func._schema.name.partition("::")[2], func._schema.overload_name
-        special = self.specials.get(f"{packet}.{overload}") or self.specials.get(packet)
-        composite = special is None and func._can_decompose() and _implicit(func)
-        plan = Plan(packet, overload, packet in VIEWS, composite, special)
+        special = SPECIALS.get(f"{packet}.{overload}") or SPECIALS.get(packet)
+        if special is None and packet in SHAPES:
+            special = _shaped(SHAPES[packet])
+        elif special is None and _implicit(func):
+            replaced = OVERRIDES.get(f"{packet}.{overload}") or OVERRIDES.get(packet)
+            special = _taken_apart if replaced is None else _as_on_a_card(replaced)
+        plan = Plan(packet, overload, packet in VIEWS, func._schema.is_mutable, special)
         self._plans[func] = plan
         return plan
 
     def call(self, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
         """Executes an operator for its shapes, and records it if it is one of the card."""
-        self.on_card = self.on_host = False
-        arguments = self._converted(args)
-        keywords = {key: self._value(value) for key, value in kwargs.items() if key not in _PLACEMENT}
+        arguments, keywords = self.described(args, kwargs)
         if self.on_card and self.on_host:
             args, kwargs = self.moved(args), self.moved(kwargs)
         result = func(*args, **kwargs)
         if self.on_card or self._meta(result):
             self.tape.record(plan.name, arguments, keywords, self.results(result), plan.overload)
+            self.values.follow(plan.name, plan.mutates, func, args, kwargs, result)
+            estimate = expected(plan.name, args, kwargs, self.estimate)
+            if estimate is not None:
+                self.expect(result[1] if plan.name in SECOND else result, *estimate)
         return result
+
+    def described(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments and keywords as data."""
+        self.on_card = self.on_host = False
+        return self._converted(args), {key: self._value(x) for key, x in kwargs.items() if key not in _PLACEMENT}
+
+    def read(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor in the memory of the host with the known, expected or guessed values of one on the card."""
+        self.tape.waits = True
+        real = self.values.of(tensor)
+        if real is not None:
+            return real.detach()
+        estimate = self.estimate(tensor)
+        guess = self.guesses.answer("list", f"each of {tensor.numel()} values", estimate.number if estimate else 1)
+        if isinstance(guess, (list, tuple)):
+            return torch.tensor(guess, dtype=tensor.dtype)
+        whole = not tensor.dtype.is_floating_point
+        return torch.full(tensor.shape, round(guess) if whole else guess, dtype=tensor.dtype)
+
+    def estimate(self, tensor: torch.Tensor) -> Estimate | None:
+        """What to expect of a tensor's values."""
+        return self._estimates.get(self.tape.storages.reference(tensor).number) if tensor.is_meta else None
+
+    def expect(self, result: Any, kind: str, value: float) -> None:
+        """Notes what to expect of a result's values."""
+        first = result[0] if isinstance(result, (tuple, list)) else result
+        self._estimates[self.tape.storages.reference(first).number] = Estimate(kind, value)
 
     def results(self, result: Any) -> tuple[Operand, ...]:
         """All tensors that an operator returned."""
@@ -121,7 +157,30 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return isinstance(result, (tuple, list)) and any(self._meta(item) for item in result)
 
 
+def _taken_apart(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
+    """An operator that is only ever the sum of others. It gets here in inference mode, where no gradients are kept."""
+    with recorder:
+        return func.decompose(*args, **kwargs)
+
+
+def _as_on_a_card(function: Callable[..., Any]) -> Callable[..., Any]:
+    def special(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
+        with recorder:
+            return function(*args, **kwargs)
+
+    return special
+
+
+def _shaped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator without a form on the meta device: a function makes its results."""
+
+    def special(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
+        return recorder.call(plan, function, args, kwargs)
+
+    return special
+
+
 def _implicit(func: Any) -> bool:
-    """Whether an operator is only ever the sum of others."""
-    key = torch._C.DispatchKey.CompositeImplicitAutograd
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key))
+    """Whether an operator is only ever the sum of others: it has no kernel of its own on any device."""
+    has, name, keys = torch._C._dispatch_has_kernel_for_dispatch_key, func.name(), torch._C.DispatchKey
+    return bool(has(name, keys.CompositeImplicitAutograd) and not has(name, keys.CPU))

@@ -9,11 +9,15 @@ from typing import Any
 
 import torch
 
+from perfmodel.capture import autocast, optimizers, overrides
 from perfmodel.capture.dispatch import Recorder
+from perfmodel.capture.functions import Functions, opened
+from perfmodel.capture.guesses import Guesses
 from perfmodel.capture.modules import followed
 from perfmodel.capture.reach import reachable
 from perfmodel.capture.tape import Tape
 from perfmodel.capture.twins import Twins, replaced, unchanged
+from perfmodel.capture.values import Values, worthwhile
 from perfmodel.programs.program import Program, Resident
 
 
@@ -21,18 +25,29 @@ def captured(target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], n
     """The program of one call of the target."""
     torch.empty(1, device="meta").exp()  # what torch sets up at its first operator is not part of the program
     objects = list(reachable(target, args, kwargs))
-    tape, twins = Tape(), Twins()
+    tape, twins, values, guesses = Tape(), Twins(), Values(), Guesses(guess)
     with ExitStack() as stack:
         stack.enter_context(_without_collection())
         stack.enter_context(unchanged(objects))
-        stack.enter_context(replaced(_tensors(objects), twins))
+        for tensor, real in stack.enter_context(replaced(_tensors(objects), twins)):
+            if real.device.type == "cpu" and not real.requires_grad and worthwhile(real):
+                values.learn(tensor, real.detach().clone())
         resident = _resident(tape, objects, (args, kwargs))
         stack.enter_context(followed(tape, (value for value in objects if isinstance(value, torch.nn.Module))))
-        stack.enter_context(Recorder(tape, {}, twins.cached))
+        recorder = Recorder(tape, values, guesses, twins.cached)
+        for context in (
+            overrides.registered(),
+            optimizers.as_on_a_card(),
+            autocast.as_on_a_card(),
+            opened(),
+            Functions(recorder),
+            recorder,
+        ):
+            stack.enter_context(context)
         result = target(*args, **kwargs)
         steps = tape.finished()
         del result
-    return Program(name or _name(target), steps, resident, tuple(tape.guesses), tuple(tape.notes))
+    return Program(name or _name(target), steps, resident, tuple(guesses.stated), tuple(tape.notes))
 
 
 @contextmanager

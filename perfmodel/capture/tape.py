@@ -25,12 +25,12 @@ class Tape:
     def __init__(self) -> None:
         self.storages = Storages()
         self.steps: list[Step] = []
-        self.guesses: dict[str, None] = {}
         self.notes: dict[str, None] = {}
         self.path = ""
         self.in_optimizer = False
         self.views = self.modules = self.functions = 0
         self.waits = False
+        self.truth = False  # bool(tensor) is being evaluated
         self.seen_backward = False
         self._starts: list[int] = [-1]
         self._paths: list[str] = [""]

@@ -60,8 +60,8 @@ class Twins:
 
 
 @contextmanager
-def replaced(tensors: Iterable[torch.Tensor], twins: Twins) -> Iterator[None]:
-    """Every tensor is its twin while the context is open."""
+def replaced(tensors: Iterable[torch.Tensor], twins: Twins) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Every tensor is its twin while the context is open. Yields the tensors, each with the object that is now real."""
     exchanged: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:
         for tensor in tensors:
@@ -69,7 +69,7 @@ def replaced(tensors: Iterable[torch.Tensor], twins: Twins) -> Iterator[None]:
             _exchange(tensor, twin)
             exchanged.append((tensor, twin))
         twins.forget()
-        yield
+        yield exchanged
     finally:
         for tensor, twin in reversed(exchanged):
             _exchange(tensor, twin)

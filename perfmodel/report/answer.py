@@ -109,14 +109,15 @@ def gpu_document(gpu: Any, knowledge: str = "") -> dict[str, str] | None:
     return {"name": gpu.name, "file": label(gpu.file), "knowledge": knowledge or gpu.knowledge} if gpu else None
 
 
-def expected_document(expected: Expected | None) -> dict[str, float]:
-    """Returns the expected time and its range; empty if there is none."""
+def expected_document(expected: Expected | None, lower_s: float) -> dict[str, float]:
+    """Returns the expected time, its range and its excess over the lower bound; empty if there is none."""
     if expected is None:
         return {}
     return {
         "expected_s": expected.expected_s,
         "expected_low_s": expected.low_s,
         "expected_high_s": expected.high_s,
+        "headroom_s": expected.expected_s - lower_s,
     }
 
 
@@ -143,7 +144,7 @@ def _row(row: Row) -> dict[str, Any]:
     }
     if row.bounds:
         found |= {"bound": row.bounds.bound, "lower_s": row.bounds.lower_s, "no_overlap_s": row.bounds.no_overlap_s}
-        found |= expected_document(row.expected)
+        found |= expected_document(row.expected, row.bounds.lower_s)
     return found
 
 
@@ -164,7 +165,7 @@ def total_document(total: Total) -> dict[str, Any]:
     }
     if total.lower_s is not None:
         found |= {"bound": total.bound, "lower_s": total.lower_s, "no_overlap_s": total.no_overlap_s}
-        found |= expected_document(total.expected)
+        found |= expected_document(total.expected, total.lower_s)
     return found
 
 

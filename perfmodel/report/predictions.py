@@ -50,7 +50,7 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
         "no_overlap_s": total.no_overlap_s,
         "roof_notes": list(prediction.roof_notes),
         "protocol": protocol(prediction.line),
-        **expected_document(prediction.expected),
+        **expected_document(prediction.expected, total.lower_s or 0.0),
         **measured_document(compared(prediction)),
     }
 
@@ -61,7 +61,8 @@ def compared(prediction: Prediction) -> Compared:
 
 
 def measured_document(one: Compared) -> dict[str, float | None]:
-    """Returns the measured time, with bound and expected time as shares of it; empty without a measured time.
+    """Returns the measured time, bound and expected time as shares of it, and its excess over the bound; empty without
+    a measured time.
 
     ``of_roofline`` is the name of ``of_bound`` in ``validate``.
     """
@@ -73,6 +74,7 @@ def measured_document(one: Compared) -> dict[str, float | None]:
         "of_roofline": one.of_roofline,
         "of_expected": one.of_expected,
         "error": one.error,
+        "headroom_s": one.headroom_s,
     }
 
 
