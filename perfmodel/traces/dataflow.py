@@ -32,14 +32,14 @@ TENSORS = ("elementwise", "fused", "random")
 
 
 class Flow:
-    """The kernels of a step in order, with the sizes that are known of each.
+    """The calls of a step in order, each one or more kernels, with the sizes that are known of each.
 
     ``size`` is that of the tensor written last, ``inputs`` are the sizes of the tensors that products may read: it, and
     the one that the product before it read.
     """
 
-    def __init__(self, activities: Sequence[Activity], price: Pricer | None) -> None:
-        self.seen = _without_sums([seen(one) for one in activities])
+    def __init__(self, calls: Sequence[Sequence[Activity]], price: Pricer | None) -> None:
+        self.seen = _without_sums([_seen(one) for one in calls])
         self.price = price
         self.rows = _rows(self.seen)
         self.size = 0
@@ -185,6 +185,14 @@ def _attended(one: Seen, batch: int, heads: int, queries: int, width: int, keys:
     chosen = "flash" if "flash_fwd" in name or "flash_bwd" in name else "efficient" if "cutlass" in name else "cudnn"
     operator = f"_scaled_dot_product_{chosen}_attention" + ("_backward" if back else "")
     return launched(Call(operator, (q, q, k, k, q) if back else (q, k, k)))
+
+
+def _seen(kernels: Sequence[Activity]) -> Seen:
+    """The longest kernel of a call; one that divides its tensors among several kernels has the elements of all."""
+    main = seen(max(kernels, key=lambda one: one.seconds))
+    if main.family != "optimizer" or len(kernels) == 1:
+        return main
+    return main._replace(elements=sum(seen(one).elements for one in kernels))
 
 
 def _without_sums(kernels: Sequence[Seen]) -> list[Seen]:
