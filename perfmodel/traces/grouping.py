@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from perfmodel.aten.calls import Launched
+from perfmodel import aten
+from perfmodel.aten.asking import compact
+from perfmodel.aten.calls import Call, Launched
 from perfmodel.traces import calls, fused
 from perfmodel.traces.dataflow import Flow, Pricer
+from perfmodel.traces.events import Activity
+from perfmodel.traces.inference import seen
 from perfmodel.traces.kernel_names import dtype, family, is_communication
 from perfmodel.traces.linking import Formulas, Tied
 from perfmodel.traces.nesting import Nesting, Place
@@ -15,6 +19,9 @@ from perfmodel.traces.pricing import NAME, SHAPES, Group
 
 if TYPE_CHECKING:
     from perfmodel.programs.program import Program
+
+# Operators whose indices the profiler leaves out.
+UNLISTED = frozenset(("index", "index_put_", "_index_put_impl_"))
 
 
 def groups(
@@ -54,7 +61,23 @@ def _group(kernels: tuple[Tied, ...], nesting: Nesting, formulas: Formulas) -> G
     if found is None:
         return _unshaped(kernels, main)
     call, launched = found
+    if call.name in UNLISTED:
+        launched = _by_index(call, main.activity) or launched
     return Group(kernels, operator.name, tuple(_in_type(one, main.activity.name) for one in launched), call, SHAPES)
+
+
+def _by_index(call: Call, activity: Activity) -> tuple[Launched, ...]:
+    """Indexing with tensors, whose shapes the profiler leaves out: the kernel's grid has the number of elements."""
+    x = call.operands[0]
+    cols = x.shape[-1] if x.shape else 1
+    elements = seen(activity).elements or activity.grid[0] * cols
+    if call.name != "index":
+        elements = next((one.numel for one in call.operands[1:]), elements)
+    index = compact((max(1, elements // max(1, cols)),), "int64")
+    if call.name == "index":
+        return aten.launched(Call("index_select", (x, 0, index)))
+    rows = compact((max(1, elements // max(1, cols)), cols), x.dtype)
+    return aten.launched(Call("index_add_", (x, 0, index, rows)))
 
 
 def _unshaped(kernels: tuple[Tied, ...], main: Tied) -> Group:

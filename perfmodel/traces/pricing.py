@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from perfmodel.aten.calls import Call, Launched
 from perfmodel.hardware import Gpu
-from perfmodel.op import Kind, Op, Tensor
+from perfmodel.op import Kind, Op
 from perfmodel.programs.pricing import STEPS, Kernel, Prices
 from perfmodel.roofline import Bounds, Rates, rates, together
 from perfmodel.timing.card import Card
@@ -21,6 +21,7 @@ from perfmodel.traces.linking import Tied
 from perfmodel.units import ITEM_BYTES
 
 SHAPES, NAME, PROGRAM = "shapes", "name", "program"
+ALIKE = 16  # tensors of one size that are followed
 
 
 class Group(NamedTuple):
@@ -81,7 +82,7 @@ class Model:
     def __init__(self, gpu: Gpu, knowledge: str | None = None) -> None:
         self.gpu = gpu
         self.prices = Prices(gpu, knowledge)
-        self._kernels: dict[int, Kernel] = {}
+        self._kernels: dict[tuple[int, str, str], Kernel] = {}
         self._totals: dict[tuple[int, ...], Price] = {}
 
     @property
@@ -89,10 +90,11 @@ class Model:
         return self.prices.card
 
     def kernel(self, one: Launched) -> Kernel:
-        """The price of one kernel; the same object is priced once."""
-        found = self._kernels.get(id(one))
-        if found is None:  # the kernel keeps the object, so that its id stays its own
-            found = self._kernels[id(one)] = self.prices.kernel(one)
+        """The price of one kernel; an operation at the same sizes is priced once."""
+        key = (id(one.op), one.dtype, one.impl)
+        found = self._kernels.get(key)
+        if found is None:  # the kernel keeps the operation, so that the id stays its own
+            found = self._kernels[key] = self.prices.kernel(one)
         return found
 
     def price(self, launched: Sequence[Launched], shares: Sequence[float] = ()) -> Price:
@@ -132,31 +134,32 @@ class Model:
 class Recent:
     """What L2 may still hold: the sizes of the tensors that the last kernels touched, and how many bytes ago.
 
-    A trace does not say where tensors lie. A tensor that a kernel reads counts as the last one of its size, unless it is
-    a weight. A kernel's results count as memory that was not touched before.
+    A trace does not say where tensors lie. Tensors that a kernel reads count as the latest ones of their size, unless they
+    are weights. A kernel's results count as memory that was not touched before.
     """
 
     def __init__(self, card: Card) -> None:
         self.card = card
         self._touched_byte = 0.0
-        self._last: dict[tuple[int, float], float] = {}
+        self._last: dict[tuple[int, float], list[float]] = {}  # the latest last
 
     def share(self, op: Op) -> float:
         """The share of a kernel's bytes in L2. Afterwards its tensors are the latest."""
         outer = [tensor for tensor in op.tensors if not tensor.spill and (tensor.reads or tensor.writes)]
         inside = whole = 0.0
-        for tensor in outer:
-            byte, last = float(tensor.size_byte), self._last.get(_size(tensor))
+        now = self._touched_byte + sum(float(tensor.size_byte) for tensor in outer)
+        for tensor in sorted(outer, key=lambda one: bool(one.writes)):
+            byte = float(tensor.size_byte)
             whole += byte
-            if tensor.reads and last is not None and tensor.kind not in (Kind.PARAMETER, Kind.WEIGHT):
-                inside += byte * kept(self.card, self._touched_byte - last + byte)
-        self._touched_byte += whole
-        self._last.update(dict.fromkeys(map(_size, outer), self._touched_byte))
+            last = self._last.setdefault((int(tensor.elements), float(tensor.item)), [])
+            if tensor.reads and tensor.kind not in (Kind.PARAMETER, Kind.WEIGHT):
+                before = next((place for place in reversed(range(len(last))) if last[place] != now), None)
+                if before is not None:
+                    inside += byte * kept(self.card, self._touched_byte - last.pop(before) + byte)
+            last.append(now)
+            del last[:-ALIKE]
+        self._touched_byte = now
         return inside / whole if whole else 0.0
-
-
-def _size(tensor: Tensor) -> tuple[int, float]:
-    return int(tensor.elements), float(tensor.item)
 
 
 def named(sizes: Mapping[str, Any]) -> str:
