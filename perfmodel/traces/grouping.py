@@ -68,8 +68,9 @@ def _group(kernels: tuple[Tied, ...], nesting: Nesting, formulas: Formulas) -> G
 
 def _by_index(call: Call, activity: Activity) -> tuple[Launched, ...]:
     """Indexing with tensors, whose shapes the profiler leaves out: the kernel's grid has the number of elements."""
-    x = call.operands[0]
-    cols = x.shape[-1] if x.shape else 1
+    first = call.operands[0]
+    cols = first.shape[-1] if first.shape else 1
+    x = compact((max(1, first.numel // max(1, cols)), cols), first.dtype)
     elements = seen(activity).elements or activity.grid[0] * cols
     if call.name != "index":
         elements = next((one.numel for one in call.operands[1:]), elements)
