@@ -42,7 +42,7 @@ def padded(call: Call) -> Iterable[Launched]:
     crooked = [x for x in operands if all(type(s) is int for s in x.strides) and max(x.strides[-2:]) % PADDED]
     for x in crooked:
         yield asked("copy", found.dtype, numel=product(x.shape), distinct=product(x.shape), run=product(x.shape), act=x.item, out=x.item)
-    yield found._replace(op=found.op._replace(runs=fact._replace(aligned=16)))
+    yield found._replace(op=found.op._replace(runs=fact._replace(aligned=16, odd=False)))
 
 
 RULES: dict[str, Rule] = {"fused": fused, "padded": padded}

@@ -113,7 +113,7 @@ class Prices:
             body = part.body(share)
             body = drained(body) if body.late_s else body
             bodies.append(body)
-            own_s = body.seconds + ramp_s(card, share < NEAR) + (part.code_s if share > 0.0 else 0.0)
+            own_s = body.seconds + ramp_s(card, share < NEAR) + part.code_s + part.among_s
             seconds += own_s
             width += own_s * card.spread.get(body.mechanism, card.spread["any"])
             share = max(share, 1.0 if part.byte < card.l2_byte else 0.0)  # the next launch finds what this one touched
