@@ -123,11 +123,11 @@ def _masked_decode(how: BackEnd, size: Attended) -> bool:
 
 
 def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) -> Body:
-    """Returns the time of one forward pass."""
+    """Returns the time of one forward pass. NB masked decoding runs at memory's rate even where L2 holds the cache."""
     head_byte = size.cached * (size.width + size.value_width)
     stream = moved(
         card, size.item * size.heads * size.queries * size.width + size.kv_heads * size.visible * head_byte,
-        size.item * size.heads * size.queries * size.value_width, found,
+        size.item * size.heads * size.queries * size.value_width, 0.0 if _masked_decode(how, size) else found,
     )  # fmt: skip
     if _streams(how, size):
         return _streamed(card, how, size, stream.dram_s, stream.l2_s)
