@@ -96,7 +96,7 @@ def _cudnn_accepts(given: Given) -> bool:
     if torch.are_deterministic_algorithms_enabled():
         return False
     width, value_width = query.shape[-1], value.shape[-1]
-    if width % 8 or value_width % 8 or (max(width, value_width) > 128 and (width, value_width) != (192, 128)):
+    if width % 8 or value_width % 8 or max(width, value_width) > 256:
         return False
     return bool(key.shape[2] != 1 and not (given.dropout and query.shape[2] == 1))
 
