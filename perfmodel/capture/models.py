@@ -107,15 +107,15 @@ def inputs(torch: Any, config: Any, model: Any, B: int, N: int, device: str, *, 
     name, dtype = model.main_input_name, next(model.parameters()).dtype
 
     def tokens() -> Any:
-        return torch.zeros((B, N), dtype=torch.long, device=device)
+        return torch.randint(0, config.get_text_config().vocab_size, (B, N), device=device)
 
     if name == "pixel_values":
         size = config.image_size if isinstance(config.image_size, (tuple, list)) else (config.image_size, config.image_size)
-        found = {name: torch.zeros((B, config.num_channels, *size), device=device, dtype=dtype)}
+        found = {name: torch.randn((B, config.num_channels, *size), device=device, dtype=dtype)}
         return found | ({"labels": torch.zeros(B, dtype=torch.long, device=device)} if labels else {})
     if name == "input_features":
         frames = 2 * config.max_source_positions
-        found = {name: torch.zeros((B, config.num_mel_bins, frames), device=device, dtype=dtype)}
+        found = {name: torch.randn((B, config.num_mel_bins, frames), device=device, dtype=dtype)}
         return found | {"labels" if labels else "decoder_input_ids": tokens()}
     found = {"input_ids": tokens()}
     if config.is_encoder_decoder:
