@@ -23,6 +23,16 @@ class ProgramAnswer(Answer, runs.Answer):
 
         return views.program(self)
 
+    def plot(self, path: str) -> str:
+        """Draws the roofline with the program's kernels as a PNG, SVG or PDF file, and returns its path."""
+        from perfmodel.programs.charted import card
+        from perfmodel.report.picture import checked, save
+        from perfmodel.report.plot import figure
+
+        checked(path, "plot")
+        save(figure([card(self)], f"{self.gpu.title}, {self.program.name}, {self.run}"), path, "plot")
+        return path
+
 
 class CapturedProgram(Program):
     """A program that was captured from torch."""

@@ -227,7 +227,7 @@ def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> 
         flops=sum(row.flops for row in rows),
         contraction_flops=sum(row.contraction_flops for row in rows),
         traffic_byte=moved,
-        compulsory_byte=moved,
+        compulsory_byte=min(moved, compulsory_byte(program)),
         lower_s=lower_s,
         no_overlap_s=sum(row.no_overlap_s for row in rows),
         expected_s=max(expected_s, lower_s),
@@ -240,6 +240,20 @@ def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> 
         kernels=len(rows),
         bound=max(seconds, key=lambda name: seconds[name], default="memory"),
     )
+
+
+def compulsory_byte(program: Program) -> int:
+    """Bytes that the program cannot avoid: what exists before it and is read, and what it leaves behind, once each."""
+    read: dict[int, int] = {}
+    made: dict[int, int] = {}
+    for step in program.steps:
+        for operand in step.call.operands:
+            if operand.storage in program.resident:
+                read[operand.storage] = max(read.get(operand.storage, 0), int(operand.byte))
+        made |= {result.storage: int(result.byte) for result in step.call.results if result.storage not in program.resident}
+        for storage in step.frees:
+            made.pop(storage, None)
+    return sum(read.values()) + sum(made.values())
 
 
 def _with_host(
