@@ -45,7 +45,9 @@ class Spec(NamedTuple):
         return f"{self.config} {self.phase} {self.B}x{self.N}{plain}{how}"
 
 
-def _three(config: str, prompt: tuple[int, int], decode: tuple[int, int], train: tuple[int, int], **words: Any) -> list[Spec]:
+def _three(
+    config: str, prompt: tuple[int, int], decode: tuple[int, int], train: tuple[int, int], **words: Any
+) -> list[Spec]:
     return [
         Spec(config, phase, B, N, **words) for phase, (B, N) in (("prompt", prompt), ("decode", decode), ("train", train)) if B
     ]  # fmt: skip
@@ -81,7 +83,9 @@ def build(spec: Spec, device: str) -> Callable[[], Any]:
 
     transformers.logging.set_verbosity_error()
     page = json.loads((CONFIGS / f"{spec.config}.json").read_text())
-    config = transformers.AutoConfig.for_model(page["model_type"], **{k: v for k, v in page.items() if k != "model_type"})
+    config = transformers.AutoConfig.for_model(
+        page["model_type"], **{k: v for k, v in page.items() if k != "model_type"}
+    )
     config._attn_implementation = "sdpa"
     if page["model_type"] == "t5":
         config.decoder_start_token_id = config.pad_token_id = 0
@@ -157,7 +161,9 @@ def _training(torch: Any, spec: Spec, model: Any, inputs: dict[str, Any]) -> Cal
     return step
 
 
-def _decoding(torch: Any, transformers: Any, spec: Spec, model: Any, config: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
+def _decoding(
+    torch: Any, transformers: Any, spec: Spec, model: Any, config: Any, inputs: dict[str, Any]
+) -> Callable[[], Any]:
     cache = transformers.StaticCache(config=config, max_cache_len=spec.N + 1)
     word = "cache" if transformers.__version__ >= "5.20" else "past_key_values"
 
@@ -267,7 +273,12 @@ def _compiled(torch: Any, step: Callable[[], Any], trace: Path | None) -> dict[s
         print(f"    not compiled: {str(error).splitlines()[0]}", file=sys.stderr)
         return {}
     names = [[row[3], row[2], row[4]] for row in kernels]
-    return {"compiled_s": seconds, "compiled_kernel_s": sum(row[2] for row in names), "compiled_kernels": names, "compile_s": took}
+    return {
+        "compiled_s": seconds,
+        "compiled_kernel_s": sum(row[2] for row in names),
+        "compiled_kernels": names,
+        "compile_s": took,
+    }
 
 
 def _profile(torch: Any, step: Callable[[], Any], keep: Path | None) -> tuple[list[list[Any]], dict[str, Any]]:
@@ -403,7 +414,11 @@ def command_compare(options: argparse.Namespace) -> None:
         for what, ratio in found.items():
             errors.setdefault((what, spec.held_out), []).append(ratio - 1.0)
         counts = f"{graph.total.kernels} of {sum(row[2] for row in record['kernels'])} kernels"
-        print(f"{spec.name:40s} " + "  ".join(f"{what} {100 * ratio - 100:+6.1f} %" for what, ratio in found.items()) + f"  {counts}")
+        print(
+            f"{spec.name:40s} "
+            + "  ".join(f"{what} {100 * ratio - 100:+6.1f} %" for what, ratio in found.items())
+            + f"  {counts}"
+        )
         own: dict[str, list[float]] = {}
         for row in graph.rows:
             name = row.source.removeprefix("aten::")
@@ -422,14 +437,22 @@ def command_compare(options: argparse.Namespace) -> None:
             one[3] += counts[0]
             one[4] += counts[1]
         if options.detail:
-            for name, (mine, theirs, *counts) in sorted(own.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1]))[:12]:
-                print(f"      {name:36s} {1e3 * mine:9.3f} ms  measured {1e3 * theirs:9.3f} ms  calls {counts[0]} kernels {counts[1]}")
+            for name, (mine, theirs, *counts) in sorted(own.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1]))[
+                :12
+            ]:
+                print(
+                    f"      {name:36s} {1e3 * mine:9.3f} ms  measured {1e3 * theirs:9.3f} ms  calls {counts[0]} kernels {counts[1]}"
+                )
     for (what, held_out), values in sorted(errors.items()):
         mean = 100 * sum(map(abs, values)) / len(values)
-        print(f"{what} {'held out' if held_out else 'fit'}: mean error {mean:.1f} %, bias {100 * sum(values) / len(values):+.1f} % of {len(values)}")
+        print(
+            f"{what} {'held out' if held_out else 'fit'}: mean error {mean:.1f} %, bias {100 * sum(values) / len(values):+.1f} % of {len(values)}"
+        )
     whole = sum(one[1] for one in operators.values()) or 1.0
     for name, (mine, theirs, off, a, b) in sorted(operators.items(), key=lambda pair: -pair[1][2])[:45]:
-        print(f"  {name:40s} share {100 * theirs / whole:5.2f} %  predicted/measured {mine / theirs if theirs else 0:5.2f}  off {100 * off / whole:5.2f} %  {a} calls, {b} kernels")
+        print(
+            f"  {name:40s} share {100 * theirs / whole:5.2f} %  predicted/measured {mine / theirs if theirs else 0:5.2f}  off {100 * off / whole:5.2f} %  {a} calls, {b} kernels"
+        )
 
 
 def main() -> None:

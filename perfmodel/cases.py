@@ -14,6 +14,7 @@ from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
+from perfmodel.limits import CASES
 from perfmodel.operation import checked_value
 from perfmodel.records import WRITTEN, measured_s
 from perfmodel.strictjson import parsed
@@ -93,9 +94,8 @@ def read(
     place. A repeated line gives the same case at another place.
     """
     known: dict[str, Case] = {}
-    for number, text in enumerate(lines, 1):
-        if not text.strip():
-            continue
+    filled = ((number, text) for number, text in enumerate(lines, 1) if text.strip())
+    for number, text in CASES.counted(filled, file):
         where = f"{file}:{number}"
         if text in known:
             yield known[text]._replace(where=where)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -98,13 +99,78 @@ def name(line):
 
 @pytest.mark.parametrize("line", [*SMALL, *TORCH_ONLY], ids=name)
 def test_a_program_of_torch_agrees_with_float64(line):
+    found = compared(line)
+    assert not found.wrong
+    assert found.relative_norm < 1e-5
+
+
+def compared(line):
+    """Builds and runs a program on the processor, and compares its result with the reference."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from perfmodel.measure.workloads import build
 
     program = build(torch, "cpu", case(line))
-    found = verdict(program.compare(program.run()), line["dtype"], torch)
-    assert not found.wrong
-    assert found.relative_norm < 1e-5
+    return verdict(program.compare(program.run()), line["dtype"], torch)
+
+
+MLP = {"op": "mlp", "shape": {"B": 2, "N": 5, "D": 16}, "dtype": "fp32"}
+LAYER = {"op": "layer", "shape": {"B": 2, "N": 8, "D": 16, "H": 4, "H_kv": 2}, "dtype": "fp32", "impl": "math"}
+LINEAR = {"op": "linear_bias", "shape": {"B": 2, "N": 5, "D_in": 8, "D_out": 6}, "dtype": "fp32"}
+ATTENTION = {
+    "op": "attention",
+    "shape": {"B": 2, "H": 4, "H_kv": 2, "N": 6, "S": 9, "d": 8},
+    "dtype": "fp32",
+    "causal": True,
+}
+CONV = {"op": "conv1d", "shape": {"B": 2, "N": 19, "D": 6, "K": 4}, "dtype": "fp32", "impl": "torch"}
+ROWS = {"shape": {"rows": 17, "cols": 33}, "dtype": "fp32"}
+BOTH = {"direction": "forward_backward"}
+GRAD = "autograd.grad"
+BY_FUNCTION = [
+    ("softmax", {"op": "softmax", **ROWS}),
+    ("_softmax_backward_data", {"op": "softmax_backward", **ROWS}),
+    ("nn.functional.layer_norm", {"op": "layernorm", **ROWS}),
+    ("nn.functional.rms_norm", {"op": "rmsnorm", **ROWS}),
+    ("ops.aten.native_layer_norm_backward", {"op": "layernorm_backward", **ROWS}),
+    *(("nn.functional." + name, {**ADD, "kind": name}) for name in ("gelu", "silu")),
+    *((name, {**ADD, "kind": name}) for name in ("relu", "exp", "sigmoid", "tanh")),
+    *((f"ops.aten.{name}_backward", {**ADD, "kind": f"{name}_backward"}) for name in ("gelu", "silu", "sigmoid", "tanh")),
+    ("ops.aten.threshold_backward", {**ADD, "kind": "relu_backward"}),
+    ("matmul", {"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}, "dtype": "fp32"}),
+    ("nn.functional.conv1d", CONV),
+    (GRAD, {**CONV, **BOTH}),
+    (GRAD, {**CONV, **BOTH, "impl": "torch_channels_first"}),
+    ("nn.functional.linear", LINEAR),
+    (GRAD, {**LINEAR, **BOTH}),
+    *(("nn.functional.linear", {**MLP, "activation": name}) for name in ("gelu", "swiglu")),
+    *(("nn.functional." + name, {**MLP, "activation": name}) for name in ("gelu", "relu", "silu")),
+    *((GRAD, {**MLP, **BOTH, "activation": name}) for name in ("gelu", "gelu_tanh", "relu", "silu", "swiglu")),
+    ("nn.functional.scaled_dot_product_attention", {**ATTENTION, "impl": "math"}),
+    ("softmax", {**ATTENTION, "impl": "naive"}),
+    (GRAD, {**ATTENTION, **BOTH, "impl": "math"}),
+    (GRAD, {**ATTENTION, **BOTH, "impl": "naive"}),
+    *(("nn.functional." + name, LAYER) for name in ("linear", "layer_norm", "gelu", "scaled_dot_product_attention")),
+    ("softmax", {**LAYER, "impl": "naive", "causal": True}),
+    (GRAD, {**LAYER, **BOTH, "causal": True}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("function", "line"), BY_FUNCTION, ids=lambda value: value if isinstance(value, str) else name(value)
+)
+def test_an_error_of_2_percent_in_a_function_of_torch_is_found(monkeypatch, function, line):
+    """The function is wrong in every data type, also in float64. Its reference must not use it."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    assert not compared(line).wrong
+    where, _, last = function.rpartition(".")
+    module = attrgetter(where)(torch) if where else torch
+    right = getattr(module, last)
+    monkeypatch.setattr(module, last, lambda *given, **more: by_2_percent(right(*given, **more)))
+    assert "relative error of" in compared(line).wrong
+
+
+def by_2_percent(found):
+    return found * 1.02 if hasattr(found, "dtype") else tuple(one * 1.02 for one in found)
 
 
 @pytest.mark.parametrize("line", PROGRAMS, ids=name)

@@ -23,26 +23,24 @@ def capture(
     *args: Any,
     name: str | None = None,
     guess: Any = None,
-    warm_up: int | None = None,
     **kwargs: Any,
 ) -> Program:
     """Returns the program that ``target(*args, **kwargs)`` runs on a GPU. Nothing is computed.
 
     ``target`` is a module or a function, such as a training step with backward pass and optimizer. Its parameters, its
     inputs and the tensors that it refers to may be real or on the meta device; all are as before afterwards. ``guess``
-    replaces values that only data can tell (see ``guesses``). ``warm_up`` is the number of calls before the one that is
-    recorded: by default 1 if an optimizer has no state yet, else 0.
+    replaces values that only data can tell (see ``guesses``).
     """
     from perfmodel.capture.compiling import as_compiled, noticed
     from perfmodel.capture.session import captured
 
     with noticed() as asked:
-        program = captured(target, args, kwargs, name, guess, warm_up)
+        program = captured(target, args, kwargs, name, guess)
     if not asked[0]:
         return program
     try:
         with as_compiled():
-            return program._replace(traced=captured(target, args, kwargs, name, guess, warm_up))
+            return program._replace(traced=captured(target, args, kwargs, name, guess))
     except Exception:  # code that only a compiler can follow
         return program
 

@@ -102,11 +102,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if real is not None:
             return real.detach()
         estimate = self.estimate(tensor)
-        guess = self.guesses.answer("list", f"each of {tensor.numel()} values", estimate.number if estimate else 1)
+        number = estimate.number if estimate else 1
+        whole = not tensor.dtype.is_floating_point
+        guess = self.guesses.answer("list", f"each of {tensor.numel()} values", round(number) if whole else number)
         if isinstance(guess, (list, tuple)):
             return torch.tensor(guess, dtype=tensor.dtype)
-        whole = not tensor.dtype.is_floating_point
-        return torch.full(tensor.shape, round(guess) if whole else guess, dtype=tensor.dtype)
+        return torch.full(tensor.shape, guess, dtype=tensor.dtype)
 
     def estimate(self, tensor: torch.Tensor) -> Estimate | None:
         """What to expect of a tensor's values."""

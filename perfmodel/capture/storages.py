@@ -48,10 +48,6 @@ class Storages:
             found.key, found.number, found.byte = key, self._count, storage.nbytes()
         return found
 
-    def alive(self) -> dict[int, Any]:
-        """The bytes of every storage that still exists, by its number."""
-        return {reference.number: reference.byte for reference in self._known.values()}
-
     def _forget(self, reference: _Reference) -> None:
         del self._known[reference.key]
         self.gone.append(reference.number)

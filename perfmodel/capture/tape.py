@@ -9,7 +9,7 @@ import torch
 
 from perfmodel.aten.calls import Call, Operand
 from perfmodel.capture.storages import Storages
-from perfmodel.programs.program import Host, Resident, Step
+from perfmodel.programs.program import Host, Step
 
 _node = torch._C._current_autograd_node
 _sequence = torch.autograd._get_sequence_nr
@@ -89,14 +89,12 @@ class Tape:
             self.steps[-1] = last._replace(frees=(*last.frees, *gone))
         gone.clear()
 
-    def restarted(self, resident: dict[int, Resident]) -> dict[int, Resident]:
-        """Forgets all steps. Returns the storages that exist now: the residents that are left, and what has been added."""
-        self._settle()
+    def rewind(self) -> None:
+        """Forgets the steps so far. Storages keep their numbers."""
         self.steps.clear()
+        self.storages.gone.clear()
         self.views = self.modules = self.functions = 0
         self.waits = self.seen_backward = False
-        alive = self.storages.alive()
-        return {number: resident.get(number, Resident(byte, "state")) for number, byte in alive.items()}
 
     def finished(self) -> tuple[Step, ...]:
         """All steps."""

@@ -51,7 +51,9 @@ class Collective(NamedTuple):
 def collective(activity: Activity) -> Collective:
     """The collective that a kernel runs, from the profiler's details, or else from its name."""
     details = activity.details
-    given = re.sub(r"[^a-z]", "", str(details.get("Collective name", "")).lower().removeprefix("_").removesuffix("base"))
+    given = re.sub(
+        r"[^a-z]", "", str(details.get("Collective name", "")).lower().removeprefix("_").removesuffix("base")
+    )
     plain = re.sub(r"[^a-z]", "", activity.name.lower())
     name = next((found for key, found in _NAMES.items() if key in (given or plain)), given or "collective")
     dtype = _TYPES.get(str(details.get("dtype", "")), "") or _type(activity.name)

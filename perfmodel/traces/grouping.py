@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from perfmodel.aten.calls import Launched
+from perfmodel import aten
+from perfmodel.aten.asking import compact
+from perfmodel.aten.calls import Call, Launched
 from perfmodel.traces import calls, fused
+from perfmodel.traces.dataflow import Flow, Pricer
+from perfmodel.traces.events import Activity
+from perfmodel.traces.inference import seen
 from perfmodel.traces.kernel_names import dtype, family, is_communication
 from perfmodel.traces.linking import Formulas, Tied
 from perfmodel.traces.nesting import Nesting, Place
@@ -15,14 +20,34 @@ from perfmodel.traces.pricing import NAME, SHAPES, Group
 if TYPE_CHECKING:
     from perfmodel.programs.program import Program
 
+# Operators whose indices the profiler leaves out.
+UNLISTED = frozenset(("index", "index_put_", "_index_put_impl_"))
 
-def groups(ties: Sequence[Tied], nesting: Nesting, formulas: Formulas, program: Program | None = None) -> list[Group]:
+
+def groups(
+    ties: Sequence[Tied],
+    nesting: Nesting,
+    formulas: Formulas,
+    price: Pricer | None = None,
+    program: Program | None = None,
+) -> list[Group]:
     """The kernels other than communication, grouped, in the order of each group's first kernel."""
     found: dict[Place | int, list[Tied]] = {}
     for number, one in enumerate(ties):
         if not is_communication(one.activity.name):
             found.setdefault(number if one.owner is None else one.owner, []).append(one)
-    return [_group(tuple(kernels), nesting, formulas) for kernels in found.values()]
+    return _inferred([_group(tuple(kernels), nesting, formulas) for kernels in found.values()], price)
+
+
+def _inferred(found: list[Group], price: Pricer | None) -> list[Group]:
+    """Adds what the names and grids of kernels tell of groups without shapes."""
+    if all(group.launched for group in found):
+        return found
+    made = Flow([tuple(one.activity for one in group.kernels) for group in found], price).launched()
+    return [
+        group if group.launched or not guessed else group._replace(launched=guessed, source=NAME)
+        for group, guessed in zip(found, made, strict=True)
+    ]
 
 
 def _group(kernels: tuple[Tied, ...], nesting: Nesting, formulas: Formulas) -> Group:
@@ -36,7 +61,24 @@ def _group(kernels: tuple[Tied, ...], nesting: Nesting, formulas: Formulas) -> G
     if found is None:
         return _unshaped(kernels, main)
     call, launched = found
+    if call.name in UNLISTED:
+        launched = _by_index(call, main.activity) or launched
     return Group(kernels, operator.name, tuple(_in_type(one, main.activity.name) for one in launched), call, SHAPES)
+
+
+def _by_index(call: Call, activity: Activity) -> tuple[Launched, ...]:
+    """Indexing with tensors, whose shapes the profiler leaves out: the kernel's grid has the number of elements."""
+    first = call.operands[0]
+    cols = first.shape[-1] if first.shape else 1
+    x = compact((max(1, first.numel // max(1, cols)), cols), first.dtype)
+    elements = seen(activity).elements or activity.grid[0] * cols
+    if call.name != "index":
+        elements = next((one.numel for one in call.operands[1:]), elements)
+    index = compact((max(1, elements // max(1, cols)),), "int64")
+    if call.name == "index":
+        return aten.launched(Call("index_select", (x, 0, index)))
+    rows = compact((max(1, elements // max(1, cols)), cols), x.dtype)
+    return aten.launched(Call("index_add_", (x, 0, index, rows)))
 
 
 def _unshaped(kernels: tuple[Tied, ...], main: Tied) -> Group:

@@ -138,3 +138,20 @@ _COMPILED_FUNCTIONS = tuple((operator, re.compile(pattern)) for operator, patter
 def function(name: str) -> str:
     """The operator of torch that an elementwise kernel computes, or an empty text."""
     return next((found for found, pattern in _COMPILED_FUNCTIONS if pattern.search(name)), "")
+
+
+_LAYOUT = re.compile(r"nvjet_\w+_([TN])([TN])[TN]$|gemm\w*?_([tn])([tn])_|_([tn])([tn])_n_tilesize")
+
+
+def layout(name: str) -> str:
+    """How a product's operands lie, in cuBLAS's letters: ``NT`` is the gradient of a weight."""
+    found = _LAYOUT.search(name)
+    return "".join(letter for letter in found.groups() if letter).upper() if found else ""
+
+
+def attention_tile(name: str) -> int:
+    """The head size that an attention kernel is built for, 0 where its name does not tell."""
+    found = re.search(
+        r"_\d+x\d+x(\d+)_\d+x\d+x\d+_cga|(?:Flash_fwd|Flash_bwd)_kernel_traits<(\d+)|cutlass[FB]_\w+?_k(\d+)", name
+    )
+    return next((int(text) for text in found.groups() if text), 0) if found else 0

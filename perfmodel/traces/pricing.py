@@ -12,19 +12,16 @@ from typing import Any, NamedTuple
 
 from perfmodel.aten.calls import Call, Launched
 from perfmodel.hardware import Gpu
-from perfmodel.roofline import Bounds, Rates, lower_under, rates, together
-from perfmodel.timing import parameters
+from perfmodel.op import Kind, Op
+from perfmodel.programs.pricing import STEPS, Kernel, Prices
+from perfmodel.roofline import Bounds, Rates, rates, together
 from perfmodel.timing.card import Card
-from perfmodel.timing.kernels import parts
-from perfmodel.timing.launch import ramp_s
-from perfmodel.timing.part import Part
-from perfmodel.timing.sequence import run
+from perfmodel.timing.stream import kept
 from perfmodel.traces.linking import Tied
 from perfmodel.units import ITEM_BYTES
 
 SHAPES, NAME, PROGRAM = "shapes", "name", "program"
-# Kernels of a step read activations that others just wrote, and weights from memory.
-PROTOCOL = "rotating"
+ALIKE = 16  # tensors of one size that are followed
 
 
 class Group(NamedTuple):
@@ -51,18 +48,21 @@ class Group(NamedTuple):
     @property
     def main(self) -> Launched:
         """The kernel with the most bytes and FLOPs, which gives the group its name."""
-        return max(self.launched, key=lambda one: (_count(one.op.flops()) + _count(one.op.traffic_byte())))
+        return max(self.launched, key=lambda one: float(one.op.flops()) + float(one.op.traffic_byte()))
 
 
 class Price(NamedTuple):
-    """What the model says of a group: counts, the time that no program can beat, the expected time."""
+    """What the model says of a group: counts, the time that no program can beat, the expected time.
+
+    ``shares`` are the shares of each kernel's bytes that L2 still holds from the kernels before.
+    """
 
     flops: int
     contraction_flops: int
     traffic_byte: int
     bounds: Bounds
     expected_s: float
-    choice: str = ""
+    shares: tuple[float, ...] = ()
 
     @property
     def lower_s(self) -> float:
@@ -76,74 +76,90 @@ class Priced(NamedTuple):
     price: Price | None = None
 
 
-def _count(value: Any) -> float:
-    return float(value)
-
-
 class Model:
-    """The time model of a card. Equal kernels after equal kernels are priced once."""
+    """The time model of a card. Equal kernels that find equal shares of their bytes in L2 are priced once."""
 
     def __init__(self, gpu: Gpu, knowledge: str | None = None) -> None:
         self.gpu = gpu
-        self.card: Card = parameters.card(gpu, knowledge)
-        self._rates: dict[str, Rates] = {}
-        self._parts: dict[int, tuple[Launched, tuple[Part, ...]]] = {}
-        self._prices: dict[tuple[int, ...], tuple[tuple[Launched, ...], Price]] = {}
+        self.prices = Prices(gpu, knowledge)
+        self._kernels: dict[tuple[int, str, str], Kernel] = {}
+        self._totals: dict[tuple[int, ...], Price] = {}
 
-    def price(self, launched: Sequence[Launched], before: Launched | None = None) -> Price:
-        """The price of these kernels, run after ``before``."""
-        key = (*map(id, launched), id(before) if before else 0)
-        if key not in self._prices:
-            kept = (*launched, before) if before else tuple(launched)  # an id is only unique while its object lives
-            self._prices[key] = kept, self._price(launched, before)
-        return self._prices[key][1]
+    @property
+    def card(self) -> Card:
+        return self.prices.card
 
-    def _price(self, launched: Sequence[Launched], before: Launched | None) -> Price:
-        last = self.parts(before)[-1] if before and self.parts(before) else None
-        expected_s, choice = 0.0, ""
-        for one in launched:
-            own = self.parts(one)
-            bodies = run(self.card, own, 0.0, last, followed=True)
-            kernel_s = sum(body.seconds + ramp_s(self.card, body.far) for body in bodies)
-            expected_s += max(kernel_s, float(self.bounds(one).lower_s))
-            choice = choice or next((body.choice for body in bodies if body.choice), "")
-            last = own[-1] if own else last
-        whole = together((self.bounds(one), 1) for one in launched)
+    def kernel(self, one: Launched) -> Kernel:
+        """The price of one kernel; an operation at the same sizes is priced once."""
+        key = (id(one.op), one.dtype, one.impl)
+        found = self._kernels.get(key)
+        if found is None:  # the kernel keeps the operation, so that the id stays its own
+            found = self._kernels[key] = self.prices.kernel(one)
+        return found
+
+    def price(self, launched: Sequence[Launched], shares: Sequence[float] = ()) -> Price:
+        """The price of these kernels. ``shares``: of each kernel's bytes in L2, by default none."""
+        steps = tuple(round(share * STEPS) for share in shares) or (0,) * len(launched)
+        key = (*map(id, launched), *steps)
+        found = self._totals.get(key)
+        if found is None:
+            found = self._totals[key] = self._price(
+                [self.kernel(one) for one in launched], [one / STEPS for one in steps]
+            )
+        return found
+
+    def _price(self, kernels: Sequence[Kernel], shares: Sequence[float]) -> Price:
+        times = [self.prices.time(kernel, share) for kernel, share in zip(kernels, shares, strict=True)]
         return Price(
-            sum(int(one.op.flops()) for one in launched), sum(int(one.op.contraction_flops()) for one in launched),
-            sum(int(one.op.traffic_byte()) for one in launched), whole, expected_s, choice,
+            sum(one.flops for one in kernels), sum(one.contraction_flops for one in kernels),
+            sum(one.read_byte + one.write_byte for one in kernels), together((one.bounds, 1) for one in kernels),
+            sum(one.seconds for one in times), tuple(shares),
         )  # fmt: skip
-
-    def parts(self, one: Launched) -> tuple[Part, ...]:
-        """The launches of the library behind one kernel of the model."""
-        if id(one) not in self._parts:
-            self._parts[id(one)] = one, parts(self.card, one.op, self.dtype(one), one.impl)
-        return self._parts[id(one)][1]
-
-    def bounds(self, one: Launched) -> Bounds:
-        """The bounds of one kernel whose activations may be in L2."""
-        return lower_under(one.op, self.rates(self.dtype(one)), PROTOCOL)
 
     def rates(self, dtype: str) -> Rates:
         """The roofs for a data type."""
-        if dtype not in self._rates:
-            self._rates[dtype] = rates(self.gpu, dtype)
-        return self._rates[dtype]
-
-    @staticmethod
-    def dtype(one: Launched) -> str:
-        """The data type of the arithmetic; integers and truth values run on the vector engine like fp32."""
-        return one.dtype if one.dtype in ITEM_BYTES and not one.dtype.startswith("int") else "fp32"
+        return rates(self.gpu, dtype if dtype in ITEM_BYTES else "fp32")
 
     def priced(self, groups: Iterable[Group]) -> Iterator[Priced]:
         """Prices groups in the order of their first kernel."""
-        before: Launched | None = None
+        recent = Recent(self.card)
         for group in groups:
             if not group.launched:
                 yield Priced(group)
                 continue
-            yield Priced(group, self.price(group.launched, before))
-            before = group.launched[-1]
+            shares = [recent.share(one.op) for one in group.launched]
+            yield Priced(group, self.price(group.launched, shares))
+
+
+class Recent:
+    """What L2 may still hold: the sizes of the tensors that the last kernels touched, and how many bytes ago.
+
+    A trace does not say where tensors lie. Tensors that a kernel reads count as the latest ones of their size, unless they
+    are weights. A kernel's results count as memory that was not touched before.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self._touched_byte = 0.0
+        self._last: dict[tuple[int, float], list[float]] = {}  # the latest last
+
+    def share(self, op: Op) -> float:
+        """The share of a kernel's bytes in L2. Afterwards its tensors are the latest."""
+        outer = [tensor for tensor in op.tensors if not tensor.spill and (tensor.reads or tensor.writes)]
+        inside = whole = 0.0
+        now = self._touched_byte + sum(float(tensor.size_byte) for tensor in outer)
+        for tensor in sorted(outer, key=lambda one: bool(one.writes)):
+            byte = float(tensor.size_byte)
+            whole += byte
+            last = self._last.setdefault((int(tensor.elements), float(tensor.item)), [])
+            if tensor.reads and tensor.kind not in (Kind.PARAMETER, Kind.WEIGHT):
+                before = next((place for place in reversed(range(len(last))) if last[place] != now), None)
+                if before is not None:
+                    inside += byte * kept(self.card, self._touched_byte - last.pop(before) + byte)
+            last.append(now)
+            del last[:-ALIKE]
+        self._touched_byte = now
+        return inside / whole if whole else 0.0
 
 
 def named(sizes: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ class Row(NamedTuple):
     module: str
     phase: str
     source: str
-    count: int
+    calls: int
     measured_s: float
     lower_s: float | None = None
     expected_s: float | None = None
@@ -83,10 +83,15 @@ def _row(one: Priced, tied: Tied) -> Row:
 
 
 def _sum(first: Row, second: Row) -> Row:
-    added = {"count": first.count + second.count, "measured_s": first.measured_s + second.measured_s}
-    for name in ("lower_s", "expected_s"):
-        a, b = getattr(first, name), getattr(second, name)
-        added[name] = a + b if a is not None and b is not None else None
-    added["flops"] = first.flops + second.flops
-    added["traffic_byte"] = first.traffic_byte + second.traffic_byte
-    return first._replace(**added)
+    return first._replace(
+        calls=first.calls + second.calls,
+        measured_s=first.measured_s + second.measured_s,
+        lower_s=_added(first.lower_s, second.lower_s),
+        expected_s=_added(first.expected_s, second.expected_s),
+        flops=first.flops + second.flops,
+        traffic_byte=first.traffic_byte + second.traffic_byte,
+    )
+
+
+def _added(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second

@@ -100,7 +100,8 @@ def _rank(
     nesting, formulas = Nesting(profiled), Formulas()
     chosen = step(profiled, name)
     ties = link(profiled, nesting, chosen.activities, formulas)
-    found = groups(ties, nesting, formulas, program)
+    price = (lambda made: model.price(made).expected_s) if model else None
+    found = groups(ties, nesting, formulas, price, program)
     priced = tuple(model.priced(found) if model else map(Priced, found))
     parts = spans(profiled, chosen.activities, nesting, unprofiled_s)
     return Rank(
@@ -120,9 +121,22 @@ def _collectives(chosen: Step, model: Model | None) -> list[Row]:
         what = communication.collective(one)
         lower_s = communication.lower_s(what, model.gpu) if model else None
         key = (one.name, what)
-        row = found.get(key) or Row(one.name, what.name, what.name, what.shape, what.dtype, "", "", "name", 0, 0.0, 0.0 if lower_s else None, bound="link")
+        row = found.get(key) or Row(
+            one.name,
+            what.name,
+            what.name,
+            what.shape,
+            what.dtype,
+            "",
+            "",
+            "name",
+            0,
+            0.0,
+            0.0 if lower_s else None,
+            bound="link",
+        )
         found[key] = row._replace(
-            count=row.count + 1, measured_s=row.measured_s + one.seconds, traffic_byte=row.traffic_byte + what.in_byte,
+            calls=row.calls + 1, measured_s=row.measured_s + one.seconds, traffic_byte=row.traffic_byte + what.in_byte,
             lower_s=None if lower_s is None else (row.lower_s or 0.0) + lower_s,
         )  # fmt: skip
     return list(found.values())
