@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         predict,
         sweep_over,
     )
+    from perfmodel.capture import capture
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
     from perfmodel.kernels import kernel
     from perfmodel.utilisation import mfu
@@ -33,7 +34,7 @@ __version__ = "0.1.0"  # the one place: the package's metadata, --version and th
 
 _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
 # The modules of names that are not functions of ``api``.
-_MODULES = {**dict.fromkeys(_ERRORS, "errors"), "mfu": "utilisation", "kernel": "kernels"}
+_MODULES = {**dict.fromkeys(_ERRORS, "errors"), "mfu": "utilisation", "kernel": "kernels", "capture": "capture"}
 
 __all__ = [
     "InputError",
@@ -43,6 +44,7 @@ __all__ = [
     "ValidationError",
     "analyse",
     "bounds",
+    "capture",
     "compare",
     "crossings",
     "find",

@@ -106,7 +106,7 @@ class Analysis(NamedTuple):
         found = dict(self.workload.dtypes)
         for symbol, role in ROLES.items():
             item = self.dims.get(symbol)
-            if item is not None and symbol != "mask" and item != ITEM_BYTES[found[role]]:
+            if item is not None and symbol not in ("mask", "out") and item != ITEM_BYTES[found[role]]:
                 found[role] = f"{item:g}-byte"
         return found
 

@@ -27,6 +27,14 @@ SCALE = Mix(MULTIPLY)
 QUOTIENT = Mix(DIVIDE)
 QUOTIENT_GRADIENT = Mix(DIVIDE, MULTIPLY, NEGATE)
 EXPONENTIAL = Mix(EXP)
+LARGEST = Mix(MAX)
+COMPARISON = Mix(COMPARE)
+CHOICE = Mix(SELECT)
+OPPOSITE = Mix(NEGATE)
+DIFFERENCE = Mix(SUBTRACT)
+WEIGHTED = Mix(MULTIPLY, ADD)
+# A random integer as a number between two limits.
+UNIFORM = Mix(MULTIPLY, ADD)
 
 # Softmax, per score; all scores of a row are divided by the same sum.
 SOFTMAX = Mix(MAX, SUBTRACT, EXP, ADD, DIVIDE_BY_SHARED)
@@ -45,6 +53,12 @@ CROSS_ENTROPY_ROW = Mix(LOG, ADD, SUBTRACT)
 # Gradient of cross-entropy: (exp(x - logsumexp) - 1 at the target) / rows.
 CROSS_ENTROPY_GRADIENT = Mix(SUBTRACT, EXP, MULTIPLY)
 CROSS_ENTROPY_GRADIENT_ROW = Mix(SUBTRACT)
+
+# Log-softmax, per score and per row: maximum, shifted exponential, sum; then its log, subtracted from the shifted score.
+LOG_SOFTMAX = Mix(MAX, (2, SUBTRACT), EXP, ADD)
+LOG_SOFTMAX_ROW = Mix(LOG)
+# Gradient: dy is added to the row's sum; dy - exp(y) sum.
+LOG_SOFTMAX_GRADIENT = Mix(ADD, EXP, MULTIPLY, SUBTRACT)
 
 # Activations. GELU is x/2 (1 + erf(x/√2)), or with tanh(√(2/π) x (1 + 0.044715 x²)) instead of erf.
 RELU = Mix(MAX)
@@ -117,6 +131,18 @@ RMSNORM_PARAMETER_GRADIENT = Mix(MULTIPLY, ADD)
 RMSNORM_GRADIENT_ROW = Mix(MULTIPLY)
 RMSNORM_AGAIN = Mix(MULTIPLY)
 
+# Batch normalisation, per channel: those of a LayerNorm's row; the unbiased variance (1 multiplication); the running mean
+# and variance (2 multiplications and 1 addition each).
+BATCHNORM_CHANNEL = Mix((8, MULTIPLY), SUBTRACT, (3, ADD), RSQRT)
+# With known statistics, per element: minus the mean, times 1/σ, times gamma, plus beta; per channel: plus epsilon, 1/√.
+BATCHNORM_KNOWN = Mix(SUBTRACT, (2, MULTIPLY), ADD)
+BATCHNORM_KNOWN_CHANNEL = Mix(ADD, RSQRT)
+# Gradient, per channel: two means, and gamma / σ.
+BATCHNORM_GRADIENT_CHANNEL = Mix((3, MULTIPLY))
+# Group normalisation's gradient, per channel of a sequence: both sums times gamma are added to the group's, and added to
+# the gradients of gamma and beta.
+GROUPNORM_GRADIENT_CHANNEL = Mix((2, MULTIPLY), (4, ADD))
+
 # Rotary embedding: each element is the sum of a product with cos and one with sin.
 ROTATE = Mix((2, MULTIPLY), ADD)
 # Dropout compares a random number with the rate and scales the elements that remain.
@@ -149,6 +175,11 @@ TOKEN_SHIFT = Mix((2, MULTIPLY), ADD, SUBTRACT)
 # Gradient: dmixed m + dmixed_after (1 - m) for the input, and the sum of dmixed (x - x_before) for m.
 TOKEN_SHIFT_GRADIENT = Mix((3, MULTIPLY), (2, ADD), (2, SUBTRACT))
 
+# Stochastic gradient descent with momentum: momentum x rate plus gradient; weight minus step x momentum.
+SGD = Mix((2, MULTIPLY), ADD, SUBTRACT)
+# A sum of squares, per element; its root, per tensor.
+SQUARES = Mix(MULTIPLY, ADD)
+ROOT = Mix(SQRT)
 # Adam with decoupled weight decay (AdamW), per parameter: both moments (2 and 3 multiplications, 2 additions); the
 # bias-corrected root of the second moment (1 multiplication) plus epsilon (1 addition); the quotient; then step x
 # quotient + rate x weight is subtracted from the weight.

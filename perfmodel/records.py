@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, said, shown
+from perfmodel.limits import CASES
 from perfmodel.specfile import read_lines
 from perfmodel.strictjson import dumped, parsed
 from perfmodel.units import COUNT, MEASURE, MICROSECONDS, SECONDS, SHARE
@@ -98,7 +99,8 @@ def _parsed(texts: Iterable[str], path: str) -> list[tuple[int, dict[str, Any]]]
     """Returns every complete line as an object with its number. The last line may have been truncated while it was
     written.
     """
-    kept = [(number, text) for number, text in enumerate(texts, 1) if text.strip()]
+    filled = ((number, text) for number, text in enumerate(texts, 1) if text.strip())
+    kept = list(CASES.counted(filled, path))
     found: list[tuple[int, dict[str, Any]]] = []
     for number, one in kept:
         if number == kept[-1][0] and found and not one.rstrip().endswith(("}", "]")):

@@ -30,7 +30,8 @@ class Items(NamedTuple):
 class Gemm(NamedTuple):
     """A batch of matrix products of (m, k) by (k, n).
 
-    ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight.
+    ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
+    bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide.
     """
 
     m: Factors
@@ -39,6 +40,7 @@ class Gemm(NamedTuple):
     batch: Factors = 1
     items: Items = Items()
     rotates: bool = False
+    aligned: int = 0
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
@@ -69,10 +71,10 @@ class GroupedGemm(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A function of whole rows: softmax, layernorm, rmsnorm or cross_entropy.
+    """A function of whole rows: softmax, log_softmax, layernorm, rmsnorm or cross_entropy.
 
     ``part`` names one of two separate kernels of a backward pass: ``input`` (the gradient of the rows) or ``weights``
-    (sums over the rows).
+    (sums over the rows). ``result`` are the bytes per element of the result, where they differ.
     """
 
     function: str
@@ -81,6 +83,7 @@ class Rows(NamedTuple):
     item: Size = 2
     backward: bool = False
     part: str = ""
+    result: Size = None
 
     def widened(self, item: Size) -> "Rows":
         """The same rows stored in elements of ``item`` bytes."""
@@ -119,7 +122,8 @@ class Stream(NamedTuple):
     """An elementwise kernel, which moves every byte once.
 
     With ``gate``, eager torch launches the activation and the product as two kernels. ``special`` names a kernel whose
-    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare or reduce.
+    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare or reduce; or strided, if it
+    computes the place of every element of every operand from the strides.
     """
 
     gate: bool = False
@@ -137,11 +141,78 @@ class Depthwise(NamedTuple):
     part: str = "forward"
 
 
+class Copy(NamedTuple):
+    """A copy of ``numel`` elements from ``distinct`` source elements, with a conversion where the item sizes differ.
+
+    ``run``: elements that are contiguous in the source and in the result at once.
+    """
+
+    numel: Factors
+    distinct: Factors
+    run: Factors
+    item: Size = 2
+    result: Size = 2
+
+
+class Concatenate(NamedTuple):
+    """Tensors copied behind one another; each piece of ``run`` elements is contiguous in the result."""
+
+    numel: Factors
+    run: Factors
+    item: Size = 2
+
+
+class Fill(NamedTuple):
+    """One value written to every element."""
+
+    numel: Factors
+    item: Size = 2
+
+
+class Random(NamedTuple):
+    """Random numbers by a counter-based generator."""
+
+    numel: Factors
+    item: Size = 2
+
+
 class Reduction(NamedTuple):
-    """Sums of each column of a matrix."""
+    """One result for every position of ``outer`` and ``inner``, over the axis between them.
+
+    Elements along the axis are ``inner`` elements apart. ``function`` is sum, max or argmax.
+    """
+
+    outer: Factors
+    axis: Factors
+    inner: Factors
+    item: Size = 2
+    result: Size = 2
+    function: str = "sum"
+
+
+class Cumulative(NamedTuple):
+    """The running sum along each row."""
 
     rows: Factors
     cols: Factors
+    item: Size = 2
+
+
+class Sort(NamedTuple):
+    """Each row sorted, with the original places."""
+
+    rows: Factors
+    cols: Factors
+    item: Size = 2
+
+
+class TopK(NamedTuple):
+    """The ``chosen`` largest elements of each row, sorted, with their places."""
+
+    rows: Factors
+    cols: Factors
+    chosen: Factors
+    item: Size = 2
 
 
 class Gather(NamedTuple):
@@ -149,13 +220,86 @@ class Gather(NamedTuple):
 
     rows: Factors
     cols: Factors
+    item: Size = 2
+    index: Size = 8
 
 
 class Scatter(NamedTuple):
-    """Rows added to a table by index."""
+    """Rows written to a table by index, or added to it with ``adds``. ``cleared`` elements are set to zero before.
+
+    With ``ordered``, the indices are sorted first, so that no two threads add to the same row.
+    """
 
     rows: Factors
     cols: Factors
+    item: Size = 2
+    index: Size = 8
+    adds: bool = False
+    cleared: Factors = 0
+    ordered: bool = False
+
+
+class Picked(NamedTuple):
+    """One element per row, chosen by index and summed by a single block; its gradient clears the rows first."""
+
+    rows: Factors
+    cols: Factors
+    item: Size = 2
+    backward: bool = False
+
+
+class Convolution2d(NamedTuple):
+    """A two-dimensional convolution in groups of channels. ``part`` is forward, input or weight (its gradients)."""
+
+    B: Size
+    C: Size
+    C_out: Size
+    h: Size
+    w: Size
+    h_out: Size
+    w_out: Size
+    K_h: Size
+    K_w: Size
+    groups: Size = 1
+    item: Size = 2
+    weight: Size = 2
+    part: str = "forward"
+
+    @property
+    def gemm(self) -> Gemm:
+        """The product of one group's patches by its filters, or of the same sizes for a gradient."""
+        positions, taps = (self.B, self.h_out, self.w_out), (exact_div(self.C, self.groups), self.K_h, self.K_w)
+        each, items = exact_div(self.C_out, self.groups), Items(self.item, self.weight, self.item)
+        if self.part == "input":
+            return Gemm(positions, each, taps, self.groups, items)
+        if self.part == "weight":
+            return Gemm(taps, positions, each, self.groups, Items(self.item, self.item, self.weight))
+        return Gemm(positions, taps, each, self.groups, items)
+
+
+class Windows(NamedTuple):
+    """Each of ``outputs`` elements computed from ``taps`` neighbours: max, average or interpolate, or a gradient."""
+
+    function: str
+    outputs: Factors
+    taps: Factors
+    inputs: Factors
+    item: Size = 2
+    backward: bool = False
+
+
+class Normalised(NamedTuple):
+    """Normalisation of images with statistics per channel (``groups`` None) or per group of channels.
+
+    ``part`` is forward, inference or backward.
+    """
+
+    B: Size
+    C: Size
+    groups: Size
+    pixels: Size
+    item: Size = 2
+    part: str = "forward"
 
 
 class Scan(NamedTuple):
@@ -166,12 +310,43 @@ class Scan(NamedTuple):
 
 
 class Update(NamedTuple):
-    """An optimizer step over all parameters."""
+    """An elementwise kernel over ``params`` elements in ``tensors`` tensors, such as an optimizer step.
+
+    ``lists``: tensors of each parameter that it touches. ``function`` is adam, sgd, foreach or norm.
+    """
 
     params: Size
+    tensors: Size = 1
+    lists: Size = 4
+    item: Size = 2
+    function: str = "adam"
 
 
-Fact = Gemm | GroupedGemm | Rows | Heads | Stage | Stream | Depthwise | Reduction | Gather | Scatter | Scan | Update
+Fact = (
+    Gemm
+    | GroupedGemm
+    | Rows
+    | Heads
+    | Stage
+    | Stream
+    | Depthwise
+    | Copy
+    | Concatenate
+    | Fill
+    | Random
+    | Reduction
+    | Cumulative
+    | Sort
+    | TopK
+    | Gather
+    | Scatter
+    | Picked
+    | Convolution2d
+    | Windows
+    | Normalised
+    | Scan
+    | Update
+)
 # Kernels that run in sequence under one operation, such as both products of a fused network.
 Facts = Fact | tuple[Fact, ...] | None
 

@@ -46,6 +46,11 @@ class Kind:
         """The sizes that depend on the card if a shape omits them."""
         return tuple(name for name in self.sizes if SYMBOLS[name].card)
 
+    @cached_property
+    def booleans(self) -> dict[str, int]:
+        """The item sizes that do not follow the data type."""
+        return {name: item for operation in self.operations for name, item in operation.booleans.items()}
+
     @property
     def operations(self) -> list[Operation]:
         return [ops.find(operation) for _, operation, _ in self.steps]
@@ -77,7 +82,11 @@ _TORCH_NAMES = (
     "output_projection logits embedding embedding_backward dropout dropout_backward "
     "causal_mask full_mask residual mean adam saxpy dot stream_copy stream_scale stream_add stream_triad "
     "add mul div scale exp relu relu_backward gelu gelu_backward gelu_tanh gelu_tanh_backward silu silu_backward "
-    "sigmoid sigmoid_backward tanh tanh_backward"
+    "sigmoid sigmoid_backward tanh tanh_backward copy concatenate fill where masked_fill compare integer random gather scatter "
+    "scatter_add reduce_sum reduce_max argmax cumulative_sum top_k sort conv2d conv2d_input_gradient conv2d_weight_gradient "
+    "interpolate interpolate_backward max_pool2d max_pool2d_backward average_pool2d average_pool2d_backward batch_norm "
+    "batch_norm_inference batch_norm_backward group_norm group_norm_backward log_softmax log_softmax_backward nll_loss "
+    "nll_loss_backward adam_step sgd_step foreach gradient_norm"
 )
 _TORCH = frozenset(_TORCH_NAMES.split())
 STAGED = ("stages", "naive", "math")  # the implementations that run an operation as separate kernels

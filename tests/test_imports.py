@@ -16,7 +16,7 @@ ROOT = Path(perfmodel.__file__).parent
 
 # Imports go down only, or stay in their layer. A package represents its modules.
 LAYERS = (
-    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing"),
+    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing", "limits", "plain"),
     ("runs", "op", "operation", "mixes", "cuda"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),

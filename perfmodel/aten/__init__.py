@@ -15,7 +15,7 @@ from importlib import import_module
 from perfmodel.aten.calls import Call, Launched, Rule
 from perfmodel.aten.views import VIEWS, unknown
 
-FAMILIES = ("products", "attention", "rows", "pointwise", "movement", "reductions", "images", "training")
+FAMILIES = ("products", "attention", "rows", "pointwise", "movement", "reductions", "images", "training", "fused")
 
 
 def rules() -> dict[str, Rule]:

@@ -9,16 +9,7 @@ from perfmodel.mixes import NOTHING
 from perfmodel.op import Engine, Op, Tensor, Work, each
 
 VIEWS = frozenset(
-    (
-        "view _unsafe_view _reshape_alias reshape as_strided t transpose permute expand expand_as squeeze unsqueeze select slice narrow "
-        "split split_with_sizes unsafe_split unsafe_split_with_sizes chunk unsafe_chunk unbind detach detach_ alias view_as "
-        "unfold diagonal movedim swapaxes flatten unflatten lift_fresh lift swapdims view_as_real view_as_complex real imag _conj "
-        "empty empty_like empty_strided new_empty new_empty_strided resize_ resize_as_ set_ is_same_size sym_size sym_stride sym_numel "
-        "sym_storage_offset _local_scalar_dense item is_nonzero _assert_async _assert_scalar record_stream requires_grad_ size stride "
-        "numel dim result_type can_cast is_floating_point squeeze_ unsqueeze_ transpose_ t_ result_type _has_compatible_shallow_copy_type "
-        "_version _to_dense promote_types broadcast_tensors broadcast_to atleast_1d atleast_2d mT mH T H adjoint "
-        "is_pinned _is_zerotensor retain_grad"
-    ).split()
+    ["view", "_unsafe_view", "_reshape_alias", "reshape", "as_strided", "t", "transpose", "permute", "expand", "expand_as", "squeeze", "unsqueeze", "select", "slice", "narrow", "split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk", "unbind", "detach", "detach_", "alias", "view_as", "unfold", "diagonal", "movedim", "swapaxes", "flatten", "unflatten", "lift_fresh", "lift", "swapdims", "view_as_real", "view_as_complex", "real", "imag", "_conj", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "resize_as_", "set_", "is_same_size", "sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "_local_scalar_dense", "item", "is_nonzero", "_assert_async", "_assert_scalar", "record_stream", "requires_grad_", "size", "stride", "numel", "dim", "result_type", "can_cast", "is_floating_point", "squeeze_", "unsqueeze_", "transpose_", "t_", "result_type", "_has_compatible_shallow_copy_type", "_version", "_to_dense", "promote_types", "broadcast_tensors", "broadcast_to", "atleast_1d", "atleast_2d", "mT", "mH", "T", "H", "adjoint", "is_pinned", "_is_zerotensor", "retain_grad"]
 )  # fmt: skip
 
 

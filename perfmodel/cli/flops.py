@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from perfmodel import limits
 from perfmodel.analysis import analyse
 from perfmodel.cli import options
 from perfmodel.cli.command import command
@@ -87,7 +88,9 @@ def flops(
 
         others = {"--gpu": gpu, "--count": count, "--columns": columns or None}
         options.refuse_together(COMMAND, "--symbolic", others, "formulas hold for every GPU and count every operation")
-        echo(formulas.render(of_workload(chosen, **wanted, form=decode_form), form), nl=False)
+        with limits.algebra("perfmodel flops --symbolic"):
+            text = formulas.render(of_workload(chosen, **wanted, form=decode_form), form)
+        echo(text, nl=False)
         return
     from perfmodel.report.answer import render
 

@@ -13,6 +13,7 @@ from perfmodel.block import Step
 from perfmodel.errors import UsageError
 from perfmodel.expression import Expression
 from perfmodel.hardware import Gpu
+from perfmodel.limits import GPUS, WORKLOADS
 from perfmodel.operation import Operation
 from perfmodel.paths import hardware_folder
 from perfmodel.units import ITEM_BYTES
@@ -215,7 +216,12 @@ def _sized_by_window(found: Workload, phase: str) -> bool:
 
 def distinct(found: Iterable[Named]) -> list[Named]:
     """Returns the cards or workloads without duplicates; two names of one file are duplicates."""
-    return list({realpath(one.file): one for one in found}.values())
+    known: dict[str, Named] = {}
+    for one in found:
+        known[realpath(one.file)] = one
+        limit, option = (GPUS, "--gpu") if isinstance(one, Gpu) else (WORKLOADS, "--config")
+        limit.check(len(known), option)
+    return list(known.values())
 
 
 def chosen(

@@ -22,7 +22,7 @@ from perfmodel.records import Stored
 )
 @click.option(
     "--suite",
-    metavar="quick|full|FILE",
+    metavar="quick|full|programs|FILE",
     help="Cases to measure: a suite, or a file with one case per line. [default: quick]",
 )
 @click.option(
@@ -106,8 +106,8 @@ def _measure(
         echo(f"{here.note}.", err=True)
     if counters and here.kind == "cpu":
         raise NoDeviceError("--counters", "the device is a processor", "a GPU is required", "Remove the option.")
-    if here.kind == "cpu" and name == "full":
-        echo("--suite full is for GPUs; the processor suite is measured instead.", err=True)
+    if here.kind == "cpu" and name in ("full", "programs"):
+        echo(f"--suite {name} is for GPUs; the processor suite is measured instead.", err=True)
     cases = given or SUITES["processor" if here.kind == "cpu" else name]()
     run, complete = running.run(here, cases, save, limit)
     if counters:

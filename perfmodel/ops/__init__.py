@@ -27,7 +27,7 @@ FAMILIES = {
     ),
     "latent": "mla_attention mla_cached_attention mla_latent_attention mla_attention_backward mla_attention_backward_recompute",
     "recurrent": ("selective_scan selective_scan_backward wkv wkv_backward token_shift token_shift_backward"),
-    "optimizer": "adam",
+    "optimizer": "adam adam_step sgd_step foreach gradient_norm",
     "norm": (
         "layernorm layernorm_backward rmsnorm rmsnorm_backward layernorm_unbiased layernorm_unbiased_backward layernorm_plain "
         "layernorm_plain_backward rmsnorm_plain rmsnorm_plain_backward"
@@ -42,9 +42,16 @@ FAMILIES = {
     "pooling": "mean mean_backward",
     "rope": "rope",
     "embedding": "embedding positions embedding_backward",
-    "loss": "cross_entropy cross_entropy_backward",
+    "loss": ("cross_entropy cross_entropy_backward log_softmax log_softmax_backward nll_loss nll_loss_backward"),
     "conv1d": "conv1d conv1d_backward conv conv_backward",
     "matmul": "matmul gemm tiled_matmul",
+    "movement": "copy concatenate fill",
+    "selection": "where masked_fill compare integer random",
+    "indexing": "gather scatter scatter_add",
+    "reductions": "reduce_sum reduce_max argmax cumulative_sum top_k sort",
+    "images": "conv2d conv2d_input_gradient conv2d_weight_gradient interpolate interpolate_backward",
+    "windows": "max_pool2d max_pool2d_backward average_pool2d average_pool2d_backward",
+    "channels": "batch_norm batch_norm_inference batch_norm_backward group_norm group_norm_backward",
     "blas": "saxpy dot stream_copy stream_scale stream_add stream_triad",
 }
 

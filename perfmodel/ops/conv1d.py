@@ -98,10 +98,15 @@ def conv1d_backward(B: Size, N: Size, D: Size, K: Size, act: Size = 2, weight: S
                 Engine.VECTOR,
                 reads=("u", "dout"),
                 writes=("dfilter",),
-                runs=Reduction((B, N), (D, K)),
+                runs=Reduction(1, (B, N), (D, K), act, act),
             ),
             Work(
-                "bias", each(SUM, B, N, D), Engine.VECTOR, reads=("dout",), writes=("dbias",), runs=Reduction((B, N), D)
+                "bias",
+                each(SUM, B, N, D),
+                Engine.VECTOR,
+                reads=("dout",),
+                writes=("dbias",),
+                runs=Reduction(1, (B, N), D, act, act),
             ),
         ),
         runs=Depthwise(B, N, D, K, act, "backward"),
@@ -185,7 +190,7 @@ def conv_backward(
                 Engine.VECTOR,
                 reads=("dy",),
                 writes=("dbias",),
-                runs=Reduction((B, N), D_out),
+                runs=Reduction(1, (B, N), D_out, act, act),
             ),
         ),
         runs=(

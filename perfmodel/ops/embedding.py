@@ -30,7 +30,7 @@ def embedding(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 
             Tensor("y", (B, N, D), act, writes=1),
         ),
         work=(Work("look-up", each(NOTHING, B, N, D), Engine.VECTOR),),
-        runs=Gather((B, N), D),
+        runs=Gather((B, N), D, weight, index),
     )
 
 
@@ -75,5 +75,5 @@ def embedding_backward(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight
             Tensor("rows", (B, N, D), weight, read_elements=B * N * D, write_elements=B * N * D),
         ),
         work=(Work("add", each(SUM, B, N, D), Engine.VECTOR),),
-        runs=Scatter((B, N), D),
+        runs=Scatter((B, N), D, weight, index, adds=True, cleared=(V, D), ordered=True),
     )

@@ -125,7 +125,7 @@ def bias_gradient(B: Size, N: Size, D_out: Size, act: Size = 2, weight: Size = 2
     return Op(
         tensors=(Tensor("dy", (B, N, D_out), act, reads=1), Tensor("db", (D_out,), weight, writes=1)),
         work=(Work("sum", each(SUM, B, N, D_out), Engine.VECTOR),),
-        runs=Reduction((B, N), D_out),
+        runs=Reduction(1, (B, N), D_out, act, weight),
     )
 
 

@@ -1,4 +1,8 @@
-"""Cross-entropy over the vocabulary: a softmax, of which only the target's logarithm is kept."""
+"""Cross-entropy over the vocabulary: a softmax, of which only the target's logarithm is kept.
+
+Fused, it reads the logits once. As eager code runs it, a log-softmax stores all logarithms, and the loss picks one per
+row; backward, a matrix of zeros with one element per row is read by the gradient of the log-softmax.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,15 @@ from perfmodel.mixes import (
     CROSS_ENTROPY_GRADIENT,
     CROSS_ENTROPY_GRADIENT_ROW,
     CROSS_ENTROPY_ROW,
+    DIFFERENCE,
+    LOG_SOFTMAX,
+    LOG_SOFTMAX_GRADIENT,
+    LOG_SOFTMAX_ROW,
+    SCALE,
 )
 from perfmodel.op import Engine, Op, Tensor, Work, each
 from perfmodel.operation import Backward, Example, operation
-from perfmodel.runs import Rows
+from perfmodel.runs import Picked, Rows
 
 
 @operation(
@@ -67,4 +76,98 @@ def cross_entropy_backward(B: Size, N: Size, V: Size, act: Size = 2, acc: Size =
             Work("rows", each(CROSS_ENTROPY_GRADIENT_ROW, B, N), Engine.VECTOR),
         ),
         runs=Rows("cross_entropy", (B, N), V, act, backward=True),
+    )
+
+
+@operation(
+    summary="y = x - log of the sum of exp(x), of each row",
+    example=Example(
+        at={"rows": 2, "cols": 5},
+        flops=52,
+        traffic=40,
+        because="10 scores x (max, 2 subtractions, exp, addition), 2 logarithms; 10 elements read and 10 written, 2 bytes each",
+    ),
+    sources=("Goodfellow et al. 2016, section 6.2.2",),
+    backward=(Backward("log_softmax_backward", (("act", "out"), ("out", "act"))),),
+)
+def log_softmax(rows: Size, cols: Size, act: Size = 2, out: Size = 2) -> Op:
+    """The largest score is subtracted first, then the log of the sum."""
+    return Op(
+        tensors=(Tensor("x", (rows, cols), act, reads=1), Tensor("y", (rows, cols), out, writes=1)),
+        work=(
+            Work("scores", each(LOG_SOFTMAX, rows, cols), Engine.VECTOR),
+            Work("rows", each(LOG_SOFTMAX_ROW, rows), Engine.VECTOR),
+        ),
+        runs=Rows("log_softmax", rows, cols, act, result=out),
+    )
+
+
+@operation(
+    summary="gradient of a log-softmax: dx = dy - exp(y) x sum of dy",
+    example=Example(
+        at={"rows": 2, "cols": 5},
+        flops=40,
+        traffic=60,
+        because="10 x (addition, exp, multiplication, subtraction); y, dy read and dx written, 2 bytes each",
+    ),
+    sources=("Goodfellow et al. 2016, section 6.2.2, differentiated",),
+)
+def log_softmax_backward(rows: Size, cols: Size, act: Size = 2, out: Size = 2) -> Op:
+    """Reads y and dy in the item size of the forward result, and writes dx in that of the logits."""
+    shape = (rows, cols)
+    return Op(
+        tensors=(
+            Tensor("y", shape, act, reads=1),
+            Tensor("dy", shape, act, reads=1),
+            Tensor("dx", shape, out, writes=1),
+        ),
+        work=(Work("gradient", each(LOG_SOFTMAX_GRADIENT, rows, cols), Engine.VECTOR),),
+        runs=Rows("log_softmax", rows, cols, act, backward=True, result=out),
+    )
+
+
+@operation(
+    summary="loss = - sum of the log-probabilities at the targets",
+    example=Example(
+        at={"rows": 2, "cols": 5},
+        flops=2,
+        traffic=22,
+        because="2 subtractions; 2 targets of 8 bytes and 2 elements of 2 read, 1 element of 2 written",
+    ),
+    sources=("Goodfellow et al. 2016, section 6.2.2",),
+    backward=(Backward("nll_loss_backward"),),
+)
+def nll_loss(rows: Size, cols: Size, act: Size = 2, index: Size = 8) -> Op:
+    """Reads one element of each row. The one division of a mean is not counted."""
+    return Op(
+        tensors=(
+            Tensor("targets", (rows,), index, reads=1),
+            Tensor("picked", (rows,), act, reads=1),
+            Tensor("loss", (1,), act, writes=1),
+        ),
+        work=(Work("sum", each(DIFFERENCE, rows), Engine.VECTOR),),
+        runs=Picked(rows, cols, act),
+    )
+
+
+@operation(
+    summary="gradient of the sum of log-probabilities: zeros, and one element per row",
+    example=Example(
+        at={"rows": 2, "cols": 5},
+        flops=2,
+        traffic=40,
+        because="2 multiplications; 2 targets of 8 bytes read; 10 zeros and 2 elements written, 2 bytes each",
+    ),
+    sources=("Goodfellow et al. 2016, section 6.2.2, differentiated",),
+)
+def nll_loss_backward(rows: Size, cols: Size, act: Size = 2, index: Size = 8) -> Op:
+    """All rows x cols elements are cleared, then one per row is written."""
+    return Op(
+        tensors=(
+            Tensor("targets", (rows,), index, reads=1),
+            Tensor("dx", (rows, cols), act, writes=1),
+            Tensor("picked", (rows,), act, write_elements=rows),
+        ),
+        work=(Work("scale", each(SCALE, rows), Engine.VECTOR),),
+        runs=Picked(rows, cols, act, backward=True),
     )

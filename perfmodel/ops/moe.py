@@ -209,7 +209,7 @@ def expert_bias_gradient(B: Size, N: Size, D_out: Size, E: Size, A: Size, act: S
             Tensor("db", (whole(expected_distinct(E, A, B * N) * D_out),), weight, writes=1),
         ),
         work=(Work("sum", each(SUM, B, N, A, D_out), Engine.VECTOR),),
-        runs=Reduction((B, N, A), D_out),
+        runs=Reduction(1, (B, N, A), D_out, act, weight),
     )
 
 

@@ -32,7 +32,7 @@ def mean(B: Size, N: Size, D: Size, act: Size = 2) -> Op:
             Work("sum", each(SUM, B, N, D), Engine.VECTOR),
             Work("divide", each(SCALE, B, D), Engine.VECTOR),
         ),
-        runs=Reduction((B, N), D),
+        runs=Reduction(B, N, D, act, act),
     )
 
 

@@ -13,10 +13,12 @@ meanwhile. The kernel's time is the slowest of four, which overlap:
   (Little's law).
 """
 
+from functools import partial
 from math import ceil
 from typing import NamedTuple
 
 from perfmodel.timing.card import Card
+from perfmodel.timing.part import Part
 from perfmodel.timing.stream import kept, late_s, rate, through_l2
 from perfmodel.timing.terms import Body, overlapped
 
@@ -42,7 +44,7 @@ class Launch(NamedTuple):
     ``path``: instructions of the busiest thread, where others idle. ``waits``: loads of a block that depend on one
     another. ``near_waits``: those for data that was read before; ``again_byte`` is that data of all blocks,
     ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
-    fewer than threads do.
+    fewer than threads do. ``sector_byte``: bytes that only L2 delivers, such as the unused rest of sectors of 32 bytes.
     """
 
     name: str
@@ -59,6 +61,12 @@ class Launch(NamedTuple):
     held_byte: float = 0.0
     seats: int = 0
     mechanism: str = "rows"
+    sector_byte: float = 0.0
+
+
+def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
+    """Launches as parts of a sequence."""
+    return tuple(Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte)) for launch in launches)
 
 
 # torch's elementwise kernels: threads per block, bytes of the result per thread, and the most input tensors of the
@@ -86,7 +94,8 @@ def body(card: Card, launch: Launch, found: float) -> Body:
     more = launch.again_byte * lost
     late = late_s(card, read + more, write)
     dram_s = (read + more + write) / rate(card, read + more, write) if read + more + write else 0.0
-    into_s, out_s = through_l2(card, launch.read_byte + (0.0 if near else launch.again_byte), launch.write_byte)
+    into_byte = launch.read_byte + launch.sector_byte + (0.0 if near else launch.again_byte)
+    into_s, out_s = through_l2(card, into_byte, launch.write_byte)
     warps = ceil(launch.threads / WARP)
     slots = launch.instructions * warps / SCHEDULERS * slowness(card)
     latency_s = WAIT * ((1.0 - found) * card.dram_latency_s + found * card.l2_latency_s)

@@ -7,25 +7,39 @@ recurrence, is priced by its bytes with a wide range, and reports list it as unm
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from importlib import import_module
 from typing import Any
 
 from perfmodel.op import Kind, Op
 from perfmodel.runs import (
+    Concatenate,
+    Convolution2d,
+    Copy,
+    Cumulative,
     Depthwise,
     Fact,
+    Fill,
+    Gather,
     Gemm,
     GroupedGemm,
     Heads,
+    Normalised,
+    Picked,
+    Random,
+    Reduction,
     Rows,
+    Scatter,
+    Sort,
     Stage,
     Stream,
+    TopK,
+    Update,
+    Windows,
     number,
 )
 from perfmodel.runs import each as each_fact
 from perfmodel.timing import instructions, parameters, tiles, torch_rows
-from perfmodel.timing.blocks import Launch, elementwise
-from perfmodel.timing.blocks import body as launched_body
+from perfmodel.timing.blocks import elementwise, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
@@ -55,6 +69,10 @@ def _mechanism(fact: Fact) -> Callable[[Card, Any, Op, str, str], tuple[Part, ..
         return _stage
     if isinstance(fact, Rows) and fact.function not in ROWS:
         return _by_bytes
+    if type(fact) in _FAMILIES:
+        found: Callable[[Card, Any, Op, str, str], tuple[Part, ...]]
+        found = import_module(f"perfmodel.timing.{_FAMILIES[type(fact)]}").MECHANISMS[type(fact)]
+        return found
     return _MECHANISMS.get(type(fact), _by_bytes)
 
 
@@ -94,6 +112,10 @@ def _by_bytes(card: Card, fact: Fact, op: Op, dtype: str, impl: str) -> tuple[Pa
 
 
 def _stream(card: Card, fact: Stream, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    if fact.special == "strided":
+        from perfmodel.timing import movement
+
+        return movement.strided_stream(card, op)
     return (_stream_part(card, op, fact.special),)
 
 
@@ -131,6 +153,10 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
 def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """Softmax and normalisation, and their gradients."""
     row = Row(number(fact.rows), number(fact.cols), float_or_int(fact.item))
+    if fact.function == "log_softmax":
+        result = number(fact.rows) * number(fact.cols) * float(fact.item if fact.result is None else fact.result)
+        launch = torch_rows.softmax_backward(row) if fact.backward else torch_rows.softmax(row, card.before)
+        return in_order(card, launch._replace(write_byte=result))
     if fact.backward:
         return _rows_backward(card, fact, row, impl)
     if impl in OWN:
@@ -138,20 +164,13 @@ def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, 
 
         return own_rows.forward(card, f"{fact.function}_forward", row)
     if fact.function == "softmax":
-        return _launched(card, (torch_rows.softmax(row, card.before),))
-    return _launched(card, torch_rows.norm(row, fact.function == "rmsnorm", card.before))
+        return in_order(card, torch_rows.softmax(row, card.before))
+    return in_order(card, *torch_rows.norm(row, fact.function == "rmsnorm", card.before))
 
 
 def float_or_int(item: Any) -> Any:
     """Bytes per element: a whole number stays one; the sub-byte types are fractions."""
     return int(item) if item == int(item) else float(item)
-
-
-def _launched(card: Card, launches: tuple[Launch, ...]) -> tuple[Part, ...]:
-    """Launches as parts of a sequence."""
-    return tuple(
-        Part(partial(launched_body, card, launch), int(launch.read_byte + launch.write_byte)) for launch in launches
-    )
 
 
 def _rows_backward(card: Card, fact: Rows, row: Row, impl: str) -> tuple[Part, ...]:
@@ -164,11 +183,11 @@ def _rows_backward(card: Card, fact: Rows, row: Row, impl: str) -> tuple[Part, .
     if fact.function == "softmax":
         lanes = PRODUCT * row.rows * row.cols
         product = Part(lambda found: elementwise(card, 2 * row.byte, row.byte, lanes, found, "y dy"), 3 * row.byte)
-        return (product, *_launched(card, (torch_rows.softmax_backward(row),)))
+        return (product, *in_order(card, torch_rows.softmax_backward(row)))
     rms = fact.function == "rmsnorm"
     inputs = (torch_rows.norm_backward(row, rms),) if fact.part != "weights" else ()
     weights = torch_rows.weights(row, rms, card.multiprocessors) if fact.part != "input" else ()
-    return _launched(card, (*inputs, *weights))
+    return in_order(card, *inputs, *weights)
 
 
 def _attention(card: Card, fact: Heads, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -198,7 +217,16 @@ def _convolution(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> 
     return (Part(lambda found: own(card, B, N, D, K, item, found), byte),)
 
 
-ROWS = ("softmax", "layernorm", "rmsnorm")
+ROWS = ("softmax", "log_softmax", "layernorm", "rmsnorm")
+# The files of the other mechanisms, imported when a kernel needs one.
+_FAMILIES: dict[type, str] = {
+    **dict.fromkeys((Copy, Concatenate, Fill, Random), "movement"),
+    **dict.fromkeys((Reduction, Cumulative), "reductions"),
+    **dict.fromkeys((Sort, TopK), "orders"),
+    **dict.fromkeys((Gather, Scatter, Picked), "scattered"),
+    **dict.fromkeys((Convolution2d, Windows, Normalised), "images"),
+    Update: "updates",
+}
 _MECHANISMS: dict[type, Callable[[Card, Any, Op, str, str], tuple[Part, ...]]] = {
     Gemm: _product,
     GroupedGemm: _grouped,

@@ -105,13 +105,13 @@ def run(
             share = max(share, kept(card, part.byte + before.byte) * touched)
         body = part.body(share)
         if body.late_s and (followed or at < last):
-            body = _drained(body)
+            body = drained(body)
         bodies.append(body._replace(far=share < NEAR))
         before = part
     return bodies
 
 
-def _drained(body: Body) -> Body:
+def drained(body: Body) -> Body:
     """With the write-back of the launch before, which runs at the same time."""
     late = Term("write-back of the previous run", body.late_s)
     return body._replace(seconds=body.seconds + body.late_s, terms=(*body.terms, late))
@@ -199,7 +199,7 @@ def _host_call(kernel: Kernel) -> str:
 
 def _fact_call(op: Op) -> str:
     if isinstance(op.runs, Rows) and not op.runs.backward:
-        return "softmax" if op.runs.function == "softmax" else "layernorm"
+        return "softmax" if op.runs.function in ("softmax", "log_softmax") else "layernorm"
     if isinstance(op.runs, Gemm):
         return "batch" if op.runs.batch != 1 else "linear"
     return "linear" if isinstance(op.runs, GroupedGemm) else ""

@@ -59,7 +59,8 @@ class Product(NamedTuple):
     """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
 
     ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
-    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too.
+    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned`` is as in
+    ``Gemm``.
     """
 
     m: int
@@ -71,12 +72,14 @@ class Product(NamedTuple):
     result: float = 2
     reads: float = 1.0
     writes: float = 1.0
+    aligned: int = 0
 
     @classmethod
     def of(cls, fact: Gemm) -> "Product":
         """Returns the product that a fact describes, as numbers."""
         sizes = (number(size) for size in fact[:4])
-        return cls(*sizes, *(item if isinstance(item, int) else float(item) for item in fact.items))
+        items = (item if isinstance(item, int) else float(item) for item in fact.items)
+        return cls(*sizes, *items, aligned=fact.aligned)
 
     @property
     def operands_byte(self) -> float:
@@ -115,7 +118,9 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     )
     flops = 2.0 * batch * m * n * k
     powered_s = flops / powered_rate(card, dtype, flops)
-    aligned = next((b for b in ALIGNMENTS if not (k * left % b or n * right % b)), 1) if on_tensor else 16
+    aligned = 16
+    if on_tensor:
+        aligned = size.aligned or next((b for b in ALIGNMENTS if not (k * left % b or n * right % b)), 1)
     best = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth)
     tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s = best
     again_s = _again_byte(card, size, tile_m, tile_n) / bandwidth

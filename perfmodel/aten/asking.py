@@ -1,0 +1,91 @@
+"""Helpers of the rules: an operation at sizes as a launched kernel, and sizes of reductions and copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from perfmodel import ops
+from perfmodel.arithmetic import product
+from perfmodel.aten.calls import FLOATS, Call, Launched, Operand
+from perfmodel.op import Op
+
+
+def asked(operation: str, dtype: str, impl: str = "", scratch_byte: Any = 0, **sizes: Any) -> Launched:
+    """The kernel of a named operation at these sizes."""
+    return Launched(operation, sizes, _op(operation, tuple(sizes.items())), dtype, impl, scratch_byte)
+
+
+@cache
+def _op(operation: str, sizes: tuple[tuple[str, Any], ...]) -> Op:
+    built: Op = ops.find(operation).function(**dict(sizes))
+    return built
+
+
+def arithmetic_type(operands: Iterable[Operand]) -> str:
+    """The data type in which a kernel computes: the widest floating-point type of its tensors, else fp32."""
+    widest, found = 0.0, "fp32"
+    for operand in operands:
+        if operand.dtype in FLOATS and operand.item > widest:
+            widest, found = operand.item, operand.dtype
+    return found
+
+
+def result_of(call: Call, otherwise: Operand | None = None) -> Operand:
+    """The first result, where known; else the operand that the result resembles."""
+    if call.results:
+        return call.results[0]
+    return otherwise if otherwise is not None else call.operands[0]
+
+
+def compact(shape: Sequence[Any], dtype: str) -> Operand:
+    """A contiguous tensor that only stands for its shape and data type."""
+    strides: list[Any] = []
+    step: Any = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step = step * size
+    return Operand(tuple(shape), dtype, tuple(reversed(strides)))
+
+
+def axes(call: Call, place: int, name: str, rank: int) -> tuple[int, ...]:
+    """The dimensions that an argument names, from 0; all of them where it names none."""
+    given = call.argument(place, name)
+    if given is None or given == ():
+        return tuple(range(rank))
+    chosen = given if isinstance(given, (tuple, list)) else (given,)
+    return tuple(sorted(int(axis) % max(1, rank) for axis in chosen))
+
+
+def around(shape: Sequence[Any], over: Sequence[int]) -> tuple[Any, Any, Any]:
+    """Sizes (rows, cols, inner) of a reduction over these dimensions.
+
+    Dimensions between the reduced ones count as rows.
+    """
+    if not over:
+        return product(shape), 1, 1
+    inner = product(shape[max(over) + 1 :])
+    cols = product(shape[axis] for axis in over)
+    rows = product(size for axis, size in enumerate(shape[: max(over)]) if axis not in over)
+    return rows, cols, inner
+
+
+def together(source: Operand, target: Operand) -> Any:
+    """Elements that lie one after another in two tensors of one shape at once."""
+    order = sorted(
+        (axis for axis, size in enumerate(target.shape) if size != 1), key=lambda axis: _stride(target.strides[axis])
+    )
+    shift = len(target.shape) - len(source.shape)
+    run: Any = 1
+    for axis in order:
+        at = axis - shift
+        near = source.strides[at] if at >= 0 and source.shape[at] != 1 else 0
+        if near != run or target.strides[axis] != run:
+            return run
+        run = run * target.shape[axis]
+    return run
+
+
+def _stride(stride: Any) -> int:
+    return stride if isinstance(stride, int) else 1 << 62

@@ -1,0 +1,74 @@
+"""One capture from start to end: twins in place, modes entered, the target called, everything put back."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from perfmodel.capture import autocast, flex, optimizers, overrides
+from perfmodel.capture.dispatch import Recorder
+from perfmodel.capture.functions import Functions, opened
+from perfmodel.capture.guesses import Guesses
+from perfmodel.capture.modules import followed
+from perfmodel.capture.notes import remarks
+from perfmodel.capture.reach import reachable
+from perfmodel.capture.resident import on_the_card, residents
+from perfmodel.capture.tape import Tape
+from perfmodel.capture.twins import Twins, replaced, unchanged
+from perfmodel.capture.values import Values, worthwhile
+from perfmodel.programs.program import Program
+
+
+def captured(target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None, guess: Any) -> Program:
+    """The program of one call of the target."""
+    torch.empty(1, device="meta").exp()  # what torch sets up at its first operator is not part of the program
+    objects = list(reachable(target, args, kwargs))
+    tape, twins, values, guesses = Tape(), Twins(), Values(), Guesses(guess)
+    with ExitStack() as stack:
+        stack.enter_context(_without_collection())
+        stack.enter_context(unchanged(objects))
+        for tensor, real in stack.enter_context(replaced(on_the_card(objects), twins)):
+            if real.device.type == "cpu" and not real.requires_grad and worthwhile(real):
+                values.learn(tensor, real.detach().clone())
+        stack.enter_context(followed(tape, (value for value in objects if isinstance(value, torch.nn.Module))))
+        recorder = Recorder(tape, values, guesses, twins.cached)
+        if empty := optimizers.empty(objects):
+            with ExitStack() as ahead:
+                _enter(ahead, recorder)
+                optimizers.prepare(tape, empty)
+        resident = residents(tape, objects)
+        _enter(stack, recorder)
+        result = target(*args, **kwargs)
+        steps = tape.finished()
+        notes = (*tape.notes, *remarks(steps, result))
+        del result
+    return Program(name or _name(target), steps, resident, tuple(guesses.stated), notes)
+
+
+def _enter(stack: ExitStack, recorder: Recorder) -> None:
+    """Makes torch act as on a card, and record."""
+    for context in (
+        overrides.registered(), optimizers.as_on_a_card(), autocast.as_on_a_card(), flex.as_on_a_card(recorder), opened(),
+        Functions(recorder), recorder,
+    ):  # fmt: skip
+        stack.enter_context(context)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No search for unreachable cycles: a tensor lives as long as something refers to it, in every run the same."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _name(target: Any) -> str:
+    return str(getattr(target, "__qualname__", None) or type(target).__name__)

@@ -1,0 +1,73 @@
+"""What a host takes to launch a program's kernels, from ``hardware/hosts``."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import NamedTuple
+
+from perfmodel.paths import folders, report
+from perfmodel.programs.program import Step
+from perfmodel.specfile import load
+
+DEFAULT = "server"
+
+
+class HostTimes(NamedTuple):
+    """Seconds of the host.
+
+    ``operator_s``: an operator with its first launch, and all Python around it. ``recorded_s``: what autograd adds while
+    it records. ``backward_s``, ``optimizer_s``: an operator of these phases. ``view_s``, ``backward_view_s``: an operator
+    that launches nothing. ``module_s``: entering a module. ``kernel_s``: each further launch of one operator.
+    ``compiled_s``: a launch by compiled code. ``start_s``: from the call of the program to its first operator, ``compiled_start_s`` where guards are
+    checked first;
+    ``latency_s``: from a launch to the start of its kernel; ``gap_s``: between two kernels that wait in the queue;
+    ``read_s``: until a value of the device is known; ``end_s``: from the last kernel's end to the host's notice.
+    """
+
+    operator_s: float
+    recorded_s: float
+    backward_s: float
+    optimizer_s: float
+    view_s: float
+    backward_view_s: float
+    module_s: float
+    kernel_s: float
+    compiled_s: float
+    start_s: float
+    compiled_start_s: float
+    latency_s: float
+    gap_s: float
+    read_s: float
+    end_s: float
+
+    def before_s(self, step: Step, run: str, recorded: bool) -> float:
+        """The time of an operator up to the end of its first launch. ``recorded``: a backward pass follows."""
+        if run == "compiled":
+            return self.compiled_s
+        views, host = step.host.views, step.host
+        if step.phase == "backward":
+            return self.backward_s + views * self.backward_view_s
+        own_s = self.optimizer_s if step.phase == "optimizer" else self.operator_s + recorded * self.recorded_s
+        return own_s + views * self.view_s + host.modules * self.module_s
+
+
+def host_times(name: str = DEFAULT) -> HostTimes:
+    """Returns the figures of a host."""
+    paths = (os.path.join(folder, "hosts", f"{name}.yaml") for folder in folders("hardware"))
+    path = next(path for path in paths if os.path.isfile(path))
+    report(f"host {name}", path)
+    return _read(path)
+
+
+@cache
+def _read(path: str) -> HostTimes:
+    page = load(path)
+    sources = page.mapping("sources")
+    for key in sources:
+        sources.text(key)
+    table = page.mapping("times")
+    found = HostTimes(*(table.quantity(name.removesuffix("_s").replace("_", " "), "s") for name in HostTimes._fields))
+    table.finish()
+    page.finish()
+    return found

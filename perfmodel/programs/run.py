@@ -1,0 +1,240 @@
+"""How a program meets the machine: its kernels one after another, with or without the host.
+
+``graph``: the kernels alone, as in the replay of a CUDA graph; the gaps between them are a figure of their own.
+``eager``: the host launches every kernel. Host and device are two timelines: the device waits where the host is slower.
+``compiled``: chains of elementwise and reduction calls fused into one kernel each (``fusion``), launched by the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from perfmodel.aten.calls import Operand
+from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.hardware import Gpu
+from perfmodel.programs.hosts import HostTimes, host_times
+from perfmodel.programs.memory import WORKSPACE_BYTE, Usage, usage
+from perfmodel.programs.pricing import Kernel, Prices, modelled
+from perfmodel.programs.program import Program, Step
+from perfmodel.programs.reuse import Reuse
+from perfmodel.timing.card import Card
+from perfmodel.timing.power import settled
+
+RUNS = ("eager", "graph", "compiled", "ideal")
+
+
+class Row(NamedTuple):
+    """One kernel of a program: where it comes from, its counts, its bounds and its time.
+
+    ``l2_share`` is the share of its bytes that the model finds in L2. ``waits_s``: the device waits for the host before
+    it.
+    """
+
+    step: int
+    module: str
+    phase: str
+    source: str
+    operation: str
+    sizes: Mapping[str, Any]
+    dtype: str
+    impl: str
+    flops: int
+    contraction_flops: int
+    read_byte: int
+    write_byte: int
+    bound: str
+    lower_s: float
+    no_overlap_s: float
+    expected_s: float
+    spread: float
+    known: bool
+    modelled: bool
+    l2_share: float
+    waits_s: float = 0.0
+
+
+class Total(NamedTuple):
+    """Sums over a program. ``expected_s`` is the time of the run: of ``graph`` and ``ideal`` the kernels alone.
+
+    ``kernel_s``: time in which kernels run. ``gaps_s``: gaps between the kernels of a graph's replay, not part of
+    ``expected_s`` of a graph. ``waits_s``: the device waits for the host. ``unknown_s``: kernels priced by bytes alone.
+    """
+
+    flops: int
+    contraction_flops: int
+    traffic_byte: int
+    compulsory_byte: int
+    lower_s: float
+    no_overlap_s: float
+    expected_s: float
+    expected_low_s: float
+    expected_high_s: float
+    kernel_s: float
+    gaps_s: float
+    waits_s: float
+    unknown_s: float
+    kernels: int
+    bound: str
+
+
+class Answer(NamedTuple):
+    """A program on a card: rows of its kernels in order, sums, and memory over time."""
+
+    program: Program
+    gpu: Gpu
+    run: str
+    knowledge: str
+    rows: tuple[Row, ...]
+    total: Total
+    memory: Usage
+
+    @property
+    def peak_byte(self) -> int:
+        """The most bytes allocated at once."""
+        return self.memory.peak_byte
+
+
+def on(program: Program, gpu: Gpu, run: str = "eager", knowledge: str | None = None) -> Answer:
+    """Returns the program's times and memory on a card."""
+    if run not in RUNS:
+        raise InputError(
+            f"run {shown(run)}", "it is not a way to run a program", f"{', '.join(RUNS)} are accepted", did_you_mean(run, RUNS)
+        )  # fmt: skip
+    memory = usage(program, _workspace(gpu))
+    running = program
+    if run in ("compiled", "ideal"):
+        from perfmodel.programs.fusion import fused
+
+        running = fused(program.traced or program)
+    prices = Prices(gpu, knowledge)
+    prices.card = _warmed(prices, running)
+    rows = tuple(_rows(running, prices))
+    rows, total = _timeline(running, rows, prices.card, run)
+    return Answer(program, gpu, run, prices.card.knowledge, rows, total, memory)
+
+
+def _workspace(gpu: Gpu) -> int:
+    capability = float(gpu.compute_capability or 0)
+    return next(byte for least, byte in WORKSPACE_BYTE.items() if capability >= least)
+
+
+# Power of a kernel that only moves bytes, divided by the board's limit (an H100 SXM, 2026-11: products among such
+# kernels keep their highest rate in steps of 25 ms).
+MEMORY_POWER = 0.6
+
+
+def _warmed(prices: Prices, program: Program) -> Card:
+    """The card at the rate of products that the power limit allows in this program.
+
+    Products at the sustained rate take the whole limit. Kernels between them take less, so the products may run faster:
+    with t seconds of products at the sustained rate and m seconds of other kernels at the share p of the limit, by the
+    factor 1 / (1 - (1 - p) m / t).
+    """
+    card = prices.card
+    flops: dict[str, int] = {}
+    others_s = 0.0
+    for step in program.steps:
+        for kernel in prices.kernels(step.call):
+            if kernel.contraction_flops:
+                flops[kernel.launched.dtype] = flops.get(kernel.launched.dtype, 0) + kernel.contraction_flops
+            else:
+                others_s += prices.time(kernel, 0.0).seconds
+    prices.forget()
+    if not flops:
+        return card
+    dtype = max(flops, key=lambda name: flops[name])
+    if dtype not in card.held_flop_per_s:
+        return card
+    held_s = flops[dtype] / card.held_flop_per_s[dtype]
+    spare = (1.0 - MEMORY_POWER) * others_s / held_s if held_s else 1.0
+    faster = card.surge if spare >= 1.0 else min(card.surge, 1.0 / (1.0 - spare))
+    slow = settled(card, dtype, flops[dtype])
+    return slow._replace(surge=max(slow.surge, faster))
+
+
+def _rows(program: Program, prices: Prices) -> Iterator[Row]:
+    """Every kernel after the ones before it."""
+    reuse = Reuse(prices.card)
+    for number, step in enumerate(program.steps):
+        kernels = prices.kernels(step.call)
+        share = 0.0
+        if kernels:
+            whole = sum(kernel.read_byte + kernel.write_byte for kernel in kernels)
+            share = reuse.share(step.call.operands, _written(step), whole / len(kernels))
+        reuse.freed(step.frees)
+        for kernel in kernels:
+            yield _row(number, step, kernel, prices, share)
+
+
+def _written(step: Step) -> tuple[Operand, ...]:
+    """Results in memory of their own. A result in the place of an operand is one of the operands already."""
+    given = {operand.storage for operand in step.call.operands}
+    return tuple(result for result in step.call.results if result.storage not in given)
+
+
+def _row(number: int, step: Step, kernel: Kernel, prices: Prices, share: float) -> Row:
+    timed = prices.time(kernel, share)
+    one, op, bounds = kernel.launched, kernel.op, kernel.bounds
+    return Row(
+        number, step.module, step.phase, step.source, one.operation, one.sizes, one.dtype, one.impl, kernel.flops,
+        kernel.contraction_flops, kernel.read_byte, kernel.write_byte, bounds.bound, bounds.lower_s, bounds.no_overlap_s,
+        timed.seconds, timed.spread, kernel.known, modelled(timed), share,
+    )  # fmt: skip
+
+
+def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> tuple[tuple[Row, ...], Total]:
+    """The rows with the device's waiting times, and all sums."""
+    kernel_s = sum(row.expected_s for row in rows)
+    gaps_s = max(0, len(rows) - 1) * card.node_s
+    waits_s, expected_s = 0.0, kernel_s
+    if run in ("eager", "compiled"):
+        rows, expected_s = _with_host(program, rows, host_times(), run)
+        waits_s = sum(row.waits_s for row in rows)
+    width = sum(row.spread * row.expected_s for row in rows) / kernel_s if kernel_s else 0.0
+    seconds: dict[str, float] = {}
+    for row in rows:
+        seconds[row.bound] = seconds.get(row.bound, 0.0) + row.lower_s
+    moved = sum(row.read_byte + row.write_byte for row in rows)
+    lower_s = sum(row.lower_s for row in rows)
+    return rows, Total(
+        flops=sum(row.flops for row in rows),
+        contraction_flops=sum(row.contraction_flops for row in rows),
+        traffic_byte=moved,
+        compulsory_byte=moved,
+        lower_s=lower_s,
+        no_overlap_s=sum(row.no_overlap_s for row in rows),
+        expected_s=max(expected_s, lower_s),
+        expected_low_s=max(lower_s, expected_s / (1.0 + width)),
+        expected_high_s=expected_s * (1.0 + width),
+        kernel_s=kernel_s,
+        gaps_s=gaps_s,
+        waits_s=waits_s,
+        unknown_s=sum(row.expected_s for row in rows if not (row.known and row.modelled)),
+        kernels=len(rows),
+        bound=max(seconds, key=lambda name: seconds[name], default="memory"),
+    )
+
+
+def _with_host(
+    program: Program, rows: tuple[Row, ...], host: HostTimes, run: str
+) -> tuple[tuple[Row, ...], float]:
+    """Two timelines. A kernel starts when it has been launched and the one before it has ended."""
+    by_step: dict[int, list[Row]] = {}
+    for row in rows:
+        by_step.setdefault(row.step, []).append(row)
+    at_host_s, at_device_s = host.compiled_start_s if run == "compiled" else host.start_s, 0.0
+    found: list[Row] = []
+    recorded = any(step.phase == "backward" for step in program.steps)
+    for number, step in enumerate(program.steps):
+        at_host_s += host.before_s(step, run, recorded)
+        for place, row in enumerate(by_step.get(number, ())):
+            at_host_s += host.kernel_s if place else 0.0
+            start_s = max(at_device_s + host.gap_s, at_host_s + host.latency_s)
+            waits_s = max(0.0, start_s - at_device_s) if found else 0.0
+            found.append(row._replace(waits_s=waits_s))
+            at_device_s = start_s + row.expected_s
+        if step.host.waits:
+            at_host_s = max(at_host_s, at_device_s) + host.read_s
+    return tuple(found), max(at_host_s, at_device_s + host.end_s)
+

@@ -1,0 +1,158 @@
+"""Sorting and the largest elements of a row, as torch launches them (Sort.cpp, SortStable.cu, TensorTopK.cu, 2.9 to 2.11).
+
+Sort. Rows of up to 4096 elements: places are written, values copied, and one block sorts a row on chip. Longer rows: a
+radix sort, eight bits of the key per pass over keys and places of 8 bytes. A single row, or rows of a million elements,
+are sorted one after another; fewer than 128 rows together, with a pass over the row numbers at the end; more rows by one
+block each.
+
+Largest elements. Few long rows: eight bits per pass, each of which counts digits in blocks of 256 threads, adds the
+counts, and finds the digit of the last element that is chosen. Otherwise one block per row finds it two bits at a time,
+reading the row from cache again. Then the elements are gathered and sorted.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log2
+
+from perfmodel.op import Op
+from perfmodel.runs import Sort, TopK, number
+from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch, in_order
+from perfmodel.timing.card import Card
+from perfmodel.timing.part import Part
+
+# First guesses, not fitted yet. A sort on chip: instructions and clocks per step of a bitonic network.
+STEP, STEP_CLOCKS = 22.0, 60.0
+# A radix pass: instructions per element, and memory waits of a block (its count depends on those before it).
+RADIX_ELEMENT, RADIX_WAITS = 45.0, 6.0
+# A pass of one block per row over two bits: instructions and memory waits per step of 1024 elements, clocks per pass.
+SELECT_STEP, SELECT_WAITS, SELECT_CLOCKS = 30.0, 1.0, 450.0
+# Of several blocks per row: instructions per element that is counted, and that is gathered.
+COUNT, COLLECT = 16.0, 40.0
+# One block per row in a radix sort: instructions per element and pass.
+SEGMENT = 60.0
+
+SMALL, WARP_ROW, ONE_AFTER_ANOTHER, TOGETHER = 4096, 32, 1_000_000, 128
+DIGIT_BITS, PLACE_BYTE, BLOCK, RADIX_BLOCK = 8, 8, 256, 5120
+MOST_THREADS, SELECT_BITS = 1024, 2
+# Rows up to so many elements: up to so many rows, several blocks share a row of at least so many elements.
+MULTIPLE = ((20, 20000), (40, 10000), (80, 8000), (199, 5000), (799, 3000), (4000, 800), (1 << 62, 400))
+FEWEST_EACH, MOST_EACH, BLOCKS_EACH = 4, 64, 6
+
+
+def sort(card: Card, fact: Sort, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """The kernels of a sort with places."""
+    rows, cols, item = number(fact.rows), number(fact.cols), float(fact.item)
+    keys, places = rows * cols * item, rows * cols * float(PLACE_BYTE)
+    if cols <= SMALL:
+        return in_order(
+            card,
+            _simple("places", 0.0, cols * float(PLACE_BYTE), cols),
+            _simple("places of all rows", cols * float(PLACE_BYTE), places, rows * cols, 60.0),
+            _simple("values", keys, keys, rows * cols),
+            _on_chip(rows, cols, item),
+        )
+    passes = ceil(item * 8 / DIGIT_BITS)
+    if rows == 1 or cols >= ONE_AFTER_ANOTHER:
+        one = radix(cols, item, passes)
+        return in_order(card, _simple("places", 0.0, cols * float(PLACE_BYTE), cols, 20.0), *one * rows)
+    if rows < TOGETHER:
+        bits = max(1, ceil(log2(rows)))
+        return in_order(
+            card,
+            _simple("rows and places", 0.0, places, rows * cols, 20.0),
+            *radix(rows * cols, item, passes),
+            *radix(rows * cols, float(PLACE_BYTE), ceil(bits / DIGIT_BITS), keys=True),
+            _simple("values by place", keys + places, keys + places, rows * cols, 40.0),
+        )
+    each = ceil(cols / BLOCK)
+    segment = Launch(
+        "one block per row", rows, BLOCK, keys + places, keys + places, SEGMENT * each, ceil(each / 8), 8.0,
+        mechanism="orders",
+    )  # fmt: skip
+    return in_order(card, _simple("places", 0.0, places, rows * cols, 20.0), *(segment,) * passes)
+
+
+def _simple(name: str, read: float, write: float, elements: int, lanes: float = 4.0) -> Launch:
+    """An elementwise kernel of four elements per thread."""
+    blocks = ceil(elements / 512)
+    return Launch(name, blocks, 128, read, write, lanes * elements / (blocks * 128), 1.0, mechanism="orders")
+
+
+def _on_chip(rows: int, cols: int, item: float) -> Launch:
+    """A block, or a warp for a short row, that keeps its row on chip."""
+    held = 1 << max(1, cols - 1).bit_length() if cols > 1 else 2
+    threads = 16 if held <= WARP_ROW else min(MOST_THREADS, held // 2)
+    steps = log2(held) * (log2(held) + 1) / 2 * max(1.0, held / 2 / threads)
+    byte = rows * cols * (item + PLACE_BYTE)
+    together = max(1, WARP_ROW // threads)
+    barriers = 0.0 if held <= WARP_ROW else steps * STEP_CLOCKS / BARRIER_CLOCKS
+    return Launch(
+        f"{threads} threads per row", ceil(rows / together), threads * together, byte, byte, steps * STEP, 1.0, barriers,
+        mechanism="orders",
+    )  # fmt: skip
+
+
+def radix(elements: int, item: float, passes: int, *, keys: bool = False) -> tuple[Launch, ...]:
+    """Digit counts of all passes, their sums, and the passes."""
+    key = elements * item
+    byte = key if keys else key + elements * float(PLACE_BYTE)
+    blocks = ceil(elements / RADIX_BLOCK)
+    each = elements / (blocks * BLOCK)
+    one = Launch(
+        "radix pass", blocks, BLOCK, byte, byte, each * RADIX_ELEMENT, RADIX_WAITS, 8.0, mechanism="orders"
+    )  # fmt: skip
+    counts = Launch("digits", blocks, BLOCK, key, 0.0, each * passes * 6.0, 4.0, 2.0, mechanism="orders")
+    sums = Launch("sums of digits", passes, BLOCK, 1024.0 * passes, 1024.0 * passes, 40.0, 1.0, 3.0, mechanism="orders")
+    return (counts, sums, *(one,) * passes)
+
+
+def top_k(card: Card, fact: TopK, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """The kernels of a selection, and the sort of what is chosen."""
+    rows, cols, chosen, item = (
+        number(fact.rows), number(fact.cols), number(fact.chosen), float(fact.item),
+    )  # fmt: skip
+    last = () if chosen == 1 else (_on_chip(rows, chosen, item),)
+    several = next(cols >= least for most, least in MULTIPLE if rows <= most)
+    select = (
+        _by_blocks(rows, cols, chosen, item, card.multiprocessors) if several else _by_row(rows, cols, chosen, item)
+    )
+    return in_order(card, *select, *last)
+
+
+def _by_row(rows: int, cols: int, chosen: int, item: float) -> tuple[Launch, ...]:
+    """One block per row, which reads it once more for every two bits, and twice to gather."""
+    threads = min(MOST_THREADS, 32 * ceil(cols / 32))
+    steps = ceil(cols / threads)
+    passes = item * 8 / SELECT_BITS + 1
+    byte, write = rows * cols * item, rows * chosen * (item + PLACE_BYTE)
+    return (
+        Launch(
+            "one block per row", rows, threads, byte, write, (passes + 1) * steps * SELECT_STEP, steps * SELECT_WAITS,
+            (passes + 1) * SELECT_CLOCKS / BARRIER_CLOCKS, near_waits=passes * steps * SELECT_WAITS,
+            again_byte=passes * byte, held_byte=cols * item, mechanism="orders",
+        ),
+    )  # fmt: skip
+
+
+def _by_blocks(rows: int, cols: int, chosen: int, item: float, multiprocessors: int) -> tuple[Launch, ...]:
+    """Several blocks per row, with three kernels for every eight bits."""
+    each = min(MOST_EACH, max(FEWEST_EACH, ceil(rows * cols / (multiprocessors * BLOCKS_EACH * BLOCK))))
+    parts = ceil(cols / (each * BLOCK))
+    blocks, byte = rows * parts, rows * cols * item
+    counts = 512.0 * blocks
+    filled = cols / (parts * BLOCK)
+    digits = Launch("digits", blocks, BLOCK, byte, counts, 60 + filled * COUNT, filled, 2.0, mechanism="orders")
+    sums = Launch("sums of digits", rows, BLOCK, counts, 1024.0 * rows, 60.0, 1 + parts / 4, 3.0, mechanism="orders")
+    within = Launch("digit of the last", blocks, BLOCK, 1024.0 * rows, 4.0 * blocks, 60.0, 2.0, 3.0, mechanism="orders")
+    small = Launch(
+        "offsets", ceil(blocks / BLOCK), BLOCK, 8.0 * blocks, 8.0 * blocks, 40.0, 2.0, 2.0, mechanism="orders"
+    )
+    gather = Launch(
+        "gather", blocks, BLOCK, byte, rows * chosen * (item + PLACE_BYTE), 60 + filled * COLLECT, filled, 2 * filled,
+        mechanism="orders",
+    )  # fmt: skip
+    passes = ceil(item * 8 / DIGIT_BITS)
+    return (small, small, *(digits, sums, within) * passes, small, small, small, gather)
+
+
+MECHANISMS = {Sort: sort, TopK: top_k}

@@ -1,0 +1,107 @@
+"""Reductions and running sums, as torch launches them (Reduce.cuh and ScanUtils.cuh, 2.9 to 2.11).
+
+A reduction has at most 512 threads per block. Along the fastest dimension, the threads of a warp share a row and load
+four elements at once; across it, each thread has up to four columns. Where a thread would have many values, the warps of
+a block share an output, and then several blocks do, which add their sums in memory; that needs a cleared counter. A
+thread has four loads in flight.
+
+A running sum of one row is a scan in a single pass over memory. Of several rows, a block scans parts of a row one after
+another, with a barrier after each of log2 steps.
+"""
+
+from __future__ import annotations
+
+from math import ceil, gcd, log2
+
+from perfmodel.op import Op
+from perfmodel.runs import Cumulative, Reduction, number
+from perfmodel.timing.blocks import BARRIER_CLOCKS, THREADS, Launch, in_order
+from perfmodel.timing.card import Card
+from perfmodel.timing.part import Part
+
+# First guesses, not fitted yet. Instructions per thread, and per value by function.
+START = 60.0
+VALUE = {"sum": 5.0, "max": 7.0, "argmax": 26.0}
+# Further instructions per value of a half-precision tensor.
+NARROW = 1.0
+# Memory waits per group of four values; waits of the blocks that add the sums of others.
+AHEAD, JOIN = 0.8, 4.0
+# Of a running sum: instructions and clocks per step of a block's scan, instructions per element of a single pass.
+SCAN_STEP, SCAN_CLOCKS, SCAN_ELEMENT = 14.0, 40.0, 12.0
+
+MOST_THREADS, WARP, IN_FLIGHT = 512, 32, 4
+ROW_VECTOR, LONG_ROW = 4, 128
+FEWEST_VALUES, MOST_VALUES = 16, 256
+SCAN_THREADS, SCAN_EACH = 128, 16
+
+
+def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """The kernel of a reduction, after the clearing of its counters where blocks share an output."""
+    outer, axis, inner = (number(size) for size in (fact.outer, fact.axis, fact.inner))
+    resident = int(card.of_each("threads", THREADS))
+    grid, shared, width, height, values, split = launched(outer, axis, inner, card.multiprocessors, resident)
+    each = VALUE[fact.function] + (NARROW if float(fact.item) < 4 else 0.0)
+    barriers = (log2(max(1, width // WARP)) if inner == 1 else 0.0) + (log2(height) if split else 0.0)
+    kernel = Launch(
+        f"{grid} x {shared} blocks of {width} x {height}", grid * shared, width * height, op.read_byte(), op.write_byte(),
+        START + values * each, max(1.0, AHEAD * values / IN_FLIGHT) + (JOIN if shared > 1 else 0.0), barriers,
+        mechanism="reductions",
+    )  # fmt: skip
+    if shared == 1:
+        return in_order(card, kernel)
+    clear = Launch("clear counters", 1, WARP, 0.0, 4.0 * grid, 2.0, 0.0, mechanism="reductions")
+    return in_order(card, clear, kernel)
+
+
+def launched(
+    outer: int, axis: int, inner: int, multiprocessors: int, resident: int
+) -> tuple[int, int, int, int, float, bool]:
+    """Blocks, blocks per output, both sides of a block, values per thread, and whether warps share an output."""
+    outputs, along = outer * inner, inner == 1
+    vector = 1 if along else gcd(4, inner)
+    wide = axis // ROW_VECTOR if along and axis > LONG_ROW else axis if along else outputs // vector
+    tall, most = (outputs if along else axis), MOST_THREADS // vector
+    width = min(_below(wide, most), WARP)
+    height = min(_below(tall, most), most // width)
+    width = min(_below(wide, most), most // height)
+    shares, together = (width, 1) if along else (1, width * vector)
+    split = ceil(axis / shares) >= min(16 * height, MOST_VALUES)
+    shares, together = (shares * height, together) if split else (shares, together * height)
+    grid, values = ceil(outputs / together), ceil(axis / shares)
+    target = multiprocessors * (resident // (width * height))
+    shared = 1
+    if split and values >= MOST_VALUES and grid <= target:
+        shared = max(min(ceil(target / grid), ceil(values / FEWEST_VALUES)), ceil(values / MOST_VALUES))
+    return grid, shared, width, height, axis / (shares * shared) * vector, split
+
+
+def _below(size: int, most: int) -> int:
+    """The largest power of two that is at most both."""
+    return most if size >= most else 1 << max(0, size.bit_length() - 1)
+
+
+def cumulative(card: Card, fact: Cumulative, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """One pass over a single row; blocks of 512 threads over the parts of several rows."""
+    rows, cols = number(fact.rows), number(fact.cols)
+    byte = rows * cols * float(fact.item)
+    if rows == 1:
+        blocks = ceil(cols / (SCAN_THREADS * SCAN_EACH))
+        state = Launch("clear states", ceil(blocks / SCAN_THREADS), SCAN_THREADS, 0.0, 16.0 * blocks, 4.0, 0.0)
+        scan = Launch(
+            "single pass", blocks, SCAN_THREADS, byte, byte, START + SCAN_EACH * SCAN_ELEMENT, 3.0, 4.0,
+            mechanism="reductions",
+        )  # fmt: skip
+        return in_order(card, state._replace(mechanism="reductions"), scan)
+    log = min(9, max(4, (9 + ceil(log2(cols)) - ceil(log2(rows))) // 2))
+    parts = ceil(cols / (2 << log))
+    steps = parts * (log + 3)
+    return in_order(
+        card,
+        Launch(
+            f"{1 << log} threads per row", ceil(rows / (MOST_THREADS >> log)), MOST_THREADS, byte, byte,
+            START + steps * SCAN_STEP, parts, steps * SCAN_CLOCKS / BARRIER_CLOCKS, mechanism="reductions",
+        ),
+    )  # fmt: skip
+
+
+MECHANISMS = {Reduction: reduction, Cumulative: cumulative}

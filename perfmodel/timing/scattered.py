@@ -1,0 +1,121 @@
+"""Rows selected by index, as torch launches them (Indexing.cu, IndexKernel.cu, ScatterGatherKernel.cu, Loss.cu, 2.9 to 2.11).
+
+A gather whose rows are multiples of 16 bytes has blocks of their own for each row and loads vectors. Any other gather,
+and every scatter, is an elementwise kernel of four elements per thread that computes places from indices: each element
+waits for its index and then for its value. Memory delivers whole sectors of 32 bytes, so a row that is shorter costs as
+much as one of 32 bytes.
+
+An addition by index is one atomic addition per element, done in L2. If indices are sorted first (the gradient of an
+embedding), up to 3072 rows are added by one kernel; more rows take a radix sort, a few kernels that find equal indices,
+and the addition.
+
+The loss of a row's target is one element per row, read and added by a single block.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log2
+
+from perfmodel.op import Op
+from perfmodel.runs import Gather, Picked, Scatter, number
+from perfmodel.timing.blocks import Launch, in_order
+from perfmodel.timing.card import Card
+from perfmodel.timing.movement import SECTOR, STRIDED_THREADS, VECTOR, filled
+from perfmodel.timing.part import Part
+
+# First guesses, not fitted yet. Instructions per thread of a row's block; per element of an elementwise kernel.
+ROW, ELEMENT = 45.0, 60.0
+# Memory waits per element of a thread: for its index, then for its value.
+SERIAL = 1.2
+# L2 traffic of an atomic addition relative to the bytes that it writes; instructions per addition.
+ATOMIC, ADD = 2.0, 20.0
+# Rows added by one kernel after another in each block: clocks per 32 rows, as memory waits.
+ORDERED_WAITS, ORDERED = 2.5, 220.0
+# Kernels that find equal indices between a sort and the addition.
+SEGMENT_KERNELS = 6
+# A single block: memory waits per row of a thread, instructions per row, and per thread at the end.
+PICK_WAITS, PICK, PICK_END = 1.6, 40.0, 3.0
+
+VECTOR_THREADS, EACH = 256, 4
+FEW_ROWS, FEATURES = 3072, 32
+PICK_ROWS, PICK_THREADS = 16, 1024
+
+
+def _sectors(rows: int, cols: int, item: float) -> float:
+    """Bytes of the sectors that hold the rows."""
+    return float(rows * ceil(cols * item / SECTOR) * SECTOR)
+
+
+def gather(card: Card, fact: Gather, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """Rows read by index."""
+    rows, cols, item, index = number(fact.rows), number(fact.cols), float(fact.item), float(fact.index)
+    read = _sectors(rows, cols, item) + rows * index
+    vectors = cols * item / VECTOR
+    if vectors != int(vectors):
+        return in_order(card, _elements(rows * cols, read, rows * cols * item, ELEMENT))
+    threads = min(VECTOR_THREADS, 32 * ceil(vectors / 32))
+    blocks = rows * ceil(vectors / threads)
+    launch = Launch("vectors", blocks, threads, read, rows * cols * item, ROW, 2.0, mechanism="scattered")
+    return in_order(card, launch)
+
+
+def _elements(elements: int, read: float, write: float, lanes: float) -> Launch:
+    """An elementwise kernel whose places come from indices."""
+    blocks = ceil(elements / (STRIDED_THREADS * EACH))
+    each = elements / (blocks * STRIDED_THREADS)
+    waits = 2.0 * max(1.0, SERIAL * each)
+    return Launch("elements", blocks, STRIDED_THREADS, read, write, lanes * each, waits, mechanism="scattered")
+
+
+def scatter(card: Card, fact: Scatter, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """Rows written or added by index, after the clearing of the table where there is one."""
+    rows, cols, item, index = number(fact.rows), number(fact.cols), float(fact.item), float(fact.index)
+    size, table = rows * cols * item, _sectors(rows, cols, item)
+    cleared = number(fact.cleared) if fact.cleared != 0 else 0
+    first = (filled(card, cleared, item),) if cleared else ()
+    if fact.ordered:
+        return (*first, *in_order(card, *_ordered(rows, cols, size, index)))
+    lanes = ELEMENT + (ADD if fact.adds else 0.0)
+    read = size + rows * index + (table if fact.adds else 0.0)
+    launch = _elements(rows * cols, read, table, lanes)
+    return (*first, *in_order(card, launch._replace(sector_byte=ATOMIC * size if fact.adds else 0.0)))
+
+
+def _ordered(rows: int, cols: int, size: float, index: float) -> tuple[Launch, ...]:
+    """Rows added to a table in a fixed order: one block per 32 columns, or a sort before."""
+    if rows <= FEW_ROWS:
+        steps = ceil(rows / FEATURES)
+        across = ceil(cols / FEATURES)
+        return (
+            Launch(
+                "features", across, 1024, size + rows * index, size, steps * ORDERED, steps * ORDERED_WAITS,
+                2.0 * steps, again_byte=rows * index * (across - 1), held_byte=rows * index, mechanism="scattered",
+            ),
+        )  # fmt: skip
+    from perfmodel.timing.orders import radix
+
+    passes = ceil(log2(max(2, rows)) / 8)
+    small = Launch(
+        "equal indices", ceil(rows / 256), 256, rows * index, rows * index, 40.0, 2.0, 2.0, mechanism="scattered"
+    )
+    add = _elements(rows * cols, size + rows * index, size, ELEMENT + ADD)
+    return (*radix(rows, index, passes), *(small,) * SEGMENT_KERNELS, add)
+
+
+def picked(card: Card, fact: Picked, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """One element per row by a single block. Backward, all rows are cleared first."""
+    rows, item = number(fact.rows), float(fact.item)
+    threads = min(PICK_THREADS, max(32, 1 << round(log2(max(1.0, rows / PICK_ROWS)))))
+    each = ceil(rows / threads)
+    read, write = float(op.read_byte()), rows * item if fact.backward else item
+    end = 0.0 if fact.backward else PICK_END * threads
+    launch = Launch(
+        "single block", 1, threads, read, write, PICK * each, max(1.0, PICK_WAITS * each), 1.0, PICK * each + end,
+        mechanism="scattered",
+    )  # fmt: skip
+    if not fact.backward:
+        return in_order(card, launch)
+    return (filled(card, rows * number(fact.cols), item), *in_order(card, launch))
+
+
+MECHANISMS = {Gather: gather, Scatter: scatter, Picked: picked}

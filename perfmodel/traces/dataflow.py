@@ -1,0 +1,228 @@
+"""Sizes of kernels whose operators a trace hides, followed from one kernel to the next.
+
+A network's kernels work on the same rows (tokens), which those that work by row tell. The tensor before a product has its
+rows and its inner dimension, the tensors after it have its columns. Where several column counts are possible, as among
+the projections of a query and its keys, the one whose expected time is nearest the measured time is taken; such sizes
+are marked as inferred, and their expected time proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from math import log
+
+from perfmodel.aten import launched
+from perfmodel.aten.asking import compact
+from perfmodel.aten.calls import Call, Launched
+from perfmodel.traces.events import Activity
+from perfmodel.traces.inference import Seen, computed, seen
+from perfmodel.traces.kernel_names import attention_tile, function, layout, tile
+
+# Prices kernels: the expected seconds.
+Pricer = Callable[[Sequence[Launched]], float]
+Kernels = tuple[Launched, ...]
+AHEAD = 14  # kernels after a product among which its result may appear again
+USUAL = 12  # column counts of the whole trace that are tried where none nearby fits
+NEAR = 0.25  # of the natural logarithm of expected by measured time
+MOST_BATCHES = 1024
+LEAST_WIDTH = 16  # columns of a tensor that a product reads
+INTEGERS = ("int64", "int32")
+TENSORS = ("elementwise", "fused", "random")
+
+
+class Flow:
+    """The calls of a step in order, each one or more kernels, with the sizes that are known of each.
+
+    ``size`` is that of the tensor written last, ``inputs`` are the sizes of the tensors that products may read: it, and
+    the one that the product before it read.
+    """
+
+    def __init__(self, calls: Sequence[Sequence[Activity]], price: Pricer | None) -> None:
+        self.seen = _without_sums([_seen(one) for one in calls])
+        self.price = price
+        self.rows = _rows(self.seen)
+        self.size = 0
+        self.inputs: tuple[int, ...] = ()
+        self.usual = self._usual()
+
+    def _usual(self) -> list[int]:
+        """The most frequent column counts of all tensors."""
+        widths = Counter(
+            one.elements // rows for one, rows in zip(self.seen, self.rows, strict=True)
+            if rows and one.elements % rows == 0 and one.elements >= LEAST_WIDTH * rows and one.dtype not in INTEGERS
+            and one.family in TENSORS
+        )  # fmt: skip
+        return [width for width, _ in widths.most_common(USUAL)]
+
+    def launched(self) -> list[Kernels]:
+        """What each kernel computes, as far as it can be told."""
+        return [self._one(place, one) for place, one in enumerate(self.seen)]
+
+    def _one(self, place: int, one: Seen) -> Kernels:
+        if one.family == "product" and "splitKreduce" not in one.activity.name:
+            return self._product(place, one)
+        if one.family in ("attention", "attention_backward"):
+            return self._attention(place, one)
+        rows = one.rows or self.rows[place]
+        if one.family in ("norm", "softmax"):
+            cols = self._cols(place, one, rows)
+            self._written(rows * cols or self.size)
+            return computed(one, rows * cols, cols)
+        if one.family in TENSORS and one.elements >= LEAST_WIDTH * max(1, rows) and one.dtype not in INTEGERS:
+            self._written(one.elements)
+        return computed(one, self.size or self._next(place), self.size // rows if rows else 0)
+
+    def _written(self, size: int) -> None:
+        self.size = size
+        self.inputs = (size, *self.inputs[-1:])
+
+    def _next(self, place: int) -> int:
+        return next((one.elements for one in self.seen[place + 1 : place + 4] if one.elements), 0)
+
+    def _cols(self, place: int, one: Seen, rows: int) -> int:
+        """The length of a row: of a normalisation, that of the weight's gradient beside it, where there is one."""
+        if one.family == "norm":
+            near = self.seen[max(0, place - 1) : place + 3]
+            grid = next((x.activity for x in near if "GammaBeta" in x.activity.name), None)
+            if grid:
+                return grid.grid[0] * grid.block[0]
+        sizes = [size for size in (self.size, self._next(place)) if rows and size >= rows and size % rows == 0]
+        return sizes[0] // rows if sizes else 0
+
+    def _product(self, place: int, one: Seen) -> Kernels:
+        rows = self.rows[place] or _least(one)
+        inner = [size // rows for size in dict.fromkeys(self.inputs) if rows and size >= LEAST_WIDTH * rows]
+        if not inner:
+            return ()
+        columns = list(dict.fromkeys(size // rows for size in self._after(place) if size >= LEAST_WIDTH * rows))
+        best = self._nearest([self._call(one, rows, k, n) for k in inner for n in columns], one)
+        if not best or self._distance(best, one) > NEAR:
+            inner, columns = [*inner, *self.usual], [*columns, *self.usual]
+            best = self._nearest(
+                [*filter(None, (best,)), *(self._call(one, rows, k, n) for k in inner for n in columns)], one
+            )
+        if best and layout(one.activity.name) != "NT":
+            self.inputs = (self.size, rows * best[0].sizes["k"])
+        return best
+
+    def _after(self, place: int) -> Iterable[int]:
+        """Sizes of tensors in the kernels after a product, up to the next attention."""
+        for one in self.seen[place + 1 : place + 1 + AHEAD]:
+            if one.family.startswith("attention"):
+                return
+            if one.elements and one.dtype not in INTEGERS and one.family in TENSORS:
+                yield one.elements
+
+    def _call(self, one: Seen, rows: int, inner: int, width: int) -> Kernels:
+        """The product of (rows, inner) by (inner, width), or the gradient of its weight, in which rows are summed."""
+        kind = one.dtype if one.dtype in ("bf16", "fp16", "fp32", "fp64", "tf32") else "bf16"
+        stored = "fp32" if kind == "tf32" else kind
+        if layout(one.activity.name) == "NT":
+            a, b = compact((inner, rows), stored), compact((rows, width), stored)
+        else:
+            a, b = compact((rows, inner), stored), compact((inner, width), stored)
+        return tuple(each._replace(dtype=kind) for each in launched(Call("mm", (a, b))))
+
+    def _attention(self, place: int, one: Seen) -> Kernels:
+        width, rows = attention_tile(one.activity.name), self.rows[place]
+        if not width:
+            return ()
+        sizes = self._attended_sizes(place, one, width, rows)
+        choices = [
+            _attended(one, batch, heads, queries, width, self._keys(place, batch * heads * width, queries))
+            for batch, heads, queries in sizes
+        ]
+        best = self._nearest(choices, one)
+        if sizes:
+            self._written(sizes[0][0] * sizes[0][1] * sizes[0][2] * width)
+        return best
+
+    def _attended_sizes(self, place: int, one: Seen, width: int, rows: int) -> list[tuple[int, int, int]]:
+        """Possible batches, heads and queries of an attention kernel."""
+        grid = one.activity.grid
+        if grid[1] > 1 and grid[2] > 1:  # (tiles of queries, heads, batches); FlashAttention has the batches first
+            batch, heads = (grid[1], grid[2]) if "pytorch_flash" in one.activity.name else (grid[2], grid[1])
+            return [(batch, heads, max(1, (rows or batch) // batch))]
+        sums = next((x.activity.grid for x in self.seen if "compute_dot_do_o" in x.activity.name), None)
+        if sums and rows % sums[1] == 0:
+            return [(sums[1], sums[2], rows // sums[1])]
+        heads = next((size // width for size in self.usual if size % width == 0), 0)
+        masks = [
+            x.elements // rows
+            for x in self.seen[max(0, place - 4) : place]
+            if rows and function(x.activity.name) == "where"
+        ]
+        queries = next((size for size in masks if size and rows % size == 0), 0)
+        if not heads:
+            return []
+        if queries:
+            return [(rows // queries, heads, queries)]
+        return [(b, heads, rows // b) for b in range(1, MOST_BATCHES) if rows % b == 0 and rows // b >= LEAST_WIDTH]
+
+    def _keys(self, place: int, per_key: int, queries: int) -> int:
+        """The number of keys: that of the largest tensor of keys copied just before, else that of the queries."""
+        copies = [one.elements for one in self.seen[max(0, place - 8) : place] if one.elements % per_key == 0]
+        return max(max(copies, default=0) // per_key, queries)
+
+    def _nearest(self, choices: Sequence[Kernels], one: Seen) -> Kernels:
+        if len(choices) < 2 or self.price is None:
+            return choices[0] if choices else ()
+        return min(choices, key=lambda made: self._distance(made, one))
+
+    def _distance(self, made: Kernels, one: Seen) -> float:
+        """How far the expected time of kernels is from a measured time, as the logarithm of their ratio."""
+        if not made or self.price is None:
+            return 0.0 if made else 1e9
+        return abs(log(max(self.price(made), 1e-12) / max(one.activity.seconds, 1e-9)))
+
+
+def _attended(one: Seen, batch: int, heads: int, queries: int, width: int, keys: int) -> tuple[Launched, ...]:
+    kind = one.dtype if one.dtype in ("bf16", "fp16", "fp32") else "bf16"
+    q, k = compact((batch, heads, queries, width), kind), compact((batch, heads, keys, width), kind)
+    back = one.family == "attention_backward"
+    name = one.activity.name
+    chosen = "flash" if "flash_fwd" in name or "flash_bwd" in name else "efficient" if "cutlass" in name else "cudnn"
+    operator = f"_scaled_dot_product_{chosen}_attention" + ("_backward" if back else "")
+    return launched(Call(operator, (q, q, k, k, q) if back else (q, k, k)))
+
+
+def _seen(kernels: Sequence[Activity]) -> Seen:
+    """The longest kernel of a call; one that divides its tensors among several kernels has the elements of all."""
+    main = seen(max(kernels, key=lambda one: one.seconds))
+    if main.family != "optimizer" or len(kernels) == 1:
+        return main
+    return main._replace(elements=sum(seen(one).elements for one in kernels))
+
+
+def _without_sums(kernels: Sequence[Seen]) -> list[Seen]:
+    """The kernels without the sizes of sums of weight gradients, which follow the product that makes one."""
+    found, summing = [], False
+    for one in kernels:
+        if one.family == "product":
+            summing = layout(one.activity.name) == "NT" or (summing and "splitKreduce" in one.activity.name)
+        elif one.family in ("norm", "softmax", "attention", "attention_backward") or _computes(one):
+            summing = False
+        sums = summing and one.family == "elementwise" and function(one.activity.name) == "add"
+        found.append(one._replace(family="gradient_sum") if sums else one)
+    return found
+
+
+def _computes(one: Seen) -> bool:
+    return one.family == "elementwise" and function(one.activity.name) not in ("add", "copy_", "fill_")
+
+
+def _rows(kernels: Sequence[Seen]) -> list[int]:
+    """The rows that each kernel works on: those of the nearest kernel by row before it, else after it."""
+    own = [one.rows if one.family in ("norm", "reduction") else 0 for one in kernels]
+    found, last = [], next((rows for rows in own if rows), 0)
+    for rows in own:
+        last = rows or last
+        found.append(last)
+    return found
+
+
+def _least(one: Seen) -> int:
+    """The rows of a product whose tile is as small as its rows are few."""
+    found = tile(one.activity.name)
+    return min(found) if found and min(found) <= 16 else 0

@@ -1,0 +1,161 @@
+"""A trace as an answer: the step's time taken apart, every kernel against its bound, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from perfmodel.errors import InputError
+from perfmodel.hardware import Gpu
+from perfmodel.traces import communication
+from perfmodel.traces.events import Activity, Trace
+from perfmodel.traces.grouping import groups
+from perfmodel.traces.kernel_names import is_communication
+from perfmodel.traces.linking import Formulas, link
+from perfmodel.traces.nesting import Nesting
+from perfmodel.traces.pricing import Model, Priced
+from perfmodel.traces.reading import read
+from perfmodel.traces.rows import Row, rows
+from perfmodel.traces.spans import Spans, spans
+from perfmodel.traces.steps import Step, step
+
+if TYPE_CHECKING:
+    from perfmodel.programs.program import Program
+
+MOST_FILES = 4096
+
+
+class Rank(NamedTuple):
+    """One process: its file, its step, the parts of the step's time and its kernels.
+
+    ``waiting_s`` is the time that its collectives wait for other ranks. ``unknown_s`` is the time of kernels without a
+    formula.
+    """
+
+    rank: int
+    path: str
+    step: Step
+    spans: Spans
+    rows: tuple[Row, ...]
+    priced: tuple[Priced, ...]
+    waiting_s: float
+    device: str
+    profiled: Trace
+
+    @property
+    def unknown_s(self) -> float:
+        return sum(one.group.measured_s for one in self.priced if not one.group.known)
+
+    @property
+    def known_share(self) -> float:
+        """The share of the kernels' time that has a formula, communication aside."""
+        whole_s = sum(one.group.measured_s for one in self.priced)
+        return 1.0 - self.unknown_s / whole_s if whole_s else 1.0
+
+
+class Traced(NamedTuple):
+    """The answer. ``ranks`` are in their order; ``shown`` is the place of the one whose figures stand for all."""
+
+    gpu: Gpu | None
+    knowledge: str
+    ranks: tuple[Rank, ...]
+    shown: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> Rank:
+        return self.ranks[self.shown]
+
+
+def trace(
+    paths: Sequence[str],
+    gpu: Gpu | None = None,
+    *,
+    knowledge: str | None = None,
+    unprofiled_s: float | None = None,
+    name: str | None = None,
+    program: Program | None = None,
+) -> Traced:
+    """Reads the traces of one program, one file per rank.
+
+    ``unprofiled_s`` is the time of the step without the profiler. ``name`` is the range that is the step. ``program`` is
+    the captured program that the trace ran; it gives shapes to the kernels of a CUDA graph.
+    """
+    if not paths or len(paths) > MOST_FILES:
+        raise InputError(
+            "trace", f"{len(paths)} files are given", f"1 to {MOST_FILES} files are accepted, one per rank",
+            "Name the files that torch.profiler exported.",
+        )  # fmt: skip
+    model = Model(gpu, knowledge) if gpu else None
+    found = sorted((_rank(path, model, unprofiled_s, name, program) for path in paths), key=lambda one: one.rank)
+    found = _with_waiting(found)
+    shown = max(range(len(found)), key=lambda i: found[i].spans.span_s - found[i].waiting_s)
+    return Traced(gpu, model.card.knowledge if model else "", tuple(found), shown, tuple(_notes(found, gpu)))
+
+
+def _rank(
+    path: str, model: Model | None, unprofiled_s: float | None, name: str | None, program: Program | None
+) -> Rank:
+    profiled = read(path)
+    nesting, formulas = Nesting(profiled), Formulas()
+    chosen = step(profiled, name)
+    ties = link(profiled, nesting, chosen.activities, formulas)
+    price = (lambda made: model.price(made).expected_s) if model else None
+    found = groups(ties, nesting, formulas, price, program)
+    priced = tuple(model.priced(found) if model else map(Priced, found))
+    parts = spans(profiled, chosen.activities, nesting, unprofiled_s)
+    return Rank(
+        profiled.rank, path, chosen, parts, (*rows(priced), *_collectives(chosen, model)), priced, 0.0, profiled.device_name,
+        profiled,
+    )  # fmt: skip
+
+
+def collectives(activities: Iterable[Activity]) -> list[Activity]:
+    """The collectives among them, in order."""
+    return [one for one in activities if is_communication(one.name)]
+
+
+def _collectives(chosen: Step, model: Model | None) -> list[Row]:
+    found: dict[tuple[object, ...], Row] = {}
+    for one in collectives(chosen.activities):
+        what = communication.collective(one)
+        lower_s = communication.lower_s(what, model.gpu) if model else None
+        key = (one.name, what)
+        row = found.get(key) or Row(
+            one.name,
+            what.name,
+            what.name,
+            what.shape,
+            what.dtype,
+            "",
+            "",
+            "name",
+            0,
+            0.0,
+            0.0 if lower_s else None,
+            bound="link",
+        )
+        found[key] = row._replace(
+            calls=row.calls + 1, measured_s=row.measured_s + one.seconds, traffic_byte=row.traffic_byte + what.in_byte,
+            lower_s=None if lower_s is None else (row.lower_s or 0.0) + lower_s,
+        )  # fmt: skip
+    return list(found.values())
+
+
+def _with_waiting(found: Sequence[Rank]) -> list[Rank]:
+    waits = communication.waiting([collectives(one.step.activities) for one in found])
+    return [one._replace(waiting_s=sum(wait.values())) for one, wait in zip(found, waits, strict=True)]
+
+
+def _notes(found: Sequence[Rank], gpu: Gpu | None) -> Iterable[str]:
+    devices = {one.device for one in found if one.device}
+    if gpu and devices and not devices & set(gpu.matches):
+        yield f"The trace ran on {', '.join(sorted(devices))}; bounds and expected times are those of {gpu.title}."
+    for one in found:
+        if one.step.of > 1:
+            yield f"{one.path}: {one.step.name} is one of {one.step.of} such ranges."
+        if one.profiled.dropped:
+            yield f"{one.path}: {one.profiled.dropped} events without a usable time were left out."
+    numbers = [one.rank for one in found]
+    if len(set(numbers)) < len(numbers):
+        yield "Several files have the same rank; they are shown in the order given."
