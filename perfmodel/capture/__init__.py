@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from perfmodel.programs.program import Program
+from perfmodel.answers.programs import CapturedProgram
 
 __all__ = ["capture"]
 
@@ -24,7 +24,7 @@ def capture(
     name: str | None = None,
     guess: Any = None,
     **kwargs: Any,
-) -> Program:
+) -> CapturedProgram:
     """Returns the program that ``target(*args, **kwargs)`` runs on a GPU. Nothing is computed.
 
     ``target`` is a module or a function, such as a training step with backward pass and optimizer. Its parameters, its
@@ -37,18 +37,18 @@ def capture(
     with noticed() as asked:
         program = captured(target, args, kwargs, name, guess)
     if not asked[0]:
-        return program
+        return CapturedProgram(*program)
     try:
         with as_compiled():
-            return program._replace(traced=captured(target, args, kwargs, name, guess))
+            return CapturedProgram(*program._replace(traced=captured(target, args, kwargs, name, guess)))
     except Exception:  # code that only a compiler can follow
-        return program
+        return CapturedProgram(*program)
 
 
 class _Callable(ModuleType):
     """A module that is called like its function ``capture``."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Program:
+    def __call__(self, *args: Any, **kwargs: Any) -> CapturedProgram:
         return capture(*args, **kwargs)
 
 

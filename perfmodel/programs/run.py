@@ -155,7 +155,7 @@ def _warmed(prices: Prices, program: Program) -> Card:
 
 def _rows(program: Program, prices: Prices) -> Iterator[Row]:
     """Every kernel after the ones before it."""
-    reuse = Reuse(prices.card)
+    reuse, arrivals = Reuse(prices.card), Arrivals(program, prices.gpu)
     for number, step in enumerate(program.steps):
         kernels = prices.kernels(step.call)
         share = 0.0
@@ -164,7 +164,33 @@ def _rows(program: Program, prices: Prices) -> Iterator[Row]:
             share = reuse.share(step.call.operands, _written(step), whole / len(kernels))
         reuse.freed(step.frees)
         for kernel in kernels:
-            yield _row(number, step, kernel, prices, share)
+            found = _row(number, step, kernel, prices, share)
+            lower_s = arrivals.least_s(step, kernel)
+            yield found if lower_s <= found.lower_s else found._replace(
+                lower_s=lower_s, expected_s=max(found.expected_s, lower_s)
+            )  # fmt: skip
+
+
+class Arrivals:
+    """Data that exists before the program must come from memory when it is first read, less what L2 can still hold."""
+
+    def __init__(self, program: Program, gpu: Gpu) -> None:
+        cache = gpu.caches.get("l2")
+        self.spare_byte = float(cache.value) if cache else 0.0
+        self.bandwidth_byte_per_s = gpu.bandwidth_byte_per_s.value
+        self.waiting = set(program.resident)
+
+    def least_s(self, step: Step, kernel: Kernel) -> float:
+        """The least time in which a kernel's first reads arrive from memory."""
+        byte = 0.0
+        for operand in step.call.operands:
+            if operand.storage in self.waiting:
+                self.waiting.discard(operand.storage)
+                byte += float(operand.byte)
+        byte = min(byte, kernel.read_byte)
+        held_byte = min(byte, self.spare_byte)
+        self.spare_byte -= held_byte
+        return (byte - held_byte) / self.bandwidth_byte_per_s
 
 
 def _written(step: Step) -> tuple[Operand, ...]:

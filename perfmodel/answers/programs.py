@@ -1,0 +1,37 @@
+"""Programs and their answers for the library: data of ``programs`` with the methods that notebooks need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perfmodel.answers import Answer
+from perfmodel.given import Card, known
+from perfmodel.programs import run as runs
+from perfmodel.programs.program import Program
+
+if TYPE_CHECKING:
+    from perfmodel.report.views import View
+
+
+class ProgramAnswer(Answer, runs.Answer):
+    """A program on a card: rows of its kernels, ``total``, ``peak_byte``."""
+
+    __slots__ = ()
+
+    def _view(self) -> View:
+        from perfmodel.report import views
+
+        return views.program(self)
+
+
+class CapturedProgram(Program):
+    """A program that was captured from torch."""
+
+    __slots__ = ()
+
+    def on(self, gpu: Card, run: str = "eager", knowledge: str | None = None) -> ProgramAnswer:
+        """Returns times and memory on a card. ``run`` is eager, graph, compiled or ideal."""
+        return ProgramAnswer(*runs.on(self, known(gpu), run, knowledge))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {len(self.steps):,} calls>"
