@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command import perfmodel as command
@@ -295,6 +297,33 @@ def test_a_time_on_the_processor_is_the_time_it_took():
     program = Program(lambda: time.sleep(0.02), lambda out: iter(()))
     run, _ = watch.ready(program, "warm")
     assert 20_000 <= watch.times(run, "warm").median_us < 60_000
+
+
+def test_a_failed_capture_is_ended_by_one_that_succeeds():
+    """Else torch refuses random numbers in the rest of the process (seen on an H100, torch 2.11)."""
+    captures = []
+
+    @contextlib.contextmanager
+    def graph(*_, **__):
+        captures.append("begun")
+        yield
+        captures.append("ended")
+
+    device = SimpleNamespace(wait_stream=lambda other: None)
+    cuda = SimpleNamespace(
+        Stream=lambda: device, current_stream=lambda: device, stream=contextlib.nullcontext, synchronize=lambda: None,
+        CUDAGraph=object, graph=graph, get_device_properties=lambda _: SimpleNamespace(L2_cache_size=1),
+    )  # fmt: skip
+    array = SimpleNamespace(zero_=lambda: None)
+    watch = Cuda(SimpleNamespace(cuda=cuda, ones=lambda *_, **__: array, empty=lambda *_, **__: array))
+
+    def run():
+        if captures:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        watch.ready(Program(run, lambda out: iter(())), "cold")
+    assert captures == ["begun", "begun", "ended"]
 
 
 # Interquartile ranges of 40 %, 10 % and 2 %: 10 +- 2, +- 0.5 and +- 0.1, interpolated.
