@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from perfmodel.hardware import gpu
 from perfmodel.measure import counters, environment, processor, runner, session, stopwatch, suites
 from perfmodel.measure.program import Program, verdict
 from perfmodel.measure.stopwatch import Cpu, Cuda, Samples, steadiest
+from perfmodel.vocabulary import kind
 
 ADD = {
     "op": "elementwise",
@@ -169,6 +171,22 @@ def test_an_error_of_2_percent_in_a_function_of_torch_is_found(monkeypatch, func
     right = getattr(module, last)
     monkeypatch.setattr(module, last, lambda *given, **more: by_2_percent(right(*given, **more)))
     assert "relative error of" in compared(line).wrong
+
+
+ACTIVATIONS = [(line, word) for line in (MLP, LAYER) for word in kind(line["op"]).words["activation"]]
+MEASURED = {"mlp": ("gelu", "gelu_tanh", "relu", "silu", "swiglu"), "layer": ("gelu", "gelu_tanh", "relu", "silu")}
+
+
+@pytest.mark.parametrize(
+    ("line", "activation"), ACTIVATIONS, ids=lambda value: value if isinstance(value, str) else value["op"]
+)
+def test_every_activation_is_measured_or_refused(line, activation):
+    asked = {**line, **BOTH, "activation": activation}
+    if activation in MEASURED[line["op"]]:
+        assert not compared(asked).wrong
+    else:
+        with pytest.raises(InputError, match=f"no program measures {line['op']} with {activation}"):
+            compared(asked)
 
 
 def by_2_percent(found):
@@ -748,6 +766,47 @@ def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
     report = command("validate", "--from", path)
     assert report.code in (0, 3)
     assert "calibrated" in report.out
+
+
+@pytest.fixture
+def known_processor(monkeypatch):
+    """A processor whose rates need not be measured."""
+    text = Path("hardware/epyc-7763.yaml").read_text()
+    monkeypatch.setattr("perfmodel.measure.processor.hardware_file", lambda: text)
+
+
+def test_a_resumed_run_is_compared_with_the_roofs_of_its_file(tmp_path, monkeypatch, known_processor):
+    """The processor seems twice as fast in the second run, where the only case is already in the file."""
+    here = session.device("cpu")
+    large = {**ADD, "shape": {"numel": 1 << 28}, "protocol": "cold"}
+    first = {"schema": 1, "environment": {"gpu": here.card.matches[0], "device": "cpu", "card": here.description}}
+    path = stored(tmp_path, first, record(large, 1e6))
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text(json.dumps(large) + "\n")
+    before = json.loads(command("validate", "--from", path, "--format", "json").out)["cases"][0]["lower_s"]
+    assert before > 0
+
+    def doubled(found):
+        return f"{2 * float(found[1]):g} {found[2]}"
+
+    faster = re.sub(r"([0-9.]+) ([GMT]B/s)", doubled, here.description)
+    monkeypatch.setattr("perfmodel.measure.processor.hardware_file", lambda: faster)
+    resumed = command("validate", "--gpu", "cpu", "--suite", str(suite), "--save", path, "--format", "json")
+    assert resumed.code == 0, resumed
+    assert json.loads(resumed.out)["cases"][0]["lower_s"] == before
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
+def test_an_interruption_before_the_first_case_is_answered(tmp_path, monkeypatch, known_processor, form):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "records", interrupted)
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text(json.dumps(ADD) + "\n")
+    ran = command("validate", "--gpu", "cpu", "--suite", str(suite), "--format", form)
+    assert ran.code == 130
+    assert "interrupted; 0 cases were measured" in ran.err
 
 
 def test_without_torch_nothing_says_torch(tmp_path, monkeypatch, quick_start):
