@@ -71,6 +71,21 @@ class Traced(NamedTuple):
     def main(self) -> Rank:
         return self.ranks[self.shown]
 
+    @property
+    def spans(self) -> Spans:
+        """The parts of the step of the rank that is shown."""
+        return self.main.spans
+
+    @property
+    def kernels(self) -> tuple[Row, ...]:
+        """The kernels of the rank that is shown, equal ones together."""
+        return self.main.rows
+
+    @property
+    def unknown_s(self) -> float:
+        """The time of its kernels without a formula."""
+        return self.main.unknown_s
+
 
 def trace(
     paths: Sequence[str],

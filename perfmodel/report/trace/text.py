@@ -41,6 +41,13 @@ def text(found: Traced) -> str:
     return "\n".join(blocks)
 
 
+def sheets(found: Traced) -> list[Sheet | str]:
+    """Returns the tables and sentences of the report, for a notebook."""
+    helps = [f"Saves {scaled(one.saves_s, 's')}: {one.what}. {one.because}" for one in found.advice[:MOST_ADVICE]]
+    ranks = [ranks_sheet(found.ranks)] if len(found.ranks) > 1 else []
+    return [_parts_sheet(found), *ranks, *helps, kernels_sheet(found)]
+
+
 def title(found: Traced) -> str:
     """Names the file, the step, the card and the length of the step."""
     main = found.main
