@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from perfmodel.formulas import Formulas
     from perfmodel.solve import Solution
     from perfmodel.sweep import Plan
+    from perfmodel.traces.tracing import Traced
 
 Part = Sheet | str
 LONGEST_LINE = 200  # characters of a one-line representation
@@ -72,6 +73,20 @@ class View(NamedTuple):
                 "Run 'pip install pandas', or use to_json.",
             ) from None  # fmt: skip
         return DataFrame(self.rows())
+
+
+def traced(found: Traced) -> View:
+    """Returns the view of a profiler trace."""
+    from perfmodel.report.trace import render
+    from perfmodel.report.trace.document import kernel
+    from perfmodel.report.trace.text import sheets, title
+
+    return View(
+        line=title(found),
+        parts=lambda: sheets(found),
+        json=lambda: render(found, "json"),
+        records=lambda: [kernel(row) for row in found.kernels],
+    )
 
 
 def _records(sheet: Sheet) -> list[Mapping[str, Any]]:
