@@ -15,11 +15,12 @@ from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.hardware import Gpu
 from perfmodel.programs.hosts import HostTimes, host_times
 from perfmodel.programs.memory import WORKSPACE_BYTE, Usage, usage
-from perfmodel.programs.pricing import Kernel, Prices, modelled
+from perfmodel.programs.pricing import START_S, Kernel, Prices, modelled
 from perfmodel.programs.program import Program, Step
-from perfmodel.programs.reuse import Reuse
+from perfmodel.programs.reuse import Found, Reuse
 from perfmodel.timing.card import Card
 from perfmodel.timing.power import settled
+from perfmodel.timing.stream import NEAR
 
 RUNS = ("eager", "graph", "compiled", "ideal")
 
@@ -158,17 +159,15 @@ def _rows(program: Program, prices: Prices) -> Iterator[Row]:
     reuse, arrivals = Reuse(prices.card), Arrivals(program, prices.gpu)
     for number, step in enumerate(program.steps):
         kernels = prices.kernels(step.call)
-        share = 0.0
+        found = Found(0.0, 0.0)
         if kernels:
             whole = sum(kernel.read_byte + kernel.write_byte for kernel in kernels)
-            share = reuse.share(step.call.operands, _written(step), whole / len(kernels))
+            found = reuse.found(step.call.operands, _written(step), whole / len(kernels))
         reuse.freed(step.frees)
         for kernel in kernels:
-            found = _row(number, step, kernel, prices, share)
+            row = _row(number, step, kernel, prices, found)
             lower_s = arrivals.least_s(step, kernel)
-            yield found if lower_s <= found.lower_s else found._replace(
-                lower_s=lower_s, expected_s=max(found.expected_s, lower_s)
-            )  # fmt: skip
+            yield row if lower_s <= row.lower_s else row._replace(lower_s=lower_s, expected_s=max(row.expected_s, lower_s))
 
 
 class Arrivals:
@@ -199,20 +198,20 @@ def _written(step: Step) -> tuple[Operand, ...]:
     return tuple(result for result in step.call.results if result.storage not in given)
 
 
-def _row(number: int, step: Step, kernel: Kernel, prices: Prices, share: float) -> Row:
-    timed = prices.time(kernel, share)
-    one, op, bounds = kernel.launched, kernel.op, kernel.bounds
+def _row(number: int, step: Step, kernel: Kernel, prices: Prices, found: Found) -> Row:
+    timed = prices.time(kernel, found.share, near=found.read_share >= NEAR)
+    one, bounds = kernel.launched, kernel.bounds
     return Row(
         number, step.module, step.phase, step.source, one.operation, one.sizes, one.dtype, one.impl, kernel.flops,
         kernel.contraction_flops, kernel.read_byte, kernel.write_byte, bounds.bound, bounds.lower_s, bounds.no_overlap_s,
-        timed.seconds, timed.spread, kernel.known, modelled(timed), share,
+        timed.seconds, timed.spread, kernel.known, modelled(timed), found.share,
     )  # fmt: skip
 
 
 def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> tuple[tuple[Row, ...], Total]:
     """The rows with the device's waiting times, and all sums."""
     kernel_s = sum(row.expected_s for row in rows)
-    gaps_s = max(0, len(rows) - 1) * card.node_s
+    gaps_s = max(0, len(rows) - 1) * max(0.0, card.node_s - START_S)
     waits_s, expected_s = 0.0, kernel_s
     if run in ("eager", "compiled"):
         rows, expected_s = _with_host(program, rows, host_times(), run)
