@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from perfmodel.capture.session import captured
+from perfmodel.capture.compiling import captured_twice
 from perfmodel.errors import InputError, near_or_known
 from perfmodel.programs.program import Program
 
@@ -42,7 +42,7 @@ def program(text: str, inputs: str | None = None, *, train: bool = False, guess:
         args, kwargs = _taken(target, *_given(inputs))
         if not args and not kwargs:
             _nothing_needed(target, f"{name}()", text)
-        own, result = captured(_on_meta(target), args, kwargs, name, guess)
+        own, result = captured_twice(_on_meta(target), args, kwargs, name, guess)
         built = result if isinstance(result, (tuple, list)) else (result,)
         if not built or not isinstance(built[0], torch.nn.Module):
             return own
@@ -52,9 +52,9 @@ def program(text: str, inputs: str | None = None, *, train: bool = False, guess:
         arguments = []
     args, kwargs = _arguments(target, arguments, inputs, text)
     if train:
-        return captured(_training(target), args, kwargs, name, guess)[0]
+        return captured_twice(_training(target), args, kwargs, name, guess)[0]
     with torch.no_grad():
-        return captured(target.eval(), args, kwargs, name, guess)[0]
+        return captured_twice(target.eval(), args, kwargs, name, guess)[0]
 
 
 def _found(text: str) -> Any:

@@ -19,8 +19,10 @@ _aten = torch.ops.aten
 
 
 def dropout(x: Any, p: float, train: bool) -> Any:
-    """One kernel that also writes the mask, for the backward pass."""
-    if train and 0 < p < 1 and x.numel():
+    """One kernel that also writes the mask, for the backward pass; nothing at all outside of training."""
+    if not train or not p or not x.numel():
+        return x  # torch's decomposition in Python would copy it
+    if p < 1:
         return _aten.native_dropout(x, p, train)[0]
     return _aten.dropout.default.decompose(x, p, train)
 
