@@ -8,7 +8,7 @@ from perfmodel import writing
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo
-from perfmodel.errors import UsageError, shown
+from perfmodel.errors import UsageError, one_line, shown
 from perfmodel.hardware import gpu as read_gpu
 
 ENDINGS = {"html": (".html", ".htm"), "json": (".json",)}
@@ -68,7 +68,7 @@ def trace(
         file.write(written.encode())
     if replaced:
         echo(replaced, err=True)
-    echo(f"Wrote {shown(output)[1:-1]}.", err=True)
+    echo(f"Wrote {one_line(output)}.", err=True)
 
 
 def _form(path: str, form: str) -> str:
