@@ -29,7 +29,11 @@ from perfmodel.timing.part import Part
 from perfmodel.timing.terms import Body
 
 # First guesses, not fitted yet. A change of layout: instructions per element.
-TURN = 24.0
+TURN = 50.0
+# cuDNN's tensor-core kernels take channels in groups of eight and pad others with zeros. A padded patch is gathered in
+# pieces, as slowly as rows of this alignment (bytes).
+WIDE_CHANNELS, GATHERED, TILE_CHANNELS = 8, 2, 32
+HALVES = ("fp16", "bf16")
 # Pooling and interpolation: instructions per result and per pixel of a window, memory waits of a thread.
 RESULT, PIXEL, RESULT_WAITS = 70.0, 14.0, 2.0
 # Interpolation by planes: instructions and memory waits per plane of a thread.
@@ -56,14 +60,18 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
         kernel = Launch("depthwise", blocks, RESULT_THREADS, read, write, lanes, 2.0, mechanism="layout")
         return in_order(card, kernel)
     plain = tiles.Product.of(fact.gemm)
+    if fact.part == "forward" and groups == 1 and dtype in HALVES and per_group:
+        padded = _padded(number(fact.C))
+        if padded > 1.0:
+            plain = plain._replace(k=round(plain.k * padded), aligned=GATHERED)
     size = plain._replace(
         reads=read / (plain.batch * plain.operands_byte), writes=write / (plain.batch * plain.result_byte)
     )
     product = Part(partial(_product, card, size, dtype), int(read + write))
     if dtype not in card.tilings or per_group == 0 or dtype == "tf32":
         return (product,)
-    turns = [_turn(float(t.size_byte)) for t in op.tensors if t.reads and len(t.shape) == 4]
-    back = [_turn(float(t.size_byte)) for t in op.tensors if t.writes]
+    turns = [_turn(float(t.size_byte), number(t.shape[1])) for t in op.tensors if t.reads and len(t.shape) == 4]
+    back = [_turn(float(t.size_byte), number(t.shape[1])) for t in op.tensors if t.writes and len(t.shape) == 4]
     return (*in_order(card, *turns), product, *in_order(card, *back))
 
 
@@ -71,10 +79,19 @@ def _product(card: Card, size: tiles.Product, dtype: str, found: float) -> Body:
     return tiles.body(card, size, dtype, found=found)
 
 
-def _turn(byte: float) -> Launch:
-    """A kernel that moves the channels to the other end, tile by tile through shared memory."""
+def _padded(channels: int) -> float:
+    """Channels that the kernels work on, relative to those that there are."""
+    return ceil(channels / WIDE_CHANNELS) * WIDE_CHANNELS / channels
+
+
+def _turn(byte: float, channels: int) -> Launch:
+    """A kernel that moves the channels to the other end, tile by tile through shared memory. A tile is whole even where
+    there are fewer channels.
+    """
     blocks = max(1, ceil(byte / 4096))
-    return Launch("layout", blocks, 256, byte, byte, TURN * byte / 2 / (blocks * 256), 1.0, 1.0, mechanism="layout")
+    filled = channels / (ceil(channels / TILE_CHANNELS) * TILE_CHANNELS)
+    lanes = TURN * byte / 2 / filled / (blocks * 256)
+    return Launch("layout", blocks, 256, byte, byte * _padded(channels), lanes, 1.0, 1.0, mechanism="layout")
 
 
 def windows(card: Card, fact: Windows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
