@@ -326,7 +326,8 @@ class Scan(NamedTuple):
 class Update(NamedTuple):
     """An elementwise kernel over ``params`` elements in ``tensors`` tensors, such as an optimizer step.
 
-    ``lists``: tensors of each parameter that it touches. ``function`` is adam, sgd, foreach or norm.
+    ``lists``: tensors of each parameter that it touches. ``function`` is adam, sgd, foreach or norm. ``sizes``: elements of
+    every tensor; empty if they are equally large.
     """
 
     params: Size
@@ -334,6 +335,7 @@ class Update(NamedTuple):
     lists: Size = 4
     item: Size = 2
     function: str = "adam"
+    sizes: tuple[int, ...] = ()
 
 
 Fact = (
