@@ -31,7 +31,8 @@ class Gemm(NamedTuple):
     """A batch of matrix products of (m, k) by (k, n).
 
     ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
-    bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide.
+    bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
+    rows of the result are aligned to less than 4 bytes.
     """
 
     m: Factors
@@ -41,6 +42,7 @@ class Gemm(NamedTuple):
     items: Items = Items()
     rotates: bool = False
     aligned: int = 0
+    odd: bool = False
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
