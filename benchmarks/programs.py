@@ -45,7 +45,9 @@ class Spec(NamedTuple):
         return f"{self.config} {self.phase} {self.B}x{self.N}{plain}{how}"
 
 
-def _three(config: str, prompt: tuple[int, int], decode: tuple[int, int], train: tuple[int, int], **words: Any) -> list[Spec]:
+def _three(
+    config: str, prompt: tuple[int, int], decode: tuple[int, int], train: tuple[int, int], **words: Any
+) -> list[Spec]:
     return [
         Spec(config, phase, B, N, **words) for phase, (B, N) in (("prompt", prompt), ("decode", decode), ("train", train)) if B
     ]  # fmt: skip
@@ -76,103 +78,12 @@ PROGRAMS = (
 
 def build(spec: Spec, device: str) -> Callable[[], Any]:
     """Returns one step of a program on a device; the device ``meta`` holds no data."""
-    import torch
-    import transformers
+    from perfmodel.capture.models import step
 
-    transformers.logging.set_verbosity_error()
-    page = json.loads((CONFIGS / f"{spec.config}.json").read_text())
-    config = transformers.AutoConfig.for_model(page["model_type"], **{k: v for k, v in page.items() if k != "model_type"})
-    config._attn_implementation = "sdpa"
-    if page["model_type"] == "t5":
-        config.decoder_start_token_id = config.pad_token_id = 0
-    dtype = getattr(torch, spec.dtype)
-    with torch.device(device):
-        torch.set_default_dtype(dtype)
-        try:
-            model = _architecture(transformers, page).from_config(config).to(dtype)
-        finally:
-            torch.set_default_dtype(torch.float32)
-    inputs = _inputs(torch, spec, config, device, dtype)
-    if spec.phase == "train":
-        return _training(torch, spec, model, inputs)
-    model.eval()
-    if spec.phase == "decode":
-        return _decoding(torch, transformers, spec, model, config, inputs)
-
-    @torch.no_grad()
-    def step() -> Any:
-        return model(**inputs)
-
-    return step
-
-
-def _architecture(transformers: Any, page: dict[str, Any]) -> Any:
-    kind = page["model_type"]
-    if kind == "vit":
-        return transformers.AutoModelForImageClassification
-    if kind == "bert":
-        return transformers.AutoModelForMaskedLM
-    if kind in ("t5", "whisper"):
-        return transformers.AutoModelForSpeechSeq2Seq if kind == "whisper" else transformers.AutoModelForSeq2SeqLM
-    return transformers.AutoModelForCausalLM
-
-
-def _inputs(torch: Any, spec: Spec, config: Any, device: str, dtype: Any) -> dict[str, Any]:
-    def tokens(count: int) -> Any:
-        return torch.randint(0, config.vocab_size - 1, (spec.B, count), device=device)
-
-    kind = config.model_type
-    if kind == "vit":
-        size = config.image_size
-        found = {"pixel_values": torch.randn(spec.B, 3, size, size, device=device, dtype=dtype)}
-        if spec.phase == "train":
-            found["labels"] = torch.zeros(spec.B, device=device, dtype=torch.long)
-        return found
-    if kind == "whisper":
-        frames = 2 * config.max_source_positions
-        audio = torch.randn(spec.B, config.num_mel_bins, frames, device=device, dtype=dtype)
-        return {"input_features": audio, "decoder_input_ids": tokens(spec.N)}
-    ids = tokens(1 if spec.phase == "decode" else spec.N)
-    found = {"input_ids": ids}
-    if kind == "t5":
-        found["decoder_input_ids"] = tokens(spec.N)
-    if spec.phase == "train":
-        found["labels"] = found.pop("decoder_input_ids", ids)
-    return found
-
-
-def _training(torch: Any, spec: Spec, model: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    if spec.optimizer == "fused":  # set afterwards, because the constructor refuses tensors without data
-        optimizer.param_groups[0]["fused"] = optimizer.defaults["fused"] = True
-
-    def step() -> Any:
-        loss = model(**inputs).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
-
-    return step
-
-
-def _decoding(torch: Any, transformers: Any, spec: Spec, model: Any, config: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
-    cache = transformers.StaticCache(config=config, max_cache_len=spec.N + 1)
-    word = "cache" if transformers.__version__ >= "5.20" else "past_key_values"
-
-    @torch.no_grad()
-    def step() -> Any:
-        for layer in cache.layers:
-            if isinstance(layer.cumulative_length, int):
-                layer.cumulative_length = spec.N
-            else:
-                layer.cumulative_length.fill_(spec.N)
-        return model(**inputs, **{word: cache}, use_cache=True)
-
-    with torch.no_grad():
-        model(**inputs, **{word: cache}, use_cache=True)  # allocates the cache
-    return step
+    phase = "prefill" if spec.phase == "prompt" else spec.phase
+    path = str(CONFIGS / f"{spec.config}.json")
+    sizes = {"B": spec.B, "N": max(1, spec.N), "S": max(1, spec.N)}
+    return step(path, phase, **sizes, dtype=spec.dtype, device=device, optimizer=spec.optimizer)
 
 
 # --- measuring
@@ -182,16 +93,17 @@ def measure(spec: Spec, compiled: bool, folder: Path | None) -> dict[str, Any]:
     """Returns the record of a program on this machine's GPU."""
     import torch
 
+    before = torch.cuda.memory_allocated()  # what earlier programs of this process have left
     step = build(spec, "cuda")
     for _ in range(WARM_UP):
         step()
     torch.cuda.synchronize()
-    resident = torch.cuda.memory_allocated()
+    resident = torch.cuda.memory_allocated() - before
     torch.cuda.reset_peak_memory_stats()
     step()
     torch.cuda.synchronize()
     record: dict[str, Any] = {
-        "program": spec.name, **spec._asdict(), "resident_byte": resident, "peak_byte": torch.cuda.max_memory_allocated(),
+        "program": spec.name, **spec._asdict(), "resident_byte": resident, "peak_byte": torch.cuda.max_memory_allocated() - before,
         "eager_s": _wall_s(torch, step),
     }  # fmt: skip
     kernels, host = _profile(torch, step, folder / f"{_file(spec)}-eager.json" if folder else None)
@@ -266,7 +178,12 @@ def _compiled(torch: Any, step: Callable[[], Any], trace: Path | None) -> dict[s
         print(f"    not compiled: {str(error).splitlines()[0]}", file=sys.stderr)
         return {}
     names = [[row[3], row[2], row[4]] for row in kernels]
-    return {"compiled_s": seconds, "compiled_kernel_s": sum(row[2] for row in names), "compiled_kernels": names, "compile_s": took}
+    return {
+        "compiled_s": seconds,
+        "compiled_kernel_s": sum(row[2] for row in names),
+        "compiled_kernels": names,
+        "compile_s": took,
+    }
 
 
 def _profile(torch: Any, step: Callable[[], Any], keep: Path | None) -> tuple[list[list[Any]], dict[str, Any]]:
@@ -334,7 +251,8 @@ def command_measure(options: argparse.Namespace) -> None:
     with open(options.output, "a", encoding="utf-8") as file:
         file.write(json.dumps(_environment()) + "\n")
         for spec in PROGRAMS:
-            if (only and not any(spec.name.startswith(word) for word in only)) or time.perf_counter() > deadline:
+            chosen = not only or any(spec.name.startswith(word) for word in only)
+            if not chosen or spec.held_out < options.held_out or time.perf_counter() > deadline:
                 continue
             start = time.perf_counter()
             try:
@@ -383,7 +301,7 @@ def command_compare(options: argparse.Namespace) -> None:
     for record in records(options.file):
         if "kernels" not in record or (options.only and not record["program"].startswith(options.only)):
             continue
-        spec = Spec(**{name: record.get(name, getattr(Spec, "_field_defaults").get(name)) for name in Spec._fields})
+        spec = Spec(**{name: record.get(name, Spec._field_defaults.get(name)) for name in Spec._fields})
         try:
             program = predicted(spec)
             graph, eager = on(program, card, "graph", options.knowledge), on(program, card, "eager", options.knowledge)
@@ -401,7 +319,11 @@ def command_compare(options: argparse.Namespace) -> None:
         for what, ratio in found.items():
             errors.setdefault((what, spec.held_out), []).append(ratio - 1.0)
         counts = f"{graph.total.kernels} of {sum(row[2] for row in record['kernels'])} kernels"
-        print(f"{spec.name:40s} " + "  ".join(f"{what} {100 * ratio - 100:+6.1f} %" for what, ratio in found.items()) + f"  {counts}")
+        print(
+            f"{spec.name:40s} "
+            + "  ".join(f"{what} {100 * ratio - 100:+6.1f} %" for what, ratio in found.items())
+            + f"  {counts}"
+        )
         own: dict[str, list[float]] = {}
         for row in graph.rows:
             name = row.source.removeprefix("aten::")
@@ -420,14 +342,22 @@ def command_compare(options: argparse.Namespace) -> None:
             one[3] += counts[0]
             one[4] += counts[1]
         if options.detail:
-            for name, (mine, theirs, *counts) in sorted(own.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1]))[:12]:
-                print(f"      {name:36s} {1e3 * mine:9.3f} ms  measured {1e3 * theirs:9.3f} ms  calls {counts[0]} kernels {counts[1]}")
+            for name, (mine, theirs, *counts) in sorted(own.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1]))[
+                :12
+            ]:
+                print(
+                    f"      {name:36s} {1e3 * mine:9.3f} ms  measured {1e3 * theirs:9.3f} ms  calls {counts[0]} kernels {counts[1]}"
+                )
     for (what, held_out), values in sorted(errors.items()):
         mean = 100 * sum(map(abs, values)) / len(values)
-        print(f"{what} {'held out' if held_out else 'fit'}: mean error {mean:.1f} %, bias {100 * sum(values) / len(values):+.1f} % of {len(values)}")
+        print(
+            f"{what} {'held out' if held_out else 'fit'}: mean error {mean:.1f} %, bias {100 * sum(values) / len(values):+.1f} % of {len(values)}"
+        )
     whole = sum(one[1] for one in operators.values()) or 1.0
     for name, (mine, theirs, off, a, b) in sorted(operators.items(), key=lambda pair: -pair[1][2])[:45]:
-        print(f"  {name:40s} share {100 * theirs / whole:5.2f} %  predicted/measured {mine / theirs if theirs else 0:5.2f}  off {100 * off / whole:5.2f} %  {a} calls, {b} kernels")
+        print(
+            f"  {name:40s} share {100 * theirs / whole:5.2f} %  predicted/measured {mine / theirs if theirs else 0:5.2f}  off {100 * off / whole:5.2f} %  {a} calls, {b} kernels"
+        )
 
 
 def main() -> None:
@@ -437,6 +367,7 @@ def main() -> None:
     one.add_argument("-o", "--output", required=True)
     one.add_argument("--only", default="")
     one.add_argument("--compiled", action="store_true")
+    one.add_argument("--held-out", action="store_true", help="only programs that nothing is fitted to")
     one.add_argument("--trace-folder", type=Path)
     one.add_argument("--seconds", type=float, default=1e9)
     one.set_defaults(run=command_measure)

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _show_everything() -> None:
-    """Lets a stream show characters that its encoding lacks, such as cp1252's, as ``?``. A closed stream is replaced by
+    """Lets a stream show characters that its encoding lacks, such as cp1252's, in ASCII. A closed stream is replaced by
     one that drops its text.
     """
     for name in ("stdout", "stderr"):
@@ -53,7 +53,9 @@ def _show_everything() -> None:
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the end
         elif getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            from perfmodel import plain  # UTF-8 lacks no character but halves of surrogate pairs
+
+            stream.reconfigure(errors=plain.NAME)
 
 
 def _drop_output() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import ceil
+from fractions import Fraction
+from math import ceil, expm1, log1p
 from typing import Any
 
 Size = Any  # an int, a NumPy array or a sympy expression
@@ -132,6 +133,16 @@ def is_zero(value: Size) -> bool:
 def expected_distinct(E: Size, A: Size, tokens: Size) -> Size:
     """Expected number of the E experts used by at least one token, if each picks A at random: E (1 - (1 - A/E)^tokens)."""
     return E * (1 - (1 - A / E) ** tokens)
+
+
+def lacks(base: Fraction, exponent: Fraction) -> Fraction:
+    """1 minus a power of a base, computed in floating point; OverflowError if it is too large for it.
+
+    NB a base below 0 is outside the domain of a fraction and is taken as 0.
+    """
+    if base <= 0:
+        return Fraction(1)
+    return Fraction(-expm1(float(exponent) * log1p(float(base - 1))))
 
 
 def whole(value: Size) -> Size:

@@ -14,6 +14,7 @@ from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
+from perfmodel.limits import CASES
 from perfmodel.operation import checked_value
 from perfmodel.records import WRITTEN, measured_s
 from perfmodel.strictjson import parsed
@@ -93,9 +94,8 @@ def read(
     place. A repeated line gives the same case at another place.
     """
     known: dict[str, Case] = {}
-    for number, text in enumerate(lines, 1):
-        if not text.strip():
-            continue
+    filled = ((number, text) for number, text in enumerate(lines, 1) if text.strip())
+    for number, text in CASES.counted(filled, file):
         where = f"{file}:{number}"
         if text in known:
             yield known[text]._replace(where=where)
@@ -125,7 +125,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     words = {key: _word(line, key, known, known[0], where) for key, known in found.words.items()}
     protocol = _word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
     dtype, items = _items(line, found, name, where)
-    dims = {**items, **_dims(line, found, name, where)}
+    dims = {**items, **found.booleans, **_dims(line, found, name, where)}
     if windowed:
         words = _windowed(line, dims, words, where)
     direction = words.get("direction", "forward")

@@ -15,6 +15,7 @@ from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.footprint.reserve import DEFAULT, Reserve
 from perfmodel.footprint.resident import Resident, resident
 from perfmodel.hardware import Gpu
+from perfmodel.limits import PAIRS
 from perfmodel.paths import label
 from perfmodel.units import FACTOR
 from perfmodel.workload import Workload
@@ -79,6 +80,7 @@ def compare(
     **wanted: Any,
 ) -> Comparison:
     """Compares workloads on cards. A size that is set applies to every workload that has it."""
+    PAIRS.check(len(workloads) * max(1, len(gpus)), "perfmodel compare")
     workloads = _distinguished(workloads)
     notes = list(_left_out(workloads, settings or {}))
     answers = [

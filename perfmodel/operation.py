@@ -59,6 +59,10 @@ class Operation:
             zip(self.arguments[len(self.arguments) - len(defaults) :], defaults, strict=True)
         )
         self.required = tuple(name for name in self.arguments if name not in self.defaults)
+        # Item sizes of one byte whatever the data type: masks that choose are booleans.
+        self.booleans = {
+            name: item for name, item in self.defaults.items() if SYMBOLS[name].kind == "item" and item == 1
+        }
         self.summary: str = page["summary"]
         self.example: Example = page["example"]
         self.sources: tuple[str, ...] = page["sources"]
@@ -88,12 +92,18 @@ class Operation:
                 )  # fmt: skip
             values[name] = checked_value(name, value, f"{where}: {name}")
         self.require(values, where)
+        self.check_rules(values, where)
+        return values
+
+    def check_rules(self, values: Mapping[str, Any], where: str) -> None:
+        """Raises InputError for a rule that the sizes break. Rules about a size that is not a number are not tested."""
         for rule in self.valid:
+            names = sorted(_condition(rule.condition, self.name).names)
+            if not all(values.get(name) is None or isinstance(values[name], (int, float)) for name in names):
+                continue
             if not self.holds(rule, values):
-                names = sorted(_condition(rule.condition, self.name).names)
                 at = ", ".join(f"{name} = {values[name]}" for name in names)
                 raise InputError(where, f"{rule.condition} does not hold at {at}", rule.because, _change(names))
-        return values
 
     def require(self, values: Mapping[str, Any], where: str) -> None:
         """Raises InputError unless every required size has a value."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, said, shown
+from perfmodel.limits import CASES
 from perfmodel.specfile import read_lines
 from perfmodel.strictjson import dumped, parsed
 from perfmodel.units import COUNT, MEASURE, MICROSECONDS, SECONDS, SHARE
@@ -31,7 +32,7 @@ _WRITTEN = (
     "sm_clock_mhz temperature_c power_w dram_read_byte dram_write_byte l2_byte achieved_occupancy "
     "tensor_instructions vector_instructions special_instructions "
     "flops contraction_flops traffic_byte compulsory_byte intensity_flop_per_byte bound lower_s no_overlap_s "
-    "expected_s expected_low_s expected_high_s headroom_s roof_notes of_bound of_roofline of_expected gpu"
+    "expected_s expected_low_s expected_high_s headroom_s verdict reason limit_s reached reached_low reached_high roof_notes of_bound of_roofline of_expected gpu"
 )
 WRITTEN = frozenset(_WRITTEN.split())
 
@@ -74,9 +75,13 @@ def text(line: Mapping[str, Any]) -> str:
     return dumped(line) + "\n"
 
 
-def read(path: str) -> Stored:
-    """Reads a stored file; the environment line must come first."""
+def read(path: str, *, bare: bool = False) -> Stored:
+    """Reads a stored file; the environment line must come first. ``bare``: a file of cases without that line is read
+    too, each with a measured time or without.
+    """
     lines = _parsed(read_lines(path), path)
+    if bare and lines and "environment" not in lines[0][1]:
+        return Stored(path, {}, tuple(_bare(line, f"{path}:{number}") for number, line in lines))
     if not lines or "environment" not in lines[0][1]:
         raise InputError(
             f"{path}:1",
@@ -94,7 +99,8 @@ def _parsed(texts: Iterable[str], path: str) -> list[tuple[int, dict[str, Any]]]
     """Returns every complete line as an object with its number. The last line may have been truncated while it was
     written.
     """
-    kept = [(number, text) for number, text in enumerate(texts, 1) if text.strip()]
+    filled = ((number, text) for number, text in enumerate(texts, 1) if text.strip())
+    kept = list(CASES.counted(filled, path))
     found: list[tuple[int, dict[str, Any]]] = []
     for number, one in kept:
         if number == kept[-1][0] and found and not one.rstrip().endswith(("}", "]")):
@@ -207,6 +213,31 @@ def _record(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     if not failed:
         _ordered(found, where)
     return found
+
+
+def _bare(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Returns a case with any of a record's values, checked. Its quartiles need each other and a measured time."""
+    found = _fields(line, where, _RECORD, ("op", "shape"))
+    measured = measured_s(found, where)
+    if not {"p25_us", "p75_us"} & found.keys():
+        return found
+    for name in ("p25_us", "p75_us"):
+        if found.get(name) is None or measured is None:
+            missing = name if measured is not None else "measured_us"
+            raise InputError(
+                where,
+                f"'{missing}' is missing",
+                "a measured time with both quartiles, or without, is accepted",
+                "Add it.",
+            )
+    _ordered({"median_us": round(measured * 1e6, 6), **found} if measured else found, where)
+    return found
+
+
+def quartiles_s(line: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Returns the first and the third quartile of a measured time in seconds; None if a line has none."""
+    low, high = line.get("p25_us"), line.get("p75_us")
+    return None if low is None or high is None else (low * 1e-6, high * 1e-6)
 
 
 def _ordered(line: Mapping[str, Any], where: str) -> None:

@@ -93,7 +93,8 @@ class Rows(NamedTuple):
 class Heads(NamedTuple):
     """Attention in one kernel: B sequences of N queries in H heads over S keys in H_kv heads, of sizes d and d_v.
 
-    ``W`` is the window, part of the causal mask as in the counts; None means no window.
+    ``W`` is the window, part of the causal mask as in the counts; None means no window. ``masked``: a tensor is added to
+    the scores. ``dropout``: random probabilities are dropped.
     """
 
     B: Size
@@ -108,6 +109,8 @@ class Heads(NamedTuple):
     item: Size = 2
     cache: Size = 2
     backward: bool = False
+    masked: bool = False
+    dropout: bool = False
 
 
 class Stage(NamedTuple):

@@ -6,15 +6,17 @@ All symbols are created here, positive and integer: sympy treats symbols with ot
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from functools import cache
+from math import ceil, floor, prod
 from typing import Any, NamedTuple
 
 import sympy
 from sympy.printing.latex import LatexPrinter
 
 from perfmodel import block
-from perfmodel.arithmetic import register
+from perfmodel.arithmetic import lacks, register
 from perfmodel.errors import InputError
 from perfmodel.expression import Expression
 from perfmodel.op import Op
@@ -27,7 +29,7 @@ register("sympy", ceil_div=lambda a, b: sympy.ceiling(a / b), maximum=sympy.Max,
 
 # One symbol for the roles that usually share one data type; the others keep their default number of bytes.
 BYTES = "b"
-SHARED_ROLES = ("act", "weight", "cache", "mask")
+SHARED_ROLES = ("act", "weight", "cache", "mask", "out")
 RIDGE = sympy.Symbol("I", positive=True)
 
 
@@ -41,7 +43,7 @@ def symbols_of(operation: Operation, given: Mapping[str, Any] | None = None) -> 
     """Arguments as symbols. Optional arguments and flags keep their defaults; given values are used as they are."""
     values: dict[str, Any] = {}
     for name in operation.arguments:
-        if name in SHARED_ROLES:
+        if name in SHARED_ROLES and name not in operation.booleans:
             values[name] = symbol(BYTES)
         elif name in operation.defaults and SYMBOLS[name].kind != "size":
             values[name] = operation.defaults[name]
@@ -75,10 +77,10 @@ def op_of(operation: Operation, given: Mapping[str, Any] | None = None) -> Op:
 
 def tidy(expression: Any) -> sympy.Expr:
     """The shortest form of a sum: expanded, or with common factors in front."""
-    given = sympy.sympify(expression, strict=True)
+    (given,), powers = _shielded(expression)
     expanded = sympy.expand(given)
     candidates = [expanded, sympy.factor_terms(expanded), sympy.factor(expanded), given]
-    return _without_minus(min(candidates, key=lambda e: (sympy.count_ops(e), len(str(e)))))
+    return _without_minus(min(candidates, key=lambda e: (sympy.count_ops(e), len(str(e))))).xreplace(powers)
 
 
 def _without_minus(expression: sympy.Expr) -> sympy.Expr:
@@ -106,9 +108,10 @@ def quotient(top: Any, bottom: Any) -> sympy.Expr:
     """A ratio with common factors cancelled, and tidy numerator and denominator."""
     if rounds(top) or rounds(bottom):
         return tidy(top) / tidy(bottom)
+    (top, bottom), powers = _shielded(top, bottom)
     above, below = sympy.fraction(sympy.cancel(top / bottom))
     above, below = min(((above, below), (-above, -below)), key=lambda pair: _minus_signs(*pair))
-    return tidy(above) / tidy(below)
+    return (tidy(above) / tidy(below)).xreplace(powers)
 
 
 def _minus_signs(above: sympy.Expr, below: sympy.Expr) -> tuple[bool, int]:
@@ -129,8 +132,67 @@ HIGHEST_POWER = 8
 def rounds(expression: Any) -> bool:
     """Whether an expression contains roundings, maxima or powers too high to expand and cancel."""
     found = sympy.sympify(expression, strict=True)
-    powers = (p for p in found.atoms(sympy.Pow) if p.exp.is_Integer and p.exp > HIGHEST_POWER and p.base.free_symbols)
-    return bool(found.has(sympy.ceiling, sympy.floor, sympy.Max, sympy.Min)) or any(powers)
+    rounded = found.has(sympy.ceiling, sympy.floor, sympy.Max, sympy.Min)
+    return bool(rounded) or any(map(_high, found.atoms(sympy.Pow)))
+
+
+def _high(power: sympy.Pow) -> bool:
+    """Whether a power is too high to multiply out. An exponent of symbols counts by its coefficients."""
+    terms = sympy.Add.make_args(sympy.expand(power.exp))
+    return bool(power.base.free_symbols) and any(abs(term.as_coeff_Mul()[0]) > HIGHEST_POWER for term in terms)
+
+
+def _shielded(*expressions: Any) -> tuple[list[sympy.Expr], dict[sympy.Expr, sympy.Expr]]:
+    """The expressions with a symbol in the place of each high power, and the powers by symbol."""
+    found = [sympy.sympify(expression, strict=True) for expression in expressions]
+    powers = {power: sympy.Dummy() for one in found for power in one.atoms(sympy.Pow) if _high(power)}
+    return [one.xreplace(powers) for one in found], {symbol: power for power, symbol in powers.items()}
+
+
+def value_at(expression: Any, sizes: Mapping[Any, Any]) -> Fraction | None:
+    """The value of a formula at sizes by symbol; None where it is undefined or has other symbols.
+
+    Exact but for high powers, which are computed in floating point: sympy would multiply them out.
+    """
+    found = sympy.sympify(expression, strict=True)
+    if found.is_Symbol:
+        return Fraction(sizes[found]) if found in sizes else None
+    if found.is_Number:
+        return Fraction(int(found.p), int(found.q)) if found.is_Rational else _finite(found)
+    values = [value_at(part, sizes) for part in found.args]
+    if None in values or not values:
+        return None
+    return _combined(found, [value for value in values if value is not None])
+
+
+def _finite(number: Any) -> Fraction | None:
+    return Fraction(float(number)) if number.is_finite else None
+
+
+def _combined(node: Any, values: list[Fraction]) -> Fraction | None:
+    """The value of one node from the values of its arguments."""
+    if node.is_Add:
+        return sum(values, Fraction(0))
+    if node.is_Mul:
+        return prod(values, start=Fraction(1))
+    for kind, function in _EXACT.items():
+        if isinstance(node, kind):
+            return Fraction(function(values))
+    base, exponent = values
+    try:
+        if exponent.denominator == 1 and abs(exponent) <= HIGHEST_POWER:
+            return base ** int(exponent)
+        return 1 - lacks(base, exponent) if base >= 0 else None
+    except (ZeroDivisionError, OverflowError):
+        return None
+
+
+_EXACT: dict[Any, Callable[[list[Fraction]], Any]] = {
+    sympy.floor: lambda values: floor(values[0]),
+    sympy.ceiling: lambda values: ceil(values[0]),
+    sympy.Max: max,
+    sympy.Min: min,
+}
 
 
 def expanded(expression: Any) -> sympy.Expr:
@@ -285,10 +347,10 @@ def order(expression: Any, name: str) -> Order:
 
 def _rises(expression: sympy.Expr, name: str) -> bool | None:
     """Whether the expression is larger at twice the typical size; None where it is equal."""
-    typical = {s: sympy.Integer(SYMBOLS[s.name].typical if s.name in SYMBOLS else 2) for s in expression.free_symbols}
+    typical = {s: SYMBOLS[s.name].typical if s.name in SYMBOLS else 2 for s in expression.free_symbols}
     own = SYMBOLS[name].typical if name in SYMBOLS else 2
-    values = [float(expression.xreplace({**typical, symbol(name): sympy.Integer(size)})) for size in (own, 2 * own)]
-    return None if values[0] == values[1] else values[1] > values[0]
+    low, high = (value_at(expression, {**typical, symbol(name): size}) for size in (own, 2 * own))
+    return None if low is None or high is None or low == high else high > low
 
 
 def _saturated(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
@@ -375,7 +437,7 @@ def kernels_of(
     free = {
         name: symbol(name) for name, value in sizes.items() if isinstance(value, int) and name in workload.settable()
     }
-    items = {name: symbol(BYTES) for name in SHARED_ROLES if name in workload.settable()}
+    items = {name: symbol(BYTES) for name in SHARED_ROLES if name in workload.items()}
     dims = workload.dims(phase, {**free, **items, **given}, checked=False)
     steps, train = workload.steps_in(phase, form), phase == "train"
     at = {"causal": int(causal), **dims}
@@ -388,7 +450,9 @@ def admitted(operation: Operation, values: dict[str, Any], where: str) -> dict[s
     """
     found = {**operation.defaults, **values}
     operation.require(found, where)
-    return {name: _admitted_size(name, value, f"{where}: {name}") for name, value in found.items()}
+    admitted = {name: _admitted_size(name, value, f"{where}: {name}") for name, value in found.items()}
+    operation.check_rules(admitted, where)
+    return admitted
 
 
 def _admitted_size(name: str, value: Any, where: str) -> Any:

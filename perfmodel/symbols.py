@@ -80,7 +80,7 @@ TABLE = (
     Symbol("w_out", "width of the result", 56, "w_{out}", follows="h_out"),
     Symbol("K_h", "height of a filter or pooling window", 3),
     Symbol("K_w", "width of a filter or pooling window", 3, follows="K_h"),
-    Symbol("groups", "groups of channels that are convolved or normalised separately", 1, "G"),
+    Symbol("groups", "groups of channels that are convolved or normalised separately", 1, "G", follows="1"),
     Symbol("pixels", "positions of a channel: height x width", 3136),
     Symbol("taps", "pixels read per interpolated pixel (1: nearest, 4: bilinear, 16: bicubic)", 4),
     Symbol(

@@ -46,6 +46,11 @@ class Kind:
         """The sizes that depend on the card if a shape omits them."""
         return tuple(name for name in self.sizes if SYMBOLS[name].card)
 
+    @cached_property
+    def booleans(self) -> dict[str, int]:
+        """The item sizes that do not follow the data type."""
+        return {name: item for operation in self.operations for name, item in operation.booleans.items()}
+
     @property
     def operations(self) -> list[Operation]:
         return [ops.find(operation) for _, operation, _ in self.steps]

@@ -9,6 +9,7 @@ from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, near_or_known, one_line, printable, shown
 from perfmodel.expression import Expression
+from perfmodel.limits import STEPS
 from perfmodel.operation import Operation, checked_value
 from perfmodel.paths import find, stem
 from perfmodel.specfile import Mapping, load
@@ -128,7 +129,8 @@ class Workload(NamedTuple):
     def items(self) -> dict[str, int | float]:
         """Bytes per element of the roles that the operations use, from the data types."""
         found = {symbol: ITEM_BYTES[self.dtypes[role]] for symbol, role in ROLES.items()}
-        return {symbol: value for symbol, value in found.items() if symbol in self.settable()}
+        own = {symbol for step in self.steps for symbol in step.operation.booleans}
+        return {symbol: value for symbol, value in found.items() if symbol in self.settable() and symbol not in own}
 
 
 def is_logits(step: Step) -> bool:
@@ -204,6 +206,7 @@ def imported(path: str) -> Workload:
     from perfmodel.importers import load as load_model
 
     model = load_model(path)
+    STEPS.check(len(model.steps), path)
     name = _called(path, model.name)
     return Workload(
         name=name,
@@ -246,6 +249,7 @@ def parsed(page: Mapping, name: str, file: str) -> Workload:
     table = page.mapping("phases") if "phases" in page else None
     phases = {phase: _sizes(table.mapping(phase)) if table else {} for phase in _phases(page)}
     steps = tuple(step for item in page.sequence("steps").mappings() for step in _steps(item, "", None))
+    STEPS.check(len(steps), f"{file}: steps")
     found = Workload(
         name=name,
         file=file,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -130,11 +131,7 @@ def lock(path: str, where: str) -> BinaryIO:
     except OSError as error:
         raise refusal(path, where, error) from None
     try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return found
-    try:
-        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(found)
     except OSError:
         found.close()
         raise InputError(
@@ -143,11 +140,26 @@ def lock(path: str, where: str) -> BinaryIO:
     return found
 
 
+def _take(file: BinaryIO) -> None:
+    """Locks an open file; raises OSError if another process or another handle holds it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def unlock(held: BinaryIO) -> None:
-    """Lets other runs write to the path again."""
+    """Lets other runs write to the path again. Windows keeps the lock file until the last handle is closed."""
     with suppress(OSError):
         os.unlink(held.name)
     held.close()
+    if sys.platform == "win32":
+        with suppress(OSError):
+            os.unlink(held.name)
 
 
 def refusal(path: str, where: str, error: OSError) -> InputError:

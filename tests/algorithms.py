@@ -1376,3 +1376,527 @@ def vector_dot(m, *, numel):
     """The sum stays in a register, so its one element is not moved."""
     x, y, total = m.input("x", numel, item=4), m.input("y", numel, item=4), m.scratch(1)
     total[0] = dot(m, ((x[i], y[i]) for i in range(numel)))
+
+
+# --- kernels of programs: movement and selection
+
+
+def copy(m, *, numel, distinct, run):
+    """A broadcast source, repeated. The length of the runs changes nothing that is counted."""
+    x, y = m.input("x", distinct), m.output("y", numel)
+    for i in range(numel):
+        y[i] = x[i % distinct]
+
+
+def concatenate(m, *, numel, run):
+    """Two tensors, one behind the other in x. Pieces of them alternate in the result."""
+    x, y = m.input("x", numel), m.output("y", numel)
+    for i in range(numel):
+        row, which = divmod(i // run, 2)
+        y[i] = x[which * (numel // 2) + row * run + i % run]
+
+
+VALUE = 0.5
+
+
+def fill(m, *, numel):
+    y = m.output("y", numel)
+    for i in range(numel):
+        y[i] = VALUE
+
+
+def where(m, *, numel):
+    mask, a, b = m.tokens("mask", numel, item=1, below=2), m.input("a", numel), m.input("b", numel)
+    y = m.output("y", numel)
+    for i in range(numel):
+        first, second = a[i], b[i]
+        y[i] = (first if float(mask[i]) else second).chosen(True)
+
+
+def masked_fill(m, *, numel):
+    mask, x, y = m.tokens("mask", numel, item=1, below=2), m.input("x", numel), m.output("y", numel)
+    for i in range(numel):
+        hidden, kept = float(mask[i]), x[i].chosen(True)
+        y[i] = VALUE if hidden else kept
+
+
+def compare(m, *, numel):
+    a, b, y = m.input("a", numel), m.input("b", numel), m.output("y", numel, item=1)
+    for i in range(numel):
+        y[i] = float(a[i] > b[i])
+
+
+def integer(m, *, numel):
+    a, b = (m.tokens(name, numel, below=100) for name in ("a", "b"))
+    y = m.output("y", numel, item=8)
+    for i in range(numel):
+        y[i] = a[i] + b[i]
+
+
+WIDTH, LOW = 1.5, -0.25
+
+
+def random(m, *, numel):
+    """The generator's integers are on chip."""
+    y, made = m.output("y", numel), m.scratch(numel)
+    for i in range(numel):
+        made.values[i,] = (i * 2654435761 % 4096) / 4096
+        y[i] = made[i] * WIDTH + LOW
+
+
+# --- rows by index
+
+
+def gather(m, *, rows, cols):
+    index, table, y = m.tokens("index", rows, below=rows), m.input("table", rows, cols), m.output("y", rows, cols)
+    for i in range(rows):
+        m.forget(table)
+        row = int(index[i].value)
+        for j in range(cols):
+            y[i, j] = table[row, j]
+
+
+def scatter(m, *, rows, cols):
+    """Every second row of the table, so that no two writes meet."""
+    index, x = m.tokens("index", rows, below=2 * rows), m.input("x", rows, cols)
+    table = m.output("table", 2 * rows, cols)
+    for i in range(rows):
+        index.values[i,] = 2 * (rows - 1 - i)
+        row = int(index[i].value)
+        for j in range(cols):
+            table[row, j] = x[i, j]
+
+
+def scatter_add(m, *, rows, cols):
+    index, x, table = m.tokens("index", rows, below=rows), m.input("x", rows, cols), m.input("table", rows, cols)
+    for i in range(rows):
+        m.forget(table)
+        row = int(index[i].value)
+        for j in range(cols):
+            table[row, j] = table[row, j] + x[i, j]
+
+
+# --- reductions and orders
+
+
+def _reduced(m, rows, cols, inner, start, function, item=2):
+    x, y = m.input("x", rows, cols, inner), m.output("y", rows, inner, item=item)
+    for i, k in y.indices():
+        found = start()
+        for j in range(cols):
+            found = function(found, x[i, j, k], j)
+        y[i, k] = found
+
+
+def reduce_sum(m, *, rows, cols, inner):
+    _reduced(m, rows, cols, inner, m.zero, lambda total, value, _: total + value)
+
+
+def reduce_max(m, *, rows, cols, inner):
+    _reduced(m, rows, cols, inner, m.lowest, lambda largest, value, _: largest.maximum(value))
+
+
+def argmax(m, *, rows, cols, inner):
+    x, y = m.input("x", rows, cols, inner), m.output("y", rows, inner, item=8)
+    for i, k in y.indices():
+        best, place = m.lowest(), 0
+        for j in range(cols):
+            if x[i, j, k] > best:
+                best, place = x[i, j, k], j
+        y[i, k] = place
+
+
+def cumulative_sum(m, *, rows, cols):
+    x, y = m.input("x", rows, cols), m.output("y", rows, cols)
+    for i in range(rows):
+        total = m.zero()
+        for j in range(cols):
+            total = total + x[i, j]
+            y[i, j] = total
+
+
+def top_k(m, *, rows, cols, chosen):
+    """Each element is compared with the smallest that is chosen, which is known."""
+    x = m.input("x", rows, cols)
+    values, places = m.output("values", rows, chosen), m.output("places", rows, chosen, item=8)
+    for i in range(rows):
+        last = Number(m, sorted((x.values[i, j] for j in range(cols)), reverse=True)[chosen - 1])
+        found = [j for j in range(cols) if not last > x[i, j]]
+        for k, j in enumerate(sorted(found, key=lambda j: -x.values[i, j])[:chosen]):
+            values[i, k], places[i, k] = x[i, j], j
+
+
+def sort(m, *, rows, cols):
+    x = m.input("x", rows, cols)
+    values, places = m.output("values", rows, cols), m.output("places", rows, cols, item=8)
+    for i in range(rows):
+        for k, j in enumerate(sorted(range(cols), key=lambda j: x.values[i, j])):
+            values[i, k], places[i, k] = x[i, j], j
+
+
+# --- images
+
+
+def walk(size, result, window):
+    """Stride and padding that give the result."""
+    stride = max(1, round(size / result))
+    return stride, max(0, math.ceil(((result - 1) * stride + window - size) / 2))
+
+
+class Patches:
+    """Which pixel is under each tap of each window. None stands for the padding."""
+
+    def __init__(self, h, w, h_out, w_out, K_h, K_w):
+        self.sides = (h, w)
+        self.down, self.across = walk(h, h_out, K_h), walk(w, w_out, K_w)
+        self.windows = [(i, j) for i in range(h_out) for j in range(w_out)]
+        self.taps = [(a, b) for a in range(K_h) for b in range(K_w)]
+
+    def pixel(self, window, tap):
+        i, j = (
+            at * stride + t - pad for at, t, (stride, pad) in zip(window, tap, (self.down, self.across), strict=True)
+        )
+        return (i, j) if 0 <= i < self.sides[0] and 0 <= j < self.sides[1] else None
+
+    def value(self, m, x, z, c, window, tap):
+        pixel = self.pixel(window, tap)
+        return m.zero() if pixel is None else x[z, c, *pixel]
+
+
+def _convolution(C, C_out, groups):
+    """Pairs of output channel and its input channels, the latter as (channel, its number in the group)."""
+    each, out = C // groups, C_out // groups
+    return [(o, [(o // out * each + c, c) for c in range(each)]) for o in range(C_out)]
+
+
+def conv2d(m, *, B, C, C_out, h, w, h_out, w_out, K_h, K_w, groups):
+    x, filters = m.input("x", B, C, h, w), m.input("filters", C_out, C // groups, K_h, K_w)
+    y, patches = m.output("y", B, C_out, h_out, w_out), Patches(h, w, h_out, w_out, K_h, K_w)
+    for z in range(B):
+        for o, channels in _convolution(C, C_out, groups):
+            for window in patches.windows:
+                pairs = ((channel, tap) for channel in channels for tap in patches.taps)
+                y[z, o, *window] = dot(
+                    m, ((patches.value(m, x, z, c, window, tap), filters[o, own, *tap]) for (c, own), tap in pairs)
+                )
+
+
+def conv2d_input_gradient(m, *, B, C, C_out, h, w, h_out, w_out, K_h, K_w, groups):
+    dy, filters = m.input("dy", B, C_out, h_out, w_out), m.input("filters", C_out, C // groups, K_h, K_w)
+    dx, patches = m.output("dx", B, C, h, w), Patches(h, w, h_out, w_out, K_h, K_w)
+    sums = {place: m.zero() for place in dx.indices()}
+    for z in range(B):
+        for o, channels in _convolution(C, C_out, groups):
+            for window in patches.windows:
+                for (c, own), tap in ((channel, tap) for channel in channels for tap in patches.taps):
+                    pixel = patches.pixel(window, tap)
+                    place = pixel and (z, c, *pixel)
+                    total = sums.get(place, m.zero()) + dy[z, o, *window] * filters[o, own, *tap]
+                    if place:
+                        sums[place] = total
+    for place, total in sums.items():
+        dx[place] = total
+
+
+def conv2d_weight_gradient(m, *, B, C, C_out, h, w, h_out, w_out, K_h, K_w, groups):
+    x, dy = m.input("x", B, C, h, w), m.input("dy", B, C_out, h_out, w_out)
+    dfilters, patches = m.output("dfilters", C_out, C // groups, K_h, K_w), Patches(h, w, h_out, w_out, K_h, K_w)
+    for o, channels in _convolution(C, C_out, groups):
+        for (c, own), tap in ((channel, tap) for channel in channels for tap in patches.taps):
+            places = ((z, window) for z in range(B) for window in patches.windows)
+            dfilters[o, own, *tap] = dot(
+                m, ((patches.value(m, x, z, c, window, tap), dy[z, o, *window]) for z, window in places)
+            )
+
+
+def max_pool2d(m, *, B, C, h, w, h_out, w_out, K_h, K_w):
+    x, patches = m.input("x", B, C, h, w), Patches(h, w, h_out, w_out, K_h, K_w)
+    y, places = m.output("y", B, C, h_out, w_out), m.output("places", B, C, h_out, w_out, item=8)
+    for z, c, i, j in y.indices():
+        best, place = m.lowest(), 0
+        for tap in patches.taps:
+            pixel = patches.pixel((i, j), tap)
+            value = m.lowest() if pixel is None else x[z, c, *pixel]
+            if value > best:
+                best, place = value, pixel[0] * w + pixel[1]
+        y[z, c, i, j], places[z, c, i, j] = best, place
+
+
+def max_pool2d_backward(m, *, B, C, h, w, h_out, w_out, K_h, K_w):
+    dy, places = m.input("dy", B, C, h_out, w_out), m.tokens("places", B, C, h_out, w_out, below=h * w)
+    dx = m.output("dx", B, C, h, w)
+    sums = {place: m.zero() for place in dx.indices()}
+    for z, c, i, j in dy.indices():
+        place = z, c, *divmod(int(places[z, c, i, j].value), w)
+        sums[place] = sums[place] + dy[z, c, i, j]
+    for place, total in sums.items():
+        dx[place] = total
+
+
+def average_pool2d(m, *, B, C, h, w, h_out, w_out, K_h, K_w):
+    x, y = m.input("x", B, C, h, w), m.output("y", B, C, h_out, w_out)
+    patches = Patches(h, w, h_out, w_out, K_h, K_w)
+    for z, c, i, j in y.indices():
+        total = m.zero()
+        for tap in patches.taps:
+            total = total + patches.value(m, x, z, c, (i, j), tap)
+        y[z, c, i, j] = total * (1.0 / len(patches.taps))
+
+
+def average_pool2d_backward(m, *, B, C, h, w, h_out, w_out, K_h, K_w):
+    dy, dx = m.input("dy", B, C, h_out, w_out), m.output("dx", B, C, h, w)
+    patches, sums = Patches(h, w, h_out, w_out, K_h, K_w), {place: m.zero() for place in dx.indices()}
+    for z, c, i, j in dy.indices():
+        share = dy[z, c, i, j] * (1.0 / len(patches.taps))
+        for tap in patches.taps:
+            pixel = patches.pixel((i, j), tap)
+            place = pixel and (z, c, *pixel)
+            total = sums.get(place, m.zero()) + share
+            if place:
+                sums[place] = total
+    for place, total in sums.items():
+        dx[place] = total
+
+
+def _sampled(size, result, taps):
+    """For each result along one side, its pixels and their weights. Pixels beyond the edge are the edge."""
+    each = []
+    for i in range(result):
+        at = (i + 0.5) * size / result - 0.5
+        if taps == 1:
+            pairs = [(i * size // result, 1.0)]
+        elif taps == 4:
+            low = math.floor(max(0.0, at))
+            pairs = [(low, 1 - max(0.0, at) + low), (low + 1, max(0.0, at) - low)]
+        else:
+            low = math.floor(at)
+            pairs = [(low + k, _cubic(abs(at - low - k))) for k in range(-1, 3)]
+        each.append([(min(size - 1, max(0, pixel)), weight) for pixel, weight in pairs])
+    return each
+
+
+def _cubic(far, a=-0.75):
+    if far <= 1:
+        return (a + 2) * far**3 - (a + 3) * far**2 + 1
+    return a * (far**3 - 5 * far**2 + 8 * far - 4)
+
+
+def _pixels(h, w, h_out, w_out, taps):
+    down, across = _sampled(h, h_out, taps), _sampled(w, w_out, taps)
+    for i in range(h_out):
+        for j in range(w_out):
+            yield (i, j), [((a, b), p * q) for a, p in down[i] for b, q in across[j]]
+
+
+def interpolate(m, *, B, C, h, w, h_out, w_out, taps):
+    x, y = m.input("x", B, C, h, w), m.output("y", B, C, h_out, w_out)
+    for z in range(B):
+        for c in range(C):
+            for place, pairs in _pixels(h, w, h_out, w_out, taps):
+                total = m.zero()
+                for pixel, weight in pairs:
+                    total = total + x[z, c, *pixel] * weight
+                y[z, c, *place] = total
+
+
+def interpolate_backward(m, *, B, C, h, w, h_out, w_out, taps):
+    dy, dx = m.input("dy", B, C, h_out, w_out), m.output("dx", B, C, h, w)
+    sums = {place: m.zero() for place in dx.indices()}
+    for z in range(B):
+        for c in range(C):
+            for place, pairs in _pixels(h, w, h_out, w_out, taps):
+                for pixel, weight in pairs:
+                    sums[z, c, *pixel] = sums[z, c, *pixel] + dy[z, c, *place] * weight
+    for place, total in sums.items():
+        dx[place] = total
+
+
+# --- normalisation of channels
+
+MOMENTUM = 0.1
+
+
+def _figures(m, C, *names):
+    return (m.input(name, C, item=4) for name in names)
+
+
+def _moments(m, values, count):
+    """Mean, variance and reciprocal deviation of values that are read once."""
+    total, squares = m.zero(), m.zero()
+    for value in values:
+        total, squares = total + value, squares + value * value
+    mean = total * (1 / count)
+    variance = squares * (1 / count) - mean * mean
+    return mean, variance, (variance + EPSILON).rsqrt()
+
+
+def batch_norm(m, *, B, C, pixels):
+    x, y = m.input("x", B, C, pixels), m.output("y", B, C, pixels)
+    gamma, beta, running_mean, running_var = _figures(m, C, "gamma", "beta", "running_mean", "running_var")
+    kept_mean, kept_rstd = m.output("mean", C, item=4), m.output("rstd", C, item=4)
+    count = B * pixels
+    for c in range(C):
+        places = [(z, c, p) for z in range(B) for p in range(pixels)]
+        mean, variance, rstd = _moments(m, (x[place] for place in places), count)
+        kept_mean[c], kept_rstd[c] = mean, rstd
+        running_mean[c] = running_mean[c] * (1 - MOMENTUM) + mean * MOMENTUM
+        running_var[c] = running_var[c] * (1 - MOMENTUM) + variance * (count / (count - 1)) * MOMENTUM
+        for place in places:
+            y[place] = (x[place] - mean) * rstd * gamma[c] + beta[c]
+
+
+def batch_norm_inference(m, *, B, C, pixels):
+    x, y = m.input("x", B, C, pixels), m.output("y", B, C, pixels)
+    gamma, beta, mean, variance = _figures(m, C, "gamma", "beta", "mean", "variance")
+    for c in range(C):
+        variance.values[c,] = abs(variance.values[c,])
+        rstd = (variance[c] + EPSILON).rsqrt()
+        for z in range(B):
+            for p in range(pixels):
+                y[z, c, p] = (x[z, c, p] - mean[c]) * rstd * gamma[c] + beta[c]
+
+
+def _known(x, places, mean, rstd, at):
+    """Fills in the statistics of the forward pass."""
+    values = [x.values[place] for place in places]
+    mean.values[at] = sum(values) / len(values)
+    rstd.values[at] = (sum((value - mean.values[at]) ** 2 for value in values) / len(values) + EPSILON) ** -0.5
+
+
+def batch_norm_backward(m, *, B, C, pixels):
+    x, dy, dx = m.input("x", B, C, pixels), m.input("dy", B, C, pixels), m.output("dx", B, C, pixels)
+    gamma, mean, rstd = _figures(m, C, "gamma", "mean", "rstd")
+    dgamma, dbeta = m.output("dgamma", C, item=4), m.output("dbeta", C, item=4)
+    for c in range(C):
+        places = [(z, c, p) for z in range(B) for p in range(pixels)]
+        _known(x, places, mean, rstd, (c,))
+        first = second = m.zero()
+        normal = {place: (x[place] - mean[c]) * rstd[c] for place in places}
+        for place in places:
+            first, second = first + dy[place], second + dy[place] * normal[place]
+        dbeta[c], dgamma[c] = first, second
+        centre, slope, scale = first * (1 / len(places)), second * (1 / len(places)), gamma[c] * rstd[c]
+        for place in places:
+            dx[place] = (dy[place] - centre - normal[place] * slope) * scale
+
+
+def group_norm(m, *, B, C, groups, pixels):
+    x, y = m.input("x", B, C, pixels), m.output("y", B, C, pixels)
+    gamma, beta = _figures(m, C, "gamma", "beta")
+    kept_mean, kept_rstd = m.output("mean", B, groups, item=4), m.output("rstd", B, groups, item=4)
+    each = C // groups
+    for z, g in kept_mean.indices():
+        places = [(z, c, p) for c in range(g * each, (g + 1) * each) for p in range(pixels)]
+        mean, _, rstd = _moments(m, (x[place] for place in places), len(places))
+        kept_mean[z, g], kept_rstd[z, g] = mean, rstd
+        for place in places:
+            y[place] = (x[place] - mean) * rstd * gamma[place[1]] + beta[place[1]]
+
+
+def group_norm_backward(m, *, B, C, groups, pixels):
+    x, dy, dx = m.input("x", B, C, pixels), m.input("dy", B, C, pixels), m.output("dx", B, C, pixels)
+    (gamma,) = _figures(m, C, "gamma")
+    mean, rstd = m.input("mean", B, groups, item=4), m.input("rstd", B, groups, item=4)
+    dgamma, dbeta = m.output("dgamma", C, item=4), m.output("dbeta", C, item=4)
+    sums = {name: [m.zero() for _ in range(C)] for name in ("gamma", "beta")}
+    each = C // groups
+    for z, g in mean.indices():
+        places = [(z, c, p) for c in range(g * each, (g + 1) * each) for p in range(pixels)]
+        _known(x, places, mean, rstd, (z, g))
+        normal = {place: (x[place] - mean[z, g]) * rstd[z, g] for place in places}
+        first = second = m.zero()
+        for c in range(g * each, (g + 1) * each):
+            plain = weighted = m.zero()
+            for p in range(pixels):
+                plain, weighted = plain + dy[z, c, p], weighted + dy[z, c, p] * normal[z, c, p]
+            sums["beta"][c], sums["gamma"][c] = sums["beta"][c] + plain, sums["gamma"][c] + weighted
+            first, second = first + plain * gamma[c], second + weighted * gamma[c]
+        centre, slope = first * (1 / len(places)), second * (1 / len(places))
+        for place in places:
+            dx[place] = (dy[place] * gamma[place[1]] - centre - normal[place] * slope) * rstd[z, g]
+    for c in range(C):
+        dgamma[c], dbeta[c] = sums["gamma"][c], sums["beta"][c]
+
+
+# --- the loss as eager code runs it, and multi-tensor kernels
+
+
+def log_softmax(m, *, rows, cols):
+    x, y = m.input("x", rows, cols), m.output("y", rows, cols)
+    for i in range(rows):
+        largest, total = m.lowest(), m.zero()
+        for j in range(cols):
+            largest = largest.maximum(x[i, j])
+        shifted = [x[i, j] - largest for j in range(cols)]
+        for value in shifted:
+            total = total + value.exp()
+        log = total.log()
+        for j, value in enumerate(shifted):
+            y[i, j] = value - log
+
+
+def log_softmax_backward(m, *, rows, cols):
+    y, dy, dx = m.input("y", rows, cols), m.input("dy", rows, cols), m.output("dx", rows, cols)
+    for i in range(rows):
+        total = m.zero()
+        for j in range(cols):
+            total = total + dy[i, j]
+        for j in range(cols):
+            dx[i, j] = dy[i, j] - y[i, j].exp() * total
+
+
+def nll_loss(m, *, rows, cols):
+    x, targets, loss = m.input("x", rows, cols), m.tokens("targets", rows, below=cols), m.output("loss", 1)
+    total = m.zero()
+    for i in range(rows):
+        total = total - x[i, int(targets[i].value)]
+    loss[0] = total
+
+
+def nll_loss_backward(m, *, rows, cols):
+    """The gradient of the sum is one."""
+    targets, dx = m.tokens("targets", rows, below=cols), m.output("dx", rows, cols)
+    for place in dx.indices():
+        dx[place] = 0.0
+    m.forget(dx)
+    for i in range(rows):
+        dx[i, int(targets[i].value)] = Number(m, 1.0) * -1.0
+
+
+def adam_step(m, *, params, tensors):
+    """The same step on the weights themselves. How they are dealt out to tensors changes no count."""
+    gradient = m.input("gradient", params)
+    mean, variance = (m.input(name, params, item=4) for name in ("mean", "variance"))
+    weight = m.input("weight", params)
+    correction, step = 1 / (1 - SECOND**STEPS), RATE_OF_STEP / (1 - FIRST**STEPS)
+    for i in range(params):
+        variance.values[i,] = abs(variance.values[i,])
+        g = gradient[i]
+        mean[i] = mean[i] * FIRST + g * (1 - FIRST)
+        variance[i] = variance[i] * SECOND + g * (1 - SECOND) * g
+        root = (variance[i] * correction).sqrt() + TINY
+        weight[i] = weight[i] - (mean[i] / root * step + weight[i] * (RATE_OF_STEP * DECAY))
+
+
+def sgd_step(m, *, params, tensors):
+    gradient, momentum, weight = (m.input(name, params) for name in ("gradient", "momentum", "weight"))
+    for i in range(params):
+        momentum[i] = momentum[i] * FIRST + gradient[i]
+        weight[i] = weight[i] - momentum[i] * RATE_OF_STEP
+
+
+def foreach(m, *, params, tensors, reads):
+    lists, y = m.input("lists", reads, params), m.output("y", params)
+    for i in range(params):
+        total = m.zero()
+        for which in range(reads):
+            total = total + lists[which, i]
+        y[i] = total
+
+
+def gradient_norm(m, *, params, tensors):
+    """Elements are dealt out to the tensors in turn."""
+    gradient, norms = m.input("gradient", params), m.output("norms", tensors)
+    for t in range(tensors):
+        squares = dot(m, ((gradient[i], gradient[i]) for i in range(t, params, tensors)))
+        norms[t] = squares.sqrt()

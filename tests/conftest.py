@@ -5,6 +5,8 @@ Modules loaded at collection are excluded from garbage collection.
 import gc
 import os
 import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -27,3 +29,35 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def shared_folder():
+    """A new folder that every user may read. Those of pytest are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def without_rights(shared_folder):
+    """Runs a block as a user who may read the shared folder and not write to it. Root has every right, so it acts as
+    another user.
+    """
+    if not hasattr(os, "geteuid"):
+        pytest.skip("the modes of files keep no user out")
+
+    @contextmanager
+    def dropped():
+        root = os.geteuid() == 0
+        shared_folder.chmod(0o555)
+        if root:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            if root:
+                os.seteuid(0)
+            shared_folder.chmod(0o755)
+
+    return dropped

@@ -11,10 +11,11 @@ import json
 import math
 import random
 import re
+import shutil
 import signal
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 import yaml
 from command import Ran, perfmodel
 
-from perfmodel import ops
+from perfmodel import limits, ops
 from perfmodel.symbols import SYMBOLS
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +45,9 @@ __all__ = ["Fault", "Input", "Ran", "inputs", "trial"]
 
 
 class Input(NamedTuple):
-    """Arguments of one run, and the contents of its files by name. ``{0}`` in an argument is the path of file 0."""
+    """Arguments of one run, and the contents of its files by name. ``{0}`` in an argument is the path of file 0, and
+    ``{out}`` the folder of its output.
+    """
 
     arguments: tuple[str, ...]
     files: tuple[tuple[str, bytes], ...] = ()
@@ -118,8 +121,15 @@ def value(random: random.Random) -> Any:
 
 
 def mutated(random: random.Random, tree: Any) -> Any:
-    """Returns the tree after one to three changes of its structure."""
+    """Returns the tree after one to three changes of its structure, or of its numbers alone, which are more often
+    accepted.
+    """
     tree = json.loads(json.dumps(tree))
+    if random.random() < 0.4:
+        numbers = [(holder, key) for holder, key in _places(tree) if _NUMBER.match(str(holder[key]))]
+        for holder, key in random.sample(numbers, min(len(numbers), random.choice((1, 1, 2, 5)))):
+            holder[key] = _scaled(random, holder[key], MODERATE)
+        return tree
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         places = _places(tree)
         if not places:
@@ -149,19 +159,20 @@ def _has(holder: Any, key: Any) -> bool:
     return key in holder if isinstance(holder, dict) else isinstance(key, int) and key < len(holder)
 
 
-def _scaled(random: random.Random, old: Any) -> Any:
-    """Returns a number times a power of ten, in text or as a number."""
-    factor = (
-        10 ** random.choice((-300, -20, -3, -1, 1, 3, 12, 30, 300))
-        if random.random() < 0.5
-        else random.choice((-1, 0, 2, 3, 0.5))
-    )
+MODERATE = (0.25, 0.5, 2, 3, 4, 8, 10)
+EXTREME = (*(10**power for power in (-300, -20, -3, -1, 1, 3, 12, 30, 300)), -1, 0, 2, 3, 0.5, -1, 0, 2, 3, 0.5)
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?( ?[A-Za-z/]+)?$")
+
+
+def _scaled(random: random.Random, old: Any, factors: Sequence[float] = EXTREME) -> Any:
+    """Returns a number times one of the factors, in text or as a number."""
+    factor = random.choice(factors)
     if isinstance(old, bool) or not isinstance(old, (int, float, str)):
         return factor
     if isinstance(old, str):
         found = re.match(r"\s*([0-9.eE+-]*[0-9])(.*)", old, re.DOTALL)
         try:
-            return f"{float(found[1]) * factor!r}{found[2]}" if found else f"{factor}"
+            return f"{float(found[1]) * factor:.17g}{found[2]}" if found else f"{factor}"
         except (ValueError, OverflowError):
             return f"{factor}"
     product = float(old) * factor if abs(old) < 1e300 else math.inf
@@ -226,13 +237,21 @@ def _records(random: random.Random) -> tuple[str, bytes]:
 
 
 def _size(random: random.Random) -> str:
+    if random.random() < 0.5:
+        return random.choice(("1", "2", "8", "64", "1000", "4Ki", "32Ki", "N", "4*D", str(2 ** random.randint(0, 40))))
     return random.choice(("0", "-1", "1", "2", "3", "7", "64", "1000", "8k", "1e15", "1e-320", "1e400", "nan", "N", "S", "D-2*D",
                           "N==N", "N<S", "N-S", "4*D", "H/3", "N%S", "min(N,S)", "0.5", "10**9", str(random.randint(1, 4096)),
                           str(10 ** random.randint(1, 16))))  # fmt: skip
 
 
-def _settings(random: random.Random) -> list[str]:
-    return [f"--set={random.choice(list(SYMBOLS))}={_size(random)}" for _ in range(random.choice((0, 0, 1, 1, 2)))]
+def _settings(random: random.Random, symbols: Sequence[str] = (), most: int = 2) -> list[str]:
+    """Returns settings, most often of these symbols."""
+    number = random.choice((0, 0, 1, 1, 2)[: 3 if most == 1 else 5])
+    return [f"--set={_symbol(random, symbols)}={_size(random)}" for _ in range(number)]
+
+
+def _symbol(random: random.Random, symbols: Sequence[str]) -> str:
+    return random.choice(symbols if symbols and random.random() < 0.9 else list(SYMBOLS))
 
 
 def _options(random: random.Random, **choices: Any) -> list[str]:
@@ -245,13 +264,32 @@ def _options(random: random.Random, **choices: Any) -> list[str]:
     return found
 
 
-PHASES = ("prefill", "decode", "train", "x")
-DTYPES = ("fp16", "bf16", "fp32", "fp64", "fp8", "int8", "int4", "fp4", "tf32", "x")
+PHASES = ("prefill", "decode", "train") * 3 + ("x",)
+DTYPES = ("fp16", "bf16", "fp32", "fp64", "fp8", "int8", "int4", "fp4", "tf32") * 2 + ("x",)
 GPUS = ("t4", "a100", "h100", "h200", "mi300x", "epyc-7763", "textbook-a100")
 CONFIGS = ("gpt2-124m", "llama-2-7b-layer", "mlp-4096", "conv1d-8192", "flash-table-flash", "attention-stages")
 CHEAP_OPS = ("matmul", "softmax", "linear", "layernorm", "gelu", "attention", "conv1d", "embedding")
-RANGES = ("1:8", "1:64:3", "1:1000:log", "1:1e15", "8:1", "1:4:0", "0:3", "x:y", "1:1e15:5:log", "1:1e15:20:log")
+RANGES = (
+    "1:8",
+    "1:64:3",
+    "64:4096:64",
+    "16:16Ki:log",
+    "1:1000:log",
+    "1:1e15",
+    "8:1",
+    "1:4:0",
+    "0:3",
+    "x:y",
+    "1:1e15:5:log",
+    "1:1e15:20:log",
+)
+PICTURES, ROWS = ("p.png", "p.svg", "p.pdf", "p.x", "no/p.png", ""), ("r.csv", "r.jsonl", "r.jsonl", "r", "no/r.csv")
 COMMON = {"phase": PHASES, "dtype": DTYPES, "unfused": (None,), "causal": (None,)}
+
+
+def _written(random: random.Random, option: str, names: tuple[str, ...], share: float) -> list[str]:
+    """Returns an option with an output file, in this share of the cases. Pictures take most of the time of a run."""
+    return [f"{option}={{out}}/{random.choice(names)}"] if random.random() < share else []
 
 
 def _last(files: list[tuple[str, bytes]]) -> str:
@@ -261,14 +299,14 @@ def _last(files: list[tuple[str, bytes]]) -> str:
 
 def _gpu(random: random.Random, files: list[tuple[str, bytes]]) -> str:
     """Returns a card, which may be a changed file."""
-    if random.random() < 0.5:
+    if random.random() < 0.7:
         return random.choice(GPUS)
     files.append(_card(random))
     return _last(files)
 
 
 def _workload(random: random.Random, files: list[tuple[str, bytes]]) -> str:
-    if random.random() < 0.4:
+    if random.random() < 0.5:
         return random.choice(CONFIGS)
     files.append(_config(random))
     return _last(files)
@@ -293,7 +331,8 @@ def _flops(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
 
 def _operation(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
     name = random.choice(sorted(ops.FAMILY_OF))
-    return [f"--op={name}", f"--gpu={_gpu(random, files)}", *_settings(random), *_options(random, **COMMON)]
+    settings = _settings(random, ops.find(name).arguments)
+    return [f"--op={name}", f"--gpu={_gpu(random, files)}", *settings, *_options(random, **COMMON)]
 
 
 def _memory(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
@@ -323,7 +362,15 @@ def _measured_card(random: random.Random, files: list[tuple[str, bytes]]) -> lis
 def _validate(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
     gpu = [f"--gpu={_gpu(random, files)}"] if random.random() < 0.3 else []
     files.append(_records(random))
-    return [f"--from={_last(files)}", *gpu]
+    return [f"--from={_last(files)}", *gpu, *_written(random, "--plot", PICTURES, 0.01)]
+
+
+def _check(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
+    gpu = [f"--gpu={_gpu(random, files)}"] if random.random() < 0.5 else []
+    files.append((_records if random.random() < 0.6 else _cases)(random))
+    share = random.choice(("0.8", "80%", "0.01", "1", "0", "nan", "1e308", "-1", "x"))
+    more = _options(random, of=("bound", "expected"), only=("*", "matmul", "x"), allow_unknown=(None,))
+    return [f"--{random.choice(('from', 'from', 'from', 'trace'))}={_last(files)}", *gpu, f"--min={share}", *more]
 
 
 def _compare(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
@@ -344,44 +391,49 @@ def _compare(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]
 
 
 def _roofline(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
-    return [
-        f"--gpu={_gpu(random, files)}",
-        *([f"--config={_workload(random, files)}"] if random.random() < 0.5 else []),
-        "show",
-    ]
+    gpus = [f"--gpu={_gpu(random, files)}" for _ in range(random.choice((1, 1, 1, 2)))]
+    config = [f"--config={_workload(random, files)}"] if random.random() < 0.5 else []
+    drawn = random.random() < 0.12
+    return [*gpus, *config, *(["plot", *_written(random, "--output", PICTURES, 1.0)] if drawn else ["show"])]
+
+
+def _asked(random: random.Random, files: list[tuple[str, bytes]], configs: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Returns an operation or a workload as an option, and its symbols if they are known."""
+    if random.random() < 0.5:
+        name = random.choice(sorted(ops.FAMILY_OF) if random.random() < 0.5 else CHEAP_OPS)
+        return f"--op={name}", ops.find(name).arguments
+    if configs:
+        return f"--config={random.choice(configs)}", ()
+    return f"--config={_workload(random, files)}", ("B", "N")
 
 
 def _sweep(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
-    over = [
-        f"--over={random.choice(('B', 'N', 'S', 'D', 'H', 'm', 'n', 'F', 'L'))}={random.choice(RANGES)}"
-        for _ in range(random.choice((1, 1, 2)))
-    ]
-    what = [f"--op={random.choice(CHEAP_OPS)}"] if random.random() < 0.5 else [f"--config={_workload(random, files)}"]
-    return [*what, f"--gpu={_gpu(random, files)}", *over, *_settings(random), *_options(random, **COMMON)]
+    what, symbols = _asked(random, files, ())
+    over = [f"--over={_symbol(random, symbols)}={random.choice(RANGES)}" for _ in range(random.choice((1, 1, 2)))]
+    rows = _written(random, "--output", ROWS, 0.3)
+    picture = _written(random, "--plot", PICTURES, 0.04)
+    more = [*rows, *picture, *(["--expected"] if random.random() < 0.1 else [])]
+    options = _options(random, **COMMON) if random.random() < 0.5 else []
+    return [what, f"--gpu={_gpu(random, files)}", *over, *_settings(random, symbols, 1), *options, *more]
 
 
 def _solve(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
-    what = (
-        [f"--op={random.choice(CHEAP_OPS)}"]
-        if random.random() < 0.7
-        else [f"--config={random.choice(('mlp-4096', 'conv1d-8192', 'attention-stages'))}"]
-    )
-    return [
-        *what,
-        f"--gpu={_gpu(random, files)}",
-        f"--for={random.choice(list(SYMBOLS))}",
-        *_settings(random),
-        *_options(random, **COMMON),
-    ]
+    what, symbols = _asked(random, files, ("mlp-4096", "conv1d-8192", "attention-stages"))
+    options = _options(random, **COMMON) if random.random() < 0.5 else []
+    for_ = f"--for={_symbol(random, symbols)}"
+    return [what, f"--gpu={_gpu(random, files)}", for_, *_settings(random, symbols), *options]
 
 
 def _explain(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
-    return [random.choice(CHEAP_OPS), *_settings(random), *_options(random, latex=(None,), gpu=GPUS)]
+    name = random.choice(CHEAP_OPS)
+    settings = _settings(random, ops.find(name).arguments)
+    return [name, *settings, *_options(random, latex=(None,), gpu=GPUS)]
 
 
 _COMMANDS: dict[str, tuple[float, Callable[[random.Random, list[tuple[str, bytes]]], list[str]]]] = {
     "flops": (8, _flops), "memory": (3, _memory), "predict": (5, _predict), "validate": (6, _validate), "compare": (3, _compare),
-    "roofline": (2, _roofline), "sweep": (2, _sweep), "solve": (0.1, _solve), "explain": (0.2, _explain),
+    "check": (2, _check),
+    "roofline": (2, _roofline), "sweep": (2, _sweep), "solve": (1, _solve), "explain": (0.3, _explain),
 }  # fmt: skip
 _FORMATTED = set(_COMMANDS) - {"roofline", "solve", "explain", "sweep"}
 
@@ -410,16 +462,31 @@ def inputs(seed: int) -> Iterator[Input]:
 
 @contextlib.contextmanager
 def _within(seconds: int) -> Iterator[None]:
+    """Raises Late after these seconds of processor time, which other processes do not change, or many of the clock."""
+
     def late(*_: Any) -> None:
         raise Late
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    before = {number: signal.signal(number, late) for number in (signal.SIGPROF, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.alarm(12 * seconds)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _algebra(seconds: float) -> Iterator[None]:
+    """Shortens the time of algebra, so that each run must end by itself."""
+    before, limits.ALGEBRA_S = limits.ALGEBRA_S, seconds
+    try:
+        yield
+    finally:
+        limits.ALGEBRA_S = before
 
 
 def trial(given: Input, folder: Path) -> list[Fault]:
@@ -427,9 +494,12 @@ def trial(given: Input, folder: Path) -> list[Fault]:
     for name, contents in given.files:
         (folder / name).write_bytes(contents)
     paths = [str(folder / name) for name, _ in given.files]
-    arguments = [re.sub(r"\{(\d)\}", lambda found: paths[int(found[1])], text) for text in given.arguments]
+    out = folder / "out"
+    out.mkdir()
+    places = {**{str(i): path for i, path in enumerate(paths)}, "out": str(out)}
+    arguments = [re.sub(r"\{(\d|out)\}", lambda found: places[found[1]], text) for text in given.arguments]
     try:
-        with _within(LIMIT_S), warnings.catch_warnings():
+        with _within(LIMIT_S), _algebra(LIMIT_S - 1), warnings.catch_warnings():
             warnings.simplefilter("error")
             ran = perfmodel(*arguments, stdin=given.stdin)
     except Late:
@@ -445,7 +515,9 @@ def trial(given: Input, folder: Path) -> list[Fault]:
     finally:
         for path in paths:
             Path(path).unlink(missing_ok=True)
-    faults = []
+        written = {path.name: path.read_bytes() for path in out.iterdir()}
+        shutil.rmtree(out)
+    faults = list(_output_faults(arguments[0], ran.code, written))
     if ran.code not in (0, 1, 2, 3, 4):
         faults.append(Fault("exit code", f"{arguments[0]}: {ran.code}"))
     if ran.code != 0 and not ran.err and ran.code != 1:
@@ -459,6 +531,32 @@ def trial(given: Input, folder: Path) -> list[Fault]:
     ):  # a name in a file may be shown again
         faults.append(Fault("NaN", f"{arguments[0]}: text"))
     return faults
+
+
+def _output_faults(command: str, code: int | None, written: dict[str, bytes]) -> Iterator[Fault]:
+    """Checks files: whole pictures, rows without NaN, and none after an error."""
+    for name, contents in written.items():
+        if code not in (0, 3):
+            yield Fault("partial file", f"{command}: {name}")
+        if name.startswith("p."):
+            start, end = WHOLE[name[1:]]
+            if not (contents.startswith(start) and contents.rstrip().endswith(end)):
+                yield Fault("broken picture", f"{command}: {name}")
+            continue
+        text = contents.decode()
+        if found := CONTROL.search(text.replace("\r\n", "\n")):
+            yield Fault("control character", f"{command}: {name}: {found[0]!r}")
+        if name == "r.jsonl":
+            for line in text.splitlines():
+                yield from _json_faults(command, line)
+        elif re.search(r"(?:^|,)-?(nan|inf)(?:,|$)", text, re.MULTILINE):
+            yield Fault("NaN", f"{command}: {name}")
+
+
+# The first and last bytes of each kind of picture.
+WHOLE = {
+    ".png": (b"\x89PNG", b"IEND\xaeB\x60\x82"), ".svg": (b"<?xml", b"</svg>"), ".pdf": (b"%PDF", b"%%EOF"),
+}  # fmt: skip
 
 
 def _json_faults(command: str, text: str) -> list[Fault]:

@@ -44,7 +44,7 @@ class Number:
         return self._counted("negate", -self.value)
 
     def __float__(self):
-        return self.value
+        return float(self.value)
 
     def __gt__(self, other):
         self.machine.primitives["compare"] += 1

@@ -44,7 +44,9 @@ REGION = re.compile(r"(?<=<!-- )(perfmodel [^\n]*)( -->\n)(.*?)(?=<!-- end -->)"
 INLINE = re.compile(r"`(perfmodel [^`]*)`")
 LISTS = ("gpus", "models", "ops", "symbols")  # commands without arguments
 # Commands that measure this machine: they take longer, and have tests of their own.
-MEASURING = ("perfmodel validate --suite", "perfmodel calibrate")
+MEASURING = ("perfmodel validate --suite", "perfmodel calibrate", "perfmodel check --cases")
+# Shows the exit code of a command, below its output and its message.
+CODE = '; echo "exit code $?"'
 
 
 class Command(NamedTuple):
@@ -95,7 +97,10 @@ def runs_here(line: str) -> bool:
 
 
 def run(line: str) -> Ran:
-    """Runs ``[install &&] [echo TEXT |] perfmodel ...`` inside this process."""
+    """Runs ``[install &&] [echo TEXT |] perfmodel ... [; echo "exit code $?"]`` inside this process."""
+    if line.endswith(CODE):
+        ran = run(line.removesuffix(CODE))
+        return Ran(0, f"{ran.out}{ran.err}exit code {ran.code}\n", "")
     before, pipe, called = line.rpartition("&& ")[2].rpartition(" | ")
     given = "\n".join(shlex.split(before)[1:]) + "\n" if pipe else ""
     return perfmodel(*shlex.split(called)[1:], stdin=given)

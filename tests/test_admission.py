@@ -12,7 +12,7 @@ import pytest
 from command import check_refused
 from command import perfmodel as command
 
-from perfmodel import records
+from perfmodel import plain, records
 from perfmodel.errors import InputError
 from perfmodel.measure import session
 from perfmodel.strictjson import dumped
@@ -201,8 +201,35 @@ def test_a_closed_output_and_a_narrow_encoding_cause_no_traceback():
     asked = f"{sys.executable} -m perfmodel explain softmax >&-"
     ran = subprocess.run(asked, shell=True, stderr=subprocess.PIPE, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
-    ran = started("explain", "softmax", env={"PYTHONIOENCODING": "cp1252"}, stdout=subprocess.DEVNULL)
+    asked = ("flops", "--symbolic", "--op", "attention", "--set", "causal=1")
+    ran = started(*asked, env={"PYTHONIOENCODING": "cp1252"}, stdout=subprocess.PIPE)
     assert (ran.returncode, ran.stderr) == (0, "")
+    assert "?" not in ran.stdout
+    assert "---" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "shown"),
+    [
+        ("ascii", "⌈N / 16⌉ ≤ 2 → N⁴", "ceil(N / 16) <= 2 -> N^4"),
+        ("ascii", "10⁻⁸, Q Kᵀ, ½", "10^-8, Q K^T, 1/2"),
+        ("ascii", "Ł ż 漢", "\\u0141 z \\u6f22"),
+        ("cp1252", "──┴⣀ N⁴ ≤ 2 µs × 3²", "--+* N^4 <= 2 µs × 3²"),
+        ("cp437", "── N⁴ ≤ 2 µs × 3²", "── N^4 ≤ 2 µs x 3²"),
+    ],
+)
+def test_characters_that_an_encoding_lacks_are_shown_in_ascii(encoding, text, shown):
+    assert text.encode(encoding, plain.NAME).decode(encoding) == shown
+
+
+def test_every_character_of_the_program_has_a_readable_form():
+    """No escape stands for a character that the program, a config or a GPU file uses."""
+    folders = ("perfmodel", "configs", "hardware")
+    files = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".json")
+    ]
+    used = {c for path in files for c in path.read_text(encoding="utf-8") if ord(c) > 127}
+    assert {c for c in used if not plain.plain(c).isascii() or "\\" in plain.plain(c)} == set()
 
 
 def test_a_folder_is_no_file_to_calibrate_into():
@@ -221,12 +248,9 @@ def test_two_runs_do_not_write_to_one_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write to every folder")
-def test_resuming_in_a_read_only_folder_is_refused(tmp_path):
-    path = run_of(tmp_path, ENVIRONMENT)
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(InputError, match="it cannot be written"):
-            session.Log(path, session.Device("cpu", session.gpu("epyc-7763")))
-    finally:
-        tmp_path.chmod(0o700)
+def test_resuming_in_a_read_only_folder_is_refused(shared_folder, without_rights):
+    path = run_of(shared_folder, {"environment": {"gpu": "x"}})
+    here = session.Device("cpu", session.gpu("epyc-7763"))
+    with without_rights(), pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"):
+        session.Log(path, here)
+    assert [one.name for one in shared_folder.iterdir()] == ["run.jsonl"]

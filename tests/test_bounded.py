@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import json
 import resource
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from command import check_refused, perfmodel
 
-from perfmodel import api, paths, specfile
+from perfmodel import api, limits, paths, specfile
+from perfmodel.cli import options
 from perfmodel.errors import InputError, NoDeviceError
 from perfmodel.measure import child, environment, runner
+from perfmodel.report.picture import COLOURS
 
 CONFIGS = Path(paths.PACKAGED) / "configs"
 
@@ -149,6 +153,100 @@ def test_ten_thousand_layers_are_accepted(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads((CONFIGS / "llama-3-8b.json").read_text()), "num_hidden_layers": 10**4}))
     assert api.analyse(str(path)).total.flops > 10**12
+
+
+# --- work limits
+
+
+def _steps(number):
+    return "title: t\nsteps:\n" + "  - {op: gelu}\n" * number
+
+
+CASE = '{"op": "softmax", "shape": {"rows": 8, "cols": 8}}\n'
+ROOT = CONFIGS.parent
+
+
+@pytest.mark.parametrize(
+    ("limit", "arguments", "contents", "found"),
+    [
+        (limits.STEPS, ("flops", "--config", "{}.yaml"), _steps(2001), "2,001 steps"),
+        (limits.CASES, ("predict", "--gpu", "t4", "--cases", "{}.jsonl"), CASE * 50_001, "more than 50,000 cases"),
+        (limits.CASES, ("validate", "--from", "{}.jsonl"), "{}\n" * 50_001, "more than 50,000 cases"),
+        (limits.POINTS, ("sweep", "--op", "matmul", "--gpu", "t4", "--over", "m=1:1e15:1e12"), "", "1,000,000,000,000 points"),
+        (limits.POINTS, ("sweep", "--op", "matmul", "--gpu", "t4", "--gpu", "a100", "--over", "m=1:6e8:6e8"), "",
+         "1,200,000,000 points"),
+        (limits.EXPECTED, ("sweep", "--op", "matmul", "--gpu", "t4", "--expected", "--over", "m=1:1e7:1e7"), "",
+         "10,000,000 points with expected times"),
+        (limits.PAIRS, ("compare", *(f"--config={path}" for path in sorted(CONFIGS.glob("*.json"))[:20]),
+                        *(f"--gpu={path}" for path in sorted((ROOT / "hardware").glob("[a-g]*0*.yaml"))[:7])), "",
+         "140 pairs of a workload and a GPU"),
+        (limits.CHART, ("roofline", *(f"--gpu={path}" for path in sorted((ROOT / "hardware").glob("[a-g]*0*.yaml"))[:9]), "plot"),
+         "", "9 GPUs"),
+    ],
+    ids=lambda value: value.noun if isinstance(value, limits.Limit) else "",
+)  # fmt: skip
+def test_work_limits(tmp_path, monkeypatch, limit, arguments, contents, found):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "given"
+    for ending in (".yaml", ".jsonl"):
+        path.with_suffix(ending).write_text(contents)
+    refused = check_refused(perfmodel(*(text.format(path) for text in arguments)), 1)
+    assert refused["found"].endswith(found)
+    assert refused["accepted"] == f"at most {limit.most:,} are accepted"
+    assert refused["action"] == limit.action
+
+
+@pytest.mark.parametrize(
+    ("limit", "option", "found"), [("GPUS", "--gpu", "GPUs"), ("WORKLOADS", "--config", "workloads")]
+)
+def test_the_number_of_named_files_is_limited(monkeypatch, limit, option, found):
+    monkeypatch.setattr(options, limit, getattr(limits, limit)._replace(most=1))
+    ran = perfmodel("compare", "--config", "mlp-4096", "--config", "gpt2", "--gpu", "t4", "--gpu", "a100")
+    assert check_refused(ran, 1).group("where", "found") == (option, f"2 {found}")
+
+
+def test_every_limit_is_documented():
+    """Each row of the table: the number, what it is, where it applies."""
+    guide = (Path(__file__).parent.parent / "docs" / "guide.md").read_text(encoding="utf-8")
+    for limit in limits.COUNTED:
+        assert f"| {limit.most:,} {limit.noun} | {limit.applies} |" in guide
+    assert f"| {limits.ALGEBRA_S:g} s | symbolic algebra: " in guide
+    assert limits.CHART.most == len(COLOURS)
+    assert set(limits.COUNTED) == {value for value in vars(limits).values() if isinstance(value, limits.Limit)}
+
+
+def _endless(*_, **__):
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("algebra", "arguments"),
+    [
+        ("perfmodel.solve.solve", ("solve", "--op", "softmax", "--gpu", "t4", "--for", "rows")),
+        ("perfmodel.explanation.explain", ("explain", "softmax")),
+        ("perfmodel.formulas.of_workload", ("flops", "--symbolic", "--op", "softmax")),
+    ],
+)
+def test_algebra_ends_after_its_longest_time(monkeypatch, algebra, arguments):
+    monkeypatch.setattr(algebra, _endless)
+    monkeypatch.setattr(limits, "ALGEBRA_S", 0.05)
+    before = signal.getsignal(signal.SIGINT)
+    found = check_refused(perfmodel(*arguments), 1)
+    assert found["found"] == "the formulas of these sizes take longer than 0.05 s"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_algebra_in_time_is_not_interrupted(monkeypatch):
+    monkeypatch.setattr(limits, "ALGEBRA_S", 0.05)
+    with limits.algebra("x"):
+        pass
+    time.sleep(0.1)
+
+
+def test_an_interrupt_of_the_user_is_not_taken_for_the_end_of_the_time():
+    with pytest.raises(KeyboardInterrupt), limits.algebra("x"):
+        signal.raise_signal(signal.SIGINT)
 
 
 # --- what the program never does

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 import fuzzing
 import pytest
 
-COMMANDS = ("flops", "memory", "predict", "validate", "compare", "roofline", "sweep", "solve", "explain")
+COMMANDS = ("flops", "memory", "predict", "validate", "check", "compare", "roofline", "sweep", "solve", "explain")
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -33,6 +34,8 @@ def test_every_command_and_kind_of_file_is_drawn():
         "run.jsonl",
         "h200-sxm-141gb.measured.yaml",
     }
+    outputs = {(one.arguments[0], text.partition("=")[0]) for one in drawn for text in one.arguments if "{out}" in text}
+    assert outputs >= {("sweep", "--output"), ("sweep", "--plot"), ("roofline", "--output"), ("validate", "--plot")}
 
 
 def test_a_fault_is_found(tmp_path, monkeypatch):
@@ -53,3 +56,24 @@ def test_a_fault_is_found(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fuzzing, "perfmodel", broken)
     assert fuzzing.trial(one, tmp_path)[0].kind == "traceback"
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "code", "kind"),
+    [
+        ("r.csv", b"N,time\n1,nan\n", 0, "NaN"),
+        ("r.jsonl", b'{"flops": -1}\n', 0, "figure"),
+        ("r.csv", b"N\n\x1b\n", 0, "control character"),
+        ("p.svg", b"<?xml <svg>", 0, "broken picture"),
+        ("r.csv", b"N\n1\n", 1, "partial file"),
+    ],
+)
+def test_a_fault_of_a_file_is_found(tmp_path, monkeypatch, name, contents, code, kind):
+    def writing(*arguments, **_):
+        Path(arguments[1].removeprefix("-o")).write_bytes(contents)
+        return fuzzing.Ran(code, "", "said")
+
+    monkeypatch.setattr(fuzzing, "perfmodel", writing)
+    one = fuzzing.Input(("sweep", f"-o{{out}}/{name}"))
+    assert [fault.kind for fault in fuzzing.trial(one, tmp_path)] == [kind]
+    assert not list(tmp_path.glob("out/*"))

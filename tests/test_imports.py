@@ -16,7 +16,7 @@ ROOT = Path(perfmodel.__file__).parent
 
 # Imports go down only, or stay in their layer. A package represents its modules.
 LAYERS = (
-    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing"),
+    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing", "limits", "plain"),
     ("runs", "op", "operation", "mixes", "cuda"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),
@@ -26,7 +26,7 @@ LAYERS = (
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking",
     ),
     ("report", "measure", "capture"),
-    ("cli", "api", "answers", "given", "utilisation", "__main__"),
+    ("cli", "api", "answers", "given", "utilisation", "pytest_plugin", "__main__"),
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 
@@ -44,6 +44,7 @@ THIRD_PARTY = {
     "cupy": {"measure"},
     "pynvml": {"measure"},
     "click": {"cli", "__main__"},
+    "pytest": {"pytest_plugin"},
 }
 
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}

@@ -25,6 +25,16 @@ few = settings(max_examples=10)
 
 # Sizes of independent work: twice as many, twice the FLOPs.
 INDEPENDENT = ("B", "rows", "numel", "batch", "params", "m", "D")
+# Where more of them share something (the statistics of a channel, the root of a tensor): sizes that double together.
+SHARED = {
+    **dict.fromkeys(("batch_norm", "batch_norm_inference", "batch_norm_backward"), ("C",)),
+    **dict.fromkeys(("adam_step", "sgd_step", "foreach", "gradient_norm"), ("params", "tensors")),
+    "copy": ("numel", "distinct"),
+}
+
+
+def independent(operation):
+    return SHARED.get(operation.name) or (next(symbol for symbol in INDEPENDENT if symbol in operation.arguments),)
 
 
 @cache
@@ -56,6 +66,11 @@ def valid_sizes(operation):
             sizes |= {"T": sizes["T"] + sizes["N"], "V": sizes["V"] + sizes["T"] + sizes["N"]}
         if "A" in sizes and "E" in sizes:
             sizes["E"] += sizes["A"]
+        if "groups" in sizes:
+            sizes |= {name: sizes[name] * sizes["groups"] for name in ("C", "C_out") if name in sizes}
+        for part, whole in (("chosen", "cols"), ("distinct", "numel"), ("run", "numel"), ("tensors", "params")):
+            if part in sizes:
+                sizes[whole] += sizes[part]
         if "tile_m" in sizes:
             sizes["M"] += (sizes["tile_m"] + sizes["tile_n"]) * sizes["tile_k"] * sizes["act"]
         elif "M" in sizes:
@@ -106,8 +121,9 @@ def test_huge_sizes_lose_no_digit(name):
     """Beyond 2^53, where a float would round."""
     operation = ops.find(name)
     large = 10**15
-    symbol = next(symbol for symbol in INDEPENDENT if symbol in operation.arguments)
-    op, one = operation(**{**operation.example.at, symbol: large}), operation(**{**operation.example.at, symbol: 1})
+    symbols = independent(operation)
+    small = {"run": 1} if "run" in operation.arguments else {}  # no more than there are elements
+    op, one = (operation(**{**operation.example.at, **small, **dict.fromkeys(symbols, size)}) for size in (large, 1))
     assert op.flops() == large * one.flops()
     assert {type(count) for count in counts(op)} == {int}
 
@@ -163,8 +179,8 @@ def test_traffic_is_at_least_each_input_and_output_once(name):
 @every_operation
 def test_twice_the_independent_work_is_twice_the_flops(name):
     def law(operation, sizes):
-        symbol = next(symbol for symbol in INDEPENDENT if symbol in operation.arguments)
-        once, twice = operation(**sizes), operation(**{**sizes, symbol: 2 * sizes[symbol]})
+        double = {symbol: 2 * sizes[symbol] for symbol in independent(operation)}
+        once, twice = operation(**sizes), operation(**{**sizes, **double})
         assert twice.flops() == 2 * once.flops()
         assert once.traffic_byte() <= twice.traffic_byte() <= 2 * once.traffic_byte()
 
@@ -173,13 +189,15 @@ def test_twice_the_independent_work_is_twice_the_flops(name):
 
 @every_operation
 def test_nothing_shrinks_when_a_size_grows(name):
-    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory or larger tiles may reduce bytes."""
+    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory, larger tiles or more groups may
+    reduce them.
+    """
 
     def law(operation, sizes):
         once = operation(**sizes)
         for symbol, value in sizes.items():
             kind = SYMBOLS[symbol].kind
-            if kind == "flag" or value is None or symbol.startswith("tile_") or symbol == "M":
+            if kind == "flag" or value is None or symbol.startswith("tile_") or symbol in ("M", "groups"):
                 continue
             larger = {**sizes, symbol: 2 * value}
             if not all(operation.holds(rule, larger) for rule in operation.valid):
@@ -251,6 +269,11 @@ GROWTH = [
     ("conv1d", "K", 2, None),
     ("add", "numel", 2, 2),
     ("cross_entropy", "V", None, None),
+    ("conv2d", "C C_out", 4, None),
+    ("conv2d", "K_h K_w", 4, None),
+    ("reduce_sum", "cols", 2, None),
+    ("interpolate", "h_out w_out", 4, None),
+    ("foreach", "reads", 2, None),
 ]
 
 
@@ -302,8 +325,10 @@ def gradients(name, sizes, fused=False):
 
 
 # A mask and a positional table pass their gradient on unchanged. Decoding and the optimizer have no backward pass. The
-# vector loops of benchmarks are not part of a model.
+# vector loops of benchmarks are not part of a model. A program has the kernels of its backward pass as calls of its own.
 NO_GRADIENT = {
+    *" ".join(ops.FAMILIES[family] for family in ("movement", "selection", "indexing", "reductions", "optimizer")).split(),
+    "batch_norm_inference",
     "causal_mask", "full_mask", "learned", "attention_decode", "mla_cached_attention", "mla_latent_attention", "adam",
     "saxpy", "dot", "stream_copy", "stream_scale", "stream_add", "stream_triad",
 }  # fmt: skip
@@ -338,7 +363,7 @@ def test_a_backward_pass_is_complete_and_in_its_domain(name, fused):
 TWICE = (
     "linear", "linear_bias", "matmul", "gemm", "tiled_matmul", "mlp", "gated_mlp", "qkv", "output_projection",
     "logits", "attention", "multi_head_attention", "cross_attention", "scores", "weighted_values", "conv1d",
-    "expert_linear", "expert_linear_bias",
+    "expert_linear", "expert_linear_bias", "conv2d",
 )  # fmt: skip
 
 

@@ -321,12 +321,13 @@ def test_a_folder_is_no_file(tmp_path, ending):
     assert ran.err == f"{folder}: it is a folder; a file is accepted. Name a file in the folder.\n"
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the file's mode does not keep this user out")
-def test_a_file_without_permission_is_refused_in_one_line(tmp_path):
-    file = tmp_path / "closed.yaml"
+def test_a_file_without_permission_is_refused_in_one_line(shared_folder, without_rights):
+    file = shared_folder / "closed.yaml"
     file.write_text(WORKLOAD)
+    assert perfmodel("flops", "--config", str(file)).code == 0  # every module is loaded with the rights of this user
     file.chmod(0)
-    ran = perfmodel("flops", "--config", str(file))
+    with without_rights():
+        ran = perfmodel("flops", "--config", str(file))
     check_refused(ran, 1)
     assert f"it cannot be read ({os.strerror(errno.EACCES)}); a readable file is accepted." in ran.err
 

@@ -54,6 +54,14 @@ TOKENS = {"B": 2, "N": 3, "V": 5}
 NORMS = ("layernorm", "layernorm_unbiased", "layernorm_plain", "rmsnorm", "rmsnorm_plain")
 ROWS = ({"rows": 3, "cols": 4}, {"rows": 1, "cols": 7})
 LINEAR = {"B": 2, "N": 3, "D_in": 4, "D_out": 2}
+# Padding, a stride, groups of channels, and sides that differ.
+SQUARE = {"B": 2, "C": 2, "C_out": 4, "h": 3, "w": 4, "h_out": 3, "w_out": 4, "K_h": 3, "K_w": 3, "groups": 1}
+FILTERED = (SQUARE, {**SQUARE, "h": 4, "h_out": 2, "w_out": 2, "groups": 2}, {**SQUARE, "K_h": 1, "K_w": 1})
+POOLED = (
+    {"B": 2, "C": 2, "h": 4, "w": 4, "h_out": 2, "w_out": 2, "K_h": 2, "K_w": 2},
+    {"B": 1, "C": 2, "h": 4, "w": 3, "h_out": 2, "w_out": 3, "K_h": 3, "K_w": 3},
+)
+RESIZED = {"B": 1, "C": 2, "h": 2, "w": 3, "h_out": 4, "w_out": 6}
 
 CASES = [
     ("matmul", {"m": 2, "k": 3, "n": 4}),
@@ -107,6 +115,22 @@ CASES = [
     ("learned", {"rows": 3, "cols": 4}),
     ("adam", {"params": 5}),
     *((name, {"numel": 6}) for name in ("dropout", "dropout_backward", "dot", *ELEMENTWISE)),
+    ("copy", {"numel": 6, "distinct": 6, "run": 2}),
+    ("copy", {"numel": 6, "distinct": 3, "run": 3}),
+    ("concatenate", {"numel": 12, "run": 3}),
+    *((name, {"numel": 6}) for name in ("fill", "where", "masked_fill", "compare", "integer", "random")),
+    *((name, sizes) for name in ("gather", "scatter", "scatter_add") for sizes in ({"rows": 4, "cols": 3}, {"rows": 5, "cols": 1})),
+    *((name, {"rows": 2, "cols": 4, "inner": n}) for name in ("reduce_sum", "reduce_max", "argmax") for n in (1, 3)),
+    *((name, {"rows": 3, "cols": 4}) for name in ("cumulative_sum", "sort", "log_softmax", "log_softmax_backward", "nll_loss",
+      "nll_loss_backward")),
+    *(("top_k", {"rows": 2, "cols": 6, "chosen": n}) for n in (1, 3)),
+    *((name, sizes) for name in ("conv2d", "conv2d_input_gradient", "conv2d_weight_gradient") for sizes in FILTERED),
+    *((name, sizes) for name in ("max_pool2d", "max_pool2d_backward", "average_pool2d", "average_pool2d_backward") for sizes in POOLED),
+    *((name, {**RESIZED, "taps": n}) for name in ("interpolate", "interpolate_backward") for n in (1, 4, 16)),
+    *((name, {"B": 2, "C": 2, "pixels": 3}) for name in ("batch_norm", "batch_norm_inference", "batch_norm_backward")),
+    *((name, {"B": 2, "C": 4, "groups": 2, "pixels": 3}) for name in ("group_norm", "group_norm_backward")),
+    *((name, {"params": 5, "tensors": 2}) for name in ("adam_step", "sgd_step", "gradient_norm")),
+    *(("foreach", {"params": 5, "tensors": 2, "reads": n}) for n in (1, 3)),
 ]  # fmt: skip
 
 
@@ -453,6 +477,73 @@ def decaying_mean(r):
     return torch.stack(outputs, dim=1)
 
 
+def joined(r):
+    first, second = r["x"].view(2, -1, r.sizes["run"])
+    return {"y": r.torch.cat((first, second), 1).flatten()}
+
+
+def walked(r):
+    """Stride and padding of both sides."""
+    pairs = [algorithms.walk(*(r.sizes[name] for name in (s, f"{s}_out", f"K_{s}"))) for s in "hw"]
+    return {"stride": tuple(pair[0] for pair in pairs), "padding": tuple(pair[1] for pair in pairs)}
+
+
+def filtered(r):
+    r.tensors.setdefault("x", r.zeros(*(r.sizes[name] for name in ("B", "C", "h", "w"))))
+    shape = (r.sizes["C_out"], r.sizes["C"] // r.sizes["groups"], r.sizes["K_h"], r.sizes["K_w"])
+    r.tensors.setdefault("filters", r.zeros(*shape))
+    return r.F.conv2d(*r["x filters"], groups=r.sizes["groups"], **walked(r))
+
+
+def averaged(r):
+    r.tensors.setdefault("x", r.zeros(*(r.sizes[name] for name in ("B", "C", "h", "w"))))
+    return r.F.avg_pool2d(r["x"], (r.sizes["K_h"], r.sizes["K_w"]), **walked(r))
+
+
+def largest(r):
+    y, places = r.F.max_pool2d(r["x"], (r.sizes["K_h"], r.sizes["K_w"]), **walked(r), return_indices=True)
+    return {"y": y, "places": places.double()}
+
+
+def largest_gradient(r):
+    zeros = r.zeros(*(r.sizes[name] for name in ("B", "C", "h", "w"))).detach()
+    return {"dx": zeros.flatten(2).scatter_add(2, r["places"].long().flatten(2), r["dy"].flatten(2)).view(zeros.shape)}
+
+
+def resized(r):
+    r.tensors.setdefault("x", r.zeros(*(r.sizes[name] for name in ("B", "C", "h", "w"))))
+    mode = {1: "nearest", 4: "bilinear", 16: "bicubic"}[r.sizes["taps"]]
+    return r.F.interpolate(r["x"], (r.sizes["h_out"], r.sizes["w_out"]), mode=mode)
+
+
+def trained(r):
+    x, gamma, beta = r["x gamma beta"]
+    kept = [r.before(name) for name in ("running_mean", "running_var")]
+    y = r.F.batch_norm(x, *kept, gamma, beta, True, algorithms.MOMENTUM, algorithms.EPSILON)
+    return {"y": y, "running_mean": kept[0], "running_var": kept[1]}
+
+
+def channel_gradients(r):
+    """Of a batch normalisation, or in groups of channels."""
+    r.tensors["beta"] = r.zeros(r.sizes["C"])
+    x, gamma, beta = r["x gamma beta"]
+    if "groups" in r.sizes:
+        y = r.F.group_norm(x, r.sizes["groups"], gamma, beta, algorithms.EPSILON)
+    else:
+        y = r.F.batch_norm(x, None, None, gamma, beta, True, 0.0, algorithms.EPSILON)
+    return r.derivatives(y, "x gamma beta", r["dy"])
+
+
+def stepped(r):
+    momentum = algorithms.FIRST * r.before("momentum") + r["gradient"]
+    return {"momentum": momentum, "weight": r.before("weight") - algorithms.RATE_OF_STEP * momentum}
+
+
+def norms(r):
+    tensors = r.sizes["tensors"]
+    return {"norms": r.torch.stack([r["gradient"][t::tensors].norm() for t in range(tensors)])}
+
+
 FUNCTIONS = {
     "relu_squared": ("x", lambda r, x: r.F.relu(x) ** 2),
     "relu": ("x", lambda r, x: r.F.relu(x)),
@@ -559,9 +650,46 @@ REFERENCES = {
     "mean": lambda r: {"y": r["x"].mean(1)},
     "mean_backward": lambda r: {"dx": r["dy"][:, None].expand(-1, r.sizes["N"], -1) / r.sizes["N"]},
     "positions": lambda r: {"y": r["table"][r.sizes["T"] - r.sizes["N"] : r.sizes["T"]][None]},
+    "copy": lambda r: {"y": r["x"].repeat(r.sizes["numel"] // r.sizes["distinct"])},
+    "concatenate": joined,
+    "fill": lambda r: {"y": r.torch.full((r.sizes["numel"],), algorithms.VALUE, dtype=r.torch.float64)},
+    "where": lambda r: {"y": r.torch.where(r["mask"] > 0, *r["a b"])},
+    "masked_fill": lambda r: {"y": r["x"].masked_fill(r["mask"] > 0, algorithms.VALUE)},
+    "compare": lambda r: {"y": (r["a"] > r["b"]).double()},
+    "integer": lambda r: {"y": r["a"] + r["b"]},
+    "random": lambda r: {"y": r.torch.tensor(r.arrays["scratch"].nested()).double() * algorithms.WIDTH + algorithms.LOW},
+    "gather": lambda r: {"y": r["table"][r["index"].long()]},
+    "scatter": lambda r: {"table": r.before("table").index_copy(0, r["index"].long(), r["x"])},
+    "scatter_add": lambda r: {"table": r.before("table").index_add(0, r["index"].long(), r["x"])},
+    "reduce_sum": lambda r: {"y": r["x"].sum(1)},
+    "reduce_max": lambda r: {"y": r["x"].amax(1)},
+    "argmax": lambda r: {"y": r["x"].argmax(1).double()},
+    "cumulative_sum": lambda r: {"y": r["x"].cumsum(1)},
+    "top_k": lambda r: dict(zip(("values", "places"), map(r.torch.Tensor.double, r["x"].topk(r.sizes["chosen"])), strict=True)),
+    "sort": lambda r: dict(zip(("values", "places"), map(r.torch.Tensor.double, r["x"].sort(1)), strict=True)),
+    "conv2d": lambda r: {"y": filtered(r)},
+    "conv2d_input_gradient": lambda r: r.derivatives(filtered(r), "x", r["dy"]),
+    "conv2d_weight_gradient": lambda r: r.derivatives(filtered(r), "filters", r["dy"]),
+    "max_pool2d": largest,
+    "max_pool2d_backward": largest_gradient,
+    "average_pool2d": lambda r: {"y": averaged(r)},
+    "average_pool2d_backward": lambda r: r.derivatives(averaged(r), "x", r["dy"]),
+    "interpolate": lambda r: {"y": resized(r)},
+    "interpolate_backward": lambda r: r.derivatives(resized(r), "x", r["dy"]),
+    "batch_norm": trained,
+    "batch_norm_inference": lambda r: {"y": r.F.batch_norm(*(t.detach() for t in r["x mean variance gamma beta"]), eps=algorithms.EPSILON)},
+    "group_norm": lambda r: {"y": r.F.group_norm(r["x"], r.sizes["groups"], *r["gamma beta"], eps=algorithms.EPSILON)},
+    **dict.fromkeys(("batch_norm_backward", "group_norm_backward"), channel_gradients),
+    "log_softmax": lambda r: {"y": r["x"].log_softmax(1)},
+    "log_softmax_backward": lambda r: {"dx": r.torch.ops.aten._log_softmax_backward_data(*r["dy y"], 1, r["y"].dtype)},
+    "nll_loss": lambda r: {"loss": r.F.nll_loss(r["x"], r["targets"].long(), reduction="sum").view(1)},
+    "nll_loss_backward": lambda r: {"dx": -r.F.one_hot(r["targets"].long(), r.sizes["cols"]).double()},
+    "sgd_step": stepped,
+    "foreach": lambda r: {"y": r["lists"].sum(0)},
+    "gradient_norm": norms,
 }  # fmt: skip
 
-STEPPED = {"adam"}  # whose reference is an optimizer's step: the test after the next
+STEPPED = {"adam", "adam_step"}  # whose reference is an optimizer's step: the test after the next
 CHECKED = [
     *(case for case in CASES if case[0] not in STEPPED),
     *((name, sizes) for name in ("flash_attention", "flash_attention_backward") for sizes in TILED),
@@ -583,12 +711,13 @@ def test_the_loops_compute_what_torch_computes(torch, name, sizes):
         torch.testing.assert_close(found, expected.detach(), rtol=1e-9, atol=1e-12)
 
 
-def test_the_loops_of_adam_take_torchs_step(torch):
+@pytest.mark.parametrize(("name", "start"), [("adam", "master"), ("adam_step", "weight")])
+def test_the_loops_of_adam_take_torchs_step(torch, name, start):
     """Both start from the same moments after four steps. The random numbers of the machine have a fixed order."""
-    run, before = executed("adam", {"params": 5}), Machine()
-    start = {name: before.input(name, 5).nested() for name in ("gradient", "mean", "variance", "master")}
-    tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in start.items()}
-    weight = torch.nn.Parameter(tensors["master"])
+    run, before = executed(name, {"params": 5} if name == "adam" else {"params": 5, "tensors": 2}), Machine()
+    given = {name: before.input(name, 5).nested() for name in ("gradient", "mean", "variance", start)}
+    tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in given.items()}
+    weight = torch.nn.Parameter(tensors[start])
     optimizer = torch.optim.AdamW([weight], algorithms.RATE_OF_STEP, (algorithms.FIRST, algorithms.SECOND),
                                   algorithms.TINY, algorithms.DECAY)  # fmt: skip
     moments = {"exp_avg": tensors["mean"], "exp_avg_sq": tensors["variance"].abs()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import time
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
 import sympy
-from command import perfmodel
+from command import check_refused, perfmodel
 
 from perfmodel import ops
 from perfmodel.errors import InputError
@@ -17,7 +19,8 @@ from perfmodel.roofline import MEMORY, bounds, rates
 from perfmodel.solve import solve
 from perfmodel.solve.crossings import LISTED
 from perfmodel.solve.pieces import BUDGET, Formula, root, run_at
-from perfmodel.symbolic import symbol
+from perfmodel.symbolic import symbol, value_at
+from perfmodel.symbols import SYMBOLS
 from perfmodel.workload import single
 
 N = symbol("N")
@@ -189,3 +192,68 @@ def test_a_formula_that_is_undefined_at_the_ends_has_a_reason_all_the_same():
     assert "memory-bound at every M: tensor fp16 work " in " ".join(out.split())
     out = perfmodel("solve", "--op", "expert_linear_bias", "--for", "A", "--gpu", "t4").out
     assert "compute-bound at every A: tensor fp16 work above its ridge of 203.1" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        # The share of idle experts has the number of tokens as its exponent: (1 - A/E)^(10^14).
+        (("expert_bias_gradient", "E", "textbook-a100", "--set", "B=1e14"), "memory-bound at every E"),
+        (("expert_bias_gradient", "A", "mi300x", "--set", "N=1e12", "--phase", "train"), "memory-bound at every A"),
+        (("expert_input_gradient", "D_out", "t4", "--set", "N=1e15", "--set", "E=1e7"), "D_out = 21"),
+        (("expert_weight_gradient", "E", "a100", "--set", "B=(E+E+N)*(D_out+E)"), "compute-bound at every E"),
+    ],
+)
+def test_high_powers_are_not_multiplied_out(asked, said):
+    name, for_, card, *others = asked
+    started = time.process_time()
+    ran = perfmodel("solve", "--op", name, "--for", for_, "--gpu", card, *others)
+    assert said in " ".join(ran.out.split()), ran
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule"),
+    [
+        (("cross_attention", "S", "--set", "H=1e12"), "D % H == 0"),
+        (("flash_attention_backward", "N", "--set", "M=7"), "4 * d * act <= M"),
+        (("expert_linear", "D_in", "--set", "A=1000"), "A <= E"),
+    ],
+)
+def test_sizes_that_break_a_rule_at_every_value_are_refused(asked, rule):
+    name, for_, *others = asked
+    ran = perfmodel("solve", "--op", name, "--for", for_, "--gpu", "a100", *others)
+    assert check_refused(ran, 1)["found"].startswith(f"{rule} does not hold at ")
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "value"),
+    [
+        ("N**3 / 7 + floor(N / 2) - Max(N, 9)", {"N": 5}, Fraction(125, 7) + 2 - 9),
+        ("(1 - 1 / N)**(10**15)", {"N": 10**15}, Fraction(math.exp(-1))),
+        ("(1 - 9 / N)**(10**15)", {"N": 3}, None),
+        ("1 / (N - 3)", {"N": 3}, None),
+        ("N + S", {"N": 3}, None),
+    ],
+)
+def test_values_of_formulas(text, sizes, value):
+    formula = sympy.sympify(text, locals={name: symbol(name) for name in "NS"})
+    found = value_at(formula, {symbol(name): size for name, size in sizes.items()})
+    assert (found is None) is (value is None)
+    assert found is None or abs(found - value) < Fraction(1, 10**9)
+
+
+@pytest.mark.parametrize(
+    "name", ["attention", "flash_attention", "conv1d", "expert_linear", "softmax_backward", "matmul"]
+)
+def test_sizes_up_to_the_largest_are_solved_in_seconds(name):
+    """Each size in turn, with another at 10^15."""
+    operation = ops.find(name)
+    sizes = [size for size in operation.required if SYMBOLS[size].kind == "size"]
+    started = time.process_time()
+    for solved, set_ in zip(sizes, [*sizes[1:], sizes[0]], strict=True):
+        assert perfmodel("solve", "--op", name, "--gpu", "a100", "--for", solved, "--set", f"{set_}=1e15").code in (
+            0,
+            1,
+        )
+    assert time.process_time() - started < 5

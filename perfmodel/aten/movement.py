@@ -38,6 +38,17 @@ def copy_of(call: Call) -> Iterable[Launched]:
     yield from copied(source, result_of(call, compact(source.shape, source.dtype)))
 
 
+def placed(call: Call) -> Iterable[Launched]:
+    """Gradient of a slice: zeros everywhere, and a copy into the slice's place."""
+    source = call.operands[0]
+    result = result_of(call, source)
+    yield asked("fill", _float(result), numel=result.numel, act=result.item)
+    short = source.shape[-1] if source.shape else 1
+    yield asked(
+        "copy", _float(result), numel=source.numel, distinct=source.numel, run=short, act=source.item, out=result.item
+    )  # fmt: skip
+
+
 def repeat(call: Call) -> Iterable[Launched]:
     """A tensor repeated along its dimensions."""
     source = call.operands[0]
@@ -155,7 +166,8 @@ RULES: dict[str, Rule] = {
     "_foreach_copy_": copy_to,
     **dict.fromkeys(("clone", "contiguous", "_to_copy", "to", "flip", "roll", "alias_copy", "view_copy", "pin_memory"), copy_of),
     **dict.fromkeys(("constant_pad_nd", "pad", "slice_scatter", "select_scatter", "tile", "channel_shuffle", "im2col"), copy_of),
-    **dict.fromkeys(("slice_backward", "select_backward", "diag_embed", "as_strided_scatter", "col2im", "unfold_backward"), copy_of),
+    **dict.fromkeys(("slice_backward", "select_backward"), placed),
+    **dict.fromkeys(("diag_embed", "as_strided_scatter", "col2im", "unfold_backward"), copy_of),
     **dict.fromkeys(("repeat", "repeat_interleave"), repeat),
     **dict.fromkeys(("cat", "concat", "stack", "_cat"), cat),
     **dict.fromkeys(("fill", "fill_", "zero_", "zeros", "ones", "full", "zeros_like", "ones_like", "full_like"), fill),

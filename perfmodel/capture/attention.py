@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend
 _aten = torch.ops.aten
 HALVES = (torch.float16, torch.bfloat16)
 _DEFAULT_ORDER = [1, 2, 0, 3, 4]  # torch's own, before it knows the card
+WIDEST = 256  # largest head size of cuDNN's kernels on Hopper
 _HOPPER_ORDER = [3, 1, 2, 0]
 
 
@@ -93,10 +94,10 @@ def _cudnn_accepts(given: Given) -> bool:
     query, key, value = given[:3]
     if not _dense(given, grouped=True) or query.dtype not in HALVES or not _mask_fits(given):
         return False
-    if given.dropout * 16 != int(given.dropout * 16) or torch.are_deterministic_algorithms_enabled():
+    if torch.are_deterministic_algorithms_enabled():
         return False
     width, value_width = query.shape[-1], value.shape[-1]
-    if width % 8 or value_width % 8 or (max(width, value_width) > 128 and (width, value_width) != (192, 128)):
+    if width % 8 or value_width % 8 or max(width, value_width) > WIDEST:
         return False
     return bool(key.shape[2] != 1 and not (given.dropout and query.shape[2] == 1))
 
@@ -164,6 +165,6 @@ def _efficient(given: Given) -> Any:
 
 
 def _additive(mask: Any, dtype: torch.dtype) -> Any:
-    """A mask of truth values as numbers to add: three kernels."""
-    zero = torch.full((), 0.0, dtype=dtype, device=mask.device)
-    return torch.where(mask.logical_not(), float("-inf"), zero)
+    """A mask of truth values as numbers to add: two numbers and a choice, three kernels."""
+    zero, least = (torch.scalar_tensor(value, dtype=dtype, device=mask.device) for value in (0.0, float("-inf")))
+    return torch.where(mask, zero, least)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch.utils import _foreach_utils as support
+
+from perfmodel.capture.tape import Tape
 
 _PLACES = ("torch.utils._foreach_utils", "torch.optim.optimizer", "torch.optim.swa_utils")
 _LISTS = ("_get_foreach_kernels_supported_devices", "_get_fused_kernels_supported_devices")
@@ -21,3 +25,27 @@ def as_on_a_card() -> Iterator[None]:
             for place in _PLACES:
                 stack.enter_context(patch(f"{place}.{name}", lambda devices=with_meta: list(devices), create=True))
         yield
+
+
+def empty(objects: Iterable[Any]) -> list[Any]:
+    """The optimizers that have taken no step."""
+    return [value for value in objects if isinstance(value, torch.optim.Optimizer) and not value.state]
+
+
+def prepare(tape: Tape, empty: Iterable[Any]) -> None:
+    """Gives optimizers the state that the first step makes: later steps are what matters."""
+    for optimizer in empty:
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        kept = [p.grad for p in parameters]
+        for parameter in parameters:
+            parameter.grad = torch.empty_like(parameter)
+        try:
+            optimizer.step()
+        except (TypeError, RuntimeError):  # one that calls the model itself
+            continue
+        finally:
+            for parameter, gradient in zip(parameters, kept, strict=True):
+                parameter.grad = gradient
+        if any(optimizer.state.values()):
+            tape.notes["The optimizer had no state: its second step is shown."] = None
+    tape.rewind()

@@ -89,6 +89,13 @@ class Tape:
             self.steps[-1] = last._replace(frees=(*last.frees, *gone))
         gone.clear()
 
+    def rewind(self) -> None:
+        """Forgets the steps so far. Storages keep their numbers."""
+        self.steps.clear()
+        self.storages.gone.clear()
+        self.views = self.modules = self.functions = 0
+        self.waits = self.seen_backward = False
+
     def finished(self) -> tuple[Step, ...]:
         """All steps."""
         self._settle()

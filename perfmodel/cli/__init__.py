@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": ("predict", "Bounds and expected times for a file of cases, compared with measured times."),
     "trace": ("trace", "Where the time of a profiled program goes, and what would help."),
     "validate": ("validate", "Measures real kernels on this device and compares them with the model."),
+    "check": ("check", "Whether measured kernels reach a share of their bound: exit code 0 or 3, for CI."),
     "calibrate": ("calibrate", "Measures this device: bandwidths, FLOP rates, launch times, latency."),
     "gpus": ("listings", "Lists the GPUs and their main figures."),
     "models": ("listings", "Lists the workloads that --config accepts by name."),

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from perfmodel import ops
+from perfmodel import limits, ops
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo
@@ -60,15 +60,14 @@ def explain(
     card = read_gpu(gpu) if gpu is not None else None
     from perfmodel.explanation import explain as explained
 
-    found = explained(chosen, given, card, dtype or "fp16", knowledge)
-    if latex:
-        from perfmodel.report.latex import fragment
-
-        echo(fragment(found), nl=False)
-        return
-    from perfmodel.report.explain import page
-
-    echo(page(found), nl=False, styled=True)
+    with limits.algebra("perfmodel explain"):
+        found = explained(chosen, given, card, dtype or "fp16", knowledge)
+        if latex:
+            from perfmodel.report.latex import fragment as written
+        else:
+            from perfmodel.report.explain import page as written
+        text = written(found)
+    echo(text, nl=False, styled=not latex)
 
 
 def _time(text: str, gpu: str | None, knowledge: str | None) -> None:

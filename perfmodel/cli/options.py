@@ -13,6 +13,7 @@ from perfmodel.block import Step
 from perfmodel.errors import UsageError
 from perfmodel.expression import Expression
 from perfmodel.hardware import Gpu
+from perfmodel.limits import GPUS, WORKLOADS
 from perfmodel.operation import Operation
 from perfmodel.paths import hardware_folder
 from perfmodel.units import ITEM_BYTES
@@ -27,6 +28,21 @@ configs = click.option(
     "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"Workload: {CONFIG} May be repeated."
 )
 operation = click.option("--op", "operation", metavar="OP", help="Operation: a name from 'perfmodel ops'.")
+module = click.option(
+    "--module",
+    metavar="PKG.MOD:CALLABLE",
+    help="Program: a torch module, a function, or a function that returns a module.",
+)
+inputs = click.option(
+    "--input", "inputs", metavar="SPEC", help="Inputs of --module: NAME=TYPE[SIZES], such as input_ids=int64[1,2048]."
+)
+via = click.option(
+    "--via", type=click.Choice(("torch",)), help="Run the code of transformers for the config instead of its formulas."
+)
+run = click.option(
+    "--run", type=click.Choice(("eager", "graph", "compiled", "ideal")),
+    help="How a program runs. [default: eager for --module and --via, ideal for a config]",
+)  # fmt: skip
 GPU = "GPU: a name from 'perfmodel gpus', or a YAML file."
 
 
@@ -215,7 +231,12 @@ def _sized_by_window(found: Workload, phase: str) -> bool:
 
 def distinct(found: Iterable[Named]) -> list[Named]:
     """Returns the cards or workloads without duplicates; two names of one file are duplicates."""
-    return list({realpath(one.file): one for one in found}.values())
+    known: dict[str, Named] = {}
+    for one in found:
+        known[realpath(one.file)] = one
+        limit, option = (GPUS, "--gpu") if isinstance(one, Gpu) else (WORKLOADS, "--config")
+        limit.check(len(known), option)
+    return list(known.values())
 
 
 def chosen(

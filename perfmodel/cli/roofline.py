@@ -14,6 +14,7 @@ from perfmodel.cli.screen import echo, warn_of
 from perfmodel.errors import InputError, UsageError
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
+from perfmodel.limits import CHART, GPUS
 from perfmodel.paths import stem
 from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import Workload, workload
@@ -116,7 +117,7 @@ def merged(context: click.Context, own: dict[str, Any]) -> dict[str, Any]:
 
 def charted(request: dict[str, Any], most: int | None = None) -> tuple[list[chart.Card], str]:
     """Returns the cards with their points, for each workload at most ``most``, and a description of the workloads."""
-    gpus = _gpus(request["gpus"])
+    gpus = _gpus(request["gpus"], drawn=most is not None)
     runs = _runs(request)
     types = dict.fromkeys(request["dtypes"] or (run.workload.dtypes["activation"] for run in runs))
     phases = [request["phase"]] if request["phase"] else [run.workload.default_phase for run in runs]
@@ -132,7 +133,7 @@ def file_name(cards: list[chart.Card], request: dict[str, Any]) -> str:
     return "-".join(["roofline", *(card.name for card in cards), *map(stem, request["configs"])]) + ".png"
 
 
-def _gpus(names: tuple[str, ...]) -> list[Gpu]:
+def _gpus(names: tuple[str, ...], drawn: bool) -> list[Gpu]:
     if not names:
         raise UsageError(
             "perfmodel roofline",
@@ -140,7 +141,9 @@ def _gpus(names: tuple[str, ...]) -> list[Gpu]:
             "--gpu GPU is required and may be repeated",
             "Write 'perfmodel roofline --gpu t4 show'; see 'perfmodel gpus' for the names.",
         )
-    return options.distinct(map(read_gpu, names))
+    found = options.distinct(map(read_gpu, names))
+    (CHART if drawn else GPUS).check(len(found), PLOT if drawn else "perfmodel roofline show")
+    return found
 
 
 def _runs(request: dict[str, Any]) -> list[chart.Run]:

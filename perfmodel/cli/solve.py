@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from perfmodel import limits
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo
@@ -40,5 +41,7 @@ def solve(operation: str | None, config: str | None, gpu: str, symbol: str, sett
     from perfmodel.report.solution import render
     from perfmodel.solve import solve as solved
 
-    solution = solved(chosen, card, symbol, given, phase=phase, fused=fused, causal=causal)
-    echo(render(solution, form), nl=False)
+    with limits.algebra("perfmodel solve"):
+        solution = solved(chosen, card, symbol, given, phase=phase, fused=fused, causal=causal)
+        text = render(solution, form)
+    echo(text, nl=False)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import click
 
 from perfmodel import writing
-from perfmodel.cli import options
+from perfmodel.cli import options, running
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo, warn_of
-from perfmodel.errors import InputError, NoDeviceError, ValidationError
+from perfmodel.errors import NoDeviceError, ValidationError
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
 
@@ -24,7 +22,7 @@ from perfmodel.records import Stored
 )
 @click.option(
     "--suite",
-    metavar="quick|full|FILE",
+    metavar="quick|full|programs|FILE",
     help="Cases to measure: a suite, or a file with one case per line. [default: quick]",
 )
 @click.option(
@@ -89,31 +87,10 @@ def validate(
 
 def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
     """Returns a stored run, and the card on which it was measured."""
-    from perfmodel.hardware import gpu as read_gpu
     from perfmodel.records import read
-    from perfmodel.validation import card_of
 
     run = read(path)
-    if gpu not in (None, "auto"):
-        return run, read_gpu(str(gpu)), True
-    if "card" in run.environment:
-        return run, _described(run), True
-    known = card_of(run.environment)
-    if known is None:
-        raise InputError(
-            f"{path}:1", f"no single GPU file describes '{run.environment.get('gpu')}'",
-            "a name from 'perfmodel gpus' is accepted",
-            "Name the GPU with --gpu.",
-        )  # fmt: skip
-    return run, known, True
-
-
-def _described(run: Stored) -> Gpu:
-    """Returns the processor's own card file, which is stored with its run."""
-    from perfmodel.hardware import described
-    from perfmodel.specfile import parse
-
-    return described(parse(str(run.environment["card"]), f"{run.file}:1"), f"{run.file}:1")
+    return run, running.card_of(run, gpu), True
 
 
 def _measure(
@@ -123,76 +100,21 @@ def _measure(
     from perfmodel.measure.suites import SUITES
 
     name = suite or "quick"
-    given = [] if name in SUITES else _cases(name)
+    given = [] if name in SUITES else running.cases(name, name)
     here = session.device(gpu or "auto")
     if here.note:
         echo(f"{here.note}.", err=True)
     if counters and here.kind == "cpu":
         raise NoDeviceError("--counters", "the device is a processor", "a GPU is required", "Remove the option.")
-    if here.kind == "cpu" and name == "full":
-        echo("--suite full is for GPUs; the processor suite is measured instead.", err=True)
+    if here.kind == "cpu" and name in ("full", "programs"):
+        echo(f"--suite {name} is for GPUs; the processor suite is measured instead.", err=True)
     cases = given or SUITES["processor" if here.kind == "cpu" else name]()
-    run, complete = _run(here, cases, save, limit)
+    run, complete = running.run(here, cases, save, limit)
     if counters:
         run = run._replace(records=tuple(session.with_counters(run.records)))
         if save:
             session.rewrite(save, run)
     if trace is not None:
         echo(f"trace written to {session.trace(cases, here, trace)}", err=True)
-    card = _described(run) if "card" in run.environment else here.card  # a resumed run keeps its roofs
+    card = running.described(run) if "card" in run.environment else here.card  # a resumed run keeps its roofs
     return run, card, complete
-
-
-def _cases(name: str) -> list[Mapping[str, Any]]:
-    """Returns the cases of a file. A line that cannot be read is refused before anything is measured."""
-    from perfmodel.cases import Refused
-    from perfmodel.cases import read as read_cases
-    from perfmodel.measure.workloads import refused
-    from perfmodel.specfile import read_lines
-
-    found = []
-    for case in read_cases(read_lines(name), name):
-        if isinstance(case, Refused):
-            raise InputError(*_split(case.error))
-        if error := refused(case):
-            raise error
-        found.append(case.line)
-    if not found:
-        raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
-    return found
-
-
-def _split(message: str) -> tuple[str, str]:
-    where, _, rest = message.partition(": ")
-    return where, rest.rstrip(".")
-
-
-def _run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit: float) -> tuple[Stored, bool]:
-    """Measures the cases that are not in the file yet. An interruption keeps what has been measured."""
-    from perfmodel.measure import session
-    from perfmodel.report.progress import Bar
-    from perfmodel.validation import described
-
-    log = session.Log(save, here)
-    waiting = [case for case in cases if not log.has(case)]
-    if len(waiting) < len(cases):
-        echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are already in {save}", err=True)
-    complete, bar = True, Bar("cases", len(waiting)) if sys.stderr.isatty() and waiting else None
-    try:
-        for number, record in enumerate(session.records(here, waiting, log, limit), 1):
-            if bar is not None:
-                bar.at(number, described(record))
-    except KeyboardInterrupt:
-        complete = False
-        echo(f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True)
-    finally:
-        log.close()
-        if bar is not None:
-            bar.close()
-    return Stored(save or "this run", log.environment, tuple(_in_order(cases, log.records))), complete
-
-
-def _in_order(cases: Iterable[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    from perfmodel.records import key
-
-    return [records[key(case)] for case in cases if key(case) in records]

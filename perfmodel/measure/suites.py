@@ -1,10 +1,12 @@
-"""Built-in cases of ``validate``: ``quick`` and ``full`` for a GPU, and a small suite for a processor."""
+"""Built-in cases of ``validate``: ``quick``, ``full`` and ``programs`` for a GPU, and a small suite for a processor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
+
+from perfmodel.measure.program_cases import programs, some_programs
 
 Line = dict[str, Any]
 
@@ -42,7 +44,7 @@ def full(seed: int = SEED) -> list[Line]:
     random = Random(seed)
     cases = [
         *quick(), *_products(random), *_row_cases(random), *_elementwise_cases(random), *_attention_cases(random), *_decode_cases(random),
-        *_conv1d_cases(random), *_layer_cases(random),
+        *_conv1d_cases(random), *_layer_cases(random), *some_programs(),
     ]  # fmt: skip
     seen: dict[str, Line] = {repr(case): case for case in cases}
     return list(seen.values())
@@ -266,4 +268,6 @@ def _heads(which: int, D: int) -> Line:
     return ({**heads, "H_kv": heads["H"]}, {"F": 4 * D}, {**heads, "F": 4 * D}, {**heads, "F": 4 * D})[which]
 
 
-SUITES: dict[str, Callable[[], list[Line]]] = {"quick": quick, "full": full, "processor": processor}
+SUITES: dict[str, Callable[[], list[Line]]] = {
+    "quick": quick, "full": full, "programs": programs, "processor": processor,
+}  # fmt: skip

@@ -14,38 +14,42 @@ DEFAULT = "server"
 
 
 class HostTimes(NamedTuple):
-    """Seconds of the host: per operator that launches (by phase), per view, per module, per function and per launch.
+    """Seconds of the host.
 
-    ``start_s``: from the call of the program to its first operator; ``latency_s``: from a launch to the start of its
-    kernel; ``gap_s``: between two kernels that wait in the queue; ``read_s``: until a value of the device is known;
-    ``end_s``: from the last kernel's end to the host's notice.
+    ``operator_s``: an operator with its first launch, and all Python around it. ``recorded_s``: what autograd adds while
+    it records. ``backward_s``, ``optimizer_s``: an operator of these phases. ``view_s``, ``backward_view_s``: an operator
+    that launches nothing. ``module_s``: entering a module. ``kernel_s``: each further launch of one operator.
+    ``compiled_s``: a launch by compiled code. ``start_s``: from the call of the program to its first operator, ``compiled_start_s`` where guards are
+    checked first;
+    ``latency_s``: from a launch to the start of its kernel; ``gap_s``: between two kernels that wait in the queue;
+    ``read_s``: until a value of the device is known; ``end_s``: from the last kernel's end to the host's notice.
     """
 
     operator_s: float
+    recorded_s: float
     backward_s: float
     optimizer_s: float
     view_s: float
+    backward_view_s: float
     module_s: float
-    function_s: float
     kernel_s: float
     compiled_s: float
     start_s: float
+    compiled_start_s: float
     latency_s: float
     gap_s: float
     read_s: float
     end_s: float
 
-    def before_s(self, step: Step, run: str) -> float:
-        """The time up to an operator's first launch, less that launch."""
+    def before_s(self, step: Step, run: str, recorded: bool) -> float:
+        """The time of an operator up to the end of its first launch. ``recorded``: a backward pass follows."""
         if run == "compiled":
-            return 0.0
-        own = {"backward": self.backward_s, "optimizer": self.optimizer_s}.get(step.phase, self.operator_s)
-        host = step.host
-        return own + host.views * self.view_s + host.modules * self.module_s + host.functions * self.function_s
-
-    def launch_s(self, step: Step, run: str) -> float:
-        """The time of one launch."""
-        return self.compiled_s if run == "compiled" else self.kernel_s
+            return self.compiled_s
+        views, host = step.host.views, step.host
+        if step.phase == "backward":
+            return self.backward_s + views * self.backward_view_s
+        own_s = self.optimizer_s if step.phase == "optimizer" else self.operator_s + recorded * self.recorded_s
+        return own_s + views * self.view_s + host.modules * self.module_s
 
 
 def host_times(name: str = DEFAULT) -> HostTimes:
@@ -63,7 +67,7 @@ def _read(path: str) -> HostTimes:
     for key in sources:
         sources.text(key)
     table = page.mapping("times")
-    found = HostTimes(*(table.quantity(name.removesuffix("_s"), "s") for name in HostTimes._fields))
+    found = HostTimes(*(table.quantity(name.removesuffix("_s").replace("_", " "), "s") for name in HostTimes._fields))
     table.finish()
     page.finish()
     return found

@@ -51,7 +51,8 @@ class Program(NamedTuple):
     """Steps in order. ``resident`` are the storages that exist before the first step, by identity.
 
     ``guesses`` say which values the program asked for that only data could tell, and what was assumed. ``notes`` are for
-    the reader of the figures. ``dims`` are the symbolic sizes with their values, if any.
+    the reader of the figures. ``dims`` are the symbolic sizes with their values, if any. ``traced`` is the program as a
+    compiler sees it, where code takes other branches while it is compiled.
     """
 
     name: str
@@ -60,3 +61,4 @@ class Program(NamedTuple):
     guesses: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     dims: Mapping[str, int] = {}
+    traced: Program | None = None

@@ -184,17 +184,22 @@ def blocks(comparison: Comparison, width: int, keys: Sequence[str] = ()) -> list
     cases, found = comparison.cases, []
     for tables in range(1, len(cases) + 1):
         length = ceil_div(len(cases), tables)
-        found = [side_by_side(comparison, cases[i : i + length], keys) for i in range(0, len(cases), length)]
+        found = [_table(comparison, cases[i : i + length], keys) for i in range(0, len(cases), length)]
         if all(_width(sheet) <= width for sheet in found):
             break
     last = len(found) - 1
     return [
-        sheet._replace(title=sheet.title if i == 0 else "", notes=sheet.notes if i == last else ())
+        sheet._replace(title=title(comparison) if i == 0 else "", notes=notes(comparison) if i == last else ())
         for i, sheet in enumerate(found)
     ]
 
 
 def side_by_side(comparison: Comparison, cases: Sequence[Case], keys: Sequence[str] = ()) -> Sheet:
+    """Returns one table with a title and notes."""
+    return _table(comparison, cases, keys)._replace(title=title(comparison), notes=notes(comparison))
+
+
+def _table(comparison: Comparison, cases: Sequence[Case], keys: Sequence[str] = ()) -> Sheet:
     """Returns one column per case and one line per figure: those named by ``keys``, else the brief ones."""
     first, *others = figures(comparison)
     known = {figure.key: figure for figure in others}
@@ -202,7 +207,7 @@ def side_by_side(comparison: Comparison, cases: Sequence[Case], keys: Sequence[s
     rest = [known[key] for key in picked if key in known] if keys else [figure for figure in others if figure.brief]
     columns = [Column("figure", "", lambda figure: figure.heading, right=False)]
     columns += [Column(f"case_{i}", str(first.value(case)), _shown_in(case)) for i, case in enumerate(cases)]
-    return Sheet(columns, rest, title=title(comparison), notes=notes(comparison))
+    return Sheet(columns, rest)
 
 
 def title(comparison: Comparison) -> str:

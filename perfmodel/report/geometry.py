@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import hypot
 from typing import NamedTuple
 
@@ -42,6 +42,10 @@ class Box(NamedTuple):
     def meets(self, line: Segment) -> bool:
         """Returns whether a line passes through the box (Liang and Barsky 1984)."""
         x0, y0, x1, y1 = line
+        if (x0 < self.left and x1 < self.left) or (x0 > self.right and x1 > self.right):
+            return False
+        if (y0 < self.bottom and y1 < self.bottom) or (y0 > self.top and y1 > self.top):
+            return False
         enters, leaves = 0.0, 1.0
         for step, room in (
             (x0 - x1, x0 - self.left),
@@ -68,6 +72,16 @@ def spot(frame: Box, span: Limits, x: float, y: float) -> Spot:
 def square(middle: Spot, half: float) -> Box:
     """Returns the box that extends ``half`` from its middle to each side."""
     return Box(middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half)
+
+
+def touching(some: Sequence[Box], others: Sequence[Box], gap: float) -> bool:
+    """Returns whether a box of the one list overlaps, or nearly overlaps, a box of the other."""
+    for left, bottom, right, top in others:
+        near = (left - gap, bottom - gap, right + gap, top + gap)
+        for box in some:
+            if box.left < near[2] and near[0] < box.right and box.bottom < near[3] and near[1] < box.top:
+                return True
+    return False
 
 
 def hull(boxes: Iterable[Box], lines: Iterable[Segment]) -> Box:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import atan2, cos, pi, sin
 from typing import NamedTuple
 
-from perfmodel.report.geometry import Box, Segment, Spot, along, beyond, crosses, hull, length, square
+from perfmodel.report.geometry import Box, Segment, Spot, along, beyond, crosses, hull, length, square, touching
 
 # Costs of a candidate, in units of one point of distance from its mark.
 CONFLICT = 10_000.0
@@ -23,7 +23,7 @@ LEADER_OVER_MARK = 60.0
 LEADER_OVER_LEADER = 80.0
 WRONG_SIDE = 60.0
 
-CLEAR_PT, GAP_PT = 1.2, 1.0  # around a text, and between two
+CLEAR_PT, GAP_PT, ALONG_PT = 1.2, 1.0, 8.0  # around a text, between two, and between two along the same line
 NEAR_PT = 5.0  # a text this close to another mark looks like its label
 BESIDE_PT = 7.0  # a text farther away needs a leader
 MARK_PT = 3.0
@@ -116,11 +116,12 @@ def settled(
     choices = [_standing(label, frame, marks, lines, beside_pt) for label in labels]
     if not at_worst and not all(choices):
         return None
-    trials = [_trial(choices, order) for order in _orders(choices)]
-    chosen = _swapped(choices, min(trials, key=_total))
+    costs = Costs()
+    trials = [_trial(choices, order, costs) for order in _orders(choices)]
+    chosen = _swapped(choices, min(trials, key=costs.total), costs)
     kept: dict[int, Candidate] = {}
     for i, candidate in chosen.items():
-        if all(_between(candidate, other) < CONFLICT for other in kept.values()):
+        if all(costs.between(candidate, other) < CONFLICT for other in kept.values()):
             kept[i] = candidate
         elif not at_worst:
             return None
@@ -165,13 +166,45 @@ def _judged(candidate: Candidate, marks: Sequence[Box], lines: Sequence[Segment]
     return candidate._replace(cost=cost)
 
 
+class Costs:
+    """The cost of each pair of candidates. The search asks for the same pairs many times."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], float] = {}
+
+    def between(self, one: Candidate, other: Candidate) -> float:
+        """Returns the cost of two labels together. The candidates are known by their identity, and must stay alive."""
+        if not one.reach.overlaps(other.reach, ALONG_PT):
+            return 0.0
+        pair = (id(one), id(other))
+        if pair not in self._known:
+            self._known[pair] = self._known[pair[::-1]] = _between(one, other)
+        return self._known[pair]
+
+    def among(self, candidate: Candidate, others: Sequence[Candidate]) -> float:
+        return candidate.cost + sum(self.between(candidate, other) for other in others)
+
+    def total(self, chosen: dict[int, Candidate]) -> float:
+        placed = list(chosen.values())
+        return sum(self.among(candidate, placed[:i]) for i, candidate in enumerate(placed))
+
+
+def _in_line(one: Candidate, other: Candidate) -> bool:
+    """Returns whether two tilted texts follow each other on one line, where they would read as one text."""
+    if min(len(one.boxes), len(other.boxes)) == 1:
+        return False
+    start, end = one.boxes[0], one.boxes[-2]  # of the lower row
+    angle = atan2(end.bottom - start.bottom, end.left - start.left)
+    across, up = other.middle[0] - one.middle[0], other.middle[1] - one.middle[1]
+    return abs(up * cos(angle) - across * sin(angle)) < ALONG_PT
+
+
 def _between(one: Candidate, other: Candidate) -> float:
-    """Returns the cost of two labels together."""
-    if not one.reach.overlaps(other.reach, GAP_PT):
-        return 0.0
-    ours = [box for box in one.boxes if box.overlaps(other.reach, GAP_PT)]
-    theirs = [box for box in other.boxes if box.overlaps(one.reach, GAP_PT)]
-    cost = CONFLICT if any(a.overlaps(b, GAP_PT) for a in ours for b in theirs) else 0.0
+    """Returns the cost of two labels together, if they can touch."""
+    gap = ALONG_PT if _in_line(one, other) else GAP_PT
+    ours = [box for box in one.boxes if box.overlaps(other.reach, gap)]
+    theirs = [box for box in other.boxes if box.overlaps(one.reach, gap)]
+    cost = CONFLICT if touching(ours, theirs, gap) else 0.0
     if one.leader and any(box.grown(GAP_PT).meets(one.leader) for box in theirs):
         cost += CONFLICT
     if other.leader and any(box.grown(GAP_PT).meets(other.leader) for box in ours):
@@ -179,15 +212,6 @@ def _between(one: Candidate, other: Candidate) -> float:
     if one.leader and other.leader and one.anchor != other.anchor and crosses(one.leader, other.leader):
         cost += LEADER_OVER_LEADER
     return cost
-
-
-def _among(candidate: Candidate, others: Sequence[Candidate]) -> float:
-    return candidate.cost + sum(_between(candidate, other) for other in others)
-
-
-def _total(chosen: dict[int, Candidate]) -> float:
-    placed = list(chosen.values())
-    return sum(_among(candidate, placed[:i]) for i, candidate in enumerate(placed))
 
 
 # --- the search
@@ -204,26 +228,26 @@ def _orders(choices: Sequence[Sequence[Candidate]]) -> list[list[int]]:
     return [sorted(everyone, key=key) for key in keys]
 
 
-def _trial(choices: Sequence[Sequence[Candidate]], order: Sequence[int]) -> dict[int, Candidate]:
+def _trial(choices: Sequence[Sequence[Candidate]], order: Sequence[int], costs: Costs) -> dict[int, Candidate]:
     """Chooses the best position for each label in turn, until no label changes."""
     chosen: dict[int, Candidate] = {}
     for _ in range(ROUNDS):
         before = dict(chosen)
         for i in order:
-            chosen[i] = _best(choices[i], [candidate for j, candidate in chosen.items() if j != i])
+            chosen[i] = _best(choices[i], [candidate for j, candidate in chosen.items() if j != i], costs)
         if chosen == before:
             break
     return chosen
 
 
-def _best(choices: Sequence[Candidate], others: Sequence[Candidate]) -> Candidate:
+def _best(choices: Sequence[Candidate], others: Sequence[Candidate], costs: Costs) -> Candidate:
     best, least = choices[0], float("inf")
     for candidate in choices:
         if candidate.cost >= least:
             break
         cost = candidate.cost
         for other in others:
-            cost += _between(candidate, other)
+            cost += costs.between(candidate, other)
             if cost >= least:
                 break
         if cost < least:
@@ -231,14 +255,16 @@ def _best(choices: Sequence[Candidate], others: Sequence[Candidate]) -> Candidat
     return best
 
 
-def _swapped(choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate]) -> dict[int, Candidate]:
+def _swapped(
+    choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate], costs: Costs
+) -> dict[int, Candidate]:
     """Moves a label to a better position that another one occupies, if the other finds a new one at a lower total cost."""
     for _ in range(ROUNDS):
         before = chosen
         for i in before:
-            here = _among(chosen[i], [other for j, other in chosen.items() if j != i])
+            here = costs.among(chosen[i], [other for j, other in chosen.items() if j != i])
             better = (candidate for candidate in choices[i] if candidate.cost < here)
-            pushed = (_pushed(choices, chosen, i, candidate) for candidate in better)
+            pushed = (_pushed(choices, chosen, i, candidate, costs) for candidate in better)
             chosen = {**chosen, **next(filter(None, pushed), {})}
         if chosen == before:
             break
@@ -246,14 +272,16 @@ def _swapped(choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate
 
 
 def _pushed(
-    choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate], i: int, candidate: Candidate
+    choices: Sequence[Sequence[Candidate]], chosen: dict[int, Candidate], i: int, candidate: Candidate, costs: Costs
 ) -> dict[int, Candidate]:
     """Returns the label at this position and the blocking label elsewhere; empty if the total cost is not lower."""
-    blocking = [j for j, other in chosen.items() if j != i and _between(candidate, other)]
+    blocking = [j for j, other in chosen.items() if j != i and costs.between(candidate, other)]
     if len(blocking) > 1:
         return {}
     others = [other for k, other in chosen.items() if k != i and k not in blocking]
-    moved = {i: candidate, **{j: _best(choices[j], [*others, candidate]) for j in blocking}}
-    before = _total({j: chosen[j] for j in moved}) + sum(_between(chosen[j], other) for j in moved for other in others)
-    after = _total(moved) + sum(_between(moved[j], other) for j in moved for other in others)
+    moved = {i: candidate, **{j: _best(choices[j], [*others, candidate], costs) for j in blocking}}
+    before = costs.total({j: chosen[j] for j in moved}) + sum(
+        costs.between(chosen[j], other) for j in moved for other in others
+    )
+    after = costs.total(moved) + sum(costs.between(moved[j], other) for j in moved for other in others)
     return moved if after < before - EQUAL else {}

@@ -15,6 +15,7 @@ from perfmodel.errors import InputError, one_line
 from perfmodel.footprint import Memory
 from perfmodel.hardware import Gpu
 from perfmodel.prediction import Prediction
+from perfmodel.programs.run import Answer as Program
 from perfmodel.report.sheet import Sheet
 from perfmodel.roofline import Bounds
 from perfmodel.units import scaled
@@ -131,6 +132,20 @@ def analysis(found: Analysis) -> View:
         lambda: [answer.sheet(found)],
         lambda: answer.render(found, "json"),
         lambda: _records(answer.sheet(found, steps=True)),
+    )
+
+
+def program(found: Program) -> View:
+    """Returns the view of a program on a card; pandas gets every kernel, as in CSV."""
+    from perfmodel.report import programs as report
+
+    total = found.total
+    times = f"expected {scaled(total.expected_s, 's')}, at least {scaled(total.lower_s, 's')}, peak {scaled(found.peak_byte, 'B')}"
+    return View(
+        f"{found.program.name}, {found.run} on {found.gpu.name}: {times}",
+        lambda: [report.sheet(found)],
+        lambda: report.render(found, "json"),
+        lambda: _records(report.kernels(found)),
     )
 
 

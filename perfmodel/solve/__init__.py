@@ -216,11 +216,8 @@ def _without(work: dict[Engine, Any], traffic: Any, card: Rates, x: Any) -> str:
 
 def _ratio_at(count: Any, traffic: Any, x: Any, size: int) -> float:
     """FLOP per byte at a size; zero where no tile fits, or outside the domain."""
-    try:
-        above, below = (sympy.sympify(part, strict=True).subs(x, size) for part in (count, traffic))
-    except ValueError:  # sympy cannot compare with an undefined value
-        return 0.0
-    return float(above) / float(below) if above.is_finite and below.is_finite and below != 0 else 0.0
+    above, below = (symbolic.value_at(part, {x: size}) for part in (count, traffic))
+    return float(above / below) if above is not None and below else 0.0
 
 
 def _limit(count: Any, traffic: Any, x: Any) -> float:

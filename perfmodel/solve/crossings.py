@@ -226,8 +226,11 @@ def _value(form: Any, sizes: Mapping[str, Any], ridge: float) -> float:
     items = {size for role, size in sizes.items() if role in symbolic.SHARED_ROLES}
     known = {symbolic.symbol(name): size for name, size in sizes.items() if isinstance(size, int)}
     known |= {symbolic.RIDGE: ridge, symbolic.symbol(symbolic.BYTES): next(iter(items), 0)}
-    value = form.subs(known)
-    return float(value) if value.is_number and value.is_finite and len(items) <= 1 else float("nan")
+    value = symbolic.value_at(form, known) if len(items) <= 1 else None
+    try:
+        return float("nan") if value is None else float(value)
+    except OverflowError:
+        return float("inf")
 
 
 def _agree(value: float, root: float) -> bool:

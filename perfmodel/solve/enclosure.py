@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
+from perfmodel.arithmetic import lacks
 from perfmodel.solve.polynomial import Coefficients, range_of
 
 # A sum of terms, by the power of the size and the errors that are factors: the coefficient.
@@ -169,14 +170,9 @@ def _long_division(top: Form, bottom: Form) -> tuple[Form, Form]:
 
 
 def _lacks(base: Fraction, exponent: Fraction) -> Fraction:
-    """1 minus a power of a base, to a relative error.
-
-    NB a base below 0 is outside the domain of a fraction and is taken as 0.
-    """
-    if base <= 0:
-        return Fraction(1)
+    """1 minus a power of a base, to a relative error."""
     try:
-        return Fraction(-math.expm1(float(exponent) * math.log1p(float(base - 1))))
+        return lacks(base, exponent)
     except OverflowError:
         raise UnboundedError from None
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perfmodel import block
+from perfmodel import block, limits
 from perfmodel.analysis import analyse
 from perfmodel.block import Step
 from perfmodel.errors import InputError
@@ -159,6 +159,8 @@ def plan(
     given.update((one.symbol, one.first) for one in axes)
     varying = _varying(given, frozenset(one.symbol for one in axes))
     steps = tuple(_merged(workload.steps_in(phase, form)))
+    points = math.prod(one.number for one in axes) * len(gpus)
+    (limits.EXPECTED if expected else limits.POINTS).check(points, f"{workload.name}: sweep")
     return Plan(
         workload=workload,
         axes=axes,

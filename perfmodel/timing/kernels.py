@@ -197,9 +197,7 @@ def _attention(card: Card, fact: Heads, op: Op, dtype: str, impl: str) -> tuple[
     size = Attended.of(fact)
     how = backends.back_end(impl, dtype, parameters.generation(card.gpu), card.serving_share)
     byte, _ = _byte(op)
-    if fact.backward:
-        return (Part(lambda found: attention.backward(card, how, size, dtype), byte),)
-    return (Part(lambda found: attention.forward(card, how, size, dtype, found), byte),)
+    return attention.launches(card, how, size, dtype, byte, fact.backward)
 
 
 def _convolution(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

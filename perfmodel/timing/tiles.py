@@ -79,7 +79,9 @@ class Product(NamedTuple):
         """Returns the product that a fact describes, as numbers."""
         sizes = (number(size) for size in fact[:4])
         items = (item if isinstance(item, int) else float(item) for item in fact.items)
-        return cls(*sizes, *items, aligned=fact.aligned)
+        m, k, n, batch = sizes
+        left, right, result = items
+        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned)
 
     @property
     def operands_byte(self) -> float:

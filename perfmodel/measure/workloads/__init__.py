@@ -14,6 +14,7 @@ from perfmodel.cases import Case
 from perfmodel.errors import InputError
 from perfmodel.measure.program import Program
 from perfmodel.measure.workloads.elementwise import FUNCTIONS
+from perfmodel.ops import FAMILIES
 from perfmodel.records import key
 from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import ROLES
@@ -26,8 +27,47 @@ FAMILY = {
     **dict.fromkeys(FUNCTIONS, "elementwise"),
     **dict.fromkeys(("attention", "multi_head_attention", "cross_attention", "attention_decode"), "attention"),
     **dict.fromkeys(("conv1d", "conv1d_backward"), "convolution"),
+    **dict.fromkeys(
+        (
+            "copy",
+            "concatenate",
+            "fill",
+            "where",
+            "masked_fill",
+            "compare",
+            "integer",
+            "random",
+            "add_bias",
+            "causal_mask",
+        ),
+        "movement",
+    ),
+    **dict.fromkeys(("gather", "scatter", "scatter_add", "embedding_backward"), "indexing"),
+    **dict.fromkeys(("reduce_sum", "reduce_max", "argmax", "cumulative_sum", "top_k", "sort"), "reductions"),
+    **dict.fromkeys((*FAMILIES["images"].split(), *FAMILIES["windows"].split()), "images"),
+    **dict.fromkeys(FAMILIES["channels"].split(), "channels"),
+    **dict.fromkeys(
+        (
+            "log_softmax",
+            "log_softmax_backward",
+            "nll_loss",
+            "nll_loss_backward",
+            "adam_step",
+            "sgd_step",
+            "foreach",
+            "gradient_norm",
+        ),
+        "training",
+    ),
     **dict.fromkeys(("linear", "linear_bias", "output_projection", "logits", "qkv", "mlp", "layer"), "layers"),
 }
+
+# Item sizes that may differ from those of the data type, by operation: those of results, and masks of one byte.
+OWN_ITEMS = {
+    **dict.fromkeys(("copy", "reduce_sum", "log_softmax"), ("out",)),
+    **dict.fromkeys(("where", "masked_fill"), ("mask",)),
+}
+MASK_BYTE = 1
 
 TORCH_TYPES = {
     "fp16": "float16",
@@ -69,6 +109,26 @@ class Bench:
         """Returns normally distributed numbers in the data type of the case."""
         made = self.torch.randn(shape, generator=self._random, device=self.device, dtype=self.torch.float32)
         return (made * scale).to(self.dtype)
+
+    def indices(self, number: int, below: int) -> Any:
+        """Returns random indices, which may repeat."""
+        return self.torch.randint(below, (number,), generator=self._random, device=self.device)
+
+    def permutation(self, number: int) -> Any:
+        """Returns all indices below a number in random order."""
+        return self.torch.randperm(number, generator=self._random, device=self.device)
+
+    def mask(self, number: int) -> Any:
+        """Returns random booleans."""
+        return self.torch.rand(number, generator=self._random, device=self.device) < 0.5
+
+    def type_of(self, symbol: str) -> Any:
+        """Returns the data type of a result with that item size: the case's own, float32 or float64, else bfloat16."""
+        item = self.shape.get(symbol, self.dtype.itemsize)
+        wide = {4: self.torch.float32, 8: self.torch.float64, 2: self.torch.bfloat16}
+        if item != self.dtype.itemsize and item not in wide:
+            raise self.refuse(f"{symbol} of {item} bytes", "2, 4 and 8 bytes are accepted")
+        return self.dtype if item == self.dtype.itemsize else wide[item]
 
     def exact_float32(self) -> Any:
         """Sets the precision of float32 products: tf32 for a tf32 case, else float32."""
@@ -113,8 +173,15 @@ def refused(case: Case) -> InputError | None:
             "the installed version is measured",
             "Remove the key.",
         )
-    items = {ITEM_BYTES[case.dtype]}
-    if {case.dims[symbol] for symbol in ROLES} != items:
+    items, own = {ITEM_BYTES[case.dtype]}, OWN_ITEMS.get(case.op, ())
+    if "mask" in own and case.dims["mask"] != MASK_BYTE:
+        return InputError(
+            case.where,
+            f"a mask of {case.dims['mask']} bytes per element",
+            "1 byte is accepted",
+            'Add "mask": 1 to shape.',
+        )
+    if {case.dims[symbol] for symbol in ROLES if symbol not in own} != items:
         return InputError(
             case.where, "no program mixes data types", "one data type is accepted",
             "Use 'perfmodel predict' for it.",

@@ -7,6 +7,7 @@ from typing import Any
 
 from perfmodel.measure.program import Pairs, Program
 from perfmodel.measure.workloads import Bench
+from perfmodel.measure.workloads.references import attention_back, probabilities
 
 BACK_ENDS = {
     "flash": "FLASH_ATTENTION",
@@ -93,17 +94,21 @@ def _stages(torch: Any, q: Any, k: Any, v: Any, causal: bool) -> Any:
 
 def _forward_part(bench: Bench, out: Any, q: Any, k: Any, v: Any) -> Pairs:
     """Compares some rows of the first and the last head."""
-    torch, group = bench.torch, q.shape[1] // k.shape[1]
-    causal = bench.causal
-    N, S = q.shape[2], k.shape[2]
-    chosen = torch.arange(0, N, max(1, N // ROWS_CHECKED), device=q.device)
+    group, first = q.shape[1] // k.shape[1], _first(bench, q, k)
+    chosen = bench.torch.arange(0, q.shape[2], max(1, q.shape[2] // ROWS_CHECKED), device=q.device)
     for b, h in {(0, 0), (q.shape[0] - 1, q.shape[1] - 1)}:
-        scores = q[b, h, chosen].double() @ k[b, h // group].double().T * q.shape[3] ** -0.5
-        if causal:
-            # the causal mask of torch is aligned to the first key, even if N and S differ
-            hidden = torch.arange(S, device=q.device)[None] > chosen[:, None] + (S - N if _aligned_right(bench) else 0)
-            scores = scores.masked_fill(hidden, float("-inf"))
-        yield "the attention", out[b, h, chosen], torch.softmax(scores, -1) @ v[b, h // group].double()
+        p = probabilities(bench.torch, q[b, h, chosen].double(), k[b, h // group].double(), chosen, first)
+        yield "the attention", out[b, h, chosen], p @ v[b, h // group].double()
+
+
+def _first(bench: Bench, q: Any, k: Any) -> int | None:
+    """The last key that the first query sees under a causal mask; None without one.
+
+    The mask of torch is aligned to the first key, even if N and S differ.
+    """
+    if not bench.causal:
+        return None
+    return k.shape[2] - q.shape[2] if _aligned_right(bench) else 0
 
 
 def _aligned_right(bench: Bench) -> bool:
@@ -115,9 +120,11 @@ def _both_parts(bench: Bench, found: Any, q: Any, k: Any, v: Any, dout: Any) -> 
     yield from _forward_part(bench, found[0].detach(), q.detach(), k.detach(), v.detach())
     if max(q.shape[2], k.shape[2]) > GRADIENTS_UP_TO:
         return
-    torch, group = bench.torch, q.shape[1] // k.shape[1]
-    parts = [t.detach().double().requires_grad_() for t in (q[:1, :group], k[:1, :1], v[:1, :1])]
-    out = _stages(torch, parts[0], parts[1], parts[2], bench.causal)
-    wanted = torch.autograd.grad(out, parts, dout[:1, :group].double())
-    for name, got, want in zip(("q", "k", "v"), found[1:], wanted, strict=True):
-        yield f"the gradient of {name}", got[:1, : want.shape[1]], want
+    wide_q, wide_k, wide_v, wide_dout = (t[0].detach().double() for t in (q, k, v, dout))
+    wanted: list[Any] = [[], 0, 0]
+    for h in range(q.shape[1] // k.shape[1]):  # the heads that share the first key head
+        dq, dk, dv = attention_back(bench.torch, wide_q[h], wide_k[0], wide_v[0], wide_dout[h], _first(bench, q, k))
+        wanted = [[*wanted[0], dq], wanted[1] + dk, wanted[2] + dv]
+    for name, got, want in zip(("q", "k", "v"), found[1:], (wanted[0], [wanted[1]], [wanted[2]]), strict=True):
+        for h, one in enumerate(want):
+            yield f"the gradient of {name}", got[0, h], one

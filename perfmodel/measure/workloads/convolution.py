@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from perfmodel.measure.program import Pairs, Program
@@ -43,9 +44,13 @@ def build(bench: Bench) -> Program:
         out = forward(*given)
         return out, *torch.autograd.grad(out, given, dout)
 
-    return Program(
-        both, lambda found: _compare(bench, found[0].detach(), u.detach(), taps.detach(), bias.detach(), first)
-    )
+    def compare(found: Any) -> Pairs:
+        with torch.no_grad():
+            yield from _compare(bench, found[0].detach(), u, taps, bias, first)
+            last = [t.transpose(1, 2) if first else t for t in (found[1], u, dout)]
+            yield from _gradients(bench, (last[0], *found[2:]), last[1], taps, last[2])
+
+    return Program(both, compare)
 
 
 def _direction(bench: Bench) -> str:
@@ -63,28 +68,32 @@ def _ours(bench: Bench, u: Any, taps: Any, bias: Any) -> Program:
         return Program(lambda: forward(u, taps, bias), lambda out: _compare(bench, out, u, taps, bias))
     dout = bench.normal(*u.shape)
 
-    def gradients(found: Any) -> Pairs:
-        _, N, D = u.shape
-        K = taps.shape[1]
-        step = max(1, D // CHANNELS_CHECKED)
-        x, g, f = u[..., ::step].double(), dout[..., ::step].double(), taps[::step].double()
-        du, df = bench.torch.zeros_like(x), bench.torch.zeros_like(f)
-        for k in range(min(K, N)):
-            back = K - 1 - k
-            if back < N:
-                du[:, : N - back] += g[:, back:] * f[:, k]
-                df[:, k] = (g[:, back:] * x[:, : N - back]).sum((0, 1))
-        yield "the input's gradient", found[0][..., ::step], du
-        yield "the filter's gradient", found[1][::step], df
-        yield "the bias's gradient", found[2][::step], g.sum((0, 1))
-
     if _direction(bench) == "backward":
-        return Program(lambda: kernels.conv1d_backward(u, taps, dout), gradients)
+        return Program(
+            lambda: kernels.conv1d_backward(u, taps, dout), lambda found: _gradients(bench, found, u, taps, dout)
+        )
 
     def both() -> Any:
         return forward(u, taps, bias), *kernels.conv1d_backward(u, taps, dout)
 
-    return Program(both, lambda found: gradients(found[1:]))
+    return Program(both, lambda found: _gradients(bench, found[1:], u, taps, dout))
+
+
+def _gradients(bench: Bench, found: Sequence[Any], u: Any, taps: Any, dout: Any) -> Pairs:
+    """Compares the gradients of some channels: of u (B, N, D), the filter and the bias."""
+    _, N, D = u.shape
+    K = taps.shape[1]
+    step = max(1, D // CHANNELS_CHECKED)
+    x, g, f = u[..., ::step].double(), dout[..., ::step].double(), taps[::step].double()
+    du, df = bench.torch.zeros_like(x), bench.torch.zeros_like(f)
+    for k in range(min(K, N)):
+        back = K - 1 - k
+        if back < N:
+            du[:, : N - back] += g[:, back:] * f[:, k]
+            df[:, k] = (g[:, back:] * x[:, : N - back]).sum((0, 1))
+    yield "the input's gradient", found[0][..., ::step], du
+    yield "the filter's gradient", found[1][::step], df
+    yield "the bias's gradient", found[2][::step], g.sum((0, 1))
 
 
 def _compare(bench: Bench, out: Any, u: Any, taps: Any, bias: Any, first: bool = False) -> Pairs:

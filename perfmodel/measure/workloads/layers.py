@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from perfmodel.measure.program import Pairs, Program
 from perfmodel.measure.workloads import Bench
 from perfmodel.measure.workloads.attention import attend
 from perfmodel.measure.workloads.elementwise import REFERENCES
+from perfmodel.measure.workloads.references import Layer
 
 ROWS_CHECKED = 64
 EPSILON = 1e-5
-HALF_ONLY = ("flash", "cudnn", "efficient")  # backends without float64 kernels
+LARGEST_GRADIENT = {"cpu": 1 << 33, "cuda": 1 << 38}  # tokens x width x inner width
 
 
 def build(bench: Bench) -> Program:
@@ -25,10 +27,14 @@ def _weight(bench: Bench, rows: int, cols: int) -> Any:
 
 
 def _program(
-    bench: Bench, forward: Callable[..., Any], given: Sequence[Any], compare: Callable[[Any], Pairs]
+    bench: Bench,
+    forward: Callable[..., Any],
+    given: Sequence[Any],
+    compare: Callable[[Any], Pairs],
+    gradients: Callable[[Sequence[Any], Any], Pairs],
 ) -> Program:
-    """The forward pass, or forward and backward with the gradients of all inputs. The gradients of weights are not
-    compared.
+    """The forward pass, or forward and backward with the gradients of all inputs. ``gradients`` compares them, given
+    that of the output.
     """
     if bench.direction == "forward":
         return Program(lambda: forward(*given), compare)
@@ -48,17 +54,22 @@ def _program(
     def compared(found: Any) -> Pairs:
         with bench.torch.no_grad():
             yield from compare(found[0].detach())
-        yield from _slope(bench, forward, held, found[1], dout)
+            yield from gradients(found[1:], dout)
 
     return Program(both, compared)
 
 
-def _slope(bench: Bench, forward: Callable[..., Any], held: Sequence[Any], dx: Any, dout: Any) -> Pairs:
-    """Compares the gradient of the input with that of the same function in float64, if the size is small enough."""
-    if held[0].numel() * max(t.shape[-1] for t in held) > 1 << 33 or bench.impl in HALF_ONLY:
-        return
-    wide = [t.detach().double().requires_grad_() for t in held]
-    yield "the input's gradient", dx, bench.torch.autograd.grad(forward(*wide), wide[0], dout.double())[0]
+def _of_product(x: Any, w: Any) -> Callable[[Sequence[Any], Any], Pairs]:
+    """Compares the gradients of x wᵀ + bias: dout w, doutᵀ x and the sum of dout."""
+
+    def gradients(found: Sequence[Any], dout: Any) -> Pairs:
+        rows, columns = _some(x.shape[0]), _some(w.shape[0])
+        yield "the input's gradient", found[0][rows], dout[rows].double() @ w.double()
+        yield "the weights' gradient", found[1][columns], dout[:, columns].double().T @ x.double()
+        for bias in found[2:]:
+            yield "the bias's gradient", bias, dout.double().sum(0)
+
+    return gradients
 
 
 def _some(rows: int) -> slice:
@@ -79,7 +90,7 @@ def _linear(bench: Bench) -> Program:
     def compare(out: Any) -> Pairs:
         yield "the product", out[part], x[part].double() @ w.double().T + sum(b.double() for b in bias)
 
-    return _program(bench, functional.linear, (x, w, *bias), compare)
+    return _program(bench, functional.linear, (x, w, *bias), compare, _of_product(x, w))
 
 
 def _qkv(bench: Bench) -> Program:
@@ -96,7 +107,7 @@ def _qkv(bench: Bench) -> Program:
     def compare(out: Any) -> Pairs:
         yield "the projections", out[part], x[part].double() @ w.double().T
 
-    return _program(bench, apart if bench.impl == "naive" else functional.linear, (x, w), compare)
+    return _program(bench, apart if bench.impl == "naive" else functional.linear, (x, w), compare, _of_product(x, w))
 
 
 def _activation(bench: Bench) -> Callable[[Any], Any]:
@@ -129,17 +140,24 @@ def _mlp(bench: Bench) -> Program:
         return functional.linear(functional.silu(gate) * value, down)
 
     part = _some(x.shape[0])
+    name = "silu" if gated else bench.case.words["activation"]
+    value, slope = (partial(REFERENCES[key], bench.torch) for key in (name, f"{name}_backward"))
+
+    def hidden() -> Any:
+        return x[part].double() @ up.double().T
 
     def compare(out: Any) -> Pairs:
-        wide, first, second = (tensor.detach().double() for tensor in (x[part], up, down))
-        yield "the MLP", out[part], reference(wide @ first.T) @ second.T
+        h = hidden()
+        yield "the MLP", out[part], (value(h[:, :F]) * h[:, F:] if gated else value(h)) @ down.double().T
 
-    def reference(hidden: Any) -> Any:
-        if not gated:
-            return REFERENCES[bench.case.words["activation"]](bench.torch, hidden)
-        return REFERENCES["silu"](bench.torch, hidden[:, :F]) * hidden[:, F:]
+    def gradients(found: Sequence[Any], dout: Any) -> Pairs:
+        """That of the input. Those of the weights need every row in float64 and are not compared."""
+        h, back = hidden(), dout[part].double() @ down.double()
+        inner = slope(h[:, :F], back * h[:, F:]) if gated else slope(h, back)
+        inner = bench.torch.cat([inner, back * value(h[:, :F])], -1) if gated else inner
+        yield "the input's gradient", found[0][part], inner @ up.double()
 
-    return _program(bench, forward, (x, up, down), compare)
+    return _program(bench, forward, (x, up, down), compare, gradients)
 
 
 def _layer(bench: Bench) -> Program:
@@ -164,17 +182,23 @@ def _layer(bench: Bench) -> Program:
 
         return forward
 
+    name = bench.case.words["activation"]
+    first = None if not bench.causal else 0
+    reference = Layer(bench.torch, (H, H_kv), first, EPSILON, REFERENCES[name], REFERENCES[f"{name}_backward"])
+
     def compare(out: Any) -> Pairs:
-        """Compares with the same layer in float32: float64 attention would store the N x N scores of every head."""
-        torch = bench.torch
-        causal = bench.causal
+        """Compares the first and the last sequence."""
+        wide = [t.double() for t in weights]
+        for b in {0, B - 1}:
+            yield "the layer", out[b], reference.forward(x[b].double(), wide)[0]
 
-        def plain(q: Any, k: Any, v: Any) -> Any:
-            sdpa = functional.scaled_dot_product_attention
-            return sdpa(q, k, v, is_causal=causal, enable_gqa=H_kv < H)
+    def gradients(found: Sequence[Any], dout: Any) -> Pairs:
+        """That of the input, where float64 takes at most some seconds. Those of the weights are not compared."""
+        if N * D * max(t.shape[-1] for t in weights) > LARGEST_GRADIENT[bench.device]:
+            return
+        wide = [t.double() for t in weights]
+        for b in {0, B - 1}:
+            _, held = reference.forward(x[b].double(), wide)
+            yield "the input's gradient", found[0][b], reference.back(held, wide, dout[b].double())
 
-        with torch.no_grad():
-            wide = [t.detach().float() for t in (x, *weights)]
-            yield "the layer", out, around(plain)(*wide)
-
-    return _program(bench, around(core), (x, *weights), compare)
+    return _program(bench, around(core), (x, *weights), compare, gradients)

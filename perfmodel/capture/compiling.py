@@ -1,0 +1,62 @@
+"""A capture under the pretence of a compilation: code that asks whether it is being compiled is told so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from perfmodel.capture.session import captured
+from perfmodel.programs.program import Program
+
+_asked = [False]
+
+
+def _noting(function: Callable[[], bool]) -> Callable[[], bool]:
+    """The function itself, with a note that somebody has called it."""
+
+    def noted() -> bool:
+        _asked[0] = True
+        return function()
+
+    return noted
+
+
+@contextmanager
+def noticed() -> Iterator[list[bool]]:
+    """Whether anything asks for a compilation while the context is open."""
+    original = torch.compiler.is_compiling
+    _asked[0] = False
+    torch.compiler.is_compiling = _noting(original)
+    try:
+        yield _asked
+    finally:
+        torch.compiler.is_compiling = original
+
+
+@contextmanager
+def as_compiled() -> Iterator[Any]:
+    """Everything that asks is told that it is being compiled."""
+    original = torch.compiler.is_compiling
+    torch.compiler.is_compiling = lambda: True
+    try:
+        yield
+    finally:
+        torch.compiler.is_compiling = original
+
+
+def captured_twice(
+    target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None, guess: Any
+) -> tuple[Program, Any]:
+    """The program of one call of the target, with that of its compilation if that may differ, and what it returned."""
+    with noticed() as asked:
+        found, result = captured(target, args, kwargs, name, guess)
+    if not asked[0]:
+        return found, result
+    try:
+        with as_compiled():
+            return found._replace(traced=captured(target, args, kwargs, name, guess)[0]), result
+    except Exception:  # code that only a compiler can follow
+        return found, result

@@ -1,0 +1,94 @@
+"""What ``validate`` and ``check`` share: stored runs, case files to measure, and a run that is measured now."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from perfmodel.cli.screen import echo
+from perfmodel.errors import InputError
+from perfmodel.hardware import Gpu
+from perfmodel.records import Stored
+
+
+def card_of(run: Stored, gpu: str | None) -> Gpu:
+    """Returns the card on which a stored run was measured, or the one that ``--gpu`` names."""
+    from perfmodel.hardware import gpu as read_gpu
+    from perfmodel.validation import card_of as known_card
+
+    if gpu not in (None, "auto"):
+        return read_gpu(str(gpu))
+    if "card" in run.environment:
+        return described(run)
+    known = known_card(run.environment)
+    if known is None:
+        raise InputError(
+            f"{run.file}:1", f"no single GPU file describes '{run.environment.get('gpu')}'",
+            "a name from 'perfmodel gpus' is accepted",
+            "Name the GPU with --gpu.",
+        )  # fmt: skip
+    return known
+
+
+def described(run: Stored) -> Gpu:
+    """Returns the processor's own card file, which is stored with its run."""
+    from perfmodel.hardware import described as read
+    from perfmodel.specfile import parse
+
+    return read(parse(str(run.environment["card"]), f"{run.file}:1"), f"{run.file}:1")
+
+
+def cases(path: str, name: str) -> list[Mapping[str, Any]]:
+    """Returns the cases of a file. A line that cannot be read is refused before anything is measured."""
+    from perfmodel.cases import Refused
+    from perfmodel.cases import read as read_cases
+    from perfmodel.measure.workloads import refused
+    from perfmodel.specfile import read_lines
+
+    found = []
+    for case in read_cases(read_lines(path), name):
+        if isinstance(case, Refused):
+            raise InputError(*_split(case.error))
+        if error := refused(case):
+            raise error
+        found.append(case.line)
+    if not found:
+        raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
+    return found
+
+
+def _split(message: str) -> tuple[str, str]:
+    where, _, rest = message.partition(": ")
+    return where, rest.rstrip(".")
+
+
+def run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit: float) -> tuple[Stored, bool]:
+    """Measures the cases that are not in the file yet. An interruption keeps what has been measured."""
+    from perfmodel.measure import session
+    from perfmodel.report.progress import Bar
+    from perfmodel.validation import described as title
+
+    log = session.Log(save, here)
+    waiting = [case for case in cases if not log.has(case)]
+    if len(waiting) < len(cases):
+        echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are already in {save}", err=True)
+    complete, bar = True, Bar("cases", len(waiting)) if sys.stderr.isatty() and waiting else None
+    try:
+        for number, record in enumerate(session.records(here, waiting, log, limit), 1):
+            if bar is not None:
+                bar.at(number, title(record))
+    except KeyboardInterrupt:
+        complete = False
+        echo(f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True)
+    finally:
+        log.close()
+        if bar is not None:
+            bar.close()
+    return Stored(save or "this run", log.environment, tuple(_in_order(cases, log.records))), complete
+
+
+def _in_order(cases: Iterable[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    from perfmodel.records import key
+
+    return [records[key(case)] for case in cases if key(case) in records]
