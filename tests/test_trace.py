@@ -13,7 +13,10 @@ from command import check_refused, perfmodel
 from traces import ADD, COPY, CUTLASS, GEMM, Written, product
 
 import perfmodel as library
+from perfmodel.aten.asking import compact
+from perfmodel.aten.calls import Call
 from perfmodel.errors import InputError
+from perfmodel.programs.program import Program, Step
 from perfmodel.traces import scanning
 from perfmodel.traces.calls import arguments
 from perfmodel.traces.events import Signature
@@ -229,6 +232,22 @@ def test_a_product_in_a_graph_takes_its_sizes_from_the_kernels_around(tmp_path):
     assert found["layernorm"].shape["cols"] == 1024
     assert {name: found["matmul"].shape[name] for name in "mkn"} == {"m": 4096, "k": 1024, "n": 4096}
     assert found["matmul"].graph
+
+
+def test_a_program_gives_its_sizes_to_the_kernels_of_a_graph(tmp_path):
+    """The fill before the product has no call of its own; the product takes the sizes of the second call."""
+    trace = Written()
+    graph = trace.kernel(ADD, 100, 10, launched=80, call="cudaGraphLaunch")
+    trace.kernel("Memset (Device)", 111, 1, correlation=graph, cat="gpu_memset", bytes=4)
+    trace.kernel(GEMM, 113, 60, correlation=graph)
+    x, w = compact((48, 32), "bf16"), compact((32, 96), "bf16")
+    program = Program("p", (Step(Call("add", (x, x)), "block.0"), Step(Call("mm", (x, w)), "block.1")))
+    path = trace.save(tmp_path)
+    rows = {row.op: row for row in library.trace(path, gpu="h100", program=program).kernels}
+    assert {name: rows["matmul"].shape[name] for name in "mkn"} == {"m": 48, "k": 32, "n": 96}
+    assert (rows["matmul"].source, rows["matmul"].module) == ("program", "block.1")
+    assert rows["add"].shape == {"numel": 48 * 32}
+    assert rows["fill"].source == "name"
 
 
 def test_an_inductor_kernel_counts_each_tensor_once(tmp_path):
@@ -491,7 +510,7 @@ def test_a_card_is_found_by_the_name_of_its_driver_and_another_one_is_noted(tmp_
     [
         (("--format", "html"), "--format html is given without -o"),
         (("--format", "json", "-o", "x.html"), "--format json is given"),
-        (("--unprofiled", "soon"), "'soon' is not a quantity with a unit"),
+        (("--unprofiled", "soon"), "'soon' is not a time"),
         (("--unprofiled", "-1"), "-1"),
         (("-o", "no/such/folder.html"), "there is no folder"),
         (("--gpu", "h1000"), "h1000"),
@@ -507,7 +526,7 @@ def test_a_file_is_written_in_the_format_of_its_ending(tmp_path):
     path = one_kernel(tmp_path)
     for _ in range(2):  # the second time it replaces its own file without a note
         ran = perfmodel("trace", path, "--gpu", "h100", "-o", str(tmp_path / "x.json"))
-        assert (ran.code, ran.out, ran.err) == (0, "", f"Wrote {tmp_path / 'x.json'}.\n")
+        assert (ran.code, ran.out, ran.err) == (0, f"Wrote {tmp_path / 'x.json'}.\n", "")
     assert json.loads((tmp_path / "x.json").read_text())["schema"] == 2
 
 

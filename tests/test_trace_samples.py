@@ -13,6 +13,7 @@ from traces import ADD, Written, product
 import perfmodel as library
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "traces"
+OWN = Path(__file__).parents[1] / "benchmarks" / "results" / "traces"
 NAMES = ("train-gpt2", "tinyllama-decode-eager", "vit-inference", "gpt2-ddp-rank0", "gpt2-ddp-rank1")
 KEPT = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample traces are not beside the project")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -21,6 +22,19 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 @cache
 def traced(name):
     return library.trace(SAMPLES / f"{name}.json.gz")
+
+
+@pytest.mark.parametrize(("name", "share"), [("bert-inference", 0.95), ("llama-decode-graph", 0.85)])
+def test_measured_traces_are_tied_with_shapes_and_in_a_graph(name, share):
+    found = library.trace(OWN / f"{name}.json.gz")
+    assert found.main.known_share >= share
+    assert found.spans.accounted_s == pytest.approx(found.spans.span_s, rel=0.01)
+
+
+def test_copies_of_grouped_heads_are_found_in_a_graph():
+    """The model has 32 query heads over 4 key heads of 64 and 22 layers; the graph has no shapes."""
+    first = library.trace(OWN / "llama-decode-graph.json.gz").advice[0]
+    assert "44 copies repeat each of 4 key heads 8 times" in first.because
 
 
 @KEPT

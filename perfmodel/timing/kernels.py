@@ -114,10 +114,10 @@ def _by_bytes(card: Card, fact: Fact, op: Op, dtype: str, impl: str) -> tuple[Pa
 
 
 def _stream(card: Card, fact: Stream, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    if fact.special == "strided":
+    if fact.special in ("strided", "cast"):
         from perfmodel.timing import movement
 
-        return movement.strided_stream(card, op)
+        return movement.strided_stream(card, fact, op)
     return (_stream_part(card, op, fact.special),)
 
 
