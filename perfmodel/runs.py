@@ -122,8 +122,9 @@ class Stream(NamedTuple):
     """An elementwise kernel, which moves every byte once.
 
     With ``gate``, eager torch launches the activation and the product as two kernels. ``special`` names a kernel whose
-    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare or reduce; or strided, if it
-    computes the place of every element of every operand from the strides.
+    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare or reduce; strided, if it
+    computes the place of every element of every operand from the strides; or copied, if torch copies the operand of the
+    result's size first and then changes the copy.
     """
 
     gate: bool = False

@@ -41,7 +41,15 @@ def padded(call: Call) -> Iterable[Launched]:
     operands = call.keywords["call"].operands[-2:]
     crooked = [x for x in operands if all(type(s) is int for s in x.strides) and max(x.strides[-2:]) % PADDED]
     for x in crooked:
-        yield asked("copy", found.dtype, numel=product(x.shape), distinct=product(x.shape), run=product(x.shape), act=x.item, out=x.item)
+        yield asked(
+            "copy",
+            found.dtype,
+            numel=product(x.shape),
+            distinct=product(x.shape),
+            run=product(x.shape),
+            act=x.item,
+            out=x.item,
+        )
     yield found._replace(op=found.op._replace(runs=fact._replace(aligned=16)))
 
 

@@ -106,7 +106,24 @@ MIXES: dict[str, Mix] = {
 TANH_FORM = {"gelu": mixes.GELU_TANH, "gelu_backward": mixes.GELU_TANH_GRADIENT}
 ERF_FORM = {"gelu": mixes.GELU, "gelu_backward": mixes.GELU_GRADIENT}
 COMPARING = frozenset(
-    ["eq", "ne", "lt", "le", "gt", "ge", "isinf", "isnan", "isneginf", "isposinf", "isfinite", "logical_not", "logical_and", "logical_or", "logical_xor", "signbit"]
+    [
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "isinf",
+        "isnan",
+        "isneginf",
+        "isposinf",
+        "isfinite",
+        "logical_not",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "signbit",
+    ]
 )
 
 

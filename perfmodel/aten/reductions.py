@@ -88,7 +88,23 @@ def _float(x: Operand) -> str:
     return x.dtype if x.dtype in FLOATS else "fp32"
 
 
-SUMS = ["sum", "mean", "prod", "nansum", "logsumexp", "any", "all", "count_nonzero", "norm", "linalg_vector_norm", "var", "std", "var_mean", "std_mean", "trace"]
+SUMS = [
+    "sum",
+    "mean",
+    "prod",
+    "nansum",
+    "logsumexp",
+    "any",
+    "all",
+    "count_nonzero",
+    "norm",
+    "linalg_vector_norm",
+    "var",
+    "std",
+    "var_mean",
+    "std_mean",
+    "trace",
+]
 RULES: dict[str, Rule] = {
     **dict.fromkeys(SUMS, reduction("reduce_sum")),
     **dict.fromkeys(("norm", "linalg_vector_norm"), reduction("reduce_sum", 2)),

@@ -145,7 +145,9 @@ class Fusing:
                 reads.update(inner.reads)
                 calls.extend(call for call in inner.calls if call not in calls)
             elif operand.storage:
-                reads[operand.storage] = gathered if gathered is not None and operand is step.call.operands[0] else operand
+                reads[operand.storage] = (
+                    gathered if gathered is not None and operand is step.call.operands[0] else operand
+                )
         return reads, (*calls, step.call)
 
     def _store(self, storage: int) -> None:
@@ -167,7 +169,9 @@ class Fusing:
         """Puts calls into a group that they may join, else into a new one."""
         before = {self.writer[storage] for storage in reads if storage in self.writer}
         near = before | {self.reader[storage] for storage in reads if storage in self.reader}
-        group = next((self.found[n] for n in sorted(near, reverse=True) if self._fits(self.found[n], form, before)), None)
+        group = next(
+            (self.found[n] for n in sorted(near, reverse=True) if self._fits(self.found[n], form, before)), None
+        )
         if group is None:
             group = Group(len(self.found), form, step)
             self.found.append(group)
@@ -215,7 +219,9 @@ def _form(call: Call) -> Form:
 
 def _moved(facts: Iterable[Fact]) -> Any:
     """Elements that a gather moves: not those of its table."""
-    return next((fact.rows * fact.cols for fact in facts if isinstance(fact, Gather) and not isinstance(fact.rows, tuple)), None)
+    return next(
+        (fact.rows * fact.cols for fact in facts if isinstance(fact, Gather) and not isinstance(fact.rows, tuple)), None
+    )
 
 
 def _scattered(call: Call, facts: Iterable[Fact]) -> Operand | None:

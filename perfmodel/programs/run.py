@@ -216,9 +216,7 @@ def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> 
     )
 
 
-def _with_host(
-    program: Program, rows: tuple[Row, ...], host: HostTimes, run: str
-) -> tuple[tuple[Row, ...], float]:
+def _with_host(program: Program, rows: tuple[Row, ...], host: HostTimes, run: str) -> tuple[tuple[Row, ...], float]:
     """Two timelines. A kernel starts when it has been launched and the one before it has ended."""
     by_step: dict[int, list[Row]] = {}
     for row in rows:
@@ -237,4 +235,3 @@ def _with_host(
         if step.host.waits:
             at_host_s = max(at_host_s, at_device_s) + host.read_s
     return tuple(found), max(at_host_s, at_device_s + host.end_s)
-

@@ -31,6 +31,8 @@ WAIT = 0.98
 CHAIN_CLOCKS = 4.4
 BARRIER_CLOCKS = 150.0
 SHARPNESS, PHASED, CROWD = 6.0, 2.3, 0.032
+# Clocks from one block to the next on a multiprocessor, whatever its threads (our padding kernel).
+BLOCK_CLOCKS = 165.0
 # Share of the instructions that needs an fp32 lane.
 FP32 = 0.2
 # Share of a multiprocessor's L1 that is free for rows in flight; bytes of L2 that one byte of results evicts; L1
@@ -45,6 +47,7 @@ class Launch(NamedTuple):
     another. ``near_waits``: those for data that was read before; ``again_byte`` is that data of all blocks,
     ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
     fewer than threads do. ``sector_byte``: bytes that only L2 delivers, such as the unused rest of sectors of 32 bytes.
+    ``sharpness``: exponent of the overlap, where it is not that of the kind.
     """
 
     name: str
@@ -62,11 +65,20 @@ class Launch(NamedTuple):
     seats: int = 0
     mechanism: str = "rows"
     sector_byte: float = 0.0
+    sharpness: float = 0.0
+
+
+def starting(threads: int) -> float:
+    """Instructions per thread that take a multiprocessor as long as the start of a block: the least of a short block."""
+    return BLOCK_CLOCKS * SCHEDULERS * WARP / threads
 
 
 def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
     """Launches as parts of a sequence."""
-    return tuple(Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte)) for launch in launches)
+    return tuple(
+        Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte), reads=launch.read_byte > 0.0)
+        for launch in launches
+    )
 
 
 # torch's elementwise kernels: threads per block, bytes of the result per thread, and the most input tensors of the
@@ -114,7 +126,7 @@ def body(card: Card, launch: Launch, found: float) -> Body:
         ("instructions", each * slots / card.clock_hz),
         ("block latency", life_s * (ceil(turns) if turns < FEW_TURNS else turns)),
     )
-    sharpness = PHASED + CROWD * seats if launch.barriers else SHARPNESS
+    sharpness = launch.sharpness or (PHASED + CROWD * seats if launch.barriers else SHARPNESS)
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)
     all_s = overlapped((("memory", dram_s), *clocks), sharpness)[0] if late else seconds
     return Body(seconds, terms, launch.mechanism, launch.name, all_s - seconds)

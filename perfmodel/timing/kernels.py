@@ -116,6 +116,10 @@ def _stream(card: Card, fact: Stream, op: Op, dtype: str, impl: str) -> tuple[Pa
         from perfmodel.timing import movement
 
         return movement.strided_stream(card, op)
+    if fact.special == "copied":
+        result = float(op.write_byte())
+        copy = Part(lambda found: elementwise(card, result, result, 0.0, found, "copy"), int(2 * result))
+        return (copy, _stream_part(card, op))
     return (_stream_part(card, op, fact.special),)
 
 

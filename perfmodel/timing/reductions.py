@@ -19,15 +19,15 @@ from perfmodel.timing.blocks import BARRIER_CLOCKS, THREADS, Launch, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 
-# First guesses, not fitted yet. Instructions per thread, and per value by function.
-START = 60.0
-VALUE = {"sum": 5.0, "max": 7.0, "argmax": 26.0}
+# Instructions per thread, and per value by function (H100, 2026-11, torch 2.11, as all below).
+START = 180.0
+VALUE = {"sum": 3.5, "max": 20.0, "argmax": 28.0}
 # Further instructions per value of a half-precision tensor.
-NARROW = 1.0
+NARROW = 1.5
 # Memory waits per group of four values; waits of the blocks that add the sums of others.
-AHEAD, JOIN = 0.8, 4.0
+AHEAD, JOIN = 0.8, 7.4
 # Of a running sum: instructions and clocks per step of a block's scan, instructions per element of a single pass.
-SCAN_STEP, SCAN_CLOCKS, SCAN_ELEMENT = 14.0, 40.0, 12.0
+SCAN_STEP, SCAN_CLOCKS, SCAN_ELEMENT = 28.0, 68.0, 12.0
 
 MOST_THREADS, WARP, IN_FLIGHT = 512, 32, 4
 ROW_VECTOR, LONG_ROW = 4, 128
@@ -39,12 +39,12 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
     """The kernel of a reduction, after the clearing of its counters where blocks share an output."""
     outer, axis, inner = (number(size) for size in (fact.outer, fact.axis, fact.inner))
     resident = int(card.of_each("threads", THREADS))
-    grid, shared, width, height, values, split = launched(outer, axis, inner, card.multiprocessors, resident)
+    grid, shared, width, height, values, vector, split = launched(outer, axis, inner, card.multiprocessors, resident)
     each = VALUE[fact.function] + (NARROW if float(fact.item) < 4 else 0.0)
     barriers = (log2(max(1, width // WARP)) if inner == 1 else 0.0) + (log2(height) if split else 0.0)
     kernel = Launch(
         f"{grid} x {shared} blocks of {width} x {height}", grid * shared, width * height, op.read_byte(), op.write_byte(),
-        START + values * each, max(1.0, AHEAD * values / IN_FLIGHT) + (JOIN if shared > 1 else 0.0), barriers,
+        START + values * vector * each, max(1.0, AHEAD * values / IN_FLIGHT) + (JOIN if shared > 1 else 0.0), barriers,
         mechanism="reductions",
     )  # fmt: skip
     if shared == 1:
@@ -55,8 +55,10 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
 
 def launched(
     outer: int, axis: int, inner: int, multiprocessors: int, resident: int
-) -> tuple[int, int, int, int, float, bool]:
-    """Blocks, blocks per output, both sides of a block, values per thread, and whether warps share an output."""
+) -> tuple[int, int, int, int, float, int, bool]:
+    """Blocks, blocks per output, both sides of a block, values per thread and output, outputs per thread, and whether
+    warps share an output.
+    """
     outputs, along = outer * inner, inner == 1
     vector = 1 if along else gcd(4, inner)
     wide = axis // ROW_VECTOR if along and axis > LONG_ROW else axis if along else outputs // vector
@@ -72,7 +74,7 @@ def launched(
     shared = 1
     if split and values >= MOST_VALUES and grid <= target:
         shared = max(min(ceil(target / grid), ceil(values / FEWEST_VALUES)), ceil(values / MOST_VALUES))
-    return grid, shared, width, height, axis / (shares * shared) * vector, split
+    return grid, shared, width, height, axis / (shares * shared), vector, split
 
 
 def _below(size: int, most: int) -> int:

@@ -106,7 +106,7 @@ def run(
         body = part.body(share)
         if body.late_s and (followed or at < last):
             body = drained(body)
-        bodies.append(body._replace(far=share < NEAR))
+        bodies.append(body._replace(far=part.reads and share < NEAR))
         before = part
     return bodies
 
