@@ -24,36 +24,42 @@ from perfmodel.runs import Convolution2d, Normalised, Windows, number
 from perfmodel.timing import movement, tiles
 from perfmodel.timing.blocks import Launch, in_order, starting
 from perfmodel.timing.card import Card
-from perfmodel.timing.convolution import OUTPUT, TAP
+from perfmodel.timing.convolution import OUTPUT
 from perfmodel.timing.part import Part
 from perfmodel.timing.terms import Body, Term
 
 # A change of layout: instructions per element; the time of an implicit product relative to a plain one, on the tensor
 # engine and on the vector engine (H100, 2026-11, torch 2.11, cuDNN 9.19, as all below).
 TURN, IMPLICIT, IMPLICIT_VECTOR = 50.0, 1.15, 1.53
+# Few input channels: seconds per tap of the filter.
+FEW_CHANNELS, FEW_TAP_S = 8, 0.25e-6
 # Pooling: instructions per result and per pixel of a window, memory waits of a thread.
-RESULT, PIXEL, RESULT_WAITS = 284.0, 28.0, 2.0
+RESULT, RESULT_WAITS = 290.0, 2.0
+PIXEL = {"max": 28.0, "average": 17.0}
 # Its gradient: instructions per input, and per input and result that it is part of.
-BACK = {"max": 355.0, "average": 570.0}
-BACK_PIXEL = 6.0
+BACK = {"max": 325.0, "average": 548.0}
+BACK_PIXEL = {"max": 27.0, "average": 52.0}
 # Nearest neighbours: instructions and memory waits per result, instructions per input of the gradient.
 NEAREST, NEAREST_WAITS, NEAREST_BACK = 40.0, 1.7, 285.0
-# Interpolation by planes: instructions of a thread before the first, and instructions and memory waits per plane.
-PLANE_START, PLANE, PLANE_WAITS, PLANE_PIXEL = 1850.0, 20.0, 0.64, 6.0
+# Interpolation by planes: instructions of a thread per weight, and instructions and memory waits per plane.
+PLANE_START, PLANE, PLANE_WAITS, PLANE_PIXEL = 116.0, 20.0, 0.64, 6.0
 # Its gradient: instructions per result, and per atomic addition; the factor of additions in half precision.
 SPREAD, ATOMIC, NARROW_ATOMIC = 100.0, 55.0, 2.5
 # A convolution in groups: instructions per result, and per multiply-add.
 GROUPED, GROUPED_TAP = 60.0, 2.5
+# A depthwise convolution: instructions per result and tap; those per result are those of one dimension.
+DEPTHWISE_TAP = 17.5
 # Statistics: instructions and memory waits per element of a thread. The gradient's sums: the same.
-MOMENT, MOMENT_WAITS = 44.0, 1.5
+MOMENT, MOMENT_WAITS = 44.0, 1.25
 SUMS, SUMS_WAITS = 6.0, 1.5
 # Applying known statistics: instructions per element of a thread, memory waits per element and before the first.
-APPLY, APPLY_WAITS, APPLY_FIRST = 10.0, 0.7, 2.0
+APPLY, APPLY_WAITS, APPLY_FIRST = 10.0, 1.3, 3.0
 # The gradient by one block per channel: instructions and memory waits per element and pass.
-GRADIENT, GRADIENT_WAITS = 20.0, 1.5
+GRADIENT, GRADIENT_WAITS = 20.0, 1.35
 
 CHANNEL_THREADS, RESULT_THREADS, PLANE_THREADS, SMALL_THREADS = 512, 256, 1024, 64
 MOST_BLOCKS = 256 * 1024
+BICUBIC = 16
 
 
 def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -66,8 +72,8 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
     if groups > 1:
         blocks = ceil(outputs / RESULT_THREADS)
         depthwise = groups == channels
-        lanes = OUTPUT.get(dtype, OUTPUT["fp32"]) + TAP * taps if depthwise else GROUPED + GROUPED_TAP * taps
-        own = in_order(card, Launch("groups", blocks, RESULT_THREADS, read, write, lanes, 2.0, mechanism="layout"))
+        lanes = OUTPUT.get(dtype, OUTPUT["fp32"]) + DEPTHWISE_TAP * taps if depthwise else GROUPED + GROUPED_TAP * taps
+        own = in_order(card, Launch("groups", blocks, RESULT_THREADS, read, write, lanes, 2.0, mechanism="images"))
         if depthwise:
             return own
     else:
@@ -77,7 +83,8 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
         size = plain._replace(
             reads=read / (plain.batch * plain.operands_byte), writes=write / (plain.batch * plain.result_byte)
         )
-        own = (Part(partial(_product, card, size, dtype), int(read + write)),)
+        few_s = FEW_TAP_S * number((fact.K_h, fact.K_w)) if on_tensor and channels < FEW_CHANNELS else 0.0
+        own = (Part(partial(_product, card, size, dtype, few_s), int(read + write)),)
     if dtype not in card.tilings or dtype == "tf32":
         return own
     turns = [_turn(float(t.size_byte)) for t in op.tensors if t.reads]
@@ -90,16 +97,17 @@ def _eights(channels: int) -> int:
     return ceil(channels / 8) * 8
 
 
-def _product(card: Card, size: tiles.Product, dtype: str, found: float) -> Body:
+def _product(card: Card, size: tiles.Product, dtype: str, few_s: float, found: float) -> Body:
     body = tiles.body(card, size, dtype, found=found)
-    more_s = body.seconds * ((IMPLICIT if dtype in card.tilings else IMPLICIT_VECTOR) - 1.0)
-    return body._replace(seconds=body.seconds + more_s, terms=(*body.terms, Term("addresses of patches", more_s)))
+    more_s = body.seconds * ((IMPLICIT if dtype in card.tilings else IMPLICIT_VECTOR) - 1.0) + few_s
+    terms = (*body.terms, Term("addresses of patches", more_s))
+    return body._replace(seconds=body.seconds + more_s, terms=terms, mechanism="images")
 
 
 def _turn(byte: float) -> Launch:
     """A kernel that moves the channels to the other end, tile by tile through shared memory."""
     blocks = max(1, ceil(byte / 4096))
-    return Launch("layout", blocks, 256, byte, byte, TURN * byte / 2 / (blocks * 256), 1.0, 1.0, mechanism="layout")
+    return Launch("layout", blocks, 256, byte, byte, TURN * byte / 2 / (blocks * 256), 1.0, 1.0, mechanism="images")
 
 
 def windows(card: Card, fact: Windows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -113,18 +121,20 @@ def windows(card: Card, fact: Windows, op: Op, dtype: str, impl: str) -> tuple[P
 
     if fact.function != "interpolate":
         if not fact.backward:
-            return in_order(card, each(outputs, RESULT + PIXEL * taps))
-        return in_order(card, each(inputs, BACK[fact.function] + BACK_PIXEL * taps * outputs / inputs))
+            return in_order(card, each(outputs, RESULT + PIXEL[fact.function] * taps))
+        return in_order(card, each(inputs, BACK[fact.function] + BACK_PIXEL[fact.function] * taps * outputs / inputs))
     if taps == 1:
         return in_order(card, each(inputs, NEAREST_BACK) if fact.backward else each(outputs, NEAREST, NEAREST_WAITS))
-    if fact.backward:
-        item = float(fact.item)
-        lanes = SPREAD + ATOMIC * (NARROW_ATOMIC if item < 4 else 1.0) * taps
-        return (movement.filled(card, inputs, item), *in_order(card, each(outputs, lanes)))
     planes = number(fact.outputs[:2]) if isinstance(fact.outputs, tuple) else 1
+    item = float(fact.item)
+    added = ATOMIC * (NARROW_ATOMIC if item < 4 else 1.0) * taps
+    if fact.backward and taps < BICUBIC:
+        return (movement.filled(card, inputs, item), *in_order(card, each(outputs, SPREAD + added)))
     blocks = ceil(outputs / planes / PLANE_THREADS)
-    lanes, waits = PLANE_START + planes * (PLANE + PLANE_PIXEL * taps), 1.0 + PLANE_WAITS * planes
-    return in_order(card, Launch("planes", blocks, PLANE_THREADS, read, write, lanes, waits, mechanism="images"))
+    lanes = PLANE_START * taps + planes * (PLANE + (added if fact.backward else PLANE_PIXEL * taps))
+    waits = 1.0 + PLANE_WAITS * planes
+    walk = in_order(card, Launch("planes", blocks, PLANE_THREADS, read, write, lanes, waits, mechanism="images"))
+    return (movement.filled(card, inputs, item), *walk) if fact.backward else walk
 
 
 def normalised(card: Card, fact: Normalised, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -148,11 +158,12 @@ def normalised(card: Card, fact: Normalised, op: Op, dtype: str, impl: str) -> t
 def _batch(part: str, B: int, C: int, pixels: int, size: float) -> tuple[Launch, ...]:
     """Statistics by one block per channel; their application by blocks per channel and image."""
     if part == "backward":
-        each = ceil(B * pixels / CHANNEL_THREADS)
+        across = _threads(pixels)
+        each = ceil(pixels / across) * ceil(B / (CHANNEL_THREADS // across))
         waits, held = 1.0 + GRADIENT_WAITS * each, 2 * size / C
         return (
             Launch(
-                "one block per channel", C, CHANNEL_THREADS, 2 * size, size, 2 * each * GRADIENT, waits, 4.0,
+                "one block per channel", C, CHANNEL_THREADS, 2 * size, size, 2 * each * GRADIENT, waits, 8.0,
                 near_waits=waits, again_byte=2 * size, held_byte=held, mechanism="images",
             ),
         )  # fmt: skip
@@ -164,9 +175,9 @@ def _batch(part: str, B: int, C: int, pixels: int, size: float) -> tuple[Launch,
         "apply", C * images, across * tall, size, size, max(starting(across * tall), 40.0 + APPLY * own),
         APPLY_FIRST + APPLY_WAITS * own, mechanism="images",
     )  # fmt: skip
+    update = Launch("statistics of channels", ceil(C / 128), 128, 16.0 * C, 16.0 * C, 40.0, 1.0, mechanism="images")
     if part == "inference":
-        return (applied,)
-    update = Launch("running statistics", ceil(C / 128), 128, 16.0 * C, 16.0 * C, 40.0, 1.0, mechanism="images")
+        return (update, applied)
     return (_rows(C, B * pixels, size, MOMENT, MOMENT_WAITS), update, applied)
 
 

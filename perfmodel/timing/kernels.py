@@ -159,8 +159,14 @@ def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, 
     row = Row(number(fact.rows), number(fact.cols), float_or_int(fact.item))
     if fact.function == "log_softmax":
         result = number(fact.rows) * number(fact.cols) * float(fact.item if fact.result is None else fact.result)
+        first: tuple[Part, ...] = ()
+        if dtype == "bf16" and not fact.backward and result > row.byte:
+            from perfmodel.timing import movement
+
+            # Only fp16 is converted on the way.
+            first, row = (movement.contiguous(card, row.rows * row.cols, row.item, 4.0),), row._replace(item=4)
         launch = torch_rows.softmax_backward(row) if fact.backward else torch_rows.softmax(row, card.before)
-        return in_order(card, launch._replace(write_byte=result))
+        return (*first, *in_order(card, launch._replace(write_byte=result)))
     if fact.backward:
         return _rows_backward(card, fact, row, impl)
     if impl in OWN:

@@ -21,18 +21,20 @@ from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 
-# A sort by one warp: instructions per element of a lane and clocks, per step of a merge.
+# A sort by one warp: instructions per element of a lane and clocks, per step of a merge (H100, 2026-11, torch 2.11, as all
+# below).
 STEP, STEP_CLOCKS = 125.0, 480.0
 # A radix sort on chip: instructions per element and clocks, per pass over four bits.
-CHIP_ELEMENT, CHIP_CLOCKS = 40.0, 600.0
-# A radix pass: issue slots per element (its scattered writes included), and memory waits of a block (its count depends on those before it).
+CHIP_ELEMENT, CHIP_CLOCKS = 100.0, 600.0
+# A radix pass: issue slots per element, its scattered writes included, and memory waits of a block, whose place depends on
+# the blocks before it.
 RADIX_ELEMENT, RADIX_WAITS = 367.0, 6.0
 # A pass of one block per row over two bits: instructions and memory waits per step of 1024 elements, clocks per pass.
 SELECT_STEP, SELECT_WAITS, SELECT_CLOCKS = 43.0, 1.0, 900.0
 # Of several blocks per row: instructions per element that is counted, and that is gathered.
 COUNT, COLLECT = 46.0, 114.0
 # One block per row in a radix sort: instructions per element and pass.
-SEGMENT = 60.0
+SEGMENT = 500.0
 
 SMALL, MERGED, ONE_AFTER_ANOTHER, TOGETHER = 4096, 128, 1_000_000, 128
 CHIP_BITS, CHIP_EACH, WARP = 4, 32, 32

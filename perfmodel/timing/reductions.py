@@ -19,15 +19,17 @@ from perfmodel.timing.blocks import BARRIER_CLOCKS, THREADS, Launch, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 
-# Instructions per thread, and per value by function (H100, 2026-11, torch 2.11, as all below).
-START = 180.0
+# Instructions per thread, more where a row is loaded in vectors, whose ends are handled apart; and per value by function,
+# of a place across rows (H100, 2026-11, torch 2.11, as all below).
+START, START_VECTORS = 190.0, 320.0
 VALUE = {"sum": 3.5, "max": 20.0, "argmax": 28.0}
+PLACE_DOWN = 55.0
 # Further instructions per value of a half-precision tensor.
 NARROW = 1.5
 # Memory waits per group of four values; waits of the blocks that add the sums of others.
 AHEAD, JOIN = 0.8, 7.4
 # Of a running sum: instructions and clocks per step of a block's scan, instructions per element of a single pass.
-SCAN_STEP, SCAN_CLOCKS, SCAN_ELEMENT = 28.0, 68.0, 12.0
+SCAN_STEP, SCAN_CLOCKS, SCAN_ELEMENT = 28.0, 68.0, 60.0
 
 MOST_THREADS, WARP, IN_FLIGHT = 512, 32, 4
 ROW_VECTOR, LONG_ROW = 4, 128
@@ -40,11 +42,13 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
     outer, axis, inner = (number(size) for size in (fact.outer, fact.axis, fact.inner))
     resident = int(card.of_each("threads", THREADS))
     grid, shared, width, height, values, vector, split = launched(outer, axis, inner, card.multiprocessors, resident)
-    each = VALUE[fact.function] + (NARROW if float(fact.item) < 4 else 0.0)
+    own = PLACE_DOWN if fact.function == "argmax" and inner > 1 else VALUE[fact.function]
+    each = own + (NARROW if float(fact.item) < 4 else 0.0)
+    start = START_VECTORS if inner == 1 and axis > LONG_ROW else START
     barriers = (log2(max(1, width // WARP)) if inner == 1 else 0.0) + (log2(height) if split else 0.0)
     kernel = Launch(
         f"{grid} x {shared} blocks of {width} x {height}", grid * shared, width * height, op.read_byte(), op.write_byte(),
-        START + values * vector * each, max(1.0, AHEAD * values / IN_FLIGHT) + (JOIN if shared > 1 else 0.0), barriers,
+        start + values * vector * each, max(1.0, AHEAD * values / IN_FLIGHT) + (JOIN if shared > 1 else 0.0), barriers,
         mechanism="reductions",
     )  # fmt: skip
     if shared == 1:

@@ -25,7 +25,7 @@ from perfmodel.timing.part import Part
 from perfmodel.timing.stream import kept
 
 # Instructions per element of an elementwise kernel, and of a gather by a grid that walks over all elements; per thread of
-# a row's block.
+# a row's block (H100, 2026-11, torch 2.11, as all below).
 ELEMENT, SELECT, ROW = 54.0, 40.0, 45.0
 # Memory waits per element of a thread, for its index and for its value; of the element-wise form with one column.
 SERIAL, LONE_SERIAL = 1.2, 2.3
@@ -42,7 +42,9 @@ ORDERED_WAITS, ORDERED = 1.5, 220.0
 # Kernels that find equal indices between a sort and the addition.
 SEGMENT_KERNELS = 6
 # A single block: memory waits per row of a thread, instructions per row, and per thread at the end.
-PICK_WAITS, PICK, PICK_END = 1.9, 165.0, 1.6
+PICK_WAITS, PICK, PICK_END = 1.9, 95.0, 1.6
+# Of its gradient, whose writes touch a sector each.
+PICK_BACK = 165.0
 
 EACH, FEW, VECTOR_THREADS = 4, 16, 256
 WALK_BLOCKS = 8  # most blocks per multiprocessor of a grid that walks
@@ -144,9 +146,9 @@ def picked(card: Card, fact: Picked, op: Op, dtype: str, impl: str) -> tuple[Par
     threads = min(PICK_THREADS, max(32, 1 << round(log2(max(1.0, rows / PICK_ROWS)))))
     each = ceil(rows / threads)
     read, write = float(op.read_byte()), rows * item if fact.backward else item
-    end = 0.0 if fact.backward else PICK_END * threads
+    end, lanes = (0.0, PICK_BACK * each) if fact.backward else (PICK_END * threads, PICK * each)
     launch = Launch(
-        "single block", 1, threads, read, write, PICK * each, max(1.0, PICK_WAITS * each), 1.0, PICK * each + end,
+        "single block", 1, threads, read, write, lanes, max(1.0, PICK_WAITS * each), 1.0, lanes + end,
         mechanism="scattered",
     )  # fmt: skip
     if not fact.backward:

@@ -19,20 +19,22 @@ from typing import NamedTuple
 
 from perfmodel.op import Op
 from perfmodel.runs import Update, number
-from perfmodel.timing.blocks import SCHEDULERS, WAIT, WARP, Launch, in_order, slowness
+from perfmodel.timing.blocks import CHAIN_CLOCKS, SCHEDULERS, WAIT, WARP, Launch, in_order, slowness
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.stream import late_s, rate, through_l2
 from perfmodel.timing.terms import Body, later, overlapped
 
 # Issue slots of a lane per element, by function (H100, 2026-11, torch 2.11, as all below).
-ELEMENT = {"adam": 115.0, "sgd": 65.0, "foreach": 4.0, "norm": 4.0}
+ELEMENT = {"adam": 105.0, "sgd": 65.0, "foreach": 4.0, "norm": 4.0}
 # Per element and access to a list, in vectors and one by one.
 ACCESS, SINGLE = 2.0, 13.5
-# Memory waits of a thread per step of four elements, and before its first step.
-AHEAD, FIRST = 2.1, 4.7
+# Memory waits of a thread per step of four elements, and before its first step; instructions before its first step (Adam
+# raises its rates to the power of the step, in double precision).
+AHEAD, FIRST = 2.0, 1.5
+START = {"adam": 550.0, "sgd": 100.0, "foreach": 50.0, "norm": 50.0}
 # Exponent of the overlap.
-SHARPNESS = 3.5
+SHARPNESS = 3.0
 
 CHUNK, BLOCK, VECTOR = 65536, 512, 4
 MOST_BLOCKS = 320
@@ -40,11 +42,14 @@ MOST_TENSORS = (110, 64, 48, 36, 30)
 
 
 class Chunks(NamedTuple):
-    """One launch: elements of its busiest multiprocessor and of its longest chunk, and issue slots per element."""
+    """One launch: elements of its busiest multiprocessor and of its longest chunk, issue slots per element, and
+    instructions of a thread before its first.
+    """
 
     busiest: float
     longest: float
     slots: float
+    start: float
     read_byte: float
     write_byte: float
 
@@ -60,7 +65,8 @@ def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Par
     single = params // tensors % VECTOR != 0
     one = Chunks(
         max(longest, ceil(blocks / card.multiprocessors) * params / chunks), longest,
-        ELEMENT[fact.function] + (SINGLE if single else ACCESS) * accesses, op.read_byte() / count, op.write_byte() / count,
+        ELEMENT[fact.function] + (SINGLE if single else ACCESS) * accesses, START[fact.function],
+        op.read_byte() / count, op.write_byte() / count,
     )  # fmt: skip
     part = Part(partial(_chunks, card, one), int(one.read_byte + one.write_byte))
     if fact.function != "norm":
@@ -82,7 +88,8 @@ def _chunks(card: Card, one: Chunks, found: float) -> Body:
     waits = FIRST + AHEAD * one.longest / (BLOCK * VECTOR)
     streams = (
         ("memory", dram_s), ("L2", sum(through_l2(card, one.read_byte, one.write_byte))),
-        ("instructions", slots / card.clock_hz), ("block latency", waits * latency_s),
+        ("instructions", slots / card.clock_hz),
+        ("block latency", waits * latency_s + one.start * CHAIN_CLOCKS / card.clock_hz),
     )  # fmt: skip
     seconds, terms = overlapped(streams, SHARPNESS)
     return Body(seconds, terms, "updates", "chunks of 65536", later(streams, SHARPNESS, seconds, late))
