@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         memory,
         predict,
         sweep_over,
+        trace,
     )
     from perfmodel.capture import capture
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
@@ -56,6 +57,7 @@ __all__ = [
     "mfu",
     "predict",
     "sweep_over",
+    "trace",
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from perfmodel.capture import autocast, flex, optimizers, overrides
+from perfmodel.capture import autocast, custom, flex, optimizers, overrides
 from perfmodel.capture.dispatch import Recorder
 from perfmodel.capture.functions import Functions, opened
 from perfmodel.capture.guesses import Guesses
@@ -23,8 +23,10 @@ from perfmodel.capture.values import Values, worthwhile
 from perfmodel.programs.program import Program
 
 
-def captured(target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None, guess: Any) -> Program:
-    """The program of one call of the target."""
+def captured(
+    target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None, guess: Any
+) -> tuple[Program, Any]:
+    """The program of one call of the target, and what the call returned."""
     torch.empty(1, device="meta").exp()  # what torch sets up at its first operator is not part of the program
     objects = list(reachable(target, args, kwargs))
     tape, twins, values, guesses = Tape(), Twins(), Values(), Guesses(guess)
@@ -45,15 +47,14 @@ def captured(target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], n
         result = target(*args, **kwargs)
         steps = tape.finished()
         notes = (*tape.notes, *remarks(steps, result))
-        del result
-    return Program(name or _name(target), steps, resident, tuple(guesses.stated), notes)
+    return Program(name or _name(target), steps, resident, tuple(guesses.stated), notes), result
 
 
 def _enter(stack: ExitStack, recorder: Recorder) -> None:
     """Makes torch act as on a card, and record."""
     for context in (
         overrides.registered(), optimizers.as_on_a_card(), autocast.as_on_a_card(), flex.as_on_a_card(recorder), opened(),
-        Functions(recorder), recorder,
+        Functions(recorder), recorder, custom.recorded(recorder.tape),
     ):  # fmt: skip
         stack.enter_context(context)
 

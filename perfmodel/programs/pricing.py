@@ -25,6 +25,9 @@ from perfmodel.units import ITEM_BYTES
 
 # Shares of L2 hits are rounded to this many steps, so that equal kernels at almost equal shares are timed once.
 STEPS = 50
+# Time of a kernel before its first instruction and after its last, as a profiler counts it (an H100, 2026-11). Between
+# the kernels of a graph, the gap of two protocols includes it.
+START_S = 0.5e-6
 # Generations on which torch prefers cuDNN's attention; elsewhere it takes its own kernels.
 CUDNN = ("hopper", "blackwell")
 
@@ -63,7 +66,7 @@ class Prices:
         self.card: Card = known_card(gpu, knowledge)
         self._rates: dict[str, Rates] = {}
         self._calls: dict[Any, tuple[Kernel, ...]] = {}
-        self._times: dict[tuple[int, int], Timed] = {}
+        self._times: dict[tuple[int, int, bool], Timed] = {}
         self._count = 0
 
     def forget(self) -> None:
@@ -97,26 +100,31 @@ class Prices:
             return "efficient" if any(tensor.name == "mask" for tensor in one.op.tensors) else "flash"
         return one.impl
 
-    def time(self, kernel: Kernel, share: float) -> Timed:
-        """The time of a kernel that finds this share of its bytes in L2."""
+    def time(self, kernel: Kernel, share: float, *, near: bool | None = None) -> Timed:
+        """The time of a kernel that finds this share of its bytes in L2.
+
+        ``near``: its first access is an L2 hit. By default the share decides.
+        """
         step = round(share * STEPS)
-        key = (kernel.number, step)
+        near = (share >= NEAR if near is None else near) or not kernel.read_byte
+        key = (kernel.number, step, near)
         found = self._times.get(key)
         if found is None:
-            found = self._times[key] = self._timed(kernel, step / STEPS)
+            found = self._times[key] = self._timed(kernel, step / STEPS, near)
         return found
 
-    def _timed(self, kernel: Kernel, share: float) -> Timed:
+    def _timed(self, kernel: Kernel, share: float, near: bool) -> Timed:
         card = self.card
         bodies, seconds, width = [], 0.0, 0.0
         for part in kernel.parts:
             body = part.body(share)
             body = drained(body) if body.late_s else body
             bodies.append(body)
-            own_s = body.seconds + ramp_s(card, share < NEAR)
+            own_s = START_S + body.seconds + ramp_s(card, not near) + part.code_s + part.among_s
             seconds += own_s
             width += own_s * card.spread.get(body.mechanism, card.spread["any"])
-            share = max(share, 1.0 if part.byte < card.l2_byte else 0.0)  # the next launch finds what this one touched
+            if part.byte < card.l2_byte:  # the next launch finds what this one touched
+                share, near = 1.0, True
         held_s = max(seconds, kernel.bounds.lower_s)
         return Timed(held_s, tuple(bodies), width / seconds if seconds else card.spread["any"])
 

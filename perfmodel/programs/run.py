@@ -15,11 +15,12 @@ from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.hardware import Gpu
 from perfmodel.programs.hosts import HostTimes, host_times
 from perfmodel.programs.memory import WORKSPACE_BYTE, Usage, usage
-from perfmodel.programs.pricing import Kernel, Prices, modelled
+from perfmodel.programs.pricing import START_S, Kernel, Prices, modelled
 from perfmodel.programs.program import Program, Step
-from perfmodel.programs.reuse import Reuse
+from perfmodel.programs.reuse import Found, Reuse
 from perfmodel.timing.card import Card
 from perfmodel.timing.power import settled
+from perfmodel.timing.stream import NEAR
 
 RUNS = ("eager", "graph", "compiled", "ideal")
 
@@ -155,16 +156,44 @@ def _warmed(prices: Prices, program: Program) -> Card:
 
 def _rows(program: Program, prices: Prices) -> Iterator[Row]:
     """Every kernel after the ones before it."""
-    reuse = Reuse(prices.card)
+    reuse, arrivals = Reuse(prices.card), Arrivals(program, prices.gpu)
     for number, step in enumerate(program.steps):
         kernels = prices.kernels(step.call)
-        share = 0.0
+        found = Found(0.0, 0.0)
         if kernels:
             whole = sum(kernel.read_byte + kernel.write_byte for kernel in kernels)
-            share = reuse.share(step.call.operands, _written(step), whole / len(kernels))
+            found = reuse.found(step.call.operands, _written(step), whole / len(kernels))
         reuse.freed(step.frees)
         for kernel in kernels:
-            yield _row(number, step, kernel, prices, share)
+            row = _row(number, step, kernel, prices, found)
+            lower_s = arrivals.least_s(step, kernel)
+            yield (
+                row
+                if lower_s <= row.lower_s
+                else row._replace(lower_s=lower_s, expected_s=max(row.expected_s, lower_s))
+            )
+
+
+class Arrivals:
+    """Data that exists before the program must come from memory when it is first read, less what L2 can still hold."""
+
+    def __init__(self, program: Program, gpu: Gpu) -> None:
+        cache = gpu.caches.get("l2")
+        self.spare_byte = float(cache.value) if cache else 0.0
+        self.bandwidth_byte_per_s = gpu.bandwidth_byte_per_s.value
+        self.waiting = set(program.resident)
+
+    def least_s(self, step: Step, kernel: Kernel) -> float:
+        """The least time in which a kernel's first reads arrive from memory."""
+        byte = 0.0
+        for operand in step.call.operands:
+            if operand.storage in self.waiting:
+                self.waiting.discard(operand.storage)
+                byte += float(operand.byte)
+        byte = min(byte, kernel.read_byte)
+        held_byte = min(byte, self.spare_byte)
+        self.spare_byte -= held_byte
+        return (byte - held_byte) / self.bandwidth_byte_per_s
 
 
 def _written(step: Step) -> tuple[Operand, ...]:
@@ -173,20 +202,20 @@ def _written(step: Step) -> tuple[Operand, ...]:
     return tuple(result for result in step.call.results if result.storage not in given)
 
 
-def _row(number: int, step: Step, kernel: Kernel, prices: Prices, share: float) -> Row:
-    timed = prices.time(kernel, share)
-    one, op, bounds = kernel.launched, kernel.op, kernel.bounds
+def _row(number: int, step: Step, kernel: Kernel, prices: Prices, found: Found) -> Row:
+    timed = prices.time(kernel, found.share, near=found.read_share >= NEAR)
+    one, bounds = kernel.launched, kernel.bounds
     return Row(
         number, step.module, step.phase, step.source, one.operation, one.sizes, one.dtype, one.impl, kernel.flops,
         kernel.contraction_flops, kernel.read_byte, kernel.write_byte, bounds.bound, bounds.lower_s, bounds.no_overlap_s,
-        timed.seconds, timed.spread, kernel.known, modelled(timed), share,
+        timed.seconds, timed.spread, kernel.known, modelled(timed), found.share,
     )  # fmt: skip
 
 
 def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> tuple[tuple[Row, ...], Total]:
     """The rows with the device's waiting times, and all sums."""
     kernel_s = sum(row.expected_s for row in rows)
-    gaps_s = max(0, len(rows) - 1) * card.node_s
+    gaps_s = max(0, len(rows) - 1) * max(0.0, card.node_s - START_S)
     waits_s, expected_s = 0.0, kernel_s
     if run in ("eager", "compiled"):
         rows, expected_s = _with_host(program, rows, host_times(), run)
@@ -201,7 +230,7 @@ def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> 
         flops=sum(row.flops for row in rows),
         contraction_flops=sum(row.contraction_flops for row in rows),
         traffic_byte=moved,
-        compulsory_byte=moved,
+        compulsory_byte=min(moved, compulsory_byte(program)),
         lower_s=lower_s,
         no_overlap_s=sum(row.no_overlap_s for row in rows),
         expected_s=max(expected_s, lower_s),
@@ -214,6 +243,22 @@ def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> 
         kernels=len(rows),
         bound=max(seconds, key=lambda name: seconds[name], default="memory"),
     )
+
+
+def compulsory_byte(program: Program) -> int:
+    """Bytes that the program cannot avoid: what exists before it and is read, and what it leaves behind, once each."""
+    read: dict[int, int] = {}
+    made: dict[int, int] = {}
+    for step in program.steps:
+        for operand in step.call.operands:
+            if operand.storage in program.resident:
+                read[operand.storage] = max(read.get(operand.storage, 0), int(operand.byte))
+        made |= {
+            result.storage: int(result.byte) for result in step.call.results if result.storage not in program.resident
+        }
+        for storage in step.frees:
+            made.pop(storage, None)
+    return sum(read.values()) + sum(made.values())
 
 
 def _with_host(program: Program, rows: tuple[Row, ...], host: HostTimes, run: str) -> tuple[tuple[Row, ...], float]:

@@ -47,7 +47,8 @@ class Launch(NamedTuple):
     another. ``near_waits``: those for data that was read before; ``again_byte`` is that data of all blocks,
     ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
     fewer than threads do. ``sector_byte``: bytes that only L2 delivers, such as the unused rest of sectors of 32 bytes.
-    ``sharpness``: exponent of the overlap, where it is not that of the kind.
+    ``sharpness``: the exponent of the overlap of the four times, 0 for the usual one. ``abreast``: independent elements that
+    a thread computes at once.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Launch(NamedTuple):
     mechanism: str = "rows"
     sector_byte: float = 0.0
     sharpness: float = 0.0
+    abreast: int = 1
 
 
 def starting(threads: int) -> float:
@@ -117,7 +119,10 @@ def body(card: Card, launch: Launch, found: float) -> Body:
     life_s = (
         launch.waits * latency_s
         + launch.near_waits * again_s
-        + (max(max(launch.path, launch.instructions) * CHAIN_CLOCKS, slots) + launch.barriers * BARRIER_CLOCKS)
+        + (
+            max(max(launch.path, launch.instructions) / launch.abreast * CHAIN_CLOCKS, slots)
+            + launch.barriers * BARRIER_CLOCKS
+        )
         / card.clock_hz
     )
     turns = max(1.0, each / seats)

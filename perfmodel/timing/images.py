@@ -146,7 +146,7 @@ def normalised(card: Card, fact: Normalised, op: Op, dtype: str, impl: str) -> t
     groups = number(fact.groups)
     folded = Launch("folded", ceil(B * C / 128), 128, 16.0 * B * C, 8.0 * B * C, 40.0, 1.0, mechanism="images")
     operands, reads = (6, 2) if fact.part == "backward" else (4, 1)
-    lanes = movement.PLACE + operands * movement.OPERAND
+    lanes = movement.places(movement.USUAL_DIMS, operands)
     applied = movement.strided(B * C * pixels, item, reads * size, size, lanes)
     if fact.part == "backward":
         sums = _rows(B * C, pixels, 2 * size, SUMS, SUMS_WAITS)

@@ -35,6 +35,21 @@ def kept(card: Card, working_byte: float) -> float:
     return min(1.0, max(0.0, (NOTHING_LEFT - over) / (NOTHING_LEFT - 1.0)))
 
 
+def kept_between(card: Card, first_byte: float, last_byte: float) -> float:
+    """Returns the mean of ``kept`` over working sets from ``first_byte`` to ``last_byte``."""
+    low, high = sorted((first_byte / card.l2_byte, last_byte / card.l2_byte))
+    if high - low < 1e-6:
+        return kept(card, first_byte)
+    return (_kept_up_to(high) - _kept_up_to(low)) / (high - low)
+
+
+def _kept_up_to(over: float) -> float:
+    """The integral of ``kept`` from 0, over working sets in effective capacities."""
+    falling = min(NOTHING_LEFT, max(1.0, over))
+    width = NOTHING_LEFT - 1.0
+    return min(1.0, over) + (width**2 - (NOTHING_LEFT - falling) ** 2) / (2.0 * width)
+
+
 def rate(card: Card, read_byte: float, write_byte: float) -> float:
     """Bytes per second of a long stream with this mix of reads and writes."""
     share = write_byte / (read_byte + write_byte)
