@@ -39,7 +39,7 @@ def _total(tensors: Iterable[Operand]) -> Any:
     return count
 
 
-def _sized(found: Launched, tensors: Iterable[Operand], **facts: int) -> Launched:
+def _sized(found: Launched, tensors: Iterable[Operand], **facts: Any) -> Launched:
     """The kernel with the sizes of its tensors, where they are numbers, and more facts."""
     sizes = tuple(x.numel for x in tensors)
     fact = found.op.runs
