@@ -60,6 +60,7 @@ GRADIENT, GRADIENT_WAITS = 20.0, 1.35
 CHANNEL_THREADS, RESULT_THREADS, PLANE_THREADS, SMALL_THREADS = 512, 256, 1024, 64
 MOST_BLOCKS = 256 * 1024
 BICUBIC = 16
+TILE_CHANNELS = 32  # of a change of layout
 
 
 def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -87,8 +88,8 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
         own = (Part(partial(_product, card, size, dtype, few_s), int(read + write)),)
     if dtype not in card.tilings or dtype == "tf32":
         return own
-    turns = [_turn(float(t.size_byte)) for t in op.tensors if t.reads]
-    back = [_turn(float(t.size_byte)) for t in op.tensors if t.writes]
+    turns = [_turn(float(t.size_byte), number(t.shape[1])) for t in op.tensors if t.reads and len(t.shape) > 1]
+    back = [_turn(float(t.size_byte), number(t.shape[1])) for t in op.tensors if t.writes and len(t.shape) > 1]
     return (*in_order(card, *turns), *own, *in_order(card, *back))
 
 
@@ -104,10 +105,14 @@ def _product(card: Card, size: tiles.Product, dtype: str, few_s: float, found: f
     return body._replace(seconds=body.seconds + more_s, terms=terms, mechanism="images")
 
 
-def _turn(byte: float) -> Launch:
-    """A kernel that moves the channels to the other end, tile by tile through shared memory."""
+def _turn(byte: float, channels: int) -> Launch:
+    """A kernel that moves the channels to the other end, tile by tile through shared memory.
+
+    A tile is whole even where there are fewer channels, and the result has whole groups of eight.
+    """
     blocks = max(1, ceil(byte / 4096))
-    return Launch("layout", blocks, 256, byte, byte, TURN * byte / 2 / (blocks * 256), 1.0, 1.0, mechanism="images")
+    lanes = TURN * byte / 2 * ceil(channels / TILE_CHANNELS) * TILE_CHANNELS / channels / (blocks * 256)
+    return Launch("layout", blocks, 256, byte, byte * _eights(channels) / channels, lanes, 1.0, 1.0, mechanism="images")
 
 
 def windows(card: Card, fact: Windows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

@@ -51,7 +51,7 @@ UNMODELLED = "unmodelled"
 # loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row.
 PRODUCT = 10.0
 # Memory latencies in which a product's code is fetched after other kernels (fitted on whole programs, H100, 2026-11).
-PRODUCT_CODE = 2.2
+PRODUCT_CODE = 0.7
 SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0}
 
 
