@@ -29,7 +29,9 @@ configs = click.option(
 )
 operation = click.option("--op", "operation", metavar="OP", help="Operation: a name from 'perfmodel ops'.")
 module = click.option(
-    "--module", metavar="PKG.MOD:CALLABLE", help="Program: a torch module, a function, or a function that returns a module."
+    "--module",
+    metavar="PKG.MOD:CALLABLE",
+    help="Program: a torch module, a function, or a function that returns a module.",
 )
 inputs = click.option(
     "--input", "inputs", metavar="SPEC", help="Inputs of --module: NAME=TYPE[SIZES], such as input_ids=int64[1,2048]."

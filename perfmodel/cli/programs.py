@@ -31,7 +31,11 @@ def show(
     if gpu is None:
         raise UsageError(command, "no GPU is named", "a program needs --gpu", "Add --gpu, such as --gpu h100.")
     card = read_gpu(gpu)
-    program = of_module(command, module, inputs, phase, dtype, settings) if module else of_config(config, phase, dtype, settings)
+    program = (
+        of_module(command, module, inputs, phase, dtype, settings)
+        if module
+        else of_config(config, phase, dtype, settings)
+    )
     from perfmodel.report.programs import render
 
     answer = program.on(card, run or "eager", knowledge)
@@ -45,7 +49,9 @@ def of_module(
     others = {"--dtype": dtype, "--set": settings or None}
     options.refuse_together(command, "--module", others, "its sizes and types are those of --input")
     if phase == "decode":
-        raise UsageError("--phase decode", "a module has no such phase", "train is accepted", "Name a function that decodes.")
+        raise UsageError(
+            "--phase decode", "a module has no such phase", "train is accepted", "Name a function that decodes."
+        )
     _require_torch("--module")
     from perfmodel.capture.loading import program
 
@@ -60,7 +66,9 @@ def of_config(config: str | None, phase: str | None, dtype: str | None, settings
 
     for name in settings:
         if name not in SIZES:
-            raise UsageError(f"--set {name}", "a program has no such size", f"{', '.join(SIZES)} are accepted", "Remove it.")
+            raise UsageError(
+                f"--set {name}", "a program has no such size", f"{', '.join(SIZES)} are accepted", "Remove it."
+            )
     sizes = {name: value if isinstance(value, int) else value({}) for name, value in settings.items()}
     if dtype is not None and dtype not in TORCH_TYPES:
         raise UsageError(f"--dtype {dtype}", "transformers does not run it", f"{', '.join(TORCH_TYPES)} are accepted")

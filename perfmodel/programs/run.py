@@ -167,7 +167,11 @@ def _rows(program: Program, prices: Prices) -> Iterator[Row]:
         for kernel in kernels:
             row = _row(number, step, kernel, prices, found)
             lower_s = arrivals.least_s(step, kernel)
-            yield row if lower_s <= row.lower_s else row._replace(lower_s=lower_s, expected_s=max(row.expected_s, lower_s))
+            yield (
+                row
+                if lower_s <= row.lower_s
+                else row._replace(lower_s=lower_s, expected_s=max(row.expected_s, lower_s))
+            )
 
 
 class Arrivals:
@@ -249,7 +253,9 @@ def compulsory_byte(program: Program) -> int:
         for operand in step.call.operands:
             if operand.storage in program.resident:
                 read[operand.storage] = max(read.get(operand.storage, 0), int(operand.byte))
-        made |= {result.storage: int(result.byte) for result in step.call.results if result.storage not in program.resident}
+        made |= {
+            result.storage: int(result.byte) for result in step.call.results if result.storage not in program.resident
+        }
         for storage in step.frees:
             made.pop(storage, None)
     return sum(read.values()) + sum(made.values())

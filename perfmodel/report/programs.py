@@ -109,11 +109,17 @@ def sheet(found: Answer, *, steps: bool = False, verbose: bool = False) -> Sheet
     phases = len({line.phase for line in lines}) > 1
     columns = [
         Column("name", "kernel" if steps else "module", lambda line: line.name, right=False),
-        *([Column("phase", "phase", lambda line: line.phase, right=False, wraps=False, expendable=2)] if phases else []),
+        *(
+            [Column("phase", "phase", lambda line: line.phase, right=False, wraps=False, expendable=2)]
+            if phases
+            else []
+        ),
         *([] if steps else [Column("ops", "operations", _named, right=False, expendable=3)]),
         Column("kernels", "kernels", lambda line: line.kernels),
         Column("flops", "FLOP", lambda line: line.flops, lambda value: scaled(value, "", 4), expendable=4),
-        Column("traffic_byte", "traffic", lambda line: line.traffic_byte, lambda value: scaled(value, "B", 4), expendable=5),
+        Column(
+            "traffic_byte", "traffic", lambda line: line.traffic_byte, lambda value: scaled(value, "B", 4), expendable=5
+        ),
         Column("bound", "bottleneck", lambda line: line.bound, right=False, wraps=False, expendable=1),
         Column("lower_s", "at least", lambda line: line.lower_s, lambda value: scaled(value, "s", 4)),
         Column("expected_s", "expected", lambda line: line.expected_s, lambda value: scaled(value, "s", 4)),
@@ -153,7 +159,10 @@ def _total(found: Answer) -> Line:
 def kernels(found: Answer) -> Sheet:
     """Returns one line per kernel in order, for CSV."""
     keys = tuple(_row(found.rows[0])) if found.rows else ()
-    rows = [_row(row) | {"sizes": " ".join(f"{k}={v}" for k, v in row.sizes.items() if k not in HIDDEN)} for row in found.rows]
+    rows = [
+        _row(row) | {"sizes": " ".join(f"{k}={v}" for k, v in row.sizes.items() if k not in HIDDEN)}
+        for row in found.rows
+    ]
     columns = [Column(key, key, lambda row, key=key: row.get(key)) for key in dict.fromkeys((*keys, "impl"))]  # type: ignore[misc]
     return Sheet(columns, rows)
 
