@@ -301,7 +301,7 @@ def command_compare(options: argparse.Namespace) -> None:
     for record in records(options.file):
         if "kernels" not in record or (options.only and not record["program"].startswith(options.only)):
             continue
-        spec = Spec(**{name: record.get(name, getattr(Spec, "_field_defaults").get(name)) for name in Spec._fields})
+        spec = Spec(**{name: record.get(name, Spec._field_defaults.get(name)) for name in Spec._fields})
         try:
             program = predicted(spec)
             graph, eager = on(program, card, "graph", options.knowledge), on(program, card, "eager", options.knowledge)

@@ -13,7 +13,7 @@ from perfmodel.aten.views import VIEWS
 from perfmodel.capture.data import SPECIALS
 from perfmodel.capture.estimates import SECOND, Estimate, expected
 from perfmodel.capture.guesses import Guesses
-from perfmodel.capture.overrides import OVERRIDES, SHAPES
+from perfmodel.capture.overrides import OVERRIDES, PARTS, SHAPES
 from perfmodel.capture.shapes import Shapes
 from perfmodel.capture.storages import dtype_name, host_operand
 from perfmodel.capture.tape import Tape
@@ -70,6 +70,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         elif special is None and _implicit(func):
             replaced = OVERRIDES.get(f"{packet}.{overload}") or OVERRIDES.get(packet)
             special = _taken_apart if replaced is None else _as_on_a_card(replaced)
+        elif special is None and packet in PARTS:
+            special = _as_on_a_card(PARTS[packet])
         plan = Plan(packet, overload, packet in VIEWS, func._schema.is_mutable, special)
         self._plans[func] = plan
         return plan

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from perfmodel.capture import autocast, flex, optimizers, overrides
+from perfmodel.capture import autocast, custom, flex, optimizers, overrides
 from perfmodel.capture.dispatch import Recorder
 from perfmodel.capture.functions import Functions, opened
 from perfmodel.capture.guesses import Guesses
@@ -71,7 +71,7 @@ def _enter(stack: ExitStack, recorder: Recorder) -> None:
     """Makes torch act as on a card, and record."""
     for context in (
         overrides.registered(), optimizers.as_on_a_card(), autocast.as_on_a_card(), flex.as_on_a_card(recorder), opened(),
-        Functions(recorder), recorder,
+        Functions(recorder), recorder, custom.recorded(recorder.tape),
     ):  # fmt: skip
         stack.enter_context(context)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 from perfmodel import paths
 from perfmodel.cli import options
 from perfmodel.cli.screen import echo
-from perfmodel.errors import InputError, UsageError
+from perfmodel.errors import InputError, PerfmodelError, UsageError, printable, said
 from perfmodel.hardware import gpu as read_gpu
 
 if TYPE_CHECKING:
@@ -53,9 +56,10 @@ def of_module(
             "--phase decode", "a module has no such phase", "train is accepted", "Name a function that decodes."
         )
     _require_torch("--module")
-    from perfmodel.capture.loading import program
+    from perfmodel.capture import capture
 
-    return program(module, inputs, train=phase == "train")
+    with _user_code(f"--module {module}"):
+        return capture(module, inputs, train=phase == "train")
 
 
 def of_config(config: str | None, phase: str | None, dtype: str | None, settings: Mapping[str, Any]) -> CapturedProgram:
@@ -75,10 +79,32 @@ def of_config(config: str | None, phase: str | None, dtype: str | None, settings
     path = _config_file(str(config))
     chosen = phase or "prefill"
     defaults = {"B": 1, "N": 2048, "S": 2048}
-    run = step(path, chosen, **(defaults | sizes), dtype=TORCH_TYPES[dtype or "bf16"])
+    with _user_code(f"--config {config}"):
+        run = step(path, chosen, **(defaults | sizes), dtype=TORCH_TYPES[dtype or "bf16"])
     used = {name: (defaults | sizes)[name] for name in (("B", "S") if chosen == "decode" else ("B", "N"))}
     words = ", ".join([chosen, *(f"{name} = {value}" for name, value in used.items()), dtype or "bf16"])
-    return capture(run, name=f"{paths.label(path)}: {words}")
+    with _user_code(f"--config {config}"):
+        return capture(run, name=f"{paths.label(path)}: {words}")
+
+
+@contextmanager
+def _user_code(what: str) -> Iterator[None]:
+    """Reports an error that the program's own code raises, with the place in it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of the program's libraries
+            yield
+    except PerfmodelError:
+        raise
+    except Exception as error:
+        frames = extract_tb(error.__traceback__)
+        at = next(
+            (f for f in reversed(frames) if "torch" not in f.filename and "perfmodel" not in f.filename), frames[-1]
+        )
+        raise InputError(
+            what, f"its code raised {type(error).__name__}: {said(str(error).partition(chr(10))[0])}",
+            "code that runs on tensors without data is accepted", f"See {printable(at.filename)}:{at.lineno}.",
+        ) from None  # fmt: skip
 
 
 def _config_file(name: str) -> str:

@@ -23,8 +23,23 @@ from perfmodel.aten.calls import Call, Launched, Operand
 from perfmodel.aten.views import VIEWS
 from perfmodel.programs.program import Program, Step
 from perfmodel.runs import (
-    Convolution2d, Cumulative, Depthwise, Fact, Gather, Gemm, GroupedGemm, Heads, Normalised, Picked, Scan, Scatter, Sort, Stage,
-    TopK, Update, Windows,
+    Convolution2d,
+    Cumulative,
+    Depthwise,
+    Fact,
+    Gather,
+    Gemm,
+    GroupedGemm,
+    Heads,
+    Normalised,
+    Picked,
+    Scan,
+    Scatter,
+    Sort,
+    Stage,
+    TopK,
+    Update,
+    Windows,
 )  # fmt: skip
 from perfmodel.runs import each as each_fact
 
@@ -112,7 +127,7 @@ class Fusing:
         form = _form(step.call)
         changed = {x.storage: x for x in _changed(step.call)}
         if len(changed) == 1 and form.scatters is not None:  # only the rows of the index are written
-            changed = {storage: form.scatters for storage in changed}
+            changed = dict.fromkeys(changed, form.scatters)
         if form.alone:
             for operand in step.call.operands:
                 self._store(operand.storage)
