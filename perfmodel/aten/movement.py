@@ -137,7 +137,7 @@ def index(call: Call) -> Iterable[Launched]:
         return
     cols = product(x.shape[len(places) :]) if places else 1
     item = places[0].item if places else 8
-    rows = result.numel // cols if isinstance(result.numel, int) and isinstance(cols, int) else result.numel
+    rows = result.numel // cols if isinstance(result.numel, int) and isinstance(cols, int) else result.numel / cols
     yield asked(
         "gather", _float(x), rows=max(1, rows) if isinstance(rows, int) else rows, cols=cols, act=x.item, index=item
     )
@@ -157,8 +157,11 @@ def scatter(adds: bool) -> Rule:
             return
         rowwise = call.name.startswith("index")
         count = source.numel if source is not index else index.numel
-        cols = max(1, count // max(1, index.numel)) if rowwise and isinstance(count, int) else 1
-        rows = count // cols if isinstance(count, int) else count
+        if rowwise:
+            cols = max(1, count // max(1, index.numel)) if isinstance(count, int) else count / index.numel
+        else:
+            cols = 1
+        rows = count // cols if isinstance(count, int) and isinstance(cols, int) else count / cols
         name = "scatter_add" if adds else "scatter"
         yield asked(name, _float(target), rows=rows, cols=cols, act=target.item, index=index.item)
 
