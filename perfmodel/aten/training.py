@@ -7,6 +7,7 @@ from typing import Any
 
 from perfmodel.aten.asking import arithmetic_type, asked, result_of
 from perfmodel.aten.calls import FLOATS, Call, Launched, Operand, Rule
+from perfmodel.runs import Update
 
 
 def nll_loss(call: Call) -> Iterable[Launched]:
@@ -38,24 +39,35 @@ def _total(tensors: Iterable[Operand]) -> Any:
     return count
 
 
+def _sized(found: Launched, tensors: Iterable[Operand], **facts: int) -> Launched:
+    """The kernel with the sizes of its tensors, where they are numbers, and more facts."""
+    sizes = tuple(x.numel for x in tensors)
+    fact = found.op.runs
+    if not isinstance(fact, Update) or not all(isinstance(size, int) and size for size in sizes):
+        return found
+    return found._replace(op=found.op._replace(runs=fact._replace(sizes=sizes, **facts)))
+
+
 def adam(call: Call) -> Iterable[Launched]:
     """_fused_adam(w)_(weights, gradients, means, variances, ...)."""
     weights, states = _list(call, 0), _list(call, 2)
     if not weights:
         return
     state = states[0].item if states else weights[0].item
-    yield asked(
+    found = asked(
         "adam_step", arithmetic_type(weights), params=_total(weights), tensors=len(weights), weight=weights[0].item, state=state
     )  # fmt: skip
+    yield _sized(found, weights)
 
 
 def sgd(call: Call) -> Iterable[Launched]:
     """_fused_sgd_(weights, gradients, momenta, ...)."""
     weights = _list(call, 0)
     if weights:
-        yield asked(
+        found = asked(
             "sgd_step", arithmetic_type(weights), params=_total(weights), tensors=len(weights), weight=weights[0].item
         )
+        yield _sized(found, weights)
 
 
 def foreach(call: Call) -> Iterable[Launched]:
@@ -68,13 +80,15 @@ def foreach(call: Call) -> Iterable[Launched]:
     if isinstance(_total(first), int) and _total(first) == 0:
         return
     if call.name.startswith("_foreach_norm"):
-        yield asked(
+        found = asked(
             "gradient_norm", arithmetic_type(first), params=_total(first), tensors=len(first), act=first[0].item
         )
+        yield _sized(found, first)
         return
-    yield asked(
+    found = asked(
         "foreach", arithmetic_type(first), params=_total(first), tensors=len(first), reads=len(like), act=first[0].item
     )
+    yield _sized(found, first, lists=len(like) + (not call.name.endswith("_")))
 
 
 def random(call: Call) -> Iterable[Launched]:

@@ -94,7 +94,8 @@ def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int, ba
     """The kernels of one call, in order."""
     if backward_:
         return _gradients(card, how, size, dtype, byte)
-    kernel = Part(lambda found: forward(card, how, size, dtype, found), byte, code_s=how.cold * card.dram_latency_s)
+    code_s = 0.0 if _streams(how, size) else how.cold * card.dram_latency_s
+    kernel = Part(lambda found: forward(card, how, size, dtype, found), byte, code_s=code_s)
     first = (_tiny(card),) * (size.dropout + (how.clears and not _streams(how, size)))
     if _masked_decode(how, size) and size.heads <= FEW * card.multiprocessors:
         numel = size.heads * size.value_width
@@ -122,11 +123,11 @@ def _masked_decode(how: BackEnd, size: Attended) -> bool:
 
 
 def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) -> Body:
-    """Returns the time of one forward pass."""
+    """Returns the time of one forward pass. NB masked decoding runs at memory's rate even where L2 holds the cache."""
     head_byte = size.cached * (size.width + size.value_width)
     stream = moved(
         card, size.item * size.heads * size.queries * size.width + size.kv_heads * size.visible * head_byte,
-        size.item * size.heads * size.queries * size.value_width, found,
+        size.item * size.heads * size.queries * size.value_width, 0.0 if _masked_decode(how, size) else found,
     )  # fmt: skip
     if _streams(how, size):
         return _streamed(card, how, size, stream.dram_s, stream.l2_s)
@@ -143,7 +144,7 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) 
     if parts > 1:
         joined = Term("combine split keys", (how.join + parts * how.part) * latency_s)
         seconds, terms, choice = seconds + joined.seconds, (*terms, joined), f"{choice}, keys in {parts} parts"
-    seconds, terms = _around(card, how, size, found, seconds, terms)
+    seconds, terms = _planned(card, how, size, found, seconds, terms)
     return Body(seconds, terms, "stack" if how.plan else "attention", choice)
 
 
@@ -171,18 +172,15 @@ def _busy(
     return _powered(card, how, dtype, busy_s, flops), blocks * own
 
 
-def _around(
+def _planned(
     card: Card, how: BackEnd, size: Attended, found: float, seconds: float, terms: tuple[Term, ...]
 ) -> tuple[float, tuple[Term, ...]]:
-    """Adds the fetch of code from memory, and what a serving stack does before the kernel."""
-    added = []
-    if found <= 0.0 and how.cold:
-        added.append(Term("instruction fetch", how.cold * card.dram_latency_s))
-    if how.plan:
-        byte = size.cached * size.kv_heads * size.queries * (size.width + size.value_width)
-        stored_s = moved(card, byte, byte, found)
-        added.append(Term("planning and cache append", how.plan * 1e3 / card.clock_hz + max(stored_s)))
-    return seconds + sum(term.seconds for term in added), (*terms, *added)
+    """Adds what a serving stack does before the kernel."""
+    if not how.plan:
+        return seconds, terms
+    byte = size.cached * size.kv_heads * size.queries * (size.width + size.value_width)
+    planned = Term("planning and cache append", how.plan * 1e3 / card.clock_hz + max(moved(card, byte, byte, found)))
+    return seconds + planned.seconds, (*terms, planned)
 
 
 def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: float, l2_s: float) -> Body:
