@@ -752,7 +752,9 @@ def test_a_call_in_place_has_the_counts_of_one_that_is_not(name):
         assert (new.op.write_byte(), old.op.write_byte()) == (24, 24)  # NB in place a comparison is stored as fp32
         return
     assert (new.op.read_byte(), new.op.write_byte()) == (old.op.read_byte(), old.op.write_byte())
-    assert (new.op.flops(), new.op.runs, new.dtype) == (old.op.flops(), old.op.runs, old.dtype)
+    assert (new.op.flops(), new.dtype) == (old.op.flops(), old.dtype)
+    if not name.startswith("_foreach"):  # which passes the addresses of one more list
+        assert new.op.runs == old.op.runs
 
 
 WIDE = t(6, 4, dtype="int64")

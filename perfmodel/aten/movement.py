@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from perfmodel.arithmetic import product
-from perfmodel.aten.asking import asked, broadcast, compact, result_of, together
+from perfmodel.aten.asking import asked, broadcast, compact, dimensions, result_of, together
 from perfmodel.aten.calls import FLOATS, Call, Launched, Operand, Rule
 
 
@@ -17,9 +17,21 @@ def copied(source: Operand, target: Operand) -> Iterable[Launched]:
         return
     dtype = next((x.dtype for x in (source, target) if x.dtype in FLOATS), "fp32")
     run = together(source, target)
-    yield asked(
+    found = asked(
         "copy", dtype, numel=numel, distinct=_least(source.distinct, numel), run=run, act=source.item, out=target.item
     )  # fmt: skip
+    yield _with(found, dims=dimensions((target, source)), converts=_converts(source, target))
+
+
+def _with(found: Launched, **facts: Any) -> Launched:
+    """The kernel with more facts about how it runs."""
+    assert found.op.runs is not None
+    return found._replace(op=found.op._replace(runs=found.op.runs._replace(**facts)))  # type: ignore[union-attr]
+
+
+def _converts(source: Operand, target: Operand) -> bool:
+    """Whether a copy converts elements one by one: torch has vectorised kernels only from float32 to halves."""
+    return source.dtype != target.dtype and not (source.dtype == "fp32" and target.dtype in ("fp16", "bf16"))
 
 
 def _least(a: Any, b: Any) -> Any:
@@ -80,7 +92,10 @@ def cat(call: Call) -> Iterable[Launched]:
     runs = [product(x.shape[axis:]) if x.contiguous else x.shape[-1] for x in parts if x.shape]
     numel = sum(x.numel for x in parts)
     least = min(runs) if runs and all(isinstance(run, int) for run in runs) else (runs[0] if runs else 1)
-    yield asked("concatenate", _float(parts[0]), numel=numel, run=least, act=parts[0].item)
+    found = asked("concatenate", _float(parts[0]), numel=numel, run=least, act=parts[0].item)
+    # An empty tensor among others rules out the kernels for contiguous ones.
+    plain = all(x.contiguous for x in parts) and len(parts) == len(call.operands)
+    yield _with(found, dims=0 if plain else max(2, rank), each=tuple(x.numel for x in parts))
 
 
 def fill(call: Call) -> Iterable[Launched]:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from perfmodel import mixes
-from perfmodel.aten.asking import arithmetic_type, broadcast, compact, result_of
+from perfmodel.aten.asking import arithmetic_type, broadcast, compact, dimensions, lines, result_of
 from perfmodel.aten.calls import ITEMS, Call, Launched, Operand, Rule
 from perfmodel.mixes import NOTHING, SCALE, SUM
 from perfmodel.op import (
@@ -111,7 +111,8 @@ ERF_FORM = {"gelu": mixes.GELU, "gelu_backward": mixes.GELU_GRADIENT}
 COMPARING = frozenset(
     ["eq", "ne", "lt", "le", "gt", "ge", "isinf", "isnan", "isneginf", "isposinf", "isfinite", "logical_not", "logical_and", "logical_or", "logical_xor", "signbit"]
 )  # fmt: skip
-
+# Functions with a boolean beside numbers.
+SELECTING = frozenset(["where", "masked_fill", "native_dropout_backward", "dropout"])
 _PAIRS = {"fp16": "int32", "fp32": "complex64", "fp64": "complex128"}
 COMPLEX = {"complex": _PAIRS, "polar": _PAIRS}
 
@@ -156,11 +157,15 @@ def over(name: str, mix: Mix, call: Call) -> Iterable[Launched]:
         return
     reads = tuple((x.distinct, x.item) for x in call.operands)
     writes = tuple((x.numel, x.item) for x in results if x.shape == results[0].shape)
-    special = "" if _alike(call.operands, results[0]) else "strided"
+    converts = _converts(name, call.operands, results[0])
+    fact = Stream(special="cast" if converts else "")
+    if not _alike(call.operands, results[0]):
+        far = sum(lines(x, results[0]) - 1 for x in call.operands)
+        fact = Stream(special="strided", dims=dimensions((results[0], *call.operands)), lines=far, converts=converts)
     yield Launched(
         name,
         {"numel": numel},
-        _op(name, mix, reads, writes, numel, special),
+        _op(name, mix, reads, writes, numel, fact),
         arithmetic_type((*results, *call.operands)),
     )
 
@@ -172,13 +177,20 @@ def _op(
     reads: tuple[tuple[Any, Any], ...],
     writes: tuple[tuple[Any, Any], ...],
     numel: Any,
-    special: str,
+    fact: Stream,
 ) -> Op:
     tensors = (
         *(Tensor(f"x{i}", (count,), item, reads=1) for i, (count, item) in enumerate(reads)),
         *(Tensor(f"y{i}" if i else "y", (count,), item, writes=1) for i, (count, item) in enumerate(writes)),
     )
-    return Op(tensors, (Work(name, each(mix, numel), Engine.VECTOR),), Stream(special=special))
+    return Op(tensors, (Work(name, each(mix, numel), Engine.VECTOR),), fact)
+
+
+def _converts(name: str, operands: Iterable[Operand], result: Operand) -> bool:
+    """Whether tensors of several data types meet, which torch converts element by element."""
+    types = {x.dtype for x in operands if x.shape} if name not in SELECTING else set()
+    compared = name in COMPARING or result.dtype.startswith("complex")
+    return len(types if compared or not types else types | {result.dtype}) > 1
 
 
 def _alike(operands: Iterable[Operand], result: Operand) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from perfmodel.arithmetic import product
 from perfmodel.aten.asking import arithmetic_type, asked, result_of
 from perfmodel.aten.calls import FLOATS, Call, Launched, Operand, Rule
+from perfmodel.runs import Update
 
 
 def _scores(x: Operand) -> tuple[Any, Any]:
@@ -46,24 +47,35 @@ def _total(tensors: Iterable[Operand]) -> Any:
     return count
 
 
+def _sized(found: Launched, tensors: Iterable[Operand], **facts: Any) -> Launched:
+    """The kernel with the sizes of its tensors, where they are numbers, and more facts."""
+    sizes = tuple(x.numel for x in tensors)
+    fact = found.op.runs
+    if not isinstance(fact, Update) or not all(isinstance(size, int) and size for size in sizes):
+        return found
+    return found._replace(op=found.op._replace(runs=fact._replace(sizes=sizes, **facts)))
+
+
 def adam(call: Call) -> Iterable[Launched]:
     """_fused_adam(w)_(weights, gradients, means, variances, ...)."""
     weights, states = _list(call, 0), _list(call, 2)
     if not weights:
         return
     state = states[0].item if states else weights[0].item
-    yield asked(
+    found = asked(
         "adam_step", arithmetic_type(weights), params=_total(weights), tensors=len(weights), weight=weights[0].item, state=state
     )  # fmt: skip
+    yield _sized(found, weights)
 
 
 def sgd(call: Call) -> Iterable[Launched]:
     """_fused_sgd_(weights, gradients, momenta, ...)."""
     weights = _list(call, 0)
     if weights:
-        yield asked(
+        found = asked(
             "sgd_step", arithmetic_type(weights), params=_total(weights), tensors=len(weights), weight=weights[0].item
         )
+        yield _sized(found, weights)
 
 
 def foreach(call: Call) -> Iterable[Launched]:
@@ -76,14 +88,16 @@ def foreach(call: Call) -> Iterable[Launched]:
     if isinstance(params, int) and params == 0:
         return
     if call.name.startswith("_foreach_norm"):
-        yield asked("gradient_norm", dtype, params=params, tensors=len(first), act=first[0].item)
+        found = asked("gradient_norm", dtype, params=params, tensors=len(first), act=first[0].item)
+        yield _sized(found, first)
         return
     if call.name in ("_foreach_zero_", "_foreach_zero"):
         yield asked("fill", dtype, numel=params, act=first[0].item)
         return
     like = sum(len(one) == len(first) and one[0].numel == first[0].numel for one in lists)
     reads = like - (call.name in ("_foreach_copy_", "_foreach_copy"))  # the first list is only written
-    yield asked("foreach", dtype, params=params, tensors=len(first), reads=reads, act=first[0].item)
+    found = asked("foreach", dtype, params=params, tensors=len(first), reads=reads, act=first[0].item)
+    yield _sized(found, first, lists=like + (not call.name.endswith("_")))
 
 
 def random(call: Call) -> Iterable[Launched]:

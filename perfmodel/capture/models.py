@@ -37,9 +37,9 @@ def step(
         return _decoding(torch, transformers, model, config, inputs(torch, config, model, B, 1, device), S)
     given = inputs(torch, config, model, B, N, device)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def prompt() -> Any:
-        return model(**given)
+        with torch.no_grad():
+            return model(**given)
 
     return prompt
 
@@ -53,7 +53,7 @@ def installed() -> Any:
             "--via torch", "transformers is not installed", "a model is built by torch and transformers",
             "Run 'pip install torch transformers', or leave the option out.",
         ) from None  # fmt: skip
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     return transformers
 
 
@@ -154,14 +154,14 @@ def _decoding(
     names = model.forward.__code__.co_varnames
     word = "cache" if "cache" in names and "past_key_values" not in names else "past_key_values"
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def token() -> Any:
-        for layer in cache.layers:
-            if isinstance(layer.cumulative_length, int):
-                layer.cumulative_length = S
-            else:
-                layer.cumulative_length.fill_(S)
-        return model(**given, **{word: cache}, use_cache=True)
+        with torch.no_grad():
+            for layer in cache.layers:
+                if isinstance(layer.cumulative_length, int):
+                    layer.cumulative_length = S
+                else:
+                    layer.cumulative_length.fill_(S)
+            return model(**given, **{word: cache}, use_cache=True)
 
     with torch.no_grad():
         model(**given, **{word: cache}, use_cache=True)  # allocates the cache

@@ -18,6 +18,7 @@ _FACTORIES = frozenset(
     ("arange", "zeros", "ones", "full", "scalar_tensor", "linspace", "eye", "tril_indices", "triu_indices", "zeros_like",
      "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
 )  # fmt: skip
+_FILLS = frozenset(("fill_", "zero_"))
 CPU = torch.device("cpu")
 
 
@@ -53,6 +54,8 @@ class Values:
             if id(first) not in self._real and first.is_meta:
                 if name in _FACTORIES:
                     self._make(func, args[1:], kwargs, first, result)
+                elif name in _FILLS and worthwhile(first) and not any(isinstance(x, _Tensor) for x in args[1:]):
+                    self.learn(first, func(torch.empty(first.shape, dtype=first.dtype), *args[1:]))
                 return
         elif name not in _FACTORIES and not isinstance(first, (list, tuple)):
             return

@@ -120,7 +120,7 @@ class Prices:
             body = part.body(share)
             body = drained(body) if body.late_s else body
             bodies.append(body)
-            own_s = START_S + body.seconds + ramp_s(card, not near)
+            own_s = START_S + body.seconds + ramp_s(card, not near) + part.code_s + part.among_s
             seconds += own_s
             width += own_s * card.spread.get(body.mechanism, card.spread["any"])
             if part.byte < card.l2_byte:  # the next launch finds what this one touched

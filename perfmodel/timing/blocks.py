@@ -45,6 +45,8 @@ class Launch(NamedTuple):
     another. ``near_waits``: those for data that was read before; ``again_byte`` is that data of all blocks,
     ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
     fewer than threads do. ``sector_byte``: bytes that only L2 delivers, such as the unused rest of sectors of 32 bytes.
+    ``sharpness``: the exponent of the overlap of the four times, 0 for the usual one. ``abreast``: independent elements that
+    a thread computes at once.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Launch(NamedTuple):
     seats: int = 0
     mechanism: str = "rows"
     sector_byte: float = 0.0
+    sharpness: float = 0.0
+    abreast: int = 1
 
 
 def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
@@ -105,7 +109,10 @@ def body(card: Card, launch: Launch, found: float) -> Body:
     life_s = (
         launch.waits * latency_s
         + launch.near_waits * again_s
-        + (max(max(launch.path, launch.instructions) * CHAIN_CLOCKS, slots) + launch.barriers * BARRIER_CLOCKS)
+        + (
+            max(max(launch.path, launch.instructions) / launch.abreast * CHAIN_CLOCKS, slots)
+            + launch.barriers * BARRIER_CLOCKS
+        )
         / card.clock_hz
     )
     turns = max(1.0, each / seats)
@@ -114,7 +121,7 @@ def body(card: Card, launch: Launch, found: float) -> Body:
         ("instructions", each * slots / card.clock_hz),
         ("block latency", life_s * (ceil(turns) if turns < FEW_TURNS else turns)),
     )
-    sharpness = PHASED + CROWD * seats if launch.barriers else SHARPNESS
+    sharpness = launch.sharpness or (PHASED + CROWD * seats if launch.barriers else SHARPNESS)
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)
     all_s = overlapped((("memory", dram_s), *clocks), sharpness)[0] if late else seconds
     return Body(seconds, terms, launch.mechanism, launch.name, all_s - seconds)

@@ -125,10 +125,10 @@ def normalised(card: Card, fact: Normalised, op: Op, dtype: str, impl: str) -> t
         return in_order(card, moments, small, apply)
     groups = number(fact.groups)
     folded = small._replace(blocks=ceil(B * C / 128), read_byte=16.0 * B * C, write_byte=8.0 * B * C)
-    strided = movement.strided(elements, item, size, size, movement.PLACE + 4 * movement.OPERAND)
+    strided = movement.strided(elements, item, size, size, movement.places(movement.USUAL_DIMS, 4))
     if fact.part == "backward":
         sums = _moments(B * C, pixels, 2 * size, SUMS)
-        last = movement.strided(elements, item, 2 * size, size, movement.PLACE + 6 * movement.OPERAND)
+        last = movement.strided(elements, item, 2 * size, size, movement.places(movement.USUAL_DIMS, 6))
         return in_order(card, sums, folded, folded, last, small)
     return in_order(card, _moments(B * groups, C // groups * pixels, size, MOMENT), folded, strided)
 

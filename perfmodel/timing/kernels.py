@@ -50,6 +50,8 @@ UNMODELLED = "unmodelled"
 # Instructions per element of special elementwise kernels (H200, 2026-11, torch 2.11): multiplying two tensors with their
 # loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row.
 PRODUCT = 10.0
+# Memory latencies in which a product's code is fetched after other kernels (fitted on whole programs, H100, 2026-11).
+PRODUCT_CODE = 2.2
 SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0}
 
 
@@ -112,10 +114,10 @@ def _by_bytes(card: Card, fact: Fact, op: Op, dtype: str, impl: str) -> tuple[Pa
 
 
 def _stream(card: Card, fact: Stream, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    if fact.special == "strided":
+    if fact.special in ("strided", "cast"):
         from perfmodel.timing import movement
 
-        return movement.strided_stream(card, op)
+        return movement.strided_stream(card, fact, op)
     return (_stream_part(card, op, fact.special),)
 
 
@@ -147,7 +149,7 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
         terms = tuple(term for each in bodies for term in each.terms)
         return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
 
-    return (Part(body, byte, weights, rotating),)
+    return (Part(body, byte, weights, rotating, among_s=PRODUCT_CODE * card.dram_latency_s),)
 
 
 def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -197,9 +199,7 @@ def _attention(card: Card, fact: Heads, op: Op, dtype: str, impl: str) -> tuple[
     size = Attended.of(fact)
     how = backends.back_end(impl, dtype, parameters.generation(card.gpu), card.serving_share)
     byte, _ = _byte(op)
-    if fact.backward:
-        return (Part(lambda found: attention.backward(card, how, size, dtype), byte),)
-    return (Part(lambda found: attention.forward(card, how, size, dtype, found), byte),)
+    return attention.launches(card, how, size, dtype, byte, fact.backward)
 
 
 def _convolution(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

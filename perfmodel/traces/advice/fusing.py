@@ -59,13 +59,18 @@ def _chains(priced: Sequence[Priced]) -> Iterable[list[Priced]]:
     chain: list[Priced] = []
     for one in priced:
         if chain and (not _fusible(one) or len(chain) >= LONGEST or not _reads(chain[-1], one)):
-            if len(chain) > 1:
+            if _computes(chain):
                 yield chain
             chain = []
         if _fusible(one):
             chain.append(one)
-    if len(chain) > 1:
+    if _computes(chain):
         yield chain
+
+
+def _computes(chain: Sequence[Priced]) -> bool:
+    """Whether it is a chain in which some kernel does more than copy."""
+    return len(chain) > 1 and any(one.group.main.operation not in ("copy", "fill", "concatenate") for one in chain)
 
 
 def _fusible(one: Priced) -> bool:

@@ -33,13 +33,16 @@ def misaligned(found: Context) -> Iterable[Advice]:
             f"Pad the size {size} to {padded}",
             before_s - after_s,
             f"{many(len(products), 'product')} cannot use the library's aligned kernels, because rows of {size} elements are not a multiple of "
-            f"{WIDE_BYTE} bytes: {ms(measured(products))} measured. Padded, the same products are "
-            f"expected to take {ms(total(products) - gone)}; other kernels over this size take "
-            f"{ms(max(0.0, after_s - before_s + gone))} longer.",
+            f"{WIDE_BYTE} bytes: {ms(measured(products))} measured. Padded, they are expected to take "
+            f"{ms(total(products) - gone)}." + _longer(after_s - before_s + gone),
             f"Pad the dimension to {padded} (for a vocabulary: resize_token_embeddings(pad_to_multiple_of={PAD})), and look "
             "for kernels without 'align1' or 'align2' in their names.",
             before_s, after_s, measured(products), "misaligned",
         )  # fmt: skip
+
+
+def _longer(more_s: float) -> str:
+    return f" Other kernels over this size take {ms(more_s)} longer." if more_s > 1e-6 else ""
 
 
 def _crooked(one: Priced) -> set[int]:
