@@ -154,7 +154,9 @@ def single_node(gpu: Gpu, gpus: int = 8) -> System:
         both_ways_byte_per_s=both,
     )
     count = Figure(float(gpus), both.source, "assumed")
-    return System(f"{gpus} x {gpu.name}", gpu.file, f"{gpus} x {gpu.title}", (gpu.name,), count, level, None, gpu.sources)
+    return System(
+        f"{gpus} x {gpu.name}", gpu.file, f"{gpus} x {gpu.title}", (gpu.name,), count, level, None, gpu.sources
+    )
 
 
 # Generation of NVLink and PCIe by what both directions of a card's links add up to, in GB/s.
