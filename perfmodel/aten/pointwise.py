@@ -160,7 +160,7 @@ def over(name: str, mix: Mix, call: Call) -> Iterable[Launched]:
     reads = tuple((x.distinct, x.item) for x in call.operands)
     writes = tuple((x.numel, x.item) for x in results if x.shape == results[0].shape)
     converts = _converts(name, call.operands, results[0])
-    fact = Stream(special="cast" if converts else "")
+    fact = Stream(special="random" if name == "dropout" else "cast" if converts else "")
     if not _alike(call.operands, results[0]):
         far = sum(lines(x, results[0]) - 1 for x in call.operands)
         fact = Stream(special="strided", dims=dimensions((results[0], *call.operands)), lines=far, converts=converts)
@@ -227,6 +227,16 @@ def _guessed(name: str, shape: tuple[Any, ...], operands: tuple[Operand, ...]) -
     return Operand(shape, dtype, like.strides if like else tuple(reversed(strides)))
 
 
+def masked_fill(call: Call) -> Iterable[Launched]:
+    """A copy of the tensor, and then one kernel in its place."""
+    from perfmodel.aten import launched
+
+    x = call.operands[0]
+    y = result_of(call, x)
+    yield from launched(Call("clone", (x,), results=(y,)))
+    yield from over("masked_fill", MIXES["masked_fill"], call._replace(arguments=(y, *call.arguments[1:]), results=(y,)))
+
+
 def dropout(call: Call) -> Iterable[Launched]:
     """native_dropout: random numbers, a comparison and a product; a mask byte per element is kept."""
     x = result_of(call)
@@ -236,6 +246,8 @@ def dropout(call: Call) -> Iterable[Launched]:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(MIXES, pointwise),
+    "masked_fill": masked_fill,
+    "masked_fill_": pointwise,
     "gelu": gelu,
     "gelu_backward": gelu,
     "native_dropout": dropout,

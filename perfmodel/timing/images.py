@@ -28,18 +28,23 @@ from perfmodel.timing.convolution import OUTPUT, TAP
 from perfmodel.timing.part import Part
 from perfmodel.timing.terms import Body
 
-# First guesses, not fitted yet. A change of layout: instructions per element.
+# Fitted on the suite of programs' kernels (an H100, 2026-11, torch 2.11; the cases for fitting); TURN, RESULT_WAITS
+# and PLANE_WAITS are first guesses. A change of layout: instructions per element.
 TURN = 24.0
-# Pooling and interpolation: instructions per result and per pixel of a window, memory waits of a thread.
-RESULT, PIXEL, RESULT_WAITS = 70.0, 14.0, 2.0
+# Pooling and interpolation: instructions per result of either, and per pixel of a window; memory waits of a thread.
+POOL, RESULT, PIXEL, RESULT_WAITS = 350.0, 70.0, 8.0, 2.0
+# Gradients: of an average over windows, instructions relative to those of a maximum; of an interpolation, per pixel that
+# is added atomically.
+AVERAGE_BACK, ADDED_PIXEL = 1.7, 85.0
 # Interpolation by planes: instructions and memory waits per plane of a thread.
-PLANE, PLANE_WAITS = 30.0, 0.7
-# Statistics: instructions per element (running mean and variance, or plain sums), memory waits per element of a thread.
-MOMENT, SUMS, MOMENT_WAITS = 22.0, 6.0, 0.35
+PLANE, PLANE_WAITS = 11.0, 0.7
+# Statistics: instructions per element (running mean and variance per channel, per group, plain sums), memory waits per
+# element of a thread.
+MOMENT, GROUP_MOMENT, SUMS, MOMENT_WAITS = 88.0, 22.0, 33.0, 1.0
 # The elementwise kernel of known statistics: instructions per element.
-APPLY = 10.0
+APPLY = 80.0
 # The gradient by one block per channel: instructions per element and pass.
-GRADIENT = 12.0
+GRADIENT = 40.0
 
 CHANNEL_THREADS, RESULT_THREADS, PLANE_THREADS = 512, 256, 1024
 
@@ -95,7 +100,11 @@ def windows(card: Card, fact: Windows, op: Op, dtype: str, impl: str) -> tuple[P
             return in_order(card, kernel)
     threads = inputs if fact.backward and fact.function != "interpolate" else outputs
     blocks = ceil(threads / RESULT_THREADS)
-    lanes = RESULT + PIXEL * taps * outputs / threads
+    lanes = (RESULT if fact.function == "interpolate" else POOL) + PIXEL * taps * outputs / threads
+    if fact.backward and fact.function == "average":
+        lanes *= AVERAGE_BACK
+    elif fact.backward and fact.function == "interpolate" and taps > 1:
+        lanes += ADDED_PIXEL * taps
     kernel = Launch("results", blocks, RESULT_THREADS, read, write, lanes, RESULT_WAITS, mechanism="images")
     return (*first, *in_order(card, kernel))
 
@@ -130,7 +139,7 @@ def normalised(card: Card, fact: Normalised, op: Op, dtype: str, impl: str) -> t
         sums = _moments(B * C, pixels, 2 * size, SUMS)
         last = movement.strided(elements, item, 2 * size, size, movement.places(movement.USUAL_DIMS, 6))
         return in_order(card, sums, folded, folded, last, small)
-    return in_order(card, _moments(B * groups, C // groups * pixels, size, MOMENT), folded, strided)
+    return in_order(card, _moments(B * groups, C // groups * pixels, size, GROUP_MOMENT), folded, strided)
 
 
 def _moments(blocks: int, each: int, byte: float, lanes: float) -> Launch:

@@ -46,7 +46,7 @@ SERIAL, CAST_WAITS = 0.9, 4.4
 # is not contiguous takes one per dimension on both sides. Memory waits of a thread at its start, and per element.
 CAT_VECTOR, CAT_ELEMENT, CAT_DIVISION, CAT_START, CAT_WAITS = 60.0, 29.0, 20.0, 2.5, 1.4
 # Of random numbers, instructions per thread and per number.
-RANDOM_START, RANDOM = 160.0, 42.0
+RANDOM_START, RANDOM = 160.0, 55.0
 
 STRIDED_THREADS, CAST_EACH, SECTOR, VECTOR = 128, 4, 32, 16
 USUAL_DIMS = 3  # of a transposed or repeated tensor

@@ -20,14 +20,15 @@ from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 
-# First guesses, not fitted yet. A sort on chip: instructions and clocks per step of a bitonic network.
+# RADIX_*, SELECT_STEP and COUNT are fitted on the suite of programs' kernels (an H100, 2026-11, torch 2.11; the cases for
+# fitting); the others are first guesses. A sort on chip: instructions and clocks per step of a bitonic network.
 STEP, STEP_CLOCKS = 22.0, 60.0
 # A radix pass: instructions per element, and memory waits of a block (its count depends on those before it).
-RADIX_ELEMENT, RADIX_WAITS = 45.0, 6.0
+RADIX_ELEMENT, RADIX_WAITS = 290.0, 22.0
 # A pass of one block per row over two bits: instructions and memory waits per step of 1024 elements, clocks per pass.
-SELECT_STEP, SELECT_WAITS, SELECT_CLOCKS = 30.0, 1.0, 450.0
+SELECT_STEP, SELECT_WAITS, SELECT_CLOCKS = 80.0, 1.0, 450.0
 # Of several blocks per row: instructions per element that is counted, and that is gathered.
-COUNT, COLLECT = 16.0, 40.0
+COUNT, COLLECT = 80.0, 40.0
 # One block per row in a radix sort: instructions per element and pass.
 SEGMENT = 60.0
 

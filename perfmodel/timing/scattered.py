@@ -18,32 +18,42 @@ from math import ceil, log2
 
 from perfmodel.op import Op
 from perfmodel.runs import Gather, Picked, Scatter, number
-from perfmodel.timing.blocks import Launch, in_order
+from perfmodel.timing.blocks import SCHEDULERS, WARP, Launch, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.movement import SECTOR, STRIDED_THREADS, VECTOR, filled
 from perfmodel.timing.part import Part
 
-# First guesses, not fitted yet. Instructions per thread of a row's block; per element of an elementwise kernel.
-ROW, ELEMENT = 45.0, 60.0
+# Fitted on the suite of programs' kernels and on whole programs (an H100, 2026-11, torch 2.11; the records for fitting).
+# Instructions per thread of a row's block; clocks in which a multiprocessor starts such a block; instructions per element
+# of an elementwise kernel.
+ROW, BLOCK_CLOCKS, ELEMENT = 45.0, 150.0, 105.0
+# Of a gather of a few rows, whose blocks go from row to row: memory waits per row.
+SMALL_WAITS = 1.8
 # Memory waits per element of a thread: for its index, then for its value.
-SERIAL = 1.2
-# L2 traffic of an atomic addition relative to the bytes that it writes; instructions per addition.
-ATOMIC, ADD = 2.0, 20.0
+SERIAL = 0.6
+# L2 traffic of an atomic addition relative to the bytes that it writes; instructions per addition, with the row and
+# column of the element.
+ATOMIC, ADD = 2.0, 150.0
 # Rows added by one kernel after another in each block: clocks per 32 rows, as memory waits.
-ORDERED_WAITS, ORDERED = 2.5, 220.0
-# Kernels that find equal indices between a sort and the addition.
-SEGMENT_KERNELS = 6
-# A single block: memory waits per row of a thread, instructions per row, and per thread at the end.
-PICK_WAITS, PICK, PICK_END = 1.6, 40.0, 3.0
+ORDERED_WAITS, ORDERED = 2.0, 150.0
+# Kernels and clears that find equal indices between a sort and the addition; instructions per element of the addition,
+# and of the sum of its parts.
+SEGMENT_KERNELS, SEGMENT = 16, 270.0
+# A single block: memory waits per row of a thread (two loads; backward, a load and a store), instructions per row, and
+# per thread at the end.
+PICK_WAITS, PICK_BACK_WAITS, PICK, PICK_END = 2.8, 1.5, 40.0, 3.0
 
 VECTOR_THREADS, EACH = 256, 4
 FEW_ROWS, FEATURES = 3072, 32
+SMALL_ROWS, SMALL_THREADS, KEY_BITS = 16, 128, 64
+GRANULE = 64  # bytes of a memory access of HBM
 PICK_ROWS, PICK_THREADS = 16, 1024
 
 
 def _sectors(rows: int, cols: int, item: float) -> float:
-    """Bytes of the sectors that hold the rows."""
-    return float(rows * ceil(cols * item / SECTOR) * SECTOR)
+    """Bytes that memory moves for rows in any order."""
+    least = GRANULE if cols * item < SECTOR else SECTOR
+    return float(rows * ceil(cols * item / least) * least)
 
 
 def gather(card: Card, fact: Gather, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -51,11 +61,20 @@ def gather(card: Card, fact: Gather, op: Op, dtype: str, impl: str) -> tuple[Par
     rows, cols, item, index = number(fact.rows), number(fact.cols), float(fact.item), float(fact.index)
     read = _sectors(rows, cols, item) + rows * index
     vectors = cols * item / VECTOR
+    if rows <= SMALL_ROWS and cols > 1:
+        few = Launch(
+            "few rows", ceil(cols / SMALL_THREADS), SMALL_THREADS, read, rows * cols * item, ROW * rows, SMALL_WAITS * rows,
+            mechanism="scattered",
+        )  # fmt: skip
+        return in_order(card, few)
     if vectors != int(vectors):
         return in_order(card, _elements(rows * cols, read, rows * cols * item, ELEMENT))
     threads = min(VECTOR_THREADS, 32 * ceil(vectors / 32))
     blocks = rows * ceil(vectors / threads)
-    launch = Launch("vectors", blocks, threads, read, rows * cols * item, ROW, 2.0, mechanism="scattered")
+    lanes = ROW + BLOCK_CLOCKS * SCHEDULERS / ceil(threads / WARP)
+    launch = Launch(
+        "vectors", blocks, threads, read, rows * cols * item, lanes, 2.0, path=ROW, mechanism="scattered"
+    )  # fmt: skip
     return in_order(card, launch)
 
 
@@ -76,7 +95,8 @@ def scatter(card: Card, fact: Scatter, op: Op, dtype: str, impl: str) -> tuple[P
     if fact.ordered:
         return (*first, *in_order(card, *_ordered(rows, cols, size, index)))
     lanes = ELEMENT + (ADD if fact.adds else 0.0)
-    read = size + rows * index + (table if fact.adds else 0.0)
+    # A row of less than a sector is merged with what memory holds around it.
+    read = size + rows * index + (table if fact.adds or cols * item < SECTOR else 0.0)
     launch = _elements(rows * cols, read, table, lanes)
     return (*first, *in_order(card, launch._replace(sector_byte=ATOMIC * size if fact.adds else 0.0)))
 
@@ -94,12 +114,12 @@ def _ordered(rows: int, cols: int, size: float, index: float) -> tuple[Launch, .
         )  # fmt: skip
     from perfmodel.timing.orders import radix
 
-    passes = ceil(log2(max(2, rows)) / 8)
+    passes = KEY_BITS // 8
     small = Launch(
         "equal indices", ceil(rows / 256), 256, rows * index, rows * index, 40.0, 2.0, 2.0, mechanism="scattered"
     )
-    add = _elements(rows * cols, size + rows * index, size, ELEMENT + ADD)
-    return (*radix(rows, index, passes), *(small,) * SEGMENT_KERNELS, add)
+    add = _elements(rows * cols, size + rows * index, size, SEGMENT)
+    return (*radix(rows, index, passes), *(small,) * SEGMENT_KERNELS, add, add)
 
 
 def picked(card: Card, fact: Picked, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -108,9 +128,10 @@ def picked(card: Card, fact: Picked, op: Op, dtype: str, impl: str) -> tuple[Par
     threads = min(PICK_THREADS, max(32, 1 << round(log2(max(1.0, rows / PICK_ROWS)))))
     each = ceil(rows / threads)
     read, write = float(op.read_byte()), rows * item if fact.backward else item
+    waits = PICK_BACK_WAITS if fact.backward else PICK_WAITS
     end = 0.0 if fact.backward else PICK_END * threads
     launch = Launch(
-        "single block", 1, threads, read, write, PICK * each, max(1.0, PICK_WAITS * each), 1.0, PICK * each + end,
+        "single block", 1, threads, read, write, PICK * each, max(1.0, waits * each), 1.0, PICK * each + end,
         mechanism="scattered",
     )  # fmt: skip
     if not fact.backward:
