@@ -2,8 +2,9 @@
 
 python benchmarks/fuzz.py N [--seed SEED] [--only COMMAND]
 
-A fault is a traceback, more than 5 s, NaN or Infinity in an answer, a control character in the output, or a count that
-is negative or not whole. The exit code is 1 if there is any. ``tests/test_fuzz.py`` runs a short version.
+A fault is a traceback, more than 5 s of processor time, NaN or Infinity in an answer, a control character in the
+output, a partial file, or a count that is negative or not whole. The exit code is 1 if there is any.
+``tests/test_fuzz.py`` runs a short version.
 """
 
 from __future__ import annotations

@@ -74,111 +74,35 @@ PROGRAMS = (
     *_three("whisper-base", (8, 64), NONE, NONE, held_out=True),
     *_three("qwen1.5-moe-a2.7b", (2, 512), (4, 512), NONE, held_out=True),
 )
+# Measured after everything was fitted: models and sizes that no figure has seen.
+UNSEEN = (
+    *_three("llama-3-8b", (1, 2048), (16, 2048), NONE, held_out=True),
+    *_three("mistral-7b-v0.3", (2, 1024), (4, 4096), NONE, held_out=True),
+    *_three("qwen2.5-7b", (1, 1024), (32, 512), NONE, held_out=True),
+    *_three("phi-2", (4, 512), (8, 1024), (1, 1024), held_out=True, dtype="float16"),
+    *_three("tinyllama-1.1b", (8, 512), (16, 1024), (4, 512), held_out=True),
+    *_three("gpt2", (16, 1024), (32, 512), (8, 1024), held_out=True),
+    *_three("gemma-2b", (2, 512), (8, 512), NONE, held_out=True),
+    *_three("falcon-7b", (1, 1024), (8, 1024), NONE, held_out=True),
+    *_three("gpt-neo-2.7b", (2, 512), (4, 512), NONE, held_out=True, dtype="float16"),
+    *_three("gpt-j-6b", (1, 512), (8, 512), NONE, held_out=True, dtype="float16"),
+    *_three("bloom-3b", (2, 512), (4, 512), NONE, held_out=True),
+    *_three("deepseek-v2-lite", (1, 512), NONE, NONE, held_out=True),
+    *_three("vit-base-patch16-224", (128, 0), NONE, (64, 0), held_out=True),
+    *_three("t5-large", (4, 128), NONE, (2, 128), held_out=True),
+    *_three("phi-4-mini", (2, 512), (8, 512), NONE, held_out=True),
+    *_three("gemma-3-1b", (4, 512), (8, 1024), NONE, held_out=True),
+)
 
 
 def build(spec: Spec, device: str) -> Callable[[], Any]:
     """Returns one step of a program on a device; the device ``meta`` holds no data."""
-    import torch
-    import transformers
+    from perfmodel.capture.models import step
 
-    transformers.logging.set_verbosity_error()
-    page = json.loads((CONFIGS / f"{spec.config}.json").read_text())
-    config = transformers.AutoConfig.for_model(
-        page["model_type"], **{k: v for k, v in page.items() if k != "model_type"}
-    )
-    config._attn_implementation = "sdpa"
-    if page["model_type"] == "t5":
-        config.decoder_start_token_id = config.pad_token_id = 0
-    dtype = getattr(torch, spec.dtype)
-    with torch.device(device):
-        torch.set_default_dtype(dtype)
-        try:
-            model = _architecture(transformers, page).from_config(config).to(dtype)
-        finally:
-            torch.set_default_dtype(torch.float32)
-    inputs = _inputs(torch, spec, config, device, dtype)
-    if spec.phase == "train":
-        return _training(torch, spec, model, inputs)
-    model.eval()
-    if spec.phase == "decode":
-        return _decoding(torch, transformers, spec, model, config, inputs)
-
-    @torch.no_grad()
-    def step() -> Any:
-        return model(**inputs)
-
-    return step
-
-
-def _architecture(transformers: Any, page: dict[str, Any]) -> Any:
-    kind = page["model_type"]
-    if kind == "vit":
-        return transformers.AutoModelForImageClassification
-    if kind == "bert":
-        return transformers.AutoModelForMaskedLM
-    if kind in ("t5", "whisper"):
-        return transformers.AutoModelForSpeechSeq2Seq if kind == "whisper" else transformers.AutoModelForSeq2SeqLM
-    return transformers.AutoModelForCausalLM
-
-
-def _inputs(torch: Any, spec: Spec, config: Any, device: str, dtype: Any) -> dict[str, Any]:
-    def tokens(count: int) -> Any:
-        return torch.randint(0, config.vocab_size - 1, (spec.B, count), device=device)
-
-    kind = config.model_type
-    if kind == "vit":
-        size = config.image_size
-        found = {"pixel_values": torch.randn(spec.B, 3, size, size, device=device, dtype=dtype)}
-        if spec.phase == "train":
-            found["labels"] = torch.zeros(spec.B, device=device, dtype=torch.long)
-        return found
-    if kind == "whisper":
-        frames = 2 * config.max_source_positions
-        audio = torch.randn(spec.B, config.num_mel_bins, frames, device=device, dtype=dtype)
-        return {"input_features": audio, "decoder_input_ids": tokens(spec.N)}
-    ids = tokens(1 if spec.phase == "decode" else spec.N)
-    found = {"input_ids": ids}
-    if kind == "t5":
-        found["decoder_input_ids"] = tokens(spec.N)
-    if spec.phase == "train":
-        found["labels"] = found.pop("decoder_input_ids", ids)
-    return found
-
-
-def _training(torch: Any, spec: Spec, model: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    if spec.optimizer == "fused":  # set afterwards, because the constructor refuses tensors without data
-        optimizer.param_groups[0]["fused"] = optimizer.defaults["fused"] = True
-
-    def step() -> Any:
-        loss = model(**inputs).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
-
-    return step
-
-
-def _decoding(
-    torch: Any, transformers: Any, spec: Spec, model: Any, config: Any, inputs: dict[str, Any]
-) -> Callable[[], Any]:
-    cache = transformers.StaticCache(config=config, max_cache_len=spec.N + 1)
-    word = "cache" if transformers.__version__ >= "5.20" else "past_key_values"
-
-    @torch.no_grad()
-    def step() -> Any:
-        for layer in cache.layers:
-            if isinstance(layer.cumulative_length, int):
-                layer.cumulative_length = spec.N
-            else:
-                layer.cumulative_length.fill_(spec.N)
-        return model(**inputs, **{word: cache}, use_cache=True)
-
-    with torch.no_grad():
-        model(**inputs, **{word: cache}, use_cache=True)  # allocates the cache
-    return step
+    phase = "prefill" if spec.phase == "prompt" else spec.phase
+    path = str(CONFIGS / f"{spec.config}.json")
+    sizes = {"B": spec.B, "N": max(1, spec.N), "S": max(1, spec.N)}
+    return step(path, phase, **sizes, dtype=spec.dtype, device=device, optimizer=spec.optimizer)
 
 
 # --- measuring
@@ -345,7 +269,7 @@ def command_measure(options: argparse.Namespace) -> None:
     deadline = time.perf_counter() + options.seconds
     with open(options.output, "a", encoding="utf-8") as file:
         file.write(json.dumps(_environment()) + "\n")
-        for spec in PROGRAMS:
+        for spec in UNSEEN if options.unseen else PROGRAMS:
             chosen = not only or any(spec.name.startswith(word) for word in only)
             if not chosen or spec.held_out < options.held_out or time.perf_counter() > deadline:
                 continue
@@ -396,7 +320,7 @@ def command_compare(options: argparse.Namespace) -> None:
     for record in records(options.file):
         if "kernels" not in record or (options.only and not record["program"].startswith(options.only)):
             continue
-        spec = Spec(**{name: record.get(name, getattr(Spec, "_field_defaults").get(name)) for name in Spec._fields})
+        spec = Spec(**{name: record.get(name, Spec._field_defaults.get(name)) for name in Spec._fields})
         try:
             program = predicted(spec)
             graph, eager = on(program, card, "graph", options.knowledge), on(program, card, "eager", options.knowledge)
@@ -462,6 +386,7 @@ def main() -> None:
     one.add_argument("-o", "--output", required=True)
     one.add_argument("--only", default="")
     one.add_argument("--compiled", action="store_true")
+    one.add_argument("--unseen", action="store_true", help="programs that were drawn after all fits")
     one.add_argument("--held-out", action="store_true", help="only programs that nothing is fitted to")
     one.add_argument("--trace-folder", type=Path)
     one.add_argument("--seconds", type=float, default=1e9)

@@ -9,6 +9,7 @@ given take typical values.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ from perfmodel.workload import Workload
 
 if TYPE_CHECKING:
     from perfmodel.answers.algebra import FormulasAnswer, SolutionAnswer
+    from perfmodel.answers.traces import TraceAnswer
+    from perfmodel.programs.program import Program
 
 
 def gpu(name: Card) -> Gpu:
@@ -290,3 +293,26 @@ def predict(cases: Any, gpu: Card, *, knowledge: str | None = None) -> Predictio
     if not found:
         raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
     return PredictionsAnswer(found, known, state)
+
+
+def trace(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    gpu: Card | None = None,
+    *,
+    knowledge: str | None = None,
+    unprofiled: float | None = None,
+    step: str | None = None,
+    program: Program | None = None,
+) -> TraceAnswer:
+    """Reads traces that ``torch.profiler`` exported, one file per rank: ``perfmodel trace``.
+
+    Without ``gpu``, the card is the one that the trace names. ``unprofiled`` is the time of the step without the profiler,
+    in seconds. ``step`` is the name of the range that is the step. ``program`` is the captured program that ran: it gives
+    shapes to the kernels of a CUDA graph.
+    """
+    from perfmodel.answers.traces import TraceAnswer
+    from perfmodel.traces.tracing import trace as read
+
+    files = [os.fspath(path) for path in given.several(paths)]
+    found = read(files, given.card(gpu), knowledge=knowledge, unprofiled_s=unprofiled, name=step, program=program)
+    return TraceAnswer._make(found)

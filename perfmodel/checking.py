@@ -7,22 +7,24 @@ a pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perfmodel.aten.calls import Launched
-from perfmodel.block import Kernel, Step
 from perfmodel.cases import case
 from perfmodel.errors import InputError, said
 from perfmodel.hardware import Gpu
-from perfmodel.prediction import predicted
+from perfmodel.prediction import predicted, priced
 from perfmodel.records import measured_s, quartiles_s
-from perfmodel.roofline import lower_under, rates
+from perfmodel.roofline import rates
 from perfmodel.timing import parameters
-from perfmodel.timing.sequence import expected
+from perfmodel.traces.kernel_names import short
 from perfmodel.units import Gate
 from perfmodel.validation import RESOLUTION, WRONG, compare, described
+
+if TYPE_CHECKING:
+    from perfmodel.traces.rows import Row
 
 PASS, FAIL, UNKNOWN = "pass", "fail", "unknown"
 WORST_FIRST = (FAIL, UNKNOWN, PASS)
@@ -84,7 +86,7 @@ class Judged(NamedTuple):
         return None if self.reference_s is None else self.reference_s / self.limit.share
 
     def _reached(self, time_s: float | None) -> float | None:
-        return self.reference_s / time_s if self.reference_s is not None and time_s else None
+        return self.reference_s / time_s if self.reference_s and time_s else None
 
     @property
     def reached(self) -> float | None:
@@ -135,7 +137,8 @@ def judge(line: Mapping[str, Any], reference: Reference, time: Time | None, limi
         return undecided._replace(reason="it has no measured time")
     low, high, share = undecided.reached_low, undecided.reached_high, limit.share
     if low is None or high is None:
-        return undecided._replace(reason="nothing is known of its work")
+        reason = "its bound is 0: L2 can hold all its data" if undecided.reference_s == 0 else "its work is not known"
+        return undecided._replace(reason=reason)
     if reference.lower_s is not None and time.median_s * (1 + RESOLUTION) < reference.lower_s:
         return undecided._replace(reason="it was measured below its bound: check GPU, data type and protocol")
     if low >= share:
@@ -184,11 +187,23 @@ def of_trace(document: Mapping[str, Any], limit: Limit, where: str) -> list[Judg
     return [_of_kernel(one, limit, where) for one in kernels]
 
 
+def of_rows(rows: Sequence[Row], limit: Limit, where: str) -> list[Judged]:
+    """Returns the verdict on every kernel of a profiler's trace."""
+    kernels = [
+        {
+            "name": row.name, "count": row.calls, "op": row.op, "shape": dict(row.shape), "dtype": row.dtype, "module": row.module,
+            "measured_s": row.measured_s, "lower_s": row.lower_s, "expected_s": row.expected_s, "bound": row.bound,
+        }
+        for row in rows
+    ]  # fmt: skip
+    return of_trace({"kernels": kernels}, limit, where)
+
+
 def _of_kernel(kernel: Mapping[str, Any], limit: Limit, where: str) -> Judged:
     lower_s, expected_s, measured = (_seconds(kernel, f"{name}_s", where) for name in ("lower", "expected", "measured"))
     time = None if not measured else Time(measured, measured, measured, spread=False)
-    bound = kernel.get("bound")
-    return judge(kernel, Reference(lower_s or None, expected_s or None, str(bound) if bound else None), time, limit)
+    known = Reference(lower_s, expected_s or None, str(kernel["bound"]) if kernel.get("bound") else None)
+    return judge(kernel, known if kernel.get("op") else Reference(), time, limit)
 
 
 def _seconds(kernel: Mapping[str, Any], name: str, where: str) -> float | None:
@@ -214,21 +229,25 @@ def selected(kernels: Iterable[Judged], patterns: Iterable[str]) -> list[Judged]
 
 def names(line: Mapping[str, Any]) -> list[str]:
     """Returns the names by which a kernel can be selected."""
-    return [str(line[key]) for key in ("name", "kind", "op", "module") if line.get(key)]
+    plain = [short(str(line["name"]))] if line.get("name") else []
+    return [*plain, *(str(line[key]) for key in ("name", "kind", "op", "module") if line.get(key))]
 
 
 def title(line: Mapping[str, Any]) -> str:
     """Returns a kernel as one line of text."""
-    return str(line["name"]) if line.get("name") else described(line)
+    if not line.get("name"):
+        return described(line)
+    shape = " ".join(f"{name}={size}" for name, size in (line.get("shape") or {}).items())
+    return " ".join(filter(None, (short(str(line["name"]), 48), str(line.get("op") or ""), shape)))
 
 
 def checked(
     kernels: Iterable[Judged], limit: Limit, *, allow_unknown: bool = False, notes: Iterable[str] = ()
 ) -> Checked:
-    """Returns all kernels, those that fail first, then those without a verdict; the lowest share first."""
+    """Returns all kernels: those that fail, those without a verdict, those that pass; of each, the most headroom first."""
 
     def badness(one: Judged) -> tuple[int, float]:
-        return WORST_FIRST.index(one.verdict), -1.0 if one.reached is None else one.reached
+        return WORST_FIRST.index(one.verdict), -(one.headroom_s or 0.0)
 
     ordered = tuple(sorted(kernels, key=badness))
     points = sum(one.time is not None and not one.time.spread for one in ordered)
@@ -250,13 +269,8 @@ def reference_of_case(line: Mapping[str, Any], gpu: Gpu) -> Reference:
 
 def reference_of(launched: Launched, gpu: Gpu, protocol: str) -> Reference:
     """Returns bound and expected time of a custom kernel."""
-    bounds = lower_under(launched.op, rates(gpu, launched.dtype), protocol)
-    lower_s = float(bounds.lower_s)
-    step = Step(launched.operation, cast(Any, None))  # the time model reads no step
-    running = Kernel(launched.operation, launched.operation, 1, launched.op, step)
-    timed = parameters.card(gpu, None)
-    whole = expected(timed, [(running, lower_s)], launched.dtype, impl=launched.impl, protocol=protocol)[1]
-    return Reference(lower_s, whole.expected_s, bounds.bound)
+    bounds, time = priced(launched, gpu, protocol)
+    return Reference(float(bounds.lower_s), time.expected_s, bounds.bound)
 
 
 def limit(share: Any, of: str = BOUND, where: str = "share") -> Limit:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from perfmodel import block, eager
 from perfmodel.analysis import Total
-from perfmodel.block import Kernel
+from perfmodel.aten.calls import Launched
+from perfmodel.block import Kernel, Step
 from perfmodel.cases import REMEMBERED, Case, Refused
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
@@ -104,6 +105,16 @@ def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
     whole = together((bound, kernel.repeat) for bound, kernel in zip(apart, asked, strict=True))
     judged = ((kernel, bound.lower_s) for kernel, bound in zip(asked, apart, strict=True))
     return _total(asked, whole), expected(timed, judged, case.dtype, impl=impl, protocol=case.protocol)[1]
+
+
+def priced(launched: Launched, gpu: Gpu, protocol: str) -> tuple[Bounds, Expected]:
+    """Bounds and expected time of one kernel that is no case, such as a custom one."""
+    bounds = lower_under(launched.op, rates(gpu, launched.dtype), protocol)
+    step = Step(launched.operation, cast(Any, None))  # the time model reads no step
+    running = Kernel(launched.operation, launched.operation, 1, launched.op, step)
+    timed = known.card(gpu, None)
+    judged = ((running, float(bounds.lower_s)),)
+    return bounds, expected(timed, judged, launched.dtype, impl=launched.impl, protocol=protocol)[1]
 
 
 def _total(asked: Iterable[Kernel], whole: Bounds) -> Total:

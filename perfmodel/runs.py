@@ -31,7 +31,8 @@ class Gemm(NamedTuple):
     """A batch of matrix products of (m, k) by (k, n).
 
     ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
-    bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide.
+    bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
+    rows of the result are aligned to less than 4 bytes.
     """
 
     m: Factors
@@ -41,6 +42,7 @@ class Gemm(NamedTuple):
     items: Items = Items()
     rotates: bool = False
     aligned: int = 0
+    odd: bool = False
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
@@ -93,7 +95,8 @@ class Rows(NamedTuple):
 class Heads(NamedTuple):
     """Attention in one kernel: B sequences of N queries in H heads over S keys in H_kv heads, of sizes d and d_v.
 
-    ``W`` is the window, part of the causal mask as in the counts; None means no window.
+    ``W`` is the window, part of the causal mask as in the counts; None means no window. ``masked``: a tensor is added to
+    the scores. ``dropout``: random probabilities are dropped.
     """
 
     B: Size
@@ -108,6 +111,8 @@ class Heads(NamedTuple):
     item: Size = 2
     cache: Size = 2
     backward: bool = False
+    masked: bool = False
+    dropout: bool = False
 
 
 class Stage(NamedTuple):
@@ -122,10 +127,11 @@ class Stream(NamedTuple):
     """An elementwise kernel, which moves every byte once.
 
     With ``gate``, eager torch launches the activation and the product as two kernels. ``special`` names a kernel whose
-    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare, reduce or random; cast, if operands of
-    several data types are converted one by one; or strided, if it computes the place of every element of every operand
-    from the strides of ``dims`` dimensions. ``lines``: cache lines beyond the first that a warp touches in all operands.
-    ``converts``: a strided kernel converts elements one by one.
+    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare or reduce; cast, if operands of
+    several data types are converted one by one; strided, if it computes the place of every element of every operand from
+    the strides of ``dims`` dimensions; or copied, if torch copies the operand of the result's size first and then changes
+    the copy. ``lines``: cache lines beyond the first that a warp touches in all operands. ``converts``: a strided kernel
+    converts elements one by one.
     """
 
     gate: bool = False

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command import perfmodel as command
@@ -21,6 +24,7 @@ from perfmodel.hardware import gpu
 from perfmodel.measure import counters, environment, processor, runner, session, stopwatch, suites
 from perfmodel.measure.program import Program, verdict
 from perfmodel.measure.stopwatch import Cpu, Cuda, Samples, steadiest
+from perfmodel.vocabulary import kind
 
 ADD = {
     "op": "elementwise",
@@ -169,6 +173,22 @@ def test_an_error_of_2_percent_in_a_function_of_torch_is_found(monkeypatch, func
     assert "relative error of" in compared(line).wrong
 
 
+ACTIVATIONS = [(line, word) for line in (MLP, LAYER) for word in kind(line["op"]).words["activation"]]
+MEASURED = {"mlp": ("gelu", "gelu_tanh", "relu", "silu", "swiglu"), "layer": ("gelu", "gelu_tanh", "relu", "silu")}
+
+
+@pytest.mark.parametrize(
+    ("line", "activation"), ACTIVATIONS, ids=lambda value: value if isinstance(value, str) else value["op"]
+)
+def test_every_activation_is_measured_or_refused(line, activation):
+    asked = {**line, **BOTH, "activation": activation}
+    if activation in MEASURED[line["op"]]:
+        assert not compared(asked).wrong
+    else:
+        with pytest.raises(InputError, match=f"no program measures {line['op']} with {activation}"):
+            compared(asked)
+
+
 def by_2_percent(found):
     return found * 1.02 if hasattr(found, "dtype") else tuple(one * 1.02 for one in found)
 
@@ -295,6 +315,33 @@ def test_a_time_on_the_processor_is_the_time_it_took():
     program = Program(lambda: time.sleep(0.02), lambda out: iter(()))
     run, _ = watch.ready(program, "warm")
     assert 20_000 <= watch.times(run, "warm").median_us < 60_000
+
+
+def test_a_failed_capture_is_ended_by_one_that_succeeds():
+    """Else torch refuses random numbers in the rest of the process (seen on an H100, torch 2.11)."""
+    captures = []
+
+    @contextlib.contextmanager
+    def graph(*_, **__):
+        captures.append("begun")
+        yield
+        captures.append("ended")
+
+    device = SimpleNamespace(wait_stream=lambda other: None)
+    cuda = SimpleNamespace(
+        Stream=lambda: device, current_stream=lambda: device, stream=contextlib.nullcontext, synchronize=lambda: None,
+        CUDAGraph=object, graph=graph, get_device_properties=lambda _: SimpleNamespace(L2_cache_size=1),
+    )  # fmt: skip
+    array = SimpleNamespace(zero_=lambda: None)
+    watch = Cuda(SimpleNamespace(cuda=cuda, ones=lambda *_, **__: array, empty=lambda *_, **__: array))
+
+    def run():
+        if captures:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        watch.ready(Program(run, lambda out: iter(())), "cold")
+    assert captures == ["begun", "begun", "ended"]
 
 
 # Interquartile ranges of 40 %, 10 % and 2 %: 10 +- 2, +- 0.5 and +- 0.1, interpolated.
@@ -719,6 +766,47 @@ def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
     report = command("validate", "--from", path)
     assert report.code in (0, 3)
     assert "calibrated" in report.out
+
+
+@pytest.fixture
+def known_processor(monkeypatch):
+    """A processor whose rates need not be measured."""
+    text = Path("hardware/epyc-7763.yaml").read_text()
+    monkeypatch.setattr("perfmodel.measure.processor.hardware_file", lambda: text)
+
+
+def test_a_resumed_run_is_compared_with_the_roofs_of_its_file(tmp_path, monkeypatch, known_processor):
+    """The processor seems twice as fast in the second run, where the only case is already in the file."""
+    here = session.device("cpu")
+    large = {**ADD, "shape": {"numel": 1 << 28}, "protocol": "cold"}
+    first = {"schema": 1, "environment": {"gpu": here.card.matches[0], "device": "cpu", "card": here.description}}
+    path = stored(tmp_path, first, record(large, 1e6))
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text(json.dumps(large) + "\n")
+    before = json.loads(command("validate", "--from", path, "--format", "json").out)["cases"][0]["lower_s"]
+    assert before > 0
+
+    def doubled(found):
+        return f"{2 * float(found[1]):g} {found[2]}"
+
+    faster = re.sub(r"([0-9.]+) ([GMT]B/s)", doubled, here.description)
+    monkeypatch.setattr("perfmodel.measure.processor.hardware_file", lambda: faster)
+    resumed = command("validate", "--gpu", "cpu", "--suite", str(suite), "--save", path, "--format", "json")
+    assert resumed.code == 0, resumed
+    assert json.loads(resumed.out)["cases"][0]["lower_s"] == before
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
+def test_an_interruption_before_the_first_case_is_answered(tmp_path, monkeypatch, known_processor, form):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "records", interrupted)
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text(json.dumps(ADD) + "\n")
+    ran = command("validate", "--gpu", "cpu", "--suite", str(suite), "--format", form)
+    assert ran.code == 130
+    assert "interrupted; 0 cases were measured" in ran.err
 
 
 def test_without_torch_nothing_says_torch(tmp_path, monkeypatch, quick_start):

@@ -20,6 +20,7 @@ from perfmodel.solve import solve
 from perfmodel.solve.crossings import LISTED
 from perfmodel.solve.pieces import BUDGET, Formula, root, run_at
 from perfmodel.symbolic import symbol, value_at
+from perfmodel.symbols import SYMBOLS
 from perfmodel.workload import single
 
 N = symbol("N")
@@ -240,3 +241,19 @@ def test_values_of_formulas(text, sizes, value):
     found = value_at(formula, {symbol(name): size for name, size in sizes.items()})
     assert (found is None) is (value is None)
     assert found is None or abs(found - value) < Fraction(1, 10**9)
+
+
+@pytest.mark.parametrize(
+    "name", ["attention", "flash_attention", "conv1d", "expert_linear", "softmax_backward", "matmul"]
+)
+def test_sizes_up_to_the_largest_are_solved_in_seconds(name):
+    """Each size in turn, with another at 10^15."""
+    operation = ops.find(name)
+    sizes = [size for size in operation.required if SYMBOLS[size].kind == "size"]
+    started = time.process_time()
+    for solved, set_ in zip(sizes, [*sizes[1:], sizes[0]], strict=True):
+        assert perfmodel("solve", "--op", name, "--gpu", "a100", "--for", solved, "--set", f"{set_}=1e15").code in (
+            0,
+            1,
+        )
+    assert time.process_time() - started < 5

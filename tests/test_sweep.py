@@ -84,6 +84,7 @@ def check_against_analysis(found, over, *, cards=(A100,), settings=None, **choic
         ("gpt2-124m", {"L": [1, 12], "N": [1, 1024], "V": [50257, 50304]}, {}),
         ("gpt2-124m", {"L": [1, 12], "H": [1, 12]}, {"phase": "train"}),
         ("decoder-block", {"B": [1, 32], "S": [100, 512], "act": [1, 2, 4]}, {}),
+        ("decoder-block", {"weight": [1, 2, 4, 8]}, {"phase": "train"}),
         ("encoder-block", {"H": range(1, 9)}, {"fused": False}),
         ("attention-stages", {"N": [64, 2048]}, {"fused": False, "phase": "train"}),
         ("attention-16x16384", {"H": [1, 16, 32, 33, 64]}, {"fused": False}),

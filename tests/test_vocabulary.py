@@ -164,27 +164,13 @@ def test_the_implementations_of_what_is_measured_are_programs_or_say_why_not():
         return ""
 
     shapes = {
-        "B": 1,
-        "H": 2,
-        "H_kv": 2,
-        "N": 8,
-        "S": 8,
-        "d": 8,
-        "D": 16,
-        "F": 32,
-        "K": 3,
-        "V": 32,
-        "run": 4,
-        "taps": 4,
-        "reads": 2,
-    }
+        "B": 1, "H": 2, "H_kv": 2, "N": 8, "S": 8, "d": 8, "D": 16, "F": 32, "K": 3, "V": 32, "run": 4, "taps": 4, "reads": 2,
+        "K_h": 3,
+    }  # fmt: skip
+    followed = ("W", "batch", "h_out", "w_out", "K_w", "groups")
     reasons = ("GPU", "serving stack", "its separate kernels", "measures the backward pass")
     for name in FAMILY:
-        shape = {
-            size: shapes.get(size, 16)
-            for size in kind(name).shape
-            if size not in ("W", "batch", "h_out", "w_out", "K_w", "groups")
-        }
+        shape = {size: shapes.get(size, 16) for size in kind(name).shape if size not in followed}
         for impl in implementations(name):
             told = reason({"op": name, "shape": shape, "dtype": "fp32", "impl": impl})
             assert not told or any(because in told for because in reasons) or impl == "naive", told

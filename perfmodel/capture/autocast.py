@@ -81,7 +81,9 @@ def _kernel(name: str, caster: Caster) -> Callable[..., Any]:
                     kwargs["dtype"] = torch.float32
                 return operator(*args, **kwargs)
             dtype = _target(packet, args)
-            return operator(*caster.cast(args, dtype), **{key: caster.cast(x, dtype) for key, x in kwargs.items()})
+            named = {key: caster.cast(x, dtype) for key, x in kwargs.items()}
+            cast = [caster.cast(x, dtype) for x in reversed(args)]  # in the order of torch's compiled code: last first
+            return operator(*reversed(cast), **named)
 
     return kernel
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from perfmodel.capture.session import captured
+from perfmodel.programs.program import Program
 
 _asked = [False]
 
@@ -42,3 +45,18 @@ def as_compiled() -> Iterator[Any]:
         yield
     finally:
         torch.compiler.is_compiling = original
+
+
+def captured_twice(
+    target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None, guess: Any
+) -> tuple[Program, Any]:
+    """The program of one call of the target, with that of its compilation if that may differ, and what it returned."""
+    with noticed() as asked:
+        found, result = captured(target, args, kwargs, name, guess)
+    if not asked[0]:
+        return found, result
+    try:
+        with as_compiled():
+            return found._replace(traced=captured(target, args, kwargs, name, guess)[0]), result
+    except Exception:  # code that only a compiler can follow
+        return found, result

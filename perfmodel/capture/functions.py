@@ -81,7 +81,18 @@ def _made(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     kwargs = _placed(kwargs)
     target = kwargs.pop("device", None)
     made = func(*args, **kwargs)
-    return made if target is None else made.to(target)
+    if target is None or made.numel():
+        return made if target is None else made.to(target)
+    return func(*args, **kwargs, device=target)
+
+
+def _set(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """``x[mask] = number`` fills; the number stays with the host."""
+    x, key, value = args
+    mask = isinstance(key, torch.Tensor) and key.dtype == torch.bool and key.is_meta
+    if mask and x.is_meta and isinstance(value, (int, float)) and key.shape == x.shape[: key.dim()]:
+        return x.masked_fill_(key.reshape(*key.shape, *(1 for _ in x.shape[key.dim() :])), value)
+    return func(*args, **kwargs)
 
 
 _HANDLERS: dict[Any, Callable[..., Any]] = {
@@ -89,6 +100,7 @@ _HANDLERS: dict[Any, Callable[..., Any]] = {
     torch.Tensor.cuda: _cuda,
     torch.Tensor.pin_memory: _pinned,
     torch.tensor: _made,
+    torch.Tensor.__setitem__: _set,
 }
 
 # What reads a whole tensor into the memory of the host.

@@ -13,29 +13,35 @@ from typing import Any
 import torch
 
 from perfmodel.capture.attention import HALVES, attention
+from perfmodel.capture.recurrent import RECURRENT, gradients, results
 
 _aten = torch.ops.aten
 
 
 def dropout(x: Any, p: float, train: bool) -> Any:
-    """One kernel that also writes the mask, for the backward pass; nothing at all outside of training."""
-    if not train or not p or not x.numel():
-        return x  # torch's decomposition in Python would copy it
-    if p < 1:
-        return _aten.native_dropout(x, p, train)[0]
-    return _aten.dropout.default.decompose(x, p, train)
+    """One kernel that also writes the mask, for the backward pass."""
+    if not train or p == 0 or not x.numel():
+        return x
+    return _aten.native_dropout(x, p, train)[0] if p < 1 else _aten.dropout.default.decompose(x, p, train)
 
 
 def softmax(x: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
-    """A softmax of halves with results in fp32 needs no conversion before it."""
-    if dtype == torch.float32 and x.dtype in HALVES:
+    """A softmax of fp16 with results in fp32 needs no conversion before it; one of bf16 does."""
+    if dtype == torch.float32 and x.dtype == torch.float16:
         return _aten._softmax(x, dim, True)
     return _aten._softmax(x if dtype is None else x.to(dtype), dim, False)
 
 
+def safe_softmax(x: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
+    """A softmax whose rows without any finite number are zeros."""
+    found = softmax(x, dim, dtype)
+    hidden = _aten.all.dim(_aten.isneginf(x), dim, True)
+    return _aten.where.self(hidden, _aten.zeros([], dtype=found.dtype, device=found.device), found)
+
+
 def log_softmax(x: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
     """As ``softmax``."""
-    if dtype == torch.float32 and x.dtype in HALVES:
+    if dtype == torch.float32 and x.dtype == torch.float16:
         return _aten._log_softmax(x, dim, True)
     return _aten._log_softmax(x if dtype is None else x.to(dtype), dim, False)
 
@@ -82,6 +88,9 @@ def one_hot(indices: Any, num_classes: int = -1) -> Any:
     return zeros.scatter_(-1, indices.unsqueeze(-1), 1)
 
 
+# Operators with kernels of their own on the host, which a card runs as several.
+PARTS: dict[str, Callable[..., Any]] = {"_safe_softmax": safe_softmax}
+
 OVERRIDES: dict[str, Callable[..., Any]] = {
     "scaled_dot_product_attention": attention,
     "dropout": dropout,
@@ -90,6 +99,7 @@ OVERRIDES: dict[str, Callable[..., Any]] = {
     "rms_norm": rms_norm,
     "_fused_rms_norm": fused_rms_norm,
     "one_hot": one_hot,
+    **RECURRENT,
 }
 
 
@@ -105,16 +115,22 @@ def _rms_norm_gradients(grad: Any, x: Any, shape: Any, rstd: Any, weight: Any, w
     return torch.empty_like(x) if wanted[0] else None, torch.empty_like(weight) if wanted[1] else None
 
 
-def _log_softmax_result(x: Any, dim: int, half_to_float: bool) -> Any:
-    """The shape of a log-softmax; torch's own form on the meta device refuses bf16 with results in fp32."""
-    return torch.empty_like(x, dtype=torch.float32 if half_to_float else x.dtype)
+def _convolution(*args: Any) -> Any:
+    """cuDNN's result has its channels last if those of the input or the weight are."""
+    result = _aten.convolution.default(*args)
+    last = torch.channels_last if result.dim() == 4 else torch.channels_last_3d if result.dim() == 5 else None
+    if last and any(x.is_contiguous(memory_format=last) and not x.is_contiguous() for x in args[:2]):
+        return torch.empty_like(result, memory_format=last)
+    return result
 
 
-# Operators without a form on the meta device, by the function that makes their results.
+# Operators without a form on the meta device, or with another than on a card, by what makes their results.
 SHAPES: dict[str, Callable[..., Any]] = {
     "_fused_rms_norm": _rms_norm_results,
     "_fused_rms_norm_backward": _rms_norm_gradients,
-    "_log_softmax": _log_softmax_result,
+    "_cudnn_rnn": results,
+    "_cudnn_rnn_backward": gradients,
+    "convolution": _convolution,
 }
 
 

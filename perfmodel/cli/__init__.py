@@ -20,6 +20,7 @@ COMMANDS = {
     "sweep": ("sweep", "An operation or a workload over ranges of sizes: a table, CSV, JSON Lines or a plot."),
     "memory": ("memory", "Weights, training states, activations and caches per GPU, and whether they fit."),
     "predict": ("predict", "Bounds and expected times for a file of cases, compared with measured times."),
+    "trace": ("trace", "Where the time of a profiled program goes, and what would help."),
     "validate": ("validate", "Measures real kernels on this device and compares them with the model."),
     "check": ("check", "Whether measured kernels reach a share of their bound: exit code 0 or 3, for CI."),
     "calibrate": ("calibrate", "Measures this device: bandwidths, FLOP rates, launch times, latency."),

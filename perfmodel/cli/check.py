@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +11,7 @@ from perfmodel import paths
 from perfmodel.cli import options, running
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo
-from perfmodel.errors import InputError, NoDeviceError, UsageError, ValidationError, said, shown
+from perfmodel.errors import InputError, NoDeviceError, UsageError, ValidationError, shown
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
 
@@ -120,10 +117,7 @@ def _stored(path: str, gpu: str | None, wanted: Limit) -> tuple[list[Judged], Gp
     card = running.described(run) if own else running.card_of(run, gpu)
     measured_on = run.environment.get("gpu")
     if measured_on is not None and card.matches and measured_on not in card.matches:
-        raise InputError(
-            f"{path}:1", f"these kernels were measured on {shown(measured_on)}", f"--gpu {card.name} describes {card.matches[0]}",
-            "Use --gpu auto.",
-        )  # fmt: skip
+        raise _other_gpu(f"{path}:1", measured_on, card)
     return of_records(run.records, card, wanted, run.environment), card
 
 
@@ -153,12 +147,15 @@ def _traced(path: str, gpu: str | None, wanted: Limit) -> tuple[list[Judged], Gp
     """Returns the verdicts on the kernels of a trace, and its card."""
     from perfmodel.checking import of_trace
 
-    found = _document(path) or _read_trace(path, gpu)
+    asked = None if gpu in (None, "auto") else read_gpu(str(gpu))
+    found = _document(path)
+    if found is None:
+        return _profiled(path, asked, wanted)
     named = found.get("gpu")
     known = named.get("name") if isinstance(named, dict) else None
-    if known is None and gpu in (None, "auto"):
-        raise InputError(path, "its GPU is not known", "a name from 'perfmodel gpus' is accepted", "Add --gpu.")
-    card = read_gpu(str(known if gpu in (None, "auto") else gpu))
+    if known is None and asked is None:
+        raise _unknown_gpu(path)
+    card = asked or read_gpu(str(known))
     if known is not None and card.name != known:
         raise InputError(
             path,
@@ -167,6 +164,37 @@ def _traced(path: str, gpu: str | None, wanted: Limit) -> tuple[list[Judged], Gp
             "Create it again with --gpu.",
         )
     return of_trace(found, wanted, path), card
+
+
+def _profiled(path: str, card: Gpu | None, wanted: Limit) -> tuple[list[Judged], Gpu]:
+    """Returns the verdicts on the kernels of a profiler's trace, and its card: by default the one that it ran on."""
+    from perfmodel.checking import of_rows
+    from perfmodel.traces.tracing import trace
+    from perfmodel.validation import card_of
+
+    found = trace([path], card)
+    device = found.main.device
+    if found.gpu is None:
+        card = card_of({"gpu": device})
+        if card is None:
+            raise _unknown_gpu(path)
+        found = trace([path], card)
+    card = card or found.gpu
+    assert card is not None
+    if device and card.matches and device not in card.matches:
+        raise _other_gpu(path, device, card)
+    return of_rows(found.main.rows, wanted, path), card
+
+
+def _unknown_gpu(path: str) -> InputError:
+    return InputError(path, "its GPU is not known", "a name from 'perfmodel gpus' is accepted", "Add --gpu.")
+
+
+def _other_gpu(where: str, device: object, card: Gpu) -> InputError:
+    return InputError(
+        where, f"these kernels were measured on {shown(device)}", f"--gpu {card.name} describes {card.matches[0]}",
+        "Use --gpu auto.",
+    )  # fmt: skip
 
 
 def _document(path: str) -> dict[str, Any] | None:
@@ -186,14 +214,3 @@ def _is_document(path: str) -> bool:
     except OSError:
         return False  # whoever reads it says why
     return head.lstrip().startswith(b"{") and b'"kernels"' in head and b'"traceEvents"' not in head
-
-
-def _read_trace(path: str, gpu: str | None) -> Mapping[str, Any]:
-    """The document of a profiler trace."""
-    if find_spec("perfmodel.traces") is None:
-        raise UsageError(
-            f"{WHERE} --trace", f"{said(path)} is a profiler trace", "this version reads the JSON of 'perfmodel trace' alone",
-            "Use --from.",
-        )  # fmt: skip
-    found: Mapping[str, Any] = import_module("perfmodel.traces").document(path, None if gpu == "auto" else gpu)
-    return found

@@ -20,6 +20,10 @@ COMMAND = "perfmodel flops"
 @command()
 @options.config
 @options.operation
+@options.module
+@options.inputs
+@options.via
+@options.run
 @options.gpu
 @options.phase
 @options.settings
@@ -38,6 +42,10 @@ COMMAND = "perfmodel flops"
 def flops(
     config: str | None,
     operation: str | None,
+    module: str | None,
+    inputs: str | None,
+    via: str | None,
+    run: str | None,
     gpu: str | None,
     phase: str | None,
     settings: tuple[str, ...],
@@ -54,7 +62,7 @@ def flops(
     symbolic: bool,
     form: str,
 ) -> None:
-    """FLOPs, bytes, bottleneck and time of a workload or an operation.
+    """FLOPs, bytes, bottleneck and time of a workload, an operation or a program.
 
     Tables and Markdown show one line per block, or per kernel with --steps. JSON and CSV contain every kernel.
 
@@ -63,13 +71,36 @@ def flops(
     perfmodel flops --config llama-3-8b --gpu h100 --phase decode --set S=32Ki --set B=64
     perfmodel flops --config gpt2-124m --gpu t4 --set N=512 --causal --format json
     perfmodel flops --op attention --gpu h100 --set N=8Ki --causal
+    perfmodel flops --config llama-3-8b --via torch --gpu h100 --run compiled --phase decode --set S=4Ki
+    perfmodel flops --module mypackage.model:build --input "x=bf16[8,1024]" --gpu h100 --run eager
+
+    With --via torch, transformers runs the model of the config on tensors without data, and every operator that it
+    calls is priced. --module does the same for any torch module or function. Neither needs weights or a GPU.
     """
-    if config is None and operation is None:
+    if config is None and operation is None and module is None:
         accepted, action = (
-            "--config NAME or FILE, or --op OP, is required",
+            "--config NAME or FILE, --op OP, or --module PACKAGE.MODULE:CALLABLE, is required",
             "See 'perfmodel models' and 'perfmodel ops'.",
         )
         raise UsageError(COMMAND, "no workload is named", accepted, action)
+    if module or via:
+        from perfmodel.cli import programs
+
+        options.refuse_together(COMMAND, "--module" if module else "--via", {
+            "--op": operation, "--fused/--unfused": fused, "--causal": causal, "--count": count, "--form": decode_form,
+            "--logits": logits, "--symbolic": symbolic, **({"--config": config, "--via": via} if module else {}),
+        }, programs.FORMULAS)  # fmt: skip
+        programs.show(
+            COMMAND, module, config, inputs, run, gpu, phase=phase, dtype=dtype, settings=options.read_settings(settings),
+            knowledge=knowledge, form=form, steps=steps, verbose=verbose, columns=options.column_keys(columns, form),
+        )  # fmt: skip
+        return
+    options.refuse_without(COMMAND, "--module", module, {"--input": inputs}, "it gives the inputs of a module")
+    if run not in (None, "ideal"):
+        raise UsageError(
+            f"--run {run}", "a config describes an ideal program", "it is accepted with --module and --via torch",
+            "Add --via torch, or remove it.",
+        )  # fmt: skip
     card = read_gpu(gpu) if gpu is not None else None
     chosen = options.chosen(operation, config, dtype, COMMAND, card)
     given = options.read_settings(settings)

@@ -28,6 +28,21 @@ configs = click.option(
     "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"Workload: {CONFIG} May be repeated."
 )
 operation = click.option("--op", "operation", metavar="OP", help="Operation: a name from 'perfmodel ops'.")
+module = click.option(
+    "--module",
+    metavar="PKG.MOD:CALLABLE",
+    help="Program: a torch module, a function, or a function that returns a module.",
+)
+inputs = click.option(
+    "--input", "inputs", metavar="SPEC", help="Inputs of --module: NAME=TYPE[SIZES], such as input_ids=int64[1,2048]."
+)
+via = click.option(
+    "--via", type=click.Choice(("torch",)), help="Run the code of transformers for the config instead of its formulas."
+)
+run = click.option(
+    "--run", type=click.Choice(("eager", "graph", "compiled", "ideal")),
+    help="How a program runs. [default: eager for --module and --via, ideal for a config]",
+)  # fmt: skip
 GPU = "GPU: a name from 'perfmodel gpus', or a YAML file."
 
 

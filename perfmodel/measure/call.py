@@ -37,9 +37,9 @@ class Meter:
             if self._watch.name == CPU or protocol == "eager" or "captur" not in str(error):
                 raise
             raise InputError(
-                "the kernel", f"it cannot be captured in a CUDA graph ({one_line(str(error), 120)})",
+                "the kernel", f"it cannot be captured in a CUDA graph ({one_line(str(error).partition(chr(10))[0], 120)})",
                 "a function that only launches kernels is accepted", "Use protocol='eager'.",
-            ) from error  # fmt: skip
+            ) from None  # fmt: skip
         found, _ = steadiest(lambda: self._watch.times(ready, protocol), TRIES)
         self._watch.release()
         return found

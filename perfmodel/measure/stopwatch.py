@@ -8,6 +8,7 @@ without graphs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -90,10 +91,20 @@ class Cuda:
             return self._eager(program), out
         del out
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
-            out = program.run()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                out = program.run()
+        except Exception:
+            self._leave_capture()
+            raise
         torch.cuda.synchronize()
         return graph.replay, out
+
+    def _leave_capture(self) -> None:
+        """Ends the state in which a failed capture leaves the random numbers of torch, by a capture that succeeds."""
+        torch = self.torch
+        with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self.stream):
+            self._sink.zero_()
 
     def _eager(self, program: Program) -> Callable[[], None]:
         def run() -> None:

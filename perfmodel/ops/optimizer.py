@@ -6,7 +6,7 @@ multi-tensor kernel goes through many tensors in one launch, so a model of hundr
 
 from __future__ import annotations
 
-from perfmodel.arithmetic import Size
+from perfmodel.arithmetic import Size, is_zero
 from perfmodel.mixes import ADAM, ROOT, SGD, SQUARES, SUM
 from perfmodel.op import Engine, Op, Tensor, Work, each
 from perfmodel.operation import Example, Valid, operation
@@ -33,11 +33,12 @@ def adam(params: Size, weight: Size = 2, acc: Size = 4) -> Op:
     Float32 weights are their own master copy.
     """
     moments = tuple(Tensor(name, (params,), acc, reads=1, writes=1) for name in ("mean", "variance"))
-    if weight == acc:
+    apart = 1 * (weight != acc)  # an array where a sweep has several types
+    if is_zero(apart):
         kept: tuple[Tensor, ...] = (Tensor("weight", (params,), weight, reads=1, writes=1),)
     else:
-        master = Tensor("master", (params,), acc, reads=1, writes=1)
-        kept = (master, Tensor("weight", (params,), weight, writes=1))
+        master = Tensor("master", (params,), acc, reads=apart, writes=apart)
+        kept = (master, Tensor("weight", (params,), weight, reads=1 - apart, writes=1))
     return Op(
         tensors=(Tensor("gradient", (params,), weight, reads=1), *moments, *kept),
         work=(Work("update", each(ADAM, params), Engine.VECTOR),),

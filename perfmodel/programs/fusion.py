@@ -8,7 +8,9 @@ Rules, like those of torch's Inductor:
   than ``MOST_READS`` tensors.
 - The result of a reduction is stored.
 - Calls that store go into one kernel if they run over the same elements, or if one runs over the rows that the other has
-  reduced, and if one reads what the other writes or both read the same tensor. No other kernel may lie between them.
+  reduced, and if one reads what the other writes or both read the same tensor of at least ``SHARED_BYTE`` bytes. No
+  other kernel may lie between them. A call that writes rows of a table by index joins only a kernel whose results it
+  reads.
 - A product whose rows are not aligned to 16 bytes is padded where that is quicker, at the cost of a copy.
 """
 
@@ -23,8 +25,23 @@ from perfmodel.aten.calls import Call, Launched, Operand
 from perfmodel.aten.views import VIEWS
 from perfmodel.programs.program import Program, Step
 from perfmodel.runs import (
-    Convolution2d, Cumulative, Depthwise, Fact, Gather, Gemm, GroupedGemm, Heads, Normalised, Picked, Scan, Scatter, Sort, Stage,
-    TopK, Update, Windows,
+    Convolution2d,
+    Cumulative,
+    Depthwise,
+    Fact,
+    Gather,
+    Gemm,
+    GroupedGemm,
+    Heads,
+    Normalised,
+    Picked,
+    Scan,
+    Scatter,
+    Sort,
+    Stage,
+    TopK,
+    Update,
+    Windows,
 )  # fmt: skip
 from perfmodel.runs import each as each_fact
 
@@ -34,6 +51,7 @@ ALONE = (
 )  # fmt: skip
 REDUCING = ("reduce", "argmax", "softmax", "log_softmax", "layernorm", "rmsnorm", "nll")
 MOST_READS = 8
+SHARED_BYTE = 10  # least bytes that two calls must both read to go into one kernel
 WIDE = 16  # bytes to which a compiler pads the rows of a product
 
 
@@ -112,7 +130,7 @@ class Fusing:
         form = _form(step.call)
         changed = {x.storage: x for x in _changed(step.call)}
         if len(changed) == 1 and form.scatters is not None:  # only the rows of the index are written
-            changed = {storage: form.scatters for storage in changed}
+            changed = dict.fromkeys(changed, form.scatters)
         if form.alone:
             for operand in step.call.operands:
                 self._store(operand.storage)
@@ -145,7 +163,9 @@ class Fusing:
                 reads.update(inner.reads)
                 calls.extend(call for call in inner.calls if call not in calls)
             elif operand.storage:
-                reads[operand.storage] = gathered if gathered is not None and operand is step.call.operands[0] else operand
+                reads[operand.storage] = (
+                    gathered if gathered is not None and operand is step.call.operands[0] else operand
+                )
         return reads, (*calls, step.call)
 
     def _store(self, storage: int) -> None:
@@ -166,8 +186,10 @@ class Fusing:
     ) -> None:
         """Puts calls into a group that they may join, else into a new one."""
         before = {self.writer[storage] for storage in reads if storage in self.writer}
-        near = before | {self.reader[storage] for storage in reads if storage in self.reader}
-        group = next((self.found[n] for n in sorted(near, reverse=True) if self._fits(self.found[n], form, before)), None)
+        near = before | {self.reader[s] for s, x in reads.items() if s in self.reader and x.byte >= SHARED_BYTE}
+        group = next(
+            (self.found[n] for n in sorted(near, reverse=True) if self._fits(self.found[n], form, before)), None
+        )
         if group is None:
             group = Group(len(self.found), form, step)
             self.found.append(group)
@@ -179,6 +201,8 @@ class Fusing:
         self._linked(group, reads, writes)
 
     def _fits(self, group: Group, form: Form, before: set[int]) -> bool:
+        if group.number not in before and (form.scatters or group.form.scatters):
+            return False
         same = group.form.numel == form.numel or form.numel in group.rows or group.form.numel in form.rows
         return same and not group.form.alone and not any(group.number in self.found[other].after for other in before)
 
@@ -215,7 +239,9 @@ def _form(call: Call) -> Form:
 
 def _moved(facts: Iterable[Fact]) -> Any:
     """Elements that a gather moves: not those of its table."""
-    return next((fact.rows * fact.cols for fact in facts if isinstance(fact, Gather) and not isinstance(fact.rows, tuple)), None)
+    return next(
+        (fact.rows * fact.cols for fact in facts if isinstance(fact, Gather) and not isinstance(fact.rows, tuple)), None
+    )
 
 
 def _scattered(call: Call, facts: Iterable[Fact]) -> Operand | None:

@@ -35,7 +35,7 @@ def usage(program: Program, workspace_byte: int = 0) -> Usage:
     before, peak, peak_step, over_time = now, now, -1, []
     at_peak = dict(live)
     for number, step in enumerate(program.steps):
-        for result in step.call.results:
+        for result in (*step.call.results, *step.call.operands):
             if result.storage and result.storage not in live:
                 live[result.storage] = _rounded(result.storage_byte)
                 roles[result.storage] = "gradient" if step.phase == "backward" else "activation"

@@ -156,7 +156,7 @@ def _warmed(prices: Prices, program: Program) -> Card:
 
 def _rows(program: Program, prices: Prices) -> Iterator[Row]:
     """Every kernel after the ones before it."""
-    reuse = Reuse(prices.card)
+    reuse, arrivals = Reuse(prices.card), Arrivals(program, prices.gpu)
     for number, step in enumerate(program.steps):
         kernels = prices.kernels(step.call)
         found = Found(0.0, 0.0)
@@ -165,7 +165,35 @@ def _rows(program: Program, prices: Prices) -> Iterator[Row]:
             found = reuse.found(step.call.operands, _written(step), whole)
         reuse.freed(step.frees)
         for kernel in kernels:
-            yield _row(number, step, kernel, prices, found)
+            row = _row(number, step, kernel, prices, found)
+            lower_s = arrivals.least_s(step, kernel)
+            yield (
+                row
+                if lower_s <= row.lower_s
+                else row._replace(lower_s=lower_s, expected_s=max(row.expected_s, lower_s))
+            )
+
+
+class Arrivals:
+    """Data that exists before the program must come from memory when it is first read, less what L2 can still hold."""
+
+    def __init__(self, program: Program, gpu: Gpu) -> None:
+        cache = gpu.caches.get("l2")
+        self.spare_byte = float(cache.value) if cache else 0.0
+        self.bandwidth_byte_per_s = gpu.bandwidth_byte_per_s.value
+        self.waiting = set(program.resident)
+
+    def least_s(self, step: Step, kernel: Kernel) -> float:
+        """The least time in which a kernel's first reads arrive from memory."""
+        byte = 0.0
+        for operand in step.call.operands:
+            if operand.storage in self.waiting:
+                self.waiting.discard(operand.storage)
+                byte += float(operand.byte)
+        byte = min(byte, kernel.read_byte)
+        held_byte = min(byte, self.spare_byte)
+        self.spare_byte -= held_byte
+        return (byte - held_byte) / self.bandwidth_byte_per_s
 
 
 def _written(step: Step) -> tuple[Operand, ...]:
@@ -202,7 +230,7 @@ def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> 
         flops=sum(row.flops for row in rows),
         contraction_flops=sum(row.contraction_flops for row in rows),
         traffic_byte=moved,
-        compulsory_byte=moved,
+        compulsory_byte=min(moved, compulsory_byte(program)),
         lower_s=lower_s,
         no_overlap_s=sum(row.no_overlap_s for row in rows),
         expected_s=max(expected_s, lower_s),
@@ -215,6 +243,22 @@ def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> 
         kernels=len(rows),
         bound=max(seconds, key=lambda name: seconds[name], default="memory"),
     )
+
+
+def compulsory_byte(program: Program) -> int:
+    """Bytes that the program cannot avoid: what exists before it and is read, and what it leaves behind, once each."""
+    read: dict[int, int] = {}
+    made: dict[int, int] = {}
+    for step in program.steps:
+        for operand in step.call.operands:
+            if operand.storage in program.resident:
+                read[operand.storage] = max(read.get(operand.storage, 0), int(operand.byte))
+        made |= {
+            result.storage: int(result.byte) for result in step.call.results if result.storage not in program.resident
+        }
+        for storage in step.frees:
+            made.pop(storage, None)
+    return sum(read.values()) + sum(made.values())
 
 
 def _with_host(program: Program, rows: tuple[Row, ...], host: HostTimes, run: str) -> tuple[tuple[Row, ...], float]:

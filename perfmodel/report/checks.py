@@ -15,6 +15,7 @@ from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.report.validation import known
 from perfmodel.strictjson import dumped
+from perfmodel.traces.kernel_names import short
 from perfmodel.units import scaled
 
 WORDS = {
@@ -72,6 +73,7 @@ def sheet(found: Checked, gpu: Gpu) -> Sheet:
     columns = [
         Column("verdict", "verdict", lambda one: one.verdict, right=False),
         Column("kernel", "kernel", lambda one: _name(one.line), right=False),
+        Column("op", "op", lambda one: one.line.get("op") or None if "name" in one.line else None, right=False),
         Column("shape", "shape", lambda one: _shape(one.line), right=False),
         Column("dtype", "type", lambda one: one.line.get("dtype") or None, right=False, expendable=6),
         Column("how", "options", lambda one: how(one.line) or None, right=False, expendable=5),
@@ -110,12 +112,12 @@ def counts_line(found: Checked) -> str:
 def reached_line(one: Judged) -> str:
     """Returns a kernel with the share that it reaches: ``softmax rows=8192 cols=8192: 62 %, 80.1 µs above the bound``."""
     if one.reached is None or one.headroom_s is None:
-        return f"{title(one.line)}: {one.reason}"
+        return f"{title(one.line)}: {one.reason or 'its bound is not known'}"
     return f"{title(one.line)}: {_percent(one.reached)}, {_seconds(one.headroom_s)} above the bound"
 
 
 def _name(line: Mapping[str, Any]) -> str:
-    return str(line.get("name") or line.get("kind") or line.get("op", "?"))
+    return short(str(line["name"]), 40) if line.get("name") else str(line.get("kind") or line.get("op", "?"))
 
 
 def _shape(line: Mapping[str, Any]) -> str | None:

@@ -23,7 +23,7 @@ LEADER_OVER_MARK = 60.0
 LEADER_OVER_LEADER = 80.0
 WRONG_SIDE = 60.0
 
-CLEAR_PT, GAP_PT = 1.2, 1.0  # around a text, and between two
+CLEAR_PT, GAP_PT, ALONG_PT = 1.2, 1.0, 8.0  # around a text, between two, and between two along the same line
 NEAR_PT = 5.0  # a text this close to another mark looks like its label
 BESIDE_PT = 7.0  # a text farther away needs a leader
 MARK_PT = 3.0
@@ -174,7 +174,7 @@ class Costs:
 
     def between(self, one: Candidate, other: Candidate) -> float:
         """Returns the cost of two labels together. The candidates are known by their identity, and must stay alive."""
-        if not one.reach.overlaps(other.reach, GAP_PT):
+        if not one.reach.overlaps(other.reach, ALONG_PT):
             return 0.0
         pair = (id(one), id(other))
         if pair not in self._known:
@@ -189,11 +189,22 @@ class Costs:
         return sum(self.among(candidate, placed[:i]) for i, candidate in enumerate(placed))
 
 
+def _in_line(one: Candidate, other: Candidate) -> bool:
+    """Returns whether two tilted texts follow each other on one line, where they would read as one text."""
+    if min(len(one.boxes), len(other.boxes)) == 1:
+        return False
+    start, end = one.boxes[0], one.boxes[-2]  # of the lower row
+    angle = atan2(end.bottom - start.bottom, end.left - start.left)
+    across, up = other.middle[0] - one.middle[0], other.middle[1] - one.middle[1]
+    return abs(up * cos(angle) - across * sin(angle)) < ALONG_PT
+
+
 def _between(one: Candidate, other: Candidate) -> float:
     """Returns the cost of two labels together, if they can touch."""
-    ours = [box for box in one.boxes if box.overlaps(other.reach, GAP_PT)]
-    theirs = [box for box in other.boxes if box.overlaps(one.reach, GAP_PT)]
-    cost = CONFLICT if touching(ours, theirs, GAP_PT) else 0.0
+    gap = ALONG_PT if _in_line(one, other) else GAP_PT
+    ours = [box for box in one.boxes if box.overlaps(other.reach, gap)]
+    theirs = [box for box in other.boxes if box.overlaps(one.reach, gap)]
+    cost = CONFLICT if touching(ours, theirs, gap) else 0.0
     if one.leader and any(box.grown(GAP_PT).meets(one.leader) for box in theirs):
         cost += CONFLICT
     if other.leader and any(box.grown(GAP_PT).meets(other.leader) for box in ours):

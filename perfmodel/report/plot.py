@@ -19,12 +19,12 @@ from perfmodel.report.placement import BESIDE_PT, Candidate, around, beside, set
 HEIGHT_PT = 300.0
 ROOF_GAP_PT, ROOF_NAME_PT = 14.0, 170.0
 AXES_PT = 0.65 * WIDTH_PT  # approximate width without the margins
-RIDGE_PT, NEST_PT = 2.5, 3.0
+RIDGE_PT, NEST_PT, HALO_PT = 2.5, 3.0, 6.0
 RIDGES_AT_MOST = 1  # with more cards, ridges are written beside the roofs: leaders would cross other slopes
 WHOLE_PT, LEAST_PT = 17.0, 3.2  # diameters of a kernel with the whole time, and of one with almost none
 CORNER = 1.3  # from the middle of a square to its edge, in halves of its side, on average over the directions
 OVERLAID = 0.65  # factor of the diameters if there are several cards
-SAMPLES = (0.01, 0.1, 0.3)  # shares of the time in the legend
+SAMPLES, OVERLAID_SAMPLES = (0.01, 0.1, 0.3), (0.1, 0.3, 1.0)  # shares of the time in the legend
 LINES_AT_MOST = 32  # maximum lines of names beside points
 NAMES_WIDE = 18
 CACHE_DASH, MEASURED_DASH, HAIR_DASH = (0, (2, 2)), (0, (1, 2)), (0, (1, 2))
@@ -129,11 +129,12 @@ def _legend(style: Style) -> list[list[Entry]]:
     if any(point.reached for point in points):
         meanings.append(Entry("bound, with a line to it", INK, "_"))
     meanings.append(Entry("ridge (FLOP/byte)", INK, "o", face=INK, size=RIDGE_PT))
+    samples = OVERLAID_SAMPLES if len(style.cards) > 1 else SAMPLES
     if any(point.share for point in points):
         meanings += [
-            Entry(f"{share:.0%}".replace("%", " %") + " of time" * (share == SAMPLES[-1]), FAINT, "o",
+            Entry(f"{share:.0%}".replace("%", " %") + " of time" * (share == samples[-1]), FAINT, "o",
                   size=style.diameter(share))
-            for share in SAMPLES
+            for share in samples
         ]  # fmt: skip
     return [cards if several else [], groups, meanings]
 
@@ -155,7 +156,8 @@ def ceilings(page: Canvas, style: Style) -> list[Segment]:
             ends = _ends(page, card, slope)
             if slope is card.slopes[0]:
                 if many:
-                    page.line(*ends, color="white", linewidth=6.0, solid_capstyle="butt", zorder=1.7)
+                    x0, y0, x1, y1 = beyond((*ends[0], *ends[1]), HALO_PT)  # not over the axis
+                    page.line((x0, y0), (x1, y1), color="white", linewidth=HALO_PT, solid_capstyle="butt", zorder=1.7)
                 found += page.line(*ends, color=colour, linestyle=_dash(slope.kind, dash), linewidth=1.4)
             else:
                 faster = slope.byte_per_s > card.slopes[0].byte_per_s

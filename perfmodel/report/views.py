@@ -15,6 +15,7 @@ from perfmodel.errors import InputError, one_line
 from perfmodel.footprint import Memory
 from perfmodel.hardware import Gpu
 from perfmodel.prediction import Prediction
+from perfmodel.programs.run import Answer as Program
 from perfmodel.report.sheet import Sheet
 from perfmodel.roofline import Bounds
 from perfmodel.units import scaled
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from perfmodel.formulas import Formulas
     from perfmodel.solve import Solution
     from perfmodel.sweep import Plan
+    from perfmodel.traces.tracing import Traced
 
 Part = Sheet | str
 LONGEST_LINE = 200  # characters of a one-line representation
@@ -73,6 +75,20 @@ class View(NamedTuple):
         return DataFrame(self.rows())
 
 
+def traced(found: Traced) -> View:
+    """Returns the view of a profiler trace."""
+    from perfmodel.report.trace import render
+    from perfmodel.report.trace.document import kernel
+    from perfmodel.report.trace.text import sheets, title
+
+    return View(
+        line=title(found),
+        parts=lambda: sheets(found),
+        json=lambda: render(found, "json"),
+        records=lambda: [kernel(row) for row in found.kernels],
+    )
+
+
 def _records(sheet: Sheet) -> list[Mapping[str, Any]]:
     return [{column.key: column.value(row) for column in sheet.columns} for row in sheet.rows]
 
@@ -116,6 +132,20 @@ def analysis(found: Analysis) -> View:
         lambda: [answer.sheet(found)],
         lambda: answer.render(found, "json"),
         lambda: _records(answer.sheet(found, steps=True)),
+    )
+
+
+def program(found: Program) -> View:
+    """Returns the view of a program on a card; pandas gets every kernel, as in CSV."""
+    from perfmodel.report import programs as report
+
+    total = found.total
+    times = f"expected {scaled(total.expected_s, 's')}, at least {scaled(total.lower_s, 's')}, peak {scaled(found.peak_byte, 'B')}"
+    return View(
+        f"{found.program.name}, {found.run} on {found.gpu.name}: {times}",
+        lambda: [report.sheet(found)],
+        lambda: report.render(found, "json"),
+        lambda: _records(report.kernels(found)),
     )
 
 

@@ -39,7 +39,18 @@ def arguments(signature: Signature, hint: str = "") -> tuple[Any, ...]:
     count = len(signature.dims)
     types, strides, values = (_padded(one, count) for one in signature[1:])
     given = zip(signature.dims, types, strides, values, strict=True)
-    return tuple(_argument(dims, kind, steps, value, hint) for dims, kind, steps, value in given)
+    return _without_scalars([_argument(dims, kind, steps, value, hint) for dims, kind, steps, value in given])
+
+
+def _without_scalars(found: Sequence[Any]) -> tuple[Any, ...]:
+    """Replaces numbers that torch wraps in tensors without dimensions beside other tensors; their value is unknown."""
+    if not any(isinstance(one, Operand) and one.shape for one in found):
+        return tuple(found)
+    wrapped = {"fp64": 1.0, "int64": 1}
+    return tuple(
+        wrapped[one.dtype] if isinstance(one, Operand) and not one.shape and one.dtype in wrapped else one
+        for one in found
+    )
 
 
 def _padded(found: Sequence[Any], count: int) -> list[Any]:

@@ -21,7 +21,7 @@ from perfmodel.traces.nesting import OPTIMIZER, Nesting, Place
 # Operators that only choose another one, which has the strides and the back end.
 CHOOSERS = frozenset(
     (
-        "scaled_dot_product_attention", "to", "_to_copy", "contiguous", "clone", "reshape", "flatten", "einsum", "matmul",
+        "scaled_dot_product_attention", "linear", "to", "_to_copy", "contiguous", "clone", "reshape", "flatten", "einsum", "matmul",
         "zeros", "ones", "zeros_like", "ones_like", "full", "full_like", "empty_like", "item", "stack", "repeat",
         "conv1d", "conv2d", "conv3d", "convolution", "_convolution", "cross_entropy_loss", "chunk", "expand", "pad",
         "constant_pad_nd",

@@ -1,27 +1,30 @@
 """Prices what a trace ran: every operator's kernels get a formula, bounds and an expected time beside the measured one.
 
 The kernels of one operator call are priced together: their measured times are summed, and so are the kernels that the
-rule of the operator says it launches. Kernels run in the order of the trace, so each may find in L2 what the one before
-it left there.
+rule of the operator says it launches. A kernel finds what it reads in L2, weights aside, if it is so small that it and the
+kernel before it touch a tenth of L2 at most; larger ones read from memory. On the traces of ``benchmarks/traces.py`` this is
+nearer the measured times than following every tensor, whose place a trace does not tell. The bound assumes that all of it
+may be in L2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel.aten.calls import Call, Launched
+from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
-from perfmodel.op import Kind, Op
-from perfmodel.programs.pricing import STEPS, Kernel, Prices
-from perfmodel.roofline import Bounds, Rates, rates, together
+from perfmodel.programs.pricing import Kernel, Prices
+from perfmodel.roofline import WEIGHTS, Bounds, Rates, rates, together
 from perfmodel.timing.card import Card
-from perfmodel.timing.stream import kept
 from perfmodel.traces.linking import Tied
 from perfmodel.units import ITEM_BYTES
 
 SHAPES, NAME, PROGRAM = "shapes", "name", "program"
-ALIKE = 16  # tensors of one size that are followed
+# Sizes that a kernel cannot have, such as attention over no queries, end in one of these: the kernel is then unknown.
+UNPRICED = (PerfmodelError, ArithmeticError, ValueError)
+SMALL = 0.1  # share of L2 that two kernels touch, up to which the second finds what it reads
 
 
 class Group(NamedTuple):
@@ -48,13 +51,15 @@ class Group(NamedTuple):
     @property
     def main(self) -> Launched:
         """The kernel with the most bytes and FLOPs, which gives the group its name."""
+        if len(self.launched) == 1:
+            return self.launched[0]
         return max(self.launched, key=lambda one: float(one.op.flops()) + float(one.op.traffic_byte()))
 
 
 class Price(NamedTuple):
     """What the model says of a group: counts, the time that no program can beat, the expected time.
 
-    ``shares`` are the shares of each kernel's bytes that L2 still holds from the kernels before.
+    ``near``: its kernels find what they read in L2.
     """
 
     flops: int
@@ -62,7 +67,7 @@ class Price(NamedTuple):
     traffic_byte: int
     bounds: Bounds
     expected_s: float
-    shares: tuple[float, ...] = ()
+    near: bool = False
 
     @property
     def lower_s(self) -> float:
@@ -77,7 +82,7 @@ class Priced(NamedTuple):
 
 
 class Model:
-    """The time model of a card. Equal kernels that find equal shares of their bytes in L2 are priced once."""
+    """The time model of a card. Equal kernels are priced once."""
 
     def __init__(self, gpu: Gpu, knowledge: str | None = None) -> None:
         self.gpu = gpu
@@ -97,69 +102,49 @@ class Model:
             found = self._kernels[key] = self.prices.kernel(one)
         return found
 
-    def price(self, launched: Sequence[Launched], shares: Sequence[float] = ()) -> Price:
-        """The price of these kernels. ``shares``: of each kernel's bytes in L2, by default none."""
-        steps = tuple(round(share * STEPS) for share in shares) or (0,) * len(launched)
-        key = (*map(id, launched), *steps)
+    def price(self, launched: Sequence[Launched], near: bool = False) -> Price:
+        """The price of these kernels. ``near``: they find what they read in L2."""
+        kernels = [self.kernel(one) for one in launched]
+        key = (near, *(one.number for one in kernels))
         found = self._totals.get(key)
         if found is None:
-            found = self._totals[key] = self._price(
-                [self.kernel(one) for one in launched], [one / STEPS for one in steps]
-            )
+            found = self._totals[key] = Price(
+                sum(one.flops for one in kernels), sum(one.contraction_flops for one in kernels), _byte(kernels),
+                together((one.bounds, 1) for one in kernels),
+                sum(self.prices.time(one, _read_share(one) if near else 0.0).seconds for one in kernels), near,
+            )  # fmt: skip
         return found
-
-    def _price(self, kernels: Sequence[Kernel], shares: Sequence[float]) -> Price:
-        times = [self.prices.time(kernel, share) for kernel, share in zip(kernels, shares, strict=True)]
-        return Price(
-            sum(one.flops for one in kernels), sum(one.contraction_flops for one in kernels),
-            sum(one.read_byte + one.write_byte for one in kernels), together((one.bounds, 1) for one in kernels),
-            sum(one.seconds for one in times), tuple(shares),
-        )  # fmt: skip
 
     def rates(self, dtype: str) -> Rates:
         """The roofs for a data type."""
         return rates(self.gpu, dtype if dtype in ITEM_BYTES else "fp32")
 
-    def priced(self, groups: Iterable[Group]) -> Iterator[Priced]:
-        """Prices groups in the order of their first kernel."""
-        recent = Recent(self.card)
-        for group in groups:
-            if not group.launched:
-                yield Priced(group)
+    def priced(self, groups: Iterable[Group]) -> list[Priced]:
+        """Prices groups, in the order of their first kernels."""
+        found, before_byte = [], float("inf")
+        for one in groups:
+            if not one.launched:
+                found.append(Priced(one))
                 continue
-            shares = [recent.share(one.op) for one in group.launched]
-            yield Priced(group, self.price(group.launched, shares))
+            try:
+                byte = self.price(one.launched).traffic_byte
+                near = byte + before_byte <= SMALL * self.card.l2_byte
+                found.append(Priced(one, self.price(one.launched, near)))
+                before_byte = byte
+            except UNPRICED:
+                found.append(Priced(one._replace(launched=())))
+        return found
 
 
-class Recent:
-    """What L2 may still hold: the sizes of the tensors that the last kernels touched, and how many bytes ago.
+def _byte(kernels: Iterable[Kernel]) -> int:
+    return sum(one.read_byte + one.write_byte for one in kernels)
 
-    A trace does not say where tensors lie. Tensors that a kernel reads count as the latest ones of their size, unless they
-    are weights. A kernel's results count as memory that was not touched before.
-    """
 
-    def __init__(self, card: Card) -> None:
-        self.card = card
-        self._touched_byte = 0.0
-        self._last: dict[tuple[int, float], list[float]] = {}  # the latest last
-
-    def share(self, op: Op) -> float:
-        """The share of a kernel's bytes in L2. Afterwards its tensors are the latest."""
-        outer = [tensor for tensor in op.tensors if not tensor.spill and (tensor.reads or tensor.writes)]
-        inside = whole = 0.0
-        now = self._touched_byte + sum(float(tensor.size_byte) for tensor in outer)
-        for tensor in sorted(outer, key=lambda one: bool(one.writes)):
-            byte = float(tensor.size_byte)
-            whole += byte
-            last = self._last.setdefault((int(tensor.elements), float(tensor.item)), [])
-            if tensor.reads and tensor.kind not in (Kind.PARAMETER, Kind.WEIGHT):
-                before = next((place for place in reversed(range(len(last))) if last[place] != now), None)
-                if before is not None:
-                    inside += byte * kept(self.card, self._touched_byte - last.pop(before) + byte)
-            last.append(now)
-            del last[:-ALIKE]
-        self._touched_byte = now
-        return inside / whole if whole else 0.0
+def _read_share(one: Kernel) -> float:
+    """The share of a kernel's bytes that it reads and that are no weights."""
+    weights = sum(float(tensor.size_byte) for tensor in one.op.tensors if tensor.kind in WEIGHTS)
+    whole = one.read_byte + one.write_byte
+    return max(0.0, one.read_byte - weights) / whole if whole else 0.0
 
 
 def named(sizes: Mapping[str, Any]) -> str:

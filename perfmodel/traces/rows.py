@@ -11,6 +11,8 @@ from perfmodel.traces.linking import Tied
 from perfmodel.traces.pricing import Priced
 
 UNKNOWN = ""
+# Sizes of a kernel that are bytes per element, and no sizes of a tensor.
+BYTES = frozenset(("act", "weight", "cache", "out", "index", "acc", "state"))
 
 
 class Row(NamedTuple):
@@ -42,6 +44,11 @@ class Row(NamedTuple):
         return self.lower_s / self.measured_s if self.lower_s is not None and self.measured_s else None
 
     @property
+    def of_expected(self) -> float | None:
+        """The expected time divided by the measured time."""
+        return self.expected_s / self.measured_s if self.expected_s is not None and self.measured_s else None
+
+    @property
     def known(self) -> bool:
         return bool(self.op)
 
@@ -51,10 +58,24 @@ def rows(priced: Iterable[Priced]) -> list[Row]:
     found: dict[tuple[Any, ...], Row] = {}
     for one in priced:
         for tied in one.group.kernels:
-            row = _row(one, tied)
-            key = (*row[:2], row.op, tuple(row.shape.items()), *row[4:8])
-            found[key] = _sum(found[key], row) if key in found else row
+            row = row_of(one, tied)
+            same = key(row)
+            found[same] = _sum(found[same], row) if same in found else row
     return sorted(found.values(), key=lambda row: -row.measured_s)
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    """What kernels have in common that are shown as one row."""
+    return (*row[:2], row.op, tuple(row.shape.items()), *row[4:8])
+
+
+def together(found: Iterable[Row]) -> list[Row]:
+    """Rows of one operation at one size together, whatever their kernels and modules; those with the most time first."""
+    same: dict[tuple[Any, ...], Row] = {}
+    for row in found:
+        alike = (row.op, tuple(row.shape.items()), row.dtype) if row.known else (row.name, row.operator)
+        same[alike] = _sum(same[alike], row) if alike in same else row
+    return sorted(same.values(), key=lambda row: -row.measured_s)
 
 
 def plain_module(path: str) -> str:
@@ -62,7 +83,7 @@ def plain_module(path: str) -> str:
     return re.sub(r"_\d+(?=\.|$)", "", path)
 
 
-def _row(one: Priced, tied: Tied) -> Row:
+def row_of(one: Priced, tied: Tied) -> Row:
     """One kernel. Several kernels of one operator share its figures in proportion to their times."""
     group, activity = one.group, tied.activity
     base = Row(
@@ -72,7 +93,8 @@ def _row(one: Priced, tied: Tied) -> Row:
     if not group.known:
         return base
     main = group.main
-    row = base._replace(op=main.operation, shape=main.sizes, dtype=main.dtype)
+    shape = {name: size for name, size in main.sizes.items() if name not in BYTES}
+    row = base._replace(op=main.operation, shape=shape, dtype=main.dtype)
     if one.price is None:
         return row
     share = activity.seconds / group.measured_s if group.measured_s else 1.0 / len(group.kernels)

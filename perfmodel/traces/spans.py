@@ -20,6 +20,9 @@ Stretch = tuple[float, float]
 OUTSIDE = "Python, outside any operator"
 PROFILER = "the profiler itself: "
 WAITS = "waiting for the device: "
+# Seconds that the profiler adds per operator and launch, with or without shapes (torch 2.11, the host of an H100, 2026-11):
+# the difference of nine eager steps with and without it is 2.1 to 2.7 us per event.
+RECORDED_S = 2.3e-6
 
 
 class Idle(NamedTuple):
@@ -39,7 +42,8 @@ class Spans(NamedTuple):
     """The parts of a step. ``kernel_s`` is the union over streams of kernels, copies and fills without communication.
 
     ``stretches_s`` is the sum of the same without regard to overlap. ``host_in`` is the idle time because of the host, by
-    what the host did. ``profiler_s`` estimates what the profiler itself added, where the time without it is known.
+    what the host did. ``profiler_s`` is what the profiler itself added, where the time without it is known;
+    ``recording_s`` is an estimate of it from the number of events.
     """
 
     start_s: float
@@ -53,6 +57,7 @@ class Spans(NamedTuple):
     idle: tuple[Idle, ...]
     host_in: Mapping[str, float]
     profiler_s: float | None = None
+    recording_s: float = 0.0
 
     @property
     def span_s(self) -> float:
@@ -75,8 +80,17 @@ def spans(trace: Trace, activities: Sequence[Activity], nesting: Nesting, unprof
     return Spans(
         start_s, end_s, kernel_s, sum(end - start for start, end in others), busy_s - kernel_s,
         communication_s - (busy_s - kernel_s), sum(one.seconds for one in idle if one.host),
-        sum(one.seconds for one in idle if not one.host), idle, _host_in(trace, nesting, idle), profiler_s,
+        sum(one.seconds for one in idle if not one.host), idle, _host_in(trace, nesting, idle), profiler_s, _recording(trace, start_s, end_s),
     )  # fmt: skip
+
+
+def _recording(trace: Trace, start_s: float, end_s: float) -> float:
+    """What recording costs the host: the profiler's own delays, and a fixed time for every event."""
+    starts = [one.start_s for ranges in trace.operators.values() for one in ranges]
+    starts += [one.start_s for one in trace.launches.values()]
+    return length((one.start_s, one.end_s) for one in trace.delays) + RECORDED_S * sum(
+        start_s <= at <= end_s for at in starts
+    )
 
 
 def union(stretches: Iterable[Stretch]) -> list[Stretch]:

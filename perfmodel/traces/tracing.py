@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from perfmodel.errors import InputError
-from perfmodel.hardware import Gpu
+from perfmodel.hardware import Gpu, all_gpus
 from perfmodel.traces import communication
+from perfmodel.traces.advice import Advice, Context, advice
+from perfmodel.traces.advice.host import ranks
 from perfmodel.traces.events import Activity, Trace
 from perfmodel.traces.grouping import groups
 from perfmodel.traces.kernel_names import is_communication
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from perfmodel.programs.program import Program
 
 MOST_FILES = 4096
+LINK = "link"  # what bounds a collective
 
 
 class Rank(NamedTuple):
@@ -40,7 +44,7 @@ class Rank(NamedTuple):
     priced: tuple[Priced, ...]
     waiting_s: float
     device: str
-    profiled: Trace
+    dropped: int = 0
 
     @property
     def unknown_s(self) -> float:
@@ -60,11 +64,27 @@ class Traced(NamedTuple):
     knowledge: str
     ranks: tuple[Rank, ...]
     shown: int
+    advice: tuple[Advice, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def main(self) -> Rank:
         return self.ranks[self.shown]
+
+    @property
+    def spans(self) -> Spans:
+        """The parts of the step of the rank that is shown."""
+        return self.main.spans
+
+    @property
+    def kernels(self) -> tuple[Row, ...]:
+        """The kernels of the rank that is shown, equal ones together."""
+        return self.main.rows
+
+    @property
+    def unknown_s(self) -> float:
+        """The time of its kernels without a formula."""
+        return self.main.unknown_s
 
 
 def trace(
@@ -86,27 +106,44 @@ def trace(
             "trace", f"{len(paths)} files are given", f"1 to {MOST_FILES} files are accepted, one per rank",
             "Name the files that torch.profiler exported.",
         )  # fmt: skip
+    first = read(paths[0])
+    gpu = gpu or matching(first.device_name)
     model = Model(gpu, knowledge) if gpu else None
-    found = sorted((_rank(path, model, unprofiled_s, name, program) for path in paths), key=lambda one: one.rank)
+    traces = chain((first,), map(read, paths[1:]))
+    found = sorted((_rank(one, model, unprofiled_s, name, program) for one in traces), key=lambda one: one.rank)
     found = _with_waiting(found)
     shown = max(range(len(found)), key=lambda i: found[i].spans.span_s - found[i].waiting_s)
-    return Traced(gpu, model.card.knowledge if model else "", tuple(found), shown, tuple(_notes(found, gpu)))
+    helps = _advice(found, shown, model) if model else ()
+    return Traced(
+        gpu, model.card.knowledge if model else "", tuple(found), shown, tuple(helps), tuple(_notes(found, gpu))
+    )
+
+
+def matching(device: str) -> Gpu | None:
+    """The card whose driver reports this name."""
+    return next((one for one in all_gpus() if device in one.matches), None) if device else None
+
+
+def _advice(found: Sequence[Rank], shown: int, model: Model) -> list[Advice]:
+    main = found[shown]
+    last = min(found, key=lambda one: one.waiting_s)
+    lower_s = sum(row.lower_s or 0.0 for row in main.rows if row.bound == LINK)
+    beside = ranks(main.waiting_s, main.spans.communication_exposed_s, lower_s, last.rank if len(found) > 1 else None)
+    return advice(Context(main.priced, main.spans, model), beside)
 
 
 def _rank(
-    path: str, model: Model | None, unprofiled_s: float | None, name: str | None, program: Program | None
+    profiled: Trace, model: Model | None, unprofiled_s: float | None, name: str | None, program: Program | None
 ) -> Rank:
-    profiled = read(path)
     nesting, formulas = Nesting(profiled), Formulas()
     chosen = step(profiled, name)
     ties = link(profiled, nesting, chosen.activities, formulas)
-    price = (lambda made: model.price(made).expected_s) if model else None
-    found = groups(ties, nesting, formulas, price, program)
+    found = groups(ties, nesting, formulas, model.price if model else None, program)
     priced = tuple(model.priced(found) if model else map(Priced, found))
     parts = spans(profiled, chosen.activities, nesting, unprofiled_s)
     return Rank(
-        profiled.rank, path, chosen, parts, (*rows(priced), *_collectives(chosen, model)), priced, 0.0, profiled.device_name,
-        profiled,
+        profiled.rank, profiled.path, chosen, parts, (*rows(priced), *_collectives(chosen, model)), priced, 0.0, profiled.device_name,
+        profiled.dropped,
     )  # fmt: skip
 
 
@@ -154,8 +191,8 @@ def _notes(found: Sequence[Rank], gpu: Gpu | None) -> Iterable[str]:
     for one in found:
         if one.step.of > 1:
             yield f"{one.path}: {one.step.name} is one of {one.step.of} such ranges."
-        if one.profiled.dropped:
-            yield f"{one.path}: {one.profiled.dropped} events without a usable time were left out."
+        if one.dropped:
+            yield f"{one.path}: {one.dropped} events without a usable time were left out."
     numbers = [one.rank for one in found]
     if len(set(numbers)) < len(numbers):
         yield "Several files have the same rank; they are shown in the order given."
