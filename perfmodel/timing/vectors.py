@@ -11,7 +11,7 @@ from perfmodel.timing.tiles import ALIGNMENTS, Product, alignment
 LANES = 4.0
 # The same where rows are not aligned to 16 bytes, so that elements are loaded one by one (three decoding steps of an H200,
 # 2026-11).
-SINGLY = 26.0
+SINGLY = 40.0
 # Seconds before the first and after the last byte: sums over a warp and between warps (one product in fp32 and four
 # batches of odd rows, H200, 2026-11).
 SUMS_S = 4e-6
