@@ -48,11 +48,12 @@ from perfmodel.timing.terms import Body
 OWN = ("ours", "fused")
 UNMODELLED = "unmodelled"
 # Instructions per element of special elementwise kernels (H200, 2026-11, torch 2.11): multiplying two tensors with their
-# loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row.
+# loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row;
+# dropping elements by random numbers (an H100, 2026-11).
 PRODUCT = 10.0
 # Memory latencies in which a product's code is fetched after other kernels (fitted on whole programs, H100, 2026-11).
 PRODUCT_CODE = 0.7
-SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0}
+SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0, "random": 58.0}
 
 
 def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
