@@ -25,7 +25,10 @@ from perfmodel.symbols import SYMBOLS
 from perfmodel.units import SIZES_ACCEPTED
 from perfmodel.workload import Workload
 
-register("sympy", ceil_div=lambda a, b: sympy.ceiling(a / b), maximum=sympy.Max, minimum=sympy.Min)
+register(
+    "sympy", ceil_div=lambda a, b: sympy.ceiling(a / b), maximum=sympy.Max, minimum=sympy.Min,
+    ceil_log2=lambda p: sympy.ceiling(sympy.log(p, 2)),
+)  # fmt: skip
 
 # Functions of torch's symbolic sizes, by the name of their class.
 _FOREIGN: dict[str, Any] = {

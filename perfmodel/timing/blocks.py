@@ -31,6 +31,8 @@ WAIT = 0.98
 CHAIN_CLOCKS = 4.4
 BARRIER_CLOCKS = 150.0
 SHARPNESS, PHASED, CROWD = 6.0, 2.3, 0.032
+# Clocks from one block to the next on a multiprocessor, whatever its threads (our padding kernel).
+BLOCK_CLOCKS = 165.0
 # Share of the instructions that needs an fp32 lane.
 FP32 = 0.2
 # Share of a multiprocessor's L1 that is free for rows in flight; bytes of L2 that one byte of results evicts; L1
@@ -68,9 +70,17 @@ class Launch(NamedTuple):
     abreast: int = 1
 
 
+def starting(threads: int) -> float:
+    """Instructions per thread that take a multiprocessor as long as the start of a block: the least of a short block."""
+    return BLOCK_CLOCKS * SCHEDULERS * WARP / threads
+
+
 def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
     """Launches as parts of a sequence."""
-    return tuple(Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte)) for launch in launches)
+    return tuple(
+        Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte), reads=launch.read_byte > 0.0)
+        for launch in launches
+    )
 
 
 # torch's elementwise kernels: threads per block, bytes of the result per thread, and the most input tensors of the
@@ -84,7 +94,8 @@ def elementwise(card: Card, read_byte: float, write_byte: float, lanes: float, f
     dealt = write_byte if MOST_READ * write_byte >= read_byte else read_byte
     blocks = max(1, ceil(dealt / (STREAM_THREADS * STREAM_BYTE)))
     each = lanes / max(1.0, dealt / STREAM_BYTE)
-    launch = Launch(choice, blocks, STREAM_THREADS, read_byte, write_byte, each, mechanism="stream")
+    waits = 1.0 if read_byte else 0.0
+    launch = Launch(choice, blocks, STREAM_THREADS, read_byte, write_byte, each, waits, mechanism="stream")
     return body(card, launch, found)
 
 

@@ -16,9 +16,9 @@ from perfmodel.aten import launched
 from perfmodel.aten.asking import compact
 from perfmodel.aten.calls import Call, Launched
 from perfmodel.traces.events import Activity
-from perfmodel.traces.inference import Seen, computed, seen
+from perfmodel.traces.inference import Seen, chained, computed, seen
 from perfmodel.traces.kernel_names import attention_tile, function, layout, tile
-from perfmodel.traces.pricing import Price
+from perfmodel.traces.pricing import UNPRICED, Price
 
 # Prices kernels.
 Pricer = Callable[[Sequence[Launched]], Price]
@@ -31,6 +31,7 @@ WIDEST = 1 << 18  # columns of a product
 IMPOSSIBLE = 10.0  # distance of sizes whose lower bound is above the measured time
 LEAST_WIDTH = 16  # columns of a tensor that a product reads
 INTEGERS = ("int64", "int32")
+CHAINED = (2, 1, 3, 4)  # tensors of a fused kernel; one may be broadcast, so that only its result counts
 TENSORS = ("elementwise", "fused", "random")
 
 
@@ -74,6 +75,9 @@ class Flow:
             return computed(one, rows * cols, cols)
         if one.family in TENSORS and one.elements >= LEAST_WIDTH * max(1, rows) and one.dtype not in INTEGERS:
             self._written(one.elements)
+        if one.family == "fused":
+            size = one.elements or self.size
+            return self._nearest([chained(one, size, tensors) for tensors in CHAINED], one) if size else ()
         return computed(one, self.size or self._next(place), self.size // rows if rows else 0)
 
     def _written(self, size: int) -> None:
@@ -179,7 +183,10 @@ class Flow:
         """How far the expected time of kernels is from a measured time, as the logarithm of their ratio."""
         if not made or self.price is None:
             return 0.0 if made else 1e9
-        found, took_s = self.price(made), max(one.activity.seconds, 1e-9)
+        try:
+            found, took_s = self.price(made), max(one.activity.seconds, 1e-9)
+        except UNPRICED:
+            return 1e9
         apart = abs(log(max(found.expected_s, 1e-12) / took_s))
         return apart if found.lower_s <= took_s else apart + IMPOSSIBLE
 

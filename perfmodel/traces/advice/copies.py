@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from perfmodel.aten.asking import asked
 from perfmodel.runs import Heads, each
-from perfmodel.traces.advice.finding import Advice, Context, call_of, many, measured, ms, operator, total
+from perfmodel.traces.advice.finding import Advice, Context, call_of, many, measured, ms, near, operator, total
 from perfmodel.traces.kernel_names import family
 from perfmodel.traces.pricing import SHAPES, Priced
 
@@ -81,7 +81,7 @@ def _grouped(found: Context, one: Priced, times: int) -> float:
     main = one.group.main
     sizes = dict(main.sizes) | {"H_kv": int(main.sizes["H"]) // times}
     made = asked(main.operation, main.dtype, main.impl, **sizes)
-    return found.model.price([made if each is main else each for each in one.group.launched]).expected_s
+    return found.model.price([made if each is main else each for each in one.group.launched], near(one)).expected_s
 
 
 def layouts(found: Context) -> Iterable[Advice]:

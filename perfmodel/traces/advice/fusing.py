@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from perfmodel.aten.calls import Launched
 from perfmodel.op import Op, Tensor, Work
 from perfmodel.runs import Copy, Reduction, Rows, Stream, each
-from perfmodel.traces.advice.finding import Advice, Context, many, measured, ms, operator, total
+from perfmodel.traces.advice.finding import Advice, Context, many, measured, ms, near, operator, total
 from perfmodel.traces.pricing import Priced
 
 LONGEST = 64  # kernels of a chain
@@ -140,7 +140,7 @@ def _fused(found: Context, chain: Sequence[Priced], keeps: bool) -> float:
         Stream(),
     )
     made = Launched("fused", {}, op, chain[0].group.main.dtype)
-    return found.model.price((made,)).expected_s
+    return found.model.price((made,), near(chain[-1])).expected_s
 
 
 def _works(chain: Sequence[Priced]) -> list[Work]:

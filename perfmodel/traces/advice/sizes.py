@@ -8,7 +8,7 @@ from typing import Any
 from perfmodel.aten import launched
 from perfmodel.aten.calls import Call, Operand
 from perfmodel.runs import Gemm, each
-from perfmodel.traces.advice.finding import Advice, Context, call_of, many, measured, ms, seconds, total
+from perfmodel.traces.advice.finding import Advice, Context, call_of, many, measured, ms, near, seconds, total
 from perfmodel.traces.pricing import SHAPES, Priced, named
 
 WIDE_BYTE = 16  # alignment of rows that the fast kernels of matrix products need
@@ -67,7 +67,7 @@ def _padded_s(found: Context, one: Priced, size: int, padded: int) -> float:
     if call is None:
         return seconds(one)
     changed = call._replace(arguments=_replaced(call.arguments, size, padded))
-    return found.model.price(launched(changed)).expected_s
+    return found.model.price(launched(changed), near(one)).expected_s
 
 
 def _replaced(value: Any, size: int, padded: int) -> Any:
@@ -149,4 +149,4 @@ def _at_rows(found: Context, one: Priced, call: Call, rows: int) -> float:
     a = call.operands[-2]
     wide = a._replace(shape=(rows, *a.shape[1:]))
     arguments = tuple(wide if value is a else value for value in call.arguments)
-    return found.model.price(launched(call._replace(arguments=arguments))).expected_s
+    return found.model.price(launched(call._replace(arguments=arguments)), near(one)).expected_s
