@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from math import log
 
 from perfmodel.aten import launched
 from perfmodel.aten.asking import compact
-from perfmodel.aten.calls import Call, Launched
+from perfmodel.aten.calls import Call, Launched, Operand
 from perfmodel.traces.events import Activity
 from perfmodel.traces.inference import Seen, chained, computed, seen
 from perfmodel.traces.kernel_names import attention_tile, function, layout, tile
@@ -27,6 +28,7 @@ AHEAD = 14  # kernels after a product among which its result may appear again
 USUAL = 12  # column counts of the whole trace that are tried where none nearby fits
 NEAR = 0.25  # of the natural logarithm of expected by measured time
 MOST_BATCHES = 1024
+BEFORE = 16  # kernels before attention among which its copies are looked for
 WIDEST = 1 << 18  # columns of a product
 IMPOSSIBLE = 10.0  # distance of sizes whose lower bound is above the measured time
 LEAST_WIDTH = 16  # columns of a tensor that a product reads
@@ -38,8 +40,8 @@ TENSORS = ("elementwise", "fused", "random")
 class Flow:
     """The calls of a step in order, each one or more kernels, with the sizes that are known of each.
 
-    ``size`` is that of the tensor written last, ``inputs`` are the sizes of the tensors that products may read: it, and
-    the one that the product before it read.
+    ``size`` is that of the tensor written last, ``inputs`` are the sizes of the tensors that products may read: it,
+    and those that the product before it read and wrote.
     """
 
     def __init__(self, calls: Sequence[Sequence[Activity]], price: Pricer | None) -> None:
@@ -49,6 +51,8 @@ class Flow:
         self.size = 0
         self.inputs: tuple[int, ...] = ()
         self.usual = self._usual()
+        kinds = Counter(one.dtype for one in self.seen if one.family == "product" and one.dtype in ("bf16", "fp16"))
+        self.number = kinds.most_common(1)[0][0] if kinds else "bf16"
 
     def _usual(self) -> list[int]:
         """The most frequent column counts of all tensors."""
@@ -61,7 +65,7 @@ class Flow:
 
     def launched(self) -> list[Kernels]:
         """What each kernel computes, as far as it can be told."""
-        return [self._one(place, one) for place, one in enumerate(self.seen)]
+        return repeated([self._one(place, one) for place, one in enumerate(self.seen)])
 
     def _one(self, place: int, one: Seen) -> Kernels:
         if one.family == "product" and "splitKreduce" not in one.activity.name:
@@ -82,7 +86,7 @@ class Flow:
 
     def _written(self, size: int) -> None:
         self.size = size
-        self.inputs = (size, *self.inputs[-1:])
+        self.inputs = (size, *self.inputs[-2:])
 
     def _next(self, place: int) -> int:
         return next((one.elements for one in self.seen[place + 1 : place + 4] if one.elements), 0)
@@ -102,9 +106,8 @@ class Flow:
         inner = [size // rows for size in dict.fromkeys(self.inputs) if rows and LEAST_WIDTH <= size // rows <= WIDEST]
         if not inner:
             return ()
-        columns = list(
-            dict.fromkeys(size // rows for size in self._after(place) if LEAST_WIDTH <= size // rows <= WIDEST)
-        )
+        near = (size // rows for size in self._after(place) if LEAST_WIDTH <= size // rows <= WIDEST)
+        columns = list(dict.fromkeys((*_tiled(one, rows), *near)))
         best = self._nearest([self._call(one, rows, k, n) for k in inner for n in columns], one)
         if not best or self._distance(best, one) > NEAR:
             inner, columns = [*inner, *self.usual], [*columns, *self.usual]
@@ -112,7 +115,7 @@ class Flow:
                 [*filter(None, (best,)), *(self._call(one, rows, k, n) for k in inner for n in columns)], one
             )
         if best and layout(one.activity.name) != "NT":
-            self.inputs = (self.size, rows * best[0].sizes["k"])
+            self.inputs = (self.size, rows * best[0].sizes["k"], rows * best[0].sizes["n"])
         return best
 
     def _after(self, place: int) -> Iterable[int]:
@@ -139,7 +142,16 @@ class Flow:
             return ()
         sizes = self._attended_sizes(place, one, width, rows)
         choices = [
-            _attended(one, batch, heads, queries, width, self._keys(place, batch * heads * width, queries))
+            _attended(
+                one,
+                self.number,
+                batch,
+                heads,
+                queries,
+                width,
+                self._keys(place, batch * heads * width, queries),
+                masked=bool(self._masks(place, rows)),
+            )
             for batch, heads, queries in sizes
         ]
         best = self._nearest(choices, one)
@@ -157,17 +169,17 @@ class Flow:
         if sums and rows % sums[1] == 0:
             return [(sums[1], sums[2], rows // sums[1])]
         heads = next((size // width for size in self.usual if size % width == 0), 0)
-        masks = [
-            x.elements // rows
-            for x in self.seen[max(0, place - 4) : place]
-            if rows and function(x.activity.name) == "where"
-        ]
-        queries = next((size for size in masks if size and rows % size == 0), 0)
+        queries = next((x.elements // rows for x in self._masks(place, rows) if rows % (x.elements // rows) == 0), 0)
         if not heads:
             return []
         if queries:
             return [(rows // queries, heads, queries)]
         return [(b, heads, rows // b) for b in range(1, MOST_BATCHES) if rows % b == 0 and rows // b >= LEAST_WIDTH]
+
+    def _masks(self, place: int, rows: int) -> list[Seen]:
+        """Kernels just before attention that make a mask of its scores."""
+        near = self.seen[max(0, place - 4) : place]
+        return [x for x in near if rows and x.elements >= rows and function(x.activity.name) == "where"]
 
     def _keys(self, place: int, per_key: int, queries: int) -> int:
         """The number of keys: that of the largest tensor of keys copied just before, else that of the queries."""
@@ -191,14 +203,48 @@ class Flow:
         return apart if found.lower_s <= took_s else apart + IMPOSSIBLE
 
 
-def _attended(one: Seen, batch: int, heads: int, queries: int, width: int, keys: int) -> tuple[Launched, ...]:
-    kind = one.dtype if one.dtype in ("bf16", "fp16", "fp32") else "bf16"
+def repeated(made: Sequence[Kernels]) -> list[Kernels]:
+    """The kernels, with copies of all keys and values before an attention as copies of fewer heads, each several times.
+
+    The columns of the narrow products are those of the projections to keys and values.
+    """
+    columns = [
+        n for n, _ in Counter(int(one[0].sizes["n"]) for one in made if one and "n" in one[0].sizes).most_common()
+    ]
+    found = list(made)
+    for place, one in enumerate(made):
+        if not one or one[0].operation != "attention":
+            continue
+        B, H, S, d = (int(one[0].sizes[name]) for name in ("B", "H", "S", "d"))
+        narrow = next((n for n in columns if n < H * d and n % d == 0 and H * d % n == 0), H * d)
+        for before in range(max(0, place - BEFORE), place):
+            copy = made[before]
+            if narrow < H * d and copy and copy[0].operation == "copy" and copy[0].sizes["numel"] == B * H * S * d:
+                found[before] = _expanded(B, narrow // d, H * d // narrow, S, d, one[0].dtype)
+    return found
+
+
+@cache
+def _expanded(batch: int, heads: int, times: int, keys: int, width: int, dtype: str) -> Kernels:
+    """The copy of every head of keys or values so many times."""
+    target = compact((batch, heads, times, keys, width), dtype)
+    strides = (heads * keys * width, keys * width, 0, width, 1)
+    return launched(Call("copy_", (target, Operand(target.shape, dtype, strides))))
+
+
+def _attended(
+    one: Seen, number: str, batch: int, heads: int, queries: int, width: int, keys: int, *, masked: bool
+) -> tuple[Launched, ...]:
+    """Attention at these sizes in the type of the trace's products, as cuDNN's names do not tell bf16 from fp16."""
+    kind = one.dtype if one.dtype == "fp32" else number
     q, k = compact((batch, heads, queries, width), kind), compact((batch, heads, keys, width), kind)
-    back = one.family == "attention_backward"
     name = one.activity.name
     chosen = "flash" if "flash_fwd" in name or "flash_bwd" in name else "efficient" if "cutlass" in name else "cudnn"
-    operator = f"_scaled_dot_product_{chosen}_attention" + ("_backward" if back else "")
-    return launched(Call(operator, (q, q, k, k, q) if back else (q, k, k)))
+    operator = f"_scaled_dot_product_{chosen}_attention"
+    if one.family == "attention_backward":
+        return launched(Call(f"{operator}_backward", (q, q, k, k, q)))
+    mask = compact((batch, 1, queries, keys), kind) if masked and chosen != "flash" else None
+    return launched(Call(operator, (q, k, k, mask)))
 
 
 def _seen(kernels: Sequence[Activity]) -> Seen:
@@ -234,6 +280,14 @@ def _rows(kernels: Sequence[Seen]) -> list[int]:
         last = rows or last
         found.append(last)
     return found
+
+
+def _tiled(one: Seen, rows: int) -> Iterable[int]:
+    """The columns of a product of few rows, by its blocks and their tiles, unless its blocks stay for several tiles."""
+    found, grid = tile(one.activity.name), one.activity.grid
+    if found and rows <= min(found) < max(found):
+        columns = grid[0] * grid[1] * max(found)
+        yield from (columns // parts for parts in ((2, 4, 8) if "splitK" in one.activity.name else (1,)))
 
 
 def _least(one: Seen) -> int:
