@@ -107,6 +107,12 @@ def ceil_div(a: Size, b: Size) -> Size:
     return own(a, b) if own else -floor_div(-a, b)
 
 
+def ceil_log2(p: Size) -> Size:
+    """The levels of a binary tree over p leaves: log2 p, rounded up."""
+    own = _own("ceil_log2", p)
+    return own(p) if own else (p - 1).bit_length()
+
+
 def exact_div(a: Size, b: Size) -> Size:
     """A quotient that is whole because the operation requires divisibility."""
     if isinstance(a, int) and isinstance(b, int):

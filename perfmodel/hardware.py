@@ -178,8 +178,8 @@ def _parsed(contents: str, path: str) -> Gpu:
 
 def described(page: Mapping, path: str) -> Gpu:
     """Returns the card that a parsed file describes."""
-    sources = {key: _source(page.mapping("sources").mapping(key)) for key in page.mapping("sources")}
-    count, clocks = _figure(page, "multiprocessors", "count", sources), _table(page, "clocks", "Hz", CLOCKS, sources)
+    sources = {key: source(page.mapping("sources").mapping(key)) for key in page.mapping("sources")}
+    count, clocks = figure(page, "multiprocessors", "count", sources), _table(page, "clocks", "Hz", CLOCKS, sources)
     memory, caches = page.mapping("memory"), _caches(page, sources)
     found = Gpu(
         name=printable(stem(path)),
@@ -194,10 +194,10 @@ def described(page: Mapping, path: str) -> Gpu:
         multiprocessors=count,
         clocks=clocks,
         memory_type=memory.text("type"),
-        capacity_byte=_figure(memory, "capacity", "B", sources),
-        bandwidth_byte_per_s=_figure(memory, "bandwidth", "B/s", sources),
+        capacity_byte=figure(memory, "capacity", "B", sources),
+        bandwidth_byte_per_s=figure(memory, "bandwidth", "B/s", sources),
         memory={
-            key: _figure(memory, key, unit, sources)
+            key: figure(memory, key, unit, sources)
             for key, unit in (("sheet_capacity", "B"), ("bus", "bit"), ("pin_rate", "bit/s"), ("clock", "Hz"))
             if key in memory
         },
@@ -209,7 +209,7 @@ def described(page: Mapping, path: str) -> Gpu:
         peaks={kind: _table(page, kind, "OP/s", PEAK_DTYPES, sources) for kind in PEAK_TABLES},
         special=_derived(page.mapping("special"), sources, count, clocks) if "special" in page else None,
         links=_table(page, "links", "B/s", ("nvlink", "scale_up", "pcie", "c2c"), sources),
-        power=_figure(page, "power", "W", sources) if "power" in page else None,
+        power=figure(page, "power", "W", sources) if "power" in page else None,
         notes=page.texts("notes"),
     )
     memory.finish()
@@ -263,7 +263,7 @@ def _check(card: Gpu, page: Mapping) -> None:
         )
 
 
-def _source(page: Mapping) -> str:
+def source(page: Mapping) -> str:
     """Formats title, page and date of a source in one line."""
     parts = [page.text("title"), page.text("page", ""), f"read {page.text('read')}"]
     page.finish()
@@ -285,17 +285,17 @@ def _table(
     if key not in page:
         return {}
     table = page.mapping(key)
-    found = {name: _figure(table, name, unit, sources) for name in keys if name in table}
+    found = {name: figure(table, name, unit, sources) for name in keys if name in table}
     for name in others:
         name in table  # noqa: B015 - marks the key as known; the table of the other unit reads it
     table.finish()
     return found
 
 
-def _figure(page: Mapping, key: str, unit: str, sources: dict[str, str]) -> Figure:
+def figure(page: Mapping, key: str, unit: str, sources: dict[str, str]) -> Figure:
     """Reads ``{value: 312 TFLOP/s, from: whitepaper, per_sm_clock: 2048, note: …}``."""
     leaf = page.mapping(key)
-    figure = Figure(
+    found = Figure(
         value=float(leaf.size("value")) if unit == "count" else _value(leaf, unit),
         source=leaf.choice("from", tuple(sources)),
         note=leaf.text("note", ""),
@@ -303,7 +303,7 @@ def _figure(page: Mapping, key: str, unit: str, sources: dict[str, str]) -> Figu
         clock=leaf.choice("clock", CLOCKS, "boost"),
     )
     leaf.finish()
-    return figure
+    return found
 
 
 def _value(leaf: Mapping, unit: str) -> float:
@@ -316,6 +316,6 @@ def _derived(leaf: Mapping, sources: dict[str, str], count: Figure, clocks: dict
     clock = leaf.choice("clock", tuple(clocks), "boost" if "boost" in clocks else None)
     per_sm_clock = leaf.size("per_sm_clock")
     value = count.value * per_sm_clock * clocks[clock].value
-    figure = Figure(value, leaf.choice("from", tuple(sources)), leaf.text("note", ""), per_sm_clock, clock)
+    found = Figure(value, leaf.choice("from", tuple(sources)), leaf.text("note", ""), per_sm_clock, clock)
     leaf.finish()
-    return figure
+    return found

@@ -17,10 +17,10 @@ ROOT = Path(perfmodel.__file__).parent
 # Imports go down only, or stay in their layer. A package represents its modules.
 LAYERS = (
     ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing", "limits", "plain"),
-    ("runs", "op", "operation", "mixes", "cuda"),
+    ("runs", "op", "operation", "mixes", "cuda", "patterns"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),
-    ("hardware", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
+    ("hardware", "systems", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "footprint", "serving", "comparison", "sweep", "symbolic", "solve",
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking",

@@ -49,10 +49,22 @@ def compact(shape: Sequence[Any], dtype: str) -> Operand:
     return Operand(tuple(shape), dtype, tuple(reversed(strides)))
 
 
+def broadcast(operands: Iterable[Operand]) -> tuple[Any, ...]:
+    """The common shape of operands."""
+    found: list[Any] = []
+    for operand in operands:
+        shape = list(operand.shape)
+        found = [1] * (len(shape) - len(found)) + found
+        for back, size in enumerate(reversed(shape), 1):
+            if size != 1:
+                found[-back] = size
+    return tuple(found)
+
+
 def axes(call: Call, place: int, name: str, rank: int) -> tuple[int, ...]:
     """The dimensions that an argument names, from 0; all of them where it names none."""
     given = call.argument(place, name)
-    if given is None or given == ():
+    if given is None or given == () or isinstance(given, Operand):
         return tuple(range(rank))
     chosen = given if isinstance(given, (tuple, list)) else (given,)
     return tuple(sorted(int(axis) % max(1, rank) for axis in chosen))

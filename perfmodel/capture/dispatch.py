@@ -151,6 +151,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             return dtype_name(value)
         if kind is torch.memory_format:
             return str(value).removeprefix("torch.")
+        if kind is torch.SymInt and self.tape.storages.plain:
+            return self.tape.storages.plain(value)
         return None if kind is torch.device or kind is torch.Generator or kind is torch.layout else value
 
     def moved(self, value: Any) -> Any:

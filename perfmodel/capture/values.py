@@ -86,7 +86,7 @@ class Values:
 
     def _make(self, func: Any, rest: Any, kwargs: Any, like: Any, result: Any) -> None:
         """A constant of the shape of an unknown tensor is known."""
-        if worthwhile(result):
+        if worthwhile(result) and worthwhile(like):
             self._pair(result, func(torch.empty(like.shape, dtype=like.dtype), *rest, **self.real(kwargs)))
 
     def real(self, value: Any) -> Any:
@@ -122,7 +122,8 @@ class Values:
 def worthwhile(result: Any) -> bool:
     """Whether results are small enough to be executed."""
     if isinstance(result, _Tensor):
-        return bool(result.numel() <= (LIMIT_REAL if result.dtype.is_floating_point else LIMIT_WHOLE))
+        count = result.numel()
+        return type(count) is int and count <= (LIMIT_REAL if result.dtype.is_floating_point else LIMIT_WHOLE)
     if isinstance(result, (tuple, list)):
         return all(worthwhile(item) for item in result)
     return True

@@ -141,7 +141,7 @@ def signature(call: Call) -> tuple[Any, ...]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Operand):
-        return value[:3]
+        return value[:3] if value.shape else (*value[:3], bool(value.storage))  # a single number may be the host's
     if isinstance(value, (tuple, list)):
         return tuple([_plain(item) for item in value])
     return value if value.__hash__ else repr(value)

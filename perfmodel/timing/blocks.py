@@ -31,6 +31,8 @@ WAIT = 0.98
 CHAIN_CLOCKS = 4.4
 BARRIER_CLOCKS = 150.0
 SHARPNESS, PHASED, CROWD = 6.0, 2.3, 0.032
+# Clocks from one block to the next on a multiprocessor, whatever its threads (our padding kernel).
+BLOCK_CLOCKS = 165.0
 # Share of the instructions that needs an fp32 lane.
 FP32 = 0.2
 # Share of a multiprocessor's L1 that is free for rows in flight; bytes of L2 that one byte of results evicts; L1
@@ -68,9 +70,17 @@ class Launch(NamedTuple):
     abreast: int = 1
 
 
+def starting(threads: int) -> float:
+    """Instructions per thread that take a multiprocessor as long as the start of a block: the least of a short block."""
+    return BLOCK_CLOCKS * SCHEDULERS * WARP / threads
+
+
 def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
     """Launches as parts of a sequence."""
-    return tuple(Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte)) for launch in launches)
+    return tuple(
+        Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte), reads=launch.read_byte > 0.0)
+        for launch in launches
+    )
 
 
 # torch's elementwise kernels: threads per block, bytes of the result per thread, and the most input tensors of the

@@ -24,11 +24,12 @@ from perfmodel.timing import instructions
 from perfmodel.timing.blocks import WARP, Launch, body, elementwise, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
-from perfmodel.timing.terms import Body
+from perfmodel.timing.stream import HELD_BACK
+from perfmodel.timing.terms import Body, later, overlapped
 
 # Fitted on the kernels of whole programs and on kernels alone (an H100, 2026-11, torch 2.11; the records for fitting).
-# Instructions per element of a contiguous copy, of a fill; of a conversion by a vectorised kernel (first guess).
-COPY, CONVERT, FILL = 1.0, 8.0, 1.0
+# Instructions per element of a contiguous copy; of a conversion by a vectorised kernel (first guess).
+COPY, CONVERT = 1.0, 8.0
 # Of a strided kernel, instructions per thread; per element; per element and tensor; per element and dimension; and per
 # element, dimension and tensor. A division by a dimension's size serves all tensors.
 THREAD, ELEMENT, TENSOR, DIMENSION, ADVANCE = 26.0, 6.5, 7.7, 6.3, 3.9
@@ -47,6 +48,9 @@ SERIAL, CAST_WAITS = 0.9, 4.4
 CAT_VECTOR, CAT_ELEMENT, CAT_DIVISION, CAT_START, CAT_WAITS = 60.0, 29.0, 20.0, 2.5, 1.4
 # Of random numbers, instructions per thread and per number.
 RANDOM_START, RANDOM = 160.0, 42.0
+# Of a fill: the share of the bandwidth that writes alone reach, and the shares of the L2 read rate at which L2 takes
+# writes, sustained and in a burst that it holds; the exponent of the overlap.
+FILL_DRAM, FILL_SUSTAINED, FILL_L2, FILL_SHARPNESS = 0.97, 0.48, 0.6, 6.0
 
 STRIDED_THREADS, CAST_EACH, SECTOR, VECTOR = 128, 4, 32, 16
 USUAL_DIMS = 3  # of a transposed or repeated tensor
@@ -62,8 +66,8 @@ def copy(card: Card, fact: Copy, op: Op, dtype: str, impl: str) -> tuple[Part, .
     item, result = float(fact.item), float(fact.result)
     if run >= numel and distinct >= numel:
         read, write = numel * item, numel * result
-        if fact.converts:
-            return in_order(card, _cast(numel, read, write, 2))
+        if fact.converts or result > item:  # torch has vectorised conversions to narrower types alone
+            return in_order(card, cast(numel, read, write, 2))
         lanes = (COPY if item == result else CONVERT) * numel
         part = Part(lambda found: elementwise(card, read, write, lanes, found, "contiguous"), int(read + write))
         return (part,)
@@ -83,7 +87,7 @@ def strided_stream(card: Card, fact: Stream, op: Op) -> tuple[Part, ...]:
     moved = [t for t in op.tensors if not t.spill and (t.reads or t.writes)]
     elements = max((t.elements for t in moved if t.writes), default=0) or max(t.elements for t in moved)
     if fact.special == "cast":
-        return in_order(card, _cast(elements, op.read_byte(), op.write_byte(), len(moved)))
+        return in_order(card, cast(elements, op.read_byte(), op.write_byte(), len(moved)))
     result = max((float(t.item) for t in moved if t.writes), default=4.0)
     lanes = (
         places(fact.dims or USUAL_DIMS, len(moved)) + LINE * fact.lines + instructions.of_op(op, elements) / elements
@@ -109,7 +113,7 @@ def strided(elements: int, item: float, read: float, write: float, lanes: float)
     )  # fmt: skip
 
 
-def _cast(elements: int, read: float, write: float, tensors: int) -> Launch:
+def cast(elements: int, read: float, write: float, tensors: int) -> Launch:
     """A contiguous kernel of four elements per thread that converts each of them."""
     blocks = ceil(elements / (STRIDED_THREADS * CAST_EACH))
     lanes = elements / (blocks * STRIDED_THREADS) * tensors * CAST
@@ -169,7 +173,18 @@ def fill(card: Card, fact: Fill, op: Op, dtype: str, impl: str) -> tuple[Part, .
 
 def filled(card: Card, numel: int, item: float) -> Part:
     """The kernel that sets every element to one value."""
-    return Part(lambda found: elementwise(card, 0.0, numel * item, FILL * numel, found, "fill"), int(numel * item))
+    return Part(partial(_fill, card, numel * item), int(numel * item), reads=False)
+
+
+def _fill(card: Card, byte: float, found: float) -> Body:
+    """Writes alone do not turn the memory bus. What L2 holds at the end is left to the next kernel."""
+    dram, sustained = FILL_DRAM * card.gpu.bandwidth_byte_per_s.value, FILL_SUSTAINED * card.l2_byte_per_s
+    rate = max(card.write_byte_per_s, min(dram, sustained))
+    held = min(byte, HELD_BACK * card.l2_byte)
+    streams = (("memory", (1.0 - found) * (byte - held) / rate), ("L2", byte / (FILL_L2 * card.l2_byte_per_s)))
+    seconds, terms = overlapped(streams, FILL_SHARPNESS)
+    late = later(streams, FILL_SHARPNESS, seconds, (1.0 - found) * held / rate)
+    return Body(seconds, terms, "movement", "fill", late)
 
 
 def random(card: Card, fact: Random, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

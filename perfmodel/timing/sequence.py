@@ -109,7 +109,7 @@ def run(
             body = body._replace(seconds=body.seconds + fetch.seconds, terms=(*body.terms, fetch))
         if body.late_s and (followed or at < last):
             body = drained(body)
-        bodies.append(body._replace(far=share < NEAR))
+        bodies.append(body._replace(far=part.reads and share < NEAR))
         before = part
     return bodies
 

@@ -1,0 +1,114 @@
+"""How fast a collective library uses a link: figures of ``hardware/links``, fitted per link generation.
+
+Latencies are in µs; rates are shares of the link's data-sheet rate in one direction. ``LL``, ``LL128`` and ``Simple`` are
+the protocols of NCCL: with LL, each 8 bytes carry their own flag (half of the rate, the lowest latency); with LL128, each
+128 bytes (15/16 of the rate); Simple synchronizes once per chunk (the full rate, the highest latency).
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
+
+from perfmodel.errors import InputError, shown
+from perfmodel.paths import folders
+from perfmodel.specfile import Mapping as Page
+from perfmodel.specfile import load
+
+PROTOCOLS = ("LL", "LL128", "Simple")
+
+
+class Protocol(NamedTuple):
+    """One protocol on a link.
+
+    ``start_s``: setup. ``hop_s``: time from one rank to the next. ``share``: of the link's rate. ``own``: rate of a
+    rank's own part, which is copied or added on the rank itself, as a share of the link's rate; 0 means free.
+    """
+
+    name: str
+    start_s: float
+    hop_s: float
+    share: float
+    own: float = 0.0
+
+
+class Link(NamedTuple):
+    """The figures of a link generation.
+
+    ``launch_s``: a collective's kernel that moves nothing. ``ring``: protocols of ring and tree. ``pair``: protocols of
+    direct messages between two ranks, with one hop per further peer. ``switch``: reduction in the switches.
+    ``contention``: the rate falls with (2 / ranks) to this power, where paths are shared. ``host_s``: host time of an
+    eager call. ``spread``: half of the range, relative.
+    """
+
+    name: str
+    file: str
+    sources: Mapping[str, str]
+    launch_s: float
+    host_s: float
+    ring: tuple[Protocol, ...]
+    pair: tuple[Protocol, ...]
+    switch: Protocol | None
+    contention: float
+    spread: float
+    spread_small: float
+
+
+@cache
+def link(name: str) -> Link:
+    """Returns the figures of a link by its name."""
+    paths = (os.path.join(folder, "links", f"{name}.yaml") for folder in folders("hardware"))
+    path = next((path for path in paths if os.path.isfile(path)), None)
+    if path is None:
+        raise InputError(f"link {shown(name)}", "no file of hardware/links has this name", "a known link is accepted")
+    return _read(load(path), path, name)
+
+
+def _read(page: Page, path: str, name: str) -> Link:
+    sources = {key: page.mapping("sources").text(key) for key in page.mapping("sources")}
+    common = page.mapping("common")
+    common.choice("from", tuple(sources))
+    found = Link(
+        name=name,
+        file=path,
+        sources=sources,
+        launch_s=_number(common, "launch") * 1e-6,
+        host_s=_number(common, "host") * 1e-6,
+        ring=_protocols(page, "ring", tuple(sources)),
+        pair=_protocols(page, "pair", tuple(sources)),
+        switch=_protocol(page.mapping("switch"), "switch", tuple(sources)) if "switch" in page else None,
+        contention=_number(common, "contention", 0.0),
+        spread=_number(common, "spread"),
+        spread_small=_number(common, "spread_small"),
+    )
+    common.finish()
+    page.finish()
+    return found
+
+
+def _protocols(page: Page, key: str, sources: tuple[str, ...]) -> tuple[Protocol, ...]:
+    table = page.mapping(key)
+    found = tuple(_protocol(table.mapping(name), name, sources) for name in PROTOCOLS if name in table)
+    table.finish()
+    return found
+
+
+def _protocol(leaf: Page, name: str, sources: tuple[str, ...]) -> Protocol:
+    leaf.choice("from", sources)
+    start_s, hop_s = _number(leaf, "start", 0.0) * 1e-6, _number(leaf, "hop", 0.0) * 1e-6
+    found = Protocol(name, start_s, hop_s, _number(leaf, "share"), _number(leaf, "own", 0.0))
+    leaf.finish()
+    return found
+
+
+def _number(page: Page, key: str, default: float | None = None) -> float:
+    if default is not None and key not in page:
+        return default
+    found = page.scalar(key)
+    try:
+        value = float(found.text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise InputError(str(found.place), f"{shown(found.text)} is not a figure", "a number of at least 0 is accepted")
+    return value
