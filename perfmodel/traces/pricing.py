@@ -16,10 +16,9 @@ from perfmodel.aten.calls import Call, Launched
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
 from perfmodel.programs.pricing import Kernel, Prices
-from perfmodel.roofline import WEIGHTS, Bounds, Rates, rates, together
+from perfmodel.roofline import WEIGHTS, Bounds, together
 from perfmodel.timing.card import Card
 from perfmodel.traces.linking import Tied
-from perfmodel.units import ITEM_BYTES
 
 SHAPES, NAME, PROGRAM = "shapes", "name", "program"
 # Sizes that a kernel cannot have, such as attention over no queries, end in one of these: the kernel is then unknown.
@@ -114,10 +113,6 @@ class Model:
                 sum(self.prices.time(one, _read_share(one) if near else 0.0).seconds for one in kernels), near,
             )  # fmt: skip
         return found
-
-    def rates(self, dtype: str) -> Rates:
-        """The roofs for a data type."""
-        return rates(self.gpu, dtype if dtype in ITEM_BYTES else "fp32")
 
     def priced(self, groups: Iterable[Group]) -> list[Priced]:
         """Prices groups, in the order of their first kernels."""
