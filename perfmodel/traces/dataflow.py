@@ -10,25 +10,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from math import log
 
-from perfmodel.aten import launched
-from perfmodel.aten.asking import compact
-from perfmodel.aten.calls import Call, Launched, Operand
+from perfmodel.aten.calls import Launched
 from perfmodel.traces.events import Activity
 from perfmodel.traces.inference import Seen, chained, computed, seen
 from perfmodel.traces.kernel_names import attention_tile, function, layout, tile
 from perfmodel.traces.pricing import UNPRICED, Price
+from perfmodel.traces.sized import Kernels, attended, multiplied, repeated
 
 # Prices kernels.
 Pricer = Callable[[Sequence[Launched]], Price]
-Kernels = tuple[Launched, ...]
 AHEAD = 14  # kernels after a product among which its result may appear again
 USUAL = 12  # column counts of the whole trace that are tried where none nearby fits
 NEAR = 0.25  # of the natural logarithm of expected by measured time
 MOST_BATCHES = 1024
-BEFORE = 16  # kernels before attention among which its copies are looked for
 WIDEST = 1 << 18  # columns of a product
 IMPOSSIBLE = 10.0  # distance of sizes whose lower bound is above the measured time
 LEAST_WIDTH = 16  # columns of a tensor that a product reads
@@ -38,13 +34,17 @@ TENSORS = ("elementwise", "fused", "random")
 
 
 class Flow:
-    """The calls of a step in order, each one or more kernels, with the sizes that are known of each.
+    """The calls of a step in order, each one or more kernels, with the sizes that are known of each. ``known`` are the
+    kernels of calls with shapes.
 
     ``size`` is that of the tensor written last, ``inputs`` are the sizes of the tensors that products may read: it,
     and those that the product before it read and wrote.
     """
 
-    def __init__(self, calls: Sequence[Sequence[Activity]], price: Pricer | None) -> None:
+    def __init__(
+        self, calls: Sequence[Sequence[Activity]], price: Pricer | None, known: Sequence[Kernels] = ()
+    ) -> None:
+        self.known = known
         self.seen = _without_sums([_seen(one) for one in calls])
         self.price = price
         self.rows = _rows(self.seen)
@@ -65,7 +65,17 @@ class Flow:
 
     def launched(self) -> list[Kernels]:
         """What each kernel computes, as far as it can be told."""
-        return repeated([self._one(place, one) for place, one in enumerate(self.seen)])
+        return repeated([self._known(place) or self._one(place, one) for place, one in enumerate(self.seen)])
+
+    def _known(self, place: int) -> Kernels:
+        """What a call computes by its shapes, if it has any; the kernels after it read what it writes."""
+        found = self.known[place] if self.known else ()
+        sizes = [
+            int(tensor.elements) for one in found for tensor in one.op.tensors if tensor.writes and not tensor.spill
+        ]
+        if sizes:
+            self._written(max(sizes))
+        return found
 
     def _one(self, place: int, one: Seen) -> Kernels:
         if one.family == "product" and "splitKreduce" not in one.activity.name:
@@ -127,14 +137,8 @@ class Flow:
                 yield one.elements
 
     def _call(self, one: Seen, rows: int, inner: int, width: int) -> Kernels:
-        """The product of (rows, inner) by (inner, width), or the gradient of its weight, in which rows are summed."""
         kind = one.dtype if one.dtype in ("bf16", "fp16", "fp32", "fp64", "tf32") else "bf16"
-        stored = "fp32" if kind == "tf32" else kind
-        if layout(one.activity.name) == "NT":
-            a, b = compact((inner, rows), stored), compact((rows, width), stored)
-        else:
-            a, b = compact((rows, inner), stored), compact((inner, width), stored)
-        return tuple(each._replace(dtype=kind) for each in launched(Call("mm", (a, b))))
+        return multiplied(kind, rows, inner, width, layout(one.activity.name) == "NT")
 
     def _attention(self, place: int, one: Seen) -> Kernels:
         width, rows = attention_tile(one.activity.name), self.rows[place]
@@ -142,7 +146,7 @@ class Flow:
             return ()
         sizes = self._attended_sizes(place, one, width, rows)
         choices = [
-            _attended(
+            attended(
                 one,
                 self.number,
                 batch,
@@ -201,50 +205,6 @@ class Flow:
             return 1e9
         apart = abs(log(max(found.expected_s, 1e-12) / took_s))
         return apart if found.lower_s <= took_s else apart + IMPOSSIBLE
-
-
-def repeated(made: Sequence[Kernels]) -> list[Kernels]:
-    """The kernels, with copies of all keys and values before an attention as copies of fewer heads, each several times.
-
-    The columns of the narrow products are those of the projections to keys and values.
-    """
-    columns = [
-        n for n, _ in Counter(int(one[0].sizes["n"]) for one in made if one and "n" in one[0].sizes).most_common()
-    ]
-    found = list(made)
-    for place, one in enumerate(made):
-        if not one or one[0].operation != "attention":
-            continue
-        B, H, S, d = (int(one[0].sizes[name]) for name in ("B", "H", "S", "d"))
-        narrow = next((n for n in columns if n < H * d and n % d == 0 and H * d % n == 0), H * d)
-        for before in range(max(0, place - BEFORE), place):
-            copy = made[before]
-            if narrow < H * d and copy and copy[0].operation == "copy" and copy[0].sizes["numel"] == B * H * S * d:
-                found[before] = _expanded(B, narrow // d, H * d // narrow, S, d, one[0].dtype)
-    return found
-
-
-@cache
-def _expanded(batch: int, heads: int, times: int, keys: int, width: int, dtype: str) -> Kernels:
-    """The copy of every head of keys or values so many times."""
-    target = compact((batch, heads, times, keys, width), dtype)
-    strides = (heads * keys * width, keys * width, 0, width, 1)
-    return launched(Call("copy_", (target, Operand(target.shape, dtype, strides))))
-
-
-def _attended(
-    one: Seen, number: str, batch: int, heads: int, queries: int, width: int, keys: int, *, masked: bool
-) -> tuple[Launched, ...]:
-    """Attention at these sizes in the type of the trace's products, as cuDNN's names do not tell bf16 from fp16."""
-    kind = one.dtype if one.dtype == "fp32" else number
-    q, k = compact((batch, heads, queries, width), kind), compact((batch, heads, keys, width), kind)
-    name = one.activity.name
-    chosen = "flash" if "flash_fwd" in name or "flash_bwd" in name else "efficient" if "cutlass" in name else "cudnn"
-    operator = f"_scaled_dot_product_{chosen}_attention"
-    if one.family == "attention_backward":
-        return launched(Call(f"{operator}_backward", (q, q, k, k, q)))
-    mask = compact((batch, 1, queries, keys), kind) if masked and chosen != "flash" else None
-    return launched(Call(operator, (q, k, k, mask)))
 
 
 def _seen(kernels: Sequence[Activity]) -> Seen:
