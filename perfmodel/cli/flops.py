@@ -87,13 +87,13 @@ def flops(
         from perfmodel.cli import programs
 
         first = "--module" if module else "--via torch"
-        others = {"--op": operation, **({"--config": config, "--via": via} if module else {})}
+        others = {"--op": operation, **({"--config": config, "--via": via} if module else {"--input": inputs})}
         options.refuse_together(
             COMMAND, first, others, "one program is accepted, of --module or of --config with --via torch"
         )
         options.refuse_together(COMMAND, first, {
-            "--fused/--unfused": fused, "--causal": causal, "--count": count, "--form": decode_form, "--logits": logits,
-            "--symbolic": symbolic,
+            "--fused/--unfused": None if fused is None else "given", "--causal": causal, "--count": count, "--form": decode_form,
+            "--logits": logits, "--symbolic": symbolic,
         }, "it changes formulas, and a program runs the code as it is")  # fmt: skip
         programs.show(
             COMMAND, module, config, inputs, run, gpu, phase=phase, dtype=dtype, settings=options.read_settings(settings),
