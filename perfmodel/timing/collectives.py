@@ -21,12 +21,16 @@ from perfmodel.patterns import (
     BROADCAST,
     DIRECT,
     IN_NETWORK,
+    ONE_SHOT,
     REDUCE_SCATTER,
     RING,
     SEND_RECV,
     TREE,
+    TWO_SHOT,
+    busiest,
     checked,
     least_byte,
+    messages,
 )
 from perfmodel.systems import Level, System
 from perfmodel.timing.links import Link, Protocol, link
@@ -34,6 +38,7 @@ from perfmodel.timing.terms import Term
 
 # Ranks from which NCCL adds in the switches; with 4 ranks its ring is as fast (H100, NCCL 2.29).
 SWITCHED = 8
+NCCL, SERVING = "nccl", "serving"
 SMALL = 1 << 20  # below, latencies decide, which vary more between hosts and library versions
 
 
@@ -75,12 +80,13 @@ class _Group(NamedTuple):
 
 def collective_s(
     system: System, gpu: Gpu, kind: str, byte: int, ranks: int, *, ranks_per_node: int | None = None,
-    algorithm: str = "", figures: Link | None = None,
+    algorithm: str = "", library: str = NCCL, figures: Link | None = None,
 ) -> CollectiveTime:  # fmt: skip
     """Returns the time of a collective of ``ranks`` GPUs on a system.
 
     ``byte``: the tensor that each rank gives to the call (of an all-gather the input). ``ranks_per_node``: ranks of the
     group in one scale-up domain, by default as many as fit. ``algorithm``: forces one, by default the library chooses.
+    ``library``: ``nccl``, or ``serving`` for a serving stack, whose own one-shot and two-shot kernels sum small tensors.
     ``figures``: those of the scale-up links, by default those of their generation.
     """
     checked(kind, algorithm)
@@ -90,7 +96,9 @@ def collective_s(
     own = figures or link(group.scale_up.link)
     if ranks == 1:
         return CollectiveTime(kind, byte, 1, 1, algorithm or DIRECT, "", 0.0, 0.0, 0.0, 0.0)
-    ways = [way for way in _ways(group, own) if algorithm in ("", way[0])]
+    ways = [way for way in _ways(group, own) if algorithm in ("", way[0])] or [_textbook(group, own, algorithm)]
+    if library == SERVING and kind == ALL_REDUCE and not algorithm and group.network is None:
+        ways += [_textbook(group, own, one) for one in (ONE_SHOT, TWO_SHOT)]
     name, protocol, terms = min(ways, key=lambda way: sum(term.seconds for term in way[2]))
     seconds = sum(term.seconds for term in terms)
     if seconds < lower_s:
@@ -144,6 +152,17 @@ def _ways(group: _Group, own: Link) -> Iterator[tuple[str, str, tuple[Term, ...]
     if group.kind == ALL_REDUCE and own.switch and group.scale_up.reduces and group.ranks >= SWITCHED and far is None:
         rate = own.switch.share * group.scale_up.rate_byte_per_s
         yield IN_NETWORK, "Simple", _terms(own, own.switch.start_s, 2 * own.switch.hop_s, group.byte / rate, 0.0)
+
+
+def _textbook(group: _Group, own: Link, algorithm: str) -> tuple[str, str, tuple[Term, ...]]:
+    """An algorithm that the library does not offer, as a kernel of its own: steps of LL and the rate of messages."""
+    steps = messages(group.kind, algorithm, group.byte, group.ranks).steps
+    sent = busiest(group.kind, algorithm, group.ranks) * group.byte
+    hop_s, links_s = own.ring[0].hop_s, sent / _rate(group, own, own.message)
+    if group.network is not None:
+        far = link(group.network.link)
+        hop_s, links_s = far.ring[0].hop_s, max(links_s, sent / (far.message.share * group.network.rate_byte_per_s))
+    return algorithm, "", _terms(own, 0.0, steps * hop_s, links_s, 0.0)
 
 
 def _ring(group: _Group, own: Link, near: Protocol, far: Protocol | None) -> tuple[Term, ...]:
