@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         sweep_over,
         trace,
     )
-    from perfmodel.capture import capture
+    from perfmodel.capture import Dim, Spec, capture, ids
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
     from perfmodel.kernels import kernel
     from perfmodel.utilisation import mfu
@@ -35,12 +35,19 @@ __version__ = "0.1.0"  # the one place: the package's metadata, --version and th
 
 _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "ValidationError")
 # The modules of names that are not functions of ``api``.
-_MODULES = {**dict.fromkeys(_ERRORS, "errors"), "mfu": "utilisation", "kernel": "kernels", "capture": "capture"}
+_MODULES = {
+    **dict.fromkeys(_ERRORS, "errors"),
+    "mfu": "utilisation",
+    "kernel": "kernels",
+    **dict.fromkeys(("capture", "Dim", "Spec", "ids"), "capture"),
+}
 
 __all__ = [
+    "Dim",
     "InputError",
     "NoDeviceError",
     "PerfmodelError",
+    "Spec",
     "UsageError",
     "ValidationError",
     "analyse",
@@ -51,6 +58,7 @@ __all__ = [
     "find",
     "formula",
     "gpu",
+    "ids",
     "kernel",
     "load",
     "memory",

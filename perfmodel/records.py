@@ -202,7 +202,13 @@ _RECORD: dict[str, Check] = {
 
 
 def _environment(value: Any, where: str) -> Mapping[str, Any]:
-    return _fields(value, f"{where}: environment", _ENVIRONMENT)
+    return _present(_fields(value, f"{where}: environment", _ENVIRONMENT))
+
+
+def _present(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out keys that are null, which means the same as an absent key. The keys of the case identify it and stay."""
+    streams = {"streams": [_present(one) for one in found["streams"]]} if found.get("streams") else {}
+    return {name: value for name, value in found.items() if value is not None or name in CASE_KEYS} | streams
 
 
 def _record(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -213,7 +219,7 @@ def _record(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     found = _fields(line, where, _RECORD, ("op", "shape") if failed else ("op", "shape", *_TIMES))
     if not failed:
         _ordered(found, where)
-    return found
+    return _present(found)
 
 
 def _bare(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:

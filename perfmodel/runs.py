@@ -32,7 +32,8 @@ class Gemm(NamedTuple):
     """A batch of matrix products of (m, k) by (k, n).
 
     ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
-    bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide.
+    bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
+    rows of the result are aligned to less than 4 bytes.
     """
 
     m: Factors
@@ -42,6 +43,7 @@ class Gemm(NamedTuple):
     items: Items = Items()
     rotates: bool = False
     aligned: int = 0
+    odd: bool = False
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
@@ -94,7 +96,8 @@ class Rows(NamedTuple):
 class Heads(NamedTuple):
     """Attention in one kernel: B sequences of N queries in H heads over S keys in H_kv heads, of sizes d and d_v.
 
-    ``W`` is the window, part of the causal mask as in the counts; None means no window.
+    ``W`` is the window, part of the causal mask as in the counts; None means no window. ``masked``: a tensor is added to
+    the scores. ``dropout``: random probabilities are dropped.
     """
 
     B: Size
@@ -109,6 +112,8 @@ class Heads(NamedTuple):
     item: Size = 2
     cache: Size = 2
     backward: bool = False
+    masked: bool = False
+    dropout: bool = False
 
 
 class Stage(NamedTuple):
@@ -123,12 +128,18 @@ class Stream(NamedTuple):
     """An elementwise kernel, which moves every byte once.
 
     With ``gate``, eager torch launches the activation and the product as two kernels. ``special`` names a kernel whose
-    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare or reduce; or strided, if it
-    computes the place of every element of every operand from the strides.
+    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare or reduce; cast, if operands of
+    several data types are converted one by one; strided, if it computes the place of every element of every operand from
+    the strides of ``dims`` dimensions; or copied, if torch copies the operand of the result's size first and then changes
+    the copy. ``lines``: cache lines beyond the first that a warp touches in all operands. ``converts``: a strided kernel
+    converts elements one by one.
     """
 
     gate: bool = False
     special: str = ""
+    dims: int = 0
+    lines: int = 0
+    converts: bool = False
 
 
 class Depthwise(NamedTuple):
@@ -145,7 +156,8 @@ class Depthwise(NamedTuple):
 class Copy(NamedTuple):
     """A copy of ``numel`` elements from ``distinct`` source elements, with a conversion where the item sizes differ.
 
-    ``run``: elements that are contiguous in the source and in the result at once.
+    ``run``: elements that are contiguous in the source and in the result at once. ``dims``: dimensions that remain when
+    neighbours that advance alike are merged, 0 where that is unknown. ``converts``: elements are converted one by one.
     """
 
     numel: Factors
@@ -153,14 +165,22 @@ class Copy(NamedTuple):
     run: Factors
     item: Size = 2
     result: Size = 2
+    dims: int = 0
+    converts: bool = False
 
 
 class Concatenate(NamedTuple):
-    """Tensors copied behind one another; each piece of ``run`` elements is contiguous in the result."""
+    """Tensors copied behind one another; each piece of ``run`` elements is contiguous in the result.
+
+    ``dims``: dimensions of the tensors if one of them is not contiguous, else 0. ``each``: elements of every tensor, empty
+    where that is unknown.
+    """
 
     numel: Factors
     run: Factors
     item: Size = 2
+    dims: int = 0
+    each: tuple[Size, ...] = ()
 
 
 class Fill(NamedTuple):
@@ -313,7 +333,8 @@ class Scan(NamedTuple):
 class Update(NamedTuple):
     """An elementwise kernel over ``params`` elements in ``tensors`` tensors, such as an optimizer step.
 
-    ``lists``: tensors of each parameter that it touches. ``function`` is adam, sgd, foreach or norm.
+    ``lists``: tensors of each parameter that it touches. ``function`` is adam, sgd, foreach or norm. ``sizes``: elements of
+    every tensor; empty if they are equally large.
     """
 
     params: Size
@@ -321,6 +342,7 @@ class Update(NamedTuple):
     lists: Size = 4
     item: Size = 2
     function: str = "adam"
+    sizes: tuple[int, ...] = ()
 
 
 class Collective(NamedTuple):

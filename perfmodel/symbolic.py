@@ -30,6 +30,27 @@ register(
     ceil_log2=lambda p: sympy.ceiling(sympy.log(p, 2)),
 )  # fmt: skip
 
+# Functions of torch's symbolic sizes, by the name of their class.
+_FOREIGN: dict[str, Any] = {
+    "FloorDiv": lambda a, b: sympy.floor(a / b),
+    "CleanDiv": lambda a, b: a / b,
+    "CeilDiv": lambda a, b: sympy.ceiling(a / b),
+    "IntTrueDiv": lambda a, b: a / b,
+    "FloatTrueDiv": lambda a, b: a / b,
+    "PythonMod": sympy.Mod,
+    "Mod": sympy.Mod,
+    "Max": sympy.Max,
+    "Min": sympy.Min,
+    "ModularIndexing": lambda a, b, c: sympy.Mod(sympy.floor(a / b), c),
+    "CeilToInt": sympy.ceiling,
+    "FloorToInt": sympy.floor,
+    "TruncToInt": sympy.floor,
+    "ToFloat": lambda a: a,
+    "Identity": lambda a: a,
+    "PowByNatural": sympy.Pow,
+    "FloatPow": sympy.Pow,
+}
+
 # One symbol for the roles that usually share one data type; the others keep their default number of bytes.
 BYTES = "b"
 SHARED_ROLES = ("act", "weight", "cache", "mask", "out")
@@ -471,3 +492,21 @@ def _admitted_size(name: str, value: Any, where: str) -> Any:
 def words(expression: Any) -> str:
     """A formula in ASCII for JSON, which sympy can parse."""
     return re.sub(r"\s+", " ", str(sympy.sympify(expression, strict=True)))
+
+
+def foreign(expression: Any, names: Mapping[Any, str]) -> Any:
+    """An expression of another library's symbols and rounding functions, in the symbols of this module.
+
+    A whole number becomes an ``int``.
+    """
+    turned = expression.xreplace({symbol_: symbol(name) for symbol_, name in names.items()})
+    while unknown := [x for x in sympy.preorder_traversal(turned) if _is_foreign(x)]:
+        inner = unknown[-1]  # it has no other inside
+        turned = turned.xreplace({inner: _FOREIGN[type(inner).__name__](*inner.args)})
+    if isinstance(turned, sympy.Expr):
+        turned = sympy.expand(turned)
+    return int(turned) if turned.is_Integer else turned
+
+
+def _is_foreign(expression: Any) -> bool:
+    return type(expression).__name__ in _FOREIGN and not type(expression).__module__.startswith("sympy.")

@@ -19,10 +19,10 @@ from perfmodel.errors import InputError, shown
 LONGEST = 300  # characters of a path in a message
 ENDS_BYTE = 16384  # bytes at the start and at the end of a file that show who wrote it
 ACCEPTED = "a file in a writable folder with enough free space is accepted"
-# What the files of this program contain at their start or end: PNG, SVG, PDF, CSV, JSON Lines, readings, traces.
+# What the files of this program contain at their start or end: PNG, SVG, PDF, HTML, CSV, JSON Lines, readings, traces.
 MARKS = (
     b"Software\0perfmodel", b"<dc:title>perfmodel</dc:title>", b"/Creator (perfmodel)", b"intensity_flop_per_byte",
-    b"# Measured", b'"schemaVersion"',
+    b"# Measured", b'"schemaVersion"', b'content="perfmodel"', b'"idle_host_s"',
 )  # fmt: skip
 
 

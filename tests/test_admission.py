@@ -112,6 +112,9 @@ ENVIRONMENT = {"schema": 1, "environment": {"gpu": "NVIDIA H200", "device": "cud
 RECORD = {"op": "matmul", "shape": {"m": 512, "k": 512, "n": 512}, "dtype": "fp16", "median_us": 20.0, "p25_us": 20.0, "p75_us": 20.0}  # fmt: skip
 
 
+STREAM = {"byte": 1e9, "median_us": 300.0, "p25_us": 300.0, "p75_us": 300.0, "n": 12}
+
+
 def run_of(folder, *lines):
     return file(folder, "run.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
@@ -141,6 +144,9 @@ def test_a_malformed_record_is_refused(tmp_path, change, told):
 def test_null_flags_are_no_flags(tmp_path):
     path = run_of(tmp_path, ENVIRONMENT, {**RECORD, "stream_us": None})
     assert command("validate", "--from", path).code == 0
+    for streams in (None, [], [{"cpu_share": None}], [{**STREAM, "cpu_share": None}, STREAM]):
+        line = {**ENVIRONMENT["environment"], "streams": streams, "driver": None}
+        assert command("validate", "--from", run_of(tmp_path, {"environment": line}, RECORD)).code == 0
     with pytest.raises(InputError, match="'byte' is missing"):
         records.read(run_of(tmp_path, {"environment": {"streams": [{"median_us": 1.0}]}}, RECORD))
 

@@ -81,7 +81,7 @@ def test_a_window_of_4096_costs_the_keys_of_a_window_of_4096():
 
 @pytest.mark.parametrize(
     ("name", "phase", "share"),
-    [("mixtral-8x7b", "train", 0.7), ("qwen3-30b-a3b", "train", 0.3), ("deepseek-v2-lite", "train", 0.3), ("gpt-oss-20b", "train", 0.3)],
+    [("mixtral-8x7b", "train", 0.6), ("qwen3-30b-a3b", "train", 0.3), ("deepseek-v2-lite", "train", 0.3), ("gpt-oss-20b", "train", 0.3)],
 )  # fmt: skip
 def test_training_with_experts_runs_near_its_bound(name, phase, share):
     """The gradients of an expert are products over its rows. A flattened tensor had given 10.77 s, 24 times the bound."""

@@ -54,11 +54,14 @@ class Operand(NamedTuple):
     @property
     def dense(self) -> bool:
         """Whether its elements fill their memory without gaps or repeats, in any order of dimensions."""
+        left = [(stride, size) for size, stride in zip(self.shape, self.strides, strict=True) if size != 1]
         expected: Any = 1
-        for stride, size in sorted((st, sz) for sz, st in zip(self.shape, self.strides, strict=True) if sz != 1):
-            if stride != expected:
+        while left:  # strides are not sorted: symbols have no order
+            found = next((pair for pair in left if pair[0] == expected), None)
+            if found is None:
                 return False
-            expected = expected * size
+            left.remove(found)
+            expected = expected * found[1]
         return True
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from perfmodel.arithmetic import product
-from perfmodel.aten.asking import asked, compact, result_of, together
+from perfmodel.aten.asking import asked, broadcast, compact, dimensions, result_of, together
 from perfmodel.aten.calls import FLOATS, Call, Launched, Operand, Rule
 
 
@@ -17,9 +17,21 @@ def copied(source: Operand, target: Operand) -> Iterable[Launched]:
         return
     dtype = next((x.dtype for x in (source, target) if x.dtype in FLOATS), "fp32")
     run = together(source, target)
-    yield asked(
+    found = asked(
         "copy", dtype, numel=numel, distinct=_least(source.distinct, numel), run=run, act=source.item, out=target.item
     )  # fmt: skip
+    yield _with(found, dims=dimensions((target, source)), converts=_converts(source, target))
+
+
+def _with(found: Launched, **facts: Any) -> Launched:
+    """The kernel with more facts about how it runs."""
+    assert found.op.runs is not None
+    return found._replace(op=found.op._replace(runs=found.op.runs._replace(**facts)))  # type: ignore[union-attr]
+
+
+def _converts(source: Operand, target: Operand) -> bool:
+    """Whether a copy converts elements one by one: torch has vectorised kernels only from float32 to halves."""
+    return source.dtype != target.dtype and not (source.dtype == "fp32" and target.dtype in ("fp16", "bf16"))
 
 
 def _least(a: Any, b: Any) -> Any:
@@ -38,10 +50,19 @@ def copy_of(call: Call) -> Iterable[Launched]:
     yield from copied(source, result_of(call, compact(source.shape, source.dtype)))
 
 
+def pad(call: Call) -> Iterable[Launched]:
+    """constant_pad_nd(x, pad, value): the last dimension's pads come first."""
+    source, pads = call.operands[0], call.argument(1, "pad", ())
+    shape = list(source.shape)
+    for at, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=False), 1):
+        shape[-at] = shape[-at] + before + after
+    yield from copied(source, result_of(call, compact(shape, source.dtype)))
+
+
 def placed(call: Call) -> Iterable[Launched]:
     """Gradient of a slice: zeros everywhere, and a copy into the slice's place."""
-    source = call.operands[0]
-    result = result_of(call, source)
+    source, shape = call.operands[0], call.argument(1, "input_sizes")
+    result = result_of(call, compact(shape, source.dtype) if isinstance(shape, (tuple, list)) else source)
     yield asked("fill", _float(result), numel=result.numel, act=result.item)
     short = source.shape[-1] if source.shape else 1
     yield asked(
@@ -53,7 +74,7 @@ def repeat(call: Call) -> Iterable[Launched]:
     """A tensor repeated along its dimensions."""
     source = call.operands[0]
     times = call.argument(1, "repeats", (1,))
-    counts = times if isinstance(times, (tuple, list)) else (times,)
+    counts = times if type(times) in (tuple, list) else (times if isinstance(times, int) else 1,)
     result = result_of(call, compact((product(counts) * source.numel,), source.dtype))
     yield asked(
         "copy", _float(result), numel=result.numel, distinct=source.distinct, run=source.shape[-1] if source.shape else 1,
@@ -66,12 +87,15 @@ def cat(call: Call) -> Iterable[Launched]:
     parts = [x for x in call.operands if not (isinstance(x.numel, int) and x.numel == 0)]
     if not parts:
         return
-    rank = len(parts[0].shape)
-    axis = int(call.argument(1, "dim", 0)) % max(1, rank) if call.name != "stack" else 0
+    rank = len(parts[0].shape) + (call.name == "stack")
+    axis = int(call.argument(1, "dim", 0)) % max(1, rank)
     runs = [product(x.shape[axis:]) if x.contiguous else x.shape[-1] for x in parts if x.shape]
     numel = sum(x.numel for x in parts)
     least = min(runs) if runs and all(isinstance(run, int) for run in runs) else (runs[0] if runs else 1)
-    yield asked("concatenate", _float(parts[0]), numel=numel, run=least, act=parts[0].item)
+    found = asked("concatenate", _float(parts[0]), numel=numel, run=least, act=parts[0].item)
+    # An empty tensor among others rules out the kernels for contiguous ones.
+    plain = all(x.contiguous for x in parts) and len(parts) == len(call.operands)
+    yield _with(found, dims=0 if plain else max(2, rank), each=tuple(x.numel for x in parts))
 
 
 def fill(call: Call) -> Iterable[Launched]:
@@ -115,17 +139,31 @@ def gather(call: Call) -> Iterable[Launched]:
 
 
 def index(call: Call) -> Iterable[Launched]:
-    """x[i, j, ...] with tensors of places: what remains of a row is contiguous."""
-    x, places = call.operands[0], call.operands[1:]
-    result = result_of(call, compact((places[0].numel if places else 1,), x.dtype))
-    if isinstance(result.numel, int) and result.numel == 0:
-        return
-    cols = product(x.shape[len(places) :]) if places else 1
-    item = places[0].item if places else 8
-    rows = result.numel // cols if isinstance(result.numel, int) and isinstance(cols, int) else result.numel
-    yield asked(
-        "gather", _float(x), rows=max(1, rows) if isinstance(rows, int) else rows, cols=cols, act=x.item, index=item
+    """x[i, :, j, ...] with tensors of places: the dimensions behind the last place are contiguous."""
+    x = call.operands[0]
+    listed = call.argument(1, "indices", ())
+    listed = (listed,) if isinstance(listed, Operand) else listed
+    whole, chosen = _indexed(x, [one if isinstance(one, Operand) else None for one in listed])
+    cols = product(x.shape[len(whole) :])
+    rows = (
+        call.results[0].numel // cols if call.results and isinstance(cols, int) and cols else product([*whole, chosen])
     )
+    if isinstance(rows, int) and rows == 0:
+        return
+    item = next((one.item for one in listed if isinstance(one, Operand)), 8)
+    yield asked("gather", _float(x), rows=rows, cols=cols, act=x.item, index=item)
+
+
+def _indexed(x: Operand, places: Sequence[Operand | None]) -> tuple[list[Any], Any]:
+    """Sizes of the dimensions up to the last one with places, 1 for those with places; and how many places there are.
+
+    A mask stands for as many dimensions as it has. All of it may be chosen.
+    """
+    whole: list[Any] = []
+    for one in places:
+        count = len(one.shape) if one is not None and one.dtype in ("bool", "uint8") else 1
+        whole += [1] * count if one is not None else [x.shape[len(whole)]]
+    return whole, product(broadcast(one for one in places if one is not None))
 
 
 def scatter(adds: bool) -> Rule:
@@ -140,10 +178,13 @@ def scatter(adds: bool) -> Rule:
         if index is None:
             yield asked("fill", _float(target), numel=target.numel, act=target.item)
             return
-        rowwise = call.name.startswith("index")
+        rowwise = call.name.lstrip("_").startswith("index")
         count = source.numel if source is not index else index.numel
-        cols = max(1, count // max(1, index.numel)) if rowwise and isinstance(count, int) else 1
-        rows = count // cols if isinstance(count, int) else count
+        if rowwise:
+            cols = max(1, count // max(1, index.numel)) if isinstance(count, int) else count / index.numel
+        else:
+            cols = 1
+        rows = count // cols if isinstance(count, int) and isinstance(cols, int) else count / cols
         name = "scatter_add" if adds else "scatter"
         yield asked(name, _float(target), rows=rows, cols=cols, act=target.item, index=index.item)
 
@@ -163,9 +204,9 @@ def _float(x: Operand) -> str:
 RULES: dict[str, Rule] = {
     "copy_": copy_to,
     "copy": copy_to,
-    "_foreach_copy_": copy_to,
     **dict.fromkeys(("clone", "contiguous", "_to_copy", "to", "flip", "roll", "alias_copy", "view_copy", "pin_memory"), copy_of),
-    **dict.fromkeys(("constant_pad_nd", "pad", "slice_scatter", "select_scatter", "tile", "channel_shuffle", "im2col"), copy_of),
+    **dict.fromkeys(("slice_scatter", "select_scatter", "tile", "channel_shuffle", "im2col"), copy_of),
+    **dict.fromkeys(("constant_pad_nd", "pad"), pad),
     **dict.fromkeys(("slice_backward", "select_backward"), placed),
     **dict.fromkeys(("diag_embed", "as_strided_scatter", "col2im", "unfold_backward"), copy_of),
     **dict.fromkeys(("repeat", "repeat_interleave"), repeat),

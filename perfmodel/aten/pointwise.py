@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from perfmodel import mixes
-from perfmodel.aten.asking import arithmetic_type, result_of
+from perfmodel.aten.asking import arithmetic_type, broadcast, compact, dimensions, lines, result_of
 from perfmodel.aten.calls import ITEMS, Call, Launched, Operand, Rule
 from perfmodel.mixes import NOTHING, SCALE, SUM
 from perfmodel.op import (
@@ -52,7 +52,6 @@ MIXES: dict[str, Mix] = {
     "tanh": Mix(TANH),
     **dict.fromkeys(("sin", "cos", "tan", "atan", "atan2", "asin", "acos", "sinh", "cosh"), Mix(TANH)),
     **dict.fromkeys(("erf", "erfc", "erfinv"), Mix(ERF)),
-    "pow": Mix(MULTIPLY),
     "addcmul": Mix((2, MULTIPLY), ADD),
     "addcdiv": Mix(DIVIDE, MULTIPLY, ADD),
     "lerp": Mix(SUBTRACT, MULTIPLY, ADD),
@@ -103,41 +102,35 @@ MIXES: dict[str, Mix] = {
     "mse_loss_backward": Mix(SUBTRACT, (2, MULTIPLY)),
     "log_sigmoid_backward": Mix(EXP, ADD, DIVIDE, MULTIPLY),
 }
+POWER = Mix(LOG, MULTIPLY, EXP)
+POWERS = {
+    2.0: Mix(MULTIPLY), 3.0: Mix((2, MULTIPLY)), 0.5: Mix(SQRT), -0.5: Mix(RSQRT), -1.0: Mix(DIVIDE), -2.0: Mix(MULTIPLY, DIVIDE),
+}  # fmt: skip
 TANH_FORM = {"gelu": mixes.GELU_TANH, "gelu_backward": mixes.GELU_TANH_GRADIENT}
 ERF_FORM = {"gelu": mixes.GELU, "gelu_backward": mixes.GELU_GRADIENT}
 COMPARING = frozenset(
-    [
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "isinf",
-        "isnan",
-        "isneginf",
-        "isposinf",
-        "isfinite",
-        "logical_not",
-        "logical_and",
-        "logical_or",
-        "logical_xor",
-        "signbit",
-    ]
-)
+    ["eq", "ne", "lt", "le", "gt", "ge", "isinf", "isnan", "isneginf", "isposinf", "isfinite", "logical_not", "logical_and", "logical_or", "logical_xor", "signbit"]
+)  # fmt: skip
+# Functions with a boolean beside numbers.
+SELECTING = frozenset(["where", "masked_fill", "native_dropout_backward", "dropout"])
+_PAIRS = {"fp16": "int32", "fp32": "complex64", "fp64": "complex128"}
+COMPLEX = {"complex": _PAIRS, "polar": _PAIRS}
 
 
 def pointwise(call: Call) -> Iterable[Launched]:
     """One kernel over the common shape of all operands."""
-    name = call.name.rstrip("_") if call.name.rstrip("_") in MIXES else call.name
-    mix = MIXES[name]
-    if name == "pow" and call.argument(1, "exponent") not in (2, 2.0, "2"):
-        mix = (
-            Mix(LOG, MULTIPLY, EXP)
-            if call.argument(1, "exponent") not in (3, 3.0, 0.5, -1, "3")
-            else Mix((2, MULTIPLY))
-        )
-    yield from over(name, mix, call)
+    name = call.name if call.name in MIXES else call.name.rstrip("_")
+    yield from over(name, MIXES[name], call)
+
+
+def power(call: Call) -> Iterable[Launched]:
+    """pow(x, exponent): torch has shorter forms for a few exponents."""
+    exponent = call.argument(1, "exponent")
+    try:
+        mix = POWERS.get(float(exponent), POWER)
+    except (TypeError, ValueError):  # a tensor
+        mix = POWER
+    yield from over("pow", mix, call)
 
 
 def gelu(call: Call) -> Iterable[Launched]:
@@ -145,6 +138,13 @@ def gelu(call: Call) -> Iterable[Launched]:
     name = call.name.rstrip("_")
     words = [*call.arguments, *call.keywords.values()]
     yield from over(name, (TANH_FORM if "tanh" in words else ERF_FORM)[name], call)
+
+
+def halved(call: Call) -> Iterable[Launched]:
+    """glu(x, dim): one half of x by the sigmoid of the other."""
+    (x, *_), axis = call.operands, int(call.argument(1, "dim", -1))
+    shape = [size // 2 if at == axis % len(x.shape) else size for at, size in enumerate(x.shape)]
+    yield from over("glu", MIXES["glu"], call._replace(results=call.results or (compact(shape, x.dtype),)))
 
 
 def over(name: str, mix: Mix, call: Call) -> Iterable[Launched]:
@@ -157,11 +157,15 @@ def over(name: str, mix: Mix, call: Call) -> Iterable[Launched]:
         return
     reads = tuple((x.distinct, x.item) for x in call.operands)
     writes = tuple((x.numel, x.item) for x in results if x.shape == results[0].shape)
-    special = "" if _alike(call.operands, results[0]) else "strided"
+    converts = _converts(name, call.operands, results[0])
+    fact = Stream(special="cast" if converts else "")
+    if not _alike(call.operands, results[0]):
+        far = sum(lines(x, results[0]) - 1 for x in call.operands)
+        fact = Stream(special="strided", dims=dimensions((results[0], *call.operands)), lines=far, converts=converts)
     yield Launched(
         name,
         {"numel": numel},
-        _op(name, mix, reads, writes, numel, special),
+        _op(name, mix, reads, writes, numel, fact),
         arithmetic_type((*results, *call.operands)),
     )
 
@@ -173,45 +177,34 @@ def _op(
     reads: tuple[tuple[Any, Any], ...],
     writes: tuple[tuple[Any, Any], ...],
     numel: Any,
-    special: str,
+    fact: Stream,
 ) -> Op:
     tensors = (
         *(Tensor(f"x{i}", (count,), item, reads=1) for i, (count, item) in enumerate(reads)),
         *(Tensor(f"y{i}" if i else "y", (count,), item, writes=1) for i, (count, item) in enumerate(writes)),
     )
-    return Op(tensors, (Work(name, each(mix, numel), Engine.VECTOR),), Stream(special=special))
+    return Op(tensors, (Work(name, each(mix, numel), Engine.VECTOR),), fact)
+
+
+def _converts(name: str, operands: Iterable[Operand], result: Operand) -> bool:
+    """Whether tensors of several data types meet, which torch converts element by element."""
+    types = {x.dtype for x in operands if x.shape} if name not in SELECTING else set()
+    compared = name in COMPARING or result.dtype.startswith("complex")
+    return len(types if compared or not types else types | {result.dtype}) > 1
 
 
 def _alike(operands: Iterable[Operand], result: Operand) -> bool:
-    """Whether every tensor lies in memory as the result does; a single number from the host does not count."""
-    return all(x.shape == result.shape and x.dense and x.strides == result.strides for x in operands)
-
-
-def broadcast(operands: Iterable[Operand]) -> tuple[Any, ...]:
-    """The common shape of operands."""
-    found: list[Any] = []
-    for operand in operands:
-        shape = list(operand.shape)
-        found = [1] * (len(shape) - len(found)) + found
-        for back, size in enumerate(reversed(shape), 1):
-            if size != 1:
-                found[-back] = size
-    return tuple(found)
+    """Whether every tensor lies in memory as the result does. A number in the host's memory is an argument of the kernel."""
+    on_card = (x for x in operands if x.shape or x.storage)
+    return all(x.shape == result.shape and x.dense and x.strides == result.strides for x in on_card)
 
 
 def _guessed(name: str, shape: tuple[Any, ...], operands: tuple[Operand, ...]) -> Operand:
     """The result where it is not recorded: the widest type of its operands, or a boolean of a comparison."""
-    strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step)
-        step = step * size
-    like = next((x for x in operands if x.shape == shape and x.dense), None)
-    dtype = (
-        "bool"
-        if name in COMPARING
-        else max(operands, key=lambda x: (x.dtype != "bool", len(x.shape) > 0, ITEMS[x.dtype])).dtype
-    )
-    return Operand(shape, dtype, like.strides if like else tuple(reversed(strides)))
+    widest = max(operands, key=lambda x: (x.dtype != "bool", len(x.shape) > 0, ITEMS[x.dtype])).dtype
+    result = compact(shape, "bool" if name in COMPARING else COMPLEX.get(name, {}).get(widest, widest))
+    like = next((x for x in operands if x.shape == shape and x.dense), result)
+    return result._replace(strides=like.strides)
 
 
 def dropout(call: Call) -> Iterable[Launched]:
@@ -223,6 +216,8 @@ def dropout(call: Call) -> Iterable[Launched]:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(MIXES, pointwise),
+    "pow": power,
+    "glu": halved,
     "gelu": gelu,
     "gelu_backward": gelu,
     "native_dropout": dropout,

@@ -9,7 +9,7 @@ from perfmodel.aten.asking import arithmetic_type, asked
 from perfmodel.aten.calls import Call, Launched, Operand, Rule
 from perfmodel.runs import Gemm
 
-WIDEST = 16  # bytes of a wide copy, to which rows should be aligned
+WIDEST, NARROW = 16, 4  # bytes of a wide copy, to which rows should be aligned, and of a narrow one
 
 
 def _aligned(found: Launched, *operands: Operand, cols: Any) -> Launched:
@@ -18,9 +18,14 @@ def _aligned(found: Launched, *operands: Operand, cols: Any) -> Launched:
     if not isinstance(fact, Gemm):
         return found
     steps = [max(x.strides[-2:], default=1) * x.item for x in operands if all(type(s) is int for s in x.strides)]
-    steps += [cols * fact.items.result] if type(cols) is int else []
-    aligned = next((byte for byte in (WIDEST, 4, 2) if all(step % byte == 0 for step in steps)), 1)
-    return found._replace(op=found.op._replace(runs=fact._replace(aligned=aligned)))
+    result = [cols * fact.items.result] if type(cols) is int else []
+    odd = _alignment(steps) >= NARROW > _alignment(result)
+    return found._replace(op=found.op._replace(runs=fact._replace(aligned=_alignment(steps + result), odd=odd)))
+
+
+def _alignment(steps: list[Any]) -> int:
+    """Bytes, of those that matter, to which rows of these distances are all aligned."""
+    return next((byte for byte in (WIDEST, NARROW, 2) if all(step % byte == 0 for step in steps)), 1)
 
 
 def mm(call: Call) -> Iterable[Launched]:

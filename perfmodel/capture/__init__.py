@@ -14,8 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from perfmodel.answers.programs import CapturedProgram
+from perfmodel.capture.sizes import Dim, Spec, ids
 
-__all__ = ["capture"]
+__all__ = ["Dim", "Spec", "capture", "ids"]
 
 
 def capture(
@@ -27,6 +28,9 @@ def capture(
     inputs and the tensors that it refers to may be real or on the meta device; all are as before afterwards. ``guess``
     replaces values that only data can tell (see ``guesses``). A text names a callable, ``package.module:callable``, and
     its first argument is the text of its inputs (see ``loading``).
+
+    A size can be a name: ``Dim("N")`` for a number, ``Spec(("B", "N"), "int64")`` or ``ids("B", "N")`` for a tensor, and
+    ``tokens=Dim("N")`` for one sequence of tokens. Shapes of the program are then formulas in these names.
     """
     if isinstance(target, str):
         from perfmodel.capture.loading import program
@@ -35,6 +39,8 @@ def capture(
         return CapturedProgram(*(found._replace(name=name) if name else found))
     from perfmodel.capture.compiling import captured_twice
 
+    if isinstance(kwargs.get("tokens"), Dim):
+        kwargs["input_ids"] = ids(1, kwargs.pop("tokens"))
     return CapturedProgram(*captured_twice(target, args, kwargs, name, guess)[0])
 
 

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend
 _aten = torch.ops.aten
 HALVES = (torch.float16, torch.bfloat16)
 _DEFAULT_ORDER = [1, 2, 0, 3, 4]  # torch's own, before it knows the card
+WIDEST = 256  # largest head size of cuDNN's kernels on Hopper
 _HOPPER_ORDER = [3, 1, 2, 0]
 
 
@@ -96,7 +97,7 @@ def _cudnn_accepts(given: Given) -> bool:
     if torch.are_deterministic_algorithms_enabled():
         return False
     width, value_width = query.shape[-1], value.shape[-1]
-    if width % 8 or value_width % 8 or max(width, value_width) > 256:
+    if width % 8 or value_width % 8 or max(width, value_width) > WIDEST:
         return False
     return bool(key.shape[2] != 1 and not (given.dropout and query.shape[2] == 1))
 

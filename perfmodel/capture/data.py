@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _Tensor = torch.Tensor
 _aten = torch.ops.aten
+_PARTS = 5040  # a share of a size that is a symbol is a multiple of one in so many
 _ROWS_KNOWN = 1 << 16  # rows of a guessed nonzero whose positions are made up as well
 
 
@@ -83,7 +84,7 @@ def nonzero(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -
     found = func(real) if real is not None else None
     rows = found.shape[0] if found is not None else selected(recorder, mask, "nonzero")
     result = torch.empty((mask.dim(), rows), dtype=torch.int64, device="meta").t()
-    if found is None and rows <= _ROWS_KNOWN:
+    if found is None and type(rows) is int and rows <= _ROWS_KNOWN:
         flat = torch.arange(rows) * mask.numel() // max(rows, 1)
         found = torch.stack(torch.unravel_index(flat, mask.shape), 1) if mask.dim() else torch.empty(rows, 0)
     if found is not None:
@@ -91,9 +92,12 @@ def nonzero(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -
     return _finished(recorder, plan, args, result)
 
 
-def selected(recorder: Recorder, mask: Any, what: str) -> int:
+def selected(recorder: Recorder, mask: Any, what: str) -> Any:
     """How many elements of an unknown mask are taken to be ones: its expected share, else a half; at least one."""
     estimate, count = recorder.estimate(mask), mask.numel()
+    if type(count) is torch.SymInt:
+        share = estimate.share if estimate else 0.5
+        return count * round(share * _PARTS) // _PARTS
     guess = max(1, round((estimate.share if estimate else 0.5) * count)) if count else 0
     rows = recorder.guesses.answer("rows", f"{what} of {count} elements", guess)
     return round(rows * count) if isinstance(rows, float) and rows < 1 else int(rows)

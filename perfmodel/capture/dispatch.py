@@ -13,7 +13,8 @@ from perfmodel.aten.views import VIEWS
 from perfmodel.capture.data import SPECIALS
 from perfmodel.capture.estimates import SECOND, Estimate, expected
 from perfmodel.capture.guesses import Guesses
-from perfmodel.capture.overrides import OVERRIDES, SHAPES
+from perfmodel.capture.overrides import OVERRIDES, PARTS, SHAPES
+from perfmodel.capture.shapes import Shapes
 from perfmodel.capture.storages import dtype_name, host_operand
 from perfmodel.capture.tape import Tape
 from perfmodel.capture.values import Values
@@ -45,6 +46,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.twin = twin
         self._estimates: dict[int, Estimate] = {}
         self._plans: dict[Any, Plan] = {}
+        self._shapes = Shapes()
         self.on_card = self.on_host = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -68,6 +70,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         elif special is None and _implicit(func):
             replaced = OVERRIDES.get(f"{packet}.{overload}") or OVERRIDES.get(packet)
             special = _taken_apart if replaced is None else _as_on_a_card(replaced)
+        elif special is None and packet in PARTS:
+            special = _as_on_a_card(PARTS[packet])
         plan = Plan(packet, overload, packet in VIEWS, func._schema.is_mutable, special)
         self._plans[func] = plan
         return plan
@@ -77,7 +81,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         arguments, keywords = self.described(args, kwargs)
         if self.on_card and self.on_host:
             args, kwargs = self.moved(args), self.moved(kwargs)
-        result = func(*args, **kwargs)
+        if plan.mutates or not self.on_card:
+            result = func(*args, **kwargs)
+        else:
+            result = self._shapes.result(func, args, kwargs, (arguments, keywords))
         if self.on_card or self._meta(result):
             self.tape.record(plan.name, arguments, keywords, self.results(result), plan.overload)
             self.values.follow(plan.name, plan.mutates, func, args, kwargs, result)
@@ -144,6 +151,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             return dtype_name(value)
         if kind is torch.memory_format:
             return str(value).removeprefix("torch.")
+        if kind is torch.SymInt and self.tape.storages.plain:
+            return self.tape.storages.plain(value)
         return None if kind is torch.device or kind is torch.Generator or kind is torch.layout else value
 
     def moved(self, value: Any) -> Any:

@@ -89,31 +89,38 @@ def _reduced(args: Any) -> int:
     """How many elements one result of a reduction comes from."""
     x, dims = args[0], args[1] if len(args) > 1 else None
     if dims is None or dims == []:
-        return int(x.numel())
-    return math.prod(x.shape[dim] for dim in (dims if isinstance(dims, (list, tuple)) else (dims,)))
+        return typical(x.numel())
+    return math.prod(typical(x.shape[dim]) for dim in (dims if isinstance(dims, (list, tuple)) else (dims,)))
+
+
+def typical(size: Any) -> int:
+    """A size, or the value of one that is a symbol."""
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else size
 
 
 def _scattered(args: Any, kwargs: Any, given: Estimate | None) -> Estimate | None:
     """Ones scattered into zeros along a dimension."""
     x, dim, index = args[0], args[1], args[2]
     constant = len(args) > 3 and isinstance(args[3], (int, float))
-    return Estimate("share", min(1.0, index.shape[dim] / x.shape[dim])) if constant and x.dim() else None
+    return (
+        Estimate("share", min(1.0, typical(index.shape[dim]) / typical(x.shape[dim]))) if constant and x.dim() else None
+    )
 
 
 def _chosen(args: Any, kwargs: Any, given: Estimate | None) -> Estimate | None:
     """Indices along the last or the given dimension."""
     x, dim = args[0], args[-1] if len(args) > 1 and type(args[-1]) is int and len(args) < 3 else -1
-    return Estimate("classes", x.shape[dim]) if x.dim() else None
+    return Estimate("classes", typical(x.shape[dim])) if x.dim() else None
 
 
 def _best(args: Any, kwargs: Any, given: Estimate | None) -> Estimate | None:
     x, dim = args[0], args[2] if len(args) > 2 else -1
-    return Estimate("classes", x.shape[dim]) if x.dim() else None
+    return Estimate("classes", typical(x.shape[dim])) if x.dim() else None
 
 
 def _counted(args: Any, kwargs: Any, given: Estimate | None) -> Estimate | None:
     bins = args[2] if len(args) > 2 else args[1] if len(args) > 1 else 100
-    return Estimate("count", args[0].numel() / bins) if isinstance(bins, int) and bins else None
+    return Estimate("count", typical(args[0].numel()) / bins) if isinstance(bins, int) and bins else None
 
 
 _RULES: dict[str, Callable[[Any, Any, Estimate | None], Estimate | None]] = {

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from perfmodel.capture.compiling import captured_twice
+from perfmodel.capture.sizes import Spec
 from perfmodel.errors import InputError, near_or_known
 from perfmodel.programs.program import Program
 
@@ -115,9 +116,12 @@ def _add(found: re.Match[str], args: list[Any], kwargs: dict[str, Any]) -> str:
     kind, sizes = found["type"], [size.strip() for size in found["sizes"].split(",") if size.strip()]
     if kind not in _TYPES:
         raise InputError(f"--input {found[0]}", f"'{kind}' is no data type", INPUTS_ACCEPTED, near_or_known(kind, _TYPES))  # fmt: skip
-    if not all(size.isdigit() for size in sizes):
-        raise InputError(f"--input {found[0]}", f"'{found['sizes']}' are no sizes", INPUTS_ACCEPTED, "Write whole numbers.")  # fmt: skip
-    tensor = torch.empty([int(size) for size in sizes], dtype=_TYPES[kind], device="meta")
+    if not all(size.isdigit() or size.isidentifier() for size in sizes):
+        raise InputError(f"--input {found[0]}", f"'{found['sizes']}' are no sizes", INPUTS_ACCEPTED, "Write whole numbers, or names for formulas.")  # fmt: skip
+    if all(size.isdigit() for size in sizes):
+        tensor: Any = torch.empty([int(size) for size in sizes], dtype=_TYPES[kind], device="meta")
+    else:
+        tensor = Spec(tuple(int(size) if size.isdigit() else size for size in sizes), kind)
     if found["name"]:
         kwargs[found["name"]] = tensor
     else:

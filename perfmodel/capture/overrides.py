@@ -19,12 +19,10 @@ _aten = torch.ops.aten
 
 
 def dropout(x: Any, p: float, train: bool) -> Any:
-    """One kernel that also writes the mask, for the backward pass; nothing at all outside of training."""
-    if not train or not p or not x.numel():
-        return x  # torch's decomposition in Python would copy it
-    if p < 1:
-        return _aten.native_dropout(x, p, train)[0]
-    return _aten.dropout.default.decompose(x, p, train)
+    """One kernel that also writes the mask, for the backward pass."""
+    if not train or p == 0 or not x.numel():
+        return x
+    return _aten.native_dropout(x, p, train)[0] if p < 1 else _aten.dropout.default.decompose(x, p, train)
 
 
 def softmax(x: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
@@ -32,6 +30,13 @@ def softmax(x: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
     if dtype == torch.float32 and x.dtype == torch.float16:
         return _aten._softmax(x, dim, True)
     return _aten._softmax(x if dtype is None else x.to(dtype), dim, False)
+
+
+def safe_softmax(x: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
+    """A softmax whose rows without any finite number are zeros."""
+    found = softmax(x, dim, dtype)
+    hidden = _aten.all.dim(_aten.isneginf(x), dim, True)
+    return _aten.where.self(hidden, _aten.zeros([], dtype=found.dtype, device=found.device), found)
 
 
 def log_softmax(x: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
@@ -82,6 +87,9 @@ def one_hot(indices: Any, num_classes: int = -1) -> Any:
     zeros = torch.zeros((*indices.shape, num_classes), dtype=indices.dtype, device=indices.device)
     return zeros.scatter_(-1, indices.unsqueeze(-1), 1)
 
+
+# Operators with kernels of their own on the host, which a card runs as several.
+PARTS: dict[str, Callable[..., Any]] = {"_safe_softmax": safe_softmax}
 
 OVERRIDES: dict[str, Callable[..., Any]] = {
     "scaled_dot_product_attention": attention,

@@ -34,7 +34,11 @@ def residents(tape: Tape, objects: list[Any]) -> dict[int, Resident]:
             if tensor.is_leaf and tensor.grad is not None:
                 add(tensor.grad, "state", f"{label}.grad")
 
+    inner: set[int] = set()
     for module in (value for value in objects if isinstance(value, torch.nn.Module)):
+        if id(module) in inner:
+            continue
+        inner.update(map(id, module.modules()))
         for label, tensor in module.named_parameters():
             add(tensor, "parameter", label)
         for label, tensor in module.named_buffers():

@@ -17,6 +17,7 @@ from perfmodel.capture.modules import followed
 from perfmodel.capture.notes import remarks
 from perfmodel.capture.reach import reachable
 from perfmodel.capture.resident import on_the_card, residents
+from perfmodel.capture.sizes import named
 from perfmodel.capture.tape import Tape
 from perfmodel.capture.twins import Twins, replaced, unchanged
 from perfmodel.capture.values import Values, worthwhile
@@ -28,9 +29,14 @@ def captured(
 ) -> tuple[Program, Any]:
     """The program of one call of the target, and what the call returned."""
     torch.empty(1, device="meta").exp()  # what torch sets up at its first operator is not part of the program
+    sizes = _symbols(args, kwargs)
+    if sizes:
+        args, kwargs = sizes.given(args), sizes.given(kwargs)
     objects = list(reachable(target, args, kwargs))
-    tape, twins, values, guesses = Tape(), Twins(), Values(), Guesses(guess)
+    tape, twins, values, guesses = Tape(sizes and sizes.expression), Twins(), Values(), Guesses(guess)
     with ExitStack() as stack:
+        if sizes:
+            stack.enter_context(sizes.dispatched())
         stack.enter_context(_without_collection())
         stack.enter_context(unchanged(objects))
         for tensor, real in stack.enter_context(replaced(on_the_card(objects), twins)):
@@ -46,8 +52,19 @@ def captured(
         _enter(stack, recorder)
         result = target(*args, **kwargs)
         steps = tape.finished()
-        notes = (*tape.notes, *remarks(steps, result))
-    return Program(name or _name(target), steps, resident, tuple(guesses.stated), notes), result
+        notes = (*tape.notes, *remarks(steps, result), *(sizes.notes() if sizes else ()))
+    dims = sizes.values if sizes else {}
+    return Program(name or _name(target), steps, resident, tuple(guesses.stated), notes, dims), result
+
+
+def _symbols(args: Any, kwargs: Any) -> Any:
+    """The symbols of the sizes that are given by name, or None. What they need of torch is loaded only then."""
+    dims = named((args, kwargs))
+    if not dims:
+        return None
+    from perfmodel.capture.symbols import Sizes
+
+    return Sizes(dims)
 
 
 def _enter(stack: ExitStack, recorder: Recorder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,9 +31,13 @@ class _Reference(weakref.ref[Any]):
 
 
 class Storages:
-    """Numbers storages in order of appearance. ``gone`` collects the numbers of those that no longer exist."""
+    """Numbers storages in order of appearance. ``gone`` collects the numbers of those that no longer exist.
 
-    def __init__(self) -> None:
+    ``plain`` turns a size that is a symbol of torch into one of this project; None if there are no symbols.
+    """
+
+    def __init__(self, plain: Callable[[Any], Any] | None = None) -> None:
+        self.plain = plain
         self._known: dict[int, _Reference] = {}
         self._count = 0
         self.gone: list[int] = []
@@ -45,7 +50,8 @@ class Storages:
         if found is None:
             self._count += 1
             found = self._known[key] = _Reference(storage, self._forget)
-            found.key, found.number, found.byte = key, self._count, storage.nbytes()
+            byte = storage.nbytes()
+            found.key, found.number, found.byte = key, self._count, self.plain(byte) if self.plain else byte
         return found
 
     def _forget(self, reference: _Reference) -> None:
@@ -55,6 +61,9 @@ class Storages:
     def operand(self, tensor: torch.Tensor) -> Operand:
         """The tensor as data."""
         memory = self.reference(tensor)
+        if self.plain:
+            shape, strides = (tuple(map(self.plain, sizes)) for sizes in (tensor.shape, tensor.stride()))
+            return Operand(shape, dtype_name(tensor.dtype), strides, memory.number, memory.byte)
         return Operand(tuple(tensor.shape), dtype_name(tensor.dtype), tensor.stride(), memory.number, memory.byte)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,8 +23,8 @@ class Tape:
     the module path for ranges of these numbers, so that backward calls are those of the module that caused them.
     """
 
-    def __init__(self) -> None:
-        self.storages = Storages()
+    def __init__(self, plain: Callable[[Any], Any] | None = None) -> None:
+        self.storages = Storages(plain)
         self.steps: list[Step] = []
         self.notes: dict[str, None] = {}
         self.path = ""

@@ -18,6 +18,7 @@ _FACTORIES = frozenset(
     ("arange", "zeros", "ones", "full", "scalar_tensor", "linspace", "eye", "tril_indices", "triu_indices", "zeros_like",
      "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
 )  # fmt: skip
+_FILLS = frozenset(("fill_", "zero_"))
 CPU = torch.device("cpu")
 
 
@@ -53,6 +54,8 @@ class Values:
             if id(first) not in self._real and first.is_meta:
                 if name in _FACTORIES:
                     self._make(func, args[1:], kwargs, first, result)
+                elif name in _FILLS and worthwhile(first) and not any(isinstance(x, _Tensor) for x in args[1:]):
+                    self.learn(first, func(torch.empty(first.shape, dtype=first.dtype), *args[1:]))
                 return
         elif name not in _FACTORIES and not isinstance(first, (list, tuple)):
             return
@@ -83,7 +86,7 @@ class Values:
 
     def _make(self, func: Any, rest: Any, kwargs: Any, like: Any, result: Any) -> None:
         """A constant of the shape of an unknown tensor is known."""
-        if worthwhile(result):
+        if worthwhile(result) and worthwhile(like):
             self._pair(result, func(torch.empty(like.shape, dtype=like.dtype), *rest, **self.real(kwargs)))
 
     def real(self, value: Any) -> Any:
@@ -119,7 +122,8 @@ class Values:
 def worthwhile(result: Any) -> bool:
     """Whether results are small enough to be executed."""
     if isinstance(result, _Tensor):
-        return bool(result.numel() <= (LIMIT_REAL if result.dtype.is_floating_point else LIMIT_WHOLE))
+        count = result.numel()
+        return type(count) is int and count <= (LIMIT_REAL if result.dtype.is_floating_point else LIMIT_WHOLE)
     if isinstance(result, (tuple, list)):
         return all(worthwhile(item) for item in result)
     return True

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from perfmodel import writing
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo
-from perfmodel.errors import UsageError, shown
+from perfmodel.errors import InputError, UsageError, one_line, shown
 from perfmodel.hardware import gpu as read_gpu
+from perfmodel.units import SECONDS
 
+_TIME = re.compile(r"(\d+\.?\d*(?:e[-+]?\d{1,2})?) ?(s|ms|us|µs|)")
+_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 ENDINGS = {"html": (".html", ".htm"), "json": (".json",)}
 
 
@@ -68,7 +73,7 @@ def trace(
         file.write(written.encode())
     if replaced:
         echo(replaced, err=True)
-    echo(f"Wrote {shown(output)[1:-1]}.", err=True)
+    echo(f"Wrote {one_line(output)}.")
 
 
 def _form(path: str, form: str) -> str:
@@ -83,12 +88,12 @@ def _form(path: str, form: str) -> str:
 
 
 def time_from_text(text: str, where: str) -> float:
-    """A time in seconds: a plain number, or a number with a unit."""
-    from perfmodel.units import SECONDS, quantity_from_text
-
-    try:
-        value = float(text)
-    except ValueError:
-        value = quantity_from_text(text, "s", where)
-    SECONDS.checked(value, where)
-    return value
+    """A time in seconds: a plain number, or a number with s, ms or us."""
+    found = _TIME.fullmatch(text.strip()[:40])
+    if not found:
+        raise InputError(
+            where, f"{shown(text)} is not a time", "seconds are accepted: 0.0574, or 57.4ms", "Correct it."
+        )
+    seconds = float(found[1]) * _UNITS[found[2]]
+    SECONDS.checked(seconds, where)
+    return seconds

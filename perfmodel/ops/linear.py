@@ -149,7 +149,7 @@ def add_bias(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
             Tensor("y", (B, N, D), act, writes=1),
         ),
         work=(Work("bias", each(SUM, B, N, D), Engine.VECTOR),),
-        runs=Stream(),
+        runs=Stream(special="strided", dims=2),
     )
 
 

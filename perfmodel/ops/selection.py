@@ -50,7 +50,7 @@ def where(numel: Size, act: Size = 2, mask: Size = 1) -> Op:
     sources=LIBRARY,
 )
 def masked_fill(numel: Size, act: Size = 2, mask: Size = 1) -> Op:
-    """One number c replaces the elements under the mask."""
+    """One number c replaces the elements under the mask. torch copies x first and then fills the copy."""
     return Op(
         tensors=(
             Tensor("mask", (numel,), mask, reads=1),
@@ -58,7 +58,7 @@ def masked_fill(numel: Size, act: Size = 2, mask: Size = 1) -> Op:
             Tensor("y", (numel,), act, writes=1),
         ),
         work=(Work("choose", each(CHOICE, numel), Engine.VECTOR),),
-        runs=Stream(),
+        runs=Stream(special="copied"),
     )
 
 

@@ -81,7 +81,7 @@ def causal_mask(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 
             Tensor("masked", scores, act, writes=1),
         ),
         work=(Work("add", each(SUM, B, H, N, S), Engine.VECTOR),),
-        runs=Stream(),
+        runs=Stream(special="strided", dims=2),
     )
 
 
@@ -132,7 +132,7 @@ def dropout(numel: Size, act: Size = 2) -> Op:
             Tensor("y", (numel,), act, writes=1),
         ),
         work=(Work("drop", each(DROP, numel), Engine.VECTOR),),
-        runs=Stream(),
+        runs=Stream(special="random"),
     )
 
 

@@ -8,7 +8,9 @@ Rules, like those of torch's Inductor:
   than ``MOST_READS`` tensors.
 - The result of a reduction is stored.
 - Calls that store go into one kernel if they run over the same elements, or if one runs over the rows that the other has
-  reduced, and if one reads what the other writes or both read the same tensor. No other kernel may lie between them.
+  reduced, and if one reads what the other writes or both read the same tensor of at least ``SHARED_BYTE`` bytes. No
+  other kernel may lie between them. A call that writes rows of a table by index joins only a kernel whose results it
+  reads.
 - A product whose rows are not aligned to 16 bytes is padded where that is quicker, at the cost of a copy.
 """
 
@@ -49,6 +51,7 @@ ALONE = (
 )  # fmt: skip
 REDUCING = ("reduce", "argmax", "softmax", "log_softmax", "layernorm", "rmsnorm", "nll")
 MOST_READS = 8
+SHARED_BYTE = 10  # least bytes that two calls must both read to go into one kernel
 WIDE = 16  # bytes to which a compiler pads the rows of a product
 
 
@@ -183,7 +186,7 @@ class Fusing:
     ) -> None:
         """Puts calls into a group that they may join, else into a new one."""
         before = {self.writer[storage] for storage in reads if storage in self.writer}
-        near = before | {self.reader[storage] for storage in reads if storage in self.reader}
+        near = before | {self.reader[s] for s, x in reads.items() if s in self.reader and x.byte >= SHARED_BYTE}
         group = next(
             (self.found[n] for n in sorted(near, reverse=True) if self._fits(self.found[n], form, before)), None
         )
@@ -198,6 +201,8 @@ class Fusing:
         self._linked(group, reads, writes)
 
     def _fits(self, group: Group, form: Form, before: set[int]) -> bool:
+        if group.number not in before and (form.scatters or group.form.scatters):
+            return False
         same = group.form.numel == form.numel or form.numel in group.rows or group.form.numel in form.rows
         return same and not group.form.alone and not any(group.number in self.found[other].after for other in before)
 

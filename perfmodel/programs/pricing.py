@@ -120,7 +120,7 @@ class Prices:
             body = part.body(share)
             body = drained(body) if body.late_s else body
             bodies.append(body)
-            own_s = START_S + body.seconds + ramp_s(card, not near)
+            own_s = START_S + body.seconds + ramp_s(card, not near) + part.code_s + part.among_s
             seconds += own_s
             width += own_s * card.spread.get(body.mechanism, card.spread["any"])
             if part.byte < card.l2_byte:  # the next launch finds what this one touched
@@ -141,7 +141,7 @@ def signature(call: Call) -> tuple[Any, ...]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Operand):
-        return value[:3]
+        return value[:3] if value.shape else (*value[:3], bool(value.storage))  # a single number may be the host's
     if isinstance(value, (tuple, list)):
         return tuple([_plain(item) for item in value])
     return value if value.__hash__ else repr(value)

@@ -14,13 +14,21 @@ Decoding has few blocks and many keys. Where they do not fill the card, a librar
 second kernel joins the results. Query heads that share a key head may share a tile. cuDNN's decoding kernel streams the
 cache and has no tile cost.
 
+A mask that is added to the scores costs instructions per pair and lets no step be skipped. Dropout costs the instructions
+of a counter-based random number per pair. Around the kernel a library launches small ones, each a part of its own: cuDNN
+clears its counters, dropout takes a seed, and a split decoding step joins its results. A gradient starts with the row
+sums of dout and out and ends with the conversion of dq, which is accumulated in fp32. Where query heads share keys, the
+gradients of every head's keys and values are written and then added.
+
 A serving stack first plans the work and stores the new keys and values in its cache.
 """
 
 from math import ceil
 from typing import NamedTuple
 
+from perfmodel.timing.blocks import elementwise
 from perfmodel.timing.card import Card
+from perfmodel.timing.part import Part
 from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
@@ -30,6 +38,9 @@ SHARPNESS = 4.0
 EXPONENTIALS = 16.0  # per multiprocessor and clock: Volta to Blackwell
 SLOTS = 2  # resident blocks that FlashAttention-2 assumes when it splits
 STREAM_PARTS = 640  # keys from which cuDNN's decoding splits them (its times on an H200 show a step there)
+FEW = 0.5  # heads per multiprocessor up to which cuDNN's masked decoding splits the keys
+TINY_BYTE = 8  # counters, seeds
+SUMS, CONVERSION, HEADS = 10.0, 8.0, 8.0  # instructions per element of the kernels around the gradient's
 
 
 class BackEnd(NamedTuple):
@@ -44,7 +55,9 @@ class BackEnd(NamedTuple):
     latencies. ``stream``: share of the read rate of a decoding kernel; ``decode``: its start in latencies. ``plan``:
     planning before each call, in thousand clocks. ``back``, ``back_share``, ``back_start``, ``back_slots``: the same of
     the gradient kernel. ``cold``: code fetched from memory, in latencies. ``power``: factor of the rate that the power
-    limit allows. ``widths``: step of head sizes that have kernels.
+    limit allows. ``widths``: step of head sizes that have kernels. ``clears``: whether counters are cleared first.
+    ``added``, ``drop``: vector instructions per pair of a mask and of dropout. ``masked_stream``, ``masked_decode``:
+    ``stream`` and ``decode`` of the decoding kernel that takes a mask.
     """
 
     title: str
@@ -70,16 +83,53 @@ class BackEnd(NamedTuple):
     cold: float = 0.0
     power: float = 1.0
     widths: int = 32
+    clears: bool = False
+    added: float = 0.0
+    drop: float = 0.0
+    masked_stream: float = 0.0
+    masked_decode: float = 0.0
+
+
+def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int, gradient: bool) -> tuple[Part, ...]:
+    """The kernels of one call, in order."""
+    if gradient:
+        return _gradients(card, how, size, dtype, byte)
+    code_s = 0.0 if _streams(how, size) else how.cold * card.dram_latency_s
+    kernel = Part(lambda found: forward(card, how, size, dtype, found), byte, code_s=code_s)
+    first = (_tiny(card),) * (size.dropout + (how.clears and not _streams(how, size)))
+    if _masked_decode(how, size) and size.heads <= FEW * card.multiprocessors:
+        numel = size.heads * size.value_width
+        return (*first, kernel, _stream(card, 8.0 * numel, size.item * numel, HEADS * numel, "join the parts"))
+    return (*first, kernel)
+
+
+def _tiny(card: Card) -> Part:
+    """A kernel that writes a few bytes."""
+    return Part(lambda found: elementwise(card, 0.0, TINY_BYTE, 0.0, found, "counters and seeds"), TINY_BYTE)
+
+
+def _stream(card: Card, read: float, write: float, lanes: float, name: str = "") -> Part:
+    """A kernel over data of the kernel before it. NB measured at memory's rate whatever L2 holds (12 to 34 MB, H100)."""
+    return Part(lambda found: elementwise(card, read, write, lanes, 0.0, name), int(read + write))
+
+
+def _streams(how: BackEnd, size: Attended) -> bool:
+    """Whether the library has a decoding kernel that streams the cache."""
+    return bool(how.stream) and size.queries == 1
+
+
+def _masked_decode(how: BackEnd, size: Attended) -> bool:
+    return _streams(how, size) and size.masked
 
 
 def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) -> Body:
-    """Returns the time of one forward pass."""
+    """Returns the time of one forward pass. NB masked decoding runs at memory's rate even where L2 holds the cache."""
     head_byte = size.cached * (size.width + size.value_width)
     stream = moved(
         card, size.item * size.heads * size.queries * size.width + size.kv_heads * size.visible * head_byte,
-        size.item * size.heads * size.queries * size.value_width, found,
+        size.item * size.heads * size.queries * size.value_width, 0.0 if _masked_decode(how, size) else found,
     )  # fmt: skip
-    if how.stream and size.queries == 1:
+    if _streams(how, size):
         return _streamed(card, how, size, stream.dram_s, stream.l2_s)
     latency_s = card.dram_latency_s
     group = size.heads // size.kv_heads if how.packs == "all" or (how.packs == "one" and size.queries == 1) else 1
@@ -94,7 +144,7 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) 
     if parts > 1:
         joined = Term("combine split keys", (how.join + parts * how.part) * latency_s)
         seconds, terms, choice = seconds + joined.seconds, (*terms, joined), f"{choice}, keys in {parts} parts"
-    seconds, terms = _around(card, how, size, found, seconds, terms)
+    seconds, terms = _planned(card, how, size, found, seconds, terms)
     return Body(seconds, terms, "stack" if how.plan else "attention", choice)
 
 
@@ -106,7 +156,7 @@ def _busy(
     each, longest, edges = walked(size, rows, tile, rows // size.queries)
     blocks = heads * ceil(rows / tile.queries) * parts
     width = padded(how, size.width) + padded(how, size.value_width)
-    area_s = tile.queries * pair_s(card, dtype, 2.0 * width, how.share, how.slots)
+    area_s = tile.queries * pair_s(card, dtype, 2.0 * width, how.share, how.slots + _more(how, size))
     mask_s = tile.queries * how.mask * count / card.lane_per_s
     start_s = how.start * card.dram_latency_s
     # Equal parts are whole steps; under a causal mask some are empty, so the mean counts.
@@ -122,28 +172,31 @@ def _busy(
     return _powered(card, how, dtype, busy_s, flops), blocks * own
 
 
-def _around(
+def _planned(
     card: Card, how: BackEnd, size: Attended, found: float, seconds: float, terms: tuple[Term, ...]
 ) -> tuple[float, tuple[Term, ...]]:
-    """Adds the fetch of code from memory, and what a serving stack does before the kernel."""
-    added = []
-    if found <= 0.0 and how.cold:
-        added.append(Term("instruction fetch", how.cold * card.dram_latency_s))
-    if how.plan:
-        byte = size.cached * size.kv_heads * size.queries * (size.width + size.value_width)
-        stored_s = moved(card, byte, byte, found)
-        added.append(Term("planning and cache append", how.plan * 1e3 / card.clock_hz + max(stored_s)))
-    return seconds + sum(term.seconds for term in added), (*terms, *added)
+    """Adds what a serving stack does before the kernel."""
+    if not how.plan:
+        return seconds, terms
+    byte = size.cached * size.kv_heads * size.queries * (size.width + size.value_width)
+    planned = Term("planning and cache append", how.plan * 1e3 / card.clock_hz + max(moved(card, byte, byte, found)))
+    return seconds + planned.seconds, (*terms, planned)
 
 
 def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: float, l2_s: float) -> Body:
     """Decoding by a dedicated kernel: it streams the cache whatever the heads are, and splits many keys."""
-    seconds, terms = overlapped((("memory", dram_s / how.stream), ("L2", l2_s / how.stream)), SHARPNESS)
-    added = [Term("decode start-up", how.decode * card.dram_latency_s)]
-    if size.keys >= STREAM_PARTS:
+    share, start = (how.masked_stream, how.masked_decode) if size.masked else (how.stream, how.decode)
+    seconds, terms = overlapped((("memory", dram_s / share), ("L2", l2_s / share)), SHARPNESS)
+    added = [Term("decode start-up", start * card.dram_latency_s)]
+    if size.keys >= STREAM_PARTS and not size.masked:
         added.append(Term("combine split keys", how.join * card.dram_latency_s))
     seconds += sum(term.seconds for term in added)
     return Body(seconds, (*terms, *added), "attention", f"{how.title}: the cache as a stream")
+
+
+def _more(how: BackEnd, size: Attended) -> float:
+    """Vector instructions per pair of a mask and of dropout."""
+    return how.added * size.masked + how.drop * size.dropout
 
 
 def pair_s(card: Card, dtype: str, flops: float, share: float, slots: float) -> float:
@@ -173,18 +226,13 @@ def _powered(card: Card, how: BackEnd, dtype: str, seconds: float, flops: float)
 
 
 def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
-    """Returns the time of the gradients: a kernel over tiles of keys with five products per pair, and the streams
-    around it.
-
-    The row sums of dout and out come first. dq is accumulated in fp32 and converted at the end. Where query heads share
-    keys, every head's dk and dv are written and then added.
-    """
+    """Returns the time of the gradients' main kernel: tiles of keys with five products per pair."""
     tile, count = tile_of(how.back, size.width), card.multiprocessors
     turned = size._replace(queries=size.keys, keys=size.queries)  # mirrored: the last key is seen by one query
     each, longest, edges = walked(turned, size.keys, tile, 1)
     blocks = size.heads * ceil(size.keys / tile.queries)
     flops = 6.0 * padded(how, size.width) + 4.0 * padded(how, size.value_width)
-    area_s = tile.queries * pair_s(card, dtype, flops, how.back_share, how.back_slots)
+    area_s = tile.queries * pair_s(card, dtype, flops, how.back_share, how.back_slots + _more(how, size))
     start_s = how.back_start * card.dram_latency_s
     work_s = start_s + each * area_s + edges * tile.queries * how.mask * count / card.lane_per_s
     if size.causal:
@@ -197,13 +245,30 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     keys = size.kv_heads * size.visible * (size.width + size.value_width)
     outputs = size.heads * size.queries * size.value_width
     own = moved(card, item * (queries + 2 * outputs) + size.cached * keys, 4 * queries + item * keys)
-    around = [moved(card, 2 * item * outputs, 4 * queries), moved(card, 4 * queries, item * queries)]
-    if size.heads > size.kv_heads:
-        around.append(moved(card, item * keys * (size.heads // size.kv_heads), item * keys))
     seconds, terms = overlapped((("products and softmax", busy_s), ("memory", own.dram_s), ("L2", own.l2_s)), SHARPNESS)
-    around_s = sum(stream.dram_s for stream in around) + len(around) * card.node_s
-    terms = (*terms, Term("row sums, dq in fp32", around_s))
-    return Body(seconds + around_s, terms, "attention", f"{how.title}: tiles of {tile.queries} keys")
+    return Body(seconds, terms, "attention", f"{how.title}: tiles of {tile.queries} keys")
+
+
+def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int) -> tuple[Part, ...]:
+    """The row sums, the main kernel, the sums over the heads of a group, and the conversion of dq."""
+    item = size.item
+    queries, outputs = size.heads * size.queries * size.width, size.heads * size.queries * size.value_width
+    sums = _stream(card, 2 * item * outputs, 4.0 * queries, SUMS * outputs, "row sums")
+    kernel = Part(lambda found: backward(card, how, size, dtype), byte)
+    group = size.heads // size.kv_heads
+    shared: tuple[Part, ...] = ()
+    if group > 1:
+        shared = tuple(
+            _stream(card, item * numel * group, item * numel, HEADS * numel * group, "sum over a group of heads")
+            for numel in (size.kv_heads * size.visible * width for width in (size.width, size.value_width))
+        )
+    return (
+        *(_tiny(card),) * how.clears,
+        sums,
+        kernel,
+        *shared,
+        _stream(card, 4.0 * queries, item * queries, CONVERSION * queries, "dq"),
+    )
 
 
 def padded(how: BackEnd, width: int) -> int:

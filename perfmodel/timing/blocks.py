@@ -31,6 +31,8 @@ WAIT = 0.98
 CHAIN_CLOCKS = 4.4
 BARRIER_CLOCKS = 150.0
 SHARPNESS, PHASED, CROWD = 6.0, 2.3, 0.032
+# Clocks from one block to the next on a multiprocessor, whatever its threads (our padding kernel).
+BLOCK_CLOCKS = 165.0
 # Share of the instructions that needs an fp32 lane.
 FP32 = 0.2
 # Share of a multiprocessor's L1 that is free for rows in flight; bytes of L2 that one byte of results evicts; L1
@@ -45,6 +47,8 @@ class Launch(NamedTuple):
     another. ``near_waits``: those for data that was read before; ``again_byte`` is that data of all blocks,
     ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
     fewer than threads do. ``sector_byte``: bytes that only L2 delivers, such as the unused rest of sectors of 32 bytes.
+    ``sharpness``: the exponent of the overlap of the four times, 0 for the usual one. ``abreast``: independent elements that
+    a thread computes at once.
     """
 
     name: str
@@ -62,11 +66,21 @@ class Launch(NamedTuple):
     seats: int = 0
     mechanism: str = "rows"
     sector_byte: float = 0.0
+    sharpness: float = 0.0
+    abreast: int = 1
+
+
+def starting(threads: int) -> float:
+    """Instructions per thread that take a multiprocessor as long as the start of a block: the least of a short block."""
+    return BLOCK_CLOCKS * SCHEDULERS * WARP / threads
 
 
 def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
     """Launches as parts of a sequence."""
-    return tuple(Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte)) for launch in launches)
+    return tuple(
+        Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte), reads=launch.read_byte > 0.0)
+        for launch in launches
+    )
 
 
 # torch's elementwise kernels: threads per block, bytes of the result per thread, and the most input tensors of the
@@ -80,7 +94,8 @@ def elementwise(card: Card, read_byte: float, write_byte: float, lanes: float, f
     dealt = write_byte if MOST_READ * write_byte >= read_byte else read_byte
     blocks = max(1, ceil(dealt / (STREAM_THREADS * STREAM_BYTE)))
     each = lanes / max(1.0, dealt / STREAM_BYTE)
-    launch = Launch(choice, blocks, STREAM_THREADS, read_byte, write_byte, each, mechanism="stream")
+    waits = 1.0 if read_byte else 0.0
+    launch = Launch(choice, blocks, STREAM_THREADS, read_byte, write_byte, each, waits, mechanism="stream")
     return body(card, launch, found)
 
 
@@ -105,7 +120,10 @@ def body(card: Card, launch: Launch, found: float) -> Body:
     life_s = (
         launch.waits * latency_s
         + launch.near_waits * again_s
-        + (max(max(launch.path, launch.instructions) * CHAIN_CLOCKS, slots) + launch.barriers * BARRIER_CLOCKS)
+        + (
+            max(max(launch.path, launch.instructions) / launch.abreast * CHAIN_CLOCKS, slots)
+            + launch.barriers * BARRIER_CLOCKS
+        )
         / card.clock_hz
     )
     turns = max(1.0, each / seats)
@@ -114,7 +132,7 @@ def body(card: Card, launch: Launch, found: float) -> Body:
         ("instructions", each * slots / card.clock_hz),
         ("block latency", life_s * (ceil(turns) if turns < FEW_TURNS else turns)),
     )
-    sharpness = PHASED + CROWD * seats if launch.barriers else SHARPNESS
+    sharpness = launch.sharpness or (PHASED + CROWD * seats if launch.barriers else SHARPNESS)
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)
     all_s = overlapped((("memory", dram_s), *clocks), sharpness)[0] if late else seconds
     return Body(seconds, terms, launch.mechanism, launch.name, all_s - seconds)

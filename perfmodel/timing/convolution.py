@@ -16,6 +16,7 @@ from math import ceil, prod
 
 from perfmodel.cuda import strips
 from perfmodel.cuda.layouts import widest
+from perfmodel.timing.blocks import BLOCK_CLOCKS
 from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
 from perfmodel.timing.stream import first_latency_s, late_s, moved
@@ -81,9 +82,6 @@ def pad(card: Card, B: int, N: int, rows: int, D: int, item: int, found: float) 
     late = late_s(card, (1.0 - found) * B * N * D * item, (1.0 - found) * B * rows * D * item)
     seconds, terms, late = _overlapped(stream.dram_s, stream.l2_s, 0.0, taken_s, late)
     return Body(seconds, terms, "convolution", f"{blocks} blocks of {threads}", late)
-
-
-BLOCK_CLOCKS = 165.0  # from one block to the next on a multiprocessor, whatever its threads
 
 
 def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:

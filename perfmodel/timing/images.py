@@ -22,124 +22,182 @@ from math import ceil
 from perfmodel.op import Op
 from perfmodel.runs import Convolution2d, Normalised, Windows, number
 from perfmodel.timing import movement, tiles
-from perfmodel.timing.blocks import Launch, in_order
+from perfmodel.timing.blocks import Launch, in_order, starting
 from perfmodel.timing.card import Card
-from perfmodel.timing.convolution import OUTPUT, TAP
+from perfmodel.timing.convolution import OUTPUT
 from perfmodel.timing.part import Part
-from perfmodel.timing.terms import Body
+from perfmodel.timing.terms import Body, Term
 
-# First guesses, not fitted yet. A change of layout: instructions per element.
-TURN = 24.0
-# Pooling and interpolation: instructions per result and per pixel of a window, memory waits of a thread.
-RESULT, PIXEL, RESULT_WAITS = 70.0, 14.0, 2.0
-# Interpolation by planes: instructions and memory waits per plane of a thread.
-PLANE, PLANE_WAITS = 30.0, 0.7
-# Statistics: instructions per element (running mean and variance, or plain sums), memory waits per element of a thread.
-MOMENT, SUMS, MOMENT_WAITS = 22.0, 6.0, 0.35
-# The elementwise kernel of known statistics: instructions per element.
-APPLY = 10.0
-# The gradient by one block per channel: instructions per element and pass.
-GRADIENT = 12.0
+# A change of layout: instructions per element; the time of an implicit product relative to a plain one, on the tensor
+# engine and on the vector engine (H100, 2026-11, torch 2.11, cuDNN 9.19, as all below).
+TURN, IMPLICIT, IMPLICIT_VECTOR = 50.0, 1.15, 1.53
+# Few input channels: seconds per tap of the filter.
+FEW_CHANNELS, FEW_TAP_S = 8, 0.25e-6
+# Pooling: instructions per result and per pixel of a window, memory waits of a thread.
+RESULT, RESULT_WAITS = 290.0, 2.0
+PIXEL = {"max": 28.0, "average": 17.0}
+# Its gradient: instructions per input, and per input and result that it is part of.
+BACK = {"max": 325.0, "average": 548.0}
+BACK_PIXEL = {"max": 27.0, "average": 52.0}
+# Nearest neighbours: instructions and memory waits per result, instructions per input of the gradient.
+NEAREST, NEAREST_WAITS, NEAREST_BACK = 40.0, 1.7, 285.0
+# Interpolation by planes: instructions of a thread per weight, and instructions and memory waits per plane.
+PLANE_START, PLANE, PLANE_WAITS, PLANE_PIXEL = 116.0, 20.0, 0.64, 6.0
+# Its gradient: instructions per result, and per atomic addition; the factor of additions in half precision.
+SPREAD, ATOMIC, NARROW_ATOMIC = 100.0, 55.0, 2.5
+# A convolution in groups: instructions per result, and per multiply-add.
+GROUPED, GROUPED_TAP = 60.0, 2.5
+# A depthwise convolution: instructions per result and tap; those per result are those of one dimension.
+DEPTHWISE_TAP = 17.5
+# Statistics: instructions and memory waits per element of a thread. The gradient's sums: the same.
+MOMENT, MOMENT_WAITS = 44.0, 1.25
+SUMS, SUMS_WAITS = 6.0, 1.5
+# Applying known statistics: instructions per element of a thread, memory waits per element and before the first.
+APPLY, APPLY_WAITS, APPLY_FIRST = 10.0, 1.3, 3.0
+# The gradient by one block per channel: instructions and memory waits per element and pass.
+GRADIENT, GRADIENT_WAITS = 20.0, 1.35
 
-CHANNEL_THREADS, RESULT_THREADS, PLANE_THREADS = 512, 256, 1024
+CHANNEL_THREADS, RESULT_THREADS, PLANE_THREADS, SMALL_THREADS = 512, 256, 1024, 64
+MOST_BLOCKS = 256 * 1024
+BICUBIC = 16
+TILE_CHANNELS = 32  # of a change of layout
 
 
 def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """The changes of layout around the product, or the depthwise kernel."""
-    groups, per_group = number(fact.groups), number(fact.gemm.k)
+    groups, channels = number(fact.groups), number(fact.C)
     read, write = float(op.read_byte()), float(op.write_byte())
-    taps = number((fact.K_h, fact.K_w))
-    if groups > 1 and groups == number(fact.C):
-        outputs = number((fact.B, fact.C_out, fact.h_out, fact.w_out))
+    taps = number((fact.K_h, fact.K_w)) * (channels // groups)
+    outputs = number((fact.B, fact.C_out, fact.h_out, fact.w_out))
+    own: tuple[Part, ...]
+    if groups > 1:
         blocks = ceil(outputs / RESULT_THREADS)
-        lanes = OUTPUT.get(dtype, OUTPUT["fp32"]) + TAP * taps
-        kernel = Launch("depthwise", blocks, RESULT_THREADS, read, write, lanes, 2.0, mechanism="layout")
-        return in_order(card, kernel)
-    plain = tiles.Product.of(fact.gemm)
-    size = plain._replace(
-        reads=read / (plain.batch * plain.operands_byte), writes=write / (plain.batch * plain.result_byte)
-    )
-    product = Part(partial(_product, card, size, dtype), int(read + write))
-    if dtype not in card.tilings or per_group == 0 or dtype == "tf32":
-        return (product,)
-    turns = [_turn(float(t.size_byte)) for t in op.tensors if t.reads and len(t.shape) == 4]
-    back = [_turn(float(t.size_byte)) for t in op.tensors if t.writes]
-    return (*in_order(card, *turns), product, *in_order(card, *back))
+        depthwise = groups == channels
+        lanes = OUTPUT.get(dtype, OUTPUT["fp32"]) + DEPTHWISE_TAP * taps if depthwise else GROUPED + GROUPED_TAP * taps
+        own = in_order(card, Launch("groups", blocks, RESULT_THREADS, read, write, lanes, 2.0, mechanism="images"))
+        if depthwise:
+            return own
+    else:
+        on_tensor = dtype in card.tilings
+        padded = fact._replace(C=_eights(channels), C_out=_eights(number(fact.C_out))) if on_tensor else fact
+        plain = tiles.Product.of(padded.gemm)
+        size = plain._replace(
+            reads=read / (plain.batch * plain.operands_byte), writes=write / (plain.batch * plain.result_byte)
+        )
+        few_s = FEW_TAP_S * number((fact.K_h, fact.K_w)) if on_tensor and channels < FEW_CHANNELS else 0.0
+        own = (Part(partial(_product, card, size, dtype, few_s), int(read + write)),)
+    if dtype not in card.tilings or dtype == "tf32":
+        return own
+    turns = [_turn(float(t.size_byte), number(t.shape[1])) for t in op.tensors if t.reads and len(t.shape) > 1]
+    back = [_turn(float(t.size_byte), number(t.shape[1])) for t in op.tensors if t.writes and len(t.shape) > 1]
+    return (*in_order(card, *turns), *own, *in_order(card, *back))
 
 
-def _product(card: Card, size: tiles.Product, dtype: str, found: float) -> Body:
-    return tiles.body(card, size, dtype, found=found)
+def _eights(channels: int) -> int:
+    """Channels of 16 bytes in half precision, which the tensor kernels load."""
+    return ceil(channels / 8) * 8
 
 
-def _turn(byte: float) -> Launch:
-    """A kernel that moves the channels to the other end, tile by tile through shared memory."""
+def _product(card: Card, size: tiles.Product, dtype: str, few_s: float, found: float) -> Body:
+    body = tiles.body(card, size, dtype, found=found)
+    more_s = body.seconds * ((IMPLICIT if dtype in card.tilings else IMPLICIT_VECTOR) - 1.0) + few_s
+    terms = (*body.terms, Term("addresses of patches", more_s))
+    return body._replace(seconds=body.seconds + more_s, terms=terms, mechanism="images")
+
+
+def _turn(byte: float, channels: int) -> Launch:
+    """A kernel that moves the channels to the other end, tile by tile through shared memory.
+
+    A tile is whole even where there are fewer channels, and the result has whole groups of eight.
+    """
     blocks = max(1, ceil(byte / 4096))
-    return Launch("layout", blocks, 256, byte, byte, TURN * byte / 2 / (blocks * 256), 1.0, 1.0, mechanism="layout")
+    lanes = TURN * byte / 2 * ceil(channels / TILE_CHANNELS) * TILE_CHANNELS / channels / (blocks * 256)
+    return Launch("layout", blocks, 256, byte, byte * _eights(channels) / channels, lanes, 1.0, 1.0, mechanism="images")
 
 
 def windows(card: Card, fact: Windows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """One thread per result, or per pixel of a plane."""
     outputs, inputs, taps = number(fact.outputs), number(fact.inputs), number(fact.taps)
     read, write = float(op.read_byte()), float(op.write_byte())
-    first = (
-        (movement.filled(card, inputs, float(fact.item)),) if fact.backward and fact.function == "interpolate" else ()
-    )
-    if fact.function == "interpolate" and taps > 1 and isinstance(fact.outputs, tuple):
-        planes, pixels = number(fact.outputs[:2]), number(fact.outputs[2:])
+
+    def each(threads: int, lanes: float, waits: float = RESULT_WAITS) -> Launch:
+        blocks = ceil(threads / RESULT_THREADS)
+        return Launch("results", blocks, RESULT_THREADS, read, write, lanes, waits, mechanism="images")
+
+    if fact.function != "interpolate":
         if not fact.backward:
-            blocks = ceil(pixels / PLANE_THREADS)
-            lanes = RESULT + planes * (PLANE + PIXEL * taps)
-            kernel = Launch(
-                "planes", blocks, PLANE_THREADS, read, write, lanes, max(1.0, PLANE_WAITS * planes), mechanism="images"
-            )  # fmt: skip
-            return in_order(card, kernel)
-    threads = inputs if fact.backward and fact.function != "interpolate" else outputs
-    blocks = ceil(threads / RESULT_THREADS)
-    lanes = RESULT + PIXEL * taps * outputs / threads
-    kernel = Launch("results", blocks, RESULT_THREADS, read, write, lanes, RESULT_WAITS, mechanism="images")
-    return (*first, *in_order(card, kernel))
+            return in_order(card, each(outputs, RESULT + PIXEL[fact.function] * taps))
+        return in_order(card, each(inputs, BACK[fact.function] + BACK_PIXEL[fact.function] * taps * outputs / inputs))
+    if taps == 1:
+        return in_order(card, each(inputs, NEAREST_BACK) if fact.backward else each(outputs, NEAREST, NEAREST_WAITS))
+    planes = number(fact.outputs[:2]) if isinstance(fact.outputs, tuple) else 1
+    item = float(fact.item)
+    added = ATOMIC * (NARROW_ATOMIC if item < 4 else 1.0) * taps
+    if fact.backward and taps < BICUBIC:
+        return (movement.filled(card, inputs, item), *in_order(card, each(outputs, SPREAD + added)))
+    blocks = ceil(outputs / planes / PLANE_THREADS)
+    lanes = PLANE_START * taps + planes * (PLANE + (added if fact.backward else PLANE_PIXEL * taps))
+    waits = 1.0 + PLANE_WAITS * planes
+    walk = in_order(card, Launch("planes", blocks, PLANE_THREADS, read, write, lanes, waits, mechanism="images"))
+    return (movement.filled(card, inputs, item), *walk) if fact.backward else walk
 
 
 def normalised(card: Card, fact: Normalised, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """Statistics and their application."""
     B, C, pixels, item = number(fact.B), number(fact.C), number(fact.pixels), float(fact.item)
-    elements = B * C * pixels
-    size = elements * item
-    apply = Launch(
-        "apply", ceil(elements / 2048), CHANNEL_THREADS, size, size, APPLY * elements / (ceil(elements / 2048) * 512),
-        1.5, mechanism="images",
-    )  # fmt: skip
-    if fact.part == "inference":
-        return in_order(card, apply)
-    small = Launch("small", ceil(C / 128), 128, 16.0 * C, 16.0 * C, 40.0, 1.0, mechanism="images")
+    size = B * C * pixels * item
     if fact.groups is None:
-        each = ceil(B * pixels / CHANNEL_THREADS)
-        if fact.part == "backward":
-            waits = 1.0 + MOMENT_WAITS * each
-            kernel = Launch(
-                "one block per channel", C, CHANNEL_THREADS, 2 * size, size, 2 * each * GRADIENT, waits, 4.0,
-                near_waits=waits, again_byte=2 * size, held_byte=2.0 * B * pixels * item, mechanism="images",
-            )  # fmt: skip
-            return in_order(card, kernel)
-        moments = _moments(C, B * pixels, size, MOMENT)
-        return in_order(card, moments, small, apply)
+        return in_order(card, *_batch(fact.part, B, C, pixels, size))
     groups = number(fact.groups)
-    folded = small._replace(blocks=ceil(B * C / 128), read_byte=16.0 * B * C, write_byte=8.0 * B * C)
-    strided = movement.strided(elements, item, size, size, movement.PLACE + 4 * movement.OPERAND)
+    folded = Launch("folded", ceil(B * C / 128), 128, 16.0 * B * C, 8.0 * B * C, 40.0, 1.0, mechanism="images")
+    operands, reads = (6, 2) if fact.part == "backward" else (4, 1)
+    lanes = movement.places(movement.USUAL_DIMS, operands)
+    applied = movement.strided(B * C * pixels, item, reads * size, size, lanes)
     if fact.part == "backward":
-        sums = _moments(B * C, pixels, 2 * size, SUMS)
-        last = movement.strided(elements, item, 2 * size, size, movement.PLACE + 6 * movement.OPERAND)
-        return in_order(card, sums, folded, folded, last, small)
-    return in_order(card, _moments(B * groups, C // groups * pixels, size, MOMENT), folded, strided)
+        sums = _rows(B * C, pixels, 2 * size, SUMS, SUMS_WAITS)
+        return in_order(card, sums, folded, folded, applied, folded._replace(blocks=ceil(C / 128)))
+    moments = _rows(B * groups, C // groups * pixels, size, MOMENT, MOMENT_WAITS)
+    return in_order(card, moments, folded, applied)
 
 
-def _moments(blocks: int, each: int, byte: float, lanes: float) -> Launch:
+def _batch(part: str, B: int, C: int, pixels: int, size: float) -> tuple[Launch, ...]:
+    """Statistics by one block per channel; their application by blocks per channel and image."""
+    if part == "backward":
+        across = _threads(pixels)
+        each = ceil(pixels / across) * ceil(B / (CHANNEL_THREADS // across))
+        waits, held = 1.0 + GRADIENT_WAITS * each, 2 * size / C
+        return (
+            Launch(
+                "one block per channel", C, CHANNEL_THREADS, 2 * size, size, 2 * each * GRADIENT, waits, 8.0,
+                near_waits=waits, again_byte=2 * size, held_byte=held, mechanism="images",
+            ),
+        )  # fmt: skip
+    across = _threads(pixels)
+    tall = max(1, SMALL_THREADS // across)
+    images = max(1, min(MOST_BLOCKS // C, ceil(B / tall)))
+    own = ceil(pixels / across) * ceil(B / (images * tall))
+    applied = Launch(
+        "apply", C * images, across * tall, size, size, max(starting(across * tall), 40.0 + APPLY * own),
+        APPLY_FIRST + APPLY_WAITS * own, mechanism="images",
+    )  # fmt: skip
+    update = Launch("statistics of channels", ceil(C / 128), 128, 16.0 * C, 16.0 * C, 40.0, 1.0, mechanism="images")
+    if part == "inference":
+        return (update, applied)
+    return (_rows(C, B * pixels, size, MOMENT, MOMENT_WAITS), update, applied)
+
+
+def _threads(pixels: int) -> int:
+    """Threads along a channel's pixels, a quarter of them at most 512, at least 32 or 64."""
+    wide = min(CHANNEL_THREADS, max(32, 1 << max(0, ceil(pixels / 4) - 1).bit_length()))
+    return max(wide, 32 if pixels <= 32 else SMALL_THREADS)
+
+
+def _rows(blocks: int, each: int, byte: float, lanes: float, waits: float) -> Launch:
     """One block per set of so many elements, read once."""
     threads = CHANNEL_THREADS if each >= CHANNEL_THREADS else 32
     own = ceil(each / threads)
     return Launch(
-        "statistics", blocks, threads, byte, 8.0 * blocks, 60.0 + own * lanes, max(1.0, MOMENT_WAITS * own), 4.0,
-        mechanism="images",
+        "statistics", blocks, threads, byte, 8.0 * blocks, 60.0 + own * lanes, 1.0 + waits * own, 4.0, mechanism="images"
     )  # fmt: skip
 
 

@@ -51,6 +51,8 @@ UNMODELLED = "unmodelled"
 # Instructions per element of special elementwise kernels (H200, 2026-11, torch 2.11): multiplying two tensors with their
 # loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row.
 PRODUCT = 10.0
+# Memory latencies in which a product's code is fetched after other kernels (fitted on whole programs, H100, 2026-11).
+PRODUCT_CODE = 0.7
 SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0}
 
 
@@ -113,10 +115,14 @@ def _by_bytes(card: Card, fact: Fact, op: Op, dtype: str, impl: str) -> tuple[Pa
 
 
 def _stream(card: Card, fact: Stream, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    if fact.special == "strided":
+    if fact.special in ("strided", "cast"):
         from perfmodel.timing import movement
 
-        return movement.strided_stream(card, op)
+        return movement.strided_stream(card, fact, op)
+    if fact.special == "copied":
+        result = float(op.write_byte())
+        copy = Part(lambda found: elementwise(card, result, result, 0.0, found, "copy"), int(2 * result))
+        return (copy, _stream_part(card, op))
     return (_stream_part(card, op, fact.special),)
 
 
@@ -148,7 +154,7 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
         terms = tuple(term for each in bodies for term in each.terms)
         return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
 
-    return (Part(body, byte, weights, rotating),)
+    return (Part(body, byte, weights, rotating, among_s=PRODUCT_CODE * card.dram_latency_s),)
 
 
 def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -156,8 +162,14 @@ def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, 
     row = Row(number(fact.rows), number(fact.cols), float_or_int(fact.item))
     if fact.function == "log_softmax":
         result = number(fact.rows) * number(fact.cols) * float(fact.item if fact.result is None else fact.result)
+        first: tuple[Part, ...] = ()
+        if dtype == "bf16" and not fact.backward and result > row.byte:
+            from perfmodel.timing import movement
+
+            # Only fp16 is converted on the way.
+            first, row = in_order(card, movement.cast(row.rows * row.cols, row.byte, result, 2)), row._replace(item=4)
         launch = torch_rows.softmax_backward(row) if fact.backward else torch_rows.softmax(row, card.before)
-        return in_order(card, launch._replace(write_byte=result))
+        return (*first, *in_order(card, launch._replace(write_byte=result)))
     if fact.backward:
         return _rows_backward(card, fact, row, impl)
     if impl in OWN:
@@ -198,9 +210,7 @@ def _attention(card: Card, fact: Heads, op: Op, dtype: str, impl: str) -> tuple[
     size = Attended.of(fact)
     how = backends.back_end(impl, dtype, parameters.generation(card.gpu), card.serving_share)
     byte, _ = _byte(op)
-    if fact.backward:
-        return (Part(lambda found: attention.backward(card, how, size, dtype), byte),)
-    return (Part(lambda found: attention.forward(card, how, size, dtype, found), byte),)
+    return attention.launches(card, how, size, dtype, byte, fact.backward)
 
 
 def _convolution(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

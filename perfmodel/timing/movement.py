@@ -15,30 +15,48 @@ every element. Random numbers take a counter-based generator of ten rounds for e
 
 from __future__ import annotations
 
+from functools import partial
 from math import ceil
 
 from perfmodel.op import Op
-from perfmodel.runs import Concatenate, Copy, Fill, Random, number
+from perfmodel.runs import Concatenate, Copy, Fill, Random, Stream, number
 from perfmodel.timing import instructions
-from perfmodel.timing.blocks import WARP, Launch, elementwise, in_order
+from perfmodel.timing.blocks import WARP, Launch, body, elementwise, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
+from perfmodel.timing.stream import HELD_BACK
+from perfmodel.timing.terms import Body, later, overlapped
 
-# First guesses, not fitted yet. Instructions per element: of a contiguous copy, of a conversion, of a fill.
-COPY, CONVERT, FILL = 1.0, 8.0, 1.0
-# Of a strided kernel, instructions per element (divisions by the sizes of its dimensions), and per element and operand.
-PLACE, OPERAND = 26.0, 9.0
+# Fitted on the kernels of whole programs and on kernels alone (an H100, 2026-11, torch 2.11; the records for fitting).
+# Instructions per element of a contiguous copy; of a conversion by a vectorised kernel (first guess).
+COPY, CONVERT = 1.0, 8.0
+# Of a strided kernel, instructions per thread; per element; per element and tensor; per element and dimension; and per
+# element, dimension and tensor. A division by a dimension's size serves all tensors.
+THREAD, ELEMENT, TENSOR, DIMENSION, ADVANCE = 26.0, 6.5, 7.7, 6.3, 3.9
+# Of a kernel that converts elements one by one, instructions per element and tensor: it branches over all data types.
+# The second is what a strided kernel adds.
+CAST, STRIDED_CAST = 35.0, 19.0
+# Exponent of the overlap in these kernels: a thread loads, computes and stores one element after another.
+OVERLAP = 3.25
 # Issue slots of a multiprocessor per cache line that a warp's access touches beyond the first.
-LINE = 4.0
-# Memory waits per element of a thread, where the store of one precedes the load of the next.
-SERIAL = 0.8
-# Of a concatenation, instructions per vector of 16 bytes, and per element where pieces are not multiples of 16 bytes.
-CAT_VECTOR, CAT_ELEMENT = 60.0, 55.0
+LINE = 5.2
+# Memory waits per element of a thread, where the store of one precedes the load of the next; waits of a kernel with
+# conversions, whose code is long.
+SERIAL, CAST_WAITS = 0.9, 4.4
+# Of a concatenation, instructions per vector of 16 bytes; per element; per element and division, of which a tensor that
+# is not contiguous takes one per dimension on both sides. Memory waits of a thread at its start, and per element.
+CAT_VECTOR, CAT_ELEMENT, CAT_DIVISION, CAT_START, CAT_WAITS = 60.0, 29.0, 20.0, 2.5, 1.4
 # Of random numbers, instructions per thread and per number.
 RANDOM_START, RANDOM = 160.0, 42.0
+# Of a fill: the share of the bandwidth that writes alone reach, and the shares of the L2 read rate at which L2 takes
+# writes, sustained and in a burst that it holds; the exponent of the overlap.
+FILL_DRAM, FILL_SUSTAINED, FILL_L2, FILL_SHARPNESS = 0.97, 0.48, 0.6, 6.0
 
-STRIDED_THREADS, SECTOR, VECTOR = 128, 32, 16
-CAT_BLOCKS, CAT_TENSORS = 32, 2  # blocks per multiprocessor and tensor; tensors assumed
+STRIDED_THREADS, CAST_EACH, SECTOR, VECTOR = 128, 4, 32, 16
+USUAL_DIMS = 3  # of a transposed or repeated tensor
+# A concatenation: blocks per multiprocessor and tensor, threads per block, tensors if unknown.
+CAT_BLOCKS, CAT_THREADS, CAT_TENSORS = 2, 512, 2
+VECTOR_BLOCKS = 32  # blocks per multiprocessor and tensor of a concatenation by vectors
 RANDOM_THREADS, RANDOM_BLOCKS, RANDOM_EACH = 256, 8, 4
 
 
@@ -47,26 +65,40 @@ def copy(card: Card, fact: Copy, op: Op, dtype: str, impl: str) -> tuple[Part, .
     numel, distinct, run = number(fact.numel), number(fact.distinct), number(fact.run)
     item, result = float(fact.item), float(fact.result)
     if run >= numel and distinct >= numel:
-        lanes = (COPY if item == result else CONVERT) * numel
         read, write = numel * item, numel * result
+        if fact.converts or result > item:  # torch has vectorised conversions to narrower types alone
+            return in_order(card, cast(numel, read, write, 2))
+        lanes = (COPY if item == result else CONVERT) * numel
         part = Part(lambda found: elementwise(card, read, write, lanes, found, "contiguous"), int(read + write))
         return (part,)
     # A source with fewer elements and runs of one is taken as broadcast along the fastest dimension.
     pieces = WARP / min(WARP, max(run, numel // distinct))
     sectors = pieces * ceil(min(run, WARP) * item / SECTOR)
-    lanes = PLACE + 2 * OPERAND + (CONVERT if item != result else 0.0)
-    launch = strided(numel, result, distinct * item, numel * result, lanes + LINE * (pieces - 1.0))
+    lanes = places(fact.dims or USUAL_DIMS, 2) + (2 * STRIDED_CAST if fact.converts else 0.0) + LINE * (pieces - 1.0)
+    launch = strided(numel, result, distinct * item, numel * result, lanes)
     more = max(0.0, numel / WARP * sectors * SECTOR - distinct * item)
-    return in_order(card, launch._replace(sector_byte=more))
+    first = distinct / numel  # a repeated element is in L2 from its first use
+    launch = launch._replace(waits=launch.waits * first, near_waits=launch.waits * (1.0 - first), sector_byte=more)
+    return in_order(card, launch)
 
 
-def strided_stream(card: Card, op: Op) -> tuple[Part, ...]:
-    """An elementwise kernel with a strided or broadcast operand."""
+def strided_stream(card: Card, fact: Stream, op: Op) -> tuple[Part, ...]:
+    """An elementwise kernel with a strided or broadcast operand, or with operands that are converted one by one."""
     moved = [t for t in op.tensors if not t.spill and (t.reads or t.writes)]
     elements = max((t.elements for t in moved if t.writes), default=0) or max(t.elements for t in moved)
+    if fact.special == "cast":
+        return in_order(card, cast(elements, op.read_byte(), op.write_byte(), len(moved)))
     result = max((float(t.item) for t in moved if t.writes), default=4.0)
-    lanes = PLACE + OPERAND * len(moved) + instructions.of_op(op, elements) / elements
+    lanes = (
+        places(fact.dims or USUAL_DIMS, len(moved)) + LINE * fact.lines + instructions.of_op(op, elements) / elements
+    )
+    lanes += STRIDED_CAST * len(moved) if fact.converts else 0.0
     return in_order(card, strided(elements, result, op.read_byte(), op.write_byte(), lanes))
+
+
+def places(dims: int, tensors: int) -> float:
+    """Instructions per element that find its place in every tensor, load and store it."""
+    return ELEMENT + TENSOR * tensors + dims * (DIMENSION + ADVANCE * tensors)
 
 
 def strided(elements: int, item: float, read: float, write: float, lanes: float) -> Launch:
@@ -75,24 +107,63 @@ def strided(elements: int, item: float, read: float, write: float, lanes: float)
     blocks = ceil(elements / (STRIDED_THREADS * each))
     filled = elements / (blocks * STRIDED_THREADS)
     waits = max(1.0, SERIAL * min(each, ceil(elements / STRIDED_THREADS)))
-    return Launch("strided", blocks, STRIDED_THREADS, read, write, filled * lanes, waits, mechanism="movement")
+    return Launch(
+        "strided", blocks, STRIDED_THREADS, read, write, THREAD + filled * lanes, waits, mechanism="movement",
+        sharpness=OVERLAP,
+    )  # fmt: skip
+
+
+def cast(elements: int, read: float, write: float, tensors: int) -> Launch:
+    """A contiguous kernel of four elements per thread that converts each of them."""
+    blocks = ceil(elements / (STRIDED_THREADS * CAST_EACH))
+    lanes = elements / (blocks * STRIDED_THREADS) * tensors * CAST
+    return Launch(
+        "cast", blocks, STRIDED_THREADS, read, write, lanes, CAST_WAITS, mechanism="movement", sharpness=OVERLAP
+    )  # fmt: skip
 
 
 def concatenate(card: Card, fact: Concatenate, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """All tensors in one kernel, one row of blocks per tensor."""
+    """All tensors in one kernel, one row of blocks per tensor.
+
+    A multiprocessor has few blocks for each tensor, so that one tensor alone, or the rest of the longest one, leaves half
+    of the threads idle.
+    """
     numel, run, item = number(fact.numel), number(fact.run), float(fact.item)
     byte = numel * item
-    whole = run * item % VECTOR == 0
-    vectors = ceil(byte / (VECTOR if whole or item > 2 else VECTOR / 2))
-    most = CAT_BLOCKS * CAT_TENSORS * card.multiprocessors
-    blocks = min(most, ceil(vectors / STRIDED_THREADS))
-    each = vectors / (blocks * STRIDED_THREADS)
-    lanes = CAT_VECTOR if whole else CAT_ELEMENT * numel / vectors
-    name = "vectors" if whole else "elements"
-    waits = max(1.0, each)
-    return in_order(
-        card, Launch(name, blocks, STRIDED_THREADS, byte, byte, each * lanes, waits, mechanism="movement")
-    )  # fmt: skip
+    sizes = [float(number(size)) for size in sorted(fact.each)] or [numel / CAT_TENSORS] * CAT_TENSORS
+    if run * item % VECTOR == 0 and not fact.dims:
+        vectors = ceil(byte / VECTOR)
+        blocks = min(VECTOR_BLOCKS * len(sizes) * card.multiprocessors, ceil(vectors / STRIDED_THREADS))
+        each = vectors / (blocks * STRIDED_THREADS)
+        kernel = Launch(
+            "vectors", blocks, STRIDED_THREADS, byte, byte, each * CAT_VECTOR, max(1.0, each), mechanism="movement"
+        )  # fmt: skip
+        return in_order(card, kernel)
+    lanes = CAT_ELEMENT + CAT_DIVISION * (2 * (fact.dims - 1) if fact.dims else 1)
+    return (Part(partial(_together, card, sizes, item, lanes), int(2 * byte)),)
+
+
+def _together(card: Card, sizes: list[float], item: float, lanes: float, found: float) -> Body:
+    """The tensors of a concatenation at once: first all of them, then those that are longer than the shortest."""
+    bodies = []
+    done = 0.0
+    most = CAT_BLOCKS * card.multiprocessors
+    for place, size in enumerate(sizes):
+        if size <= done:
+            continue
+        count = len(sizes) - place
+        blocks = max(1, min(most, ceil((size - done) / CAT_THREADS)))
+        each = (size - done) / (blocks * CAT_THREADS)
+        byte = (size - done) * count * item
+        launch = Launch(
+            "elements", blocks * count, CAT_THREADS, byte, byte, each * lanes, CAT_START + CAT_WAITS * each,
+            mechanism="movement", sharpness=OVERLAP,
+        )  # fmt: skip
+        bodies.append(body(card, launch, found))
+        done = size
+    terms = tuple(term for one in bodies for term in one.terms)
+    late_s = sum(one.late_s for one in bodies)
+    return Body(sum(one.seconds for one in bodies), terms, "movement", "elements", late_s)
 
 
 def fill(card: Card, fact: Fill, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -102,7 +173,18 @@ def fill(card: Card, fact: Fill, op: Op, dtype: str, impl: str) -> tuple[Part, .
 
 def filled(card: Card, numel: int, item: float) -> Part:
     """The kernel that sets every element to one value."""
-    return Part(lambda found: elementwise(card, 0.0, numel * item, FILL * numel, found, "fill"), int(numel * item))
+    return Part(partial(_fill, card, numel * item), int(numel * item), reads=False)
+
+
+def _fill(card: Card, byte: float, found: float) -> Body:
+    """Writes alone do not turn the memory bus. What L2 holds at the end is left to the next kernel."""
+    dram, sustained = FILL_DRAM * card.gpu.bandwidth_byte_per_s.value, FILL_SUSTAINED * card.l2_byte_per_s
+    rate = max(card.write_byte_per_s, min(dram, sustained))
+    held = min(byte, HELD_BACK * card.l2_byte)
+    streams = (("memory", (1.0 - found) * (byte - held) / rate), ("L2", byte / (FILL_L2 * card.l2_byte_per_s)))
+    seconds, terms = overlapped(streams, FILL_SHARPNESS)
+    late = later(streams, FILL_SHARPNESS, seconds, (1.0 - found) * held / rate)
+    return Body(seconds, terms, "movement", "fill", late)
 
 
 def random(card: Card, fact: Random, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

@@ -1,6 +1,7 @@
 """Sorting and the largest elements of a row, as torch launches them (Sort.cpp, SortStable.cu, TensorTopK.cu, 2.9 to 2.11).
 
-Sort. Rows of up to 4096 elements: places are written, values copied, and one block sorts a row on chip. Longer rows: a
+Sort. Rows of up to 4096 elements: places are written, values copied, and a row is sorted on chip, up to 128 elements by a
+warp that merges, beyond by a block that sorts four bits of the key per pass, 32 elements per thread. Longer rows: a
 radix sort, eight bits of the key per pass over keys and places of 8 bytes. A single row, or rows of a million elements,
 are sorted one after another; fewer than 128 rows together, with a pass over the row numbers at the end; more rows by one
 block each.
@@ -20,18 +21,23 @@ from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 
-# First guesses, not fitted yet. A sort on chip: instructions and clocks per step of a bitonic network.
-STEP, STEP_CLOCKS = 22.0, 60.0
-# A radix pass: instructions per element, and memory waits of a block (its count depends on those before it).
-RADIX_ELEMENT, RADIX_WAITS = 45.0, 6.0
+# A sort by one warp: instructions per element of a lane and clocks, per step of a merge (H100, 2026-11, torch 2.11, as all
+# below).
+STEP, STEP_CLOCKS = 125.0, 480.0
+# A radix sort on chip: instructions per element and clocks, per pass over four bits.
+CHIP_ELEMENT, CHIP_CLOCKS = 100.0, 600.0
+# A radix pass: issue slots per element, its scattered writes included, and memory waits of a block, whose place depends on
+# the blocks before it.
+RADIX_ELEMENT, RADIX_WAITS = 367.0, 6.0
 # A pass of one block per row over two bits: instructions and memory waits per step of 1024 elements, clocks per pass.
-SELECT_STEP, SELECT_WAITS, SELECT_CLOCKS = 30.0, 1.0, 450.0
+SELECT_STEP, SELECT_WAITS, SELECT_CLOCKS = 43.0, 1.0, 900.0
 # Of several blocks per row: instructions per element that is counted, and that is gathered.
-COUNT, COLLECT = 16.0, 40.0
+COUNT, COLLECT = 46.0, 114.0
 # One block per row in a radix sort: instructions per element and pass.
-SEGMENT = 60.0
+SEGMENT = 500.0
 
-SMALL, WARP_ROW, ONE_AFTER_ANOTHER, TOGETHER = 4096, 32, 1_000_000, 128
+SMALL, MERGED, ONE_AFTER_ANOTHER, TOGETHER = 4096, 128, 1_000_000, 128
+CHIP_BITS, CHIP_EACH, WARP = 4, 32, 32
 DIGIT_BITS, PLACE_BYTE, BLOCK, RADIX_BLOCK = 8, 8, 256, 5120
 MOST_THREADS, SELECT_BITS = 1024, 2
 # Rows up to so many elements: up to so many rows, several blocks share a row of at least so many elements.
@@ -80,15 +86,17 @@ def _simple(name: str, read: float, write: float, elements: int, lanes: float = 
 
 def _on_chip(rows: int, cols: int, item: float) -> Launch:
     """A block, or a warp for a short row, that keeps its row on chip."""
-    held = 1 << max(1, cols - 1).bit_length() if cols > 1 else 2
-    threads = 16 if held <= WARP_ROW else min(MOST_THREADS, held // 2)
-    steps = log2(held) * (log2(held) + 1) / 2 * max(1.0, held / 2 / threads)
-    byte = rows * cols * (item + PLACE_BYTE)
-    together = max(1, WARP_ROW // threads)
-    barriers = 0.0 if held <= WARP_ROW else steps * STEP_CLOCKS / BARRIER_CLOCKS
+    held, byte = max(2, 1 << max(0, cols - 1).bit_length()), rows * cols * (item + PLACE_BYTE)
+    if held <= MERGED:
+        steps = log2(held) * (log2(held) + 1) / 2
+        return Launch(
+            "one warp per row", ceil(rows / 4), 128, byte, byte, steps * STEP * max(1.0, held / WARP), 1.0,
+            steps * STEP_CLOCKS / BARRIER_CLOCKS, mechanism="orders",
+        )  # fmt: skip
+    passes = item * 8 / CHIP_BITS
     return Launch(
-        f"{threads} threads per row", ceil(rows / together), threads * together, byte, byte, steps * STEP, 1.0, barriers,
-        mechanism="orders",
+        f"{held // CHIP_EACH} threads per row", rows, held // CHIP_EACH, byte, byte, passes * CHIP_EACH * CHIP_ELEMENT, 1.0,
+        passes * CHIP_CLOCKS / BARRIER_CLOCKS, mechanism="orders",
     )  # fmt: skip
 
 

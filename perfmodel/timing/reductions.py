@@ -1,9 +1,9 @@
 """Reductions and running sums, as torch launches them (Reduce.cuh and ScanUtils.cuh, 2.9 to 2.11).
 
 A reduction has at most 512 threads per block. Along the fastest dimension, the threads of a warp share a row and load
-four elements at once; across it, each thread has up to four columns. Where a thread would have many values, the warps of
-a block share an output, and then several blocks do, which add their sums in memory; that needs a cleared counter. A
-thread has four loads in flight.
+four elements at once, one load after another; across it, each thread has up to four columns and four loads in flight.
+Where a thread would have many values, the warps of a block share an output, and then several blocks do: each writes its
+sums to memory, and the last one adds them, which needs a cleared counter. Nothing overlaps with that addition.
 
 A running sum of one row is a scan in a single pass over memory. Of several rows, a block scans parts of a row one after
 another, with a barrier after each of log2 steps.
@@ -11,23 +11,33 @@ another, with a barrier after each of log2 steps.
 
 from __future__ import annotations
 
+from functools import partial
 from math import ceil, gcd, log2
 
 from perfmodel.op import Op
 from perfmodel.runs import Cumulative, Reduction, number
-from perfmodel.timing.blocks import BARRIER_CLOCKS, THREADS, Launch, in_order
+from perfmodel.timing.blocks import BARRIER_CLOCKS, THREADS, WAIT, Launch, body, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
+from perfmodel.timing.terms import Body, Term
 
-# First guesses, not fitted yet. Instructions per thread, and per value by function.
-START = 60.0
+# Fitted on the kernels of whole programs (an H100, 2026-11, torch 2.11; the records for fitting). Instructions per thread
+# along a row and across rows (places of its loads, the sum over a warp or a block), and per value by function.
+ROW_START, COLUMN_START = 220.0, 620.0
 VALUE = {"sum": 5.0, "max": 7.0, "argmax": 26.0}
 # Further instructions per value of a half-precision tensor.
 NARROW = 1.0
-# Memory waits per group of four values; waits of the blocks that add the sums of others.
-AHEAD, JOIN = 0.8, 4.0
-# Of a running sum: instructions and clocks per step of a block's scan, instructions per element of a single pass.
-SCAN_STEP, SCAN_CLOCKS, SCAN_ELEMENT = 14.0, 40.0, 12.0
+# Memory waits per load along a row, and per four loads across rows; instructions per value along a row that wait for one
+# another, beside those counted above.
+ROW_AHEAD, COLUMN_AHEAD, ROW_CHAIN = 0.25, 0.4, 27.0
+# Exponent of the overlap across rows.
+OVERLAP = 2.2
+# Of blocks that share an output, waits for L2: once along a row and across rows, and per sum that a thread of the last
+# block adds.
+ROW_JOIN, COLUMN_JOIN, JOIN_EACH = 7.0, 31.0, 1.3
+# Of a running sum: instructions per thread, instructions and clocks per step of a block's scan, instructions per
+# element of a single pass.
+SCAN_START, SCAN_STEP, SCAN_CLOCKS, SCAN_ELEMENT = 60.0, 31.0, 44.0, 12.0
 
 MOST_THREADS, WARP, IN_FLIGHT = 512, 32, 4
 ROW_VECTOR, LONG_ROW = 4, 128
@@ -42,15 +52,27 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
     grid, shared, width, height, values, split = launched(outer, axis, inner, card.multiprocessors, resident)
     each = VALUE[fact.function] + (NARROW if float(fact.item) < 4 else 0.0)
     barriers = (log2(max(1, width // WARP)) if inner == 1 else 0.0) + (log2(height) if split else 0.0)
+    along = inner == 1
+    start = ROW_START if along else COLUMN_START
+    loads = values / (ROW_VECTOR if along else gcd(ROW_VECTOR, outer * inner) * IN_FLIGHT)
     kernel = Launch(
         f"{grid} x {shared} blocks of {width} x {height}", grid * shared, width * height, op.read_byte(), op.write_byte(),
-        START + values * each, max(1.0, AHEAD * values / IN_FLIGHT) + (JOIN if shared > 1 else 0.0), barriers,
-        mechanism="reductions",
+        start + values * each, 1.0 + (ROW_AHEAD if along else COLUMN_AHEAD) * (loads - 1.0), barriers,
+        start + values * (each + ROW_CHAIN) if along else 0.0, mechanism="reductions", sharpness=0.0 if along else OVERLAP,
     )  # fmt: skip
     if shared == 1:
         return in_order(card, kernel)
     clear = Launch("clear counters", 1, WARP, 0.0, 4.0 * grid, 2.0, 0.0, mechanism="reductions")
-    return in_order(card, clear, kernel)
+    together = width * height if along else height
+    join_s = ((ROW_JOIN if along else COLUMN_JOIN) + JOIN_EACH * shared / together) * WAIT * card.l2_latency_s
+    (cleared,) = in_order(card, clear)
+    return (cleared, Part(partial(_joined, card, kernel, join_s), int(op.read_byte() + op.write_byte())))
+
+
+def _joined(card: Card, kernel: Launch, join_s: float, found: float) -> Body:
+    """The kernel's time, and then the addition by the last block."""
+    own = body(card, kernel, found)
+    return own._replace(seconds=own.seconds + join_s, terms=(*own.terms, Term("addition of the last block", join_s)))
 
 
 def launched(
@@ -88,7 +110,7 @@ def cumulative(card: Card, fact: Cumulative, op: Op, dtype: str, impl: str) -> t
         blocks = ceil(cols / (SCAN_THREADS * SCAN_EACH))
         state = Launch("clear states", ceil(blocks / SCAN_THREADS), SCAN_THREADS, 0.0, 16.0 * blocks, 4.0, 0.0)
         scan = Launch(
-            "single pass", blocks, SCAN_THREADS, byte, byte, START + SCAN_EACH * SCAN_ELEMENT, 3.0, 4.0,
+            "single pass", blocks, SCAN_THREADS, byte, byte, SCAN_START + SCAN_EACH * SCAN_ELEMENT, 3.0, 4.0,
             mechanism="reductions",
         )  # fmt: skip
         return in_order(card, state._replace(mechanism="reductions"), scan)
@@ -99,7 +121,7 @@ def cumulative(card: Card, fact: Cumulative, op: Op, dtype: str, impl: str) -> t
         card,
         Launch(
             f"{1 << log} threads per row", ceil(rows / (MOST_THREADS >> log)), MOST_THREADS, byte, byte,
-            START + steps * SCAN_STEP, parts, steps * SCAN_CLOCKS / BARRIER_CLOCKS, mechanism="reductions",
+            SCAN_START + steps * SCAN_STEP, parts, steps * SCAN_CLOCKS / BARRIER_CLOCKS, mechanism="reductions",
         ),
     )  # fmt: skip
 

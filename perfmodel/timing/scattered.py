@@ -1,13 +1,13 @@
 """Rows selected by index, as torch launches them (Indexing.cu, IndexKernel.cu, ScatterGatherKernel.cu, Loss.cu, 2.9 to 2.11).
 
-A gather whose rows are multiples of 16 bytes has blocks of their own for each row and loads vectors. Any other gather,
-and every scatter, is an elementwise kernel of four elements per thread that computes places from indices: each element
-waits for its index and then for its value. Memory delivers whole sectors of 32 bytes, so a row that is shorter costs as
-much as one of 32 bytes.
+A gather of at most 16 rows goes through them one after another. Rows that are multiples of 16 bytes have blocks of their
+own, which load vectors; other rows are gathered by a grid that fills the card once and walks over all elements. The
+element-wise gather, and every scatter, is an elementwise kernel of four elements per thread that computes places from
+indices: each element waits for its index and then for its value. Rows shorter than what memory delivers at once cost as
+much as that; a short row that is written must be read first.
 
-An addition by index is one atomic addition per element, done in L2. If indices are sorted first (the gradient of an
-embedding), up to 3072 rows are added by one kernel; more rows take a radix sort, a few kernels that find equal indices,
-and the addition.
+An addition by index is one atomic addition per element, done in L2, by a grid that walks in the same way. If indices are sorted first (the gradient of an embedding), up to 3072 rows are added by one kernel; more rows
+take a radix sort, a few kernels that find equal indices, and the addition.
 
 The loss of a row's target is one element per row, read and added by a single block.
 """
@@ -18,67 +18,105 @@ from math import ceil, log2
 
 from perfmodel.op import Op
 from perfmodel.runs import Gather, Picked, Scatter, number
-from perfmodel.timing.blocks import Launch, in_order
+from perfmodel.timing.blocks import WARP, Launch, in_order, starting
 from perfmodel.timing.card import Card
 from perfmodel.timing.movement import SECTOR, STRIDED_THREADS, VECTOR, filled
 from perfmodel.timing.part import Part
+from perfmodel.timing.stream import kept
 
-# First guesses, not fitted yet. Instructions per thread of a row's block; per element of an elementwise kernel.
-ROW, ELEMENT = 45.0, 60.0
-# Memory waits per element of a thread: for its index, then for its value.
-SERIAL = 1.2
-# L2 traffic of an atomic addition relative to the bytes that it writes; instructions per addition.
-ATOMIC, ADD = 2.0, 20.0
-# Rows added by one kernel after another in each block: clocks per 32 rows, as memory waits.
-ORDERED_WAITS, ORDERED = 2.5, 220.0
+# Instructions per element of an elementwise kernel, and of a gather by a grid that walks over all elements; per thread of
+# a row's block (H100, 2026-11, torch 2.11, as all below).
+ELEMENT, SELECT, ROW = 54.0, 40.0, 45.0
+# Memory waits per element of a thread, for its index and for its value; of the element-wise form with one column.
+SERIAL, LONE_SERIAL = 1.2, 2.3
+# Memory waits of a row's block; per element of a walking thread: of a gather, and of a gather and an addition of few rows.
+ROW_WAITS, SELECT_WAITS, FEW_WAITS, FEW_ADD_WAITS = 2.0, 1.2, 1.5, 1.4
+# Bytes of memory traffic that an isolated access costs: two sectors, and the opening of a page.
+GRAIN = 89.0
+# Size of the table in rows that are selected: an assumption, which decides whether it stays in L2.
+TABLE = 4.0
+# L2 traffic of an atomic addition relative to the bytes that it writes; instructions and memory waits per addition.
+ATOMIC, ADD, ADD_WAITS = 2.0, 140.0, 1.95
+# Rows added by one kernel after another in each block: instructions and memory waits per 32 rows.
+ORDERED_WAITS, ORDERED = 1.5, 220.0
 # Kernels that find equal indices between a sort and the addition.
 SEGMENT_KERNELS = 6
 # A single block: memory waits per row of a thread, instructions per row, and per thread at the end.
-PICK_WAITS, PICK, PICK_END = 1.6, 40.0, 3.0
+PICK_WAITS, PICK, PICK_END = 1.9, 95.0, 1.6
+# Of its gradient, whose writes touch a sector each.
+PICK_BACK = 165.0
 
-VECTOR_THREADS, EACH = 256, 4
+EACH, FEW, VECTOR_THREADS = 4, 16, 256
+WALK_BLOCKS = 8  # most blocks per multiprocessor of a grid that walks
 FEW_ROWS, FEATURES = 3072, 32
 PICK_ROWS, PICK_THREADS = 16, 1024
 
 
-def _sectors(rows: int, cols: int, item: float) -> float:
-    """Bytes of the sectors that hold the rows."""
-    return float(rows * ceil(cols * item / SECTOR) * SECTOR)
+def _delivered(card: Card, rows: int, cols: int, item: float) -> float:
+    """Bytes of memory traffic for rows at random places: those of the table once, as far as L2 keeps it."""
+    row = max(GRAIN, float(ceil(cols * item / SECTOR) * SECTOR))
+    table = TABLE * cols * item
+    near = kept(card, rows * table) if table < row else 0.0
+    return rows * (near * table + (1.0 - near) * row)
 
 
 def gather(card: Card, fact: Gather, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """Rows read by index."""
     rows, cols, item, index = number(fact.rows), number(fact.cols), float(fact.item), float(fact.index)
-    read = _sectors(rows, cols, item) + rows * index
+    read = _delivered(card, rows, cols, item) + rows * index
+    if cols == 1:
+        return in_order(card, _elements(rows, cols, read, rows * item, ELEMENT))
+    size = rows * cols * item
+    if rows <= FEW:
+        launch = _walking(card, rows, cols, read, size, ELEMENT, FEW_WAITS)
+        return in_order(card, launch._replace(name="row by row"))
+    if cols * item % VECTOR:
+        return in_order(card, _walking(card, rows, cols, read, size, SELECT, SELECT_WAITS))
     vectors = cols * item / VECTOR
-    if vectors != int(vectors):
-        return in_order(card, _elements(rows * cols, read, rows * cols * item, ELEMENT))
-    threads = min(VECTOR_THREADS, 32 * ceil(vectors / 32))
+    threads = min(VECTOR_THREADS, WARP * ceil(vectors / WARP))
     blocks = rows * ceil(vectors / threads)
-    launch = Launch("vectors", blocks, threads, read, rows * cols * item, ROW, 2.0, mechanism="scattered")
-    return in_order(card, launch)
+    # A multiprocessor starts blocks one after another, so short rows are bound by their number.
+    slots = max(ROW, starting(threads))
+    return in_order(card, Launch("vectors", blocks, threads, read, size, slots, ROW_WAITS, mechanism="scattered"))
 
 
-def _elements(elements: int, read: float, write: float, lanes: float) -> Launch:
+def _walking(card: Card, rows: int, cols: int, read: float, write: float, lanes: float, waits: float) -> Launch:
+    """A grid that fills the card at most once: threads walk over all elements, or over few rows at their column."""
+    elements = cols if rows <= FEW else rows * cols
+    blocks = min(WALK_BLOCKS * card.multiprocessors, ceil(elements / STRIDED_THREADS))
+    each = rows * cols / (blocks * STRIDED_THREADS)
+    return Launch(
+        "elements", blocks, STRIDED_THREADS, read, write, lanes * each, 1.0 + waits * each, mechanism="scattered"
+    )  # fmt: skip
+
+
+def _elements(rows: int, cols: int, read: float, write: float, lanes: float) -> Launch:
     """An elementwise kernel whose places come from indices."""
+    elements = rows * cols
     blocks = ceil(elements / (STRIDED_THREADS * EACH))
     each = elements / (blocks * STRIDED_THREADS)
-    waits = 2.0 * max(1.0, SERIAL * each)
+    waits = 2.0 * max(1.0, (LONE_SERIAL if cols == 1 else SERIAL) * each)
     return Launch("elements", blocks, STRIDED_THREADS, read, write, lanes * each, waits, mechanism="scattered")
 
 
 def scatter(card: Card, fact: Scatter, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """Rows written or added by index, after the clearing of the table where there is one."""
     rows, cols, item, index = number(fact.rows), number(fact.cols), float(fact.item), float(fact.index)
-    size, table = rows * cols * item, _sectors(rows, cols, item)
+    size, table = rows * cols * item, _delivered(card, rows, cols, item)
     cleared = number(fact.cleared) if fact.cleared != 0 else 0
     first = (filled(card, cleared, item),) if cleared else ()
     if fact.ordered:
         return (*first, *in_order(card, *_ordered(rows, cols, size, index)))
-    lanes = ELEMENT + (ADD if fact.adds else 0.0)
-    read = size + rows * index + (table if fact.adds else 0.0)
-    launch = _elements(rows * cols, read, table, lanes)
-    return (*first, *in_order(card, launch._replace(sector_byte=ATOMIC * size if fact.adds else 0.0)))
+    filling = table if cols * item < SECTOR else 0.0
+    read = size + rows * index
+    if not fact.adds:
+        return (*first, *in_order(card, _elements(rows, cols, read + filling, table, ELEMENT)))
+    if cols == 1:
+        launch = _elements(rows, 1, read + table, table, ELEMENT + ADD)
+    else:
+        waits = FEW_ADD_WAITS if rows <= FEW else ADD_WAITS
+        launch = _walking(card, rows, cols, read + table, table, ADD, waits)._replace(name="additions")
+    return (*first, *in_order(card, launch._replace(sector_byte=ATOMIC * size)))
 
 
 def _ordered(rows: int, cols: int, size: float, index: float) -> tuple[Launch, ...]:
@@ -98,7 +136,7 @@ def _ordered(rows: int, cols: int, size: float, index: float) -> tuple[Launch, .
     small = Launch(
         "equal indices", ceil(rows / 256), 256, rows * index, rows * index, 40.0, 2.0, 2.0, mechanism="scattered"
     )
-    add = _elements(rows * cols, size + rows * index, size, ELEMENT + ADD)
+    add = _elements(rows, cols, size + rows * index, size, ELEMENT + ADD)
     return (*radix(rows, index, passes), *(small,) * SEGMENT_KERNELS, add)
 
 
@@ -108,9 +146,9 @@ def picked(card: Card, fact: Picked, op: Op, dtype: str, impl: str) -> tuple[Par
     threads = min(PICK_THREADS, max(32, 1 << round(log2(max(1.0, rows / PICK_ROWS)))))
     each = ceil(rows / threads)
     read, write = float(op.read_byte()), rows * item if fact.backward else item
-    end = 0.0 if fact.backward else PICK_END * threads
+    end, lanes = (0.0, PICK_BACK * each) if fact.backward else (PICK_END * threads, PICK * each)
     launch = Launch(
-        "single block", 1, threads, read, write, PICK * each, max(1.0, PICK_WAITS * each), 1.0, PICK * each + end,
+        "single block", 1, threads, read, write, lanes, max(1.0, PICK_WAITS * each), 1.0, lanes + end,
         mechanism="scattered",
     )  # fmt: skip
     if not fact.backward:

@@ -104,9 +104,12 @@ def run(
             touched = min(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
             share = max(share, kept(card, part.byte + before.byte) * touched)
         body = part.body(share)
+        if part.code_s and share <= 0.0:
+            fetch = Term("instruction fetch", part.code_s)
+            body = body._replace(seconds=body.seconds + fetch.seconds, terms=(*body.terms, fetch))
         if body.late_s and (followed or at < last):
             body = drained(body)
-        bodies.append(body._replace(far=share < NEAR))
+        bodies.append(body._replace(far=part.reads and share < NEAR))
         before = part
     return bodies
 

@@ -30,6 +30,13 @@ TENSOR_TILES = (
     (256, 128), (128, 256), (128, 128), (192, 128), (128, 192), (64, 256), (256, 64), (64, 128), (128, 64), (64, 64),
     (64, 32), (32, 64), (64, 16),
 )  # fmt: skip
+# More tiles of cuBLAS 13 for 16-bit operands in wide copies, by the kernel names in profiles of an H100.
+MORE_TILES = {
+    "hopper": (
+        (192, 192), (96, 128), (128, 96), (192, 96), (96, 192), (256, 96), (96, 256), (96, 64), (64, 96), (128, 160), (160, 128),
+        (320, 128), (128, 320),
+    ),
+}  # fmt: skip
 VECTOR_TILES = (
     (256, 128), (128, 128), (128, 64), (64, 128), (64, 64), (256, 64), (64, 32), (32, 64), (32, 32), (128, 32), (32, 128),
 )  # fmt: skip
@@ -42,11 +49,15 @@ BATCH_TILES = {
     "ada": ((128, 128),),  # the same library
 }
 SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
+# Rate where only the result's rows are misaligned, relative to misaligned operands: cuBLAS takes a kernel for Turing's
+# instruction (products with 50257 columns on an H100, 2026-11, torch 2.11).
+ODD = 0.7
 STEP_BYTE = 128  # one L2 cache line of an operand's row
 VECTOR_STEP = 16  # elements along k
 FEWEST_STEPS = 2
 SHARPNESS = 5.6
-ALIGNMENTS = (16, 4, 2, 1)  # bytes: wide copies, narrow copies (4, 2), through registers
+WIDE = 16
+ALIGNMENTS = (WIDE, 4, 2, 1)  # bytes: wide copies, narrow copies (4, 2), through registers
 OVERHANG = 64  # a side of at most this length is considered for any smaller size
 ALONE, PAIRED = (
     24576,
@@ -73,13 +84,16 @@ class Product(NamedTuple):
     reads: float = 1.0
     writes: float = 1.0
     aligned: int = 0
+    odd: bool = False
 
     @classmethod
     def of(cls, fact: Gemm) -> "Product":
         """Returns the product that a fact describes, as numbers."""
         sizes = (number(size) for size in fact[:4])
         items = (item if isinstance(item, int) else float(item) for item in fact.items)
-        return cls(*sizes, *items, aligned=fact.aligned)
+        m, k, n, batch = sizes
+        left, right, result = items
+        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd)
 
     @property
     def operands_byte(self) -> float:
@@ -153,7 +167,7 @@ def _fastest(
     steps_all = -(-k // step_k)
     part_s = 8.0 * m * n * batch / card.l2_byte_per_s
     whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector-matrix product has its own kernels, which split
-    choices, choosy = _choices(card, dtype, left, right, aligned, batch > 1)
+    choices, choosy = _choices(card, dtype, left, right, 0 if size.odd else aligned, batch > 1)
     least, best = inf, None
     for tile_m, tile_n, step_s, fetch_s, edge_s, slots in choices:
         if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
@@ -205,7 +219,8 @@ def _choices(
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
     rates = (card.peak_flop_per_s[dtype], card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
-    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned)
+    more = MORE_TILES.get(card.generation, ()) if on_tensor and left == right == 2 and aligned == WIDE else ()
+    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned, more)
 
 
 @lru_cache(maxsize=1024)
@@ -217,13 +232,18 @@ def _made(
     left: float,
     right: float,
     aligned: int,
+    more: tuple[tuple[int, int], ...],
 ) -> tuple[tuple[Choice, ...], bool]:
-    """The table of tiles. ``batches_of`` names the generation whose batched kernels are used (empty: no batch)."""
+    """The table of tiles. ``batches_of`` names the generation whose batched kernels are used (empty: no batch).
+    ``aligned`` is 0 for an odd result.
+    """
     peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
-    tiles: tuple[tuple[int, int], ...] = TENSOR_TILES if on_tensor else VECTOR_TILES
+    tiles: tuple[tuple[int, int], ...] = TENSOR_TILES + more if on_tensor else VECTOR_TILES
     if batches_of and not on_tensor:
         tiles = BATCH_TILES.get(batches_of, VECTOR_TILES)
     share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.crooked, how.crooked_draw))
+    if not aligned:
+        share, drawn = share * ODD, drawn * ODD
     peak = peak_flop_per_s * how.issue / count * share
     draw = how.draw_byte_per_clock * clock_hz * drawn
     step_k = _step(left, right) if on_tensor else VECTOR_STEP

@@ -30,7 +30,7 @@ class Attended(NamedTuple):
     """The sizes of an attention as numbers: ``heads`` query heads in all sequences, ``kv_heads`` key heads.
 
     ``window`` is 0 where there is none; ``item`` are the bytes per element of queries and outputs, ``cached`` of keys and
-    values.
+    values. ``masked``: a tensor is added to the scores. ``dropout``: random probabilities are dropped.
     """
 
     heads: int
@@ -43,6 +43,8 @@ class Attended(NamedTuple):
     window: int = 0
     item: float = 2
     cached: float = 2
+    masked: bool = False
+    dropout: bool = False
 
     @classmethod
     def of(cls, fact: Heads) -> "Attended":
@@ -54,7 +56,7 @@ class Attended(NamedTuple):
         keys = fact.S if not fact.causal or fact.W is None or fact.N > 1 else min(fact.S, fact.W)
         return cls(
             fact.B * fact.H, fact.B * fact.H_kv, fact.N, keys, fact.d, fact.d_v, causal, window,
-            float(fact.item), float(fact.cache),
+            float(fact.item), float(fact.cache), fact.masked, fact.dropout,
         )  # fmt: skip
 
     @property

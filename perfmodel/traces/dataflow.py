@@ -16,18 +16,22 @@ from perfmodel.aten import launched
 from perfmodel.aten.asking import compact
 from perfmodel.aten.calls import Call, Launched
 from perfmodel.traces.events import Activity
-from perfmodel.traces.inference import Seen, computed, seen
+from perfmodel.traces.inference import Seen, chained, computed, seen
 from perfmodel.traces.kernel_names import attention_tile, function, layout, tile
+from perfmodel.traces.pricing import UNPRICED, Price
 
-# Prices kernels: the expected seconds.
-Pricer = Callable[[Sequence[Launched]], float]
+# Prices kernels.
+Pricer = Callable[[Sequence[Launched]], Price]
 Kernels = tuple[Launched, ...]
 AHEAD = 14  # kernels after a product among which its result may appear again
 USUAL = 12  # column counts of the whole trace that are tried where none nearby fits
 NEAR = 0.25  # of the natural logarithm of expected by measured time
 MOST_BATCHES = 1024
+WIDEST = 1 << 18  # columns of a product
+IMPOSSIBLE = 10.0  # distance of sizes whose lower bound is above the measured time
 LEAST_WIDTH = 16  # columns of a tensor that a product reads
 INTEGERS = ("int64", "int32")
+CHAINED = (2, 1, 3, 4)  # tensors of a fused kernel; one may be broadcast, so that only its result counts
 TENSORS = ("elementwise", "fused", "random")
 
 
@@ -71,6 +75,9 @@ class Flow:
             return computed(one, rows * cols, cols)
         if one.family in TENSORS and one.elements >= LEAST_WIDTH * max(1, rows) and one.dtype not in INTEGERS:
             self._written(one.elements)
+        if one.family == "fused":
+            size = one.elements or self.size
+            return self._nearest([chained(one, size, tensors) for tensors in CHAINED], one) if size else ()
         return computed(one, self.size or self._next(place), self.size // rows if rows else 0)
 
     def _written(self, size: int) -> None:
@@ -92,10 +99,12 @@ class Flow:
 
     def _product(self, place: int, one: Seen) -> Kernels:
         rows = self.rows[place] or _least(one)
-        inner = [size // rows for size in dict.fromkeys(self.inputs) if rows and size >= LEAST_WIDTH * rows]
+        inner = [size // rows for size in dict.fromkeys(self.inputs) if rows and LEAST_WIDTH <= size // rows <= WIDEST]
         if not inner:
             return ()
-        columns = list(dict.fromkeys(size // rows for size in self._after(place) if size >= LEAST_WIDTH * rows))
+        columns = list(
+            dict.fromkeys(size // rows for size in self._after(place) if LEAST_WIDTH <= size // rows <= WIDEST)
+        )
         best = self._nearest([self._call(one, rows, k, n) for k in inner for n in columns], one)
         if not best or self._distance(best, one) > NEAR:
             inner, columns = [*inner, *self.usual], [*columns, *self.usual]
@@ -174,7 +183,12 @@ class Flow:
         """How far the expected time of kernels is from a measured time, as the logarithm of their ratio."""
         if not made or self.price is None:
             return 0.0 if made else 1e9
-        return abs(log(max(self.price(made), 1e-12) / max(one.activity.seconds, 1e-9)))
+        try:
+            found, took_s = self.price(made), max(one.activity.seconds, 1e-9)
+        except UNPRICED:
+            return 1e9
+        apart = abs(log(max(found.expected_s, 1e-12) / took_s))
+        return apart if found.lower_s <= took_s else apart + IMPOSSIBLE
 
 
 def _attended(one: Seen, batch: int, heads: int, queries: int, width: int, keys: int) -> tuple[Launched, ...]:

@@ -36,7 +36,12 @@ def groups(
     for number, one in enumerate(ties):
         if not is_communication(one.activity.name):
             found.setdefault(number if one.owner is None else one.owner, []).append(one)
-    return _inferred([_group(tuple(kernels), nesting, formulas) for kernels in found.values()], price)
+    made = [_group(tuple(kernels), nesting, formulas) for kernels in found.values()]
+    if program is not None:
+        from perfmodel.traces.aligning import aligned
+
+        made = aligned(made, program)
+    return _inferred(made, price)
 
 
 def _inferred(found: list[Group], price: Pricer | None) -> list[Group]:

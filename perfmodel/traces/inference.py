@@ -181,7 +181,12 @@ def _gather(found: Seen, size: int, cols: int) -> tuple[Launched, ...]:
 
 def _fused(found: Seen, size: int, cols: int) -> tuple[Launched, ...]:
     """A Triton kernel without shapes: one tensor read and one written, of the size of its grid."""
-    return (fused.of(found.activity.name, ((size, 2),) * 2, size, "bf16"),)
+    return chained(found, size, 2)
+
+
+def chained(found: Seen, size: int, tensors: int) -> tuple[Launched, ...]:
+    """A Triton kernel of so many tensors of one size."""
+    return (fused.of(found.activity.name, ((size, 2),) * tensors, size, "bf16"),)
 
 
 _MAKERS = {

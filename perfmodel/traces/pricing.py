@@ -1,9 +1,10 @@
 """Prices what a trace ran: every operator's kernels get a formula, bounds and an expected time beside the measured one.
 
 The kernels of one operator call are priced together: their measured times are summed, and so are the kernels that the
-rule of the operator says it launches. The expected time assumes that a kernel finds nothing in L2: on the traces of
-``benchmarks/traces.py`` this is nearer the measured times than counting on what the kernels before may have left there.
-The bound assumes that all of it may be in L2.
+rule of the operator says it launches. A kernel finds what it reads in L2, weights aside, if it is so small that it and the
+kernel before it touch a tenth of L2 at most; larger ones read from memory. On the traces of ``benchmarks/traces.py`` this is
+nearer the measured times than following every tensor, whose place a trace does not tell. The bound assumes that all of it
+may be in L2.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel.aten.calls import Call, Launched
+from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
 from perfmodel.programs.pricing import Kernel, Prices
-from perfmodel.roofline import Bounds, Rates, rates, together
+from perfmodel.roofline import WEIGHTS, Bounds, Rates, rates, together
 from perfmodel.timing.card import Card
 from perfmodel.traces.linking import Tied
 from perfmodel.units import ITEM_BYTES
 
 SHAPES, NAME, PROGRAM = "shapes", "name", "program"
+# Sizes that a kernel cannot have, such as attention over no queries, end in one of these: the kernel is then unknown.
+UNPRICED = (PerfmodelError, ArithmeticError, ValueError)
+SMALL = 0.1  # share of L2 that two kernels touch, up to which the second finds what it reads
 
 
 class Group(NamedTuple):
@@ -52,13 +57,17 @@ class Group(NamedTuple):
 
 
 class Price(NamedTuple):
-    """What the model says of a group: counts, the time that no program can beat, the expected time."""
+    """What the model says of a group: counts, the time that no program can beat, the expected time.
+
+    ``near``: its kernels find what they read in L2.
+    """
 
     flops: int
     contraction_flops: int
     traffic_byte: int
     bounds: Bounds
     expected_s: float
+    near: bool = False
 
     @property
     def lower_s(self) -> float:
@@ -93,16 +102,16 @@ class Model:
             found = self._kernels[key] = self.prices.kernel(one)
         return found
 
-    def price(self, launched: Sequence[Launched]) -> Price:
-        """The price of these kernels, each of which finds nothing in L2."""
+    def price(self, launched: Sequence[Launched], near: bool = False) -> Price:
+        """The price of these kernels. ``near``: they find what they read in L2."""
         kernels = [self.kernel(one) for one in launched]
-        key = tuple(one.number for one in kernels)
+        key = (near, *(one.number for one in kernels))
         found = self._totals.get(key)
         if found is None:
             found = self._totals[key] = Price(
-                sum(one.flops for one in kernels), sum(one.contraction_flops for one in kernels),
-                sum(one.read_byte + one.write_byte for one in kernels), together((one.bounds, 1) for one in kernels),
-                sum(self.prices.time(one, 0.0).seconds for one in kernels),
+                sum(one.flops for one in kernels), sum(one.contraction_flops for one in kernels), _byte(kernels),
+                together((one.bounds, 1) for one in kernels),
+                sum(self.prices.time(one, _read_share(one) if near else 0.0).seconds for one in kernels), near,
             )  # fmt: skip
         return found
 
@@ -111,8 +120,31 @@ class Model:
         return rates(self.gpu, dtype if dtype in ITEM_BYTES else "fp32")
 
     def priced(self, groups: Iterable[Group]) -> list[Priced]:
-        """Prices groups."""
-        return [Priced(one, self.price(one.launched)) if one.launched else Priced(one) for one in groups]
+        """Prices groups, in the order of their first kernels."""
+        found, before_byte = [], float("inf")
+        for one in groups:
+            if not one.launched:
+                found.append(Priced(one))
+                continue
+            try:
+                byte = self.price(one.launched).traffic_byte
+                near = byte + before_byte <= SMALL * self.card.l2_byte
+                found.append(Priced(one, self.price(one.launched, near)))
+                before_byte = byte
+            except UNPRICED:
+                found.append(Priced(one._replace(launched=())))
+        return found
+
+
+def _byte(kernels: Iterable[Kernel]) -> int:
+    return sum(one.read_byte + one.write_byte for one in kernels)
+
+
+def _read_share(one: Kernel) -> float:
+    """The share of a kernel's bytes that it reads and that are no weights."""
+    weights = sum(float(tensor.size_byte) for tensor in one.op.tensors if tensor.kind in WEIGHTS)
+    whole = one.read_byte + one.write_byte
+    return max(0.0, one.read_byte - weights) / whole if whole else 0.0
 
 
 def named(sizes: Mapping[str, Any]) -> str:

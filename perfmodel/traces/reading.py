@@ -10,7 +10,7 @@ from typing import Any
 
 from perfmodel.errors import InputError, shown
 from perfmodel.traces.events import Activity, Launch, Range, Signature, Trace
-from perfmodel.traces.scanning import ACCEPTED, Scan
+from perfmodel.traces.scanning import ACTION, Scan
 
 MOST_EVENTS = 20_000_000  # that are kept
 LONGEST_NAME = 4000
@@ -62,7 +62,8 @@ class _Reader:
     def trace(self) -> Trace:
         scan, kept = Scan(self.path), 0
         for event in scan:
-            kind = _KINDS.get(event.get("cat"))  # type: ignore[arg-type]
+            category = event.get("cat")
+            kind = _KINDS.get(category) if type(category) is str else None
             if kind is None or event.get("ph") != "X":
                 continue
             kept += self._take(event, kind, scan)
@@ -178,7 +179,7 @@ class _Reader:
         return found
 
     def _refused(self, scan: Scan, found: str, accepted: str) -> InputError:
-        return InputError(f"{self.path}: event {scan.count}", found, accepted, ACCEPTED)
+        return InputError(f"{self.path}: event {scan.count}", found, accepted, ACTION)
 
 
 def _whole(value: Any) -> int:

@@ -58,18 +58,23 @@ def rows(priced: Iterable[Priced]) -> list[Row]:
     found: dict[tuple[Any, ...], Row] = {}
     for one in priced:
         for tied in one.group.kernels:
-            row = _row(one, tied)
-            key = (*row[:2], row.op, tuple(row.shape.items()), *row[4:8])
-            found[key] = _sum(found[key], row) if key in found else row
+            row = row_of(one, tied)
+            same = key(row)
+            found[same] = _sum(found[same], row) if same in found else row
     return sorted(found.values(), key=lambda row: -row.measured_s)
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    """What kernels have in common that are shown as one row."""
+    return (*row[:2], row.op, tuple(row.shape.items()), *row[4:8])
 
 
 def together(found: Iterable[Row]) -> list[Row]:
     """Rows of one operation at one size together, whatever their kernels and modules; those with the most time first."""
     same: dict[tuple[Any, ...], Row] = {}
     for row in found:
-        key = (row.op, tuple(row.shape.items()), row.dtype) if row.known else (row.name, row.operator)
-        same[key] = _sum(same[key], row) if key in same else row
+        alike = (row.op, tuple(row.shape.items()), row.dtype) if row.known else (row.name, row.operator)
+        same[alike] = _sum(same[alike], row) if alike in same else row
     return sorted(same.values(), key=lambda row: -row.measured_s)
 
 
@@ -78,7 +83,7 @@ def plain_module(path: str) -> str:
     return re.sub(r"_\d+(?=\.|$)", "", path)
 
 
-def _row(one: Priced, tied: Tied) -> Row:
+def row_of(one: Priced, tied: Tied) -> Row:
     """One kernel. Several kernels of one operator share its figures in proportion to their times."""
     group, activity = one.group, tied.activity
     base = Row(

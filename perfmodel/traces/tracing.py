@@ -138,8 +138,7 @@ def _rank(
     nesting, formulas = Nesting(profiled), Formulas()
     chosen = step(profiled, name)
     ties = link(profiled, nesting, chosen.activities, formulas)
-    price = (lambda made: model.price(made).expected_s) if model else None
-    found = groups(ties, nesting, formulas, price, program)
+    found = groups(ties, nesting, formulas, model.price if model else None, program)
     priced = tuple(model.priced(found) if model else map(Priced, found))
     parts = spans(profiled, chosen.activities, nesting, unprofiled_s)
     return Rank(

@@ -19,6 +19,7 @@ MOST_ROWS = 24
 MOST_ADVICE = 8
 LEAST_SHARE = 0.001  # of the kernels' time: shorter rows are summed in one line
 HOST_LINES = 4
+INFERRED = 0.01  # share of inferred sizes from which a note says so
 
 
 class Part(NamedTuple):
@@ -174,7 +175,8 @@ def _kernel_notes(found: Traced, rows: Sequence[Row], shown: int, whole_s: float
         unknown = [row for row in rows if not row.known and row.bound != "link"][:5]
         names = "; ".join(f"{short(row.name, 48)} {scaled(row.measured_s, 's')}" for row in unknown)
         yield f"Unknown, {scaled(main.unknown_s, 's')}: {one_line(names)}."
-    if any(row.source == NAME and row.known for row in rows):
+    inferred_s = sum(row.measured_s for row in rows if row.source == NAME and row.known)
+    if inferred_s > INFERRED * whole_s:
         yield (
             "Some sizes are inferred from the names and grids of kernels, because the trace has no shapes for them. Where a size "
             "could only be told by the time, the expected time is no check."

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from perfmodel.aten.asking import asked
 from perfmodel.runs import Depthwise, Heads, Rows, each
 from perfmodel.timing.kernels import OWN, ROWS
-from perfmodel.traces.advice.finding import Advice, Context, measured, ms, operator, total
+from perfmodel.traces.advice.finding import Advice, Context, measured, ms, near, operator, total
 from perfmodel.traces.pricing import Priced
 
 ATTENTION = ("flash", "cudnn", "efficient")
@@ -41,7 +41,9 @@ def attention(found: Context) -> Iterable[Advice]:
 
 def _with(found: Context, kernels: Iterable[Priced], impl: str) -> float:
     return sum(
-        found.model.price([made._replace(impl=impl) if made.impl else made for made in one.group.launched]).expected_s
+        found.model.price(
+            [made._replace(impl=impl) if made.impl else made for made in one.group.launched], near(one)
+        ).expected_s
         for one in kernels
     )
 
@@ -81,7 +83,8 @@ def _has_own(runs: object) -> bool:
 
 def _replaced(found: Context, kernels: Iterable[Priced]) -> float:
     return sum(
-        found.model.price([made._replace(impl="ours") for made in one.group.launched]).expected_s for one in kernels
+        found.model.price([made._replace(impl="ours") for made in one.group.launched], near(one)).expected_s
+        for one in kernels
     )
 
 

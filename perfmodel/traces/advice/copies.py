@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from perfmodel.aten.asking import asked
 from perfmodel.runs import Heads, each
-from perfmodel.traces.advice.finding import Advice, Context, call_of, many, measured, ms, operator, total
+from perfmodel.traces.advice.finding import Advice, Context, call_of, many, measured, ms, near, operator, total
 from perfmodel.traces.kernel_names import family
-from perfmodel.traces.pricing import Priced
+from perfmodel.traces.pricing import SHAPES, Priced
 
 BEFORE = 16  # groups before attention among which its copies are looked for
 
@@ -18,15 +19,16 @@ def grouped_heads(found: Context) -> Iterable[Advice]:
     """Keys and values that are copied once per query head before attention reads them."""
     copies: list[Priced] = []
     attended: list[tuple[Priced, int]] = []
-    priced = found.priced
+    priced, usual = found.priced, _columns(found.priced)
     for place, one in enumerate(priced):
         fact = _heads(one)
         if fact is None:
             continue
-        near = [x for x in priced[max(0, place - BEFORE) : place] if _repeats(x, fact)]
-        if near:
+        near = [x for x in priced[max(0, place - BEFORE) : place] if _copies(x, fact)]
+        times = max((_times(x, fact, usual) for x in near), default=1)
+        if times > 1 and fact.H_kv == fact.H and int(fact.H) % times == 0:
             copies += near
-            attended.append((one, _times(near[-1])))
+            attended.append((one, times))
     if not copies:
         return
     before_s = total(copies) + total([one for one, _ in attended])
@@ -51,18 +53,27 @@ def _heads(one: Priced) -> Heads | None:
     return next((fact for fact in each(one.group.main.op.runs) if isinstance(fact, Heads) and not fact.backward), None)
 
 
-def _times(copy: Priced) -> int:
+def _times(copy: Priced, fact: Heads, usual: Sequence[int]) -> int:
+    """How often a copy repeats each head. Where the trace has no strides, the projections of keys tell the heads."""
     sizes = copy.group.main.sizes
-    return int(sizes["numel"]) // max(1, int(sizes["distinct"]))
+    if copy.group.source == SHAPES:
+        return int(sizes["numel"]) // max(1, int(sizes["distinct"]))
+    width = int(fact.H) * int(fact.d)
+    narrow = next((n for n in usual if n < width and n % int(fact.d) == 0 and width % n == 0), width)
+    return width // narrow
 
 
-def _repeats(one: Priced, fact: Heads) -> bool:
-    """Whether a group copies keys or values of this attention, each head several times."""
+def _copies(one: Priced, fact: Heads) -> bool:
+    """Whether a group copies all keys or values of this attention."""
     if one.price is None or not one.group.known or one.group.main.operation != "copy":
         return False
-    size = int(fact.B) * int(fact.H) * int(fact.S) * int(fact.d)
-    times = _times(one)
-    return int(one.group.main.sizes["numel"]) == size and times > 1 and int(fact.H) % times == 0 and fact.H_kv == fact.H
+    return int(one.group.main.sizes["numel"]) == int(fact.B) * int(fact.H) * int(fact.S) * int(fact.d)
+
+
+def _columns(priced: Sequence[Priced]) -> list[int]:
+    """Columns of the products of a step, the most frequent first."""
+    found = Counter(int(one.group.main.sizes["n"]) for one in priced if one.group.known and "n" in one.group.main.sizes)
+    return [columns for columns, _ in found.most_common()]
 
 
 def _grouped(found: Context, one: Priced, times: int) -> float:
@@ -70,7 +81,7 @@ def _grouped(found: Context, one: Priced, times: int) -> float:
     main = one.group.main
     sizes = dict(main.sizes) | {"H_kv": int(main.sizes["H"]) // times}
     made = asked(main.operation, main.dtype, main.impl, **sizes)
-    return found.model.price([made if each is main else each for each in one.group.launched]).expected_s
+    return found.model.price([made if each is main else each for each in one.group.launched], near(one)).expected_s
 
 
 def layouts(found: Context) -> Iterable[Advice]:

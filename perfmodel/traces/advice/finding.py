@@ -42,6 +42,11 @@ class Context(NamedTuple):
         return [one for one in self.priced if one.price is not None and one.group.known]
 
 
+def near(one: Priced) -> bool:
+    """Whether a group's kernels find what they read in L2."""
+    return one.price is not None and one.price.near
+
+
 def seconds(one: Priced) -> float:
     """The expected time of a group."""
     return one.price.expected_s if one.price else 0.0

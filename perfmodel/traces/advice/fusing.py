@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from perfmodel.aten.calls import Launched
 from perfmodel.op import Op, Tensor, Work
 from perfmodel.runs import Copy, Reduction, Rows, Stream, each
-from perfmodel.traces.advice.finding import Advice, Context, many, measured, ms, operator, total
+from perfmodel.traces.advice.finding import Advice, Context, many, measured, ms, near, operator, total
 from perfmodel.traces.pricing import Priced
 
 LONGEST = 64  # kernels of a chain
@@ -59,13 +59,18 @@ def _chains(priced: Sequence[Priced]) -> Iterable[list[Priced]]:
     chain: list[Priced] = []
     for one in priced:
         if chain and (not _fusible(one) or len(chain) >= LONGEST or not _reads(chain[-1], one)):
-            if len(chain) > 1:
+            if _computes(chain):
                 yield chain
             chain = []
         if _fusible(one):
             chain.append(one)
-    if len(chain) > 1:
+    if _computes(chain):
         yield chain
+
+
+def _computes(chain: Sequence[Priced]) -> bool:
+    """Whether it is a chain in which some kernel does more than copy."""
+    return len(chain) > 1 and any(one.group.main.operation not in ("copy", "fill", "concatenate") for one in chain)
 
 
 def _fusible(one: Priced) -> bool:
@@ -135,7 +140,7 @@ def _fused(found: Context, chain: Sequence[Priced], keeps: bool) -> float:
         Stream(),
     )
     made = Launched("fused", {}, op, chain[0].group.main.dtype)
-    return found.model.price((made,)).expected_s
+    return found.model.price((made,), near(chain[-1])).expected_s
 
 
 def _works(chain: Sequence[Priced]) -> list[Work]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from perfmodel.aten import launched
 from perfmodel.aten.calls import Operand
-from perfmodel.traces.advice.finding import Advice, Context, call_of, measured, ms, total
+from perfmodel.traces.advice.finding import Advice, Context, call_of, measured, ms, near, total
 from perfmodel.traces.pricing import Priced
 
 
@@ -38,7 +38,9 @@ def _in_type(found: Context, one: Priced, dtype: str) -> float:
     made = one.group.launched
     if dtype == "bf16" and call is not None:
         made = launched(call._replace(arguments=_converted(call.arguments)))
-    return found.model.price([each._replace(dtype=dtype) if each.dtype == "fp32" else each for each in made]).expected_s
+    return found.model.price(
+        [each._replace(dtype=dtype) if each.dtype == "fp32" else each for each in made], near(one)
+    ).expected_s
 
 
 def _converted(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from perfmodel.aten import launched
 from perfmodel.aten.calls import Call, Operand
 from perfmodel.runs import Gemm, each
-from perfmodel.traces.advice.finding import Advice, Context, call_of, many, measured, ms, seconds, total
+from perfmodel.traces.advice.finding import Advice, Context, call_of, many, measured, ms, near, seconds, total
 from perfmodel.traces.pricing import SHAPES, Priced, named
 
 WIDE_BYTE = 16  # alignment of rows that the fast kernels of matrix products need
@@ -33,13 +33,16 @@ def misaligned(found: Context) -> Iterable[Advice]:
             f"Pad the size {size} to {padded}",
             before_s - after_s,
             f"{many(len(products), 'product')} cannot use the library's aligned kernels, because rows of {size} elements are not a multiple of "
-            f"{WIDE_BYTE} bytes: {ms(measured(products))} measured. Padded, the same products are "
-            f"expected to take {ms(total(products) - gone)}; other kernels over this size take "
-            f"{ms(max(0.0, after_s - before_s + gone))} longer.",
+            f"{WIDE_BYTE} bytes: {ms(measured(products))} measured. Padded, they are expected to take "
+            f"{ms(total(products) - gone)}." + _longer(after_s - before_s + gone),
             f"Pad the dimension to {padded} (for a vocabulary: resize_token_embeddings(pad_to_multiple_of={PAD})), and look "
             "for kernels without 'align1' or 'align2' in their names.",
             before_s, after_s, measured(products), "misaligned",
         )  # fmt: skip
+
+
+def _longer(more_s: float) -> str:
+    return f" Other kernels over this size take {ms(more_s)} longer." if more_s > 1e-6 else ""
 
 
 def _crooked(one: Priced) -> set[int]:
@@ -64,7 +67,7 @@ def _padded_s(found: Context, one: Priced, size: int, padded: int) -> float:
     if call is None:
         return seconds(one)
     changed = call._replace(arguments=_replaced(call.arguments, size, padded))
-    return found.model.price(launched(changed)).expected_s
+    return found.model.price(launched(changed), near(one)).expected_s
 
 
 def _replaced(value: Any, size: int, padded: int) -> Any:
@@ -146,4 +149,4 @@ def _at_rows(found: Context, one: Priced, call: Call, rows: int) -> float:
     a = call.operands[-2]
     wide = a._replace(shape=(rows, *a.shape[1:]))
     arguments = tuple(wide if value is a else value for value in call.arguments)
-    return found.model.price(launched(call._replace(arguments=arguments))).expected_s
+    return found.model.price(launched(call._replace(arguments=arguments)), near(one)).expected_s
