@@ -12,6 +12,7 @@ from typing import Any
 
 from perfmodel.op import Kind, Op
 from perfmodel.runs import (
+    Collective,
     Concatenate,
     Convolution2d,
     Copy,
@@ -248,6 +249,7 @@ _FAMILIES: dict[type, str] = {
     **dict.fromkeys((Gather, Scatter, Picked), "scattered"),
     **dict.fromkeys((Convolution2d, Windows, Normalised), "images"),
     Update: "updates",
+    Collective: "exchange",
 }
 _MECHANISMS: dict[type, Callable[[Card, Any, Op, str, str], tuple[Part, ...]]] = {
     Gemm: _product,
