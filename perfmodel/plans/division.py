@@ -181,7 +181,7 @@ class _Walk:
     def _gather(self, step: Step, byte: int) -> None:
         """Before a product of columns. Sequence parallelism gathers the tokens, and again for the weights' gradient."""
         if not self.plan.sequence_parallel:
-            self._backward(Exchange(ALL_REDUCE, byte, "tp", step.name, backward=True))
+            self._backward(Exchange(ALL_REDUCE, byte, "tp", step.name, backward=True, overlaps=True))
             return
         part = ceil_div(byte, self.plan.tp)
         self.exchanges.append(Exchange(ALL_GATHER, part, "tp", step.name))

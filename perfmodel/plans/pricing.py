@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from perfmodel.block import Kernel
 from perfmodel.hardware import Gpu
-from perfmodel.patterns import ALL_GATHER
 from perfmodel.plans.division import Exchange
 from perfmodel.plans.plan import Plan
 from perfmodel.roofline import bounds, rates
@@ -23,7 +22,6 @@ from perfmodel.timing.parameters import card
 from perfmodel.timing.part import Part
 from perfmodel.timing.power import settled
 from perfmodel.timing.sequence import run
-from perfmodel.timing.stream import NEAR as _NEAR  # noqa: F401
 
 PROTOCOL = "cold"
 LONG = 1e18  # FLOPs after which the power limit has settled
@@ -120,15 +118,6 @@ def group(axis: str, plan: Plan, system: System | None) -> tuple[int, int]:
                "pp": plan.tp * plan.cp * plan.dp, "gpus": 1}  # fmt: skip
     ranks = {"tp": plan.tp, "cp": plan.cp, "ep": plan.ep, "dp": plan.dp * plan.cp, "expert dp": plan.dp // plan.ep,
              "pp": min(2, plan.pp), "gpus": plan.gpus}[axis]  # fmt: skip
-    if axis == "cp":
-        ranks = plan.cp
     node = system.scale_up.gpus if system else 1
     return ranks, max(1, min(ranks, node // strides[axis]))
 
-
-def gathered_byte(byte: int, ranks: int) -> int:
-    """The input of an all-gather whose result has so many bytes."""
-    return -(-byte // ranks)
-
-
-GATHER = ALL_GATHER
