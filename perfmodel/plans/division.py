@@ -46,9 +46,13 @@ class Exchange(NamedTuple):
 
 
 class Division(NamedTuple):
-    """The steps of one rank with their exchanges, the sizes of the rank, and notes on uneven shapes."""
+    """The steps of one rank with their exchanges, the sizes of the rank, and notes on uneven shapes.
+
+    ``kept`` are the steps as the account of activations sees them: a product that gathers its input keeps its own part.
+    """
 
     steps: tuple[Step, ...]
+    kept: tuple[Step, ...]
     exchanges: tuple[Exchange, ...]
     dims: dict[str, Any]
     notes: tuple[str, ...]
@@ -58,7 +62,8 @@ def divided(steps: Sequence[Step], dims: Mapping[str, Any], plan: Plan, *, train
     """The steps of the largest rank. ``dims`` are the sizes of the whole workload."""
     walk = _Walk(steps, dims, plan, train)
     own = tuple(walk.step(number, step) for number, step in enumerate(steps))
-    return Division(own, tuple(walk.exchanges), walk.dims, tuple(walk.notes))
+    kept = tuple(walk.ungathered(step) for step in own)
+    return Division(own, kept, tuple(walk.exchanges), walk.dims, tuple(walk.notes))
 
 
 def rank_dims(dims: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
@@ -87,6 +92,14 @@ class _Walk:
         self._state: dict[str, str] = {}
         self._byte: dict[str, int] = {}
         self._gathered: set[str] = set()
+        self._columns: set[str] = set()
+
+    def ungathered(self, step: Step) -> Step:
+        """A product of columns with the tokens that its rank keeps; other steps unchanged."""
+        if step.name not in self._columns or not self.plan.sequence_parallel:
+            return step
+        tokens = ceil_div(step.values(self.dims)["N"], self.plan.tp)
+        return step._replace(sizes={**step.sizes, "N": Expression(str(tokens), step.name)})
 
     def _of_rank(self) -> dict[str, Any]:
         """The sizes with heads, widths and vocabulary divided; the largest rank where they do not divide."""
@@ -169,6 +182,7 @@ class _Walk:
             return {**experts, "D_in": self._divided(step, values, "D_in")}, PARTIAL
         if values[key] < self.plan.tp or not self._splits(number, step):
             return {**self._by_tokens(step, values), **experts}, FULL
+        self._columns.add(step.name)
         for read in reads:
             if read not in self._gathered:
                 self._gathered.add(read)

@@ -11,7 +11,7 @@ from perfmodel.footprint.lines import Plan as Shares
 from perfmodel.footprint.lines import training_states
 from perfmodel.plans.pipeline import Stage, in_flight
 from perfmodel.plans.plan import Plan
-from perfmodel.plans.rank import Held, Segment
+from perfmodel.plans.rank import Held, Part
 
 BUCKET_BYTE = 25 * 2**20  # of torch's DistributedDataParallel
 
@@ -24,22 +24,22 @@ class Parameters(NamedTuple):
     largest: int
 
 
-def parameters(segments: Sequence[Segment], stage: Stage, pp: int) -> Parameters:
+def parameters(parts: Sequence[Part], stage: Stage, pp: int) -> Parameters:
     """Parameters of a stage. With a pipeline, a tied output matrix is a copy on the last stage."""
     found, experts, largest, counts = 0, 0, 0, iter(stage.counts)
-    for segment, first in zip(segments, outside(segments), strict=True):
-        times = next(counts) if segment.name else int(stage.first if first else stage.last)
-        number = segment.parameters + (segment.tied if pp > 1 else 0)
-        found, experts = found + times * number, experts + times * segment.experts
+    for part, first in zip(parts, outside(parts), strict=True):
+        times = next(counts) if part.name else int(stage.first if first else stage.last)
+        number = part.parameters + (part.tied if pp > 1 else 0)
+        found, experts = found + times * number, experts + times * part.experts
         largest = max(largest, number) if times else largest
     return Parameters(found, experts, largest)
 
 
-def outside(segments: Sequence[Segment]) -> list[bool]:
-    """For each segment, whether it comes before the first layers. Steps between layers count with the last stage."""
+def outside(parts: Sequence[Part]) -> list[bool]:
+    """For each part, whether it comes before the first layers. Steps between layers count with the last stage."""
     found, before = [], True
-    for segment in segments:
-        before = before and not segment.name
+    for part in parts:
+        before = before and not part.name
         found.append(before)
     return found
 
@@ -60,9 +60,9 @@ def states(own: Parameters, plan: Plan, item: float, *, train: bool, where: str)
     return list(lines.values())
 
 
-def activation_lines(held: Held, segments: Sequence[Segment], stage: Stage, number: int, plan: Plan, microbatches: int) -> list[Line]:
+def activation_lines(held: Held, parts: Sequence[Part], stage: Stage, number: int, plan: Plan, microbatches: int) -> list[Line]:
     """Activations of the microbatches in flight on a stage, and the working memory of one backward pass."""
-    names = [segment.name for segment in segments if segment.name]
+    names = [part.name for part in parts if part.name]
     each = sum(held.layers.get(name, 0) * count for name, count in zip(names, stage.counts, strict=True))
     flying, over = in_flight(plan, number, microbatches)
     byte = ceil_div(each * flying, over)

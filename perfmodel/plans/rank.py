@@ -35,28 +35,33 @@ class Way(NamedTuple):
         return self.cost.expected_s + sum(talk.exposed_s for talk in self.talks)
 
 
-class Segment(NamedTuple):
-    """Steps that repeat together on a rank. ``again``: what recomputation adds to a backward pass.
-
-    ``parameters`` of a layer, ``experts`` those among them that expert parallelism divides.
-    """
-
-    name: str
-    repeat: int
-    forward: Way
-    backward: Way
-    again: Way
-    parameters: int
-    experts: int
-    tied: int
-
-
 class Held(NamedTuple):
     """Activations of one microbatch: of a layer of each kind, outside, and the largest moment of the backward pass."""
 
     layers: Mapping[str, int]
     outside: int
     passing: int
+
+
+class Part(NamedTuple):
+    """Steps that repeat together on a rank: the parameters of one repeat, those of experts among them, which expert
+    parallelism divides, and those that are tied to another step.
+    """
+
+    name: str
+    repeat: int
+    parameters: int
+    experts: int
+    tied: int
+
+
+class Segment(NamedTuple):
+    """The cost of one repeat of a part. ``again``: what recomputation adds to its backward pass."""
+
+    part: Part
+    forward: Way
+    backward: Way
+    again: Way
 
 
 class Rank:
@@ -68,16 +73,23 @@ class Rank:
         self.division: Division = divided(workload.steps_in(phase, form), dims, plan, train=self.train)
         self.dims = self.division.dims
 
-    def segments(self, prices: Prices) -> tuple[Segment, ...]:
-        """The kinds of layers in order, with the steps between them as segments without a name."""
+    def parts(self) -> tuple[Part, ...]:
+        """The kinds of layers in order, with the steps between them as parts without a name."""
+        return tuple(
+            Part(name, repeat, *_parameters(block.wholes(steps, self.dims)))
+            for name, repeat, steps in layers(self.division.steps, self.dims)
+        )
+
+    def segments(self, prices: Prices, parts: Sequence[Part]) -> tuple[Segment, ...]:
+        """The cost of each part."""
         found = []
-        for name, repeat, steps in layers(self.division.steps, self.dims):
+        for part, (_, _, steps) in zip(parts, layers(self.division.steps, self.dims), strict=True):
             forward = tuple(block.wholes(steps, self.dims))
             running = tuple(block.running(forward, steps, self.dims, fused=self.fused, backward=self.train))
             costs = prices.sequence(running)
             talks = self._talks(steps, running, costs, prices)
             ways = [Way(_sum(costs, running, own), talks[own]) for own in (True, False)]
-            found.append(Segment(name, repeat, *ways, self._again(running, costs, ways[0]), *_parameters(forward)))
+            found.append(Segment(part, *ways, self._again(running, costs, ways[0])))
         return tuple(found)
 
     def _talks(
@@ -107,7 +119,7 @@ class Rank:
 
     def held(self) -> Held:
         """Activations that a training step keeps of one microbatch."""
-        found = activations(self.division.steps, self.dims, fused=self.fused, recompute=self.plan.recompute)
+        found = activations(self.division.kept, self.dims, fused=self.fused, recompute=self.plan.recompute)
         named = {layer.name: size_byte(layer.further or layer.first) for layer in found.layers[:-1]}
         outside = found.layers[-1].byte
         passing = max([layer.passing_byte for layer in found.layers], default=0)

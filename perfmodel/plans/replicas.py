@@ -62,7 +62,7 @@ def _gradients(
     """
     ranks = max(1, plan.dp * plan.cp // (plan.ep if axis == "expert dp" else 1))
     buckets = max(1, round(byte / BUCKET_BYTE))
-    layers = sum(segment.repeat for segment in segments if segment.name) or 1
+    layers = sum(segment.part.repeat for segment in segments if segment.part.name) or 1
     kind = REDUCE_SCATTER if plan.zero else ALL_REDUCE
     lower_s, each_s = prices.collective(kind, ceil_div(byte, buckets), axis, plan)
     all_s, window_s = buckets * each_s, pass_s[1] * (1 - 1 / layers)
@@ -86,8 +86,8 @@ def _sharded(
     first_s = last_s = 0.0
     ranks = plan.dp * plan.cp
     for segment in segments:
-        times = next(counts) if segment.name else 1
-        byte = int(segment.parameters * item)
+        times = next(counts) if segment.part.name else 1
+        byte = int(segment.part.parameters * item)
         if not byte or not times:
             continue
         gather = prices.collective(ALL_GATHER, ceil_div(byte, ranks), "dp", plan)

@@ -16,7 +16,7 @@ from perfmodel.plans import holding
 from perfmodel.plans.pipeline import Stage, duration_s, stages
 from perfmodel.plans.plan import Plan, Shape, checked, shape_of
 from perfmodel.plans.pricing import Cost, Prices, Talk
-from perfmodel.plans.rank import AXES, Held, Rank, Segment, Way
+from perfmodel.plans.rank import AXES, Held, Part, Rank, Segment, Way
 from perfmodel.plans.replicas import Sync, optimizer, synchronised
 from perfmodel.systems import System
 from perfmodel.timing.terms import Term
@@ -78,9 +78,13 @@ class Model:
         self.shape: Shape = shape_of(self.dims, sum(self.repeats), phase, latent)
         self._segments: dict[Any, tuple[Segment, ...]] = {}
         self._ranks: dict[Any, Rank] = {}
+        self._parts: dict[Any, tuple[Part, ...]] = {}
+        self._own: dict[Any, holding.Parameters] = {}
         self._held: dict[Any, Held] = {}
         self._resident: dict[Any, tuple[int, int]] = {}
         self._stages: dict[int, tuple[Stage, ...]] = {}
+        self._byte: dict[Any, int] = {}
+        self._ways: dict[Any, tuple[Way, Way, Way]] = {}
         self._whole = 0
 
     def estimate(self, plan: Plan) -> Estimate:
@@ -105,8 +109,20 @@ class Model:
     def segments(self, plan: Plan) -> tuple[Segment, ...]:
         key = (*self._key(plan), plan.dp if plan.ep > 1 else 0)
         if key not in self._segments:
-            self._segments[key] = self.rank(plan).segments(self.prices)
+            self._segments[key] = self.rank(plan).segments(self.prices, self.parts(plan))
         return self._segments[key]
+
+    def parts(self, plan: Plan) -> tuple[Part, ...]:
+        key = plan.tp, plan.ep
+        if key not in self._parts:
+            self._parts[key] = self.rank(plan).parts()
+        return self._parts[key]
+
+    def parameters(self, plan: Plan, stage: Stage) -> holding.Parameters:
+        key = plan.tp, plan.ep, plan.pp, stage
+        if key not in self._own:
+            self._own[key] = holding.parameters(self.parts(plan), stage, plan.pp)
+        return self._own[key]
 
     def stages(self, plan: Plan) -> tuple[Stage, ...]:
         if plan.pp not in self._stages:
@@ -128,16 +144,21 @@ class Model:
         found = [self._stage_lines(plan, number, stage) for number, stage in enumerate(self.stages(plan)) if number in (0, 1, plan.pp - 1)]
         return tuple(max(found, key=lambda lines: sum(line.byte_per_gpu for line in lines)))
 
+    def memory_byte(self, plan: Plan) -> int:
+        """Bytes of the stage that needs most memory."""
+        if plan not in self._byte:
+            self._byte[plan] = sum(line.byte_per_gpu for line in self.memory(plan))
+        return self._byte[plan]
+
     def _stage_lines(self, plan: Plan, number: int, stage: Stage) -> list[Line]:
-        segments = self.segments(plan)
-        own = holding.parameters(segments, stage, plan.pp)
+        parts, own = self.parts(plan), self.parameters(plan, stage)
         item = self.dims.get("weight", 2)
         lines = holding.states(own, plan, item, train=self.train, where=self.workload.name)
         key = self._key(plan)
         if self.train:
             if key not in self._held:
                 self._held[key] = self.rank(plan).held()
-            lines += holding.activation_lines(self._held[key], segments, stage, number, plan, self.microbatches(plan))
+            lines += holding.activation_lines(self._held[key], parts, stage, number, plan, self.microbatches(plan))
         else:
             lines += self._inference_lines(plan, stage)
         return [*lines, *holding.buffers(plan, self.stream_byte(plan), own, item)] if self.train else lines
@@ -164,7 +185,7 @@ class Model:
         slowest = max(range(plan.pp), key=lambda stage: forward_s[stage] + backward_s[stage])
         whole_s = duration_s(plan, forward_s, backward_s, m)
         bubble_s = whole_s - m * (forward_s[slowest] + backward_s[slowest])
-        own = holding.parameters(segments, self.stages(plan)[slowest], plan.pp)
+        own = self.parameters(plan, self.stages(plan)[slowest])
         sync = synchronised(self.prices, plan, own, self.dims.get("weight", 2), m, segments, self.stages(plan)[slowest],
                             (forward_s[slowest], backward_s[slowest]), self.train)  # fmt: skip
         update = optimizer(self.prices, plan, own) if self.train else Cost()
@@ -182,9 +203,15 @@ class Model:
 
     def _stage(self, plan: Plan, segments: Sequence[Segment], stage: Stage) -> tuple[Way, Way, Way]:
         """Forward, backward and recomputation of one microbatch on a stage."""
+        key = (*self._key(plan), plan.dp if plan.ep > 1 else 0, stage)
+        if key not in self._ways:
+            self._ways[key] = self._stage_ways(plan, segments, stage)
+        return self._ways[key]
+
+    def _stage_ways(self, plan: Plan, segments: Sequence[Segment], stage: Stage) -> tuple[Way, Way, Way]:
         forward, backward, again, counts = Way(), Way(), Way(), iter(stage.counts)
-        for segment, first in zip(segments, holding.outside(segments), strict=True):
-            times = next(counts) if segment.name else int(stage.first if first else stage.last) * segment.repeat
+        for segment, first in zip(segments, holding.outside(self.parts(plan)), strict=True):
+            times = next(counts) if segment.part.name else int(stage.first if first else stage.last)
             if times:
                 forward, backward = forward.plus(segment.forward, times), backward.plus(segment.backward, times)
                 again = again.plus(segment.again, times)
@@ -224,7 +251,7 @@ class Model:
         if not self._whole:
             one = Plan(microbatch=self.shape.batch)
             self._whole = sum(
-                (segment.forward.cost.contraction_flops + segment.backward.cost.contraction_flops) * segment.repeat
+                (segment.forward.cost.contraction_flops + segment.backward.cost.contraction_flops) * segment.part.repeat
                 for segment in self.segments(one)
             )
         return self._whole
