@@ -654,7 +654,7 @@ def test_a_program_is_found_by_name(example):
     ("name", "inputs", "message"),
     [
         ("nowhere:f", None, "'nowhere' cannot be imported (ModuleNotFoundError: No module named 'nowhere')"),
-        ("nowhere", None, "not the name of a callable; PACKAGE.MODULE:CALLABLE is accepted"),
+        ("nowhere", None, "it does not name a callable; PACKAGE.MODULE:CALLABLE is accepted"),
         (
             "captured_example:bigg",
             None,
@@ -663,8 +663,8 @@ def test_a_program_is_found_by_name(example):
         ("captured_example:three", None, "'three' is of type int; a torch module, a class or a function is accepted"),
         ("captured_example:Net", None, "forward() needs x; NAME=TYPE[SIZE,SIZE,...] is accepted"),
         ("captured_example:Net", "bf61[2,8]", "Did you mean 'bf16'?"),
-        ("captured_example:Net", "bf16[2,-1]", "'2,-1' are no sizes; NAME=TYPE[SIZE,SIZE,...] is accepted"),
-        ("captured_example:Net", "2x8", "'2x8' is no input; NAME=TYPE[SIZE,SIZE,...] is accepted"),
+        ("captured_example:Net", "bf16[2,-1]", "'2,-1' is not a list of sizes; NAME=TYPE[SIZE,SIZE,...] is accepted"),
+        ("captured_example:Net", "2x8", "'2x8' is not an input; NAME=TYPE[SIZE,SIZE,...] is accepted"),
     ],
 )
 def test_a_name_or_input_that_cannot_be_used_is_told(example, name, inputs, message):
