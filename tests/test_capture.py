@@ -424,6 +424,15 @@ def test_values_read_as_lists_are_guessed():
     assert program.guesses[0].endswith("each of 3 values taken as 4")  # the middle of 9 places
 
 
+def test_one_known_operand_can_be_enough():
+    def run(unknown):
+        known = torch.ones(4, dtype=torch.bool, device="cuda")
+        running = unknown.long() & ~(known | unknown)
+        return unknown if running.max() == 0 else unknown.sum()
+
+    assert capture(run, meta(4, dtype=torch.bool)).guesses == ()
+
+
 def test_a_loop_that_waits_for_data_ends():
     def run(x):
         while not x.all():
