@@ -19,6 +19,8 @@ COMMANDS = {
     "solve": ("solve", "The size at which an operation turns from memory-bound to compute-bound, in closed form."),
     "sweep": ("sweep", "An operation or a workload over ranges of sizes: a table, CSV, JSON Lines or a plot."),
     "memory": ("memory", "Weights, training states, activations and caches per GPU, and whether they fit."),
+    "scale": ("scale", "Speed-up and efficiency of a plan over the number of GPUs: strong and weak scaling."),
+    "plan": ("plan", "The best division of a workload over a number of GPUs, and why others lose."),
     "predict": ("predict", "Bounds and expected times for a file of cases, compared with measured times."),
     "trace": ("trace", "Where the time of a profiled program goes, and what would help."),
     "validate": ("validate", "Measures real kernels on this device and compares them with the model."),

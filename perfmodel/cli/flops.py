@@ -25,6 +25,8 @@ COMMAND = "perfmodel flops"
 @options.via
 @options.run
 @options.gpu
+@options.system
+@options.plan_options
 @options.phase
 @options.settings
 @options.dtype
@@ -61,6 +63,8 @@ def flops(
     columns: str,
     symbolic: bool,
     form: str,
+    system: str | None,
+    **planned: Any,
 ) -> None:
     """FLOPs, bytes, bottleneck and time of a workload, an operation or a program.
 
@@ -72,6 +76,7 @@ def flops(
     perfmodel flops --config gpt2-124m --gpu t4 --set N=512 --causal --format json
     perfmodel flops --op attention --gpu h100 --set N=8Ki --causal
     perfmodel flops --config llama-3-8b --via torch --gpu h100 --run compiled --phase decode --set S=4Ki
+    perfmodel flops --config llama-3-70b --gpu h100 --system dgx-h100 --tp 8 --phase decode --set B=64 --set S=8Ki
     perfmodel flops --module mypackage.model:build --input "x=bf16[8,1024]" --gpu h100 --run eager
 
     With --via torch, transformers runs the model of the config on tensors without data, and every operator that it
@@ -83,13 +88,28 @@ def flops(
             "See 'perfmodel models' and 'perfmodel ops'.",
         )
         raise UsageError(COMMAND, "no workload is named", accepted, action)
+    fields = options.plan_fields(planned)
+    if fields or system:
+        from perfmodel.cli import scale
+
+        scale.estimate(COMMAND, config, gpu, system, fields, {
+            "--op": operation, "--module": module, "--via": via, "--run": run, "--count": count, "--symbolic": symbolic,
+            "--steps": steps, "--columns": columns or None,
+        }, phase=phase, settings=settings, dtype=dtype, fused=fused, causal=causal, form=decode_form, logits=logits,
+            knowledge=knowledge, output=form)  # fmt: skip
+        return
     if module or via:
         from perfmodel.cli import programs
 
-        options.refuse_together(COMMAND, "--module" if module else "--via", {
-            "--op": operation, "--fused/--unfused": fused, "--causal": causal, "--count": count, "--form": decode_form,
-            "--logits": logits, "--symbolic": symbolic, **({"--config": config, "--via": via} if module else {}),
-        }, programs.FORMULAS)  # fmt: skip
+        first = "--module" if module else "--via torch"
+        others = {"--op": operation, **({"--config": config, "--via": via} if module else {"--input": inputs})}
+        options.refuse_together(
+            COMMAND, first, others, "one program is accepted, of --module or of --config with --via torch"
+        )
+        options.refuse_together(COMMAND, first, {
+            "--fused/--unfused": None if fused is None else "given", "--causal": causal, "--count": count, "--form": decode_form,
+            "--logits": logits, "--symbolic": symbolic,
+        }, "it changes formulas, and a program runs the code as it is")  # fmt: skip
         programs.show(
             COMMAND, module, config, inputs, run, gpu, phase=phase, dtype=dtype, settings=options.read_settings(settings),
             knowledge=knowledge, form=form, steps=steps, verbose=verbose, columns=options.column_keys(columns, form),

@@ -252,3 +252,35 @@ def chosen(
         return single(ops.find(operation_name), dtype_name or "fp16", card.sizes() if card else {})
     found_workload = workload(str(config_name))
     return found_workload.with_dtype(dtype_name) if dtype_name else found_workload
+
+
+SYSTEM = "System: a name of 'hardware/systems', or a YAML file. [default: the first one with this GPU]"
+system = click.option("--system", metavar="NAME", help=SYSTEM)
+_DEGREE = click.IntRange(1, 10**7)
+PLAN = (
+    click.option("--tp", type=_DEGREE, help="Tensor parallelism: ranks that divide the matrices of each layer."),
+    click.option("--pp", type=_DEGREE, help="Pipeline parallelism: stages that divide the layers."),
+    click.option("--dp", type=_DEGREE, help="Data parallelism: replicas that divide the batch."),
+    click.option("--ep", type=_DEGREE, help="Expert parallelism: replicas that divide the experts."),
+    click.option("--cp", type=_DEGREE, help="Context parallelism: ranks that divide the tokens of a sequence."),
+    click.option("--sequence-parallel", is_flag=True, default=None, help="Divide tokens outside the divided matrices."),
+    click.option("--zero", type=click.IntRange(0, 3), help="ZeRO stage: shard states (1), gradients (2), weights (3)."),
+    click.option("--microbatch", type=_DEGREE, help="Sequences of one microbatch. [default: 1 in training]"),
+    click.option("--virtual", type=_DEGREE, help="Chunks of layers per stage of the interleaved schedule."),
+    click.option("--schedule", type=click.Choice(("gpipe", "1f1b", "interleaved", "zero-bubble")), help="Pipeline schedule. [default: 1f1b]"),
+    click.option("--recompute", type=click.Choice(("none", "selective", "full")), help="Activations to recompute."),
+)  # fmt: skip
+PLAN_FIELDS = ("tp", "pp", "dp", "ep", "cp", "sequence_parallel", "zero", "microbatch", "virtual", "schedule", "recompute")
+
+
+def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of a plan to a command."""
+    for option in reversed(PLAN):
+        command = option(command)
+    return command
+
+
+def plan_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Takes the options of a plan that were given out of a command's arguments."""
+    found = {name: given.pop(name) for name in PLAN_FIELDS}
+    return {name: value for name, value in found.items() if value is not None}

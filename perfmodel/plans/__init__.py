@@ -1,0 +1,1 @@
+"""Plans: a plan divides a workload over GPUs and inserts collectives."""

@@ -1,0 +1,86 @@
+"""Memory of one rank: weights, gradients, optimizer states, activations in flight, caches and communication buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from perfmodel.arithmetic import ceil_div, whole_bytes
+from perfmodel.footprint.lines import Line, Model, weights
+from perfmodel.footprint.lines import Plan as Shares
+from perfmodel.footprint.lines import training_states
+from perfmodel.plans.pipeline import Stage, in_flight
+from perfmodel.plans.plan import Plan
+from perfmodel.plans.rank import Held, Part
+
+BUCKET_BYTE = 25 * 2**20  # of torch's DistributedDataParallel
+
+
+class Parameters(NamedTuple):
+    """Parameters of one rank on a stage, those of experts among them, and those of its largest layer."""
+
+    all: int
+    experts: int
+    largest: int
+
+
+def parameters(parts: Sequence[Part], stage: Stage, pp: int) -> Parameters:
+    """Parameters of a stage. With a pipeline, a tied output matrix is a copy on the last stage."""
+    found, experts, largest, counts = 0, 0, 0, iter(stage.counts)
+    for part, first in zip(parts, outside(parts), strict=True):
+        times = next(counts) if part.name else int(stage.first if first else stage.last)
+        number = part.parameters + (part.tied if pp > 1 else 0)
+        found, experts = found + times * number, experts + times * part.experts
+        largest = max(largest, number) if times else largest
+    return Parameters(found, experts, largest)
+
+
+def outside(parts: Sequence[Part]) -> list[bool]:
+    """For each part, whether it comes before the first layers. Steps between layers count with the last stage."""
+    found, before = [], True
+    for part in parts:
+        before = before and not part.name
+        found.append(before)
+    return found
+
+
+def states(own: Parameters, plan: Plan, item: float, *, train: bool, where: str) -> list[Line]:
+    """Weights, gradients and optimizer states: dense parameters are sharded over dp x cp, experts' over dp / ep."""
+    lines: dict[str, Line] = {}
+    replicas = plan.dp * plan.cp
+    for number, largest, share in ((own.all - own.experts, own.largest, replicas), (own.experts, 0, replicas // plan.ep)):
+        if not number:
+            continue
+        model, shares = Model(number, largest, item), Shares(share, plan.zero, plan.recompute, plan.optimizer)
+        for line in [*weights(model, shares), *(training_states(model, shares, where) if train else ())]:
+            before = lines.get(line.name)
+            lines[line.name] = line if before is None else line._replace(
+                byte_per_gpu=before.byte_per_gpu + line.byte_per_gpu, formula=f"{before.formula} + experts {line.formula}"
+            )  # fmt: skip
+    return list(lines.values())
+
+
+def activation_lines(held: Held, parts: Sequence[Part], stage: Stage, number: int, plan: Plan, microbatches: int) -> list[Line]:
+    """Activations of the microbatches in flight on a stage, and the working memory of one backward pass."""
+    names = [part.name for part in parts if part.name]
+    each = sum(held.layers.get(name, 0) * count for name, count in zip(names, stage.counts, strict=True))
+    flying, over = in_flight(plan, number, microbatches)
+    byte = ceil_div(each * flying, over)
+    formula = f"{each:,} bytes of a microbatch x {flying}{f'/{over}' if over > 1 else ''} in flight"
+    lines = [Line("activations", byte, formula, "activations")]
+    if stage.last or stage.first:
+        own = held.outside if stage.last else 0
+        lines.append(Line("activations outside the layers", own, "embedding, last norm and logits", "activations"))
+    lines.append(Line("working memory", held.passing, "the largest moment of a backward pass", "activations"))
+    return [line for line in lines if line.byte_per_gpu]
+
+
+def buffers(plan: Plan, stream_byte: int, own: Parameters, item: float) -> list[Line]:
+    """Buffers of communication: pipeline messages received and sent, and buckets of gradients."""
+    lines = []
+    if plan.pp > 1:
+        lines.append(Line("pipeline buffers", 4 * stream_byte, f"4 x {stream_byte:,} bytes: activations and gradients, in and out", "activations"))
+    if plan.dp * plan.cp > 1 and plan.zero < 3:
+        byte = min(2 * BUCKET_BYTE, int(whole_bytes(own.all * item)))
+        lines.append(Line("gradient buckets", byte, "2 buckets of 25 MiB", "training"))
+    return lines
