@@ -25,13 +25,14 @@ class Ranks:
     def __init__(self, torch: Any, device: Any, control: Any) -> None:
         self.torch, self.device = torch, device
         self.dist = torch.distributed
-        self.rank, self.size = self.dist.get_rank(), self.dist.get_world_size()
+        self.rank: int = self.dist.get_rank()
+        self.size: int = self.dist.get_world_size()
         self._control = control
 
     @property
     def cuda(self) -> bool:
         """Whether the ranks are GPUs."""
-        return bool(self.device.type == "cuda")
+        return str(self.device.type) == "cuda"
 
     @property
     def first(self) -> bool:

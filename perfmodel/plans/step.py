@@ -141,7 +141,11 @@ class Model:
 
     def memory(self, plan: Plan) -> tuple[Line, ...]:
         """The lines of the stage that needs most memory."""
-        found = [self._stage_lines(plan, number, stage) for number, stage in enumerate(self.stages(plan)) if number in (0, 1, plan.pp - 1)]
+        found = [
+            self._stage_lines(plan, number, stage)
+            for number, stage in enumerate(self.stages(plan))
+            if number in (0, 1, plan.pp - 1)
+        ]
         return tuple(max(found, key=lambda lines: sum(line.byte_per_gpu for line in lines)))
 
     def memory_byte(self, plan: Plan) -> int:
@@ -170,7 +174,11 @@ class Model:
         cache, space = self._resident[key]
         share = sum(stage.counts) / max(1, sum(self.repeats)) if self.repeats else 1.0
         byte = int(cache * share) * self.microbatches(plan)
-        lines = [Line("caches", byte, f"{self.microbatches(plan)} microbatches on {sum(stage.counts)} layers", "cache")] if byte else []
+        lines = (
+            [Line("caches", byte, f"{self.microbatches(plan)} microbatches on {sum(stage.counts)} layers", "cache")]
+            if byte
+            else []
+        )
         return [*lines, Line("workspace", space, "the largest kernel", "activations")]
 
     # --- time
