@@ -31,8 +31,8 @@ from perfmodel.roofline import rates, together
 from perfmodel.workload import Workload
 
 if TYPE_CHECKING:
-    from perfmodel.answers.plans import EstimateAnswer, PlanAnswer, ScaleAnswer
     from perfmodel.answers.algebra import FormulasAnswer, SolutionAnswer
+    from perfmodel.answers.plans import EstimateAnswer, PlanAnswer, ScaleAnswer
     from perfmodel.answers.traces import TraceAnswer
     from perfmodel.programs.program import Program
 
@@ -350,7 +350,9 @@ def scale(
     from perfmodel.answers.plans import ScaleAnswer
     from perfmodel.plans import asking, scaling
 
-    counts = scaling.counts(gpus if gpus.startswith("gpus=") else f"gpus={gpus}") if isinstance(gpus, str) else list(gpus)
+    counts = (
+        scaling.counts(gpus if gpus.startswith("gpus=") else f"gpus={gpus}") if isinstance(gpus, str) else list(gpus)
+    )
     make = asking.models(given.workload(config, dtype), given.known(gpu), system, phase, given.sizes(settings, sizes),
                          fused=fused, causal=causal, form=form, knowledge=knowledge)  # fmt: skip
     found = scaling.scaling(make, counts, asking.plan_of(plan or {}), strong=strong, batch=make(0).shape.batch)

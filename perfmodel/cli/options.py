@@ -270,7 +270,19 @@ PLAN = (
     click.option("--schedule", type=click.Choice(("gpipe", "1f1b", "interleaved", "zero-bubble")), help="Pipeline schedule. [default: 1f1b]"),
     click.option("--recompute", type=click.Choice(("none", "selective", "full")), help="Activations to recompute."),
 )  # fmt: skip
-PLAN_FIELDS = ("tp", "pp", "dp", "ep", "cp", "sequence_parallel", "zero", "microbatch", "virtual", "schedule", "recompute")
+PLAN_FIELDS = (
+    "tp",
+    "pp",
+    "dp",
+    "ep",
+    "cp",
+    "sequence_parallel",
+    "zero",
+    "microbatch",
+    "virtual",
+    "schedule",
+    "recompute",
+)
 
 
 def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:

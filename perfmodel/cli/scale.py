@@ -21,7 +21,9 @@ WHERE = "perfmodel scale"
 @options.config
 @options.gpu
 @options.system
-@click.option("--over", metavar="gpus=FROM:TO:xSTEP", help="Numbers of GPUs: gpus=1:1024:x2 doubles, gpus=8:64:8 adds 8.")
+@click.option(
+    "--over", metavar="gpus=FROM:TO:xSTEP", help="Numbers of GPUs: gpus=1:1024:x2 doubles, gpus=8:64:8 adds 8."
+)
 @click.option("--strong/--weak", "strong", default=None, help="Keep the global batch, or the batch of each replica.")
 @options.phase
 @options.plan_options
@@ -48,7 +50,9 @@ def scale(
     """
     if over is None or strong is None:
         missing = "--over" if over is None else "--strong or --weak"
-        raise UsageError(WHERE, f"{missing} is missing", "both are required", "Write, for example, --over gpus=1:64:x2 --strong.")
+        raise UsageError(
+            WHERE, f"{missing} is missing", "both are required", "Write, for example, --over gpus=1:64:x2 --strong."
+        )
     from perfmodel.plans import asking, scaling
     from perfmodel.report import picture as pictures
     from perfmodel.report import plans
@@ -61,7 +65,9 @@ def scale(
     given["form"] = given.pop("decode_form")
     chosen, card = named(WHERE, config, gpu, dtype)
     make = asking.models(chosen, read_gpu(card), system, given.pop("phase"), options.read_settings(settings), **given)
-    found = scaling.scaling(make, scaling.counts(over), asking.plan_of(fields), strong=strong, batch=make(0).shape.batch)
+    found = scaling.scaling(
+        make, scaling.counts(over), asking.plan_of(fields), strong=strong, batch=make(0).shape.batch
+    )
     if picture is not None:
         from perfmodel.report import scale_plot
 

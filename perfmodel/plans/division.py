@@ -175,7 +175,14 @@ class _Walk:
         return bool(names & {"H", "H_kv"}) and step.operation.name in ("learned", "embedding")
 
     def _product(
-        self, number: int, step: Step, values: Mapping[str, Any], reads: Sequence[str], experts: dict[str, Any], *, shared: bool
+        self,
+        number: int,
+        step: Step,
+        values: Mapping[str, Any],
+        reads: Sequence[str],
+        experts: dict[str, Any],
+        *,
+        shared: bool,
     ) -> tuple[dict[str, Any], str]:
         key = "V" if step.operation.name == "logits" else "D_out"
         if shared:
@@ -286,8 +293,10 @@ class _Walk:
             return False
         after = list(self._readers(number, step))
         if name in NORMS:
-            return bool(after) and not any(self.steps[at].operation.name in PRODUCTS for at in after) and all(
-                map(self._accepts, after)
+            return (
+                bool(after)
+                and not any(self.steps[at].operation.name in PRODUCTS for at in after)
+                and all(map(self._accepts, after))
             )
         return all(map(self._accepts, after))
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from perfmodel.arithmetic import ceil_div, whole_bytes
-from perfmodel.footprint.lines import Line, Model, weights
+from perfmodel.footprint.lines import Line, Model, training_states, weights
 from perfmodel.footprint.lines import Plan as Shares
-from perfmodel.footprint.lines import training_states
 from perfmodel.plans.pipeline import Stage, in_flight
 from perfmodel.plans.plan import Plan
 from perfmodel.plans.rank import Held, Part
@@ -48,7 +47,10 @@ def states(own: Parameters, plan: Plan, item: float, *, train: bool, where: str)
     """Weights, gradients and optimizer states: dense parameters are sharded over dp x cp, experts' over dp / ep."""
     lines: dict[str, Line] = {}
     replicas = plan.dp * plan.cp
-    for number, largest, share in ((own.all - own.experts, own.largest, replicas), (own.experts, 0, replicas // plan.ep)):
+    for number, largest, share in (
+        (own.all - own.experts, own.largest, replicas),
+        (own.experts, 0, replicas // plan.ep),
+    ):
         if not number:
             continue
         model, shares = Model(number, largest, item), Shares(share, plan.zero, plan.recompute, plan.optimizer)
@@ -60,7 +62,9 @@ def states(own: Parameters, plan: Plan, item: float, *, train: bool, where: str)
     return list(lines.values())
 
 
-def activation_lines(held: Held, parts: Sequence[Part], stage: Stage, number: int, plan: Plan, microbatches: int) -> list[Line]:
+def activation_lines(
+    held: Held, parts: Sequence[Part], stage: Stage, number: int, plan: Plan, microbatches: int
+) -> list[Line]:
     """Activations of the microbatches in flight on a stage, and the working memory of one backward pass."""
     names = [part.name for part in parts if part.name]
     each = sum(held.layers.get(name, 0) * count for name, count in zip(names, stage.counts, strict=True))
@@ -79,7 +83,14 @@ def buffers(plan: Plan, stream_byte: int, own: Parameters, item: float) -> list[
     """Buffers of communication: pipeline messages received and sent, and buckets of gradients."""
     lines = []
     if plan.pp > 1:
-        lines.append(Line("pipeline buffers", 4 * stream_byte, f"4 x {stream_byte:,} bytes: activations and gradients, in and out", "activations"))
+        lines.append(
+            Line(
+                "pipeline buffers",
+                4 * stream_byte,
+                f"4 x {stream_byte:,} bytes: activations and gradients, in and out",
+                "activations",
+            )
+        )
     if plan.dp * plan.cp > 1 and plan.zero < 3:
         byte = min(2 * BUCKET_BYTE, int(whole_bytes(own.all * item)))
         lines.append(Line("gradient buckets", byte, "2 buckets of 25 MiB", "training"))

@@ -43,7 +43,9 @@ class Plan(NamedTuple):
     @property
     def words(self) -> str:
         """The plan as text: the degrees above 1, and the options that differ from the defaults."""
-        degrees = [f"{name} {getattr(self, name)}" for name in ("tp", "cp", "pp", "dp", "ep") if getattr(self, name) > 1]
+        degrees = [
+            f"{name} {getattr(self, name)}" for name in ("tp", "cp", "pp", "dp", "ep") if getattr(self, name) > 1
+        ]
         options = [
             *(["sequence parallel"] if self.sequence_parallel else []),
             *([f"ZeRO {self.zero}"] if self.zero else []),

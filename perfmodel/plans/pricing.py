@@ -120,4 +120,3 @@ def group(axis: str, plan: Plan, system: System | None) -> tuple[int, int]:
              "pp": min(2, plan.pp), "gpus": plan.gpus}[axis]  # fmt: skip
     node = system.scale_up.gpus if system else 1
     return ranks, max(1, min(ranks, node // strides[axis]))
-

@@ -67,7 +67,9 @@ class Segment(NamedTuple):
 class Rank:
     """One rank's work for one microbatch; figures are computed when asked for."""
 
-    def __init__(self, workload: Workload, phase: str, dims: Mapping[str, Any], plan: Plan, fused: bool, form: str | None) -> None:
+    def __init__(
+        self, workload: Workload, phase: str, dims: Mapping[str, Any], plan: Plan, fused: bool, form: str | None
+    ) -> None:
         self.workload, self.phase, self.plan, self.fused = workload, phase, plan, fused
         self.train = phase == "train"
         self.division: Division = divided(workload.steps_in(phase, form), dims, plan, train=self.train)
@@ -101,7 +103,8 @@ class Rank:
         for forward in (True, False):
             own = [e for e in self.division.exchanges if e.step in names and e.backward != forward]
             found[forward] = tuple(
-                _talk([e for e in own if e.axis == axis], prices, self.plan, _step_s(running, costs, forward)) for axis in AXES
+                _talk([e for e in own if e.axis == axis], prices, self.plan, _step_s(running, costs, forward))
+                for axis in AXES
             )
         return found
 

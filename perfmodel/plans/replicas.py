@@ -34,7 +34,21 @@ def optimizer(prices: Prices, plan: Plan, own: Parameters) -> Cost:
     number = ceil_div(own.all - own.experts, replicas) + ceil_div(own.experts, max(1, replicas // plan.ep))
     operation = ops.find("adam")
     step = Step("optimizer", operation)
-    kernel = Kernel("optimizer", "adam", 1, operation.function(**operation.checked({"params": CHUNK}, "optimizer")), step)
+    kernel = Kernel(
+        "optimizer", "adam", 1, operation.function(**operation.checked({"params": CHUNK}, "optimizer")), step
+    )
+    return Cost().plus(prices.sequence([kernel])[0], number / CHUNK)
+
+
+def accumulation(prices: Prices, plan: Plan, own: Parameters, item: float, microbatches: int) -> Cost:
+    """Adding each microbatch's gradients to the sum so far: two reads and a write of every gradient, or of the rank's shard
+    of them, for each microbatch after the first. NB a product that adds to a float32 sum moves as many bytes more.
+    """
+    replicas = plan.dp * plan.cp if plan.zero >= 2 else 1
+    number = ceil_div(own.all, replicas) * (microbatches - 1)
+    operation = ops.find("add")
+    values = operation.checked({"numel": CHUNK, "act": item}, "accumulation")
+    kernel = Kernel("accumulation", "add", 1, operation.function(**values), Step("accumulation", operation))
     return Cost().plus(prices.sequence([kernel])[0], number / CHUNK)
 
 
@@ -50,7 +64,14 @@ def synchronised(
     found = Sync()
     for number, axis in ((own.all - own.experts, "dp"), (own.experts, "expert dp")):
         if number:
-            found = Sync(*(a + b for a, b in zip(found, _gradients(prices, plan, int(number * item), axis, segments, pass_s), strict=True)))
+            found = Sync(
+                *(
+                    a + b
+                    for a, b in zip(
+                        found, _gradients(prices, plan, int(number * item), axis, segments, pass_s), strict=True
+                    )
+                )
+            )
     return found
 
 
@@ -71,11 +92,22 @@ def _gradients(
         return found
     lower_s, each_s = prices.collective(ALL_GATHER, ceil_div(byte, buckets * ranks), axis, plan)
     all_s, window_s = buckets * each_s, pass_s[0] * (1 - 1 / layers)
-    return Sync(found.lower_s + buckets * lower_s, found.expected_s + all_s, found.exposed_s + max(min(each_s, all_s), all_s - window_s))
+    return Sync(
+        found.lower_s + buckets * lower_s,
+        found.expected_s + all_s,
+        found.exposed_s + max(min(each_s, all_s), all_s - window_s),
+    )
 
 
 def _sharded(
-    prices: Prices, plan: Plan, own: Parameters, item: float, microbatches: int, segments: Sequence[Segment], stage: Stage, train: bool
+    prices: Prices,
+    plan: Plan,
+    own: Parameters,
+    item: float,
+    microbatches: int,
+    segments: Sequence[Segment],
+    stage: Stage,
+    train: bool,
 ) -> Sync:
     """FSDP: each layer is gathered before its forward and its backward pass, one layer ahead, and its gradients are
     scattered after it, for each microbatch. What outlasts the layer's kernels is exposed, and so are the first gather and

@@ -73,7 +73,9 @@ def counts(text: str) -> list[int]:
     while (after := found[-1] * by if step.startswith("x") else found[-1] + by) <= last:
         found.append(after)
         if len(found) > MOST_POINTS:
-            raise InputError(where, "it has too many points", f"at most {MOST_POINTS} are accepted", "Use a larger step.")
+            raise InputError(
+                where, "it has too many points", f"at most {MOST_POINTS} are accepted", "Use a larger step."
+            )
     return found
 
 
@@ -131,7 +133,9 @@ def _law(name: str, points: Sequence[Point]) -> Law:
 def _because(first: Point, half: Point) -> str:
     """The term that grew most as a share of the time."""
     before = {term.name: term.seconds / first.estimate.expected_s for term in first.estimate.terms}
-    grown = {term.name: term.seconds / half.estimate.expected_s - before.get(term.name, 0.0) for term in half.estimate.terms}
+    grown = {
+        term.name: term.seconds / half.estimate.expected_s - before.get(term.name, 0.0) for term in half.estimate.terms
+    }
     name = max(grown, key=lambda key: grown[key])
     share = next(term.seconds for term in half.estimate.terms if term.name == name) / half.estimate.expected_s
     return f"{name}: {100 * share:.0f} % of the time on {half.gpus:,} GPUs, {100 * before.get(name, 0.0):.0f} % on {first.gpus:,}"

@@ -64,7 +64,9 @@ def plans(model: Model, gpus: int, fixed: dict[str, Any] | None = None) -> Itera
 def _options(model: Model, plan: Plan, fixed: dict[str, Any]) -> Iterator[Plan]:
     """The legal plans of given degrees."""
     shape = model.shape
-    if shape.batch % plan.dp or any(name in fixed and fixed[name] != getattr(plan, name) for name in ("tp", "pp", "dp")):
+    if shape.batch % plan.dp or any(
+        name in fixed and fixed[name] != getattr(plan, name) for name in ("tp", "pp", "dp")
+    ):
         return
     choices: dict[str, Sequence[Any]] = {
         "ep": [ep for ep in divisors(plan.dp) if shape.experts and shape.experts % ep == 0] or [1],

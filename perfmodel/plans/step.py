@@ -17,7 +17,7 @@ from perfmodel.plans.pipeline import Stage, duration_s, stages
 from perfmodel.plans.plan import Plan, Shape, checked, shape_of
 from perfmodel.plans.pricing import Cost, Prices, Talk
 from perfmodel.plans.rank import AXES, Held, Part, Rank, Segment, Way
-from perfmodel.plans.replicas import Sync, optimizer, synchronised
+from perfmodel.plans.replicas import Sync, accumulation, optimizer, synchronised
 from perfmodel.systems import System
 from perfmodel.timing.terms import Term
 from perfmodel.workload import Workload
@@ -141,7 +141,11 @@ class Model:
 
     def memory(self, plan: Plan) -> tuple[Line, ...]:
         """The lines of the stage that needs most memory."""
-        found = [self._stage_lines(plan, number, stage) for number, stage in enumerate(self.stages(plan)) if number in (0, 1, plan.pp - 1)]
+        found = [
+            self._stage_lines(plan, number, stage)
+            for number, stage in enumerate(self.stages(plan))
+            if number in (0, 1, plan.pp - 1)
+        ]
         return tuple(max(found, key=lambda lines: sum(line.byte_per_gpu for line in lines)))
 
     def memory_byte(self, plan: Plan) -> int:
@@ -170,7 +174,11 @@ class Model:
         cache, space = self._resident[key]
         share = sum(stage.counts) / max(1, sum(self.repeats)) if self.repeats else 1.0
         byte = int(cache * share) * self.microbatches(plan)
-        lines = [Line("caches", byte, f"{self.microbatches(plan)} microbatches on {sum(stage.counts)} layers", "cache")] if byte else []
+        lines = (
+            [Line("caches", byte, f"{self.microbatches(plan)} microbatches on {sum(stage.counts)} layers", "cache")]
+            if byte
+            else []
+        )
         return [*lines, Line("workspace", space, "the largest kernel", "activations")]
 
     # --- time
@@ -189,10 +197,12 @@ class Model:
         sync = synchronised(self.prices, plan, own, self.dims.get("weight", 2), m, segments, self.stages(plan)[slowest],
                             (forward_s[slowest], backward_s[slowest]), self.train)  # fmt: skip
         update = optimizer(self.prices, plan, own) if self.train else Cost()
-        terms = self._terms(found[slowest], send, m, bubble_s, sync, update.expected_s)
+        sums = accumulation(self.prices, plan, own, self.dims.get("weight", 2), m) if self.train else Cost()
+        terms = self._terms(found[slowest], send, m, bubble_s, sync, (sums.expected_s, update.expected_s))
         expected_s = sum(term.seconds for term in terms)
         talks = _talk(found[slowest], send, m, self.train).plus(Talk(sync.lower_s, sync.expected_s, sync.exposed_s))
         bounds = [self._bound(plan, found, m, kind) + getattr(update, kind) for kind in ("lower_s", "no_overlap_s")]
+        bounds[1] += sums.no_overlap_s  # the lower time assumes that the products add to the sums
         flops = self.whole_flops()
         tokens = self.shape.batch * self.shape.tokens
         return Estimate(
@@ -235,7 +245,7 @@ class Model:
         return duration_s(plan, forward, backward, m)
 
     def _terms(
-        self, ways: tuple[Way, Way, Way], send: Talk, m: int, bubble_s: float, sync: Sync, update_s: float
+        self, ways: tuple[Way, Way, Way], send: Talk, m: int, bubble_s: float, sync: Sync, states_s: tuple[float, float]
     ) -> tuple[Term, ...]:
         names = ("kernels, forward", "kernels, backward", "recomputation")
         terms = [Term(name, m * way.cost.expected_s) for name, way in zip(names, ways, strict=True)]
@@ -243,7 +253,11 @@ class Model:
             terms.append(Term(f"{NAMES[axis]}, exposed", m * sum(way.talks[number].exposed_s for way in ways)))
         terms.append(Term("pipeline messages", m * send.exposed_s * (2 if self.train else 1)))
         terms.append(Term("pipeline bubble", bubble_s))
-        terms += [Term("gradients and weights of replicas, exposed", sync.exposed_s), Term("optimizer", update_s)]
+        terms += [
+            Term("gradients and weights of replicas, exposed", sync.exposed_s),
+            Term("gradient accumulation", states_s[0]),
+            Term("optimizer", states_s[1]),
+        ]
         return tuple(term for term in terms if term.seconds)
 
     def whole_flops(self) -> int:

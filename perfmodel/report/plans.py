@@ -74,7 +74,9 @@ def estimate_document(model: Model, found: Estimate) -> dict[str, Any]:
 
 def scaling_document(answer: Scaling) -> dict[str, Any]:
     """Returns the JSON document of ``scale``."""
-    points = [{**plan_document(one.estimate), "speedup": one.speedup, "efficiency": one.efficiency} for one in answer.points]
+    points = [
+        {**plan_document(one.estimate), "speedup": one.speedup, "efficiency": one.efficiency} for one in answer.points
+    ]
     half = {"gpus": answer.half.gpus, "because": answer.because} if answer.half else None
     return {
         **_head(answer.model), "scaling": "strong" if answer.strong else "weak", "points": points,
@@ -177,7 +179,13 @@ def search_parts(answer: Found) -> Iterator[Part]:
         Column("plan", "best other plan", lambda loss: loss.estimate.plan.words, right=False),
         Column("slower", "difference", lambda loss: loss.estimate.expected_s - answer.best[0].expected_s, _signed),
         Column("because", "largest terms of the difference", _reasons, right=False),
-        Column("memory", "memory", lambda loss: loss.byte, lambda v: f"{'+' if v >= 0 else '-'}{_bytes(abs(v))}", expendable=1),
+        Column(
+            "memory",
+            "memory",
+            lambda loss: loss.byte,
+            lambda v: f"{'+' if v >= 0 else '-'}{_bytes(abs(v))}",
+            expendable=1,
+        ),
     ]
     yield Sheet(columns, answer.losses, title="Why the best plan with another value of each axis loses")
     yield from money(answer)

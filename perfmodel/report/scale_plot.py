@@ -35,7 +35,15 @@ def _figure(answer: Scaling) -> Any:
         style: dict[str, Any] = {"color": COLOURS[1 + number], "linestyle": DASHES[1], "linewidth": 1.0}
         left.plot(gpus, own, label=f"{law.name}'s law, serial share {100 * law.serial:.3g} %", **style)
         right.plot(gpus, [s / p for s, p in zip(own, gpus, strict=True)], **style)
-    left.plot(gpus, [point.speedup for point in answer.points], "o-", color=COLOURS[0], markersize=3, linewidth=1.2, label="expected")
+    left.plot(
+        gpus,
+        [point.speedup for point in answer.points],
+        "o-",
+        color=COLOURS[0],
+        markersize=3,
+        linewidth=1.2,
+        label="expected",
+    )
     right.plot(gpus, [point.efficiency for point in answer.points], "o-", color=COLOURS[0], markersize=3, linewidth=1.2)
     right.axhline(0.5, color=INK, linewidth=0.5, linestyle=DASHES[3])
     _axes(answer, left, right, gpus)
@@ -51,4 +59,9 @@ def _axes(answer: Scaling, left: Any, right: Any, gpus: list[int]) -> None:
         axes.set_xticks([], minor=True)
         axes.grid(color=GRID, linewidth=0.4)
     left.legend(loc="upper left", fontsize=7)
-    left.set_title(f"{kind} scaling of {answer.model.workload.name}, {answer.model.gpu.title}", loc="left", fontsize=8, weight="bold")
+    left.set_title(
+        f"{kind} scaling of {answer.model.workload.name}, {answer.model.gpu.title}",
+        loc="left",
+        fontsize=8,
+        weight="bold",
+    )
