@@ -8,7 +8,7 @@ dropout, and gradients in the data type of the weights.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from perfmodel import ops, systems
 from perfmodel.block import Step
@@ -87,12 +87,23 @@ def estimates(case: Case) -> tuple[Estimate, Estimate]:
             model.estimate(plan._replace(recompute="selective", sequence_parallel=True)))  # fmt: skip
 
 
-def published_byte(case: Case, *, selective: bool) -> float:
-    """Activations of one layer and one microbatch by the paper's table 2, without the masks of dropout."""
-    one = TOKENS * case.microbatch * case.width
-    if selective:
-        return one * 34 / 8
-    return one * 2.0
+def layer_share(case: Case, **options: Any) -> float:
+    """Predicted activations of one layer and one microbatch, in bytes per token and width."""
+    card = gpu("a100-sxm4-80gb")
+    model = Model(workload(case), "train", card, systems.of(card, "dgx-a100"))
+    held = model.rank(Plan(tp=8, pp=case.pp, microbatch=case.microbatch, **options)).held()
+    return held.layers["layers"] / (TOKENS * case.microbatch * case.width)
+
+
+def memory() -> None:
+    """Activations of a layer against table 2 of the paper: 34 / t with selective recomputation and sequence parallelism, 2
+    with full recomputation, bytes for each of s b h.
+    """
+    print("| model | recomputation | table 2, s b h bytes | predicted |\n|---|---|---|---|")
+    for case in CASES:
+        found = layer_share(case, recompute="selective", sequence_parallel=True)
+        print(f"| {case.name} | selective, sequence parallel | {34 / 8:.3f} | {found:.3f} |")
+        print(f"| {case.name} | full | {2.0:.3f} | {layer_share(case, recompute='full'):.3f} |")
 
 
 def main() -> None:
@@ -112,7 +123,8 @@ def main() -> None:
                 f"{case.name} {name}: " + ", ".join(f"{term.name} {term.seconds:.3g} s" for term in found.terms)
             )
     print(f"\nMean {100 * sum(errors) / len(errors):.1f} %, worst {100 * max(errors):.1f} %.\n")
-    print("\n".join(terms))
+    print("\n".join(terms) + "\n")
+    memory()
 
 
 if __name__ == "__main__":

@@ -88,7 +88,9 @@ class _Walk:
         self.notes: dict[str, None] = {}
         self.exchanges: list[Exchange] = []
         self._sharded = self._of_rank()
-        self._tokens = {name: ceil_div(self.dims[name], plan.tp) for name in ("N", "N_e") if name in self.dims}
+        self._tokens: dict[str, Any] = {
+            name: ceil_div(self.dims[name], plan.tp) for name in ("N", "N_e") if name in self.dims
+        }
         self._state: dict[str, str] = {}
         self._byte: dict[str, int] = {}
         self._gathered: set[str] = set()
@@ -302,7 +304,7 @@ class _Walk:
 
     def _readers(self, number: int, step: Step) -> Iterator[int]:
         """The steps that read what a step writes, before it is written again."""
-        target = step.flow.get("y") or step.flow.get("out") or next(reversed(step.flow.values()), None)
+        target = step.flow.get("y") or step.flow.get("out") or next(iter([*step.flow.values()][::-1]), None)
         for at in range(number + 1, len(self.steps)):
             other = self.steps[at].flow
             outputs = {tensor for tensor in other if tensor in ("y", "out", "mixed") or tensor.endswith("_turned")}

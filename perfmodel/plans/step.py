@@ -135,7 +135,7 @@ class Model:
         """
         dims = self.rank(plan).dims
         whole = dims.get("B", 1) * dims.get("N", 1) * dims.get("D", 1) * dims.get("act", 2)
-        return ceil_div(int(whole), plan.tp)
+        return int(ceil_div(int(whole), plan.tp))
 
     # --- memory
 
@@ -264,9 +264,12 @@ class Model:
         """FLOPs of products of the whole step on one GPU, without recomputation."""
         if not self._whole:
             one = Plan(microbatch=self.shape.batch)
-            self._whole = sum(
-                (segment.forward.cost.contraction_flops + segment.backward.cost.contraction_flops) * segment.part.repeat
-                for segment in self.segments(one)
+            self._whole = int(
+                sum(
+                    (segment.forward.cost.contraction_flops + segment.backward.cost.contraction_flops)
+                    * segment.part.repeat
+                    for segment in self.segments(one)
+                )
             )
         return self._whole
 
