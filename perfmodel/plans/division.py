@@ -95,6 +95,7 @@ class _Walk:
         self._byte: dict[str, int] = {}
         self._gathered: set[str] = set()
         self._columns: set[str] = set()
+        self._sent = False  # whether tokens are with their experts
 
     def ungathered(self, step: Step) -> Step:
         """A product of columns with the tokens that its rank keeps; other steps unchanged."""
@@ -262,8 +263,9 @@ class _Walk:
     def _experts(self, step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
         """E / ep experts, which receive as many rows as the rank sends. Notes the two all-to-all of a layer."""
         name, ep = step.operation.name, self.plan.ep
-        first = name in EXPERTS and self._state.get(step.flow.get("x", ""), FULL) == FULL
-        if ep > 1 and (name == "combine_experts" or (first and step.flow.get("x") not in self._gathered)):
+        sends = ep > 1 and (name == "combine_experts" or (name in EXPERTS and not self._sent))
+        if sends:
+            self._sent = name in EXPERTS
             tokens = values["B"] * (self._tokens["N"] if self.plan.sequence_parallel else values["N"])
             byte = int(tokens * values["A"] * self.dims["D"] * values["act"])
             self.exchanges.append(Exchange(ALL_TO_ALL, byte, "ep", step.name))
