@@ -198,13 +198,13 @@ def full_size():
         model = built(CONFIG_MAPPING[kind](**sizes))
         made = time.perf_counter() - begin
         with torch.no_grad():
-            begin = time.perf_counter()
+            begin, busy = time.perf_counter(), time.process_time()
             program = capture(model, input_ids=tokens(2048))
-            seconds = time.perf_counter() - begin
+            seconds, busy = time.perf_counter() - begin, time.process_time() - busy
         size = sum(p.numel() for p in model.parameters()) / 1e9
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(
-            f"{kind}: {size:.0f} B parameters built in {made:.1f} s, captured in {seconds:.2f} s, {len(program.steps)} calls; process {peak:.2f} GB"
+            f"{kind}: {size:.0f} B parameters built in {made:.1f} s, captured in {seconds:.2f} s ({busy:.2f} s of processor time), {len(program.steps)} calls; process {peak:.2f} GB"
         )
 
 

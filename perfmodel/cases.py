@@ -21,6 +21,7 @@ from perfmodel.strictjson import parsed
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, item_from_text, size_from_text
 from perfmodel.vocabulary import (
+    COLLECTIVES,
     COMPOSITES,
     ELEMENTWISE,
     ELEMENTWISE_KINDS,
@@ -44,6 +45,8 @@ BLOCKS_IN_REGISTERS = (2, 3)
 # Names of ``op`` that a message lists: the first ones, which are those of the original cases format.
 _FIRST = NAMES[: NAMES.index(tuple(COMPOSITES)[-1]) + 1]
 LISTED = f"one of {', '.join(_FIRST)} or any other operation of 'perfmodel ops' is accepted"
+# Keys of a collective: where it runs.
+PLACE = ("system", "ranks_per_node")
 # Keys that only some operations accept, with the values that other operations ignore.
 WORDS: Mapping[str, tuple[Any, ...]] = {
     "kind": (), "impl": (), "activation": (), "direction": ("forward",), "causal": (False, "false"), "window": (None,),
@@ -55,7 +58,8 @@ class Case(NamedTuple):
 
     ``op`` is the operation or composite; of an elementwise case, the function. ``words`` are the choices of the line.
     ``by_card``: a size depends on the card. ``measured_s`` is the measured time of the line, if any. ``older_rows``:
-    the row kernels are those of torch before 2.3, because the key ``torch`` names such a version.
+    the row kernels are those of torch before 2.3, because the key ``torch`` names such a version. ``system`` and
+    ``ranks_per_node`` are those of a collective.
     """
 
     line: Mapping[str, Any]
@@ -72,6 +76,8 @@ class Case(NamedTuple):
     by_card: bool = False
     measured_s: float | None = None
     older_rows: bool = False
+    system: str = ""
+    ranks_per_node: int | None = None
 
 
 class Refused(NamedTuple):
@@ -153,7 +159,22 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
         by_card=any(size not in dims for size in found.by_card),
         measured_s=measured_s(line, where),
         older_rows=_older(line, where),
+        **_place(line, name, where),
     )
+
+
+def _place(line: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Returns the system of a collective and the ranks of its group in one node, where the line gives them."""
+    if name not in COLLECTIVES:
+        return {}
+    system, local = line.get("system", ""), line.get("ranks_per_node")
+    if not isinstance(system, str):
+        raise InputError(
+            f"{where}: system", f"{said(system)} is not a name", "a name of 'perfmodel systems', or a path, is accepted"
+        )
+    if local is not None:
+        checked_value("gpus", local, f"{where}: ranks_per_node")
+    return {"system": system, "ranks_per_node": local}
 
 
 def _older(line: Mapping[str, Any], where: str) -> bool:
@@ -179,7 +200,8 @@ def _operation(line: Mapping[str, Any], where: str) -> str:
 
 def _refuse_strangers(line: Mapping[str, Any], found: Kind, name: str, where: str) -> None:
     """Refuses keys that are not used. A key with a default value, such as a forward direction, is ignored."""
-    known = (*COMMON, *(("kind",) if line["op"] == ELEMENTWISE else ()), *found.words, *_window(found))
+    own = PLACE if name in COLLECTIVES else ("kind",) if line["op"] == ELEMENTWISE else ()
+    known = (*COMMON, *own, *found.words, *_window(found))
     for key, value in line.items():
         if key in known or key in WRITTEN or _repeats(line, key):
             continue

@@ -12,7 +12,9 @@ from perfmodel.errors import InputError, did_you_mean
 from perfmodel.op import Op
 from perfmodel.operation import Operation
 from perfmodel.roofline import rates
+from perfmodel.runs import Collective
 from perfmodel.solve import Solution, solve
+from perfmodel.solve.algorithms import Crossover, Way, crossovers, ways
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.workload import Workload, single
 
@@ -28,7 +30,7 @@ class Growth(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Everything that an ``explain`` page shows."""
+    """Everything that an ``explain`` page shows. ``ways`` and ``crossovers`` are the algorithms of a collective."""
 
     operation: Operation
     derivation: str
@@ -39,6 +41,8 @@ class Explanation(NamedTuple):
     fused: Analysis
     unfused: Analysis | None
     crossings: tuple[Solution, ...]
+    ways: tuple[Way, ...] = ()
+    crossovers: tuple[Crossover, ...] = ()
 
 
 # Sizes that are equal in self-attention. Cost is quadratic in the sequence length when both grow together.
@@ -66,6 +70,7 @@ def explain(
     found = symbolic.formulas(op)
     workload = single(operation, dtype, gpu.sizes() if gpu else {})
     fused = analyse(workload, gpu=gpu, settings=settings, fused=True, knowledge=knowledge)
+    collective = isinstance(op.runs, Collective)
     return Explanation(
         operation=operation,
         derivation=(import_module(operation.module).__doc__ or "").strip(),
@@ -77,7 +82,11 @@ def explain(
         unfused=analyse(workload, gpu=gpu, settings=settings, fused=False, knowledge=knowledge)
         if op.kernels()
         else None,
-        crossings=_crossings(workload, settings, gpu, dtype, bool(op.kernels())),
+        crossings=() if collective else _crossings(workload, settings, gpu, dtype, bool(op.kernels())),
+        ways=ways(op.runs) if isinstance(op.runs, Collective) else (),
+        crossovers=crossovers(op.runs.kind, settings.get("gpus", op.runs.gpus), gpu)
+        if isinstance(op.runs, Collective)
+        else (),
     )
 
 

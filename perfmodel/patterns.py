@@ -6,7 +6,7 @@ ranks; the share of one rank is the total divided by the ranks, rounded up where
 
 from typing import NamedTuple
 
-from perfmodel.arithmetic import Size, ceil_div, ceil_log2, is_zero
+from perfmodel.arithmetic import Size, ceil_div, ceil_log2, exact_div, is_zero, minimum
 from perfmodel.errors import InputError, did_you_mean, shown
 
 ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER = "all_reduce", "reduce_scatter", "all_gather"
@@ -56,7 +56,7 @@ def checked(kind: str, algorithm: str = "") -> str:
 def messages(kind: str, algorithm: str, byte: Size, gpus: Size, item: Size = 1) -> Messages:
     """Returns what an algorithm moves for tensors of ``byte`` bytes in elements of ``item`` bytes."""
     p, n = gpus, byte
-    elements = n // item if isinstance(n, int) else n / item
+    elements = int(n / item) if type(item) is float else exact_div(n, item)
     if kind == ALL_REDUCE:
         return _all_reduce(algorithm, n, elements, p)
     if kind == REDUCE_SCATTER:  # each rank ends with 1/p of the sum; its own part of its tensor stays
@@ -84,7 +84,7 @@ def _all_reduce(algorithm: str, n: Size, elements: Size, p: Size) -> Messages:
 
 
 def _once(p: Size) -> Size:
-    """One step, or none for a single rank."""
+    """One step, or none for a single rank. A symbol stands for more than one."""
     return min(1, p - 1) if isinstance(p, int) else 1
 
 
@@ -93,15 +93,30 @@ def of_rank(total: Size, gpus: Size) -> Size:
     return total if is_zero(total) else ceil_div(total, gpus)
 
 
-def least_byte(kind: str, byte: int, gpus: int, reduces: bool) -> float:
-    """Returns the bytes that one rank must send or receive, whatever the algorithm.
+def busiest(kind: str, algorithm: str, gpus: Size) -> Size:
+    """Bytes that the rank with the most messages sends, per byte of its tensor; a ratio that need not be whole.
+
+    In two trees, each for half of the data, a rank is inner in one and a leaf in the other: up once and down three times
+    one half, or less. The root of a direct broadcast sends to all others.
+    """
+    others = gpus - 1
+    if algorithm == TREE:
+        return 2 if kind == ALL_REDUCE else 1
+    if kind == ALL_GATHER or algorithm == ONE_SHOT or (kind == BROADCAST and algorithm == DIRECT):
+        return others
+    if kind in (BROADCAST, SEND_RECV) or algorithm == IN_NETWORK:
+        return 1
+    return (2 if kind == ALL_REDUCE else 1) * others / gpus
+
+
+def least_byte(kind: str, byte: Size, gpus: Size, reduces: bool) -> Size:
+    """Returns the bytes that one rank must send or receive, whatever the algorithm; 0 for a single rank.
 
     An all-reduce moves 2 n (p - 1) / p per rank (Patarasuk and Yuan 2009), or n where the switches add and multicast.
     """
-    if gpus == 1:
-        return 0.0
-    if kind == ALL_REDUCE:
-        return float(byte) if reduces else 2.0 * byte * (gpus - 1) / gpus
-    if kind in (REDUCE_SCATTER, ALL_TO_ALL):
-        return byte * (gpus - 1) / gpus
-    return float(byte) * (gpus - 1) if kind == ALL_GATHER else float(byte)
+    others = gpus - 1
+    if kind == ALL_GATHER:
+        return byte * others
+    if kind in (BROADCAST, SEND_RECV) or (kind == ALL_REDUCE and reduces):
+        return byte * minimum(1, others)
+    return byte * others / gpus * (2 if kind == ALL_REDUCE else 1)

@@ -6,19 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-from perfmodel import block, eager
+from perfmodel import block, eager, systems
 from perfmodel.analysis import Total
 from perfmodel.aten.calls import Launched
 from perfmodel.block import Kernel, Step
 from perfmodel.cases import REMEMBERED, Case, Refused
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
-from perfmodel.roofline import Bounds, Rates, lower_under, rates, together
+from perfmodel.roofline import Bounds, Rates, lower_under, overlapping, rates, together
+from perfmodel.runs import Collective
 from perfmodel.symbols import BY_CARD
 from perfmodel.timing import parameters as known
 from perfmodel.timing.card import Card
+from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.expectation import Expected
 from perfmodel.timing.sequence import expected
+from perfmodel.timing.terms import Term
 
 
 class Prediction(NamedTuple):
@@ -76,6 +79,7 @@ def _same(case: Case) -> tuple[Any, ...]:
     operations = [step.operation.name for step in case.steps]
     how = (
         case.dtype, case.protocol, case.fused, case.forward, case.backward, case.older_rows, case.words.get("impl"),
+        case.system, case.ranks_per_node,
     )  # fmt: skip
     return (*how, *operations, *case.dims.items())
 
@@ -101,10 +105,35 @@ def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
     dims = {**BY_CARD, **card.gpu.sizes(), **case.dims} if case.by_card else case.dims
     running = block.kernels(case.steps, dims, fused=case.fused, backward=case.backward)
     asked = tuple(k for k in eager.launched(running, impl, case.dtype) if case.forward or not k.forward)
+    if isinstance(asked[0].op.runs, Collective):
+        return _collective(case, asked[0], asked[0].op.runs, card)
     apart = [lower_under(kernel.op, card, case.protocol) for kernel in asked]
     whole = together((bound, kernel.repeat) for bound, kernel in zip(apart, asked, strict=True))
     judged = ((kernel, bound.lower_s) for kernel, bound in zip(asked, apart, strict=True))
     return _total(asked, whole), expected(timed, judged, case.dtype, impl=impl, protocol=case.protocol)[1]
+
+
+def _collective(case: Case, kernel: Kernel, fact: Collective, card: Rates) -> tuple[Total, Expected]:
+    """A collective on the system of its case. An eager call adds the host's time."""
+    system = systems.of(card.gpu, case.system or None)
+    forced = "" if fact.chosen else fact.algorithm
+    found = collective_s(
+        system,
+        card.gpu,
+        fact.kind,
+        fact.byte,
+        fact.gpus,
+        ranks_per_node=case.ranks_per_node,
+        algorithm=forced,
+        library=_back_end(case),
+    )
+    bounds = lower_under(kernel.op, card, case.protocol)
+    lower_s = max(found.lower_s, float(overlapping(0, kernel.op.engine_flops(), card).lower_s))
+    bounds = bounds._replace(lower_s=lower_s, link_s=max(found.lower_s, float(bounds.link_s)))
+    terms = (Term("host launch", found.host_s), *found.terms) if case.protocol == "eager" else found.terms
+    added_s = sum(term.seconds for term in terms) - found.expected_s
+    times = (max(lower_s, one + added_s) for one in (found.expected_s, found.low_s, found.high_s))
+    return _total([kernel], bounds), Expected(*times, terms, unclamped_s=sum(term.seconds for term in found.terms))
 
 
 def priced(launched: Launched, gpu: Gpu, protocol: str) -> tuple[Bounds, Expected]:

@@ -1,7 +1,8 @@
 """Bounds of an operation on a card, from the data sheet alone.
 
 ``lower``: memory and all engines overlap, so the slowest of them is the time. ``no overlap``: memory and engines one
-after another, so it is their sum; a real kernel can be slower. The ridge of an engine is its peak divided by the
+after another, so it is their sum; a real kernel can be slower. A collective also needs the links between GPUs: those of
+the card's default system, without the latency. The ridge of an engine is its peak divided by the
 bandwidth; an operation with less intensity is memory-bound.
 """
 
@@ -13,9 +14,12 @@ from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, Kind, Op
 from perfmodel.paths import label
+from perfmodel.patterns import least_byte
+from perfmodel.runs import Collective, Facts
 from perfmodel.units import checked_dtype
 
 MEMORY = "memory"
+LINK = "link"
 
 
 class Roof(NamedTuple):
@@ -56,16 +60,19 @@ class Rates(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Seconds of memory and of each engine, their maximum, their sum, and the name of the maximum."""
+    """Seconds of memory, of each engine and of the links, their maximum, their sum, and the name of the maximum."""
 
     memory_s: Any
     engine_s: dict[Engine, Any]
     lower_s: Any
     no_overlap_s: Any
+    link_s: Any = 0.0
 
     @property
     def bound(self) -> str:
         """The resource with the largest time; memory if equal."""
+        if self.link_s > max(self.memory_s, *self.engine_s.values(), 0.0):
+            return LINK
         engine = max(self.engine_s, key=lambda e: self.engine_s[e], default=None)
         if engine is None or self.engine_s[engine] <= self.memory_s:
             return MEMORY
@@ -98,7 +105,25 @@ def rates(gpu: Gpu, dtype: str) -> Rates:
 
 def bounds(op: Op, card: Rates) -> Bounds:
     """Bounds of one kernel, or of many if the sizes are arrays."""
-    return overlapping(op.traffic_byte(), op.engine_flops(), card)
+    found = overlapping(op.traffic_byte(), op.engine_flops(), card)
+    return with_links(found, link_s(op.runs, card.gpu)) if isinstance(op.runs, Collective) else found
+
+
+def with_links(found: Bounds, seconds: Any) -> Bounds:
+    """The bounds with the time of the links, which overlap with memory and engines."""
+    return found._replace(
+        lower_s=maximum(found.lower_s, seconds), no_overlap_s=found.no_overlap_s + seconds, link_s=seconds
+    )
+
+
+def link_s(fact: Facts, gpu: Gpu) -> Any:
+    """The least time of a collective on the links of the card's default system; 0 for other kernels."""
+    if not isinstance(fact, Collective):
+        return 0.0
+    from perfmodel import systems
+
+    links = systems.default(gpu).scale_up
+    return least_byte(fact.kind, fact.byte, fact.gpus, links.reduces) / links.one_way_byte_per_s.value
 
 
 def overlapping(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rates) -> Bounds:
@@ -122,7 +147,8 @@ def lower_under(op: Op, card: Rates, protocol: str) -> Bounds:
     found = bounds(op, card)
     if protocol not in FROM_L2:
         return found
-    return found._replace(lower_s=reusing_l2(op, card, weights=protocol != "rotating"))
+    lower_s = reusing_l2(op, card, weights=protocol != "rotating")
+    return found._replace(lower_s=max(lower_s, float(found.link_s)))
 
 
 def reusing_l2(op: Op, card: Rates, *, weights: bool = True) -> float:
@@ -156,15 +182,16 @@ def together(parts: Iterable[tuple[Bounds, Any]]) -> Bounds:
     The bottleneck is the resource (memory or one engine) with the largest total time. The lower times add up, because
     kernels do not overlap each other.
     """
-    memory_s, lower_s, no_overlap_s = 0.0, 0.0, 0.0
+    memory_s, lower_s, no_overlap_s, links_s = 0.0, 0.0, 0.0, 0.0
     engine_s: dict[Engine, Any] = {}
     for one, repeat in parts:
         memory_s += one.memory_s * repeat
         lower_s += one.lower_s * repeat
         no_overlap_s += one.no_overlap_s * repeat
+        links_s += one.link_s * repeat
         for engine, alone_s in one.engine_s.items():
             engine_s[engine] = engine_s.get(engine, 0.0) + alone_s * repeat
-    return Bounds(memory_s, engine_s, lower_s, no_overlap_s)
+    return Bounds(memory_s, engine_s, lower_s, no_overlap_s, links_s)
 
 
 def seconds(traffic_byte: Any, engine_flops: Mapping[Engine, Any], card: Rates) -> tuple[Any, dict[Engine, Any]]:

@@ -8,6 +8,7 @@ only for a time. An operation without a fact is timed by its bytes, with a wide 
 from math import ceil
 from typing import NamedTuple
 
+from perfmodel import patterns
 from perfmodel.arithmetic import Size, exact_div, product, visible_keys
 
 Factors = Size | tuple[Size, ...]
@@ -127,8 +128,8 @@ class Stream(NamedTuple):
     """An elementwise kernel, which moves every byte once.
 
     With ``gate``, eager torch launches the activation and the product as two kernels. ``special`` names a kernel whose
-    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare or reduce; cast, if operands of
-    several data types are converted one by one; strided, if it computes the place of every element of every operand from
+    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare, reduce or random; cast, if operands
+    of several data types are converted one by one; strided, if it computes the place of every element of every operand from
     the strides of ``dims`` dimensions; or copied, if torch copies the operand of the result's size first and then changes
     the copy. ``lines``: cache lines beyond the first that a warp touches in all operands. ``converts``: a strided kernel
     converts elements one by one.
@@ -344,6 +345,35 @@ class Update(NamedTuple):
     sizes: tuple[int, ...] = ()
 
 
+class Collective(NamedTuple):
+    """A collective of ``gpus`` ranks, each of which gives a tensor of ``byte`` bytes to the call.
+
+    ``kind`` and ``algorithm`` are those of ``patterns``. ``chosen``: the library chooses the algorithm, and the counts
+    are those of ``algorithm``.
+    """
+
+    kind: str
+    byte: Size
+    gpus: Size
+    item: Size = 2
+    algorithm: str = ""
+    chosen: bool = True
+
+    def messages(self, algorithm: str = "") -> patterns.Messages:
+        """What all ranks together send and add."""
+        return patterns.messages(self.kind, algorithm or self.algorithm, self.byte, self.gpus, self.item)
+
+    @property
+    def sent_byte(self) -> Size:
+        """Bytes that one rank sends, rounded up where the parts are unequal."""
+        return patterns.of_rank(self.messages().sent, self.gpus)
+
+    @property
+    def received_byte(self) -> Size:
+        """Bytes that one rank receives. NB the root of a broadcast receives none, and the last rank sends none."""
+        return self.sent_byte
+
+
 Fact = (
     Gemm
     | GroupedGemm
@@ -368,6 +398,7 @@ Fact = (
     | Normalised
     | Scan
     | Update
+    | Collective
 )
 # Kernels that run in sequence under one operation, such as both products of a fused network.
 Facts = Fact | tuple[Fact, ...] | None

@@ -15,7 +15,7 @@ from perfmodel.paths import folders, is_name, report, stem
 from perfmodel.specfile import Mapping, parse, read_text
 
 FOLDER = "systems"
-DEFAULT = "one node"
+MEMORY = "memory"
 AGREES = 0.005  # largest relative difference between a total and its parts
 
 
@@ -143,14 +143,15 @@ def single_node(gpu: Gpu, gpus: int = 8) -> System:
     """
     kinds = ("pcie",) if "PCIe" in gpu.form else ("nvlink", "scale_up", "pcie")
     kind = next((kind for kind in kinds if kind in gpu.links), None)
-    if kind is None:
-        raise InputError(gpu.file, "no link is known", "a file with 'links' is accepted", "Name a --system.")
-    both = gpu.links[kind]
+    # Processes of one processor, or cards without a known link, exchange data through memory.
+    both = gpu.links[kind] if kind else gpu.bandwidth_byte_per_s
     level = Level(
         name="scale_up",
-        link=link_name(gpu, kind),
+        link=link_name(gpu, kind) if kind else MEMORY,
         gpus=gpus,
-        one_way_byte_per_s=both._replace(value=both.value / 2, note="half of both directions"),
+        one_way_byte_per_s=both._replace(
+            value=both.value / 2, note="half of both directions" if kind else "each byte is written and read once"
+        ),
         both_ways_byte_per_s=both,
     )
     count = Figure(float(gpus), both.source, "assumed")

@@ -61,6 +61,7 @@ class Kind:
 _BACK_ENDS = ("torch", "flash", "cudnn", "efficient", "math", "serving", "paged", "naive")
 _CONVOLUTIONS = ("fused", "naive", "torch", "torch_channels_first")
 _OWN_ROWS = ("torch", "ours", "fused")
+COLLECTIVES = tuple(name for name, family in ops.FAMILY_OF.items() if family == "collectives")
 IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("softmax", "softmax_backward"), _OWN_ROWS),
     **dict.fromkeys(("layernorm", "layernorm_backward", "rmsnorm"), (*_OWN_ROWS, "naive")),
@@ -75,6 +76,7 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     "conv1d_backward": _CONVOLUTIONS,
     **dict.fromkeys(("conv", "conv_backward", "scores", "weighted_values"), ("torch", "naive")),
     "qkv": ("torch", "fused", "naive"),
+    **dict.fromkeys(COLLECTIVES, ("nccl", "gloo", "serving")),
 }
 # Operations that torch runs as one kernel.
 _TORCH_NAMES = (

@@ -2,12 +2,13 @@
 
 A console block holds commands after ``$``, each with the output that it prints today or with none. A block with a file
 name is a file, which the commands and the Python of its page read. A region between ``<!-- COMMAND -->`` and
-``<!-- end -->`` holds what the command prints.
+``<!-- end -->`` holds what the command prints. A command that needs a package which is not installed keeps its output.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import shlex
@@ -85,7 +86,7 @@ def named(page: str) -> list[str]:
 def _complete(line: str) -> bool:
     """Whether a line can run as it is: it has its arguments, and no capitals where the reader writes a name."""
     _, *words = shlex.split(line)
-    if any(re.fullmatch(r"[A-Z]{2,}(\.\w+)?|\.\.\.|…", word) for word in words):
+    if any(re.fullmatch(r"[A-Z]{2,}([.:]\w+)*|\.\.\.|…", word) for word in words):
         return False
     return len(words) > 1 or words[0] in LISTS
 
@@ -94,6 +95,13 @@ def runs_here(line: str) -> bool:
     """Whether a test runs the line: it calls perfmodel, and does not measure this machine."""
     called = line.rpartition("&& ")[2].rpartition("| ")[2]
     return called.startswith("perfmodel ") and not called.startswith(MEASURING)
+
+
+def missing(text: str) -> str:
+    """The package that a command or an example needs and that this machine lacks, or nothing."""
+    needed = ("torch",) if re.search(r"\btorch\b|--module |--via ", text) else ()
+    needed = (*needed, "transformers") if re.search(r"\btransformers\b|--via ", text) else needed
+    return next((name for name in needed if importlib.util.find_spec(name) is None), "")
 
 
 def run(line: str) -> Ran:
@@ -141,14 +149,19 @@ def refreshed(page: str) -> str:
         language, _, text = match.groups()
         if language != "console":
             return match[0]
-        lines = "".join(f"$ {one.line}\n{_output(one.line) if one.output else ''}" for one in commands(text))
+        lines = "".join(
+            f"$ {one.line}\n{_output(one.line, one.output) if one.output else ''}" for one in commands(text)
+        )
         return f"```console\n{lines}```"
 
     text = BLOCK.sub(block, read(page))
-    return REGION.sub(lambda match: f"{match[1]}{match[2]}\n{_output(match[1])}\n", text)
+    return REGION.sub(lambda match: f"{match[1]}{match[2]}\n{_output(match[1], match[3].strip())}\n", text)
 
 
-def _output(line: str) -> str:
+def _output(line: str, before: str) -> str:
+    """What a command prints today; what the page shows if this machine cannot run it."""
+    if missing(line):
+        return before
     ran = run(line)
     if ran.code:
         raise SystemExit(f"{line}: {ran.err}")

@@ -261,6 +261,10 @@ def test_a_head_size_that_is_no_multiple_of_8_is_padded_for_flash():
     assert call.keywords["scale"] == pytest.approx(42**-0.5)
 
 
+def test_dropout_without_training_is_no_call():
+    assert names(capture(lambda x: functional.dropout(x, 0.1, training=False) + 1, meta(4, 8))) == ["add"]
+
+
 def test_dropout_and_norms_are_the_kernels_of_a_card():
     x = meta(4, 8, dtype=torch.bfloat16, grad=True)
     weight = meta(8, dtype=torch.bfloat16, grad=True)

@@ -11,6 +11,7 @@ import click
 import pages
 import pytest
 import test_imports
+import test_programs
 from command import perfmodel
 
 from perfmodel import api, cases, hardware, specfile
@@ -43,6 +44,8 @@ def test_the_outputs_are_those_of_today(page, tmp_path):
 
 @pytest.mark.parametrize(("line", "page"), LINES.items())
 def test_every_command_runs(line, page, tmp_path):
+    if missing := pages.missing(line):
+        pytest.skip(f"{missing} is not installed")
     with pages.inside(page, tmp_path):
         ran = pages.run(line)
     assert ran.code == 0, ran.err
@@ -54,7 +57,7 @@ def test_the_examples_in_python_run(page, tmp_path):
     space: dict[str, object] = {}
     with pages.inside(page, tmp_path):
         for language, _, text in pages.blocks(page):
-            if language == "python":
+            if language == "python" and not pages.missing(text):
                 exec(text, space)
 
 
@@ -188,6 +191,19 @@ def test_the_page_of_documents_names_every_field(line):
     assert found - named == set()
 
 
+def test_the_page_of_documents_names_every_field_of_a_program():
+    found = json.loads(test_programs.long(3).on("h100").to_json())
+    names = set(fields(found | {"memory": found["memory"] | {"peak_byte_by_role": {}}})) - {
+        "m",
+        "k",
+        "n",
+        "batch",
+        "numel",
+    }
+    assert {"l2_share", "peak_step", "unknown_s"} < names
+    assert names - set(NAMED.findall(PAGES["json"])) == set()
+
+
 def test_the_page_of_documents_names_the_fields_of_a_measured_case():
     (text,) = (text for _, name, text in BLOCK.findall(PAGES["cases"]) if name == "kernels.jsonl")
     measured = json.loads(api.predict([line for line in text.splitlines() if "measured_us" in line], "a100").to_json())
@@ -209,6 +225,9 @@ FUNCTIONS = {
 # What an option is called as an argument, where a word of Python or the other way to name a thing is in the way.
 ARGUMENTS = {"set": "settings", "op": "config", "for": "symbol"}
 # Options that say how and where an answer is printed, and where files are searched.
+PROGRAM = {"module", "input", "via", "run"}  # for ``capture`` and ``on``
+# Options of a plan, which ``divide`` takes as a mapping.
+PLAN = {"system", *(name.replace("_", "-") for name in cli_options.PLAN_FIELDS)} - {"zero", "recompute"}
 PRINTING = {"hardware", "format", "output", "plot", "symbolic", "steps", "verbose", "columns", "help"}
 
 
@@ -221,7 +240,7 @@ def test_every_option_of_a_command_is_an_argument_of_its_function(command):
         if option.startswith("--")
     }
     arguments = set(inspect.signature(FUNCTIONS[command]).parameters)
-    assert {ARGUMENTS.get(option, option) for option in options - PRINTING} - arguments == set()
+    assert {ARGUMENTS.get(option, option) for option in options - PRINTING - PROGRAM - (PLAN if command == "flops" else set())} - arguments == set()
 
 
 def test_the_page_of_the_library_names_every_function_and_option():

@@ -25,8 +25,8 @@ LAYERS = (
         "roofline", "analysis", "prediction", "validation", "timing", "footprint", "plans", "serving", "comparison", "sweep", "symbolic", "solve",
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking",
     ),
-    ("report", "measure", "capture"),
-    ("cli", "api", "answers", "given", "utilisation", "pytest_plugin", "__main__"),
+    ("report", "measure"),
+    ("cli", "api", "answers", "capture", "given", "utilisation", "pytest_plugin", "__main__"),
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 
@@ -41,6 +41,7 @@ THIRD_PARTY = {
     "rich": {"report"},
     "pandas": {"report"},
     "torch": {"measure", "capture"},
+    "transformers": {"capture"},
     "cupy": {"measure"},
     "pynvml": {"measure"},
     "click": {"cli", "__main__"},

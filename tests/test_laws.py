@@ -24,7 +24,7 @@ every_operation = pytest.mark.parametrize("name", NAMES)
 few = settings(max_examples=10)
 
 # Sizes of independent work: twice as many, twice the FLOPs.
-INDEPENDENT = ("B", "rows", "numel", "batch", "params", "m", "D")
+INDEPENDENT = ("B", "rows", "numel", "batch", "params", "m", "D", "byte")
 # Where more of them share something (the statistics of a channel, the root of a tensor): sizes that double together.
 SHARED = {
     **dict.fromkeys(("batch_norm", "batch_norm_inference", "batch_norm_backward"), ("C",)),
@@ -71,6 +71,8 @@ def valid_sizes(operation):
         for part, whole in (("chosen", "cols"), ("distinct", "numel"), ("run", "numel"), ("tensors", "params")):
             if part in sizes:
                 sizes[whole] += sizes[part]
+        if "byte" in sizes:
+            sizes["byte"] *= sizes["gpus"] * sizes["act"]
         if "tile_m" in sizes:
             sizes["M"] += (sizes["tile_m"] + sizes["tile_n"]) * sizes["tile_k"] * sizes["act"]
         elif "M" in sizes:
@@ -120,10 +122,13 @@ def test_integers_give_exact_integers(name):
 def test_huge_sizes_lose_no_digit(name):
     """Beyond 2^53, where a float would round."""
     operation = ops.find(name)
-    large = 10**15
     symbols = independent(operation)
+    unit = 48 if symbols == ("byte",) else 1  # whole elements in equal parts
+    large = 10**15 // unit
     small = {"run": 1} if "run" in operation.arguments else {}  # no more than there are elements
-    op, one = (operation(**{**operation.example.at, **small, **dict.fromkeys(symbols, size)}) for size in (large, 1))
+    op, one = (
+        operation(**{**operation.example.at, **small, **dict.fromkeys(symbols, unit * size)}) for size in (large, 1)
+    )
     assert op.flops() == large * one.flops()
     assert {type(count) for count in counts(op)} == {int}
 
@@ -190,14 +195,15 @@ def test_twice_the_independent_work_is_twice_the_flops(name):
 @every_operation
 def test_nothing_shrinks_when_a_size_grows(name):
     """FLOPs and compulsory bytes, for each size that may double. More on-chip memory, larger tiles or more groups may
-    reduce them.
+    reduce them, as may more ranks, or larger elements of a tensor that is given in bytes.
     """
 
     def law(operation, sizes):
         once = operation(**sizes)
+        held = ("M", "groups", *(("act", "gpus") if "byte" in sizes else ()))
         for symbol, value in sizes.items():
             kind = SYMBOLS[symbol].kind
-            if kind == "flag" or value is None or symbol.startswith("tile_") or symbol in ("M", "groups"):
+            if kind == "flag" or value is None or symbol.startswith("tile_") or symbol in held:
                 continue
             larger = {**sizes, symbol: 2 * value}
             if not all(operation.holds(rule, larger) for rule in operation.valid):
@@ -327,7 +333,7 @@ def gradients(name, sizes, fused=False):
 # A mask and a positional table pass their gradient on unchanged. Decoding and the optimizer have no backward pass. The
 # vector loops of benchmarks are not part of a model. A program has the kernels of its backward pass as calls of its own.
 NO_GRADIENT = {
-    *" ".join(ops.FAMILIES[family] for family in ("movement", "selection", "indexing", "reductions", "optimizer")).split(),
+    *" ".join(ops.FAMILIES[family] for family in ("movement", "selection", "indexing", "reductions", "optimizer", "collectives")).split(),
     "batch_norm_inference",
     "causal_mask", "full_mask", "learned", "attention_decode", "mla_cached_attention", "mla_latent_attention", "adam",
     "saxpy", "dot", "stream_copy", "stream_scale", "stream_add", "stream_triad",

@@ -54,7 +54,7 @@ ARGUMENTS = [
     ((), 2, "perfmodel: "),
     (("roofline",), 2, "perfmodel roofline: "),
     (("flop",), 2, "perfmodel: there is no command 'flop'; one of flops, compare, "),
-    (("flops",), 2, "perfmodel flops: no workload is named; --config NAME or FILE, or --op OP, is required."),
+    (("flops",), 2, "perfmodel flops: no workload is named; --config NAME or FILE, --op OP, or --module PACKAGE.MODULE:CALLABLE, is required."),
     (("flops", "--config"), 2, "perfmodel: "),
     ((*FLOPS, "--bogus"), 2, "perfmodel flops: there is no option '--bogus';"),
     ((*FLOPS, "extra"), 2, "perfmodel flops: "),

@@ -346,6 +346,38 @@ def test_a_pair_takes_the_root_of_the_squares():
     assert isclose(attention.pair_s(card, "fp16", 512.0, 0.5, 8.0), (product_s**2 + softmax_s**2) ** 0.5, rel_tol=1e-9)
 
 
+def launches_of(size, backward=False):
+    return attention.launches(HOPPER, back_end("cudnn"), size, "bf16", 1, backward)
+
+
+def test_a_call_of_attention_launches_the_kernels_of_cudnn():
+    grouped, one = HEADS._replace(kv_heads=16), HEADS._replace(queries=1, masked=True)
+    assert len(launches_of(HEADS)) == 2  # counters and the kernel
+    assert len(launches_of(HEADS._replace(dropout=True))) == 3  # and a seed
+    assert len(launches_of(HEADS, backward=True)) == 4  # counters, row sums, the kernel, dq
+    assert len(launches_of(grouped, backward=True)) == 6  # and the sums of dk and dv over a group
+    assert (
+        len(launches_of(one)) == 2
+    )  # 64 heads on 132 multiprocessors: the keys are split, and a kernel joins the parts
+    assert len(launches_of(one._replace(heads=128, kv_heads=128))) == 1
+
+
+@pytest.mark.parametrize("fact", ["masked", "dropout"])
+@pytest.mark.parametrize("queries", [64, 1024])
+def test_masks_and_dropout_cost_time(fact, queries):
+    plain = HEADS._replace(queries=queries)
+    for backward in (False, True):
+        with_fact, without = launches_of(plain._replace(**{fact: True}), backward), launches_of(plain, backward)
+        assert sum(part.body(0.5).seconds for part in with_fact) > sum(part.body(0.5).seconds for part in without)
+
+
+def test_an_odd_result_takes_an_older_kernel():
+    plain = tiles.Product(4096, 1024, 50257, aligned=2)
+    # both wait for their products alone: the older kernel runs at 0.7 of the rate
+    ratio = tiles.body(HOPPER, plain._replace(odd=True), "bf16").seconds / tiles.body(HOPPER, plain, "bf16").seconds
+    assert 1.3 < ratio < 1 / 0.7
+
+
 def test_one_query_pays_for_its_tile():
     one, full = (attended(HEADS._replace(queries=queries), "efficient").seconds for queries in (1, 64))
     assert isclose(one, full, rel_tol=0.02)

@@ -158,7 +158,7 @@ def over(name: str, mix: Mix, call: Call) -> Iterable[Launched]:
     reads = tuple((x.distinct, x.item) for x in call.operands)
     writes = tuple((x.numel, x.item) for x in results if x.shape == results[0].shape)
     converts = _converts(name, call.operands, results[0])
-    fact = Stream(special="cast" if converts else "")
+    fact = Stream(special="random" if name == "dropout" else "cast" if converts else "")
     if not _alike(call.operands, results[0]):
         far = sum(lines(x, results[0]) - 1 for x in call.operands)
         fact = Stream(special="strided", dims=dimensions((results[0], *call.operands)), lines=far, converts=converts)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from perfmodel.arithmetic import product
-from perfmodel.aten.asking import asked, result_of
+from perfmodel.aten.asking import asked, compact, result_of
 from perfmodel.aten.calls import Call, Launched, Operand, Rule
 
 
@@ -25,6 +25,21 @@ def softmax(name: str) -> Rule:
             yield asked(name, x.dtype, rows=rows, cols=cols, act=x.item, out=result_of(call, x).item)
 
     return rule
+
+
+def safe_softmax(call: Call) -> Iterable[Launched]:
+    """A softmax whose rows of minus infinity become zero: three more kernels find those rows and choose."""
+    from perfmodel.aten import launched
+
+    x = call.operands[0]
+    y = result_of(call, x)
+    yield from softmax("softmax")(call)
+    axis = int(call.argument(1, "dim", -1)) % len(x.shape)
+    hidden = x._replace(dtype="bool", storage=0)
+    row = compact([1 if at == axis else size for at, size in enumerate(x.shape)], "bool")
+    yield from launched(Call("isneginf", (x,), results=(hidden,)))
+    yield from launched(Call("all", (hidden, axis), results=(row,)))
+    yield from launched(Call("where", (row, compact((), x.dtype), y), results=(y,)))
 
 
 def softmax_backward(name: str) -> Rule:
@@ -91,7 +106,7 @@ def rms_norm_backward(call: Call) -> Iterable[Launched]:
 RULES: Mapping[str, Rule] = {
     "_softmax": softmax("softmax"),
     "softmax": softmax("softmax"),
-    "_safe_softmax": softmax("softmax"),
+    "_safe_softmax": safe_softmax,
     "_log_softmax": softmax("log_softmax"),
     "log_softmax": softmax("log_softmax"),
     "_softmax_backward_data": softmax_backward("softmax_backward"),

@@ -116,17 +116,25 @@ def _switched(off: bool) -> Iterator[None]:
 @contextmanager
 def as_on_a_card() -> Iterator[None]:
     """``torch.autocast("cuda")`` works on the meta device while the context is open."""
-    caster = Caster()
+    caster, prepared = Caster(), list[bool]()
     enter, leave, init = _autocast.__enter__, _autocast.__exit__, _autocast.__init__
 
     def entered(self: Any) -> Any:
         result = enter(self)
-        _switch()
+        switch()
         return result
+
+    def switch() -> None:
+        on = torch.is_autocast_enabled("cuda")
+        if on and not prepared:  # most programs do without, and it takes a tenth of a second
+            _registered(stack, caster)
+            prepared.append(True)
+        torch._C._dispatch_tls_set_dispatch_key_included(_KEY, on)
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_KEY, not on)
 
     def left(self: Any, *error: Any) -> Any:
         result = leave(self, *error)
-        _switch()
+        switch()
         if not torch.is_autocast_enabled("cuda"):
             caster.forget()
         return result
@@ -135,26 +143,19 @@ def as_on_a_card() -> Iterator[None]:
         init(self, "cuda" if device_type == "meta" else device_type, *args, **kwargs)
 
     with ExitStack() as stack:
-        _registered(stack, caster)
         for name, function in (("__enter__", entered), ("__exit__", left), ("__init__", started)):
             stack.enter_context(patch.object(_autocast, name, function))
         for name in ("is_autocast_enabled", "get_autocast_dtype"):
             stack.enter_context(patch.object(torch, name, _of_card(getattr(torch, name))))
         stack.enter_context(patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
         stack.enter_context(patch("torch.cuda.is_bf16_supported", lambda *_, **__: True))
-        _switch()
+        switch()
         stack.callback(_off)
         yield
 
 
 def _of_card(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: function(*("cuda" if x == "meta" else x for x in args), **kwargs)
-
-
-def _switch() -> None:
-    on = torch.is_autocast_enabled("cuda")
-    torch._C._dispatch_tls_set_dispatch_key_included(_KEY, on)
-    torch._C._dispatch_tls_set_dispatch_key_excluded(_KEY, not on)
 
 
 def _off() -> None:

@@ -46,6 +46,8 @@ def program(text: str, inputs: str | None = None, *, train: bool = False, guess:
         own, result = captured_twice(_on_meta(target), args, kwargs, name, guess)
         built = result if isinstance(result, (tuple, list)) else (result,)
         if not built or not isinstance(built[0], torch.nn.Module):
+            if train:
+                raise InputError("--phase train", f"{name}() returns no module", "a module, or a function that returns one, is accepted", "Remove --phase train, and call backward() in the function.")  # fmt: skip
             return own
         inputs = None if args or kwargs else inputs
         target, arguments = built[0], list(built[1:])
@@ -62,18 +64,19 @@ def _found(text: str) -> Any:
     """The object of that name."""
     module, _, path = text.partition(":")
     if not re.fullmatch(r"[\w.]+:[\w.]+", text):
-        raise InputError(f"--module {text}", "not the name of a callable", "PACKAGE.MODULE:CALLABLE is accepted", "Write the name of a file's module, a colon, and a name in it.")  # fmt: skip
+        raise InputError(f"--module {text}", "it does not name a callable", "PACKAGE.MODULE:CALLABLE is accepted", "Write the name of a module, a colon, and a name in that module.")  # fmt: skip
     sys.path.insert(0, os.getcwd())
     try:
         found: Any = import_module(module)
     except Exception as error:
-        raise InputError(f"--module {text}", f"'{module}' cannot be imported ({type(error).__name__}: {error})", "", "Run it in the folder of the package, or set PYTHONPATH.") from error  # fmt: skip
+        action = "Run perfmodel in the folder of the package, or set PYTHONPATH." if isinstance(error, ImportError) else f"Correct '{module}'."  # fmt: skip
+        raise InputError(f"--module {text}", f"'{module}' cannot be imported ({type(error).__name__}: {error})", "a module that Python imports is accepted", action) from error  # fmt: skip
     finally:
         sys.path.remove(os.getcwd())
     for part in path.split("."):
         if not hasattr(found, part):
             near = near_or_known(part, (x for x in dir(found) if x[0] != "_"))
-            raise InputError(f"--module {text}", f"'{module}' has no '{part}'", "a torch module, a class or a function is accepted", near or "Name one of it.")  # fmt: skip
+            raise InputError(f"--module {text}", f"'{module}' has no '{part}'", "a torch module, a class or a function is accepted", near or "Name an object of this module.")  # fmt: skip
         found = getattr(found, part)
     if not callable(found):
         raise InputError(f"--module {text}", f"'{path}' is of type {type(found).__name__}", "a torch module, a class or a function is accepted", "Name something that can be called.")  # fmt: skip
@@ -99,7 +102,7 @@ def _given(inputs: str | None) -> tuple[list[Any], dict[str, Any]]:
     kwargs: dict[str, Any] = {}
     rest = _INPUT.sub(lambda found: _add(found, args, kwargs), inputs or "")
     if rest.strip(" ,;"):
-        raise InputError("--input", f"'{rest.strip(' ,;')}' is no input", INPUTS_ACCEPTED, "Separate several inputs by a space.")  # fmt: skip
+        raise InputError("--input", f"'{rest.strip(' ,;')}' is not an input", INPUTS_ACCEPTED, "Separate several inputs by spaces.")  # fmt: skip
     return args, kwargs
 
 
@@ -115,9 +118,9 @@ def _taken(function: Any, args: list[Any], kwargs: dict[str, Any]) -> tuple[list
 def _add(found: re.Match[str], args: list[Any], kwargs: dict[str, Any]) -> str:
     kind, sizes = found["type"], [size.strip() for size in found["sizes"].split(",") if size.strip()]
     if kind not in _TYPES:
-        raise InputError(f"--input {found[0]}", f"'{kind}' is no data type", INPUTS_ACCEPTED, near_or_known(kind, _TYPES))  # fmt: skip
+        raise InputError(f"--input {found[0]}", f"'{kind}' is not a data type", INPUTS_ACCEPTED, near_or_known(kind, _TYPES))  # fmt: skip
     if not all(size.isdigit() or size.isidentifier() for size in sizes):
-        raise InputError(f"--input {found[0]}", f"'{found['sizes']}' are no sizes", INPUTS_ACCEPTED, "Write whole numbers, or names for formulas.")  # fmt: skip
+        raise InputError(f"--input {found[0]}", f"'{found['sizes']}' is not a list of sizes", INPUTS_ACCEPTED, "Write whole numbers, or names for formulas.")  # fmt: skip
     if all(size.isdigit() for size in sizes):
         tensor: Any = torch.empty([int(size) for size in sizes], dtype=_TYPES[kind], device="meta")
     else:

@@ -17,6 +17,8 @@ MANY = 1000  # calls of one module
 def remarks(steps: Iterable[Step], result: Any) -> Iterator[str]:
     """Yields one sentence for each."""
     steps = list(steps)
+    if not steps:
+        yield "Nothing runs on the card. Pass the tensors as arguments, or make them with device='cuda'."
     yield from _loops(steps)
     if _keeps_gradients(result) and not any(step.phase == "backward" for step in steps):
         yield "Gradients are enabled: intermediate results stay in memory. Capture inference under torch.no_grad()."

@@ -43,7 +43,7 @@ def captured(
             if real.device.type == "cpu" and not real.requires_grad and worthwhile(real):
                 values.learn(tensor, real.detach().clone())
         stack.enter_context(followed(tape, (value for value in objects if isinstance(value, torch.nn.Module))))
-        recorder = Recorder(tape, values, guesses, twins.cached)
+        recorder = Recorder(tape, values, guesses, _known_twins(twins, values))
         if empty := optimizers.empty(objects):
             with ExitStack() as ahead:
                 _enter(ahead, recorder)
@@ -65,6 +65,18 @@ def _symbols(args: Any, kwargs: Any) -> Any:
     from perfmodel.capture.symbols import Sizes
 
     return Sizes(dims)
+
+
+def _known_twins(twins: Twins, values: Values) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The twins of tensors of the host that a call meets, with their values."""
+
+    def twin(tensor: torch.Tensor) -> torch.Tensor:
+        found = twins.cached(tensor)
+        if not tensor.requires_grad and worthwhile(tensor) and values.of(found) is None:
+            values.learn(found, tensor.clone())
+        return found
+
+    return twin
 
 
 def _enter(stack: ExitStack, recorder: Recorder) -> None:

@@ -101,10 +101,15 @@ def flops(
     if module or via:
         from perfmodel.cli import programs
 
-        options.refuse_together(COMMAND, "--module" if module else "--via", {
-            "--op": operation, "--fused/--unfused": fused, "--causal": causal, "--count": count, "--form": decode_form,
-            "--logits": logits, "--symbolic": symbolic, **({"--config": config, "--via": via} if module else {}),
-        }, programs.FORMULAS)  # fmt: skip
+        first = "--module" if module else "--via torch"
+        others = {"--op": operation, **({"--config": config, "--via": via} if module else {"--input": inputs})}
+        options.refuse_together(
+            COMMAND, first, others, "one program is accepted, of --module or of --config with --via torch"
+        )
+        options.refuse_together(COMMAND, first, {
+            "--fused/--unfused": None if fused is None else "given", "--causal": causal, "--count": count, "--form": decode_form,
+            "--logits": logits, "--symbolic": symbolic,
+        }, "it changes formulas, and a program runs the code as it is")  # fmt: skip
         programs.show(
             COMMAND, module, config, inputs, run, gpu, phase=phase, dtype=dtype, settings=options.read_settings(settings),
             knowledge=knowledge, form=form, steps=steps, verbose=verbose, columns=options.column_keys(columns, form),

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from perfmodel.answers.programs import CapturedProgram
 
 RUNS = ("eager", "graph", "compiled", "ideal")
-# Sizes of a program that a config's model runs, and torch's names of data types.
-SIZES = ("B", "N", "S")
+# torch's names of data types.
 TORCH_TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
-# Options of ``flops`` that choose among formulas, which a program does not have.
-FORMULAS = "a program runs the code as it is"
 
 
 def show(
@@ -30,7 +27,7 @@ def show(
     phase: str | None, dtype: str | None, settings: Mapping[str, Any], knowledge: str | None, form: str, steps: bool,
     verbose: bool, columns: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Prints a program on a card; without a card, its counts."""
+    """Prints a program on a card."""
     if gpu is None:
         raise UsageError(command, "no GPU is named", "a program needs --gpu", "Add --gpu, such as --gpu h100.")
     card = read_gpu(gpu)
@@ -53,7 +50,10 @@ def of_module(
     options.refuse_together(command, "--module", others, "its sizes and types are those of --input")
     if phase == "decode":
         raise UsageError(
-            "--phase decode", "a module has no such phase", "train is accepted", "Name a function that decodes."
+            "--phase decode",
+            "a module has no such phase",
+            "prefill and train are accepted",
+            "Name a function that decodes one token.",
         )
     _require_torch("--module")
     from perfmodel.capture import capture
@@ -68,23 +68,29 @@ def of_config(config: str | None, phase: str | None, dtype: str | None, settings
     from perfmodel.capture import capture
     from perfmodel.capture.models import step
 
-    for name in settings:
-        if name not in SIZES:
-            raise UsageError(
-                f"--set {name}", "a program has no such size", f"{', '.join(SIZES)} are accepted", "Remove it."
-            )
-    sizes = {name: value if isinstance(value, int) else value({}) for name, value in settings.items()}
-    if dtype is not None and dtype not in TORCH_TYPES:
-        raise UsageError(f"--dtype {dtype}", "transformers does not run it", f"{', '.join(TORCH_TYPES)} are accepted")
-    path = _config_file(str(config))
     chosen = phase or "prefill"
-    defaults = {"B": 1, "N": 2048, "S": 2048}
+    sizes = _sizes(chosen, settings)
+    if dtype is not None and dtype not in TORCH_TYPES:
+        accepted = f"{', '.join(TORCH_TYPES)} are accepted"
+        raise UsageError(f"--dtype {dtype}", "transformers does not run it", accepted, "Name one of these.")
+    path = _config_file(str(config))
+    words = ", ".join([chosen, *(f"{name} = {value}" for name, value in sizes.items()), dtype or "bf16"])
     with _user_code(f"--config {config}"):
-        run = step(path, chosen, **(defaults | sizes), dtype=TORCH_TYPES[dtype or "bf16"])
-    used = {name: (defaults | sizes)[name] for name in (("B", "S") if chosen == "decode" else ("B", "N"))}
-    words = ", ".join([chosen, *(f"{name} = {value}" for name, value in used.items()), dtype or "bf16"])
-    with _user_code(f"--config {config}"):
+        run = step(path, chosen, **sizes, dtype=TORCH_TYPES[dtype or "bf16"])
         return capture(run, name=f"{paths.label(path)}: {words}")
+
+
+def _sizes(phase: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes of a phase, with those that are set."""
+    sizes: dict[str, Any] = {"B": 1, "S": 2048} if phase == "decode" else {"B": 1, "N": 2048}
+    for name, value in settings.items():
+        if name not in sizes:
+            accepted = f"{', '.join(sizes)} are accepted"
+            raise UsageError(
+                f"--set {name}", f"a program of phase {phase} has no such size", accepted, f"Remove --set {name}."
+            )
+        sizes[name] = value if isinstance(value, int) else value({})
+    return sizes
 
 
 @contextmanager
@@ -102,8 +108,8 @@ def _user_code(what: str) -> Iterator[None]:
             (f for f in reversed(frames) if "torch" not in f.filename and "perfmodel" not in f.filename), frames[-1]
         )
         raise InputError(
-            what, f"its code raised {type(error).__name__}: {said(str(error).partition(chr(10))[0])}",
-            "code that runs on tensors without data is accepted", f"See {printable(at.filename)}:{at.lineno}.",
+            what, f"its code raised {type(error).__name__}: {said(str(error).partition(chr(10))[0], 200)}",
+            "code that runs on tensors without data is accepted", f"Correct {printable(at.filename)}:{at.lineno}.",
         ) from None  # fmt: skip
 
 
@@ -115,9 +121,10 @@ def _config_file(name: str) -> str:
         return os.path.join(name, "config.json")
     found = paths.named("configs", name) if paths.is_name(name) else name
     if found is None or not str(found).endswith(".json"):
+        what = "no file has this name" if found is None else "it is a workload file"
         raise InputError(
-            f"--config {name}", "transformers needs a config.json", "a Hugging Face config.json is accepted",
-            "Name such a file, or leave out --via torch.",
+            f"--config {name}", what, "--via torch needs the config.json of a Hugging Face model",
+            "Name such a file, such as --config gpt2, or leave out --via torch.",
         )  # fmt: skip
     return str(found)
 

@@ -52,6 +52,10 @@ FAMILIES = {
     "images": "conv2d conv2d_input_gradient conv2d_weight_gradient interpolate interpolate_backward",
     "windows": "max_pool2d max_pool2d_backward average_pool2d average_pool2d_backward",
     "channels": "batch_norm batch_norm_inference batch_norm_backward group_norm group_norm_backward",
+    "collectives": (
+        "all_reduce all_reduce_tree all_reduce_one_shot all_reduce_two_shot all_reduce_in_network reduce_scatter all_gather "
+        "all_to_all broadcast send_recv"
+    ),
     "blas": "saxpy dot stream_copy stream_scale stream_add stream_triad",
 }
 

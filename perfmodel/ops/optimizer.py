@@ -42,7 +42,7 @@ def adam(params: Size, weight: Size = 2, acc: Size = 4) -> Op:
     return Op(
         tensors=(Tensor("gradient", (params,), weight, reads=1), *moments, *kept),
         work=(Work("update", each(ADAM, params), Engine.VECTOR),),
-        runs=Update(params, 1, 4 if weight == acc else 5, acc),
+        runs=Update(params, 1, 4 + apart, acc),
     )
 
 

@@ -132,7 +132,7 @@ def dropout(numel: Size, act: Size = 2) -> Op:
             Tensor("y", (numel,), act, writes=1),
         ),
         work=(Work("drop", each(DROP, numel), Engine.VECTOR),),
-        runs=Stream(),
+        runs=Stream(special="random"),
     )
 
 

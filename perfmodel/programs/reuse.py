@@ -34,8 +34,12 @@ class Reuse:
         self._free: dict[float, list[tuple[float, float]]] = {}
 
     def found(self, reads: Iterable[Operand], writes: Iterable[Operand], byte: float) -> Found:
-        """The shares of a call's ``byte`` in L2. Afterwards all of its tensors are the latest."""
-        reads, writes = tuple(reads), tuple(writes)
+        """The shares of a call's ``byte`` in L2. Afterwards all of its tensors are the latest.
+
+        Only some rows are touched of a tensor that has more bytes than the call moves, such as a table of embeddings. It
+        counts as neither in L2 nor touched.
+        """
+        reads, writes = (tuple(x for x in group if float(x.byte) <= byte) for group in (reads, writes))
         for operand in writes:
             self._place(operand)
         start = self.touched_byte

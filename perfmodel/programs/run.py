@@ -162,7 +162,7 @@ def _rows(program: Program, prices: Prices) -> Iterator[Row]:
         found = Found(0.0, 0.0)
         if kernels:
             whole = sum(kernel.read_byte + kernel.write_byte for kernel in kernels)
-            found = reuse.found(step.call.operands, _written(step), whole / len(kernels))
+            found = reuse.found(step.call.operands, _written(step), whole)
         reuse.freed(step.frees)
         for kernel in kernels:
             row = _row(number, step, kernel, prices, found)

@@ -12,6 +12,7 @@ from perfmodel.op import Tensor, Work
 from perfmodel.report import pages
 from perfmodel.report.answer import card_lines, expected_line, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
+from perfmodel.report.solution import algorithms, link_note
 from perfmodel.solve import Solution
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled, significant
@@ -25,10 +26,12 @@ def page(found: Explanation) -> str:
         ("Tensors", _tensors(found, width)),
         ("Work", _work(found, width)),
         ("FLOPs and bytes", _formulas(found, width)),
+        *([("Messages of one rank", _ways(found, width))] if found.ways else []),
         ("Growth", _growth(found, width)),
         ("Worked example", _example(found, width)),
         ("Numbers", _numbers(found, width)),
-        ("From memory-bound to compute-bound", _crossings(found, width)),
+        *([("From one algorithm to another", _crossovers(found, width))] if found.crossovers else []),
+        *([("From memory-bound to compute-bound", _crossings(found, width))] if not found.ways else []),
         ("Backward", _backward(found, width)),
         ("Sources", [f"  {line}" for source in operation.sources for line in wrapped(source, width - 2)]),
     )
@@ -127,6 +130,27 @@ def _formulas(found: Explanation, width: int) -> list[str]:
     for name, formula in pairs:
         first, *rest = wrapped(symbolic.text(formula), width - 21)
         lines += [f"  {name:<18} {first}", *(f"{'':21}{line}" for line in rest)]
+    return lines
+
+
+def _ways(found: Explanation, width: int) -> list[str]:
+    columns = [
+        Column("algorithm", "algorithm", lambda w: w.algorithm, right=False),
+        Column("sent", "bytes sent", lambda w: symbolic.text(w.sent_byte), right=False),
+        Column("added", "elements added", lambda w: symbolic.text(w.added), right=False),
+        Column("steps", "steps", lambda w: symbolic.text(w.steps), right=False),
+    ]
+    note = "Means over the ranks. A rank receives as much as it sends, from other ranks or from the switches."
+    return [*_indented(Sheet(columns, found.ways), width), *(f"  {line}" for line in wrapped(note, width - 2))]
+
+
+def _crossovers(found: Explanation, width: int) -> list[str]:
+    gpu = found.fused.gpu
+    texts = [*algorithms(found.crossovers), link_note(gpu) if gpu else "Add --gpu GPU for the values on its links."]
+    lines = []
+    for text in texts:
+        first, *rest = wrapped(text, width - 4)
+        lines += [f"  {first}", *(f"    {line}" for line in rest)]
     return lines
 
 

@@ -60,6 +60,7 @@ def fragment(found: Explanation) -> str:
         *_tensors(found),
         *_work(found),
         *_formulas(found),
+        *_ways(found),
         *_growth(found),
         *_crossings(found),
         "\\paragraph{Worked example.}",
@@ -85,6 +86,19 @@ def _symbols(found: Explanation) -> list[str]:
     rows = [(symbolic.latex(symbolic.symbol(name)), escaped(SYMBOLS[name].meaning)) for name in names]
     rows.append((symbolic.BYTES, "bytes per element of activations, weights and cache"))
     return _table("lp{0.8\\linewidth}", "size & meaning", [f"${letter}$ & {meaning}" for letter, meaning in rows])
+
+
+def _ways(found: Explanation) -> list[str]:
+    """Returns the algorithms of a collective and the crossovers between them."""
+    if not found.ways:
+        return []
+    rows = [f"{escaped(w.algorithm)} & {_math(w.sent_byte)} & {_math(w.added)} & {_math(w.steps)}" for w in found.ways]
+    texts = [
+        f"\\item {escaped(one.below)} below, {escaped(one.above)} above: {_math(symbolic.symbol('byte'))} = {_math(one.closed_form)}"
+        for one in found.crossovers
+    ]
+    listed = ["\\begin{itemize}", *texts, "\\end{itemize}", ""] if texts else []
+    return [*_table("llll", "algorithm & bytes sent & elements added & steps", rows), *listed]
 
 
 def _work(found: Explanation) -> list[str]:

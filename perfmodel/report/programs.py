@@ -21,6 +21,7 @@ RUNS = {
     "ideal": "elementwise chains fused, no host",
 }
 GUESSES_SHOWN = 3
+MOST_TIMES = 1000  # the largest multiple of the bound that is shown
 
 
 def render(found: Answer, form: str, *, steps: bool = False, verbose: bool = False, columns: Sequence[str] = ()) -> str:
@@ -158,13 +159,19 @@ def _total(found: Answer) -> Line:
 
 def kernels(found: Answer) -> Sheet:
     """Returns one line per kernel in order, for CSV."""
-    keys = tuple(_row(found.rows[0])) if found.rows else ()
     rows = [
         _row(row) | {"sizes": " ".join(f"{k}={v}" for k, v in row.sizes.items() if k not in HIDDEN)}
         for row in found.rows
     ]
-    columns = [Column(key, key, lambda row, key=key: row.get(key)) for key in dict.fromkeys((*keys, "impl"))]  # type: ignore[misc]
+    columns = [Column(key, key, lambda row, key=key: row.get(key)) for key in KEYS]  # type: ignore[misc]
     return Sheet(columns, rows)
+
+
+KEYS = (
+    "name", "op", "source", "phase", "sizes", "dtype", "impl", "flops", "contraction_flops", "traffic_byte", "read_byte",
+    "write_byte", "intensity_flop_per_byte", "bound", "lower_s", "no_overlap_s", "expected_s", "headroom_s", "waits_s", "l2_share",
+    "known",
+)  # fmt: skip
 
 
 def title(found: Answer) -> str:
@@ -186,12 +193,20 @@ def notes(found: Answer, *, verbose: bool = False) -> list[str]:
 
 def _time_line(found: Answer) -> str:
     total = found.total
+    if not total.kernels:
+        return f"No kernel is launched. Expected: {scaled(total.expected_s, 's', 4)}, the time of the host."
     words = f"Expected: {scaled(total.expected_s, 's', 4)} ({span(total.expected_low_s, total.expected_high_s, 's')}; "
-    words += f"{found.knowledge} knowledge), {significant(total.expected_s / total.lower_s, 3)} times the bound. "
-    kernel_s = f"{total.kernels:,} kernels take {scaled(total.kernel_s, 's', 4)}"
+    words += f"{found.knowledge} knowledge){_times_the_bound(total)}. "
+    kernel_s = f"{total.kernels:,} kernel{'s take' if total.kernels > 1 else ' takes'} {scaled(total.kernel_s, 's', 4)}"
     if found.run in ("graph", "ideal"):
         return f"{words}{kernel_s}; the gaps between them in a replay would add {scaled(total.gaps_s, 's', 3)}."
     return f"{words}{kernel_s}; the device waits {scaled(total.waits_s, 's', 3)} for the host and between kernels."
+
+
+def _times_the_bound(total: Total) -> str:
+    """The expected time divided by the bound, unless the program is so small that only launches take time."""
+    ratio = total.expected_s / total.lower_s if total.lower_s else MOST_TIMES
+    return f", {significant(ratio, 3)} times the bound" if ratio < MOST_TIMES else ""
 
 
 def _memory_line(found: Answer) -> str:

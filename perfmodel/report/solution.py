@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from perfmodel import symbolic
+from perfmodel.hardware import Gpu
 from perfmodel.report.answer import SCHEMA, TOGETHER, card_lines, gpu_document, sizes_line
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.solve import Answer, Crossing, Limit, Solution
-from perfmodel.units import significant
+from perfmodel.solve.algorithms import Crossover, figures
+from perfmodel.units import scaled, significant
 
 
 def render(solution: Solution, form: str) -> str:
@@ -44,6 +46,18 @@ def document(solution: Solution) -> dict[str, Any]:
             }
             for answer in solution.answers
         ],
+        **({"crossovers": [_crossover(one) for one in solution.crossovers]} if solution.crossovers else {}),
+    }
+
+
+def _crossover(found: Crossover) -> dict[str, Any]:
+    form = found.closed_form
+    return {
+        "below": found.below,
+        "above": found.above,
+        "closed_form": symbolic.words(form),
+        "latex": symbolic.latex(form),
+        "at_byte": found.at,
     }
 
 
@@ -81,15 +95,35 @@ def page(solution: Solution) -> str:
     lines.append("")
     for answer in solution.answers:
         lines += _answer(answer, solution, width)
+    lines += [f"  {line}" for text in algorithms(solution.crossovers) for line in wrapped(text, width - 2)]
     lines += ["", *(line for note in _notes(solution) for line in wrapped(note, width))]
     return "\n".join(lines) + "\n"
+
+
+def algorithms(found: tuple[Crossover, ...], show: Callable[[Any], str] = symbolic.text) -> list[str]:
+    """Returns one line per pair of algorithms: the size of the tensor at which the second becomes the faster one."""
+    return [
+        f"{one.below} below, {one.above} above: byte = {show(one.closed_form)}"
+        + (f" = {scaled(one.at, 'B', 4)}" if one.at is not None else "")
+        for one in found
+    ]
+
+
+def link_note(gpu: Gpu) -> str:
+    """Returns the meaning of the letters in crossovers, with their values on a card."""
+    latency_s, rate = figures(gpu)
+    return (
+        f"A step takes latency = {scaled(latency_s, 's', 3)}, and a link moves rate = {scaled(rate, 'B/s', 4)} in one direction. "
+        "Crossovers compare steps x latency + bytes / rate; a library reaches less of the rate."
+    )
 
 
 def _notes(solution: Solution) -> list[str]:
     """Returns sizes, roofs, and the meaning of letters in the formulas."""
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
     together = TOGETHER if solution.many else ""
-    notes = [sizes_line(shown), *card_lines(solution.sizes, solution.card), together, _letters(solution)]
+    links = link_note(solution.card.gpu) if solution.crossovers else ""
+    notes = [links, sizes_line(shown), *card_lines(solution.sizes, solution.card), together, _letters(solution)]
     return [note for note in notes if note]
 
 

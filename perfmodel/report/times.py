@@ -21,6 +21,11 @@ OF_KERNEL = "· "  # marks a term of the kernel above it
 SENTENCES = {
     "launch": "fixed overhead of a graph replay, before the first kernel and after the last",
     "host launch": "time that the host adds when it launches each kernel",
+    "setup": "setup of the library's protocol",
+    "hops": "latency from rank to rank, one step after another",
+    "links": "bytes on the links at the rate that the protocol reaches",
+    "own part": "copying or adding a rank's own part",
+    "collective kernel": "a collective that moves nothing, without its launch",
     "gaps between kernels": "idle time between two kernels of a graph",
     "ramp": "latency of a kernel's first memory access, which no other work hides",
     "memory": "DRAM traffic at the bandwidth for its mix of reads and writes",

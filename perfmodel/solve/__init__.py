@@ -18,6 +18,8 @@ from perfmodel.errors import InputError, did_you_mean
 from perfmodel.expression import Expression
 from perfmodel.op import Engine
 from perfmodel.roofline import Rates
+from perfmodel.runs import Collective
+from perfmodel.solve.algorithms import Crossover, crossovers
 from perfmodel.solve.crossings import Accepted, Asked, Crossing, Limit, by_roof, crossings
 from perfmodel.solve.pieces import BUDGET, Formula, Run
 from perfmodel.symbols import ALIASES, SYMBOLS
@@ -48,7 +50,10 @@ class Answer(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """The question, and the answers: all kernels together first, then each kernel where there are several."""
+    """The question, and the answers: all kernels together first, then each kernel where there are several.
+
+    ``crossovers`` are those between the algorithms of a collective, if the question is for its bytes.
+    """
 
     workload: Workload
     card: Rates
@@ -58,6 +63,7 @@ class Solution(NamedTuple):
     fused: bool
     answers: tuple[Answer, ...]
     many: bool
+    crossovers: tuple[Crossover, ...] = ()
 
 
 def solve(
@@ -107,7 +113,9 @@ def solve(
         for i, kernel in enumerate(found):
             answers.append(_answer(kernel.name, [kernel], formulas[i : i + 1], asked.only(i), own))
     shown = {key: value for key, value in sizes.items() if key != name}
-    return Solution(workload, card, name, own, shown, fused, tuple(answers), many)
+    fact = found[0].op.runs if name == "byte" and not many else None
+    between = crossovers(fact.kind, fact.gpus, card.gpu) if isinstance(fact, Collective) else ()
+    return Solution(workload, card, name, own, shown, fused, tuple(answers), many, between)
 
 
 def _check(workload: Workload, name: str, settings: Mapping[str, Any], phase: str) -> None:

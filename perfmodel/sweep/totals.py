@@ -13,11 +13,11 @@ from perfmodel.arithmetic import total
 from perfmodel.block import Kernel
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, by_engine
-from perfmodel.roofline import MEMORY, Rates, seconds
+from perfmodel.roofline import LINK, MEMORY, Rates, link_s, seconds
 from perfmodel.sweep.grid import Values
 
 # The names of the indices in ``Chunk.bound``.
-BOUNDS = (MEMORY, *(engine.value for engine in Engine))
+BOUNDS = (MEMORY, *(engine.value for engine in Engine), LINK)
 _CODES = {engine: BOUNDS.index(engine.value) for engine in Engine}
 
 
@@ -65,7 +65,7 @@ class Totals:
 
     def __init__(self, points: int) -> None:
         self.points = points
-        self.traffic_byte, self.lower_s = np.zeros(points), np.zeros(points)
+        self.traffic_byte, self.lower_s, self.link_s = np.zeros(points), np.zeros(points), np.zeros(points)
         self.flops: dict[tuple[Engine, bool, bool], Values] = {}  # engine, of a contraction, counted
 
     def add(self, kernel: Kernel, counting: str, card: Rates) -> None:
@@ -73,7 +73,9 @@ class Totals:
         repeat = kernel.repeat
         traffic_byte, flops = kernel.op.traffic_byte(), kernel.op.flops_by_kind()
         slowest_s, _ = _slowest(*seconds(traffic_byte, by_engine(flops), card))
-        self.lower_s += _repeated(slowest_s, repeat)
+        links_s = link_s(kernel.op.runs, card.gpu)
+        self.link_s += _repeated(links_s, repeat)
+        self.lower_s += _repeated(np.maximum(slowest_s, links_s), repeat)
         self.traffic_byte += _repeated(traffic_byte, repeat)
         counts = counted(flops, counting)
         for kind, number in flops.items():
@@ -84,11 +86,12 @@ class Totals:
             sums[key] = np.zeros(self.points)
         sums[key] += value
 
-    def bound(self, longest: Mapping[Engine, Any]) -> NDArray[np.int8]:
+    def bound(self, longest: Mapping[Engine, Any], slowest_s: Any) -> NDArray[np.int8]:
         """The resource with the largest total time, as an index into ``BOUNDS``."""
         codes = np.zeros(self.points, np.int8)
         for engine, where in longest.items():
             codes[where if where is not True else slice(None)] = _CODES[engine]
+        codes[self.link_s > slowest_s] = BOUNDS.index(LINK)
         return codes
 
     def chunk(self, card: Rates, at: Mapping[str, Any], dims: Mapping[str, Any], inside: Any) -> Chunk:
@@ -102,7 +105,7 @@ class Totals:
         flops = total(number for (*_, counts), number in self.flops.items() if counts)
         contraction_flops = total(number for (_, contraction, _), number in self.flops.items() if contraction)
         memory_s, engine_s = seconds(self.traffic_byte, by_engine(self.flops), card)
-        _, longest = _slowest(memory_s, engine_s)
+        slowest_s, longest = _slowest(memory_s, engine_s)
         outside = None if mask is None or mask.all() else int(np.argmin(mask))
         return Chunk(
             gpu=card.gpu,
@@ -112,9 +115,9 @@ class Totals:
             contraction_flops=kept(contraction_flops),
             traffic_byte=kept(self.traffic_byte),
             intensity_flop_per_byte=kept(flops / self.traffic_byte),
-            bound=kept(self.bound(longest)),
+            bound=kept(self.bound(longest, slowest_s)),
             lower_s=kept(self.lower_s),
-            no_overlap_s=kept(memory_s + total(engine_s.values())),
+            no_overlap_s=kept(memory_s + total(engine_s.values()) + self.link_s),
             points=self.points,
             skipped=None if outside is None else {n: int(v[outside]) if np.ndim(v) else v for n, v in at.items()},
         )

@@ -90,9 +90,9 @@ class BackEnd(NamedTuple):
     masked_decode: float = 0.0
 
 
-def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int, backward_: bool) -> tuple[Part, ...]:
+def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int, gradient: bool) -> tuple[Part, ...]:
     """The kernels of one call, in order."""
-    if backward_:
+    if gradient:
         return _gradients(card, how, size, dtype, byte)
     code_s = 0.0 if _streams(how, size) else how.cold * card.dram_latency_s
     kernel = Part(lambda found: forward(card, how, size, dtype, found), byte, code_s=code_s)

@@ -94,7 +94,8 @@ def elementwise(card: Card, read_byte: float, write_byte: float, lanes: float, f
     dealt = write_byte if MOST_READ * write_byte >= read_byte else read_byte
     blocks = max(1, ceil(dealt / (STREAM_THREADS * STREAM_BYTE)))
     each = lanes / max(1.0, dealt / STREAM_BYTE)
-    launch = Launch(choice, blocks, STREAM_THREADS, read_byte, write_byte, each, mechanism="stream")
+    waits = 1.0 if read_byte else 0.0
+    launch = Launch(choice, blocks, STREAM_THREADS, read_byte, write_byte, each, waits, mechanism="stream")
     return body(card, launch, found)
 
 

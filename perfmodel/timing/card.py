@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from perfmodel.hardware import Gpu
+from perfmodel.systems import System
 
 
 class Tiling(NamedTuple):
@@ -37,7 +38,8 @@ class Card(NamedTuple):
 
     ``near_byte``: L1 of a multiprocessor. ``idle_share``: clock after a pause between calls, divided by the highest
     clock; work of ``settle_s`` brings it half way back. ``serving_share``: the share of the peak that a serving stack's
-    attention kernel reaches. ``before``: the row kernels are those of torch before 2.3.
+    attention kernel reaches. ``before``: the row kernels are those of torch before 2.3. ``system``: of collectives, by
+    default that of the card.
     """
 
     gpu: Gpu
@@ -71,6 +73,7 @@ class Card(NamedTuple):
     idle_share: float = 1.0
     settle_s: float = 0.0
     before: bool = False
+    system: System | None = None
 
     def of_each(self, name: str, otherwise: float) -> float:
         """A figure of one multiprocessor, or ``otherwise`` where the data sheet has none."""

@@ -21,17 +21,24 @@ from perfmodel.patterns import (
     BROADCAST,
     DIRECT,
     IN_NETWORK,
+    ONE_SHOT,
     REDUCE_SCATTER,
     RING,
     SEND_RECV,
     TREE,
+    TWO_SHOT,
+    busiest,
     checked,
     least_byte,
+    messages,
 )
 from perfmodel.systems import Level, System
 from perfmodel.timing.links import Link, Protocol, link
 from perfmodel.timing.terms import Term
 
+# Ranks from which NCCL adds in the switches; with 4 ranks its ring is as fast (H100, NCCL 2.29).
+SWITCHED = 8
+NCCL, SERVING = "nccl", "serving"
 SMALL = 1 << 20  # below, latencies decide, which vary more between hosts and library versions
 
 
@@ -72,28 +79,26 @@ class _Group(NamedTuple):
 
 
 def collective_s(
-    system: System,
-    gpu: Gpu,
-    kind: str,
-    byte: int,
-    ranks: int,
-    *,
-    ranks_per_node: int | None = None,
-    algorithm: str = "",
-) -> CollectiveTime:
+    system: System, gpu: Gpu, kind: str, byte: int, ranks: int, *, ranks_per_node: int | None = None,
+    algorithm: str = "", library: str = NCCL, figures: Link | None = None,
+) -> CollectiveTime:  # fmt: skip
     """Returns the time of a collective of ``ranks`` GPUs on a system.
 
     ``byte``: the tensor that each rank gives to the call (of an all-gather the input). ``ranks_per_node``: ranks of the
     group in one scale-up domain, by default as many as fit. ``algorithm``: forces one, by default the library chooses.
+    ``library``: ``nccl``, or ``serving`` for a serving stack, whose own one-shot and two-shot kernels sum small tensors.
+    ``figures``: those of the scale-up links, by default those of their generation.
     """
     checked(kind, algorithm)
     local = system.local_ranks(ranks, ranks_per_node)
     group = _Group(kind, byte, ranks, local, system.scale_up, system.network if ranks > local else None)
     lower_s = _lower_s(group)
-    own = link(group.scale_up.link)
+    own = figures or link(group.scale_up.link)
     if ranks == 1:
         return CollectiveTime(kind, byte, 1, 1, algorithm or DIRECT, "", 0.0, 0.0, 0.0, 0.0)
-    ways = [way for way in _ways(group, own) if algorithm in ("", way[0])]
+    ways = [way for way in _ways(group, own) if algorithm in ("", way[0])] or [_textbook(group, own, algorithm)]
+    if library == SERVING and kind == ALL_REDUCE and not algorithm and group.network is None:
+        ways += [_textbook(group, own, one) for one in (ONE_SHOT, TWO_SHOT)]
     name, protocol, terms = min(ways, key=lambda way: sum(term.seconds for term in way[2]))
     seconds = sum(term.seconds for term in terms)
     if seconds < lower_s:
@@ -131,7 +136,10 @@ def _crossing_byte(group: _Group) -> float:
 def _ways(group: _Group, own: Link) -> Iterator[tuple[str, str, tuple[Term, ...]]]:
     """The algorithms and protocols that the library has for a collective, with their terms."""
     far = link(group.network.link) if group.network else None
-    if group.kind in (ALL_TO_ALL, SEND_RECV):
+    if group.kind == SEND_RECV:
+        yield DIRECT, own.message.name, _message(group, own, far.message if far else None)
+        return
+    if group.kind == ALL_TO_ALL:
         for number, protocol in enumerate(own.pair):
             beyond = far.pair[min(number, len(far.pair) - 1)] if far else None
             yield DIRECT, protocol.name, _direct(group, own, protocol, beyond)
@@ -141,9 +149,20 @@ def _ways(group: _Group, own: Link) -> Iterator[tuple[str, str, tuple[Term, ...]
         yield RING, protocol.name, _ring(group, own, protocol, beyond)
         if far and beyond and group.kind in (ALL_REDUCE, BROADCAST):
             yield TREE, protocol.name, _tree(group, own, protocol, beyond)
-    if group.kind == ALL_REDUCE and own.switch and group.scale_up.reduces and group.ranks > 2 and far is None:
+    if group.kind == ALL_REDUCE and own.switch and group.scale_up.reduces and group.ranks >= SWITCHED and far is None:
         rate = own.switch.share * group.scale_up.rate_byte_per_s
         yield IN_NETWORK, "Simple", _terms(own, own.switch.start_s, 2 * own.switch.hop_s, group.byte / rate, 0.0)
+
+
+def _textbook(group: _Group, own: Link, algorithm: str) -> tuple[str, str, tuple[Term, ...]]:
+    """An algorithm that the library does not offer, as a kernel of its own: steps of LL and the rate of messages."""
+    steps = messages(group.kind, algorithm, group.byte, group.ranks).steps
+    sent = busiest(group.kind, algorithm, group.ranks) * group.byte
+    hop_s, links_s = own.ring[0].hop_s, sent / _rate(group, own, own.message)
+    if group.network is not None:
+        far = link(group.network.link)
+        hop_s, links_s = far.ring[0].hop_s, max(links_s, sent / (far.message.share * group.network.rate_byte_per_s))
+    return algorithm, "", _terms(own, 0.0, steps * hop_s, links_s, 0.0)
 
 
 def _ring(group: _Group, own: Link, near: Protocol, far: Protocol | None) -> tuple[Term, ...]:
@@ -172,22 +191,24 @@ def _tree(group: _Group, own: Link, near: Protocol, far: Protocol) -> tuple[Term
 
 
 def _direct(group: _Group, own: Link, near: Protocol, far: Protocol | None) -> tuple[Term, ...]:
-    """Every rank sends to every other, or to the next. One channel serves a peer with LL, all channels with Simple."""
-    to_all = group.kind == ALL_TO_ALL
-    peer = group.byte / group.ranks if to_all else float(group.byte)
-    peers = group.local - 1 if to_all else 1 if group.local > 1 else 0
-    beyond = group.ranks - 1 - peers if to_all else 1 if far else 0
-    at_once = 1 if near.name == "LL" else peers
-    far_s = beyond * peer / (far.share * group.network.rate_byte_per_s) if far and group.network else 0.0
+    """Every rank sends a part to every other. One channel serves a peer with LL, all channels one after another with
+    Simple.
+    """
+    part = group.byte / group.ranks
+    peers, beyond = group.local - 1, group.ranks - group.local
+    at_once = min(1, peers) if near.name == "LL" else peers
+    far_s = beyond * part / (far.share * group.network.rate_byte_per_s) if far and group.network else 0.0
+    start_s = near.start_s + (far.start_s if far else 0.0)
     hops_s = max(0, peers - 1) * near.hop_s + (far.hop_s if far else 0.0)
-    own_s = peer / (near.own * _shared(group, own)) if near.own and to_all else 0.0
-    return _terms(
-        own,
-        near.start_s + (far.start_s if far else 0.0),
-        hops_s,
-        max(at_once * peer / _rate(group, own, near), far_s),
-        own_s,
-    )
+    own_s = part / (near.own * _shared(group, own)) if near.own else 0.0
+    return _terms(own, start_s, hops_s, max(at_once * part / _rate(group, own, near), far_s), own_s)
+
+
+def _message(group: _Group, own: Link, far: Protocol | None) -> tuple[Term, ...]:
+    """Every rank sends its tensor to the next one."""
+    near_s = group.byte / _rate(group, own, own.message) if group.local > 1 else 0.0
+    far_s = group.byte / (far.share * group.network.rate_byte_per_s) if far and group.network else 0.0
+    return _terms(own, own.message.start_s, far.hop_s if far else 0.0, max(near_s, far_s), 0.0)
 
 
 def _terms(own: Link, start_s: float, hops_s: float, links_s: float, own_s: float) -> tuple[Term, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from perfmodel.op import Kind, Op
 from perfmodel.runs import (
+    Collective,
     Concatenate,
     Convolution2d,
     Copy,
@@ -48,11 +49,12 @@ from perfmodel.timing.terms import Body
 OWN = ("ours", "fused")
 UNMODELLED = "unmodelled"
 # Instructions per element of special elementwise kernels (H200, 2026-11, torch 2.11): multiplying two tensors with their
-# loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row.
+# loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row;
+# dropping elements by random numbers (an H100, 2026-11).
 PRODUCT = 10.0
 # Memory latencies in which a product's code is fetched after other kernels (fitted on whole programs, H100, 2026-11).
 PRODUCT_CODE = 0.7
-SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0}
+SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0, "random": 58.0}
 
 
 def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -147,13 +149,24 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
     rotating = sum(number((f.k, f.n, f.batch, f.items.right)) if f.rotates else 0 for f in facts)
 
     def body(found: float) -> Body:
-        bodies = [tiles.body(card, size, dtype, found=found) for size in sizes]
+        bodies = [_quicker(card, size, dtype, found) for size in sizes]
         if len(bodies) == 1:
             return bodies[0]
         terms = tuple(term for each in bodies for term in each.terms)
         return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
 
     return (Part(body, byte, weights, rotating, among_s=PRODUCT_CODE * card.dram_latency_s),)
+
+
+def _quicker(card: Card, size: tiles.Product, dtype: str, found: float) -> Body:
+    """Tiles; or for a matrix and a vector the kernel without them, if it is quicker and tiles are not at their best."""
+    by_tiles = tiles.body(card, size, dtype, found=found)
+    aligned = dtype in card.tilings and tiles.alignment(size) == tiles.ALIGNMENTS[0]
+    if aligned or not (size.m == 1 or size.n == 1):
+        return by_tiles
+    from perfmodel.timing import vectors
+
+    return min(by_tiles, vectors.body(card, size, found), key=lambda body: body.seconds)
 
 
 def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -236,6 +249,7 @@ _FAMILIES: dict[type, str] = {
     **dict.fromkeys((Gather, Scatter, Picked), "scattered"),
     **dict.fromkeys((Convolution2d, Windows, Normalised), "images"),
     Update: "updates",
+    Collective: "exchange",
 }
 _MECHANISMS: dict[type, Callable[[Card, Any, Op, str, str], tuple[Part, ...]]] = {
     Gemm: _product,

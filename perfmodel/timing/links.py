@@ -36,7 +36,7 @@ class Link(NamedTuple):
     """The figures of a link generation.
 
     ``launch_s``: a collective's kernel that moves nothing. ``ring``: protocols of ring and tree. ``pair``: protocols of
-    direct messages between two ranks, with one hop per further peer. ``switch``: reduction in the switches.
+    an all-to-all, with one hop per further peer. ``message``: one rank to another. ``switch``: reduction in the switches.
     ``contention``: the rate falls with (2 / ranks) to this power, where paths are shared. ``host_s``: host time of an
     eager call. ``spread``: half of the range, relative.
     """
@@ -48,6 +48,7 @@ class Link(NamedTuple):
     host_s: float
     ring: tuple[Protocol, ...]
     pair: tuple[Protocol, ...]
+    message: Protocol
     switch: Protocol | None
     contention: float
     spread: float
@@ -76,7 +77,8 @@ def _read(page: Page, path: str, name: str) -> Link:
         host_s=_number(common, "host") * 1e-6,
         ring=_protocols(page, "ring", tuple(sources)),
         pair=_protocols(page, "pair", tuple(sources)),
-        switch=_protocol(page.mapping("switch"), "switch", tuple(sources)) if "switch" in page else None,
+        message=_protocol(page.mapping("message"), "Simple", tuple(sources)),
+        switch=_protocol(page.mapping("switch"), "Simple", tuple(sources)) if "switch" in page else None,
         contention=_number(common, "contention", 0.0),
         spread=_number(common, "spread"),
         spread_small=_number(common, "spread_small"),

@@ -21,6 +21,7 @@ from perfmodel.paths import folders, label, report
 from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import load
 from perfmodel.timing.card import Card, Tiling
+from perfmodel.timing.stream import L2_FILL
 
 KNOWLEDGE = ("datasheet", "family", "calibrated")
 # Generations with a family file, oldest first.
@@ -150,6 +151,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
     clock_hz = clock.value if clock else USUAL_CLOCK_HZ
     l2_byte = gpu.caches["l2"].value if "l2" in gpu.caches else 0.0
     peaks = _peaks(gpu, clock_hz)
+    l2_byte_per_s = max(bandwidth, cache_["byte_per_clock"] * count * clock_hz)
     return Card(
         gpu=gpu,
         knowledge=knowledge,
@@ -160,9 +162,9 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         read_byte_per_s=bandwidth * stream["read"],
         copy_byte_per_s=bandwidth * stream["copy"],
         add_byte_per_s=bandwidth * stream["add"],
-        write_byte_per_s=bandwidth * stream["write"],
+        write_byte_per_s=min(bandwidth * stream["write"], L2_FILL * l2_byte_per_s),
         l2_byte=max(1.0, l2_byte * cache_["capacity"]),
-        l2_byte_per_s=max(bandwidth, cache_["byte_per_clock"] * count * clock_hz),
+        l2_byte_per_s=l2_byte_per_s,
         lane_per_s=_lanes_flop_per_s(gpu) / 2.0 * known.value("clock", "lanes"),
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,

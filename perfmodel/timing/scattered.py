@@ -27,8 +27,10 @@ from perfmodel.timing.stream import kept
 # Instructions per element of an elementwise kernel, and of a gather by a grid that walks over all elements; per thread of
 # a row's block (H100, 2026-11, torch 2.11, as all below).
 ELEMENT, SELECT, ROW = 54.0, 40.0, 45.0
+# Instructions per element of rows that are written by index.
+WRITTEN = 105.0
 # Memory waits per element of a thread, for its index and for its value; of the element-wise form with one column.
-SERIAL, LONE_SERIAL = 1.2, 2.3
+SERIAL, LONE_SERIAL = 0.6, 2.3
 # Memory waits of a row's block; per element of a walking thread: of a gather, and of a gather and an addition of few rows.
 ROW_WAITS, SELECT_WAITS, FEW_WAITS, FEW_ADD_WAITS = 2.0, 1.2, 1.5, 1.4
 # Bytes of memory traffic that an isolated access costs: two sectors, and the opening of a page.
@@ -110,7 +112,8 @@ def scatter(card: Card, fact: Scatter, op: Op, dtype: str, impl: str) -> tuple[P
     filling = table if cols * item < SECTOR else 0.0
     read = size + rows * index
     if not fact.adds:
-        return (*first, *in_order(card, _elements(rows, cols, read + filling, table, ELEMENT)))
+        lanes = ELEMENT if cols == 1 else WRITTEN
+        return (*first, *in_order(card, _elements(rows, cols, read + filling, table, lanes)))
     if cols == 1:
         launch = _elements(rows, 1, read + table, table, ELEMENT + ADD)
     else:

@@ -20,6 +20,8 @@ HELD_BACK = 0.6
 LAZY = 0.23
 # Write rate of L2 divided by its read rate (warm elementwise kernels of an H200).
 L2_WRITE = 0.39
+# The same for a stream of writes alone (fills on an H100, 2026-11).
+L2_FILL = 0.5
 
 
 class Moved(NamedTuple):
@@ -86,4 +88,5 @@ def late_s(card: Card, read_byte: float, write_byte: float) -> float:
 
 def through_l2(card: Card, read_byte: float, write_byte: float) -> tuple[float, float]:
     """Seconds for reads and for writes through L2; the write path is the narrower one."""
-    return read_byte / card.l2_byte_per_s, write_byte / (L2_WRITE * card.l2_byte_per_s)
+    share = L2_WRITE if read_byte else L2_FILL
+    return read_byte / card.l2_byte_per_s, write_byte / (share * card.l2_byte_per_s)

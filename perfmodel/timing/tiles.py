@@ -119,6 +119,12 @@ class Choice(NamedTuple):
     slots: int
 
 
+def alignment(size: Product) -> int:
+    """Bytes to which the rows of all matrices are aligned."""
+    sizes = (size.k * size.left, size.n * size.right)
+    return size.aligned or next((byte for byte in ALIGNMENTS if not any(one % byte for one in sizes)), 1)
+
+
 def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     """Returns the time of a batch of products with the tile and the split that make it least."""
     m, k, n, batch, left, right, *_ = size
@@ -134,7 +140,7 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     powered_s = flops / powered_rate(card, dtype, flops)
     aligned = 16
     if on_tensor:
-        aligned = size.aligned or next((b for b in ALIGNMENTS if not (k * left % b or n * right % b)), 1)
+        aligned = alignment(size)
     best = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth)
     tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s = best
     again_s = _again_byte(card, size, tile_m, tile_n) / bandwidth

@@ -12,17 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from math import log
 
-from perfmodel.aten import launched
-from perfmodel.aten.asking import compact
-from perfmodel.aten.calls import Call, Launched
+from perfmodel.aten.calls import Launched
 from perfmodel.traces.events import Activity
 from perfmodel.traces.inference import Seen, chained, computed, seen
 from perfmodel.traces.kernel_names import attention_tile, function, layout, tile
 from perfmodel.traces.pricing import UNPRICED, Price
+from perfmodel.traces.sized import Kernels, attended, multiplied, repeated
 
 # Prices kernels.
 Pricer = Callable[[Sequence[Launched]], Price]
-Kernels = tuple[Launched, ...]
 AHEAD = 14  # kernels after a product among which its result may appear again
 USUAL = 12  # column counts of the whole trace that are tried where none nearby fits
 NEAR = 0.25  # of the natural logarithm of expected by measured time
@@ -36,19 +34,25 @@ TENSORS = ("elementwise", "fused", "random")
 
 
 class Flow:
-    """The calls of a step in order, each one or more kernels, with the sizes that are known of each.
+    """The calls of a step in order, each one or more kernels, with the sizes that are known of each. ``known`` are the
+    kernels of calls with shapes.
 
-    ``size`` is that of the tensor written last, ``inputs`` are the sizes of the tensors that products may read: it, and
-    the one that the product before it read.
+    ``size`` is that of the tensor written last, ``inputs`` are the sizes of the tensors that products may read: it,
+    and those that the product before it read and wrote.
     """
 
-    def __init__(self, calls: Sequence[Sequence[Activity]], price: Pricer | None) -> None:
+    def __init__(
+        self, calls: Sequence[Sequence[Activity]], price: Pricer | None, known: Sequence[Kernels] = ()
+    ) -> None:
+        self.known = known
         self.seen = _without_sums([_seen(one) for one in calls])
         self.price = price
         self.rows = _rows(self.seen)
         self.size = 0
         self.inputs: tuple[int, ...] = ()
         self.usual = self._usual()
+        kinds = Counter(one.dtype for one in self.seen if one.family == "product" and one.dtype in ("bf16", "fp16"))
+        self.number = kinds.most_common(1)[0][0] if kinds else "bf16"
 
     def _usual(self) -> list[int]:
         """The most frequent column counts of all tensors."""
@@ -61,7 +65,17 @@ class Flow:
 
     def launched(self) -> list[Kernels]:
         """What each kernel computes, as far as it can be told."""
-        return [self._one(place, one) for place, one in enumerate(self.seen)]
+        return repeated([self._known(place) or self._one(place, one) for place, one in enumerate(self.seen)])
+
+    def _known(self, place: int) -> Kernels:
+        """What a call computes by its shapes, if it has any; the kernels after it read what it writes."""
+        found = self.known[place] if self.known else ()
+        sizes = [
+            int(tensor.elements) for one in found for tensor in one.op.tensors if tensor.writes and not tensor.spill
+        ]
+        if sizes:
+            self._written(max(sizes))
+        return found
 
     def _one(self, place: int, one: Seen) -> Kernels:
         if one.family == "product" and "splitKreduce" not in one.activity.name:
@@ -82,7 +96,7 @@ class Flow:
 
     def _written(self, size: int) -> None:
         self.size = size
-        self.inputs = (size, *self.inputs[-1:])
+        self.inputs = (size, *self.inputs[-2:])
 
     def _next(self, place: int) -> int:
         return next((one.elements for one in self.seen[place + 1 : place + 4] if one.elements), 0)
@@ -102,9 +116,8 @@ class Flow:
         inner = [size // rows for size in dict.fromkeys(self.inputs) if rows and LEAST_WIDTH <= size // rows <= WIDEST]
         if not inner:
             return ()
-        columns = list(
-            dict.fromkeys(size // rows for size in self._after(place) if LEAST_WIDTH <= size // rows <= WIDEST)
-        )
+        near = (size // rows for size in self._after(place) if LEAST_WIDTH <= size // rows <= WIDEST)
+        columns = list(dict.fromkeys((*_tiled(one, rows), *near)))
         best = self._nearest([self._call(one, rows, k, n) for k in inner for n in columns], one)
         if not best or self._distance(best, one) > NEAR:
             inner, columns = [*inner, *self.usual], [*columns, *self.usual]
@@ -112,7 +125,7 @@ class Flow:
                 [*filter(None, (best,)), *(self._call(one, rows, k, n) for k in inner for n in columns)], one
             )
         if best and layout(one.activity.name) != "NT":
-            self.inputs = (self.size, rows * best[0].sizes["k"])
+            self.inputs = (self.size, rows * best[0].sizes["k"], rows * best[0].sizes["n"])
         return best
 
     def _after(self, place: int) -> Iterable[int]:
@@ -124,14 +137,8 @@ class Flow:
                 yield one.elements
 
     def _call(self, one: Seen, rows: int, inner: int, width: int) -> Kernels:
-        """The product of (rows, inner) by (inner, width), or the gradient of its weight, in which rows are summed."""
         kind = one.dtype if one.dtype in ("bf16", "fp16", "fp32", "fp64", "tf32") else "bf16"
-        stored = "fp32" if kind == "tf32" else kind
-        if layout(one.activity.name) == "NT":
-            a, b = compact((inner, rows), stored), compact((rows, width), stored)
-        else:
-            a, b = compact((rows, inner), stored), compact((inner, width), stored)
-        return tuple(each._replace(dtype=kind) for each in launched(Call("mm", (a, b))))
+        return multiplied(kind, rows, inner, width, layout(one.activity.name) == "NT")
 
     def _attention(self, place: int, one: Seen) -> Kernels:
         width, rows = attention_tile(one.activity.name), self.rows[place]
@@ -139,7 +146,16 @@ class Flow:
             return ()
         sizes = self._attended_sizes(place, one, width, rows)
         choices = [
-            _attended(one, batch, heads, queries, width, self._keys(place, batch * heads * width, queries))
+            attended(
+                one,
+                self.number,
+                batch,
+                heads,
+                queries,
+                width,
+                self._keys(place, batch * heads * width, queries),
+                masked=bool(self._masks(place, rows)),
+            )
             for batch, heads, queries in sizes
         ]
         best = self._nearest(choices, one)
@@ -157,17 +173,17 @@ class Flow:
         if sums and rows % sums[1] == 0:
             return [(sums[1], sums[2], rows // sums[1])]
         heads = next((size // width for size in self.usual if size % width == 0), 0)
-        masks = [
-            x.elements // rows
-            for x in self.seen[max(0, place - 4) : place]
-            if rows and function(x.activity.name) == "where"
-        ]
-        queries = next((size for size in masks if size and rows % size == 0), 0)
+        queries = next((x.elements // rows for x in self._masks(place, rows) if rows % (x.elements // rows) == 0), 0)
         if not heads:
             return []
         if queries:
             return [(rows // queries, heads, queries)]
         return [(b, heads, rows // b) for b in range(1, MOST_BATCHES) if rows % b == 0 and rows // b >= LEAST_WIDTH]
+
+    def _masks(self, place: int, rows: int) -> list[Seen]:
+        """Kernels just before attention that make a mask of its scores."""
+        near = self.seen[max(0, place - 4) : place]
+        return [x for x in near if rows and x.elements >= rows and function(x.activity.name) == "where"]
 
     def _keys(self, place: int, per_key: int, queries: int) -> int:
         """The number of keys: that of the largest tensor of keys copied just before, else that of the queries."""
@@ -189,16 +205,6 @@ class Flow:
             return 1e9
         apart = abs(log(max(found.expected_s, 1e-12) / took_s))
         return apart if found.lower_s <= took_s else apart + IMPOSSIBLE
-
-
-def _attended(one: Seen, batch: int, heads: int, queries: int, width: int, keys: int) -> tuple[Launched, ...]:
-    kind = one.dtype if one.dtype in ("bf16", "fp16", "fp32") else "bf16"
-    q, k = compact((batch, heads, queries, width), kind), compact((batch, heads, keys, width), kind)
-    back = one.family == "attention_backward"
-    name = one.activity.name
-    chosen = "flash" if "flash_fwd" in name or "flash_bwd" in name else "efficient" if "cutlass" in name else "cudnn"
-    operator = f"_scaled_dot_product_{chosen}_attention" + ("_backward" if back else "")
-    return launched(Call(operator, (q, q, k, k, q) if back else (q, k, k)))
 
 
 def _seen(kernels: Sequence[Activity]) -> Seen:
@@ -234,6 +240,14 @@ def _rows(kernels: Sequence[Seen]) -> list[int]:
         last = rows or last
         found.append(last)
     return found
+
+
+def _tiled(one: Seen, rows: int) -> Iterable[int]:
+    """The columns of a product of few rows, by its blocks and their tiles, unless its blocks stay for several tiles."""
+    found, grid = tile(one.activity.name), one.activity.grid
+    if found and rows <= min(found) < max(found):
+        columns = grid[0] * grid[1] * max(found)
+        yield from (columns // parts for parts in ((2, 4, 8) if "splitK" in one.activity.name else (1,)))
 
 
 def _least(one: Seen) -> int:

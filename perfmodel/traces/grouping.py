@@ -48,7 +48,8 @@ def _inferred(found: list[Group], price: Pricer | None) -> list[Group]:
     """Adds what the names and grids of kernels tell of groups without shapes."""
     if all(group.launched for group in found):
         return found
-    made = Flow([tuple(one.activity for one in group.kernels) for group in found], price).launched()
+    calls = [tuple(one.activity for one in group.kernels) for group in found]
+    made = Flow(calls, price, [group.launched for group in found]).launched()
     return [
         group if group.launched or not guessed else group._replace(launched=guessed, source=NAME)
         for group, guessed in zip(found, made, strict=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from perfmodel.aten import is_known, launched
 from perfmodel.aten.asking import asked, compact
-from perfmodel.aten.calls import ITEMS, Call, Launched
+from perfmodel.aten.calls import ITEMS, Call, Launched, Operand
 from perfmodel.traces import fused
 from perfmodel.traces.events import Activity
 from perfmodel.traces.kernel_names import dtype, family, function
@@ -29,8 +29,9 @@ _POINTERS = re.compile(r"array<char\s*\*, (\d+)u?l?>")
 _LISTS = re.compile(r"(?:Functor|Metadata)<(?:[\w:]+, )?(\d)")
 # Tensors that an elementwise operator reads, where the name does not say how many pointers the kernel has.
 _OPERANDS = {"add": 2, "mul": 2, "div": 2, "sub": 2, "where": 3, "fill_": 1, "eq": 1, "maximum": 2, "minimum": 2,
-             "silu_backward": 2, "gelu_backward": 2, "tanh_backward": 2, "threshold_backward": 2}  # fmt: skip
-_GRADIENTS = ("_backward",)
+             "silu_backward": 2, "gelu_backward": 2, "tanh_backward": 2, "threshold_backward": 2, "masked_fill_": 2}  # fmt: skip
+_PLAIN = re.compile(r"(?<![a-z_])elementwise_kernel<")  # not vectorised: its tensors lie apart or are broadcast
+ROW = 64  # elements that lie together in a tensor that does not lie as its result does, such as one head of a query
 
 
 class Seen(NamedTuple):
@@ -100,13 +101,25 @@ def _elementwise(found: Seen, size: int, cols: int) -> tuple[Launched, ...]:
     operator = function(name) or "mul"
     pointers = _POINTERS.search(name)
     reads = max(1, int(pointers[1]) - 1) if pointers else _OPERANDS.get(operator, 1)
-    tensor = compact((size,), found.dtype if found.dtype in ITEMS else "fp32")
-    if operator in ("copy_", "arange"):
-        source = "bf16" if operator == "copy_" and tensor.dtype == "fp32" and "direct_copy" in name else tensor.dtype
-        return _of("copy_", tensor, compact((size,), source)) if operator == "copy_" else _of("fill_", tensor, 0)
+    kind = found.dtype if found.dtype in ITEMS else "fp32"
+    tensor = compact((size,), kind)
+    if operator == "copy_":
+        source = "bf16" if kind == "fp32" and "direct_copy" in name else kind
+        return _of("copy_", *_apart(name, tensor, size, source))
+    if operator == "arange":
+        return _of("fill_", tensor, 0)
     if operator == "native_dropout":
         return _of("native_dropout", tensor, 0.1, True)
-    return _of(operator, *((tensor,) * reads)) or _of("mul", *((tensor,) * reads))
+    tensor, other = _apart(name, tensor, size, kind)
+    given = (*((tensor,) * (reads - 1)), other)
+    return _of(operator, *given) or _of("mul", *given)
+
+
+def _apart(name: str, tensor: Operand, size: int, dtype: str) -> tuple[Operand, Operand]:
+    """A tensor, and one of its size that lies otherwise where the kernel is the one that computes every place."""
+    if not _PLAIN.search(name) or size % ROW or size == ROW:
+        return tensor, compact((size,), dtype)
+    return compact((size // ROW, ROW), tensor.dtype), Operand((size // ROW, ROW), dtype, (2 * ROW, 1))
 
 
 def _moved(found: Seen, size: int, cols: int) -> tuple[Launched, ...]:
@@ -185,8 +198,8 @@ def _fused(found: Seen, size: int, cols: int) -> tuple[Launched, ...]:
 
 
 def chained(found: Seen, size: int, tensors: int) -> tuple[Launched, ...]:
-    """A Triton kernel of so many tensors of one size."""
-    return (fused.of(found.activity.name, ((size, 2),) * tensors, size, "bf16"),)
+    """A Triton kernel of so many tensors of one size, by its bytes: how far each operator of its name reaches is unknown."""
+    return (fused.of("", ((size, 2),) * tensors, size, "bf16"),)
 
 
 _MAKERS = {

@@ -2,7 +2,7 @@
 
 The kernels of one operator call are priced together: their measured times are summed, and so are the kernels that the
 rule of the operator says it launches. A kernel finds what it reads in L2, weights aside, if it is so small that it and the
-kernel before it touch a tenth of L2 at most; larger ones read from memory. On the traces of ``benchmarks/traces.py`` this is
+kernel before it touch half of L2 at most; larger ones read from memory. On the traces of ``benchmarks/traces.py`` this is
 nearer the measured times than following every tensor, whose place a trace does not tell. The bound assumes that all of it
 may be in L2.
 """
@@ -16,15 +16,14 @@ from perfmodel.aten.calls import Call, Launched
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
 from perfmodel.programs.pricing import Kernel, Prices
-from perfmodel.roofline import WEIGHTS, Bounds, Rates, rates, together
+from perfmodel.roofline import WEIGHTS, Bounds, together
 from perfmodel.timing.card import Card
 from perfmodel.traces.linking import Tied
-from perfmodel.units import ITEM_BYTES
 
 SHAPES, NAME, PROGRAM = "shapes", "name", "program"
 # Sizes that a kernel cannot have, such as attention over no queries, end in one of these: the kernel is then unknown.
 UNPRICED = (PerfmodelError, ArithmeticError, ValueError)
-SMALL = 0.1  # share of L2 that two kernels touch, up to which the second finds what it reads
+SMALL = 0.5  # share of L2 that two kernels touch, up to which the second finds what it reads
 
 
 class Group(NamedTuple):
@@ -114,10 +113,6 @@ class Model:
                 sum(self.prices.time(one, _read_share(one) if near else 0.0).seconds for one in kernels), near,
             )  # fmt: skip
         return found
-
-    def rates(self, dtype: str) -> Rates:
-        """The roofs for a data type."""
-        return rates(self.gpu, dtype if dtype in ITEM_BYTES else "fp32")
 
     def priced(self, groups: Iterable[Group]) -> list[Priced]:
         """Prices groups, in the order of their first kernels."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -10,7 +9,7 @@ from perfmodel.aten.asking import asked
 from perfmodel.runs import Heads, each
 from perfmodel.traces.advice.finding import Advice, Context, call_of, many, measured, ms, near, operator, total
 from perfmodel.traces.kernel_names import family
-from perfmodel.traces.pricing import SHAPES, Priced
+from perfmodel.traces.pricing import Priced
 
 BEFORE = 16  # groups before attention among which its copies are looked for
 
@@ -19,13 +18,13 @@ def grouped_heads(found: Context) -> Iterable[Advice]:
     """Keys and values that are copied once per query head before attention reads them."""
     copies: list[Priced] = []
     attended: list[tuple[Priced, int]] = []
-    priced, usual = found.priced, _columns(found.priced)
+    priced = found.priced
     for place, one in enumerate(priced):
         fact = _heads(one)
         if fact is None:
             continue
         near = [x for x in priced[max(0, place - BEFORE) : place] if _copies(x, fact)]
-        times = max((_times(x, fact, usual) for x in near), default=1)
+        times = max(map(_times, near), default=1)
         if times > 1 and fact.H_kv == fact.H and int(fact.H) % times == 0:
             copies += near
             attended.append((one, times))
@@ -53,14 +52,10 @@ def _heads(one: Priced) -> Heads | None:
     return next((fact for fact in each(one.group.main.op.runs) if isinstance(fact, Heads) and not fact.backward), None)
 
 
-def _times(copy: Priced, fact: Heads, usual: Sequence[int]) -> int:
-    """How often a copy repeats each head. Where the trace has no strides, the projections of keys tell the heads."""
+def _times(copy: Priced) -> int:
+    """How often a copy repeats each element."""
     sizes = copy.group.main.sizes
-    if copy.group.source == SHAPES:
-        return int(sizes["numel"]) // max(1, int(sizes["distinct"]))
-    width = int(fact.H) * int(fact.d)
-    narrow = next((n for n in usual if n < width and n % int(fact.d) == 0 and width % n == 0), width)
-    return width // narrow
+    return int(sizes["numel"]) // max(1, int(sizes["distinct"]))
 
 
 def _copies(one: Priced, fact: Heads) -> bool:
@@ -68,12 +63,6 @@ def _copies(one: Priced, fact: Heads) -> bool:
     if one.price is None or not one.group.known or one.group.main.operation != "copy":
         return False
     return int(one.group.main.sizes["numel"]) == int(fact.B) * int(fact.H) * int(fact.S) * int(fact.d)
-
-
-def _columns(priced: Sequence[Priced]) -> list[int]:
-    """Columns of the products of a step, the most frequent first."""
-    found = Counter(int(one.group.main.sizes["n"]) for one in priced if one.group.known and "n" in one.group.main.sizes)
-    return [columns for columns, _ in found.most_common()]
 
 
 def _grouped(found: Context, one: Priced, times: int) -> float:

@@ -1,0 +1,28 @@
+"""A matrix by a vector: every element of the matrix is read once, multiplied and added. There are no tiles to fill."""
+
+from __future__ import annotations
+
+from perfmodel.timing.blocks import elementwise
+from perfmodel.timing.card import Card
+from perfmodel.timing.terms import Body, Term
+from perfmodel.timing.tiles import ALIGNMENTS, Product, alignment
+
+# Instructions per element of the matrix: the load and its address shared by a vector, conversion, multiply-add.
+LANES = 4.0
+# The same where rows are not aligned to 16 bytes, so that elements are loaded one by one (three decoding steps of an H200,
+# 2026-11).
+SINGLY = 40.0
+# Seconds before the first and after the last byte: sums over a warp and between warps (one product in fp32 and four
+# batches of odd rows, H200, 2026-11).
+SUMS_S = 4e-6
+
+
+def body(card: Card, size: Product, found: float) -> Body:
+    """The time of a batch of products of a matrix and a vector, of which L2 holds the share ``found``."""
+    read = size.batch * size.operands_byte * size.reads
+    write = size.batch * size.result_byte * size.writes
+    each = LANES if alignment(size) == ALIGNMENTS[0] else SINGLY
+    lanes = each * size.batch * size.k * max(size.m, size.n)
+    stream = elementwise(card, read, write, lanes, found, "matrix by vector")
+    terms = (*stream.terms, Term("sums of a row", SUMS_S))
+    return stream._replace(seconds=stream.seconds + SUMS_S, terms=terms, mechanism="tiles")
