@@ -10,7 +10,7 @@ it take the place of the all-reduce.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import ceil_div
@@ -18,15 +18,12 @@ from perfmodel.block import Step
 from perfmodel.expression import Expression
 from perfmodel.patterns import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, REDUCE_SCATTER, SEND_RECV
 from perfmodel.plans.plan import Plan
+from perfmodel.plans.readers import PRODUCTS, Readers
 
 FULL, SHARED, PARTIAL = "full", "shared", "partial"
-PRODUCTS = ("linear", "linear_bias", "expert_linear", "expert_linear_bias", "logits")
 EXPERTS = ("expert_linear", "expert_linear_bias")
-NORMS = ("layernorm", "rmsnorm")
 # Operations that a partial sum may pass, because they are linear in it.
 LINEAR = ("combine_experts", "add", "scale")
-# Operations that need every feature of a token.
-WHOLE = ("residual", "add", "combine_experts", "route", "token_shift")
 VOCABULARY = 128  # Megatron-LM pads the vocabulary to a multiple of 128 tp
 
 
@@ -95,6 +92,7 @@ class _Walk:
         self._byte: dict[str, int] = {}
         self._gathered: set[str] = set()
         self._columns: set[str] = set()
+        self._readers = Readers(steps)
         self._sent = False  # whether tokens are with their experts
 
     def ungathered(self, step: Step) -> Step:
@@ -190,7 +188,7 @@ class _Walk:
         key = "V" if step.operation.name == "logits" else "D_out"
         if shared:
             return {**experts, "D_in": self._divided(step, values, "D_in")}, PARTIAL
-        if values[key] < self.plan.tp or not self._splits(number, step):
+        if values[key] < self.plan.tp or not self._readers.splits(number, step):
             return {**self._by_tokens(step, values), **experts}, FULL
         self._columns.add(step.name)
         for read in reads:
@@ -283,37 +281,6 @@ class _Walk:
         steps = self.plan.cp - 1
         self.exchanges.append(Exchange(SEND_RECV, byte, "cp", step.name, overlaps=True, times=steps))
         self._backward(Exchange(SEND_RECV, 2 * byte, "cp", step.name, backward=True, overlaps=True, times=steps))
-
-    def _splits(self, number: int, step: Step) -> bool:
-        """Whether all readers of a product's result can work on a part of its columns."""
-        return all(self._accepts(at) for at in self._readers(number, step))
-
-    def _accepts(self, number: int) -> bool:
-        step = self.steps[number]
-        name, values = step.operation.name, step.operation.arguments
-        if name in PRODUCTS or "H" in values or name in ("cross_entropy", "selective_scan", "wkv"):
-            return True
-        if name in WHOLE:
-            return False
-        after = list(self._readers(number, step))
-        if name in NORMS:
-            return (
-                bool(after)
-                and not any(self.steps[at].operation.name in PRODUCTS for at in after)
-                and all(map(self._accepts, after))
-            )
-        return all(map(self._accepts, after))
-
-    def _readers(self, number: int, step: Step) -> Iterator[int]:
-        """The steps that read what a step writes, before it is written again."""
-        target = step.flow.get("y") or step.flow.get("out") or next(iter([*step.flow.values()][::-1]), None)
-        for at in range(number + 1, len(self.steps)):
-            other = self.steps[at].flow
-            outputs = {tensor for tensor in other if tensor in ("y", "out", "mixed") or tensor.endswith("_turned")}
-            if any(other[tensor] == target for tensor in other if tensor not in outputs):
-                yield at
-            if any(other[tensor] == target for tensor in outputs) or self.steps[at].group != step.group:
-                return
 
     def _fixed(self, step: Step, values: Mapping[str, Any], changed: Mapping[str, Any]) -> Step:
         """The step with the values of the rank as numbers."""
