@@ -106,7 +106,7 @@ def bounds(
         config, gpu, phase=phase, settings=settings, dtype=dtype, fused=fused, causal=causal, form=form, **sizes
     )
     whole = together((row.bounds, row.repeat) for row in found.rows if row.bounds)
-    return BoundsAnswer(whole.memory_s, whole.engine_s, whole.lower_s, whole.no_overlap_s, whole.bound, found)
+    return BoundsAnswer(*whole, whole.bound, found)
 
 
 def formula(
