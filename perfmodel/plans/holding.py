@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from perfmodel.arithmetic import ceil_div, whole_bytes
-from perfmodel.footprint.lines import Line, Model, weights
+from perfmodel.footprint.lines import Line, Model, training_states, weights
 from perfmodel.footprint.lines import Plan as Shares
-from perfmodel.footprint.lines import training_states
 from perfmodel.plans.pipeline import Stage, in_flight
 from perfmodel.plans.plan import Plan
 from perfmodel.plans.rank import Held, Part
