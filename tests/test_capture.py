@@ -592,6 +592,18 @@ def test_the_formula_of_a_model_gives_its_numbers():
     assert program.notes == ()
 
 
+def test_a_program_of_symbols_becomes_one_of_numbers():
+    layer = torch.nn.Linear(64, 32, bias=False, **META, dtype=torch.bfloat16)
+    with torch.no_grad():
+        program, whole = capture(layer, Spec(("N", 64), "bf16")), capture(layer, meta(24, 64, dtype=torch.bfloat16))
+    assert program.counts().contraction_flops == 4096 * symbol("N")
+    assert program.at(N=24).steps == whole.steps
+    assert program.at(N=24).on("h100", "graph").total == whole.on("h100", "graph").total
+    assert program.on("h100", "graph").total.contraction_flops == 4096 * program.dims["N"]
+    with pytest.raises(InputError, match="the program has no size 'M'"):
+        program.at(M=3)
+
+
 def test_tokens_are_one_sequence():
     with torch.no_grad():
         program = capture(built("gpt2").eval(), tokens=Dim("N", 48))
