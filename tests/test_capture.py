@@ -373,6 +373,18 @@ def test_autocast_casts_as_on_a_card():
     assert not torch._C._dispatch_tls_is_dispatch_key_included("AutocastIPU")
 
 
+def test_autocast_holds_where_a_block_runs_again():
+    block, x = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 4)), meta(2, 4, grad=True)
+
+    def run():
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            loss = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False).sum()
+        loss.backward()
+
+    tanh = [step.call.results[0].dtype for step in capture(run).steps if step.call.name == "tanh"]
+    assert tanh == ["bf16", "bf16"]
+
+
 # --- questions that only data can answer
 
 

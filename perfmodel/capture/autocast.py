@@ -147,6 +147,9 @@ def as_on_a_card() -> Iterator[None]:
             stack.enter_context(patch.object(_autocast, name, function))
         for name in ("is_autocast_enabled", "get_autocast_dtype"):
             stack.enter_context(patch.object(torch, name, _of_card(getattr(torch, name))))
+        available = _of_card(torch.amp.is_autocast_available)
+        for place in ("torch.amp", "torch.amp.autocast_mode"):
+            stack.enter_context(patch(f"{place}.is_autocast_available", available))
         stack.enter_context(patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
         stack.enter_context(patch("torch.cuda.is_bf16_supported", lambda *_, **__: True))
         switch()
