@@ -14,8 +14,9 @@ import test_imports
 import test_programs
 from command import perfmodel
 
-from perfmodel import api, cases, hardware, specfile
+from perfmodel import api, cases, hardware, planning, specfile
 from perfmodel.cli import cli
+from perfmodel.cli import options as cli_options
 from perfmodel.units import ITEM_BYTES
 from perfmodel.vocabulary import COMPOSITES, ELEMENTWISE, NAMES, kind
 from perfmodel.workload import PHASES, workload
@@ -221,11 +222,15 @@ FUNCTIONS = {
     "memory": api.memory,
     "compare": api.compare,
     "predict": api.predict,
+    "scale": planning.scale,
+    "plan": planning.plan,
 }
 # What an option is called as an argument, where a word of Python or the other way to name a thing is in the way.
-ARGUMENTS = {"set": "settings", "op": "config", "for": "symbol"}
+ARGUMENTS = {"set": "settings", "op": "config", "for": "symbol", "over": "over", "weak": "strong"}
 # Options that say how and where an answer is printed, and where files are searched.
 PROGRAM = {"module", "input", "via", "run"}  # for ``capture`` and ``on``
+# Options of a plan, which ``divide`` takes as a mapping.
+PLAN = {"system", *(name.replace("_", "-") for name in cli_options.PLAN_FIELDS)}
 PRINTING = {"hardware", "format", "output", "plot", "symbolic", "steps", "verbose", "columns", "help"}
 
 
@@ -238,13 +243,14 @@ def test_every_option_of_a_command_is_an_argument_of_its_function(command):
         if option.startswith("--")
     }
     arguments = set(inspect.signature(FUNCTIONS[command]).parameters)
-    assert {ARGUMENTS.get(option, option) for option in options - PRINTING - PROGRAM} - arguments == set()
+    taken = PLAN if command in ("flops", "scale", "plan") else set()
+    assert {ARGUMENTS.get(option, option) for option in options - PRINTING - PROGRAM - taken} - arguments == set()
 
 
 def test_the_page_of_the_library_names_every_function_and_option():
     prose = BLOCK.sub("", PAGES["library"])
     words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose))))
-    functions = (*FUNCTIONS.values(), api.formula, api.bounds, api.gpu, api.load, api.find)
+    functions = (*FUNCTIONS.values(), api.formula, api.bounds, planning.divide, api.gpu, api.load, api.find)
     assert {function.__name__ for function in functions} - words == set()
     arguments = {name for function in functions for name in inspect.signature(function).parameters}
     assert arguments - words - {"sizes", "name"} == set()

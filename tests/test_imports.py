@@ -26,7 +26,7 @@ LAYERS = (
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking",
     ),
     ("report", "measure"),
-    ("cli", "api", "answers", "capture", "given", "utilisation", "pytest_plugin", "__main__"),
+    ("cli", "api", "planning", "answers", "capture", "given", "utilisation", "pytest_plugin", "__main__"),
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 

@@ -10,7 +10,7 @@ it take the place of the all-reduce.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import ceil_div
@@ -18,15 +18,12 @@ from perfmodel.block import Step
 from perfmodel.expression import Expression
 from perfmodel.patterns import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, REDUCE_SCATTER, SEND_RECV
 from perfmodel.plans.plan import Plan
+from perfmodel.plans.readers import PRODUCTS, Readers
 
 FULL, SHARED, PARTIAL = "full", "shared", "partial"
-PRODUCTS = ("linear", "linear_bias", "expert_linear", "expert_linear_bias", "logits")
 EXPERTS = ("expert_linear", "expert_linear_bias")
-NORMS = ("layernorm", "rmsnorm")
 # Operations that a partial sum may pass, because they are linear in it.
 LINEAR = ("combine_experts", "add", "scale")
-# Operations that need every feature of a token.
-WHOLE = ("residual", "add", "combine_experts", "route", "token_shift")
 VOCABULARY = 128  # Megatron-LM pads the vocabulary to a multiple of 128 tp
 
 
@@ -88,11 +85,15 @@ class _Walk:
         self.notes: dict[str, None] = {}
         self.exchanges: list[Exchange] = []
         self._sharded = self._of_rank()
-        self._tokens = {name: ceil_div(self.dims[name], plan.tp) for name in ("N", "N_e") if name in self.dims}
+        self._tokens: dict[str, Any] = {
+            name: ceil_div(self.dims[name], plan.tp) for name in ("N", "N_e") if name in self.dims
+        }
         self._state: dict[str, str] = {}
         self._byte: dict[str, int] = {}
         self._gathered: set[str] = set()
         self._columns: set[str] = set()
+        self._readers = Readers(steps)
+        self._sent = False  # whether tokens are with their experts
 
     def ungathered(self, step: Step) -> Step:
         """A product of columns with the tokens that its rank keeps; other steps unchanged."""
@@ -187,7 +188,7 @@ class _Walk:
         key = "V" if step.operation.name == "logits" else "D_out"
         if shared:
             return {**experts, "D_in": self._divided(step, values, "D_in")}, PARTIAL
-        if values[key] < self.plan.tp or not self._splits(number, step):
+        if values[key] < self.plan.tp or not self._readers.splits(number, step):
             return {**self._by_tokens(step, values), **experts}, FULL
         self._columns.add(step.name)
         for read in reads:
@@ -260,8 +261,9 @@ class _Walk:
     def _experts(self, step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
         """E / ep experts, which receive as many rows as the rank sends. Notes the two all-to-all of a layer."""
         name, ep = step.operation.name, self.plan.ep
-        first = name in EXPERTS and self._state.get(step.flow.get("x", ""), FULL) == FULL
-        if ep > 1 and (name == "combine_experts" or (first and step.flow.get("x") not in self._gathered)):
+        sends = ep > 1 and (name == "combine_experts" or (name in EXPERTS and not self._sent))
+        if sends:
+            self._sent = name in EXPERTS
             tokens = values["B"] * (self._tokens["N"] if self.plan.sequence_parallel else values["N"])
             byte = int(tokens * values["A"] * self.dims["D"] * values["act"])
             self.exchanges.append(Exchange(ALL_TO_ALL, byte, "ep", step.name))
@@ -279,37 +281,6 @@ class _Walk:
         steps = self.plan.cp - 1
         self.exchanges.append(Exchange(SEND_RECV, byte, "cp", step.name, overlaps=True, times=steps))
         self._backward(Exchange(SEND_RECV, 2 * byte, "cp", step.name, backward=True, overlaps=True, times=steps))
-
-    def _splits(self, number: int, step: Step) -> bool:
-        """Whether all readers of a product's result can work on a part of its columns."""
-        return all(self._accepts(at) for at in self._readers(number, step))
-
-    def _accepts(self, number: int) -> bool:
-        step = self.steps[number]
-        name, values = step.operation.name, step.operation.arguments
-        if name in PRODUCTS or "H" in values or name in ("cross_entropy", "selective_scan", "wkv"):
-            return True
-        if name in WHOLE:
-            return False
-        after = list(self._readers(number, step))
-        if name in NORMS:
-            return (
-                bool(after)
-                and not any(self.steps[at].operation.name in PRODUCTS for at in after)
-                and all(map(self._accepts, after))
-            )
-        return all(map(self._accepts, after))
-
-    def _readers(self, number: int, step: Step) -> Iterator[int]:
-        """The steps that read what a step writes, before it is written again."""
-        target = step.flow.get("y") or step.flow.get("out") or next(reversed(step.flow.values()), None)
-        for at in range(number + 1, len(self.steps)):
-            other = self.steps[at].flow
-            outputs = {tensor for tensor in other if tensor in ("y", "out", "mixed") or tensor.endswith("_turned")}
-            if any(other[tensor] == target for tensor in other if tensor not in outputs):
-                yield at
-            if any(other[tensor] == target for tensor in outputs) or self.steps[at].group != step.group:
-                return
 
     def _fixed(self, step: Step, values: Mapping[str, Any], changed: Mapping[str, Any]) -> Step:
         """The step with the values of the rank as numbers."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from perfmodel.arithmetic import ceil_div
 from perfmodel.plans.plan import GPIPE, INTERLEAVED, ZERO_BUBBLE, Plan
 
 
@@ -81,8 +80,3 @@ def duration_s(plan: Plan, forward_s: Sequence[float], backward_s: Sequence[floa
     slowest = max(both)
     ends = {INTERLEAVED: (sum(both) - slowest) / plan.virtual, ZERO_BUBBLE: 0.0}.get(plan.schedule, sum(both) - slowest)
     return microbatches * slowest + ends
-
-
-def layers_of_stage(layers: int, pp: int) -> int:
-    """Layers of the largest stage."""
-    return ceil_div(layers, pp)

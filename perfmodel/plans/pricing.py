@@ -33,8 +33,8 @@ class Cost(NamedTuple):
     lower_s: float = 0.0
     no_overlap_s: float = 0.0
     expected_s: float = 0.0
-    flops: int = 0
-    contraction_flops: int = 0
+    flops: float = 0
+    contraction_flops: float = 0
 
     def plus(self, other: Cost, times: float = 1) -> Cost:
         """The sum with a number of times another cost."""

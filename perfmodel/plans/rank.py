@@ -90,8 +90,8 @@ class Rank:
             running = tuple(block.running(forward, steps, self.dims, fused=self.fused, backward=self.train))
             costs = prices.sequence(running)
             talks = self._talks(steps, running, costs, prices)
-            ways = [Way(_sum(costs, running, own), talks[own]) for own in (True, False)]
-            found.append(Segment(part, *ways, self._again(running, costs, ways[0])))
+            forward_way, backward_way = (Way(_sum(costs, running, own), talks[own]) for own in (True, False))
+            found.append(Segment(part, forward_way, backward_way, self._again(running, costs, forward_way)))
         return tuple(found)
 
     def _talks(
@@ -122,7 +122,9 @@ class Rank:
 
     def held(self) -> Held:
         """Activations that a training step keeps of one microbatch."""
-        found = activations(self.division.kept, self.dims, fused=self.fused, recompute=self.plan.recompute)
+        selective = self.plan.recompute == "selective"
+        steps = [step for step in self.division.kept if not (selective and _drops(step, self.dims))]
+        found = activations(steps, self.dims, fused=self.fused, recompute=self.plan.recompute)
         named = {layer.name: size_byte(layer.further or layer.first) for layer in found.layers[:-1]}
         outside = found.layers[-1].byte
         passing = max([layer.passing_byte for layer in found.layers], default=0)
@@ -140,14 +142,22 @@ class Rank:
         return sum(line.byte_per_gpu for line in lines), space.operand_byte + space.waiting_byte
 
 
+def _drops(step: Step, dims: Mapping[str, Any]) -> bool:
+    """Whether a step is the dropout of the N x S probabilities."""
+    if step.operation.name != "dropout" or "S" not in dims:
+        return False
+    return bool(step.values(dims)["numel"] % (dims["N"] * dims["S"]) == 0)
+
+
 def _square(kernel: Kernel, fused: bool, dims: Mapping[str, Any]) -> bool:
     """Whether a kernel belongs to attention whose N x S tensors selective recomputation drops."""
-    values = {**kernel.step.operation.defaults, **kernel.step.values(dims)}
-    if kernel.step.operation.name == "dropout":
-        return "S" in dims and bool(values["numel"] % (dims["N"] * dims["S"]) == 0)
-    apart = kernel.step.kernels == "apart" or (kernel.step.kernels == "either" and not fused)
-    whole = kernel.step.operation.function(**kernel.step.operation.checked(kernel.step.values(dims), kernel.step.name))
-    return apart and any(tensor.name in SQUARES and tensor.spill for tensor in whole.tensors)
+    step = kernel.step
+    if _drops(step, dims):
+        return True
+    if not (step.kernels == "apart" or (step.kernels == "either" and not fused)):
+        return False
+    whole = step.operation.function(**step.operation.checked(step.values(dims), step.name))
+    return any(tensor.name in SQUARES and tensor.spill for tensor in whole.tensors)
 
 
 def _sum(costs: Iterable[Cost], running: Iterable[Kernel], forward: bool) -> Cost:

@@ -40,6 +40,18 @@ def optimizer(prices: Prices, plan: Plan, own: Parameters) -> Cost:
     return Cost().plus(prices.sequence([kernel])[0], number / CHUNK)
 
 
+def accumulation(prices: Prices, plan: Plan, own: Parameters, item: float, microbatches: int) -> Cost:
+    """Adding each microbatch's gradients to the sum so far: two reads and a write of every gradient, or of the rank's shard
+    of them, for each microbatch after the first. NB a product that adds to a float32 sum moves as many bytes more.
+    """
+    replicas = plan.dp * plan.cp if plan.zero >= 2 else 1
+    number = ceil_div(own.all, replicas) * (microbatches - 1)
+    operation = ops.find("add")
+    values = operation.checked({"numel": CHUNK, "act": item}, "accumulation")
+    kernel = Kernel("accumulation", "add", 1, operation.function(**values), Step("accumulation", operation))
+    return Cost().plus(prices.sequence([kernel])[0], number / CHUNK)
+
+
 def synchronised(
     prices: Prices, plan: Plan, own: Parameters, item: float, microbatches: int, segments: Sequence[Segment], stage: Stage,
     pass_s: tuple[float, float], train: bool,

@@ -120,10 +120,8 @@ def _law(name: str, points: Sequence[Point]) -> Law:
     """Least squares of 1/S = s + (1 - s)/p, or of S = s + (1 - s) p, with s between 0 and 1."""
     p0 = points[0].gpus
     pairs = [(point.gpus / p0, point.speedup / p0) for point in points]
-    if name == "Amdahl":
-        terms = [(1 - 1 / p, 1 / s - 1 / p) for p, s in pairs]
-    else:
-        terms = [(1 - p, s - p) for p, s in pairs]
+    strong = name == "Amdahl"
+    terms = [(1 - 1 / p, 1 / s - 1 / p) if strong else (1 - p, s - p) for p, s in pairs]
     square = sum(a * a for a, _ in terms)
     serial = min(1.0, max(0.0, sum(a * b for a, b in terms) / square)) if square else 0.0
     law = Law(name, serial, 0.0)

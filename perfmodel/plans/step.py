@@ -17,7 +17,7 @@ from perfmodel.plans.pipeline import Stage, duration_s, stages
 from perfmodel.plans.plan import Plan, Shape, checked, shape_of
 from perfmodel.plans.pricing import Cost, Prices, Talk
 from perfmodel.plans.rank import AXES, Held, Part, Rank, Segment, Way
-from perfmodel.plans.replicas import Sync, optimizer, synchronised
+from perfmodel.plans.replicas import Sync, accumulation, optimizer, synchronised
 from perfmodel.systems import System
 from perfmodel.timing.terms import Term
 from perfmodel.workload import Workload
@@ -135,7 +135,7 @@ class Model:
         """
         dims = self.rank(plan).dims
         whole = dims.get("B", 1) * dims.get("N", 1) * dims.get("D", 1) * dims.get("act", 2)
-        return ceil_div(int(whole), plan.tp)
+        return int(ceil_div(int(whole), plan.tp))
 
     # --- memory
 
@@ -197,10 +197,12 @@ class Model:
         sync = synchronised(self.prices, plan, own, self.dims.get("weight", 2), m, segments, self.stages(plan)[slowest],
                             (forward_s[slowest], backward_s[slowest]), self.train)  # fmt: skip
         update = optimizer(self.prices, plan, own) if self.train else Cost()
-        terms = self._terms(found[slowest], send, m, bubble_s, sync, update.expected_s)
+        sums = accumulation(self.prices, plan, own, self.dims.get("weight", 2), m) if self.train else Cost()
+        terms = self._terms(found[slowest], send, m, bubble_s, sync, (sums.expected_s, update.expected_s))
         expected_s = sum(term.seconds for term in terms)
         talks = _talk(found[slowest], send, m, self.train).plus(Talk(sync.lower_s, sync.expected_s, sync.exposed_s))
         bounds = [self._bound(plan, found, m, kind) + getattr(update, kind) for kind in ("lower_s", "no_overlap_s")]
+        bounds[1] += sums.no_overlap_s  # the lower time assumes that the products add to the sums
         flops = self.whole_flops()
         tokens = self.shape.batch * self.shape.tokens
         return Estimate(
@@ -243,7 +245,7 @@ class Model:
         return duration_s(plan, forward, backward, m)
 
     def _terms(
-        self, ways: tuple[Way, Way, Way], send: Talk, m: int, bubble_s: float, sync: Sync, update_s: float
+        self, ways: tuple[Way, Way, Way], send: Talk, m: int, bubble_s: float, sync: Sync, states_s: tuple[float, float]
     ) -> tuple[Term, ...]:
         names = ("kernels, forward", "kernels, backward", "recomputation")
         terms = [Term(name, m * way.cost.expected_s) for name, way in zip(names, ways, strict=True)]
@@ -251,16 +253,23 @@ class Model:
             terms.append(Term(f"{NAMES[axis]}, exposed", m * sum(way.talks[number].exposed_s for way in ways)))
         terms.append(Term("pipeline messages", m * send.exposed_s * (2 if self.train else 1)))
         terms.append(Term("pipeline bubble", bubble_s))
-        terms += [Term("gradients and weights of replicas, exposed", sync.exposed_s), Term("optimizer", update_s)]
+        terms += [
+            Term("gradients and weights of replicas, exposed", sync.exposed_s),
+            Term("gradient accumulation", states_s[0]),
+            Term("optimizer", states_s[1]),
+        ]
         return tuple(term for term in terms if term.seconds)
 
     def whole_flops(self) -> int:
         """FLOPs of products of the whole step on one GPU, without recomputation."""
         if not self._whole:
             one = Plan(microbatch=self.shape.batch)
-            self._whole = sum(
-                (segment.forward.cost.contraction_flops + segment.backward.cost.contraction_flops) * segment.part.repeat
-                for segment in self.segments(one)
+            self._whole = int(
+                sum(
+                    (segment.forward.cost.contraction_flops + segment.backward.cost.contraction_flops)
+                    * segment.part.repeat
+                    for segment in self.segments(one)
+                )
             )
         return self._whole
 

@@ -69,6 +69,7 @@ def _head(model: Model) -> dict[str, Any]:
 
 
 def estimate_document(model: Model, found: Estimate) -> dict[str, Any]:
+    """Returns the JSON document of ``flops`` with a plan."""
     return {**_head(model), **plan_document(found)}
 
 
@@ -224,17 +225,20 @@ def _view(line: str, parts: Any, document: Any) -> View:
 
 
 def estimate_view(model: Model, found: Estimate) -> View:
+    """Returns the view of one estimate."""
     line = f"{model.workload.name} on {found.plan.gpus} x {model.gpu.name}: expected {_seconds(found.expected_s)}"
     return _view(line, lambda: estimate_parts(model, found), lambda: estimate_document(model, found))
 
 
 def scaling_view(answer: Scaling) -> View:
+    """Returns the view of a scaling."""
     last: Point = answer.points[-1]
     line = f"{answer.model.workload.name}: efficiency {_percent(last.efficiency)} on {last.gpus:,} GPUs"
     return _view(line, lambda: scaling_parts(answer), lambda: scaling_document(answer))
 
 
 def search_view(answer: Found) -> View:
+    """Returns the view of a search."""
     line = f"{answer.model.workload.name} on {answer.gpus:,} GPUs: {answer.best[0].plan.words}"
     return _view(line, lambda: search_parts(answer), lambda: search_document(answer))
 

@@ -1,0 +1,260 @@
+"""Plans: division, collectives, schedules, memory, scaling and the search, against hand-worked figures and loops."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import pytest
+from command import check_refused, perfmodel
+
+import perfmodel as package
+from perfmodel import systems
+from perfmodel.errors import InputError
+from perfmodel.hardware import gpu
+from perfmodel.plans.division import divided
+from perfmodel.plans.pipeline import bubble_s, duration_s, in_flight, stages
+from perfmodel.plans.plan import Plan
+from perfmodel.plans.scaling import counts
+from perfmodel.plans.search import plans, search
+from perfmodel.plans.step import Model
+from perfmodel.workload import workload
+
+CARD = gpu("h100")
+
+
+@cache
+def model(name="tinyllama-1.1b", phase="train", system=None, **sizes):
+    return Model(workload(name), phase, CARD, systems.of(CARD, system), sizes or {"B": 8, "N": 1024})
+
+
+def exchanges(name, layer, plan, **sizes):
+    found = workload(name)
+    dims = {"causal": 0, **found.dims("train", sizes)}
+    own = divided(found.steps_in("train"), dims, plan, train=True)
+    return [(e.kind, e.byte * e.times, e.axis, e.backward) for e in own.exchanges if e.step.startswith(layer)]
+
+
+def test_tensor_parallelism_sums_twice_forward_and_twice_backward():
+    # B N D = 1 x 2048 x 8192 elements of 2 bytes
+    found = exchanges("llama-3-70b", "layers.", Plan(tp=8, microbatch=1), N=2048)
+    after = [one for one in found if one[1] == 2048 * 8192 * 2]
+    # the first norm of a layer sums the embedding, which belongs to no layer
+    assert sorted(after[1:]) == sorted(
+        [("all_reduce", 33554432, "tp", False)] * 2 + [("all_reduce", 33554432, "tp", True)] * 2
+    )
+
+
+def test_sequence_parallelism_gathers_and_scatters():
+    found = exchanges("llama-3-70b", "layers.mlp", Plan(tp=8, microbatch=1, sequence_parallel=True), N=2048)
+    part, whole = 2048 * 8192 * 2 // 8, 2048 * 8192 * 2
+    assert found == [
+        ("all_gather", part, "tp", False), ("all_gather", part, "tp", True), ("reduce_scatter", whole, "tp", True),
+        ("reduce_scatter", whole, "tp", False), ("all_gather", part, "tp", True),
+    ]  # fmt: skip
+
+
+def test_expert_parallelism_sends_each_token_to_its_experts_and_back():
+    found = exchanges("mixtral-8x7b", "layers.moe", Plan(dp=8, ep=8, microbatch=1), B=8, N=2048)
+    # 2048 tokens x 2 experts x 4096 elements of 2 bytes, forward and backward, to the experts and back
+    assert found == [("all_to_all", 33554432, "ep", backward) for _ in range(2) for backward in (False, True)]
+
+
+def test_context_parallelism_passes_keys_and_values():
+    found = exchanges("llama-3-8b", "layers.attention", Plan(cp=4, microbatch=1), N=8192)
+    # keys and values of 8 heads x 2048 tokens x 128 elements of 2 bytes, to 3 others; with gradients backward
+    byte = 2 * 8 * 2048 * 128 * 2 * 3
+    assert found == [("send_recv", byte, "cp", False), ("send_recv", 2 * byte, "cp", True)]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"tp": 4}, {"tp": 2, "pp": 2}, {"dp": 4}, {"cp": 4}, {"tp": 2, "sequence_parallel": True}]
+)
+def test_products_and_parameters_of_all_ranks_are_the_whole(fields):
+    made = Model(workload("llama-3-8b"), "train", CARD, None, {"B": 4, "N": 1024, "V": 131072}, causal="cp" in fields)
+    one, plan = Plan(microbatch=4), Plan(**fields)._replace(microbatch=4 // fields.get("dp", 1))
+
+    def total(at):
+        ways = [(s.part.repeat, s.forward.cost, s.backward.cost) for s in made.segments(at)]
+        return sum(repeat * (f.contraction_flops + b.contraction_flops) for repeat, f, b in ways)
+
+    assert total(plan) * plan.tp * plan.cp * plan.dp == total(one)
+    # the norms are on every rank: 65 norms of 4096 parameters
+    own = sum(made.parameters(plan, stage).all for stage in made.stages(plan))
+    norms = 65 * 4096
+    assert (own - norms) * plan.tp + norms == made.parameters(one, made.stages(one)[0]).all
+
+
+def test_uneven_shapes_are_said():
+    notes = model("gpt2", B=8).estimate(Plan(tp=8)).notes
+    assert any("H = 12 is divided unevenly" in note for note in notes)
+    assert any("V = 50,257 is padded to 51,200" in note for note in notes)
+    assert any("replicated" in note for note in model("llama-3-8b", B=8).estimate(Plan(tp=16)).notes)
+
+
+def simulated(p, m, forward, backward, schedule, v=1):
+    """A pipeline in loops: each stage runs its passes in the order of the schedule, each after those that it needs."""
+    chunks = p * v
+    done = {}
+    free = [0.0] * p
+
+    def order(stage):
+        if schedule == "gpipe":
+            return [("f", n, 0) for n in range(m)] + [("b", n, 0) for n in range(m)]
+        groups = [(n, c) for start in range(0, m, p) for c in range(v) for n in range(start, min(start + p, m))]
+        backs = [(n, v - 1 - c) for n, c in groups]
+        warm = min(m * v, (p - stage - 1) if v == 1 else 2 * (p - stage - 1) + (v - 1) * p)
+        found = [("f", n, c) for n, c in groups[:warm]]
+        for index in range(m * v):
+            if warm + index < m * v:
+                found.append(("f", *groups[warm + index]))
+            found.append(("b", *backs[index]))
+        return found
+
+    waiting = [order(stage) for stage in range(p)]
+    while any(waiting):
+        for stage in range(p):
+            while waiting[stage]:
+                way, n, c = waiting[stage][0]
+                place = c * p + stage
+                needs = (
+                    ("f", n, place - 1)
+                    if way == "f"
+                    else ("b", n, place + 1)
+                    if place + 1 < chunks
+                    else ("f", n, place)
+                )
+                if needs[2] >= 0 and needs not in done:
+                    break
+                start = max(free[stage], done.get(needs, 0.0), done.get(("f", n, place), 0.0) if way == "b" else 0.0)
+                free[stage] = done[way, n, place] = start + (forward if way == "f" else backward) / v
+                waiting[stage].pop(0)
+    return max(done.values())
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "interleaved"])
+@pytest.mark.parametrize(("p", "m", "v"), [(2, 2, 2), (2, 8, 3), (4, 4, 2), (4, 8, 2), (4, 16, 4), (8, 16, 2)])
+def test_bubbles_are_those_of_a_simulated_pipeline(schedule, p, m, v):
+    chunks = v if schedule == "interleaved" else 1
+    plan = Plan(pp=p, schedule=schedule, virtual=chunks)
+    expected = m * 3.0 + bubble_s(schedule, p, 1.0, 2.0, chunks)
+    assert simulated(p, m, 1.0, 2.0, schedule, chunks) == pytest.approx(expected)
+    assert duration_s(plan, [1.0] * p, [2.0] * p, m) == pytest.approx(expected)
+
+
+def test_microbatches_in_flight():
+    assert in_flight(Plan(pp=4), 0, 16) == (4, 1)
+    assert in_flight(Plan(pp=4), 3, 16) == (1, 1)
+    assert in_flight(Plan(pp=4, schedule="gpipe"), 3, 16) == (16, 1)
+    flying, over = in_flight(Plan(pp=8, virtual=3, schedule="interleaved"), 0, 64)
+    assert flying / over == pytest.approx(8 * (1 + 7 / 24))  # p (1 + (p - 1) / (p v))
+
+
+def test_stages_hold_all_layers():
+    for pp in range(1, 12):
+        found = stages((13, 7), pp)
+        assert [sum(stage.counts[kind] for stage in found) for kind in (0, 1)] == [13, 7]
+        assert max(sum(stage.counts) for stage in found) == -(-20 // pp)
+
+
+def test_one_gpu_is_the_analysis():
+    found = model("llama-3.2-1b", B=8, N=1024).estimate(Plan(microbatch=8))
+    alone = package.analyse("llama-3.2-1b", "h100", phase="train", B=8, N=1024)
+    assert found.expected_s == pytest.approx(alone.total.expected.expected_s, rel=0.01)
+    assert found.lower_s == pytest.approx(alone.total.lower_s, rel=0.01)
+    assert found.plan.gpus == 1
+    assert found.communication_s == 0
+
+
+@pytest.mark.parametrize("fields", [{"tp": 8}, {"dp": 8, "zero": 3}, {"tp": 2, "pp": 2, "dp": 2, "zero": 1}])
+def test_more_bandwidth_is_never_slower(fields):
+    plan = Plan(**fields, microbatch=1)
+    made = model()
+    level = made.system.scale_up
+    faster = level._replace(
+        one_way_byte_per_s=level.one_way_byte_per_s._replace(value=2 * level.one_way_byte_per_s.value)
+    )
+    other = Model(made.workload, "train", CARD, made.system._replace(scale_up=faster), {"B": 8, "N": 1024})
+    slow, fast = made.estimate(plan), other.estimate(plan)
+    assert fast.expected_s <= slow.expected_s
+    assert fast.lower_s <= slow.lower_s
+    assert slow.lower_s <= slow.expected_s
+    assert sum(term.seconds for term in slow.terms) == pytest.approx(slow.expected_s)
+
+
+def test_zero_shards_the_states():
+    held = [model().estimate(Plan(dp=8, zero=zero)).memory_byte for zero in range(4)]
+    assert held == sorted(held, reverse=True)
+
+
+@pytest.mark.parametrize("fields", [
+    {"dp": 3}, {"tp": 64}, {"pp": 100}, {"ep": 2}, {"sequence_parallel": True}, {"schedule": "interleaved"},
+    {"microbatch": 3}, {"pp": 2, "virtual": 2}, {"pp": 2, "zero": 3},
+])  # fmt: skip
+def test_illegal_plans_are_refused(fields):
+    with pytest.raises(InputError):
+        model().estimate(Plan(**fields))
+
+
+def test_the_search_finds_the_optimum_of_all_plans():
+    made = model(B=8, N=512)
+    found = search(made, 8)
+    every = [made.estimate(plan) for plan in plans(made, 8)]
+    fitting = [one for one in every if one.fits]
+    assert found.legal == len(every)
+    assert found.fitting == len(fitting)
+    assert found.best[0].expected_s == min(one.expected_s for one in fitting)
+    assert search(made, 8, objective="memory").best[0].memory_byte == min(one.memory_byte for one in fitting)
+    for one in found.pareto:
+        assert not any(o.expected_s < one.expected_s and o.memory_byte < one.memory_byte for o in fitting)
+    best = found.best[0]
+    for loss in found.losses:
+        assert best.expected_s + sum(s for _, s in loss.terms) == pytest.approx(loss.estimate.expected_s)
+
+
+def test_scale_prints_the_document_of_the_contract():
+    ran = perfmodel("scale", "--config", "tinyllama-1.1b", "--gpu", "h100", "--over", "gpus=1:8:x2", "--strong", "--phase", "train",
+                    "--set", "B=8", "--set", "N=512", "--format", "json")  # fmt: skip
+    assert ran.code == 0, ran.err
+    page = json.loads(ran.out)
+    assert [point["gpus"] for point in page["points"]] == [1, 2, 4, 8]
+    assert page["points"][0]["efficiency"] == page["points"][0]["speedup"] == 1
+    keys = {"gpus", "plan", "lower_s", "expected_s", "no_overlap_s", "speedup", "efficiency", "tokens_per_s", "mfu", "memory_byte",
+            "fits", "communication_s", "bubble_s"}  # fmt: skip
+    assert keys <= page["points"][0].keys()
+    assert page["laws"][0]["name"] == "Amdahl"
+
+
+def test_weak_scaling_keeps_the_batch_of_a_replica(tmp_path):
+    found = package.scale("tinyllama-1.1b", "h100", [1, 4], strong=False, phase="train", B=2, N=512)
+    assert [point.estimate.tokens for point in found.points] == [1024, 4096]
+    assert found.points[0].efficiency == 1
+    path = tmp_path / "s.svg"
+    ran = perfmodel("scale", "--config", "tinyllama-1.1b", "--gpu", "h100", "--over", "gpus=1:4:x2", "--weak", "--phase", "train",
+                    "--plot", str(path))  # fmt: skip
+    assert ran.code == 0
+    assert "Gustafson" in path.read_text()
+
+
+def test_ranges_of_gpus():
+    assert counts("gpus=1:10:x3") == [1, 3, 9]
+    assert counts("gpus=8:24:8") == [8, 16, 24]
+    for text in ("gpus=4:1:x2", "p=1:4", "gpus=1:4:x1", "gpus=a:b"):
+        with pytest.raises(InputError):
+            counts(text)
+
+
+def test_plan_and_flops_print_plans_and_refuse_what_is_missing():
+    ran = perfmodel(
+        "flops", "--config", "tinyllama-1.1b", "--gpu", "h100", "--tp", "4", "--phase", "decode", "--set", "B=4"
+    )
+    assert ran.code == 0
+    assert "tensor parallelism, exposed" in ran.out
+    ran = perfmodel(
+        "plan", "--config", "tinyllama-1.1b", "--gpu", "h100", "--gpus", "4", "--phase", "decode", "--price", "2"
+    )
+    assert ran.code == 0
+    assert "per million tokens" in ran.out
+    check_refused(perfmodel("plan", "--config", "tinyllama-1.1b", "--gpu", "h100"))
+    check_refused(perfmodel("scale", "--config", "tinyllama-1.1b", "--gpu", "h100", "--over", "gpus=1:4:x2"))
+    check_refused(perfmodel("flops", "--config", "tinyllama-1.1b", "--gpu", "h100", "--tp", "4", "--symbolic"))
