@@ -170,9 +170,20 @@ def fit(own: Link, points: list[Point], rounds: int = 60) -> Link:
     return with_vector(own, values)
 
 
+CARDS = {"nvlink3": "a100", "nvlink4": "h100", "nvlink5": "b200"}
+
+
 def between(links: list[Link], template: Link) -> Link:
-    """Returns the geometric mean of the figures of other generations."""
-    vectors = [vector(one) for one in links]
+    """Returns the geometric mean of the figures of other generations, with latencies in clocks of the card."""
+
+    def clocks(one: Link) -> Vector:
+        hz = gpu(CARDS[one.name]).clocks["boost"].value / gpu(CARDS[template.name]).clocks["boost"].value
+        return {
+            name: value * (hz if name == "launch" or name.endswith("_s") else 1.0)
+            for name, value in vector(one).items()
+        }
+
+    vectors = [clocks(one) for one in links]
     own = vector(template)
     found = {}
     for name, value in own.items():

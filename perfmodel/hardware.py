@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from perfmodel.errors import InputError, printable, shown
+from perfmodel.figures import AGREES, CLOCKS, Figure, LinkFigure, derived, figure, links, source, table
 from perfmodel.op import Engine
 from perfmodel.paths import SHORT_NAMES, files, find, folders, is_name, label, named, stem
 from perfmodel.specfile import Mapping, parse, read_text
@@ -44,34 +45,8 @@ _TENSOR_WIDER = {
 
 PEAK_TABLES = ("tensor", "tensor_sparse", "tensor_fp16_accumulate", "tensor_fp16_accumulate_sparse", "vector")
 PEAK_DTYPES = (*ITEM_BYTES, "fp6", "fp4", "int4")
-CLOCKS = ("base", "boost", "tensor")
 MULTIPROCESSOR_BYTES = ("registers", "shared_memory", "shared_memory_per_block", "l1_and_shared", "tensor_memory")
 MULTIPROCESSOR_COUNTS = ("threads", "warps", "blocks", "threads_per_block", "warp")
-
-
-class Figure(NamedTuple):
-    """A figure of a data sheet: value in base units, key of its source, and notes."""
-
-    value: float
-    source: str
-    note: str = ""
-    per_sm_clock: int | None = None
-    clock: str = "boost"
-
-
-class LinkFigure(NamedTuple):
-    """The rate of a card's links to other devices, both directions together, and its parts where they are known.
-
-    ``one_way_byte_per_s`` is one direction; it is ``links`` (lanes of PCIe) x ``per_link_byte_per_s``.
-    """
-
-    value: float
-    source: str
-    note: str = ""
-    generation: int | None = None
-    links: int | None = None
-    one_way_byte_per_s: float | None = None
-    per_link_byte_per_s: float | None = None
 
 
 class Gpu(NamedTuple):
@@ -194,7 +169,7 @@ def _parsed(contents: str, path: str) -> Gpu:
 def described(page: Mapping, path: str) -> Gpu:
     """Returns the card that a parsed file describes."""
     sources = {key: source(page.mapping("sources").mapping(key)) for key in page.mapping("sources")}
-    count, clocks = figure(page, "multiprocessors", "count", sources), _table(page, "clocks", "Hz", CLOCKS, sources)
+    count, clocks = figure(page, "multiprocessors", "count", sources), table(page, "clocks", "Hz", CLOCKS, sources)
     memory, caches = page.mapping("memory"), _caches(page, sources)
     found = Gpu(
         name=printable(stem(path)),
@@ -218,12 +193,12 @@ def described(page: Mapping, path: str) -> Gpu:
         },
         caches=caches,
         multiprocessor={
-            **_table(page, "multiprocessor", "B", MULTIPROCESSOR_BYTES, sources, others=MULTIPROCESSOR_COUNTS),
-            **_table(page, "multiprocessor", "count", MULTIPROCESSOR_COUNTS, sources, others=MULTIPROCESSOR_BYTES),
+            **table(page, "multiprocessor", "B", MULTIPROCESSOR_BYTES, sources, others=MULTIPROCESSOR_COUNTS),
+            **table(page, "multiprocessor", "count", MULTIPROCESSOR_COUNTS, sources, others=MULTIPROCESSOR_BYTES),
         },
-        peaks={kind: _table(page, kind, "OP/s", PEAK_DTYPES, sources) for kind in PEAK_TABLES},
-        special=_derived(page.mapping("special"), sources, count, clocks) if "special" in page else None,
-        links=_links(page, sources),
+        peaks={kind: table(page, kind, "OP/s", PEAK_DTYPES, sources) for kind in PEAK_TABLES},
+        special=derived(page.mapping("special"), sources, count, clocks) if "special" in page else None,
+        links=links(page, sources),
         power=figure(page, "power", "W", sources) if "power" in page else None,
         notes=page.texts("notes"),
     )
@@ -233,7 +208,7 @@ def described(page: Mapping, path: str) -> Gpu:
     return found
 
 
-AGREES, AGREES_WITH_NOTE = 0.005, 0.05  # largest relative difference of a peak from its operations per clock
+AGREES_WITH_NOTE = 0.05  # largest relative difference of a peak with a note from its operations per clock
 SLOWEST_HZ = 1e7  # of a clock that multiplies operations per clock
 
 
@@ -259,15 +234,15 @@ def _check(card: Gpu, page: Mapping) -> None:
                 page.mapping("clocks").place_of(slow), f"the {slow} clock is above the {fast} clock",
                 "base <= tensor <= boost is accepted",
             )  # fmt: skip
-    for table, figures in card.peaks.items():
-        for dtype, figure in figures.items():
-            derived = card.derived_peak(figure)
-            share = AGREES_WITH_NOTE if figure.note else AGREES
-            if derived is not None and abs(derived / figure.value - 1) > share:
+    for kind, figures in card.peaks.items():
+        for dtype, peak in figures.items():
+            width = card.derived_peak(peak)
+            share = AGREES_WITH_NOTE if peak.note else AGREES
+            if width is not None and abs(width / peak.value - 1) > share:
                 raise InputError(
-                    page.mapping(table).place_of(dtype),
-                    f"{scaled(figure.value, 'FLOP/s')} is not {card.multiprocessors.value:g} multiprocessors x "
-                    f"{figure.per_sm_clock} x the {figure.clock} clock = {scaled(derived, 'FLOP/s')}",
+                    page.mapping(kind).place_of(dtype),
+                    f"{scaled(peak.value, 'FLOP/s')} is not {card.multiprocessors.value:g} multiprocessors x "
+                    f"{peak.per_sm_clock} x the {peak.clock} clock = {scaled(width, 'FLOP/s')}",
                     f"a difference of at most {share:.1%} is accepted", "Correct one of the figures.",
                 )  # fmt: skip
     if "l2" in card.caches and card.caches["l2"].value > card.capacity_byte.value:
@@ -278,94 +253,10 @@ def _check(card: Gpu, page: Mapping) -> None:
         )
 
 
-def source(page: Mapping) -> str:
-    """Formats title, page and date of a source in one line."""
-    parts = [page.text("title"), page.text("page", ""), f"read {page.text('read')}"]
-    page.finish()
-    return ", ".join(part for part in parts if part)
-
-
 def _caches(page: Mapping, sources: dict[str, str]) -> dict[str, Figure]:
     return {
-        **_table(page, "caches", "B", ("l2", "infinity_cache"), sources, others=("l2_bandwidth", "infinity_bandwidth")),
-        **_table(
+        **table(page, "caches", "B", ("l2", "infinity_cache"), sources, others=("l2_bandwidth", "infinity_bandwidth")),
+        **table(
             page, "caches", "B/s", ("l2_bandwidth", "infinity_bandwidth"), sources, others=("l2", "infinity_cache")
         ),
     }
-
-
-def _table(
-    page: Mapping, key: str, unit: str, keys: tuple[str, ...], sources: dict[str, str], others: tuple[str, ...] = ()
-) -> dict[str, Figure]:
-    if key not in page:
-        return {}
-    table = page.mapping(key)
-    found = {name: figure(table, name, unit, sources) for name in keys if name in table}
-    for name in others:
-        name in table  # noqa: B015 - marks the key as known; the table of the other unit reads it
-    table.finish()
-    return found
-
-
-LINKS = ("nvlink", "scale_up", "pcie", "c2c")
-
-
-def _links(page: Mapping, sources: dict[str, str]) -> dict[str, LinkFigure]:
-    if "links" not in page:
-        return {}
-    table = page.mapping("links")
-    found = {name: _link(table.mapping(name), sources) for name in LINKS if name in table}
-    table.finish()
-    return found
-
-
-def _link(leaf: Mapping, sources: dict[str, str]) -> LinkFigure:
-    """Reads a link and checks that its parts add up."""
-    found = LinkFigure(
-        value=leaf.quantity("value", "B/s"),
-        source=leaf.choice("from", tuple(sources)),
-        note=leaf.text("note", ""),
-        generation=leaf.size("generation") if "generation" in leaf else None,
-        links=leaf.size("links") if "links" in leaf else None,
-        one_way_byte_per_s=leaf.quantity("one_way", "B/s") if "one_way" in leaf else None,
-        per_link_byte_per_s=leaf.quantity("per_link", "B/s") if "per_link" in leaf else None,
-    )
-    leaf.finish()
-    one_way = found.one_way_byte_per_s or found.value / 2
-    parts = (found.links or 0) * (found.per_link_byte_per_s or 0.0) or one_way
-    for key, known in (("value", found.value / 2), ("per_link", parts)):
-        if abs(known / one_way - 1) > AGREES:
-            raise InputError(
-                leaf.place_of(key), f"it gives {scaled(known, 'B/s')} in one direction, not {scaled(one_way, 'B/s')}",
-                f"value = 2 x one_way and one_way = links x per_link, within {AGREES:.1%}, are accepted", "Correct one of the figures.",
-            )  # fmt: skip
-    return found
-
-
-def figure(page: Mapping, key: str, unit: str, sources: dict[str, str]) -> Figure:
-    """Reads ``{value: 312 TFLOP/s, from: whitepaper, per_sm_clock: 2048, note: …}``."""
-    leaf = page.mapping(key)
-    found = Figure(
-        value=float(leaf.size("value")) if unit == "count" else _value(leaf, unit),
-        source=leaf.choice("from", tuple(sources)),
-        note=leaf.text("note", ""),
-        per_sm_clock=leaf.size("per_sm_clock") if "per_sm_clock" in leaf else None,
-        clock=leaf.choice("clock", CLOCKS, "boost"),
-    )
-    leaf.finish()
-    return found
-
-
-def _value(leaf: Mapping, unit: str) -> float:
-    """Reads a value. A rate may be in OP/s (integer types) or FLOP/s (floating-point types)."""
-    return leaf.quantity("value", "FLOP/s" if unit == "OP/s" and "FLOP" in leaf.text("value") else unit)
-
-
-def _derived(leaf: Mapping, sources: dict[str, str], count: Figure, clocks: dict[str, Figure]) -> Figure:
-    """Reads a rate that vendors publish only per multiprocessor and clock."""
-    clock = leaf.choice("clock", tuple(clocks), "boost" if "boost" in clocks else None)
-    per_sm_clock = leaf.size("per_sm_clock")
-    value = count.value * per_sm_clock * clocks[clock].value
-    found = Figure(value, leaf.choice("from", tuple(sources)), leaf.text("note", ""), per_sm_clock, clock)
-    leaf.finish()
-    return found

@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from perfmodel.errors import InputError, did_you_mean, printable, shown
-from perfmodel.hardware import Figure, Gpu, figure, source
+from perfmodel.figures import AGREES, Figure, figure, source
+from perfmodel.hardware import Gpu
 from perfmodel.paths import folders, is_name, report, stem
 from perfmodel.specfile import Mapping, parse, read_text
 
 FOLDER = "systems"
 MEMORY, XGMI = "memory", "xgmi"
-AGREES = 0.005  # largest relative difference between a total and its parts
 
 
 class Level(NamedTuple):

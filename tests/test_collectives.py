@@ -306,6 +306,16 @@ def test_explain_shows_the_algorithms_and_solve_their_crossovers():
     assert {"below": "tree", "above": "ring"}.items() <= found["crossovers"][0].items()
 
 
+def test_a_sweep_over_ranks_has_the_bound_of_the_links():
+    from perfmodel.sweep import sweep
+    from perfmodel.workload import single
+
+    for name, most in (("all_reduce", 2**20 / 450e9), ("all_gather", 2**20 * 7 / 450e9)):
+        (chunk,) = sweep(single(ops.find(name)), [H100], {"gpus": [1, 2, 8]}, settings={"byte": 1 << 20})
+        assert chunk.lower_s[2] == pytest.approx(most)
+        assert chunk.bound_names == ["memory", "link", "link"]
+
+
 # --- cases
 
 

@@ -170,7 +170,7 @@ DOCUMENTS = (
     "compare --config gpt2 --gpu t4 --speedup attention=2",
     "solve --op linear --gpu a100 --for N",
     "predict --cases cases --gpu t4",
-    "gpus", "models", "ops", "symbols",
+    "solve --op all_reduce --gpu a100 --for byte", "gpus", "systems", "models", "ops", "symbols",
 )  # fmt: skip
 OPEN = {"dims", "work", "tensors", "forms", "shape"}
 

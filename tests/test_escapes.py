@@ -72,7 +72,7 @@ def written(path, document):
 
 
 CARD = plain("hardware/t4.yaml")
-FIXED = ("value", "from", "clock", "per_sm_clock", "compute_capability", "capacity", "bandwidth")
+FIXED = ("value", "from", "clock", "per_sm_clock", "compute_capability", "capacity", "bandwidth", "one_way", "per_link")
 
 
 def free(document):

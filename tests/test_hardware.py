@@ -11,7 +11,8 @@ import pytest
 
 from perfmodel import hardware
 from perfmodel.errors import InputError
-from perfmodel.hardware import Figure, Gpu
+from perfmodel.figures import Figure
+from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
 from perfmodel.paths import SHORT_NAMES
 

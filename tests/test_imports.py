@@ -20,7 +20,7 @@ LAYERS = (
     ("runs", "op", "operation", "mixes", "cuda", "patterns"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),
-    ("hardware", "systems", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
+    ("figures", "hardware", "systems", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
     (
         "roofline", "analysis", "prediction", "validation", "timing", "footprint", "plans", "serving", "comparison", "sweep", "symbolic", "solve",
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking",

@@ -9,7 +9,7 @@ import sys
 import pytest
 from command import check_refused, perfmodel
 
-from perfmodel import measured, patterns, paths, systems
+from perfmodel import measured, paths, patterns, systems
 from perfmodel.hardware import gpu
 from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.links import known, link

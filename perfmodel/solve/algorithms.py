@@ -38,19 +38,24 @@ class Crossover(NamedTuple):
     at: float | None
 
 
+def _plain(value: Any) -> Any:
+    """A number or a formula as an expression."""
+    return sympy.sympify(value, strict=True)
+
+
 def ways(fact: Collective) -> tuple[Way, ...]:
     """The algorithms of a collective, with the sizes of the fact."""
     found = []
     for name in patterns.ALGORITHMS[fact.kind]:
         total = fact.messages(name)
-        sent, added = sympy.sympify(total.sent) / fact.gpus, sympy.sympify(total.added) / fact.gpus
-        found.append(Way(name, symbolic.tidy(sent), symbolic.tidy(added), sympy.sympify(total.steps)))
+        sent, added = _plain(total.sent) / fact.gpus, _plain(total.added) / fact.gpus
+        found.append(Way(name, symbolic.tidy(sent), symbolic.tidy(added), _plain(total.steps)))
     return tuple(found)
 
 
 def crossovers(kind: str, gpus: Any, gpu: Gpu | None = None) -> tuple[Crossover, ...]:
     """Every pair of algorithms of which each is faster at some size, with more than two ranks."""
-    p = sympy.sympify(gpus)
+    p = _plain(gpus)
     if p.is_Integer and p <= 2:
         return ()
     found = []
@@ -64,11 +69,11 @@ def crossovers(kind: str, gpus: Any, gpu: Gpu | None = None) -> tuple[Crossover,
 
 
 def _steps(kind: str, algorithm: str, p: Any) -> Any:
-    return sympy.sympify(patterns.messages(kind, algorithm, sympy.Integer(1), p, 1).steps)
+    return _plain(patterns.messages(kind, algorithm, sympy.Integer(1), p, 1).steps)
 
 
 def _busiest(kind: str, algorithm: str, p: Any) -> Any:
-    return sympy.sympify(patterns.busiest(kind, algorithm, p))
+    return _plain(patterns.busiest(kind, algorithm, p))
 
 
 def _positive(difference: Any) -> bool:

@@ -44,7 +44,15 @@ def _whole(value: Any) -> Any:
     return np.frompyfunc(round, 1, 1)(value) if value.dtype.kind == "O" else value.round()
 
 
-register("numpy", floor_div=_floor_div, exact_div=_exact_div, whole=_whole, maximum=np.maximum, minimum=np.minimum)
+register(
+    "numpy",
+    ceil_log2=lambda p: np.ceil(np.log2(p)),
+    floor_div=_floor_div,
+    exact_div=_exact_div,
+    whole=_whole,
+    maximum=np.maximum,
+    minimum=np.minimum,
+)
 
 
 def counts(plan: Plan, chunk: Chunk) -> dict[str, NDArray[Any]]:

@@ -1,10 +1,14 @@
 """What the time model knows of a card: rates in bare units, and what that knowledge rests on."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from perfmodel.hardware import Gpu
-from perfmodel.systems import System
+
+if TYPE_CHECKING:
+    from perfmodel.systems import System
 
 
 class Tiling(NamedTuple):
