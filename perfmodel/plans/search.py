@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.footprint.activations import RECOMPUTE
 from perfmodel.plans.money import Money, money
-from perfmodel.plans.plan import INTERLEAVED, ONE_F_ONE_B, Plan, problem
+from perfmodel.plans.plan import INTERLEAVED, ONE_F_ONE_B, Plan, divides, problem
 from perfmodel.plans.step import Estimate, Model
 
 OBJECTIVES = ("time", "throughput", "memory", "cost")
@@ -54,7 +54,7 @@ def plans(model: Model, gpus: int, fixed: dict[str, Any] | None = None) -> Itera
     shape, fixed = model.shape, {"cp": 1, **(fixed or {})}
     degrees = divisors(gpus)
     for tp in degrees:
-        if shape.heads % tp if shape.heads else shape.width % tp:
+        if not divides(tp, shape):
             continue
         for cp in (cp for cp in degrees if gpus % (tp * cp) == 0 and cp == fixed["cp"]):
             for pp in (pp for pp in divisors(gpus // tp // cp) if pp <= max(1, shape.layers)):
