@@ -91,7 +91,8 @@ def layer_share(case: Case, **options: Any) -> float:
     """Predicted activations of one layer and one microbatch, in bytes per token and width."""
     card = gpu("a100-sxm4-80gb")
     model = Model(workload(case), "train", card, systems.of(card, "dgx-a100"))
-    held = model.rank(Plan(tp=8, pp=case.pp, microbatch=case.microbatch, **options)).held()
+    plan = Plan(tp=8, pp=case.pp, microbatch=case.microbatch, **options)
+    held = model.rank(plan).held(plan.recompute)
     return held.layers["layers"] / (TOKENS * case.microbatch * case.width)
 
 

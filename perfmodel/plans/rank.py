@@ -42,6 +42,15 @@ class Held(NamedTuple):
     outside: int
     passing: int
 
+    def beyond(self, other: Held, times: int) -> Held:
+        """So many steps from this to the other and on: tensors grow evenly with the batch."""
+
+        def at(first: int, second: int) -> int:
+            return first + times * (second - first)
+
+        grown = {name: at(byte, other.layers[name]) for name, byte in self.layers.items()}
+        return Held(grown, at(self.outside, other.outside), at(self.passing, other.passing))
+
 
 class Part(NamedTuple):
     """Steps that repeat together on a rank: the parameters of one repeat, those of experts among them, which expert
@@ -56,12 +65,18 @@ class Part(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """The cost of one repeat of a part. ``again``: what recomputation adds to its backward pass."""
+    """The cost of one repeat of a part. ``core``: its attention, if that stores N x S tensors."""
 
     part: Part
     forward: Way
     backward: Way
-    again: Way
+    core: Way
+
+    def again(self, recompute: str) -> Way:
+        """What recomputation adds to a backward pass: the whole layer, or the attention whose tensors were dropped."""
+        if recompute == "full" and self.part.name:
+            return self.forward
+        return self.core if recompute == "selective" else Way()
 
 
 class Rank:
@@ -91,7 +106,7 @@ class Rank:
             costs = prices.sequence(running)
             talks = self._talks(steps, running, costs, prices)
             forward_way, backward_way = (Way(_sum(costs, running, own), talks[own]) for own in (True, False))
-            found.append(Segment(part, forward_way, backward_way, self._again(running, costs, forward_way)))
+            found.append(Segment(part, forward_way, backward_way, self._core(running, costs)))
         return tuple(found)
 
     def _talks(
@@ -108,23 +123,18 @@ class Rank:
             )
         return found
 
-    def _again(self, running: Sequence[Kernel], costs: Sequence[Cost], forward: Way) -> Way:
-        """Full recomputation runs the layer again; selective the attention whose N x S tensors were dropped."""
-        if self.plan.recompute == "full":
-            return forward if running and running[0].step.group else Way()
-        if self.plan.recompute != "selective":
-            return Way()
+    def _core(self, running: Sequence[Kernel], costs: Sequence[Cost]) -> Way:
         cost = Cost()
         for kernel, own in zip(running, costs, strict=True):
             if kernel.forward and _square(kernel, self.fused, self.dims):
                 cost = cost.plus(own)
         return Way(cost)
 
-    def held(self) -> Held:
+    def held(self, recompute: str) -> Held:
         """Activations that a training step keeps of one microbatch."""
-        selective = self.plan.recompute == "selective"
+        selective = recompute == "selective"
         steps = [step for step in self.division.kept if not (selective and _drops(step, self.dims))]
-        found = activations(steps, self.dims, fused=self.fused, recompute=self.plan.recompute)
+        found = activations(steps, self.dims, fused=self.fused, recompute=recompute)
         named = {layer.name: size_byte(layer.further or layer.first) for layer in found.layers[:-1]}
         outside = found.layers[-1].byte
         passing = max([layer.passing_byte for layer in found.layers], default=0)

@@ -81,6 +81,7 @@ class Model:
         self._parts: dict[Any, tuple[Part, ...]] = {}
         self._own: dict[Any, holding.Parameters] = {}
         self._held: dict[Any, Held] = {}
+        self._states: dict[Any, list[Line]] = {}
         self._resident: dict[Any, tuple[int, int]] = {}
         self._stages: dict[int, tuple[Stage, ...]] = {}
         self._byte: dict[Any, int] = {}
@@ -98,7 +99,7 @@ class Model:
     # --- shared figures
 
     def _key(self, plan: Plan) -> tuple[Any, ...]:
-        return plan.tp, plan.cp, plan.ep, plan.sequence_parallel, plan.microbatch, plan.recompute
+        return plan.tp, plan.cp, plan.ep, plan.sequence_parallel, plan.microbatch
 
     def rank(self, plan: Plan) -> Rank:
         key = self._key(plan)
@@ -107,7 +108,7 @@ class Model:
         return self._ranks[key]
 
     def segments(self, plan: Plan) -> tuple[Segment, ...]:
-        key = (*self._key(plan), plan.dp if plan.ep > 1 else 0)
+        key = self._key(plan)
         if key not in self._segments:
             self._segments[key] = self.rank(plan).segments(self.prices, self.parts(plan))
         return self._segments[key]
@@ -157,15 +158,26 @@ class Model:
     def _stage_lines(self, plan: Plan, number: int, stage: Stage) -> list[Line]:
         parts, own = self.parts(plan), self.parameters(plan, stage)
         item = self.dims.get("weight", 2)
-        lines = holding.states(own, plan, item, train=self.train, where=self.workload.name)
-        key = self._key(plan)
+        shares = plan.tp, plan.ep, plan.pp, stage, plan.zero, plan.dp, plan.cp, plan.optimizer
+        if shares not in self._states:
+            self._states[shares] = holding.states(own, plan, item, train=self.train, where=self.workload.name)
+        lines = list(self._states[shares])
         if self.train:
-            if key not in self._held:
-                self._held[key] = self.rank(plan).held()
-            lines += holding.activation_lines(self._held[key], parts, stage, number, plan, self.microbatches(plan))
+            lines += holding.activation_lines(self._held_of(plan), parts, stage, number, plan, self.microbatches(plan))
         else:
             lines += self._inference_lines(plan, stage)
         return [*lines, *holding.buffers(plan, self.stream_byte(plan), own, item)] if self.train else lines
+
+    def _held_of(self, plan: Plan) -> Held:
+        """Activations of one microbatch; of more than two sequences, from those of one and of two."""
+        key = (*self._key(plan), plan.recompute)
+        if key not in self._held:
+            if plan.microbatch > 2:
+                one, two = (self._held_of(plan._replace(microbatch=number)) for number in (1, 2))
+                self._held[key] = one.beyond(two, plan.microbatch - 1)
+            else:
+                self._held[key] = self.rank(plan).held(plan.recompute)
+        return self._held[key]
 
     def _inference_lines(self, plan: Plan, stage: Stage) -> list[Line]:
         key = self._key(plan)
@@ -213,7 +225,7 @@ class Model:
 
     def _stage(self, plan: Plan, segments: Sequence[Segment], stage: Stage) -> tuple[Way, Way, Way]:
         """Forward, backward and recomputation of one microbatch on a stage."""
-        key = (*self._key(plan), plan.dp if plan.ep > 1 else 0, stage)
+        key = (*self._key(plan), plan.recompute, stage)
         if key not in self._ways:
             self._ways[key] = self._stage_ways(plan, segments, stage)
         return self._ways[key]
@@ -224,7 +236,7 @@ class Model:
             times = next(counts) if segment.part.name else int(stage.first if first else stage.last)
             if times:
                 forward, backward = forward.plus(segment.forward, times), backward.plus(segment.backward, times)
-                again = again.plus(segment.again, times)
+                again = again.plus(segment.again(plan.recompute), times)
         return forward, backward, again
 
     def _send(self, plan: Plan) -> Talk:
