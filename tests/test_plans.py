@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import product
 
 import pytest
 from command import check_refused, perfmodel
@@ -14,7 +15,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.plans.division import divided
 from perfmodel.plans.pipeline import bubble_s, duration_s, in_flight, stages
-from perfmodel.plans.plan import Plan
+from perfmodel.plans.plan import Plan, divides, problem
 from perfmodel.plans.scaling import counts
 from perfmodel.plans.search import plans, search
 from perfmodel.plans.step import Model
@@ -196,10 +197,41 @@ def test_illegal_plans_are_refused(fields):
         model().estimate(Plan(**fields))
 
 
+def brute_force(made, gpus):
+    """Every combination of options in loops; the rules alone decide what is legal."""
+    fields = ("tp", "pp", "dp", "zero", "microbatch", "virtual", "recompute", "sequence_parallel")
+    ranges = (
+        range(1, 9),
+        range(1, 9),
+        range(1, 9),
+        range(4),
+        range(1, 9),
+        range(1, 23),
+        ("none", "selective", "full"),
+        (False, True),
+    )
+    for values in product(*ranges[:3]):
+        if values[0] * values[1] * values[2] != gpus or not divides(values[0], made.shape):
+            continue
+        for others in product(*ranges[3:]):
+            plan = Plan(**dict(zip(fields, (*values, *others), strict=True)))
+            plan = plan._replace(schedule="interleaved" if plan.virtual > 1 else "1f1b")
+            replicated = plan.dp == 1 and plan.zero > 0  # sharding over one replica is no sharding
+            if not problem(plan, made.shape)[0] and not replicated:
+                yield plan
+
+
+def test_the_space_of_the_search_is_that_of_loops():
+    made = model(B=8, N=512)
+    for gpus in (1, 4, 8):
+        assert sorted(plans(made, gpus)) == sorted(brute_force(made, gpus))
+
+
 def test_the_search_finds_the_optimum_of_all_plans():
     made = model(B=8, N=512)
     found = search(made, 8)
-    every = [made.estimate(plan) for plan in plans(made, 8)]
+    fresh = Model(made.workload, "train", CARD, made.system, {"B": 8, "N": 512})
+    every = [fresh.estimate(plan) for plan in brute_force(made, 8)]
     fitting = [one for one in every if one.fits]
     assert found.legal == len(every)
     assert found.fitting == len(fitting)
