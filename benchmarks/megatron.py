@@ -15,8 +15,9 @@ from perfmodel.block import Step
 from perfmodel.expression import Expression
 from perfmodel.hardware import gpu
 from perfmodel.importers.parts import attention, block, embed, layers, linear, mlp, norm, step
+from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.plan import Plan
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.step import Model
 from perfmodel.workload import DTYPE_ROLES, Workload
 
 TOKENS, VOCABULARY = 2048, 51200

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.estimate import Estimate
+from perfmodel.plans.step import Model
 from perfmodel.timing.parameters import family, generation
 
 HOUR_S = 3600.0

@@ -10,7 +10,7 @@ from perfmodel.block import Kernel, Step
 from perfmodel.footprint import inference
 from perfmodel.footprint.activations import SQUARES, activations, size_byte
 from perfmodel.footprint.flow import layers
-from perfmodel.footprint.lines import cache_lines, state_lines
+from perfmodel.footprint.lines import Line, cache_lines, state_lines, workspace_line
 from perfmodel.plans.division import EXPERTS, Division, Exchange, divided
 from perfmodel.plans.plan import Plan
 from perfmodel.plans.pricing import Cost, Prices, Talk
@@ -140,16 +140,16 @@ class Rank:
         passing = max([layer.passing_byte for layer in found.layers], default=0)
         return Held(named, outside, max(passing, 2 * size_byte(found.logits)))
 
-    def resident(self) -> tuple[int, int]:
-        """Inference: bytes of caches and states of one microbatch over all layers, and the workspace."""
+    def resident(self) -> tuple[list[Line], list[Line]]:
+        """Inference: the caches and states of one microbatch over all layers, and the workspace."""
         steps, B = self.division.steps, self.dims.get("B", 1)
         keeps = "decode" in self.workload.phases
-        space = inference.workspace(steps, self.dims, fused=self.fused, keeps_cache=keeps)
+        space = workspace_line(inference.workspace(steps, self.dims, fused=self.fused, keeps_cache=keeps))
         if not keeps:
-            return 0, space.operand_byte + space.waiting_byte
-        lines = [*cache_lines(inference.cache(steps, self.dims), B),
-                 *state_lines(inference.states(steps, self.dims), self.dims.get("cache", self.dims.get("act", 2)), B)]  # fmt: skip
-        return sum(line.byte_per_gpu for line in lines), space.operand_byte + space.waiting_byte
+            return [], space
+        item = self.dims.get("cache", self.dims.get("act", 2))
+        held = cache_lines(inference.cache(steps, self.dims), B)
+        return [*held, *state_lines(inference.states(steps, self.dims), item, B)], space
 
 
 def _drops(step: Step, dims: Mapping[str, Any]) -> bool:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from perfmodel.errors import InputError, shown
+from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.plan import Plan
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.step import Model
 
 HALF = 0.5
 MOST_POINTS = 200

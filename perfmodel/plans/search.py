@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.footprint.activations import RECOMPUTE
+from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.money import Money, money
 from perfmodel.plans.plan import INTERLEAVED, ONE_F_ONE_B, Plan, divides, problem
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.step import Model
 
 OBJECTIVES = ("time", "throughput", "memory", "cost")
 AXES = ("tp", "pp", "dp", "ep", "cp", "sequence_parallel", "zero", "microbatch", "schedule", "recompute")

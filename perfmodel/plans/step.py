@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from perfmodel.arithmetic import ceil_div
 from perfmodel.footprint.flow import layers
@@ -13,7 +13,8 @@ from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
 from perfmodel.patterns import ALL_GATHER, SEND_RECV
 from perfmodel.plans import holding
-from perfmodel.plans.pipeline import Stage, duration_s, stages
+from perfmodel.plans.estimate import Estimate
+from perfmodel.plans.pipeline import Stage, duration_s, kinds, stages
 from perfmodel.plans.plan import Plan, Shape, checked, shape_of
 from perfmodel.plans.pricing import Cost, Prices, Talk
 from perfmodel.plans.rank import AXES, Held, Part, Rank, Segment, Way
@@ -23,38 +24,6 @@ from perfmodel.timing.terms import Term
 from perfmodel.workload import Workload
 
 NAMES = {"tp": "tensor parallelism", "cp": "context parallelism", "ep": "expert parallelism"}
-
-
-class Estimate(NamedTuple):
-    """One step under a plan. ``terms`` add up to ``expected_s``."""
-
-    plan: Plan
-    microbatches: int
-    lower_s: float
-    expected_s: float
-    no_overlap_s: float
-    bubble_s: float
-    exposed_s: float
-    communication_s: float
-    terms: tuple[Term, ...]
-    lines: tuple[Line, ...]
-    room_byte: int | None
-    tokens: int
-    flops: int
-    mfu: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def memory_byte(self) -> int:
-        return sum(line.byte_per_gpu for line in self.lines)
-
-    @property
-    def fits(self) -> bool | None:
-        return None if self.room_byte is None else self.memory_byte <= self.room_byte
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.tokens / self.expected_s if self.expected_s else 0.0
 
 
 class Model:
@@ -73,7 +42,7 @@ class Model:
         capacity = int(gpu.capacity_byte.value)
         self.room_byte = capacity - reserve.byte(capacity)
         steps = workload.steps_in(phase, form)
-        self.repeats = tuple(repeat for name, repeat, _ in layers(steps, self.dims) if name)
+        self.repeats, self.runs = kinds(layers(steps, self.dims))
         latent = any(step.operation.name.startswith("mla") for step in steps)
         self.shape: Shape = shape_of(self.dims, sum(self.repeats), phase, latent)
         self._segments: dict[Any, tuple[Segment, ...]] = {}
@@ -82,7 +51,7 @@ class Model:
         self._own: dict[Any, holding.Parameters] = {}
         self._held: dict[Any, Held] = {}
         self._states: dict[Any, list[Line]] = {}
-        self._resident: dict[Any, tuple[int, int]] = {}
+        self._resident: dict[Any, tuple[list[Line], list[Line]]] = {}
         self._stages: dict[int, tuple[Stage, ...]] = {}
         self._byte: dict[Any, int] = {}
         self._ways: dict[Any, tuple[Way, Way, Way]] = {}
@@ -127,7 +96,7 @@ class Model:
 
     def stages(self, plan: Plan) -> tuple[Stage, ...]:
         if plan.pp not in self._stages:
-            self._stages[plan.pp] = stages(self.repeats, plan.pp)
+            self._stages[plan.pp] = stages(self.repeats, plan.pp, self.runs)
         return self._stages[plan.pp]
 
     def stream_byte(self, plan: Plan) -> int:
@@ -183,15 +152,18 @@ class Model:
         key = self._key(plan)
         if key not in self._resident:
             self._resident[key] = self.rank(plan).resident()
-        cache, space = self._resident[key]
-        share = sum(stage.counts) / max(1, sum(self.repeats)) if self.repeats else 1.0
-        byte = int(cache * share) * self.microbatches(plan)
-        lines = (
-            [Line("caches", byte, f"{self.microbatches(plan)} microbatches on {sum(stage.counts)} layers", "cache")]
-            if byte
-            else []
-        )
-        return [*lines, Line("workspace", space, "the largest kernel", "activations")]
+        caches, space = self._resident[key]
+        own, whole, m = sum(stage.counts), sum(self.repeats), self.microbatches(plan)
+        if own == whole and m == 1:
+            return [*caches, *space]
+        part = f"; {m} microbatches, {own} of {whole} layers"
+        return [
+            *(
+                line._replace(byte_per_gpu=line.byte_per_gpu * own * m // whole, formula=line.formula + part)
+                for line in caches
+            ),
+            *space,
+        ]
 
     # --- time
 

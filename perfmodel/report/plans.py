@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.scaling import Point, Scaling
 from perfmodel.plans.search import Found, Loss
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.step import Model
 from perfmodel.report.answer import SCHEMA, gpu_document, sizes_line
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.report.sheet import render as render_sheet
