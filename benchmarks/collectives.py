@@ -15,7 +15,7 @@ from math import exp, log
 from pathlib import Path
 from random import Random
 from statistics import mean, median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from perfmodel import patterns, records, systems
 from perfmodel.hardware import gpu

@@ -59,6 +59,21 @@ class Figure(NamedTuple):
     clock: str = "boost"
 
 
+class LinkFigure(NamedTuple):
+    """The rate of a card's links to other devices, both directions together, and its parts where they are known.
+
+    ``one_way_byte_per_s`` is one direction; it is ``links`` (lanes of PCIe) x ``per_link_byte_per_s``.
+    """
+
+    value: float
+    source: str
+    note: str = ""
+    generation: int | None = None
+    links: int | None = None
+    one_way_byte_per_s: float | None = None
+    per_link_byte_per_s: float | None = None
+
+
 class Gpu(NamedTuple):
     """A card as its data sheet describes it.
 
@@ -86,7 +101,7 @@ class Gpu(NamedTuple):
     multiprocessor: dict[str, Figure]
     peaks: dict[str, dict[str, Figure]]
     special: Figure | None
-    links: dict[str, Figure]
+    links: dict[str, LinkFigure]
     power: Figure | None
     notes: tuple[str, ...]
 
@@ -208,7 +223,7 @@ def described(page: Mapping, path: str) -> Gpu:
         },
         peaks={kind: _table(page, kind, "OP/s", PEAK_DTYPES, sources) for kind in PEAK_TABLES},
         special=_derived(page.mapping("special"), sources, count, clocks) if "special" in page else None,
-        links=_table(page, "links", "B/s", ("nvlink", "scale_up", "pcie", "c2c"), sources),
+        links=_links(page, sources),
         power=figure(page, "power", "W", sources) if "power" in page else None,
         notes=page.texts("notes"),
     )
@@ -289,6 +304,41 @@ def _table(
     for name in others:
         name in table  # noqa: B015 - marks the key as known; the table of the other unit reads it
     table.finish()
+    return found
+
+
+LINKS = ("nvlink", "scale_up", "pcie", "c2c")
+
+
+def _links(page: Mapping, sources: dict[str, str]) -> dict[str, LinkFigure]:
+    if "links" not in page:
+        return {}
+    table = page.mapping("links")
+    found = {name: _link(table.mapping(name), sources) for name in LINKS if name in table}
+    table.finish()
+    return found
+
+
+def _link(leaf: Mapping, sources: dict[str, str]) -> LinkFigure:
+    """Reads a link and checks that its parts add up."""
+    found = LinkFigure(
+        value=leaf.quantity("value", "B/s"),
+        source=leaf.choice("from", tuple(sources)),
+        note=leaf.text("note", ""),
+        generation=leaf.size("generation") if "generation" in leaf else None,
+        links=leaf.size("links") if "links" in leaf else None,
+        one_way_byte_per_s=leaf.quantity("one_way", "B/s") if "one_way" in leaf else None,
+        per_link_byte_per_s=leaf.quantity("per_link", "B/s") if "per_link" in leaf else None,
+    )
+    leaf.finish()
+    one_way = found.one_way_byte_per_s or found.value / 2
+    parts = (found.links or 0) * (found.per_link_byte_per_s or 0.0) or one_way
+    for key, known in (("value", found.value / 2), ("per_link", parts)):
+        if abs(known / one_way - 1) > AGREES:
+            raise InputError(
+                leaf.place_of(key), f"it gives {scaled(known, 'B/s')} in one direction, not {scaled(one_way, 'B/s')}",
+                f"value = 2 x one_way and one_way = links x per_link, within {AGREES:.1%}, are accepted", "Correct one of the figures.",
+            )  # fmt: skip
     return found
 
 

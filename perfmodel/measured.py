@@ -26,6 +26,8 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "special": ("OP/s", ("exp2",)),
     "launch": ("s", ("replay warm", "replay cold", "graph node", "stream")),
     "latency": ("s", ("dram", "l2")),
+    "links": ("B/s", ("ring", "message")),
+    "link latency": ("s", ("launch", "hop")),
 }
 
 

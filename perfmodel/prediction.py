@@ -116,24 +116,24 @@ def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
 def _collective(case: Case, kernel: Kernel, fact: Collective, card: Rates) -> tuple[Total, Expected]:
     """A collective on the system of its case. An eager call adds the host's time."""
     system = systems.of(card.gpu, case.system or None)
-    forced = "" if fact.chosen else fact.algorithm
+    forced, local = "" if fact.chosen else fact.algorithm, case.ranks_per_node
     found = collective_s(
         system,
         card.gpu,
         fact.kind,
         fact.byte,
         fact.gpus,
-        ranks_per_node=case.ranks_per_node,
+        ranks_per_node=local,
         algorithm=forced,
         library=_back_end(case),
     )
     bounds = lower_under(kernel.op, card, case.protocol)
     lower_s = max(found.lower_s, float(overlapping(0, kernel.op.engine_flops(), card).lower_s))
     bounds = bounds._replace(lower_s=lower_s, link_s=max(found.lower_s, float(bounds.link_s)))
-    terms = (Term("host launch", found.host_s), *found.terms) if case.protocol == "eager" else found.terms
-    added_s = sum(term.seconds for term in terms) - found.expected_s
-    times = (max(lower_s, one + added_s) for one in (found.expected_s, found.low_s, found.high_s))
-    return _total([kernel], bounds), Expected(*times, terms, unclamped_s=sum(term.seconds for term in found.terms))
+    host_s = found.host_s if case.protocol == "eager" else 0.0
+    terms = (Term("host launch", host_s), *found.terms) if host_s else found.terms
+    expected_s, low_s, high_s = (max(lower_s, one + host_s) for one in (found.expected_s, found.low_s, found.high_s))
+    return _total([kernel], bounds), Expected(expected_s, low_s, high_s, terms, unclamped_s=found.expected_s + host_s)
 
 
 def priced(launched: Launched, gpu: Gpu, protocol: str) -> tuple[Bounds, Expected]:

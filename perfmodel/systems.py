@@ -15,7 +15,7 @@ from perfmodel.paths import folders, is_name, report, stem
 from perfmodel.specfile import Mapping, parse, read_text
 
 FOLDER = "systems"
-MEMORY = "memory"
+MEMORY, XGMI = "memory", "xgmi"
 AGREES = 0.005  # largest relative difference between a total and its parts
 
 
@@ -144,7 +144,8 @@ def single_node(gpu: Gpu, gpus: int = 8) -> System:
     kinds = ("pcie",) if "PCIe" in gpu.form else ("nvlink", "scale_up", "pcie")
     kind = next((kind for kind in kinds if kind in gpu.links), None)
     # Processes of one processor, or cards without a known link, exchange data through memory.
-    both = gpu.links[kind] if kind else gpu.bandwidth_byte_per_s
+    known = gpu.links[kind] if kind else gpu.bandwidth_byte_per_s
+    both = Figure(known.value, known.source, known.note)
     level = Level(
         name="scale_up",
         link=link_name(gpu, kind) if kind else MEMORY,
@@ -160,19 +161,10 @@ def single_node(gpu: Gpu, gpus: int = 8) -> System:
     )
 
 
-# Generation of NVLink and PCIe by what both directions of a card's links add up to, in GB/s.
-_GENERATIONS = {
-    "nvlink": ((1000, "nvlink5"), (601, "nvlink4"), (301, "nvlink3"), (0, "nvlink2")),
-    "pcie": ((65, "pcie5"), (33, "pcie4"), (0, "pcie3")),
-}
-
-
 def link_name(gpu: Gpu, kind: str) -> str:
-    """Returns the name of the link's figures: its generation."""
-    if kind not in _GENERATIONS:
-        return "nvlink4"
-    both = gpu.links[kind].value / 1e9
-    return next(name for least, name in _GENERATIONS[kind] if both >= least)
+    """Returns the name of the link's figures: its kind and generation."""
+    generation = gpu.links[kind].generation
+    return f"{kind}{generation}" if generation else XGMI
 
 
 @lru_cache(maxsize=64)

@@ -99,7 +99,7 @@ def runs_here(line: str) -> bool:
 
 def missing(text: str) -> str:
     """The package that a command or an example needs and that this machine lacks, or nothing."""
-    needed = ("torch",) if re.search(r"\btorch\b|--module |--via ", text) else ()
+    needed = ("torch",) if re.search(r"\btorch\b|\bcapture\(|--module |--via ", text) else ()
     needed = (*needed, "transformers") if re.search(r"\btransformers\b|--via ", text) else needed
     return next((name for name in needed if importlib.util.find_spec(name) is None), "")
 

@@ -121,7 +121,9 @@ CALLS = {
     # rows
     "_softmax": (call("_softmax", X, -1, False), ("softmax", ROWS)),
     "softmax": (call("softmax", X, 0), ("softmax", {"rows": 4, "cols": 6})),
-    "_safe_softmax": (call("_safe_softmax", X, -1), ("softmax", ROWS)),
+    "_safe_softmax": (
+        call("_safe_softmax", X, -1), ("softmax", ROWS), ("isneginf", ELEMENTS), ("reduce_sum", LAST), ("where", ELEMENTS)
+    ),
     "_log_softmax": (call("_log_softmax", X, -1, False), ("log_softmax", ROWS)),
     "log_softmax": (call("log_softmax", X, 1), ("log_softmax", ROWS)),
     "_softmax_backward_data": (call("_softmax_backward_data", X, X, -1, "bf16"), ("softmax_backward", ROWS)),

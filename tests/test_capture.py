@@ -424,6 +424,15 @@ def test_values_read_as_lists_are_guessed():
     assert program.guesses[0].endswith("each of 3 values taken as 4")  # the middle of 9 places
 
 
+def test_one_known_operand_can_be_enough():
+    def run(unknown):
+        known = torch.ones(4, dtype=torch.bool, device="cuda")
+        running = unknown.long() & ~(known | unknown)
+        return unknown if running.max() == 0 else unknown.sum()
+
+    assert capture(run, meta(4, dtype=torch.bool)).guesses == ()
+
+
 def test_a_loop_that_waits_for_data_ends():
     def run(x):
         while not x.all():
@@ -583,6 +592,18 @@ def test_the_formula_of_a_model_gives_its_numbers():
     assert program.notes == ()
 
 
+def test_a_program_of_symbols_becomes_one_of_numbers():
+    layer = torch.nn.Linear(64, 32, bias=False, **META, dtype=torch.bfloat16)
+    with torch.no_grad():
+        program, whole = capture(layer, Spec(("N", 64), "bf16")), capture(layer, meta(24, 64, dtype=torch.bfloat16))
+    assert program.counts().contraction_flops == 4096 * symbol("N")
+    assert program.at(N=24).steps == whole.steps
+    assert program.at(N=24).on("h100", "graph").total == whole.on("h100", "graph").total
+    assert program.on("h100", "graph").total.contraction_flops == 4096 * program.dims["N"]
+    with pytest.raises(InputError, match="the program has no size 'M'"):
+        program.at(M=3)
+
+
 def test_tokens_are_one_sequence():
     with torch.no_grad():
         program = capture(built("gpt2").eval(), tokens=Dim("N", 48))
@@ -654,7 +675,7 @@ def test_a_program_is_found_by_name(example):
     ("name", "inputs", "message"),
     [
         ("nowhere:f", None, "'nowhere' cannot be imported (ModuleNotFoundError: No module named 'nowhere')"),
-        ("nowhere", None, "not the name of a callable; PACKAGE.MODULE:CALLABLE is accepted"),
+        ("nowhere", None, "it does not name a callable; PACKAGE.MODULE:CALLABLE is accepted"),
         (
             "captured_example:bigg",
             None,
@@ -663,8 +684,8 @@ def test_a_program_is_found_by_name(example):
         ("captured_example:three", None, "'three' is of type int; a torch module, a class or a function is accepted"),
         ("captured_example:Net", None, "forward() needs x; NAME=TYPE[SIZE,SIZE,...] is accepted"),
         ("captured_example:Net", "bf61[2,8]", "Did you mean 'bf16'?"),
-        ("captured_example:Net", "bf16[2,-1]", "'2,-1' are no sizes; NAME=TYPE[SIZE,SIZE,...] is accepted"),
-        ("captured_example:Net", "2x8", "'2x8' is no input; NAME=TYPE[SIZE,SIZE,...] is accepted"),
+        ("captured_example:Net", "bf16[2,-1]", "'2,-1' is not a list of sizes; NAME=TYPE[SIZE,SIZE,...] is accepted"),
+        ("captured_example:Net", "2x8", "'2x8' is not an input; NAME=TYPE[SIZE,SIZE,...] is accepted"),
     ],
 )
 def test_a_name_or_input_that_cannot_be_used_is_told(example, name, inputs, message):

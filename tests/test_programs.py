@@ -349,13 +349,16 @@ def test_a_new_tensor_takes_the_place_of_a_freed_one():
 
 def test_reuse_counts_the_bytes_between():
     reuse = Reuse(Prices(H100).card)
-    assert reuse.found([A], [ADDED], 0) == (0.0, 0.0)
-    assert reuse.found([A], [], 0) == (1.0, 1.0)
+    assert reuse.found([A], [ADDED], 2 * A.byte) == (0.0, 0.0)
+    assert reuse.found([A], [], A.byte) == (1.0, 1.0)
     assert reuse.touched_byte == 3 * A.byte
     big = t(7, WIDE)
-    reuse.found([big], [], 0)
-    assert reuse.found([A], [], 0) == (0.0, 0.0)
+    reuse.found([big], [], big.byte)
+    assert reuse.found([A], [], A.byte) == (0.0, 0.0)
     assert reuse.found([], [], 0).share == 0.0
+    table = reuse.touched_byte
+    assert reuse.found([big], [], 4096).share == 0.0  # a few rows of a table
+    assert reuse.touched_byte == table
 
 
 # --- memory

@@ -90,12 +90,13 @@ class _Bounds(NamedTuple):
     engine_s: Mapping[Engine, float]
     lower_s: float
     no_overlap_s: float
+    link_s: float
     bound: str
     analysis: Analysis
 
 
 class BoundsAnswer(Answer, _Bounds):
-    """Seconds of memory and of each engine at data-sheet rates, as in ``roofline.Bounds``.
+    """Seconds of memory, of each engine and of links at data-sheet rates, as in ``roofline.Bounds``.
 
     ``lower_s`` assumes that everything overlaps, ``no_overlap_s`` that nothing does. ``analysis`` has the counts.
     """
@@ -105,7 +106,9 @@ class BoundsAnswer(Answer, _Bounds):
     def _view(self) -> View:
         from perfmodel.report import views
 
-        return views.bounds(Bounds(self.memory_s, dict(self.engine_s), self.lower_s, self.no_overlap_s), self.analysis)
+        return views.bounds(
+            Bounds(self.memory_s, dict(self.engine_s), self.lower_s, self.no_overlap_s, self.link_s), self.analysis
+        )
 
 
 class _Predictions(NamedTuple):

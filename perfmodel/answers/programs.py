@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from perfmodel.answers import Answer
 from perfmodel.given import Card, known
 from perfmodel.programs import run as runs
+from perfmodel.programs import sized
 from perfmodel.programs.program import Program
 
 if TYPE_CHECKING:
@@ -40,8 +41,18 @@ class CapturedProgram(Program):
     __slots__ = ()
 
     def on(self, gpu: Card, run: str = "eager", knowledge: str | None = None) -> ProgramAnswer:
-        """Returns times and memory on a card. ``run`` is eager, graph, compiled or ideal."""
-        return ProgramAnswer(*runs.on(self, known(gpu), run, knowledge))
+        """Returns times and memory on a card. ``run`` is eager, graph, compiled or ideal. Sizes that are symbols have the
+        values of ``dims``.
+        """
+        return ProgramAnswer(*runs.on(sized.at(self, {}) if self.dims else self, known(gpu), run, knowledge))
+
+    def at(self, **sizes: int) -> CapturedProgram:
+        """Returns the program with numbers for its symbols."""
+        return CapturedProgram(*sized.at(self, sizes))
+
+    def counts(self) -> sized.Counts:
+        """Returns FLOPs, FLOPs of products and bytes: formulas where sizes are symbols."""
+        return sized.counts(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {len(self.steps):,} calls>"

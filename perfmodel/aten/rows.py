@@ -81,7 +81,7 @@ def rms_norm(call: Call) -> Iterable[Launched]:
 
 def _norm(name: str, x: Operand, rows: Any, cols: Any) -> Launched:
     sizes = {"rows": rows, "cols": cols, "act": x.item}
-    if not name.endswith("_plain"):
+    if "_plain" not in name:
         sizes["weight"] = x.item
     return asked(name, x.dtype, **sizes)
 

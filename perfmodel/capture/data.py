@@ -243,7 +243,13 @@ def equal(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -> 
     return bool(recorder.guesses.answer("bool", "torch.equal", False))
 
 
+def nested(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
+    """Whether a padding mask lets an encoder work on a nested tensor, which has no form on the meta device: it does not."""
+    return bool(recorder.guesses.answer("bool", "a mask that fits a nested tensor", False)) and func(*args, **kwargs)
+
+
 SPECIALS = {
+    "_nested_tensor_from_mask_left_aligned": nested,
     "_local_scalar_dense": number,
     "_to_copy": copy,
     "copy_": overwrite,

@@ -6,6 +6,8 @@ optimizer, a list of parameters) sees the twin. Gradients belong to the implemen
 
 from __future__ import annotations
 
+import random
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -79,13 +81,22 @@ def replaced(tensors: Iterable[torch.Tensor], twins: Twins) -> Iterator[list[tup
 def unchanged(objects: Iterable[Any]) -> Iterator[None]:
     """Attributes, containers, closures and the host's random numbers are afterwards what they were before."""
     restore = [undo for value in objects if (undo := _memory(value))]
-    random = torch.get_rng_state()
+    restore += _random_numbers()
     try:
         yield
     finally:
         for undo in restore:
             undo()
-        torch.set_rng_state(random)
+
+
+def _random_numbers() -> list[Callable[[], None]]:
+    """Functions that put the generators of the host back."""
+    own, of_torch, numpy = random.getstate(), torch.get_rng_state(), sys.modules.get("numpy.random")
+    found = [lambda: random.setstate(own), lambda: torch.set_rng_state(of_torch)]
+    if numpy is not None:
+        of_numpy = numpy.get_state()
+        found.append(lambda: numpy.set_state(of_numpy))
+    return found
 
 
 def _memory(value: Any) -> Callable[[], None] | None:

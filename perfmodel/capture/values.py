@@ -19,6 +19,10 @@ _FACTORIES = frozenset(
      "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
 )  # fmt: skip
 _FILLS = frozenset(("fill_", "zero_"))
+# Operators that one operand decides, and the value of it that does.
+_DECIDING = {
+    "bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False, "mul": False,
+}  # fmt: skip
 CPU = torch.device("cpu")
 
 
@@ -52,30 +56,41 @@ class Values:
         first = args[0] if args else None
         if isinstance(first, _Tensor):
             if id(first) not in self._real and first.is_meta:
-                if name in _FACTORIES:
-                    self._make(func, args[1:], kwargs, first, result)
-                elif name in _FILLS and worthwhile(first) and not any(isinstance(x, _Tensor) for x in args[1:]):
-                    self.learn(first, func(torch.empty(first.shape, dtype=first.dtype), *args[1:]))
+                self._of_unknown(name, func, args, kwargs, result)
                 return
         elif name not in _FACTORIES and not isinstance(first, (list, tuple)):
             return
-        if not worthwhile(result):
-            if mutates:
-                self._lose(first)
-            return
         try:
-            real_args, real_kwargs = self.real(args), self.real(kwargs)
-        except Unknown:
-            if mutates:
+            if not worthwhile(result):
+                raise Unknown
+            given, named = self.real(args), self.real(kwargs)
+            if name in _FACTORIES or self._anything(args):
+                self._pair(result, func(*given, **named))
+        except (Unknown, NotImplementedError, RuntimeError):  # the last two: an operator of cards alone
+            if name in _DECIDING:
+                self._decide(name, args, result)
+            elif mutates:
                 self._lose(first)
+
+    def _of_unknown(self, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """What is known of a result whose first argument is not: constants, and what another argument decides."""
+        first, rest = args[0], args[1:]
+        if name in _FACTORIES and worthwhile(result) and worthwhile(first):
+            self._pair(result, func(torch.empty(first.shape, dtype=first.dtype), *rest, **self.real(kwargs)))
+        elif name in _DECIDING:
+            self._decide(name, args, result)
+        elif name in _FILLS and worthwhile(first) and not any(isinstance(x, _Tensor) for x in rest):
+            self.learn(first, func(torch.empty(first.shape, dtype=first.dtype), *rest))
+
+    def _decide(self, name: str, args: Any, result: Any) -> None:
+        """True or anything is true, false and anything is false: one known operand can be enough."""
+        decisive = _DECIDING[name]
+        if result.dtype.is_floating_point or (decisive and result.dtype != torch.bool):
             return
-        if name not in _FACTORIES and not self._anything(args):
-            return
-        try:
-            self._pair(result, func(*real_args, **real_kwargs))
-        except (NotImplementedError, RuntimeError):  # an operator of cards alone
-            if mutates:
-                self._lose(first)
+        for operand in args[:2]:
+            real = self.of(operand) if isinstance(operand, _Tensor) else None
+            if real is not None and real.shape == result.shape and bool((real.bool() == decisive).all()):
+                self.learn(result, torch.full(real.shape, decisive).to(result.dtype))
 
     def _anything(self, args: Any) -> bool:
         """Whether a tensor of the card is among the arguments; numbers alone make a value only in a factory."""
@@ -83,11 +98,6 @@ class Values:
             isinstance(x, _Tensor) or (isinstance(x, (list, tuple)) and any(isinstance(y, _Tensor) for y in x))
             for x in args
         )
-
-    def _make(self, func: Any, rest: Any, kwargs: Any, like: Any, result: Any) -> None:
-        """A constant of the shape of an unknown tensor is known."""
-        if worthwhile(result) and worthwhile(like):
-            self._pair(result, func(torch.empty(like.shape, dtype=like.dtype), *rest, **self.real(kwargs)))
 
     def real(self, value: Any) -> Any:
         """The arguments with every meta tensor replaced by the real one, or the exception Unknown."""

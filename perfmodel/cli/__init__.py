@@ -27,6 +27,7 @@ COMMANDS = {
     "check": ("check", "Whether measured kernels reach a share of their bound: exit code 0 or 3, for CI."),
     "calibrate": ("calibrate", "Measures this device: bandwidths, FLOP rates, launch times, latency."),
     "gpus": ("listings", "Lists the GPUs and their main figures."),
+    "systems": ("listings", "Lists the systems: GPUs per node, links and network."),
     "models": ("listings", "Lists the workloads that --config accepts by name."),
     "ops": ("listings", "Lists the operations."),
     "symbols": ("listings", "Lists the symbols and their meanings."),

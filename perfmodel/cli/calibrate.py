@@ -30,16 +30,22 @@ def calibrate(gpu: str, output: str | None) -> None:
     """Measures bandwidths, FLOP rates, launch times and latency of this device in under a minute.
 
     The results are written to the user folder of perfmodel. For a GPU, all commands then use them for expected times.
-    For a processor, a complete GPU file is written, which --gpu cpu selects.
+    For a processor, a complete GPU file is written, which --gpu cpu selects. Under torchrun, the links between the GPUs
+    are measured too.
 
     \b
     perfmodel calibrate
     perfmodel calibrate --gpu cpu -o my-cpu.yaml
+    torchrun --nproc_per_node 2 -m perfmodel calibrate
     """
+    from perfmodel.cli import ranked
     from perfmodel.measure import session
 
     if output is not None:  # refused before anything is measured
         _may_write(output)
+    links = ranked.calibrate(gpu) if ranked.started() else []
+    if links is None:
+        return
     device = session.device(gpu)
     name = PROCESSOR if device.kind == "cpu" else device.card.name + MEASURED
     path = output or os.path.join(_made(user_folder("hardware")), name)
@@ -52,7 +58,7 @@ def calibrate(gpu: str, output: str | None) -> None:
     from perfmodel.report.calibration import sheet
     from perfmodel.report.sheet import render
 
-    found = list(measure(device.torch, lambda title: echo(f"measuring: {title}", err=True)))
+    found = [*measure(device.torch, lambda title: echo(f"measuring: {title}", err=True)), *links]
     readings = [(one.section, one.name, one.reading) for one in found]
     writing.write(path, WHERE, text(device.card.name, session.made(device), readings))
     echo(render(sheet(readings, device.card), "table"), nl=False)

@@ -1,4 +1,4 @@
-"""``perfmodel gpus``, ``models``, ``ops`` and ``symbols``: what perfmodel knows by name."""
+"""``perfmodel gpus``, ``systems``, ``models``, ``ops`` and ``symbols``: what perfmodel knows by name."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ def _print(sheet: Sheet, form: str) -> None:
 def gpus(form: str) -> None:
     """Lists the GPUs and their main figures, with their short names."""
     _print(listings.gpus(), form)
+
+
+@command()
+@options.hardware
+@options.formats(*FORMATS)
+def systems(form: str) -> None:
+    """Lists the systems that --system accepts: their GPUs, links and networks."""
+    _print(listings.systems(), form)
 
 
 @command()

@@ -7,7 +7,7 @@ import sys
 import click
 
 from perfmodel import writing
-from perfmodel.cli import options, running
+from perfmodel.cli import options, ranked, running
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo, warn_of
 from perfmodel.errors import NoDeviceError, ValidationError
@@ -22,8 +22,8 @@ from perfmodel.records import Stored
 )
 @click.option(
     "--suite",
-    metavar="quick|full|programs|FILE",
-    help="Cases to measure: a suite, or a file with one case per line. [default: quick]",
+    metavar="quick|full|programs|collectives|FILE",
+    help="Cases to measure: a suite, or a file with one case per line; collectives needs torchrun. [default: quick]",
 )
 @click.option(
     "--save",
@@ -54,6 +54,7 @@ def validate(
     perfmodel validate --suite quick --save run.jsonl
     perfmodel validate --from run.jsonl --plot run.png
     perfmodel validate --suite cases.jsonl --counters
+    torchrun --nproc_per_node 2 -m perfmodel validate --suite collectives --save links.jsonl
     """
     if stored is not None:
         others = {"--suite": suite, "--save": save, "--counters": counters, "--trace": trace, "--limit": limit}
@@ -67,7 +68,15 @@ def validate(
         from perfmodel.report.picture import checked
 
         warn_of(checked(plot, "--plot"))
-    run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit or 60, counters, trace)
+    if stored is None and (suite == ranked.SUITE or ranked.started()):
+        others = {"--counters": counters, "--trace": trace, "--limit": limit, "--plot": plot}
+        options.refuse_together("perfmodel validate", "torchrun", others, "ranks measure collectives only")
+        found_by_ranks = ranked.validate(gpu, suite or ranked.SUITE, save)
+        if found_by_ranks is None:
+            return
+        run, card, complete = *found_by_ranks, True
+    else:
+        run, card, complete = _read(stored, gpu) if stored else _measure(gpu, suite, save, limit or 60, counters, trace)
     from perfmodel.report.validation import render
     from perfmodel.validation import compare
 

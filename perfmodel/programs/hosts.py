@@ -23,6 +23,7 @@ class HostTimes(NamedTuple):
     checked first;
     ``latency_s``: from a launch to the start of its kernel; ``gap_s``: between two kernels that wait in the queue;
     ``read_s``: until a value of the device is known; ``end_s``: from the last kernel's end to the host's notice.
+    ``stream_s``: between two kernels that this host launches one by one, as ``perfmodel calibrate`` reads it.
     """
 
     operator_s: float
@@ -40,6 +41,17 @@ class HostTimes(NamedTuple):
     gap_s: float
     read_s: float
     end_s: float
+    stream_s: float
+
+    def as_measured(self, stream_s: float | None) -> HostTimes:
+        """The figures of a host whose launches were measured: all of its work takes that much longer or shorter."""
+        if not stream_s:
+            return self
+        factor = stream_s / self.stream_s
+        fixed = ("latency_s", "gap_s", "stream_s")
+        return self._replace(
+            **{name: value if name in fixed else value * factor for name, value in self._asdict().items()}
+        )
 
     def before_s(self, step: Step, run: str, recorded: bool) -> float:
         """The time of an operator up to the end of its first launch. ``recorded``: a backward pass follows."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from perfmodel import measured
 from perfmodel.aten.calls import Operand
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.hardware import Gpu
@@ -218,7 +219,7 @@ def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> 
     gaps_s = max(0, len(rows) - 1) * max(0.0, card.node_s - START_S)
     waits_s, expected_s = 0.0, kernel_s
     if run in ("eager", "compiled"):
-        rows, expected_s = _with_host(program, rows, host_times(), run)
+        rows, expected_s = _with_host(program, rows, _host(card), run)
         waits_s = sum(row.waits_s for row in rows)
     width = sum(row.spread * row.expected_s for row in rows) / kernel_s if kernel_s else 0.0
     seconds: dict[str, float] = {}
@@ -259,6 +260,12 @@ def compulsory_byte(program: Program) -> int:
         for storage in step.frees:
             made.pop(storage, None)
     return sum(read.values()) + sum(made.values())
+
+
+def _host(card: Card) -> HostTimes:
+    """The host's figures; of a calibrated card, at the speed of the host that it was measured on."""
+    readings = measured.of(card.gpu) if card.knowledge == "calibrated" else None
+    return host_times().as_measured(readings.value("launch", "stream") if readings else None)
 
 
 def _with_host(program: Program, rows: tuple[Row, ...], host: HostTimes, run: str) -> tuple[tuple[Row, ...], float]:

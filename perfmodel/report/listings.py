@@ -11,6 +11,7 @@ from perfmodel.operation import Operation
 from perfmodel.paths import files, report
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.symbols import TABLE
+from perfmodel.systems import System, all_systems
 from perfmodel.units import scaled, significant
 from perfmodel.workload import Workload, workload
 
@@ -55,6 +56,40 @@ def _tensor(card: Gpu) -> float | None:
 def _ridge(card: Gpu) -> float | None:
     peak = _tensor(card)
     return peak / card.bandwidth_byte_per_s.value if peak else None
+
+
+def systems() -> Sheet:
+    """Returns the links of every system file."""
+    found = all_systems()
+    for system in found:
+        report(system.name, system.file)
+
+    def rate(value: float) -> str:
+        return scaled(value, "B/s", 4)
+
+    columns = [
+        Column("name", "name", lambda s: s.name, right=False),
+        Column("gpus", "GPUs", lambda s: ", ".join(s.gpus), right=False, expendable=4),
+        Column("gpus_per_node", "per node", lambda s: int(s.gpus_per_node.value)),
+        Column("domain", "domain", lambda s: s.scale_up.gpus),
+        Column("link", "link", lambda s: s.scale_up.link, right=False),
+        Column("one_way_byte_per_s", "one way", lambda s: s.scale_up.one_way_byte_per_s.value, rate),
+        Column(
+            "both_ways_byte_per_s", "both ways", lambda s: s.scale_up.both_ways_byte_per_s.value, rate, expendable=2
+        ),
+        Column("reduces", "switches add", lambda s: "yes" if s.scale_up.reduces else "no", right=False, expendable=3),
+        Column("network", "network", lambda s: s.network.link if s.network else None, right=False),
+        Column("network_one_way_byte_per_s", "one way", _network, rate),
+    ]
+    notes = [
+        "Rates of one GPU. Domain: GPUs that NVLink or PCIe joins; further GPUs are reached over the network.",
+        "The source of every figure is in hardware/systems/NAME.yaml.",
+    ]
+    return Sheet(columns, found, notes=notes)
+
+
+def _network(system: System) -> float | None:
+    return system.network.one_way_byte_per_s.value if system.network else None
 
 
 def models() -> Sheet:

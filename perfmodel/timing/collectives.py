@@ -33,7 +33,7 @@ from perfmodel.patterns import (
     messages,
 )
 from perfmodel.systems import Level, System
-from perfmodel.timing.links import Link, Protocol, link
+from perfmodel.timing.links import Link, Protocol, known, link
 from perfmodel.timing.terms import Term
 
 # Ranks from which NCCL adds in the switches; with 4 ranks its ring is as fast (H100, NCCL 2.29).
@@ -93,7 +93,7 @@ def collective_s(
     local = system.local_ranks(ranks, ranks_per_node)
     group = _Group(kind, byte, ranks, local, system.scale_up, system.network if ranks > local else None)
     lower_s = _lower_s(group)
-    own = figures or link(group.scale_up.link)
+    own = figures or known(group.scale_up, gpu)
     if ranks == 1:
         return CollectiveTime(kind, byte, 1, 1, algorithm or DIRECT, "", 0.0, 0.0, 0.0, 0.0)
     ways = [way for way in _ways(group, own) if algorithm in ("", way[0])] or [_textbook(group, own, algorithm)]
@@ -114,7 +114,7 @@ def collective_s(
 def _lower_s(group: _Group) -> float:
     """The bytes that must pass the links of one GPU, and the ports of one node, at data-sheet rates."""
     inside = least_byte(group.kind, group.byte, group.local, group.scale_up.reduces)
-    lower_s = inside / group.scale_up.one_way_byte_per_s.value
+    lower_s = float(inside / group.scale_up.one_way_byte_per_s.value)
     if group.network is None:
         return lower_s
     ports = 1 if group.kind == SEND_RECV else group.local

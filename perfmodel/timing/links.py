@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
+from perfmodel import measured
 from perfmodel.errors import InputError, shown
-from perfmodel.paths import folders
+from perfmodel.hardware import Gpu
+from perfmodel.paths import folders, readings
 from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import load
+from perfmodel.systems import Level
 
 PROTOCOLS = ("LL", "LL128", "Simple")
 
@@ -63,6 +66,33 @@ def link(name: str) -> Link:
     if path is None:
         raise InputError(f"link {shown(name)}", "no file of hardware/links has this name", "a known link is accepted")
     return _read(load(path), path, name)
+
+
+def known(level: Level, gpu: Gpu) -> Link:
+    """Returns the figures of the links of a system, with the GPU's own readings where ``calibrate`` measured them.
+
+    A measured hop scales the hops of all protocols, and a measured rate the shares of all protocols.
+    """
+    found = link(level.link)
+    own = measured.of(gpu) if readings(gpu.name, gpu.file) else None
+    if own is None or not {"links", "link latency"} & own.sections.keys():
+        return found
+    launch_s, hop_s = own.value("link latency", "launch"), own.value("link latency", "hop")
+    ring, message = own.value("links", "ring"), own.value("links", "message")
+    rate = level.one_way_byte_per_s.value
+    slower = hop_s / found.ring[0].hop_s if hop_s and found.ring[0].hop_s else 1.0
+    wider = ring / (found.ring[-1].share * rate) if ring else 1.0
+    return found._replace(
+        launch_s=found.launch_s if launch_s is None else launch_s,
+        ring=tuple(_scaled(one, slower, wider) for one in found.ring),
+        pair=tuple(_scaled(one, slower, wider) for one in found.pair),
+        message=found.message._replace(share=min(1.0, message / rate)) if message else found.message,
+        switch=_scaled(found.switch, 1.0, wider) if found.switch else None,
+    )
+
+
+def _scaled(one: Protocol, slower: float, wider: float) -> Protocol:
+    return one._replace(hop_s=one.hop_s * slower, share=min(1.0, one.share * wider))
 
 
 def _read(page: Page, path: str, name: str) -> Link:

@@ -78,6 +78,13 @@ class Flow:
         return found
 
     def _one(self, place: int, one: Seen) -> Kernels:
+        """What one call computes; nothing where its grid makes no sense."""
+        try:
+            return self._told(place, one)
+        except UNPRICED:
+            return ()
+
+    def _told(self, place: int, one: Seen) -> Kernels:
         if one.family == "product" and "splitKreduce" not in one.activity.name:
             return self._product(place, one)
         if one.family in ("attention", "attention_backward"):
@@ -170,7 +177,7 @@ class Flow:
             batch, heads = (grid[1], grid[2]) if "pytorch_flash" in one.activity.name else (grid[2], grid[1])
             return [(batch, heads, max(1, (rows or batch) // batch))]
         sums = next((x.activity.grid for x in self.seen if "compute_dot_do_o" in x.activity.name), None)
-        if sums and rows % sums[1] == 0:
+        if sums and sums[1] and rows % sums[1] == 0:
             return [(sums[1], sums[2], rows // sums[1])]
         heads = next((size // width for size in self.usual if size % width == 0), 0)
         queries = next((x.elements // rows for x in self._masks(place, rows) if rows % (x.elements // rows) == 0), 0)

@@ -175,7 +175,7 @@ def _reduction(found: Seen, size: int, cols: int) -> tuple[Launched, ...]:
     rows = found.rows
     if rows:
         return _of("sum", compact((rows, max(1, size // rows)), found.dtype), (1,), False)
-    width = found.activity.grid[0] * found.activity.block[0] * 4  # columns: four to a thread
+    width = max(1, found.activity.grid[0] * found.activity.block[0] * 4)  # columns: four to a thread
     return _of("sum", compact((max(1, size // width), width), found.dtype), (0,), False)
 
 

@@ -17,6 +17,7 @@ from perfmodel.measure.workloads.elementwise import FUNCTIONS
 from perfmodel.ops import FAMILIES
 from perfmodel.records import key
 from perfmodel.units import ITEM_BYTES
+from perfmodel.vocabulary import COLLECTIVES
 from perfmodel.workload import ROLES
 
 FAMILY = {
@@ -144,6 +145,11 @@ class Bench:
 
 def refused(case: Case) -> InputError | None:
     """Returns the reason why a case has no program on any device, or None if it has one."""
+    if case.op in COLLECTIVES:
+        return InputError(
+            case.where, f"one process cannot measure {case.op}", "one process per GPU is required",
+            "Run 'torchrun --nproc_per_node 2 -m perfmodel validate --suite FILE'.",
+        )  # fmt: skip
     if case.op not in FAMILY:
         return InputError(
             case.where, f"no program measures {case.op}", f"{', '.join(FAMILY)} are accepted",

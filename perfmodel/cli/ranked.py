@@ -1,0 +1,111 @@
+"""What ``validate`` and ``calibrate`` do under torchrun. Every rank takes part; the first one reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from perfmodel.cli import running
+from perfmodel.cli.screen import echo
+from perfmodel.errors import InputError, PerfmodelError
+from perfmodel.hardware import Gpu
+from perfmodel.records import Stored
+
+if TYPE_CHECKING:
+    from perfmodel.measure.ceilings import Ceiling
+    from perfmodel.measure.ranks import Ranks
+    from perfmodel.measure.session import Device, Log
+
+SUITE = "collectives"
+
+
+def started() -> bool:
+    """Whether torchrun started this process."""
+    from perfmodel.measure.ranks import started as by_torchrun
+
+    return by_torchrun()
+
+
+def validate(gpu: str | None, suite: str, save: str | None) -> tuple[Stored, Gpu] | None:
+    """Measures collectives. Returns the run and its card on the first rank, None on the others."""
+    from perfmodel.measure import collectives
+    from perfmodel.measure.ranks import joined
+
+    with joined(gpu, f"perfmodel validate --suite {suite}") as ranks:
+        started = _first(ranks, lambda: _open(ranks, gpu, suite, save))
+        waiting = ranks.told(started[2] if started else None)
+        for number, record in enumerate(collectives.records(ranks, waiting), 1):
+            if started:
+                started[1].keep(record)
+                if number % 20 == 0:
+                    echo(f"{number} of {len(waiting)} cases", err=True)
+        if started is None:
+            return None
+        here, log, _ = started
+        log.close()
+        card = here.card if "card" not in log.environment else running.described(Stored("", log.environment, ()))
+        return Stored(save or "this run", log.environment, tuple(log.records.values())), card
+
+
+def calibrate(gpu: str) -> list[Ceiling] | None:
+    """Measures the links. Returns them on the first rank, which goes on alone, and None on the others."""
+    from perfmodel.measure import links
+    from perfmodel.measure.ranks import joined
+
+    with joined(gpu, "perfmodel calibrate") as ranks:
+        if ranks.first:
+            echo("measuring: links", err=True)
+        found = list(links.measure(ranks))
+        return found if ranks.first else None
+
+
+def _first(ranks: Ranks, opened: Any) -> Any:
+    """Returns what the first rank opens; None on the others. If it fails, all ranks end."""
+    if not ranks.first:
+        if ranks.told(None):
+            raise SystemExit(1)
+        return None
+    try:
+        found = opened()
+    except PerfmodelError:
+        ranks.told(True)
+        raise
+    ranks.told(False)
+    return found
+
+
+def _open(ranks: Ranks, gpu: str | None, suite: str, save: str | None) -> tuple[Device, Log, list[Mapping[str, Any]]]:
+    """The device, the log with its environment line, and the cases that are not in it."""
+    from perfmodel.measure import collectives, environment, session
+
+    cases: Sequence[Mapping[str, Any]]
+    cases = collectives.suite(ranks.size, cuda=ranks.cuda) if suite == SUITE else _cases(ranks, suite)
+    here = session.device("cpu" if not ranks.cuda else gpu or "auto")
+    line = environment.gpu_line(ranks.torch) if ranks.cuda else environment.cpu_line("torch")
+    own: dict[str, Any] = {"ranks": ranks.size}
+    if ranks.cuda:
+        own["nccl"] = ".".join(map(str, ranks.torch.cuda.nccl.version()))
+    else:
+        own["card"] = here.description
+    log = session.Log(save, here)
+    log.begin({**line, "environment": {**line["environment"], **own}})
+    return here, log, [case for case in cases if not log.has(case)]
+
+
+def _cases(ranks: Ranks, path: str) -> list[Mapping[str, Any]]:
+    """Cases of a file: collectives of as many ranks as there are."""
+    from perfmodel.cases import Refused, read
+    from perfmodel.patterns import KINDS
+    from perfmodel.specfile import read_lines
+
+    found = []
+    for case in read(read_lines(path), path):
+        if isinstance(case, Refused):
+            raise InputError(path, case.error, "cases of 'perfmodel predict' are accepted")
+        if case.op not in KINDS or case.dims["gpus"] != ranks.size:
+            raise InputError(
+                case.where, f"{case.op} is not measured by {ranks.size} ranks", f"collectives with gpus = {ranks.size} are accepted",
+                "Change the line, or --nproc_per_node.",
+            )  # fmt: skip
+        found.append(case.line)
+    return found

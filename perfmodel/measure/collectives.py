@@ -1,0 +1,220 @@
+"""Measures collectives between the ranks of torchrun: each result is checked, then the call is timed.
+
+A time is that of the slowest rank. ``warm`` replays a CUDA graph of several calls back to back and divides by their
+number. ``eager`` times one call of torch.distributed at a time, after all ranks have met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
+from math import gcd
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from perfmodel import patterns
+from perfmodel.errors import one_line
+from perfmodel.measure.ranks import Ranks
+from perfmodel.measure.stopwatch import Samples
+from perfmodel.records import SCHEMA, case_of
+
+Line = dict[str, Any]
+
+BYTES = tuple(4**i << 10 for i in range(11))  # 1 KiB to 1 GiB
+FEW_BYTES = (1 << 10, 1 << 16, 1 << 20)  # on a processor
+TILE = 1024  # largest period of the test values, in elements
+BUDGET_S, FEWEST, MOST = 0.12, 7, 60
+MANY_CALLS, FEW_CALLS = 16, 4  # calls of one graph, for tensors up to 1 MiB and for larger ones
+WARM_UP = 3
+
+
+def suite(ranks: int, *, cuda: bool) -> list[Line]:
+    """Returns every collective at all sizes: under both protocols on GPUs, eager on a processor."""
+    words = {"dtype": "bf16", "impl": "nccl"} if cuda else {"dtype": "fp32", "impl": "gloo"}
+    return [
+        {"op": kind, "shape": {"byte": _whole(byte, ranks), "gpus": ranks}, **words, "protocol": protocol}
+        for kind in patterns.KINDS
+        for protocol in (("warm", "eager") if cuda else ("eager",))
+        for byte in (BYTES if cuda else FEW_BYTES)
+    ]
+
+
+def _whole(byte: int, ranks: int) -> int:
+    """The bytes, rounded up to equal parts of whole elements."""
+    unit = 16 * ranks
+    return -(-byte // unit) * unit
+
+
+def records(ranks: Ranks, cases: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
+    """Yields the record of every case, on all ranks alike. An error on one rank is the error of the case."""
+    for line in cases:
+        described = {"schema": SCHEMA, **case_of(line)}
+        found: Line = {}
+        try:
+            call = Call(ranks, line)
+            wrong = call.wrong()
+        except Exception as error:  # an error in a library must not end the other cases
+            call, wrong = None, one_line(f"{type(error).__name__}: {error}", 200)
+        told = next(filter(None, ranks.gathered(wrong)), "")
+        if told or call is None:
+            found = {"error": told}
+        else:
+            found = _times(ranks, call, str(line.get("protocol", "warm"))).fields()
+        yield {**described, **found}
+        del call
+        if ranks.cuda:
+            ranks.torch.cuda.empty_cache()
+
+
+class Call:
+    """One collective: its tensors, and the function that runs it.
+
+    Test values are whole numbers, so that sums are exact in every data type: part j of rank r's tensor has the values
+    (i + 3 r + 5 j) mod m at element i, repeated.
+    """
+
+    def __init__(self, ranks: Ranks, line: Mapping[str, Any]) -> None:
+        torch = ranks.torch
+        self.ranks, self.kind = ranks, str(line["op"])
+        self.type = getattr(torch, {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[line["dtype"]])
+        self.byte = int(line["shape"]["byte"])
+        n = self.byte // self.type.itemsize
+        self.parts = 1 if self.kind == patterns.ALL_GATHER else ranks.size
+        self.tile = gcd(n // self.parts, TILE)
+        self.most = max(2, min(11, 200 // ranks.size))
+        self.x = torch.empty(n, dtype=self.type, device=ranks.device)
+        sizes = {patterns.REDUCE_SCATTER: n // ranks.size, patterns.ALL_GATHER: n * ranks.size}
+        self.out = torch.empty(sizes.get(self.kind, n), dtype=self.type, device=ranks.device)
+        self.fill()
+
+    def _values(self, rank: int, part: int) -> Any:
+        i = self.ranks.torch.arange(self.tile, device=self.ranks.device)
+        return ((i + 3 * rank + 5 * part) % self.most).to(self.type)
+
+    def fill(self) -> None:
+        """Gives the tensor its test values."""
+        view = self.x.view(self.parts, -1, self.tile)
+        for part in range(self.parts):
+            view[part] = self._values(self.ranks.rank, part)
+
+    def run(self) -> None:
+        """Makes the call of torch.distributed."""
+        dist, x, out = self.ranks.dist, self.x, self.out
+        if self.kind == patterns.ALL_REDUCE:
+            dist.all_reduce(x)
+        elif self.kind == patterns.REDUCE_SCATTER:
+            _named(dist, "reduce_scatter_single", "reduce_scatter_tensor")(out, x)
+        elif self.kind == patterns.ALL_GATHER:
+            _named(dist, "all_gather_single", "all_gather_into_tensor")(out, x)
+        elif self.kind == patterns.ALL_TO_ALL:
+            dist.all_to_all_single(out, x)
+        elif self.kind == patterns.BROADCAST:
+            dist.broadcast(x, 0)
+        else:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        dist, rank, size = self.ranks.dist, self.ranks.rank, self.ranks.size
+        sends = dist.P2POp(dist.isend, self.x, (rank + 1) % size)
+        receives = dist.P2POp(dist.irecv, self.out, (rank - 1) % size)
+        for work in dist.batch_isend_irecv([sends, receives]):
+            work.wait()
+
+    def wrong(self) -> str:
+        """Runs the call once and returns what is wrong with its result; empty if nothing is."""
+        self.run()
+        self.ranks.synchronize()
+        in_place = self.kind in (patterns.ALL_REDUCE, patterns.BROADCAST)
+        wanted = self._wanted()
+        view = (self.x if in_place else self.out).view(len(wanted), -1, self.tile)
+        bad = sum(int((one != tile).sum()) for one, tile in zip(view, wanted, strict=True))
+        return f"wrong result: {bad} of {view.numel()} elements differ" if bad else ""
+
+    def _wanted(self) -> list[Any]:
+        """The values of each part of the result."""
+        here, ends = self.ranks.rank, range(self.ranks.size)
+
+        def total(part: int) -> Any:
+            return sum(self._values(r, part) for r in ends)
+
+        return {
+            patterns.ALL_REDUCE: lambda: [total(j) for j in ends],
+            patterns.REDUCE_SCATTER: lambda: [total(here)],
+            patterns.ALL_GATHER: lambda: [self._values(r, 0) for r in ends],
+            patterns.ALL_TO_ALL: lambda: [self._values(r, here) for r in ends],
+            patterns.BROADCAST: lambda: [self._values(0, j) for j in ends],
+            patterns.SEND_RECV: lambda: [self._values((here - 1) % self.ranks.size, j) for j in ends],
+        }[self.kind]()
+
+
+def _named(dist: Any, new: str, old: str) -> Any:
+    """A function of torch.distributed, which renamed it."""
+    return getattr(dist, new, None) or getattr(dist, old)
+
+
+def _times(ranks: Ranks, call: Call, protocol: str) -> Samples:
+    """Returns samples within the budget, each the time of the slowest rank."""
+    for _ in range(WARM_UP):
+        call.run()
+    ranks.synchronize()
+    if ranks.cuda and protocol != "eager":
+        calls = MANY_CALLS if call.byte <= 1 << 20 else FEW_CALLS
+        replay = _graph(ranks, call, calls)
+        return _sampled(ranks, lambda number: _replays(ranks, replay, calls, number))
+    return _sampled(ranks, lambda number: [_once(ranks, call) for _ in range(number)])
+
+
+def _sampled(ranks: Ranks, measured: Callable[[int], list[float]]) -> Samples:
+    """Measures a few times, then as often as the budget allows. The first rank decides the number."""
+
+    def slowest(number: int) -> list[float]:
+        ranks.meet()
+        return [max(times) for times in zip(*ranks.gathered(measured(number)), strict=True)]
+
+    typical_s = median(slowest(3)) * 1e-6
+    number = ranks.told(int(min(MOST, max(FEWEST, BUDGET_S / max(typical_s, 1e-6) / MANY_CALLS))))
+    return Samples(tuple(slowest(number)))
+
+
+def _graph(ranks: Ranks, call: Call, calls: int) -> Callable[[], None]:
+    torch = ranks.torch
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        for _ in range(calls):
+            call.run()
+    torch.cuda.synchronize()
+    replay: Callable[[], None] = graph.replay
+    for _ in range(2):
+        replay()
+    torch.cuda.synchronize()
+    return replay
+
+
+def _replays(ranks: Ranks, replay: Callable[[], None], calls: int, number: int) -> list[float]:
+    """Microseconds of one call, from replays back to back."""
+    torch = ranks.torch
+    torch.cuda._sleep(2_000_000)  # the host fills the queue meanwhile
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(number + 1)]
+    events[0].record()
+    for event in events[1:]:
+        replay()
+        event.record()
+    torch.cuda.synchronize()
+    return [first.elapsed_time(last) * 1e3 / calls for first, last in pairwise(events)]
+
+
+def _once(ranks: Ranks, call: Call) -> float:
+    """Microseconds of one call of the host, until its end."""
+    ranks.meet()
+    if not ranks.cuda:
+        start = perf_counter()
+        call.run()
+        return (perf_counter() - start) * 1e6
+    begin, end = (ranks.torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    call.run()
+    end.record()
+    ranks.torch.cuda.synchronize()
+    return float(begin.elapsed_time(end)) * 1e3
