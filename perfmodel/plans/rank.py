@@ -54,7 +54,7 @@ class Held(NamedTuple):
 
 class Part(NamedTuple):
     """Steps that repeat together on a rank: the parameters of one repeat, those of experts among them, which expert
-    parallelism divides, and those that are tied to another step.
+    parallelism divides, those that are tied to another step, and the most that ZeRO gathers at once: a layer or a step.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Part(NamedTuple):
     parameters: int
     experts: int
     tied: int
+    largest: int
 
 
 class Segment(NamedTuple):
@@ -93,7 +94,7 @@ class Rank:
     def parts(self) -> tuple[Part, ...]:
         """The kinds of layers in order, with the steps between them as parts without a name."""
         return tuple(
-            Part(name, repeat, *_parameters(block.wholes(steps, self.dims)))
+            Part(name, repeat, *_parameters(block.wholes(steps, self.dims), layer=bool(name)))
             for name, repeat, steps in layers(self.division.steps, self.dims)
         )
 
@@ -122,6 +123,11 @@ class Rank:
                 for axis in AXES
             )
         return found
+
+    def stores_squares(self) -> bool:
+        """Whether any step stores N x S tensors, which selective recomputation drops."""
+        forward = block.wholes(self.division.steps, self.dims)
+        return any(_square(kernel, self.fused, self.dims) for kernel in forward)
 
     def _core(self, running: Sequence[Kernel], costs: Sequence[Cost]) -> Way:
         cost = Cost()
@@ -197,14 +203,15 @@ def _talk(exchanges: Sequence[Exchange], prices: Prices, plan: Plan, step_s: Map
     return whole._replace(exposed_s=whole.exposed_s + late_s)
 
 
-def _parameters(forward: Iterable[Kernel]) -> tuple[int, int, int]:
-    """Parameters of one layer: all, those of experts, and those tied to another step."""
-    own = experts = tied = 0
+def _parameters(forward: Iterable[Kernel], *, layer: bool) -> tuple[int, int, int, int]:
+    """Parameters of one repeat: all, those of experts, those tied to another step, and the most gathered at once."""
+    own = experts = tied = largest = 0
     for kernel in forward:
         number = int(kernel.op.parameters())
         if kernel.step.tied:
             tied += number
             continue
         own += number
+        largest = max(largest, number)
         experts += number if kernel.operation in EXPERTS else 0
-    return own, experts, tied
+    return own, experts, tied, own if layer else largest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from perfmodel.arithmetic import ceil_div
@@ -64,6 +65,11 @@ class Model:
 
     def microbatches(self, plan: Plan) -> int:
         return max(1, self.shape.batch // (plan.dp * plan.microbatch))
+
+    @cached_property
+    def stores_squares(self) -> bool:
+        """Whether selective recomputation saves anything."""
+        return self.rank(Plan(microbatch=1)).stores_squares()
 
     # --- shared figures
 
