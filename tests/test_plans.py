@@ -345,3 +345,13 @@ def test_plans_beyond_a_system_without_network_are_refused():
         "decode",
     )
     assert "has no network" in check_refused(ran, 1)["found"]
+
+
+def test_laws_find_the_serial_share_of_exact_points():
+    from perfmodel.plans.scaling import Law, Point, _law
+
+    for name in ("Amdahl", "Gustafson"):
+        made = [Point(p, None, Law(name, 0.05, 0.0).speedup(p), 0.0) for p in (1, 2, 8, 64)]
+        found = _law(name, made)
+        assert found.serial == pytest.approx(0.05)
+        assert found.error < 1e-9
