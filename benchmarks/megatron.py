@@ -15,8 +15,9 @@ from perfmodel.block import Step
 from perfmodel.expression import Expression
 from perfmodel.hardware import gpu
 from perfmodel.importers.parts import attention, block, embed, layers, linear, mlp, norm, step
+from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.plan import Plan
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.step import Model
 from perfmodel.workload import DTYPE_ROLES, Workload
 
 TOKENS, VOCABULARY = 2048, 51200
@@ -91,7 +92,8 @@ def layer_share(case: Case, **options: Any) -> float:
     """Predicted activations of one layer and one microbatch, in bytes per token and width."""
     card = gpu("a100-sxm4-80gb")
     model = Model(workload(case), "train", card, systems.of(card, "dgx-a100"))
-    held = model.rank(Plan(tp=8, pp=case.pp, microbatch=case.microbatch, **options)).held()
+    plan = Plan(tp=8, pp=case.pp, microbatch=case.microbatch, **options)
+    held = model.rank(plan).held(plan.recompute)
     return held.layers["layers"] / (TOKENS * case.microbatch * case.width)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import product
 
 import pytest
 from command import check_refused, perfmodel
@@ -14,7 +15,8 @@ from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.plans.division import divided
 from perfmodel.plans.pipeline import bubble_s, duration_s, in_flight, stages
-from perfmodel.plans.plan import Plan
+from perfmodel.plans.plan import Plan, divides, problem
+from perfmodel.plans.replicas import synchronised
 from perfmodel.plans.scaling import counts
 from perfmodel.plans.search import plans, search
 from perfmodel.plans.step import Model
@@ -196,10 +198,41 @@ def test_illegal_plans_are_refused(fields):
         model().estimate(Plan(**fields))
 
 
+def brute_force(made, gpus):
+    """Every combination of options in loops; the rules alone decide what is legal."""
+    fields = ("tp", "pp", "dp", "zero", "microbatch", "virtual", "recompute", "sequence_parallel")
+    ranges = (
+        range(1, 9),
+        range(1, 9),
+        range(1, 9),
+        range(4),
+        range(1, 9),
+        range(1, 23),
+        ("none", "full"),  # fused attention stores no scores
+        (False, True),
+    )
+    for values in product(*ranges[:3]):
+        if values[0] * values[1] * values[2] != gpus or not divides(values[0], made.shape):
+            continue
+        for others in product(*ranges[3:]):
+            plan = Plan(**dict(zip(fields, (*values, *others), strict=True)))
+            plan = plan._replace(schedule="interleaved" if plan.virtual > 1 else "1f1b")
+            replicated = plan.dp == 1 and plan.zero > 0  # sharding over one replica is no sharding
+            if not problem(plan, made.shape)[0] and not replicated:
+                yield plan
+
+
+def test_the_space_of_the_search_is_that_of_loops():
+    made = model(B=8, N=512)
+    for gpus in (1, 4, 8):
+        assert sorted(plans(made, gpus)) == sorted(brute_force(made, gpus))
+
+
 def test_the_search_finds_the_optimum_of_all_plans():
     made = model(B=8, N=512)
     found = search(made, 8)
-    every = [made.estimate(plan) for plan in plans(made, 8)]
+    fresh = Model(made.workload, "train", CARD, made.system, {"B": 8, "N": 512})
+    every = [fresh.estimate(plan) for plan in brute_force(made, 8)]
     fitting = [one for one in every if one.fits]
     assert found.legal == len(every)
     assert found.fitting == len(fitting)
@@ -258,3 +291,67 @@ def test_plan_and_flops_print_plans_and_refuse_what_is_missing():
     check_refused(perfmodel("plan", "--config", "tinyllama-1.1b", "--gpu", "h100"))
     check_refused(perfmodel("scale", "--config", "tinyllama-1.1b", "--gpu", "h100", "--over", "gpus=1:4:x2"))
     check_refused(perfmodel("flops", "--config", "tinyllama-1.1b", "--gpu", "h100", "--tp", "4", "--symbolic"))
+
+
+def test_the_bytes_between_stages_and_between_replicas():
+    made = model("llama-3-8b", B=8, N=2048)
+    # a microbatch of 2048 tokens x 4096 elements of 2 bytes; each of 4 tensor-parallel ranks sends its part
+    assert made.stream_byte(Plan(pp=2, microbatch=1)) == 16777216
+    assert made.stream_byte(Plan(tp=4, pp=2, microbatch=1)) == 4194304
+    # 8,030,261,248 gradients of 2 bytes; the switches of an H100 node add them, so each rank sends them once at 450 GB/s
+    found = made.estimate(Plan(dp=8, optimizer="none"))
+    assert found.lower_s >= 8030261248 * 2 / 450e9
+    sent = synchronised(
+        made.prices, Plan(dp=8), made.parameters(Plan(), made.stages(Plan())[0]), 2, 1, made.segments(Plan(microbatch=1)),
+        made.stages(Plan())[0], (0.0, 0.0), True,
+    )  # fmt: skip
+    assert sent.lower_s == pytest.approx(8030261248 * 2 / 450e9, rel=1e-3)
+    assert sent.exposed_s == pytest.approx(sent.expected_s)  # nothing to hide behind
+
+
+@pytest.mark.parametrize("zero", range(4))
+def test_states_and_activations_are_those_of_memory(zero):
+    """One replica of ``memory`` processes B sequences, the whole of a replica's batch as one microbatch here."""
+    alone = package.memory("tinyllama-1.1b", phase="train", gpus=8, zero=zero, B=2, N=1024)
+    found = model(B=16, N=1024).estimate(Plan(dp=8, zero=zero, microbatch=2))
+    lines = {line.name: line.byte_per_gpu for line in found.lines}
+    for line in alone.lines:
+        if line.kind in ("weights", "training"):
+            assert lines[line.name] == line.byte_per_gpu
+    own = sum(byte for name, byte in lines.items() if name.startswith(("activations", "working")))
+    kept = sum(line.byte_per_gpu for line in alone.lines if line.kind == "activations")
+    assert own == pytest.approx(kept, rel=0.02)
+
+
+def test_activations_grow_evenly_with_the_batch():
+    made = Model(workload("mixtral-8x7b"), "train", CARD, None, {"B": 16, "N": 512})
+    for recompute in ("none", "full"):
+        plan = Plan(tp=2, dp=2, ep=2, microbatch=8, recompute=recompute)
+        assert made._held_of(plan) == made.rank(plan).held(recompute)
+
+
+def test_plans_beyond_a_system_without_network_are_refused():
+    ran = perfmodel(
+        "flops",
+        "--config",
+        "tinyllama-1.1b",
+        "--gpu",
+        "l40s",
+        "--system",
+        "l40s-pcie-8",
+        "--tp",
+        "16",
+        "--phase",
+        "decode",
+    )
+    assert "has no network" in check_refused(ran, 1)["found"]
+
+
+def test_laws_find_the_serial_share_of_exact_points():
+    from perfmodel.plans.scaling import Law, Point, _law
+
+    for name in ("Amdahl", "Gustafson"):
+        made = [Point(p, None, Law(name, 0.05, 0.0).speedup(p), 0.0) for p in (1, 2, 8, 64)]
+        found = _law(name, made)
+        assert found.serial == pytest.approx(0.05)
+        assert found.error < 1e-9

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from perfmodel.answers import Answer
+from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.scaling import Scaling
 from perfmodel.plans.search import Found
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.step import Model
 
 if TYPE_CHECKING:
     from perfmodel.report.views import View

@@ -116,6 +116,9 @@ class _Walk:
             found["H_kv"] = ceil_div(dims["H_kv"], tp)
             if dims["H_kv"] < tp:
                 self._note(f"H_kv = {dims['H_kv']} is below tp {tp}: key-value heads are replicated.")
+            elif dims["H_kv"] % tp:  # whole groups of query heads stay together
+                found["H"] = found["H_kv"] * dims["H"] // dims["H_kv"]
+                self._note(f"H_kv = {dims['H_kv']} is divided unevenly: the largest rank has {found['H_kv']} of them.")
         if "V" in dims:
             multiple = VOCABULARY * tp
             padded = ceil_div(dims["V"], multiple) * multiple

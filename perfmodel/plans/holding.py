@@ -30,7 +30,7 @@ def parameters(parts: Sequence[Part], stage: Stage, pp: int) -> Parameters:
         times = next(counts) if part.name else int(stage.first if first else stage.last)
         number = part.parameters + (part.tied if pp > 1 else 0)
         found, experts = found + times * number, experts + times * part.experts
-        largest = max(largest, number) if times else largest
+        largest = max(largest, part.largest) if times else largest
     return Parameters(found, experts, largest)
 
 

@@ -6,9 +6,10 @@ m (f + b) on each stage plus the bubble, in which a stage waits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from perfmodel.block import Step
 from perfmodel.plans.plan import GPIPE, INTERLEAVED, ZERO_BUBBLE, Plan
 
 
@@ -50,18 +51,33 @@ class Stage(NamedTuple):
     last: bool
 
 
-def stages(repeats: Sequence[int], pp: int) -> tuple[Stage, ...]:
+def kinds(found: Iterable[tuple[str, int, tuple[Step, ...]]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The layers of each kind, and the number of its run: kinds between which other steps run do not alternate."""
+    repeats, runs, run = list[int](), list[int](), 0
+    for name, repeat, _ in found:
+        if name:
+            repeats.append(repeat)
+            runs.append(run)
+        else:
+            run += 1
+    return tuple(repeats), tuple(runs)
+
+
+def stages(repeats: Sequence[int], pp: int, runs: Sequence[int] = ()) -> tuple[Stage, ...]:
     """The layers of each kind on each stage, contiguous and as even as possible.
 
-    Kinds that alternate are spread evenly, each layer at its middle. Where pp does not divide the layers, the stages after
+    Kinds of one run are spread evenly over each other, each layer at its middle: the order of layers that alternate. NB a
+    model whose first layers differ, such as DeepSeek's, has them on the first stage only. Runs, such as an encoder and a
+    decoder, follow each other. Where pp does not divide the layers, the stages after
     the first have one more, because the first also holds the embedding.
     """
-    order = sorted(((n + 0.5) / number, kind) for kind, number in enumerate(repeats) for n in range(number))
+    run = runs or (0,) * len(repeats)
+    order = sorted((run[kind], (n + 0.5) / number, kind) for kind, number in enumerate(repeats) for n in range(number))
     base, more = divmod(len(order), pp)
     sizes = [base + (1 <= stage <= more) for stage in range(pp)]
     found, start = [], 0
     for stage, size in enumerate(sizes):
-        kinds = [kind for _, kind in order[start : start + size]]
+        kinds = [kind for *_, kind in order[start : start + size]]
         start += size
         counts = tuple(kinds.count(kind) for kind in range(len(repeats)))
         found.append(Stage(counts, stage == 0, stage == pp - 1))

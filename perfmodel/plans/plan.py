@@ -57,7 +57,10 @@ class Plan(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What the rules need to know of a workload: sequences, tokens, heads, experts and layers."""
+    """What the rules need to know of a workload: sequences, tokens, heads, experts and layers.
+
+    ``groups``: key-value heads. ``latent``: attention keeps a latent vector instead of keys and values.
+    """
 
     batch: int
     tokens: int
@@ -68,6 +71,14 @@ class Shape(NamedTuple):
     train: bool
     decode: bool
     latent: bool = False
+    groups: int = 0
+
+
+def divides(tp: int, shape: Shape) -> bool:
+    """Whether heads divide evenly over a tensor-parallel group, with each key-value head whole or copied."""
+    if not shape.heads:
+        return shape.width % tp == 0
+    return shape.heads % tp == 0 and (not shape.groups or shape.groups % tp == 0 or tp % shape.groups == 0)
 
 
 def with_microbatch(plan: Plan, shape: Shape) -> Plan:
@@ -153,4 +164,5 @@ def shape_of(dims: Mapping[str, Any], layers: int, phase: str, latent: bool) -> 
         train=phase == "train",
         decode=phase == "decode",
         latent=latent,
+        groups=dims.get("H_kv", 0),
     )

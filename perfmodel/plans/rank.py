@@ -10,7 +10,7 @@ from perfmodel.block import Kernel, Step
 from perfmodel.footprint import inference
 from perfmodel.footprint.activations import SQUARES, activations, size_byte
 from perfmodel.footprint.flow import layers
-from perfmodel.footprint.lines import cache_lines, state_lines
+from perfmodel.footprint.lines import Line, cache_lines, state_lines, workspace_line
 from perfmodel.plans.division import EXPERTS, Division, Exchange, divided
 from perfmodel.plans.plan import Plan
 from perfmodel.plans.pricing import Cost, Prices, Talk
@@ -42,10 +42,19 @@ class Held(NamedTuple):
     outside: int
     passing: int
 
+    def beyond(self, other: Held, times: int) -> Held:
+        """So many steps from this to the other and on: tensors grow evenly with the batch."""
+
+        def at(first: int, second: int) -> int:
+            return first + times * (second - first)
+
+        grown = {name: at(byte, other.layers[name]) for name, byte in self.layers.items()}
+        return Held(grown, at(self.outside, other.outside), at(self.passing, other.passing))
+
 
 class Part(NamedTuple):
     """Steps that repeat together on a rank: the parameters of one repeat, those of experts among them, which expert
-    parallelism divides, and those that are tied to another step.
+    parallelism divides, those that are tied to another step, and the most that ZeRO gathers at once: a layer or a step.
     """
 
     name: str
@@ -53,15 +62,22 @@ class Part(NamedTuple):
     parameters: int
     experts: int
     tied: int
+    largest: int
 
 
 class Segment(NamedTuple):
-    """The cost of one repeat of a part. ``again``: what recomputation adds to its backward pass."""
+    """The cost of one repeat of a part. ``core``: its attention, if that stores N x S tensors."""
 
     part: Part
     forward: Way
     backward: Way
-    again: Way
+    core: Way
+
+    def again(self, recompute: str) -> Way:
+        """What recomputation adds to a backward pass: the whole layer, or the attention whose tensors were dropped."""
+        if recompute == "full" and self.part.name:
+            return self.forward
+        return self.core if recompute == "selective" else Way()
 
 
 class Rank:
@@ -78,7 +94,7 @@ class Rank:
     def parts(self) -> tuple[Part, ...]:
         """The kinds of layers in order, with the steps between them as parts without a name."""
         return tuple(
-            Part(name, repeat, *_parameters(block.wholes(steps, self.dims)))
+            Part(name, repeat, *_parameters(block.wholes(steps, self.dims), layer=bool(name)))
             for name, repeat, steps in layers(self.division.steps, self.dims)
         )
 
@@ -91,7 +107,7 @@ class Rank:
             costs = prices.sequence(running)
             talks = self._talks(steps, running, costs, prices)
             forward_way, backward_way = (Way(_sum(costs, running, own), talks[own]) for own in (True, False))
-            found.append(Segment(part, forward_way, backward_way, self._again(running, costs, forward_way)))
+            found.append(Segment(part, forward_way, backward_way, self._core(running, costs)))
         return tuple(found)
 
     def _talks(
@@ -108,38 +124,38 @@ class Rank:
             )
         return found
 
-    def _again(self, running: Sequence[Kernel], costs: Sequence[Cost], forward: Way) -> Way:
-        """Full recomputation runs the layer again; selective the attention whose N x S tensors were dropped."""
-        if self.plan.recompute == "full":
-            return forward if running and running[0].step.group else Way()
-        if self.plan.recompute != "selective":
-            return Way()
+    def stores_squares(self) -> bool:
+        """Whether any step stores N x S tensors, which selective recomputation drops."""
+        forward = block.wholes(self.division.steps, self.dims)
+        return any(_square(kernel, self.fused, self.dims) for kernel in forward)
+
+    def _core(self, running: Sequence[Kernel], costs: Sequence[Cost]) -> Way:
         cost = Cost()
         for kernel, own in zip(running, costs, strict=True):
             if kernel.forward and _square(kernel, self.fused, self.dims):
                 cost = cost.plus(own)
         return Way(cost)
 
-    def held(self) -> Held:
+    def held(self, recompute: str) -> Held:
         """Activations that a training step keeps of one microbatch."""
-        selective = self.plan.recompute == "selective"
+        selective = recompute == "selective"
         steps = [step for step in self.division.kept if not (selective and _drops(step, self.dims))]
-        found = activations(steps, self.dims, fused=self.fused, recompute=self.plan.recompute)
+        found = activations(steps, self.dims, fused=self.fused, recompute=recompute)
         named = {layer.name: size_byte(layer.further or layer.first) for layer in found.layers[:-1]}
         outside = found.layers[-1].byte
         passing = max([layer.passing_byte for layer in found.layers], default=0)
         return Held(named, outside, max(passing, 2 * size_byte(found.logits)))
 
-    def resident(self) -> tuple[int, int]:
-        """Inference: bytes of caches and states of one microbatch over all layers, and the workspace."""
+    def resident(self) -> tuple[list[Line], list[Line]]:
+        """Inference: the caches and states of one microbatch over all layers, and the workspace."""
         steps, B = self.division.steps, self.dims.get("B", 1)
         keeps = "decode" in self.workload.phases
-        space = inference.workspace(steps, self.dims, fused=self.fused, keeps_cache=keeps)
+        space = workspace_line(inference.workspace(steps, self.dims, fused=self.fused, keeps_cache=keeps))
         if not keeps:
-            return 0, space.operand_byte + space.waiting_byte
-        lines = [*cache_lines(inference.cache(steps, self.dims), B),
-                 *state_lines(inference.states(steps, self.dims), self.dims.get("cache", self.dims.get("act", 2)), B)]  # fmt: skip
-        return sum(line.byte_per_gpu for line in lines), space.operand_byte + space.waiting_byte
+            return [], space
+        item = self.dims.get("cache", self.dims.get("act", 2))
+        held = cache_lines(inference.cache(steps, self.dims), B)
+        return [*held, *state_lines(inference.states(steps, self.dims), item, B)], space
 
 
 def _drops(step: Step, dims: Mapping[str, Any]) -> bool:
@@ -187,14 +203,15 @@ def _talk(exchanges: Sequence[Exchange], prices: Prices, plan: Plan, step_s: Map
     return whole._replace(exposed_s=whole.exposed_s + late_s)
 
 
-def _parameters(forward: Iterable[Kernel]) -> tuple[int, int, int]:
-    """Parameters of one layer: all, those of experts, and those tied to another step."""
-    own = experts = tied = 0
+def _parameters(forward: Iterable[Kernel], *, layer: bool) -> tuple[int, int, int, int]:
+    """Parameters of one repeat: all, those of experts, those tied to another step, and the most gathered at once."""
+    own = experts = tied = largest = 0
     for kernel in forward:
         number = int(kernel.op.parameters())
         if kernel.step.tied:
             tied += number
             continue
         own += number
+        largest = max(largest, number)
         experts += number if kernel.operation in EXPERTS else 0
-    return own, experts, tied
+    return own, experts, tied, own if layer else largest

@@ -129,7 +129,7 @@ def _sharded(
         expected_s += times * ((2 if train else 1) * gather[1] + scatter[1])
         exposed_s += times * max(0.0, gather[1] - segment.forward.exposed_s)
         if train:
-            backward_s = segment.backward.exposed_s + segment.again.exposed_s
+            backward_s = segment.backward.exposed_s + segment.again(plan.recompute).exposed_s
             exposed_s += times * max(0.0, gather[1] + scatter[1] - backward_s)
     exposed_s += first_s + last_s
     return Sync(*(microbatches * seconds for seconds in (lower_s, expected_s, exposed_s)))

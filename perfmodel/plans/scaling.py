@@ -2,7 +2,7 @@
 
 Strong scaling keeps the batch: S(p) = T(1) / T(p), and Amdahl (1967) gives 1 / (s + (1 - s) / p) for a serial share s of the
 time on one GPU. Weak scaling keeps the batch of each data-parallel replica: S(p) is the ratio of the rates, and Gustafson
-(1988) gives s + (1 - s) p. The share is fitted by least squares of the inverse speed-up, or of the speed-up. Where the first
+(1988) gives s + (1 - s) p. The share is fitted by least squares of relative errors. Where the first
 point has several GPUs, p and S(p) count in multiples of it, scaled so that its efficiency is 1.
 """
 
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from perfmodel.errors import InputError, shown
+from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.plan import Plan
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.step import Model
 
 HALF = 0.5
 MOST_POINTS = 200
@@ -117,11 +118,11 @@ def _points(found: Sequence[tuple[int, Estimate, Model]], strong: bool) -> tuple
 
 
 def _law(name: str, points: Sequence[Point]) -> Law:
-    """Least squares of 1/S = s + (1 - s)/p, or of S = s + (1 - s) p, with s between 0 and 1."""
+    """Least squares of the relative error of 1/S = s + (1 - s)/p, or of S = s + (1 - s) p, with s between 0 and 1."""
     p0 = points[0].gpus
     pairs = [(point.gpus / p0, point.speedup / p0) for point in points]
     strong = name == "Amdahl"
-    terms = [(1 - 1 / p, 1 / s - 1 / p) if strong else (1 - p, s - p) for p, s in pairs]
+    terms = [(s * (1 - 1 / p), 1 - s / p) if strong else ((1 - p) / s, 1 - p / s) for p, s in pairs]
     square = sum(a * a for a, _ in terms)
     serial = min(1.0, max(0.0, sum(a * b for a, b in terms) / square)) if square else 0.0
     law = Law(name, serial, 0.0)

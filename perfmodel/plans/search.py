@@ -1,8 +1,9 @@
 """The best plan on a number of GPUs: every legal plan is estimated, so none is missed.
 
-The space: all degrees whose product is the number of GPUs, with heads and layers that divide evenly, every microbatch, ZeRO
-stage, recomputation mode and number of chunks. Not searched, because another plan is never worse: GPipe, which takes the
-time of 1F1B with more activations. Zero bubble is a bound, not a schedule. Context parallelism is searched when asked for.
+The space: all degrees whose product is the number of GPUs and that divide heads, experts and the batch, every microbatch,
+ZeRO stage, recomputation mode and number of chunks. Not searched, because another plan is never worse: GPipe, which takes
+the time of 1F1B with more activations, and selective recomputation where attention stores no scores, which changes nothing.
+Zero bubble is a bound, not a schedule. Context parallelism is searched when asked for.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.footprint.activations import RECOMPUTE
+from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.money import Money, money
-from perfmodel.plans.plan import INTERLEAVED, ONE_F_ONE_B, Plan, problem
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.plan import INTERLEAVED, ONE_F_ONE_B, Plan, divides, problem
+from perfmodel.plans.step import Model
 
 OBJECTIVES = ("time", "throughput", "memory", "cost")
 AXES = ("tp", "pp", "dp", "ep", "cp", "sequence_parallel", "zero", "microbatch", "schedule", "recompute")
@@ -54,7 +56,7 @@ def plans(model: Model, gpus: int, fixed: dict[str, Any] | None = None) -> Itera
     shape, fixed = model.shape, {"cp": 1, **(fixed or {})}
     degrees = divisors(gpus)
     for tp in degrees:
-        if shape.heads % tp if shape.heads else shape.width % tp:
+        if not divides(tp, shape):
             continue
         for cp in (cp for cp in degrees if gpus % (tp * cp) == 0 and cp == fixed["cp"]):
             for pp in (pp for pp in divisors(gpus // tp // cp) if pp <= max(1, shape.layers)):
@@ -68,12 +70,13 @@ def _options(model: Model, plan: Plan, fixed: dict[str, Any]) -> Iterator[Plan]:
         name in fixed and fixed[name] != getattr(plan, name) for name in ("tp", "pp", "dp")
     ):
         return
+    modes = RECOMPUTE if model.stores_squares else ("none", "full")
     choices: dict[str, Sequence[Any]] = {
         "ep": [ep for ep in divisors(plan.dp) if shape.experts and shape.experts % ep == 0] or [1],
         "sequence_parallel": (False, True) if plan.tp > 1 and shape.tokens // plan.cp % plan.tp == 0 else (False,),
         "microbatch": divisors(shape.batch // plan.dp) if shape.train or plan.pp > 1 else [shape.batch // plan.dp],
         "zero": ((0, 1, 2, 3) if shape.train else (0, 3)) if plan.dp * plan.cp > 1 else (0,),
-        "recompute": RECOMPUTE if shape.train else ("none",),
+        "recompute": modes if shape.train else ("none",),
         "virtual": [v for v in divisors(max(1, shape.layers // plan.pp)) if plan.pp > 1 and shape.train] or [1],
     }
     choices |= {name: (fixed[name],) for name in choices if name in fixed}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 from perfmodel.arithmetic import ceil_div
 from perfmodel.footprint.flow import layers
@@ -13,7 +14,8 @@ from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
 from perfmodel.patterns import ALL_GATHER, SEND_RECV
 from perfmodel.plans import holding
-from perfmodel.plans.pipeline import Stage, duration_s, stages
+from perfmodel.plans.estimate import Estimate
+from perfmodel.plans.pipeline import Stage, duration_s, kinds, stages
 from perfmodel.plans.plan import Plan, Shape, checked, shape_of
 from perfmodel.plans.pricing import Cost, Prices, Talk
 from perfmodel.plans.rank import AXES, Held, Part, Rank, Segment, Way
@@ -23,38 +25,6 @@ from perfmodel.timing.terms import Term
 from perfmodel.workload import Workload
 
 NAMES = {"tp": "tensor parallelism", "cp": "context parallelism", "ep": "expert parallelism"}
-
-
-class Estimate(NamedTuple):
-    """One step under a plan. ``terms`` add up to ``expected_s``."""
-
-    plan: Plan
-    microbatches: int
-    lower_s: float
-    expected_s: float
-    no_overlap_s: float
-    bubble_s: float
-    exposed_s: float
-    communication_s: float
-    terms: tuple[Term, ...]
-    lines: tuple[Line, ...]
-    room_byte: int | None
-    tokens: int
-    flops: int
-    mfu: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def memory_byte(self) -> int:
-        return sum(line.byte_per_gpu for line in self.lines)
-
-    @property
-    def fits(self) -> bool | None:
-        return None if self.room_byte is None else self.memory_byte <= self.room_byte
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.tokens / self.expected_s if self.expected_s else 0.0
 
 
 class Model:
@@ -73,7 +43,7 @@ class Model:
         capacity = int(gpu.capacity_byte.value)
         self.room_byte = capacity - reserve.byte(capacity)
         steps = workload.steps_in(phase, form)
-        self.repeats = tuple(repeat for name, repeat, _ in layers(steps, self.dims) if name)
+        self.repeats, self.runs = kinds(layers(steps, self.dims))
         latent = any(step.operation.name.startswith("mla") for step in steps)
         self.shape: Shape = shape_of(self.dims, sum(self.repeats), phase, latent)
         self._segments: dict[Any, tuple[Segment, ...]] = {}
@@ -81,7 +51,8 @@ class Model:
         self._parts: dict[Any, tuple[Part, ...]] = {}
         self._own: dict[Any, holding.Parameters] = {}
         self._held: dict[Any, Held] = {}
-        self._resident: dict[Any, tuple[int, int]] = {}
+        self._states: dict[Any, list[Line]] = {}
+        self._resident: dict[Any, tuple[list[Line], list[Line]]] = {}
         self._stages: dict[int, tuple[Stage, ...]] = {}
         self._byte: dict[Any, int] = {}
         self._ways: dict[Any, tuple[Way, Way, Way]] = {}
@@ -95,10 +66,15 @@ class Model:
     def microbatches(self, plan: Plan) -> int:
         return max(1, self.shape.batch // (plan.dp * plan.microbatch))
 
+    @cached_property
+    def stores_squares(self) -> bool:
+        """Whether selective recomputation saves anything."""
+        return self.rank(Plan(microbatch=1)).stores_squares()
+
     # --- shared figures
 
     def _key(self, plan: Plan) -> tuple[Any, ...]:
-        return plan.tp, plan.cp, plan.ep, plan.sequence_parallel, plan.microbatch, plan.recompute
+        return plan.tp, plan.cp, plan.ep, plan.sequence_parallel, plan.microbatch
 
     def rank(self, plan: Plan) -> Rank:
         key = self._key(plan)
@@ -107,7 +83,7 @@ class Model:
         return self._ranks[key]
 
     def segments(self, plan: Plan) -> tuple[Segment, ...]:
-        key = (*self._key(plan), plan.dp if plan.ep > 1 else 0)
+        key = self._key(plan)
         if key not in self._segments:
             self._segments[key] = self.rank(plan).segments(self.prices, self.parts(plan))
         return self._segments[key]
@@ -126,7 +102,7 @@ class Model:
 
     def stages(self, plan: Plan) -> tuple[Stage, ...]:
         if plan.pp not in self._stages:
-            self._stages[plan.pp] = stages(self.repeats, plan.pp)
+            self._stages[plan.pp] = stages(self.repeats, plan.pp, self.runs)
         return self._stages[plan.pp]
 
     def stream_byte(self, plan: Plan) -> int:
@@ -157,29 +133,43 @@ class Model:
     def _stage_lines(self, plan: Plan, number: int, stage: Stage) -> list[Line]:
         parts, own = self.parts(plan), self.parameters(plan, stage)
         item = self.dims.get("weight", 2)
-        lines = holding.states(own, plan, item, train=self.train, where=self.workload.name)
-        key = self._key(plan)
+        shares = plan.tp, plan.ep, plan.pp, stage, plan.zero, plan.dp, plan.cp, plan.optimizer
+        if shares not in self._states:
+            self._states[shares] = holding.states(own, plan, item, train=self.train, where=self.workload.name)
+        lines = list(self._states[shares])
         if self.train:
-            if key not in self._held:
-                self._held[key] = self.rank(plan).held()
-            lines += holding.activation_lines(self._held[key], parts, stage, number, plan, self.microbatches(plan))
+            lines += holding.activation_lines(self._held_of(plan), parts, stage, number, plan, self.microbatches(plan))
         else:
             lines += self._inference_lines(plan, stage)
         return [*lines, *holding.buffers(plan, self.stream_byte(plan), own, item)] if self.train else lines
+
+    def _held_of(self, plan: Plan) -> Held:
+        """Activations of one microbatch; of more than two sequences, from those of one and of two."""
+        key = (*self._key(plan), plan.recompute)
+        if key not in self._held:
+            if plan.microbatch > 2:
+                one, two = (self._held_of(plan._replace(microbatch=number)) for number in (1, 2))
+                self._held[key] = one.beyond(two, plan.microbatch - 1)
+            else:
+                self._held[key] = self.rank(plan).held(plan.recompute)
+        return self._held[key]
 
     def _inference_lines(self, plan: Plan, stage: Stage) -> list[Line]:
         key = self._key(plan)
         if key not in self._resident:
             self._resident[key] = self.rank(plan).resident()
-        cache, space = self._resident[key]
-        share = sum(stage.counts) / max(1, sum(self.repeats)) if self.repeats else 1.0
-        byte = int(cache * share) * self.microbatches(plan)
-        lines = (
-            [Line("caches", byte, f"{self.microbatches(plan)} microbatches on {sum(stage.counts)} layers", "cache")]
-            if byte
-            else []
-        )
-        return [*lines, Line("workspace", space, "the largest kernel", "activations")]
+        caches, space = self._resident[key]
+        own, whole, m = sum(stage.counts), sum(self.repeats), self.microbatches(plan)
+        if own == whole and m == 1:
+            return [*caches, *space]
+        part = f"; {m} microbatches, {own} of {whole} layers"
+        return [
+            *(
+                line._replace(byte_per_gpu=line.byte_per_gpu * own * m // whole, formula=line.formula + part)
+                for line in caches
+            ),
+            *space,
+        ]
 
     # --- time
 
@@ -213,7 +203,7 @@ class Model:
 
     def _stage(self, plan: Plan, segments: Sequence[Segment], stage: Stage) -> tuple[Way, Way, Way]:
         """Forward, backward and recomputation of one microbatch on a stage."""
-        key = (*self._key(plan), plan.dp if plan.ep > 1 else 0, stage)
+        key = (*self._key(plan), plan.recompute, stage)
         if key not in self._ways:
             self._ways[key] = self._stage_ways(plan, segments, stage)
         return self._ways[key]
@@ -224,7 +214,7 @@ class Model:
             times = next(counts) if segment.part.name else int(stage.first if first else stage.last)
             if times:
                 forward, backward = forward.plus(segment.forward, times), backward.plus(segment.backward, times)
-                again = again.plus(segment.again, times)
+                again = again.plus(segment.again(plan.recompute), times)
         return forward, backward, again
 
     def _send(self, plan: Plan) -> Talk:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.scaling import Point, Scaling
 from perfmodel.plans.search import Found, Loss
-from perfmodel.plans.step import Estimate, Model
+from perfmodel.plans.step import Model
 from perfmodel.report.answer import SCHEMA, gpu_document, sizes_line
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.report.sheet import render as render_sheet
@@ -210,8 +211,11 @@ def money(answer: Found) -> Iterator[str]:
         parts.append(f"Cost at {found.price_per_hour:g} per GPU-hour: {significant(found.per_million_tokens, 4)} per million tokens, "
                      f"{significant(cost, 4)} for that run.")  # fmt: skip
     if found.energy_j_per_token is not None:
-        parts.append(f"Energy: at most {significant(found.energy_j_per_token, 4)} J per token, with each board at its limit of "
-                     f"{found.board_w:g} W.")  # fmt: skip
+        least = found.least_energy_j_per_token
+        low = "" if least is None else f"{significant(least, 3)} J per token for the boards and their products, "
+        parts.append(
+            f"Energy: {low}at most {significant(found.energy_j_per_token, 3)} J with each board at {found.board_w:g} W."
+        )
     yield " ".join(parts)
 
 
