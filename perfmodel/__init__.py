@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         plan,
         predict,
         scale,
+        serve,
         sweep_over,
         trace,
     )
@@ -70,6 +71,7 @@ __all__ = [
     "plan",
     "predict",
     "scale",
+    "serve",
     "sweep_over",
     "trace",
 ]

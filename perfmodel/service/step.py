@@ -110,23 +110,24 @@ class Stepper:
         done, runs, exchanges = set[tuple[str, str]](), list[_Run](), tuple[Exchange, ...]()
         for number, (steps, own) in enumerate(lists):
             asked = [one for step in steps if (one := _sampled(step, positions)) is not None]
-            division = divided(asked, whole, self._plan(whole), train=False)
+            division = divided(asked, whole, self.plan(whole), train=False)
             exchanges = division.exchanges if number == 0 else exchanges
             mine = [s for s in division.steps if _apart(s) or (s.name, s.operation.name) not in done]
             done.update((s.name, s.operation.name) for s in mine)
             runs += self._runs(_joined(mine, whole) if stack else mine, whole, own, stack=stack)
         return runs, exchanges
 
-    def _plan(self, dims: Mapping[str, Any]) -> Plan:
+    def plan(self, dims: Mapping[str, Any]) -> Plan:
         latent = any(step.operation.name.startswith("mla") for step in self.workload.steps)
         layers = max((times(step, dims) for step in self.workload.steps), default=1)
         return checked(Plan(tp=self.tp, microbatch=dims["B"]), shape_of(dims, layers, "decode", latent), f"serve: {self.workload.name}")
 
     def _dims(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        """The sizes of everything that works on all tokens alike."""
+        """The sizes of everything that works on all tokens alike. In a mixed step each token counts as a sequence."""
         if len(chunks) == 1:
             return self.dims(chunks[0])
-        return self.dims(Chunk(sum(chunk.tokens * chunk.count for chunk in chunks)))
+        longest = max(chunk.prefix + chunk.tokens for chunk in chunks)
+        return self.dims(Chunk(1, longest - 1, sum(chunk.tokens * chunk.count for chunk in chunks)))
 
     def _runs(self, steps: Sequence[Step], whole: Mapping[str, Any], chunks: Sequence[Chunk], *, stack: bool) -> list[_Run]:
         found: list[_Run] = []
