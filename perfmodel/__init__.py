@@ -23,6 +23,11 @@ if TYPE_CHECKING:
         load,
         memory,
         predict,
+<<<<<<< HEAD
+=======
+        scale,
+        serve,
+>>>>>>> serving
         sweep_over,
         trace,
     )
@@ -69,6 +74,7 @@ __all__ = [
     "plan",
     "predict",
     "scale",
+    "serve",
     "sweep_over",
     "trace",
 ]

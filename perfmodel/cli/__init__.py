@@ -21,6 +21,7 @@ COMMANDS = {
     "memory": ("memory", "Weights, training states, activations and caches per GPU, and whether they fit."),
     "scale": ("scale", "Speed-up and efficiency of a plan over the number of GPUs: strong and weak scaling."),
     "plan": ("plan", "The best division of a workload over a number of GPUs, and why others lose."),
+    "serve": ("serve", "Latency, throughput, goodput and memory of a model that serves requests."),
     "predict": ("predict", "Bounds and expected times for a file of cases, compared with measured times."),
     "trace": ("trace", "Where the time of a profiled program goes, and what would help."),
     "validate": ("validate", "Measures real kernels on this device and compares them with the model."),

@@ -1,0 +1,59 @@
+"""Prices of a serving stack's kernels: its attention kernel, one kernel per normalisation, its own all-reduce."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perfmodel.block import Kernel
+from perfmodel.plans.plan import Plan
+from perfmodel.plans.pricing import PROTOCOL, Prices, group
+from perfmodel.runs import Heads, Rows
+from perfmodel.timing.collectives import SERVING, collective_s
+from perfmodel.timing.kernels import parts
+from perfmodel.timing.launch import first_launch_s, gap_s, ramp_s
+from perfmodel.timing.part import Part
+
+# Calls of the host between two steps, one after another: read the sampled tokens; copy token ids, positions, slots and
+# block tables to the card; launch the step.
+HOST_CALLS = 6
+
+
+class StackPrices(Prices):
+    """Prices of one GPU in one system, with the kernels of a serving stack."""
+
+    def _launches(self, key: Any, kernel: Kernel) -> tuple[Part, ...]:
+        if key not in self._parts:
+            self._parts[key] = parts(self.card, kernel.op, kernel.dtype or self.dtype, _back_end(kernel))
+        return self._parts[key]
+
+    def collective(self, kind: str, byte: int, axis: str, plan: Plan) -> tuple[float, float]:
+        """Seconds of one collective: by the data sheet, and expected. Small tensors take the stack's own kernel."""
+        ranks, local = group(axis, plan, self.system)
+        if ranks == 1 or self.system is None or not byte:
+            return 0.0, 0.0
+        key = kind, byte, ranks, local
+        if key not in self._collectives:
+            found = collective_s(self.system, self.gpu, kind, byte, ranks, ranks_per_node=local, library=SERVING)
+            self._collectives[key] = found.lower_s, found.expected_s
+        return self._collectives[key]
+
+    @property
+    def launch_s(self) -> float:
+        """The launch of a step as a CUDA graph."""
+        return first_launch_s(self.card, PROTOCOL, "", 0.0)
+
+    @property
+    def between_s(self) -> float:
+        """The part of a launch that goes away where two kernels become one."""
+        return gap_s(self.card, PROTOCOL, 0.0) + ramp_s(self.card, far=False)
+
+    @property
+    def host_gap_s(self) -> float:
+        """The time between two steps in which the host prepares the next one."""
+        return HOST_CALLS * self.card.host_s["any"]
+
+
+def _back_end(kernel: Kernel) -> str:
+    if isinstance(kernel.op.runs, Heads):
+        return "serving"
+    return "ours" if isinstance(kernel.op.runs, Rows) else ""
