@@ -23,18 +23,13 @@ if TYPE_CHECKING:
         load,
         memory,
         predict,
-<<<<<<< HEAD
-=======
-        scale,
-        serve,
->>>>>>> serving
         sweep_over,
         trace,
     )
     from perfmodel.capture import Dim, Spec, capture, ids
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
     from perfmodel.kernels import kernel
-    from perfmodel.planning import divide, plan, scale
+    from perfmodel.planning import divide, plan, scale, serve
     from perfmodel.utilisation import mfu
 
 __version__ = "0.1.0"  # the one place: the package's metadata, --version and the library read it here
@@ -45,7 +40,7 @@ _MODULES = {
     **dict.fromkeys(_ERRORS, "errors"),
     "mfu": "utilisation",
     "kernel": "kernels",
-    **dict.fromkeys(("divide", "plan", "scale"), "planning"),
+    **dict.fromkeys(("divide", "plan", "scale", "serve"), "planning"),
     **dict.fromkeys(("capture", "Dim", "Spec", "ids"), "capture"),
 }
 

@@ -14,6 +14,7 @@ from perfmodel.given import Card, Config, Settings
 
 if TYPE_CHECKING:
     from perfmodel.answers.plans import EstimateAnswer, PlanAnswer, ScaleAnswer
+    from perfmodel.answers.service import ServiceAnswer
 
 
 def divide(
@@ -70,3 +71,25 @@ def plan(
                          fused=fused, causal=causal, form=form, knowledge=knowledge)  # fmt: skip
     found = search.search(model, gpus, objective=objective, top=top, fixed=dict(plan or {}), price_per_hour=price)
     return PlanAnswer._make(found)
+
+
+def serve(
+    config: Config, gpu: Card, *, tp: int = 1, rate: float | None = None, ttft: float | None = None, tpot: float | None = None,
+    draft: Config | None = None, system: str | None = None, settings: Settings = None, dtype: str | None = None,
+    form: str | None = None, knowledge: str | None = None, reserve: str | None = None, **request: Any,
+) -> ServiceAnswer:  # fmt: skip
+    """Returns the figures of a model that serves requests: ``perfmodel serve``.
+
+    ``request`` are the fields of ``service.request.Request``: ``prompt=1024, output=256, chunk=512``. ``rate`` is in
+    requests per second; ``ttft`` and ``tpot`` are targets in seconds.
+    """
+    from perfmodel.answers.service import ServiceAnswer
+    from perfmodel.service.answer import Targets, service
+    from perfmodel.service.request import named
+
+    found = service(
+        given.workload(config, dtype), given.known(gpu), system=system, tp=tp, request=named(request), rate=rate,
+        targets=Targets(ttft, tpot), draft=given.workload(draft, dtype) if draft is not None else None, form=form,
+        knowledge=knowledge, settings=given.sizes(settings, {}), reserve=given.reserve(reserve),
+    )  # fmt: skip
+    return ServiceAnswer._make(found)

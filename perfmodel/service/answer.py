@@ -63,7 +63,13 @@ def service(
     stepper = Stepper(workload, prices, tp, form, settings)
     drafter = Stepper(draft, prices, tp) if draft else None
     memory = _memory(stepper, drafter, request, gpu, reserve)
-    stack = Stack(stepper, request, request.batch or min(memory.largest_batch, MOST), drafter, _transfer_s(stepper, request, place))
+    stack = Stack(
+        stepper,
+        request,
+        request.batch or min(memory.largest_batch, MOST),
+        drafter,
+        _transfer_s(stepper, request, place),
+    )
     limit = stack.limit_per_s()
     point = None if rate is None else _stable(stack, rate, limit)
     goodput = None
@@ -83,7 +89,9 @@ def service(
 def _check_rates(rate: float | None, targets: Targets) -> None:
     for option, value in (("--rate", rate), ("--ttft", targets.first_s), ("--tpot", targets.token_s)):
         if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"serve: {option}", f"{value!r} is out of range", "a positive number is accepted", f"Change {option}.")
+            raise InputError(
+                f"serve: {option}", f"{value!r} is out of range", "a positive number is accepted", f"Change {option}."
+            )
 
 
 def _memory(stepper: Stepper, draft: Stepper | None, request: Request, gpu: Gpu, reserve: Reserve) -> paging.Paging:

@@ -11,7 +11,7 @@ run as one (q, k and v), an addition to the residual stream runs in the kernel o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -120,7 +120,11 @@ class Stepper:
     def plan(self, dims: Mapping[str, Any]) -> Plan:
         latent = any(step.operation.name.startswith("mla") for step in self.workload.steps)
         layers = max((times(step, dims) for step in self.workload.steps), default=1)
-        return checked(Plan(tp=self.tp, microbatch=dims["B"]), shape_of(dims, layers, "decode", latent), f"serve: {self.workload.name}")
+        return checked(
+            Plan(tp=self.tp, microbatch=dims["B"]),
+            shape_of(dims, layers, "decode", latent),
+            f"serve: {self.workload.name}",
+        )
 
     def _dims(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
         """The sizes of everything that works on all tokens alike. In a mixed step each token counts as a sequence."""
@@ -129,13 +133,17 @@ class Stepper:
         longest = max(chunk.prefix + chunk.tokens for chunk in chunks)
         return self.dims(Chunk(1, longest - 1, sum(chunk.tokens * chunk.count for chunk in chunks)))
 
-    def _runs(self, steps: Sequence[Step], whole: Mapping[str, Any], chunks: Sequence[Chunk], *, stack: bool) -> list[_Run]:
+    def _runs(
+        self, steps: Sequence[Step], whole: Mapping[str, Any], chunks: Sequence[Chunk], *, stack: bool
+    ) -> list[_Run]:
         found: list[_Run] = []
         for _, together in groupby(steps, key=lambda step: (step.group, times(step, whole))):
             layer = tuple(together)
             for number, step in enumerate(layer):
                 after = layer[(number + 1) % len(layer)] if step.group else None
-                joined = stack and step.operation.name == "residual" and after is not None and after.operation.name in NORMS
+                joined = (
+                    stack and step.operation.name == "residual" and after is not None and after.operation.name in NORMS
+                )
                 sizes = [self.dims(chunk) for chunk in chunks] if _apart(step) else [whole]
                 for dims in sizes:
                     own = block.kernels((step,), dims, fused=self.workload.fused)
@@ -191,7 +199,9 @@ def merged(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
     counts: dict[Chunk, int] = {}
     for chunk in chunks:
         if min(chunk.tokens, chunk.count) < 1 or min(chunk.prefix, chunk.sampled) < 0:
-            raise InputError("serve: step", f"{chunk} is no part of a step", "positive numbers of tokens and sequences are accepted")
+            raise InputError(
+                "serve: step", f"{chunk} is no part of a step", "positive numbers of tokens and sequences are accepted"
+            )
         counts[chunk._replace(count=0)] = counts.get(chunk._replace(count=0), 0) + chunk.count
     if not counts:
         raise InputError("serve: step", "it has no sequence", "at least one chunk or decoding sequence is accepted")
