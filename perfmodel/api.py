@@ -31,8 +31,8 @@ from perfmodel.roofline import rates, together
 from perfmodel.workload import Workload
 
 if TYPE_CHECKING:
-    from perfmodel.answers.plans import EstimateAnswer, PlanAnswer, ScaleAnswer
     from perfmodel.answers.algebra import FormulasAnswer, SolutionAnswer
+    from perfmodel.answers.plans import EstimateAnswer, PlanAnswer, ScaleAnswer
     from perfmodel.answers.service import ServiceAnswer
     from perfmodel.answers.traces import TraceAnswer
     from perfmodel.programs.program import Program

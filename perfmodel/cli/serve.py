@@ -22,17 +22,30 @@ SIZES = ("prompt", "output", "chunk", "batch", "block", "draft_length")
 @options.config
 @options.gpu
 @options.system
-@click.option("--tp", type=click.IntRange(1, 10**7), default=1, help="Tensor parallelism: GPUs that divide each layer. [default: 1]")
+@click.option(
+    "--tp",
+    type=click.IntRange(1, 10**7),
+    default=1,
+    help="Tensor parallelism: GPUs that divide each layer. [default: 1]",
+)
 @click.option("--prompt", metavar="N", help="Mean length of prompts in tokens. [default: 512]")
-@click.option("--prompt-cv", type=float, help="Standard deviation of the prompt lengths divided by their mean. [default: 0]")
+@click.option(
+    "--prompt-cv", type=float, help="Standard deviation of the prompt lengths divided by their mean. [default: 0]"
+)
 @click.option("--output", metavar="N", help="Mean length of outputs in tokens. [default: 128]")
 @click.option("--rate", type=float, help="Requests per second.")
-@click.option("--chunk", metavar="N", help="Prompt tokens of one step, beside decoding. [default: whole prompts, before decoding]")
+@click.option(
+    "--chunk", metavar="N", help="Prompt tokens of one step, beside decoding. [default: whole prompts, before decoding]"
+)
 @click.option("--prefix", type=float, help="Share of each prompt that is found in the cache. [default: 0]")
 @click.option("--draft", metavar="NAME|FILE", help="Model that proposes tokens (speculative decoding).")
 @click.option("--draft-length", metavar="N", help="Tokens that the draft model proposes. [default: 4]")
 @click.option("--acceptance", type=float, help="Probability that a proposed token is accepted. [default: 0.7]")
-@click.option("--disaggregated", type=click.Choice(("scale-up", "network")), help="Decode on other GPUs; the cache passes over this link.")
+@click.option(
+    "--disaggregated",
+    type=click.Choice(("scale-up", "network")),
+    help="Decode on other GPUs; the cache passes over this link.",
+)
 @click.option("--block", metavar="N", help="Tokens of a block of the cache. [default: 16]")
 @click.option("--batch", metavar="N", help="Most sequences that decode together. [default: what memory allows]")
 @click.option("--ttft", type=float, help="Target in seconds: mean time to the first token.")
@@ -66,7 +79,9 @@ def serve(
         "--draft-length": given["draft_length"], "--acceptance": given["acceptance"],
     }, "it belongs to speculative decoding")  # fmt: skip
     chosen, card = named(WHERE, config, gpu, dtype)
-    asked = {name: _size(name, value) if name in SIZES else value for name, value in given.items() if value is not None}
+    asked: dict[str, Any] = {
+        name: _size(name, value) if name in SIZES else value for name, value in given.items() if value is not None
+    }
     drafter = workload(draft) if draft is not None else None
     found = service(
         chosen, read_gpu(card), system=system, tp=tp, request=Request(**asked), rate=rate, targets=Targets(ttft, tpot),

@@ -48,14 +48,19 @@ def _parts(found: Service, verbose: bool) -> Iterator[Part]:
     title = f"{found.workload.title}, served on {found.tp} x {found.gpu.title}"
     draft = f"; {asked.draft_length} proposed tokens, acceptance {asked.acceptance:g}" if found.speculation else ""
     chunk = f", chunks of {asked.chunk:,}" if asked.chunk else ""
-    sizes = f"Prompts of {asked.prompt:,} tokens{chunk}, outputs of {asked.output:,}{draft}. System: {found.system.name}."
+    sizes = (
+        f"Prompts of {asked.prompt:,} tokens{chunk}, outputs of {asked.output:,}{draft}. System: {found.system.name}."
+    )
     notes = [sizes, MEANS] if not verbose else [sizes, *_terms(found)]
     yield Sheet(columns, found.figures, title=title, notes=notes)
 
 
 def _terms(found: Service) -> Iterator[str]:
     """Yields the terms of the two steps without load."""
-    for name, step in (("A step with the last part of a prompt", found.prompt), ("A decoding step of one sequence", found.decode)):
+    for name, step in (
+        ("A step with the last part of a prompt", found.prompt),
+        ("A decoding step of one sequence", found.decode),
+    ):
         terms = ", ".join(f"{term.name} {scaled(term.seconds, 's', 3)}" for term in step.terms)
         yield f"{name}: {terms}. Lower bound {scaled(step.lower_s, 's', 4)}."
 

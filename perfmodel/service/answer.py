@@ -63,7 +63,13 @@ def service(
     stepper = Stepper(workload, prices, tp, form, settings)
     drafter = Stepper(draft, prices, tp) if draft else None
     memory = _memory(stepper, drafter, request, gpu, reserve)
-    stack = Stack(stepper, request, request.batch or min(memory.largest_batch, MOST), drafter, _transfer_s(stepper, request, place))
+    stack = Stack(
+        stepper,
+        request,
+        request.batch or min(memory.largest_batch, MOST),
+        drafter,
+        _transfer_s(stepper, request, place),
+    )
     limit = stack.limit_per_s()
     point = None if rate is None else _stable(stack, rate, limit)
     goodput = None
@@ -83,7 +89,9 @@ def service(
 def _check_rates(rate: float | None, targets: Targets) -> None:
     for option, value in (("--rate", rate), ("--ttft", targets.first_s), ("--tpot", targets.token_s)):
         if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"serve: {option}", f"{value!r} is out of range", "a positive number is accepted", f"Change {option}.")
+            raise InputError(
+                f"serve: {option}", f"{value!r} is out of range", "a positive number is accepted", f"Change {option}."
+            )
 
 
 def _memory(stepper: Stepper, draft: Stepper | None, request: Request, gpu: Gpu, reserve: Reserve) -> paging.Paging:
@@ -94,10 +102,11 @@ def _memory(stepper: Stepper, draft: Stepper | None, request: Request, gpu: Gpu,
     found = paging.paging(stepper, context, chunk, block=request.block, capacity_byte=int(gpu.capacity_byte.value),
                           reserve=reserve, others_byte=others)  # fmt: skip
     if found.largest_batch < 1 or request.batch > found.largest_batch:
+        asked = f"{request.batch:,} sequences" if request.batch > 1 else "a sequence"
         need = found.weight_byte + others + found.workspace_byte + max(1, request.batch) * found.sequence_byte
         raise InputError(
             f"serve: {stepper.workload.name} on {stepper.tp} x {gpu.title}",
-            f"{max(1, request.batch):,} sequences of {context:,} tokens need {need / 1e9:,.1f} GB per GPU",
+            f"{asked} of {context:,} tokens need {need / 1e9:,.1f} GB per GPU",
             f"{(found.room_byte + found.weight_byte + found.workspace_byte + others) / 1e9:,.1f} GB are available, {found.largest_batch:,} sequences fit",
             "Increase --tp, or choose a smaller --batch, --dtype or --prompt.",
         )  # fmt: skip

@@ -57,7 +57,9 @@ class Curve:
 class Stack:
     """A model on GPUs under requests. ``draft``: the steps of a draft model on the same GPUs."""
 
-    def __init__(self, stepper: Stepper, request: Request, most: int, draft: Stepper | None = None, transfer_s: float = 0.0) -> None:
+    def __init__(
+        self, stepper: Stepper, request: Request, most: int, draft: Stepper | None = None, transfer_s: float = 0.0
+    ) -> None:
         self.stepper, self.request, self.draft, self.most, self.transfer_s = stepper, request, draft, most, transfer_s
         self.decode_s = Curve(lambda number: self._decode_s(max(1, number)), most)
         self._prompts: dict[int, Curve] = {}
@@ -81,7 +83,9 @@ class Stack:
         if self.draft is None:
             return self.plain_s(number)
         draft_s, verify_s = self.round_s(number)
-        return (self.request.draft_length * draft_s + verify_s) / accepted(self.request.acceptance, self.request.draft_length)
+        return (self.request.draft_length * draft_s + verify_s) / accepted(
+            self.request.acceptance, self.request.draft_length
+        )
 
     def steps(self, length: int) -> tuple[tuple[Chunk, float], ...]:
         """The steps of a prompt, with how often each runs. Full chunks are the mean of the first and the last one."""

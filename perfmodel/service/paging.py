@@ -46,7 +46,9 @@ def paging(
     room_byte = capacity_byte - reserve.byte(capacity_byte) - weight_byte - workspace_byte - others_byte
     largest = max(0, room_byte) // sequence_byte if sequence_byte else 0
     lost = (block - 1) / 2
-    return Paging(block, weight_byte, workspace_byte, token_byte, sequence_byte, room_byte, largest, lost / (context + lost))
+    return Paging(
+        block, weight_byte, workspace_byte, token_byte, sequence_byte, room_byte, largest, lost / (context + lost)
+    )
 
 
 def weight_byte(stepper: Stepper) -> int:

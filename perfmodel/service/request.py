@@ -65,7 +65,9 @@ def checked(request: Request, *, draft: bool) -> Request:
     for wrong, name, accepted in rules:
         if wrong:
             option = f"--{name.replace('_', '-')}"
-            raise InputError(f"serve: {option}", f"{getattr(request, name)!r} is out of range", accepted, f"Change {option}.")
+            raise InputError(
+                f"serve: {option}", f"{getattr(request, name)!r} is out of range", accepted, f"Change {option}."
+            )
     if request.chunk and draft:
         raise InputError("serve: --draft", "it is given together with --chunk", "speculation is accepted with whole prompts",
                          "Remove one of the two.")  # fmt: skip
