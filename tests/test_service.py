@@ -313,6 +313,11 @@ def test_the_document_has_every_figure_with_its_formula():
     assert repr(answer).startswith("<ServiceAnswer llama-2-7b on 1 x h100-sxm5-80gb: TTFT ")
 
 
+def test_the_time_of_the_host_is_part_of_every_step():
+    one, other = (library.serve("llama-2-7b", "h100", host_gap=gap).decode.expected_s for gap in (0.0, 2e-3))
+    assert other - one == pytest.approx(2e-3)
+
+
 def test_verbose_shows_the_formulas():
     ran = perfmodel(*SERVE, "--rate", "2", "--draft", "tinyllama-1.1b", "--verbose")
     assert ran.code == 0
@@ -327,6 +332,7 @@ def test_verbose_shows_the_formulas():
         (("--rate", "-1"), "-1.0 is out of range"),
         (("--rate", "nan"), "nan is out of range"),
         (("--prefix", "1"), "1.0 is out of range"),
+        (("--host-gap", "-1"), "-1.0 is out of range"),
         (("--output", "1"), "1 is out of range"),
         (("--prompt", "many"), "'many' is not a size"),
         (("--chunk", "64", "--disaggregated", "network"), "it is given together with --disaggregated"),

@@ -48,6 +48,7 @@ SIZES = ("prompt", "output", "chunk", "batch", "block", "draft_length")
 )
 @click.option("--block", metavar="N", help="Tokens of a block of the cache. [default: 16]")
 @click.option("--batch", metavar="N", help="Most sequences that decode together. [default: what memory allows]")
+@click.option("--host-gap", type=float, help="Seconds of the host between two steps. [default: 6 calls of the host]")
 @click.option("--ttft", type=float, help="Target in seconds: mean time to the first token.")
 @click.option("--tpot", type=float, help="Target in seconds: mean time per output token.")
 @options.dtype

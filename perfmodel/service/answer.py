@@ -59,7 +59,7 @@ def service(
     request, targets = checked(request or Request(), draft=draft is not None), targets or Targets()
     _check_rates(rate, targets)
     place = systems.of(gpu, system)
-    prices = StackPrices(gpu, place, workload.dtypes["activation"], knowledge)
+    prices = StackPrices(gpu, place, workload.dtypes["activation"], knowledge, request.host_gap)
     stepper = Stepper(workload, prices, tp, form, settings)
     drafter = Stepper(draft, prices, tp) if draft else None
     memory = _memory(stepper, drafter, request, gpu, reserve)
