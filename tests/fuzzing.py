@@ -341,6 +341,15 @@ def _memory(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
     return [f"--config={_workload(random, files)}", *_settings(random), f"--gpu={_gpu(random, files)}", *more]
 
 
+def _serve(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
+    sizes = ("1", "16", "300", "4Ki", "0", "-1", "1e9", "x")
+    shares = ("0", "0.5", "1", "nan", "inf", "-1", "1e-320", "1e308")
+    more = _options(random, tp=("1", "2", "8", "3", "100000"), prompt=sizes, output=sizes, chunk=sizes, block=sizes, batch=sizes,
+                    rate=shares, prefix=shares, ttft=shares, tpot=shares, prompt_cv=shares, acceptance=shares, draft=("gpt2", "x"),
+                    disaggregated=("scale-up", "network"), verbose=(None,))  # fmt: skip
+    return [f"--config={_workload(random, files)}", f"--gpu={_gpu(random, files)}", *more]
+
+
 def _predict(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
     gpu = _gpu(random, files)
     files.append((_cases if random.random() < 0.7 else _records)(random))
@@ -431,7 +440,7 @@ def _explain(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]
 
 
 _COMMANDS: dict[str, tuple[float, Callable[[random.Random, list[tuple[str, bytes]]], list[str]]]] = {
-    "flops": (8, _flops), "memory": (3, _memory), "predict": (5, _predict), "validate": (6, _validate), "compare": (3, _compare),
+    "flops": (8, _flops), "memory": (3, _memory), "predict": (5, _predict), "validate": (6, _validate), "compare": (3, _compare), "serve": (2, _serve),
     "check": (2, _check),
     "roofline": (2, _roofline), "sweep": (2, _sweep), "solve": (1, _solve), "explain": (0.3, _explain),
 }  # fmt: skip

@@ -169,6 +169,9 @@ DOCUMENTS = (
     "memory --config gpt2 --gpu t4 --solve B",
     "compare --config gpt2 --gpu t4 --speedup attention=2",
     "solve --op linear --gpu a100 --for N",
+    "serve --config gpt2 --gpu a100 --output 64 --prompt 256 --rate 1 --ttft 1 --draft gpt2",
+    "serve --config gpt2 --gpu a100 --output 64 --prompt 256 --rate 1 --chunk 64",
+    "serve --config llama-2-7b --gpu a100 --rate 1 --disaggregated network",
     "predict --cases cases --gpu t4",
     "solve --op all_reduce --gpu a100 --for byte", "gpus", "systems", "models", "ops", "symbols",
 )  # fmt: skip

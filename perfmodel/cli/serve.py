@@ -48,6 +48,7 @@ SIZES = ("prompt", "output", "chunk", "batch", "block", "draft_length")
 )
 @click.option("--block", metavar="N", help="Tokens of a block of the cache. [default: 16]")
 @click.option("--batch", metavar="N", help="Most sequences that decode together. [default: what memory allows]")
+@click.option("--host-gap", type=float, help="Seconds of the host between two steps. [default: 6 calls of the host]")
 @click.option("--ttft", type=float, help="Target in seconds: mean time to the first token.")
 @click.option("--tpot", type=float, help="Target in seconds: mean time per output token.")
 @options.dtype
@@ -79,7 +80,9 @@ def serve(
         "--draft-length": given["draft_length"], "--acceptance": given["acceptance"],
     }, "it belongs to speculative decoding")  # fmt: skip
     chosen, card = named(WHERE, config, gpu, dtype)
-    asked = {name: _size(name, value) if name in SIZES else value for name, value in given.items() if value is not None}
+    asked: dict[str, Any] = {
+        name: _size(name, value) if name in SIZES else value for name, value in given.items() if value is not None
+    }
     drafter = workload(draft) if draft is not None else None
     found = service(
         chosen, read_gpu(card), system=system, tp=tp, request=Request(**asked), rate=rate, targets=Targets(ttft, tpot),

@@ -34,7 +34,8 @@ def _text(figure: Figure) -> str:
         return scaled(figure.value, figure.unit, 4)
     if figure.unit == "share":
         return f"{significant(100 * figure.value, 4)} %"
-    return f"{number(figure.value)} {figure.unit}".rstrip()
+    whole = float(figure.value).is_integer()
+    return f"{figure.value:,.0f} {figure.unit}".rstrip() if whole else f"{number(figure.value)} {figure.unit}".rstrip()
 
 
 def _parts(found: Service, verbose: bool) -> Iterator[Part]:

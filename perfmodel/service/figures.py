@@ -160,14 +160,19 @@ def _loaded(found: Service, at: Point, stack: Stack) -> Iterator[Figure]:
     more = "" if asked.disaggregated else ", + (1 - exp(-n)) t(n) / 2 for the step that runs (M/G/1 with vacations)"
     yield Figure("wait_s", group, "wait", at.wait_s, "s", f"{law}, E[s^2] = {square:.4g} s^2{more}")
     yield Figure("ttft_s", group, "time to first token", at.first_s, "s", "wait + E[s]")
-    yield Figure("ttft_at_least_s", group, "lower bound: no wait", at.prompt_s, "s", "E[s]")
-    yield Figure("ttft_at_most_s", group, "upper bound (Daley)", at.wait_at_most_s + at.prompt_s, "s",
-                 "any renewal arrivals of cv 1: (E[s] (2 - load) + rate var(s)) / (2 (1 - load)), + a step, + E[s]")  # fmt: skip
+    yield Figure("ttft_at_least_s", group, "time to first token, no wait", at.prompt_s, "s", "E[s]")
+    yield Figure("ttft_at_most_s", group, "time to first token, upper bound", at.wait_at_most_s + at.prompt_s, "s",
+                 "Daley, any renewal arrivals of cv 1: (E[s] (2 - load) + rate var(s)) / (2 (1 - load)), + a step, + E[s]")  # fmt: skip
     yield Figure("tpot_s", group, "time per output token", at.token_s, "s", _token_law(found))
-    yield Figure("tpot_at_least_s", group, "lower bound: alone", stack.decode_s(1), "s", "t(1)")
+    yield Figure("tpot_at_least_s", group, "time per output token, alone", stack.decode_s(1), "s", "t(1)")
     worst_s = stack.token_s(at.rate_per_s, float(stack.most))
     yield Figure(
-        "tpot_at_most_s", group, "upper bound: largest batch", worst_s, "s", f"the same with {stack.most:,} sequences"
+        "tpot_at_most_s",
+        group,
+        "time per output token, largest batch",
+        worst_s,
+        "s",
+        f"the same with {stack.most:,} sequences",
     )
     yield Figure(
         "decoding_sequences",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from perfmodel.block import Kernel
+from perfmodel.hardware import Gpu
 from perfmodel.plans.plan import Plan
 from perfmodel.plans.pricing import PROTOCOL, Prices, group
 from perfmodel.runs import Heads, Rows
+from perfmodel.systems import System
 from perfmodel.timing.collectives import SERVING, collective_s
 from perfmodel.timing.kernels import parts
 from perfmodel.timing.launch import first_launch_s, gap_s, ramp_s
@@ -19,7 +21,17 @@ HOST_CALLS = 6
 
 
 class StackPrices(Prices):
-    """Prices of one GPU in one system, with the kernels of a serving stack."""
+    """Prices of one GPU in one system, with the kernels of a serving stack.
+
+    ``host_gap_s``: the time between two steps in which the host prepares the next one, by default its calls one after
+    another.
+    """
+
+    def __init__(
+        self, gpu: Gpu, system: System | None, dtype: str, knowledge: str | None = None, host_gap_s: float | None = None
+    ) -> None:
+        super().__init__(gpu, system, dtype, knowledge)
+        self.host_gap_s = HOST_CALLS * self.card.host_s["any"] if host_gap_s is None else host_gap_s
 
     def _launches(self, key: Any, kernel: Kernel) -> tuple[Part, ...]:
         if key not in self._parts:
@@ -46,11 +58,6 @@ class StackPrices(Prices):
     def between_s(self) -> float:
         """The part of a launch that goes away where two kernels become one."""
         return gap_s(self.card, PROTOCOL, 0.0) + ramp_s(self.card, far=False)
-
-    @property
-    def host_gap_s(self) -> float:
-        """The time between two steps in which the host prepares the next one."""
-        return HOST_CALLS * self.card.host_s["any"]
 
 
 def _back_end(kernel: Kernel) -> str:

@@ -20,6 +20,7 @@ class Request(NamedTuple):
     ``disaggregated``: the link over which the cache passes from GPUs for prompts to others for decoding; empty for one
     group of GPUs. ``draft_length``: proposed tokens of a round. ``acceptance``: probability that one is accepted.
     ``block``: tokens of a block of the cache. ``batch``: most sequences that decode together, 0 for what memory allows.
+    ``host_gap``: seconds of the host between two steps, by default the model's.
     """
 
     prompt: int = 512
@@ -32,6 +33,7 @@ class Request(NamedTuple):
     acceptance: float = 0.7
     block: int = 16
     batch: int = 0
+    host_gap: float | None = None
 
     @property
     def context(self) -> int:
@@ -61,6 +63,11 @@ def checked(request: Request, *, draft: bool) -> Request:
         (not 0 <= request.acceptance <= 1, "acceptance", "a probability from 0 to 1 is accepted"),
         (not 1 <= request.block <= 2**20, "block", "1 to 1,048,576 tokens are accepted"),
         (not 0 <= request.batch <= LONGEST, "batch", f"0 (what memory allows) to {LONGEST:,} sequences are accepted"),
+        (
+            request.host_gap is not None and not 0 <= request.host_gap <= 1e3,
+            "host_gap",
+            "0 to 1,000 seconds are accepted",
+        ),
     )
     for wrong, name, accepted in rules:
         if wrong:

@@ -31,14 +31,14 @@ LINEAR = ("linear", "linear_bias")
 
 
 class Chunk(NamedTuple):
-    """``count`` sequences with ``tokens`` new tokens each, over ``prefix`` cached ones.
+    """A number of sequences with ``tokens`` new tokens each, over ``prefix`` cached ones.
 
     ``sampled``: positions of each sequence whose logits are computed; 0 for a chunk that does not end its prompt.
     """
 
     tokens: int
     prefix: int = 0
-    count: int = 1
+    sequences: int = 1
     sampled: int = 1
 
     @property
@@ -73,10 +73,11 @@ class Stepper:
         self, workload: Workload, prices: StackPrices, tp: int = 1, form: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        if "decode" not in workload.phases or any(step.crosses for step in workload.steps):
+        generates = "decode" in workload.phases and any(map(is_logits, workload.steps))
+        if not generates or any(step.crosses for step in workload.steps):
             raise InputError(
                 f"serve: {workload.name}", "it is not a decoder that generates tokens",
-                "a decoder-only model is accepted", "Choose another --config.",
+                "a decoder-only model with logits is accepted", "Choose another --config.",
             )  # fmt: skip
         self.workload, self.prices, self.tp, self.form = workload, prices, tp, form
         self.settings = {"causal": 1, **(settings or {})} if "causal" in workload.settable() else dict(settings or {})
@@ -91,7 +92,7 @@ class Stepper:
 
     def dims(self, chunk: Chunk) -> dict[str, Any]:
         """The sizes of a chunk: those of a prompt, or of decoding over a cache."""
-        sizes = {"B": chunk.count, "N": chunk.tokens, **({"S": chunk.prefix} if chunk.cached else {})}
+        sizes = {"B": chunk.sequences, "N": chunk.tokens, **({"S": chunk.prefix} if chunk.cached else {})}
         given = {name: value for name, value in self.settings.items() if name != "causal"}
         found = self.workload.dims("decode" if chunk.cached else "prefill", {**given, **sizes})
         return {"causal": self.settings.get("causal", 0), **found}
@@ -106,7 +107,7 @@ class Stepper:
             lists.insert(0, (self.workload.steps, first))
         elif first:
             lists = [(self.workload.steps, [*first, *cached])]
-        positions = sum(chunk.count * chunk.sampled for chunk in chunks)
+        positions = sum(chunk.sequences * chunk.sampled for chunk in chunks)
         done, runs, exchanges = set[tuple[str, str]](), list[_Run](), tuple[Exchange, ...]()
         for number, (steps, own) in enumerate(lists):
             asked = [one for step in steps if (one := _sampled(step, positions)) is not None]
@@ -131,7 +132,7 @@ class Stepper:
         if len(chunks) == 1:
             return self.dims(chunks[0])
         longest = max(chunk.prefix + chunk.tokens for chunk in chunks)
-        return self.dims(Chunk(1, longest - 1, sum(chunk.tokens * chunk.count for chunk in chunks)))
+        return self.dims(Chunk(1, longest - 1, sum(chunk.tokens * chunk.sequences for chunk in chunks)))
 
     def _runs(
         self, steps: Sequence[Step], whole: Mapping[str, Any], chunks: Sequence[Chunk], *, stack: bool
@@ -159,7 +160,7 @@ class Stepper:
         lower_s = sum(cost.lower_s * k.repeat for k, cost in zip(kernels, self.prices.sequence(kernels), strict=True))
         terms, talk_lower_s = self._terms(chunks, {run.kernel.step.name: run.repeat for run in plain}, exchanges)
         return StepCost(
-            sum(chunk.tokens * chunk.count for chunk in chunks), flops, products, traffic, max(lower_s, talk_lower_s),
+            sum(chunk.tokens * chunk.sequences for chunk in chunks), flops, products, traffic, max(lower_s, talk_lower_s),
             max(sum(term.seconds for term in terms), lower_s), terms,
         )  # fmt: skip
 
@@ -186,7 +187,7 @@ class Stepper:
 
     def _sampling_s(self, chunks: tuple[Chunk, ...]) -> float:
         """A softmax over the words in fp32, and the choice of one word."""
-        rows, words = sum(chunk.count * chunk.sampled for chunk in chunks), self._dims(chunks).get("V", 0)
+        rows, words = sum(chunk.sequences * chunk.sampled for chunk in chunks), self._dims(chunks).get("V", 0)
         if not rows or not words:
             return 0.0
         dims = {"rows": rows, "cols": words, "inner": 1, "act": 4, "out": 4}
@@ -198,14 +199,14 @@ def merged(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
     """Chunks with equal sizes, counted together, in a fixed order."""
     counts: dict[Chunk, int] = {}
     for chunk in chunks:
-        if min(chunk.tokens, chunk.count) < 1 or min(chunk.prefix, chunk.sampled) < 0:
+        if min(chunk.tokens, chunk.sequences) < 1 or min(chunk.prefix, chunk.sampled) < 0:
             raise InputError(
                 "serve: step", f"{chunk} is no part of a step", "positive numbers of tokens and sequences are accepted"
             )
-        counts[chunk._replace(count=0)] = counts.get(chunk._replace(count=0), 0) + chunk.count
+        counts[chunk._replace(sequences=0)] = counts.get(chunk._replace(sequences=0), 0) + chunk.sequences
     if not counts:
         raise InputError("serve: step", "it has no sequence", "at least one chunk or decoding sequence is accepted")
-    return tuple(sorted(chunk._replace(count=count) for chunk, count in counts.items()))
+    return tuple(sorted(chunk._replace(sequences=count) for chunk, count in counts.items()))
 
 
 def _apart(step: Step) -> bool:
