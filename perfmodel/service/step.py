@@ -21,7 +21,8 @@ from perfmodel.errors import InputError
 from perfmodel.expression import Expression
 from perfmodel.footprint.flow import times
 from perfmodel.footprint.inference import STATES
-from perfmodel.plans.division import NORMS, Exchange, divided
+from perfmodel.plans.division import Exchange, divided
+from perfmodel.plans.readers import NORMS
 from perfmodel.plans.plan import Plan, checked, shape_of
 from perfmodel.service.pricing import StackPrices
 from perfmodel.timing.terms import Term

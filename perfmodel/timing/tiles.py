@@ -127,7 +127,7 @@ def alignment(size: Product) -> int:
 
 def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     """Returns the time of a batch of products with the tile and the split that make it least."""
-    m, k, n, batch, left, right, *_ = size
+    m, k, n, batch, *_ = size
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
     operand_byte = batch * size.operands_byte * size.reads
