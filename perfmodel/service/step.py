@@ -22,8 +22,8 @@ from perfmodel.expression import Expression
 from perfmodel.footprint.flow import times
 from perfmodel.footprint.inference import STATES
 from perfmodel.plans.division import Exchange, divided
-from perfmodel.plans.readers import NORMS
 from perfmodel.plans.plan import Plan, checked, shape_of
+from perfmodel.plans.readers import NORMS
 from perfmodel.service.pricing import StackPrices
 from perfmodel.timing.terms import Term
 from perfmodel.workload import Workload, is_logits
