@@ -96,6 +96,7 @@ def run(
     only if another launch follows.
     """
     bodies = []
+    found: dict[tuple[int, float, bool], Body] = {}  # launches of one kernel are often alike: thousands in an optimizer
     last = len(launched) - 1
     for at, part in enumerate(launched):
         fresh_byte = (part.fresh_byte or part.right_byte) if rotating else 0
@@ -103,15 +104,23 @@ def run(
         if before is not None and share < 1.0 and part.byte:
             touched = min(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
             share = max(share, kept(card, part.byte + before.byte) * touched)
-        body = part.body(share)
-        if part.code_s and share <= 0.0:
-            fetch = Term("instruction fetch", part.code_s)
-            body = body._replace(seconds=body.seconds + fetch.seconds, terms=(*body.terms, fetch))
-        if body.late_s and (followed or at < last):
-            body = drained(body)
-        bodies.append(body._replace(far=part.reads and share < NEAR))
+        key = id(part), share, followed or at < last
+        if key not in found:
+            found[key] = _body(part, share, followed=key[-1])
+        bodies.append(found[key])
         before = part
     return bodies
+
+
+def _body(part: Part, share: float, *, followed: bool) -> Body:
+    """One launch, of whose data L2 holds ``share``."""
+    body = part.body(share)
+    if part.code_s and share <= 0.0:
+        fetch = Term("instruction fetch", part.code_s)
+        body = body._replace(seconds=body.seconds + fetch.seconds, terms=(*body.terms, fetch))
+    if body.late_s and followed:
+        body = drained(body)
+    return body._replace(far=part.reads and share < NEAR)
 
 
 def drained(body: Body) -> Body:
@@ -150,9 +159,14 @@ def _whole(card: Card, rows: Sequence[Row], protocol: str) -> Expected:
 
 
 def _terms(rows: Sequence[Row]) -> list[Term]:
-    return [
-        term._replace(seconds=term.seconds * row.repeat) for row in rows for body in row.bodies for term in body.terms
-    ]
+    found: list[Term] = []
+    for row in rows:
+        repeat = row.repeat
+        for body in row.bodies:
+            found += (
+                body.terms if repeat == 1 else [term._replace(seconds=term.seconds * repeat) for term in body.terms]
+            )
+    return found
 
 
 def _expected(card: Card, rows: Sequence[Row], seconds: float, lower_s: float, terms: tuple[Term, ...]) -> Expected:
@@ -170,10 +184,11 @@ def _expected(card: Card, rows: Sequence[Row], seconds: float, lower_s: float, t
 
 def spread(card: Card, rows: Sequence[Row]) -> tuple[float, float]:
     """The ends of the range as factors of the time: those of the mechanisms, weighted by their time."""
-    shares = [(card.spread.get(body.mechanism, card.spread["any"]), body.seconds * row.repeat) for row in rows
-              for body in row.bodies]  # fmt: skip
+    other = card.spread["any"]
+    shares = [(card.spread.get(body.mechanism, other), body.seconds * repeat) for repeat, bodies in
+              ((row.repeat, row.bodies) for row in rows) for body in bodies]  # fmt: skip
     whole = sum(seconds for _, seconds in shares)
-    half = sum(half * seconds for half, seconds in shares) / whole if whole > 0 else card.spread["any"]
+    half = sum(half * seconds for half, seconds in shares) / whole if whole > 0 else other
     return 1.0 / (1.0 + half), 1.0 + half
 
 

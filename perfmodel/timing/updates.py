@@ -52,13 +52,13 @@ def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Par
     last_one = one._replace(
         blocks=ceil(one.blocks * rest), read_byte=one.read_byte * rest, write_byte=one.write_byte * rest
     )
-    launches = (one,) * int(count) + ((last_one,) if rest else ())
+    launches = in_order(card, one) * int(count) + (in_order(card, last_one) if rest else ())
     if fact.function != "norm":
-        return in_order(card, *launches)
+        return launches
     norms = Launch(
         "norms", tensors, BLOCK, 4.0 * chunks, float(op.write_byte()), 60.0, ceil(chunks / tensors / BLOCK), 3.0, mechanism="updates"
     )  # fmt: skip
-    return in_order(card, *launches, norms)
+    return (*launches, *in_order(card, norms))
 
 
 MECHANISMS = {Update: update}
