@@ -364,9 +364,17 @@ def order(expression: Any, name: str) -> Order:
     grown = smooth.xreplace({symbol(name): x})
     if not grown.has(x):
         return Order(0)
-    top, bottom = sympy.fraction(sympy.together(sympy.expand(_eventual(_saturated(grown, x), x))))
-    powers = [int(sympy.degree(part, x)) if sympy.sympify(part, strict=True).has(x) else 0 for part in (top, bottom)]
-    return Order(powers[0] - powers[1], _rises(smooth, name))
+    grown = _eventual(_saturated(grown, x), x)
+    parts = sympy.fraction(grown)
+    if not all(part.is_polynomial(x) for part in parts):
+        parts = sympy.fraction(sympy.together(sympy.expand(grown)))
+    top, bottom = (_highest(part, x) for part in parts)
+    return Order(top - bottom, _rises(smooth, name))
+
+
+def _highest(expression: sympy.Expr, x: sympy.Symbol) -> int:
+    """The highest power of a symbol in a polynomial."""
+    return max(int(term.as_coeff_exponent(x)[1]) for term in sympy.Add.make_args(sympy.expand(expression)))
 
 
 def _rises(expression: sympy.Expr, name: str) -> bool | None:
