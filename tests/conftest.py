@@ -26,6 +26,22 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group("gpu"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives a whole file to one worker, or a group of tests, so that what a file loads and prepares is made once.
+
+    xdist would hand out the tests one by one, each with a message, and search all of them for the next.
+    """
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Files(LoadGroupScheduling):
+        def _split_scope(self, nodeid):
+            group = super()._split_scope(nodeid)
+            return group if group != nodeid else nodeid.partition("::")[0]
+
+    return Files(config, log)
+
+
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()
