@@ -14,6 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 
+import given_rates
 import pytest
 from command import perfmodel as command
 
@@ -717,7 +718,7 @@ def test_a_data_sheet_is_never_written_over(tmp_path):
 
 @pytest.fixture(scope="module")
 def processor_file(tmp_path_factory):
-    """A GPU file for this processor, measured quickly with small sizes."""
+    """A GPU file for this processor, measured quickly with small sizes. The tests that need it share a worker."""
     path = tmp_path_factory.mktemp("cpu") / "cpu.yaml"
     patch = pytest.MonkeyPatch()
     patch.setattr(processor, "REPEATS", 2)
@@ -729,6 +730,7 @@ def processor_file(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.xdist_group("processor")
 def test_a_processor_is_a_card_like_any_other(processor_file):
     card = gpu(processor_file)
     assert card.knowledge == "calibrated"
@@ -746,6 +748,7 @@ def quick_start(monkeypatch, processor_file):
     monkeypatch.setattr("perfmodel.measure.processor.hardware_file", lambda: text)
 
 
+@pytest.mark.xdist_group("processor")
 def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
     lines = [ADD, {"op": "matmul", "shape": {"m": 64, "k": 64, "n": 64}, "dtype": "fp32", "protocol": "warm"}]
     path = str(tmp_path / "run.jsonl")
@@ -771,7 +774,7 @@ def test_this_processor_is_measured_saved_and_resumed(tmp_path, quick_start):
 @pytest.fixture
 def known_processor(monkeypatch):
     """A processor whose rates need not be measured."""
-    text = Path("hardware/epyc-7763.yaml").read_text()
+    text = given_rates.FILE.read_text()
     monkeypatch.setattr("perfmodel.measure.processor.hardware_file", lambda: text)
 
 
@@ -809,6 +812,7 @@ def test_an_interruption_before_the_first_case_is_answered(tmp_path, monkeypatch
     assert "interrupted; 0 cases were measured" in ran.err
 
 
+@pytest.mark.xdist_group("processor")
 def test_without_torch_nothing_says_torch(tmp_path, monkeypatch, quick_start):
     """NumPy runs the cases instead of torch, so neither the table nor the notes name torch."""
     (tmp_path / "hidden").mkdir()
@@ -827,6 +831,7 @@ def test_without_torch_nothing_says_torch(tmp_path, monkeypatch, quick_start):
     assert [line for line in suites.processor() if line.get("impl") == "torch"] == []
 
 
+@pytest.mark.xdist_group("processor")
 def test_a_file_of_another_device_is_not_resumed(tmp_path, quick_start):
     path = stored(tmp_path, ENVIRONMENT, record(ADD, 5.0))
     with pytest.raises(InputError, match="the file has a run on 'NVIDIA H200'"):
@@ -845,7 +850,7 @@ def test_an_interruption_keeps_what_was_measured(tmp_path):
     cases.write_text("".join(json.dumps(line) + "\n" for line in slow))
     path = tmp_path / "run.jsonl"
     process = subprocess.Popen(
-        [sys.executable, "-m", "perfmodel", "validate", "--gpu", "cpu", "--suite", str(cases), "--save", str(path)],
+        [sys.executable, given_rates.__file__, "validate", "--gpu", "cpu", "--suite", str(cases), "--save", str(path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import given_rates
 import pytest
 from command import check_refused, perfmodel
 
@@ -14,7 +15,15 @@ from perfmodel.hardware import gpu
 from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.links import known, link
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "perfmodel")
+TORCHRUN = (
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc_per_node",
+    "2",
+    given_rates.__file__,
+)
 
 
 def lines(kinds=patterns.KINDS, gpus=2):

@@ -56,10 +56,10 @@ def _library() -> Any:
     return torch
 
 
-def _best_s(run: Callable[[], Any], repeats: int = REPEATS) -> float:
+def _best_s(run: Callable[[], Any], repeats: int = 0) -> float:
     run()
     times = []
-    for _ in range(repeats):
+    for _ in range(repeats or REPEATS):
         start = perf_counter()
         run()
         times.append(perf_counter() - start)
