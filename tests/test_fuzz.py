@@ -8,7 +8,19 @@ from pathlib import Path
 import fuzzing
 import pytest
 
-COMMANDS = ("flops", "memory", "predict", "validate", "check", "compare", "serve", "roofline", "sweep", "solve", "explain")
+COMMANDS = (
+    "flops",
+    "memory",
+    "predict",
+    "validate",
+    "check",
+    "compare",
+    "serve",
+    "roofline",
+    "sweep",
+    "solve",
+    "explain",
+)
 
 
 @pytest.mark.parametrize("part", range(4))

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,13 @@ def top(module):
     return module.partition(".")[0]
 
 
+@cache
 def imports(path):
-    """Yields every module that a file imports, anywhere in the file: (dotted name, line)."""
+    """Returns every module that a file imports, anywhere in the file: (dotted name, line)."""
+    return tuple(_imports(path))
+
+
+def _imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)

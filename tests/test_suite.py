@@ -20,7 +20,8 @@ def test_examples_are_the_same_every_time():
 @pytest.mark.parametrize("file", [file for file in FILES if file.stem != "conftest"], ids=lambda file: file.stem)
 def test_no_file_draws_examples_in_its_own_way(file):
     """conftest.py has the only profile. Only there are ``derandomize``, ``database`` and a seed set."""
-    words = {node.arg for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.keyword)}
-    calls = {node.attr for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Attribute)}
+    nodes = list(ast.walk(ast.parse(file.read_text("utf-8"))))
+    words = {node.arg for node in nodes if isinstance(node, ast.keyword)}
+    calls = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     assert words & {"derandomize", "database"} == set()
     assert calls & {"load_profile", "register_profile"} == set()
