@@ -78,7 +78,7 @@ def scale(
 def named(where: str, config: str | None, gpu: str | None, dtype: str | None) -> tuple[Workload, str]:
     """Returns the workload and the name of the GPU; both are required."""
     if config is None or gpu is None:
-        raise UsageError(where, f"{'--config' if config is None else '--gpu'} is missing", "a plan needs a workload and a GPU",
+        raise UsageError(where, f"{'--config' if config is None else '--gpu'} is missing", "a workload and a GPU are required",
                          "Run 'perfmodel models' and 'perfmodel gpus' for the names.")  # fmt: skip
     found = workload(config)
     return (found.with_dtype(dtype) if dtype else found), gpu

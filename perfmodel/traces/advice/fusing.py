@@ -12,6 +12,7 @@ from perfmodel.op import Op, Tensor, Work
 from perfmodel.runs import Copy, Reduction, Rows, Stream, each
 from perfmodel.traces.advice.finding import Advice, Context, many, measured, ms, near, operator, total
 from perfmodel.traces.pricing import Priced
+from perfmodel.units import scaled
 
 LONGEST = 64  # kernels of a chain
 SHOWN = 6  # operators of a chain that are named
