@@ -106,7 +106,7 @@ def _memory(stepper: Stepper, draft: Stepper | None, request: Request, gpu: Gpu,
         need = found.weight_byte + others + found.workspace_byte + max(1, request.batch) * found.sequence_byte
         raise InputError(
             f"serve: {stepper.workload.name} on {stepper.tp} x {gpu.title}",
-            f"{asked} of {context:,} tokens need {need / 1e9:,.1f} GB per GPU",
+            f"{asked} of {context:,} tokens need{'' if request.batch > 1 else 's'} {need / 1e9:,.1f} GB per GPU",
             f"{(found.room_byte + found.weight_byte + found.workspace_byte + others) / 1e9:,.1f} GB are available, {found.largest_batch:,} sequences fit",
             "Increase --tp, or choose a smaller --batch, --dtype or --prompt.",
         )  # fmt: skip
