@@ -222,7 +222,10 @@ def selected(kernels: Iterable[Judged], patterns: Iterable[str]) -> list[Judged]
     if not kept:
         known = dict.fromkeys(name for one in found for name in names(one.line)[:1])
         raise InputError(
-            f"--only {' '.join(wanted)}", "no kernel matches", f"{', '.join(list(known)[:8])} are here", "Correct it."
+            f"--only {' '.join(wanted)}",
+            "no kernel matches",
+            f"{', '.join(list(known)[:8])} are here",
+            "Write one of these names, or its beginning and '*'.",
         )
     return kept
 

@@ -202,13 +202,13 @@ _RECORD: dict[str, Check] = {
 
 
 def _environment(value: Any, where: str) -> Mapping[str, Any]:
-    return _present(_fields(value, f"{where}: environment", _ENVIRONMENT))
+    found = _present(_fields(value, f"{where}: environment", _ENVIRONMENT))
+    return found | ({"streams": [_present(one) for one in found["streams"]]} if "streams" in found else {})
 
 
 def _present(found: Mapping[str, Any]) -> dict[str, Any]:
     """Leaves out keys that are null, which means the same as an absent key. The keys of the case identify it and stay."""
-    streams = {"streams": [_present(one) for one in found["streams"]]} if found.get("streams") else {}
-    return {name: value for name, value in found.items() if value is not None or name in CASE_KEYS} | streams
+    return {name: value for name, value in found.items() if value is not None or name in CASE_KEYS}
 
 
 def _record(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:

@@ -510,6 +510,7 @@ def trial(given: Input, folder: Path) -> list[Fault]:
     try:
         with _within(LIMIT_S), _algebra(LIMIT_S - 1), warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="sympy")  # its own code, Python 3.12
             ran = perfmodel(*arguments, stdin=given.stdin)
     except Late:
         return [Fault("hang", arguments[0])]

@@ -284,6 +284,16 @@ def test_a_softmax_of_fp16_in_fp32_reads_halves():
         assert program.steps[-1].call.results[0].dtype == "fp32"
 
 
+def test_numbers_that_are_set_are_fills():
+    def run(x, mask, places):
+        x[:, 0] = 1.0
+        x[mask] = 2.0
+        x[places] = 3.0
+
+    program = capture(run, meta(4, 3), meta(4, dtype=torch.bool), meta(2, dtype=torch.int64))
+    assert names(program) == ["fill_", "masked_fill_", "index_put_"]
+
+
 def test_recurrent_layers_are_one_call():
     layer = torch.nn.LSTM(8, 4, 2, batch_first=True)
     program = capture(lambda: layer(torch.ones(3, 5, 8, device="cuda"))[0].sum().backward())
@@ -383,6 +393,17 @@ def test_autocast_holds_where_a_block_runs_again():
 
     tanh = [step.call.results[0].dtype for step in capture(run).steps if step.call.name == "tanh"]
     assert tanh == ["bf16", "bf16"]
+
+
+def test_a_model_of_transformers_turns_autocast_off_for_its_rotations():
+    model, ids = built("llama").float(), meta(1, 16, dtype=torch.int64)
+
+    def run():
+        with torch.no_grad(), torch.autocast("cuda", dtype=torch.bfloat16):
+            model(input_ids=ids)
+
+    types = {step.call.results[0].dtype for step in capture(run).steps if step.call.name in ("cos", "sin")}
+    assert types == {"fp32"}
 
 
 # --- questions that only data can answer

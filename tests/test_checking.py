@@ -268,7 +268,10 @@ def test_kernels_may_be_selected(tmp_path):
     assert run("--from", path, "--only", "a*", "--only", "m?l", min=0.8).code == 3
     ran = run("--from", path, "--only", "softmax*", min=0.8)
     check_refused(ran, 1)
-    assert ran.err == "--only softmax*: no kernel matches; add, mul are here. Correct it.\n"
+    assert (
+        ran.err
+        == "--only softmax*: no kernel matches; add, mul are here. Write one of these names, or its beginning and '*'.\n"
+    )
 
 
 @pytest.mark.parametrize(

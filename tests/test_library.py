@@ -33,8 +33,9 @@ def test_every_exported_name_can_be_called_whatever_was_used_before():
 
 
 def test_no_exported_name_is_a_submodule():
-    """Importing a submodule binds its name in the package and replaces what was there."""
-    assert [name for name in perfmodel.__all__ if importlib.util.find_spec(f"perfmodel.{name}")] == []
+    """Importing a submodule binds its name in the package and replaces what was there. ``capture`` can be called itself."""
+    names = [name for name in perfmodel.__all__ if importlib.util.find_spec(f"perfmodel.{name}")]
+    assert [name for name in names if not callable(importlib.import_module(f"perfmodel.{name}"))] == []
 
 
 def test_the_package_lists_its_names():

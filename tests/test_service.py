@@ -235,6 +235,78 @@ def test_the_decode_law_against_simulated_sharing():
     assert simulated_sharing(2.0, 100.0, step_s, 5) == pytest.approx(0.020, rel=0.05)
 
 
+class Affine(Stack):
+    """A stack whose prompts take ``prompt`` seconds (with chunks, as many mixed steps), and steps of n sequences a + b n."""
+
+    def __init__(self, prompt, chunks, a, b, **request):
+        super().__init__(LLAMA, Request(**request), 4096)
+        self.prompt, self.chunks, self.a, self.b = prompt, chunks, a, b
+
+    def _decode_s(self, number):
+        return self.a + self.b * number
+
+    def _prompt_s(self, length, decoding):
+        return self.prompt + self.chunks * self._decode_s(decoding) if self.chunks else self.prompt
+
+    def step_count(self):
+        return self.chunks or 1
+
+
+def simulated_stack(served, rate, seed, requests=8000):
+    """Mean TTFT and TPOT, step by step: prompts first, or one chunk of the first prompt in every step."""
+    source, now, times = random.Random(seed), 0.0, []
+    for _ in range(requests):
+        now += source.expovariate(rate)
+        times.append(now)
+    now, waiting, left, running = 0.0, 0, served.chunks, list[list[float]]()
+    first_s, token_s, tokens = [], [], served.request.output - 1
+    while len(token_s) < requests:
+        arrived = waiting < requests and times[waiting] <= now
+        if not arrived and not running:
+            now = times[waiting]
+            continue
+        if arrived and not served.chunks:
+            now += served.prompt
+        else:
+            now += served.a + served.b * len(running) + (served.prompt / served.chunks if arrived else 0.0)
+            for one in running:
+                one[0] -= 1
+            token_s += [(now - one[1]) / tokens for one in running if not one[0]]
+            running = [one for one in running if one[0]]
+            left -= arrived
+        if arrived and left <= 0:
+            first_s.append(now - times[waiting])
+            running.append([tokens, now])
+            waiting, left = waiting + 1, served.chunks
+    return sum(first_s) / requests, sum(token_s) / requests
+
+
+@pytest.mark.parametrize(
+    ("rate", "prompt", "chunks", "output", "a", "b", "within"),
+    [
+        (2.0, 0.1, 0, 50, 0.01, 0.001, 0.04),
+        (4.0, 0.1, 0, 50, 0.01, 0.001, 0.06),
+        (8.0, 0.02, 0, 20, 0.01, 0.002, 0.04),
+        (2.0, 0.08, 4, 50, 0.01, 0.001, 0.05),
+        (4.0, 0.08, 4, 50, 0.01, 0.001, 0.12),
+    ],
+)
+def test_a_stack_against_its_simulation(rate, prompt, chunks, output, a, b, within):
+    served = Affine(prompt, chunks, a, b, output=output, chunk=128 if chunks else 0)
+    found, runs = served.at(rate), [simulated_stack(served, rate, seed) for seed in (1, 2)]
+    first_s, token_s = (sum(times) / len(runs) for times in zip(*runs, strict=True))
+    assert found.first_s == pytest.approx(first_s, rel=within)
+    assert found.token_s == pytest.approx(token_s, rel=within)
+
+
+def test_a_cluster_by_hand():
+    # Load 0.5 and equal prompts: a busy period has 2 on average, E[X^2] = var + 4 = 0.5 / 0.125 + 4 = 8: 8 / 2 = 4.
+    assert queueing.cluster(0.5, Moments(1.0, 1.0)) == 4.0
+    assert queueing.cluster(0.0, Moments(1.0, 1.0)) == 1.0
+    # Time to first token 3 s at load 0.5: 1.5 prompts are left behind, each starts 1 / (1 - 0.5) = 2 s.
+    assert queueing.behind(0.5, 3.0) == 3.0
+
+
 def test_a_fixed_point_beyond_the_largest_batch_is_none():
     assert queueing.fixed_point(200.0, lambda n: 0.010 + 0.006 * n, 1e6) is None  # 200 x 6 ms exceeds 1
     assert queueing.fixed_point(200.0, lambda n: 0.010 + 0.002 * n, 3.9) is None  # n would be 4

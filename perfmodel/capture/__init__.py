@@ -15,6 +15,7 @@ from typing import Any
 
 from perfmodel.answers.programs import CapturedProgram
 from perfmodel.capture.sizes import Dim, Spec, ids
+from perfmodel.errors import InputError, shown
 
 __all__ = ["Dim", "Spec", "capture", "ids"]
 
@@ -37,6 +38,11 @@ def capture(
 
         found = program(target, *args, guess=guess, **kwargs)
         return CapturedProgram(*(found._replace(name=name) if name else found))
+    if not callable(target):
+        raise InputError(
+            "capture", f"{shown(target)} is of type {type(target).__name__}", "a torch module or a function is accepted",
+            "Pass the model, or a function that runs a step.",
+        )  # fmt: skip
     from perfmodel.capture.compiling import captured_twice
 
     if isinstance(kwargs.get("tokens"), Dim):

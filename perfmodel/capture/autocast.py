@@ -7,8 +7,10 @@ registrations; the lists below say how. An operator that is in none of them comp
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
@@ -147,6 +149,10 @@ def as_on_a_card() -> Iterator[None]:
             stack.enter_context(patch.object(_autocast, name, function))
         for name in ("is_autocast_enabled", "get_autocast_dtype"):
             stack.enter_context(patch.object(torch, name, _of_card(getattr(torch, name))))
+        helper = getattr(sys.modules.get("transformers.utils.generic"), "maybe_autocast", None)
+        if isinstance(helper, FunctionType):  # it leaves the meta device alone; models have it by many names
+            stack.callback(setattr, helper, "__code__", helper.__code__)
+            helper.__code__ = _maybe_autocast.__code__
         available = _of_card(torch.amp.is_autocast_available)
         for place in ("torch.amp", "torch.amp.autocast_mode"):
             stack.enter_context(patch(f"{place}.is_autocast_available", available))
@@ -155,6 +161,17 @@ def as_on_a_card() -> Iterator[None]:
         switch()
         stack.callback(_off)
         yield
+
+
+def _maybe_autocast(device_type: str, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None) -> Any:
+    """What ``transformers`` enters where it wants autocast on or off: nothing if it is off and stays so."""
+    from contextlib import nullcontext
+
+    import torch
+
+    if enabled or torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, dtype=dtype, enabled=enabled, cache_enabled=cache_enabled)
+    return nullcontext()
 
 
 def _of_card(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -172,7 +172,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
 
 def _taken_apart(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -> Any:
-    """An operator that is only ever the sum of others. It gets here in inference mode, where no gradients are kept."""
+    """An operator that is only ever the sum of others. It gets here in inference mode, where no gradients are kept. One
+    that gets here otherwise is called as a whole on a card too.
+    """
+    if not torch.is_inference_mode_enabled():
+        return recorder.call(plan, func, args, kwargs)
     with recorder:
         return func.decompose(*args, **kwargs)
 

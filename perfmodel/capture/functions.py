@@ -87,12 +87,18 @@ def _made(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def _set(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """``x[mask] = number`` fills; the number stays with the host."""
+    """``x[key] = number``: a fill of a view or a mask. Elsewhere the number stays with the host."""
     x, key, value = args
-    mask = isinstance(key, torch.Tensor) and key.dtype == torch.bool and key.is_meta
-    if mask and x.is_meta and isinstance(value, (int, float)) and key.shape == x.shape[: key.dim()]:
+    if not (x.is_meta and isinstance(value, (int, float))):
+        return func(*args, **kwargs)
+    if all(
+        part is None or part is ... or isinstance(part, (int, slice))
+        for part in (key if type(key) is tuple else (key,))
+    ):
+        return x[key].fill_(value)
+    if isinstance(key, torch.Tensor) and key.dtype == torch.bool and key.is_meta and key.shape == x.shape[: key.dim()]:
         return x.masked_fill_(key.reshape(*key.shape, *(1 for _ in x.shape[key.dim() :])), value)
-    return func(*args, **kwargs)
+    return func(x, key, torch.tensor(value, dtype=x.dtype))
 
 
 _HANDLERS: dict[Any, Callable[..., Any]] = {

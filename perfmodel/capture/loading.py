@@ -126,6 +126,8 @@ def _add(found: re.Match[str], args: list[Any], kwargs: dict[str, Any]) -> str:
     else:
         tensor = Spec(tuple(int(size) if size.isdigit() else size for size in sizes), kind)
     if found["name"]:
+        if found["name"] in kwargs:
+            raise InputError(f"--input {found[0]}", f"{found['name']} is given twice", "each input is accepted once", "Remove one of the two.")  # fmt: skip
         kwargs[found["name"]] = tensor
     else:
         args.append(tensor)
@@ -135,7 +137,9 @@ def _add(found: re.Match[str], args: list[Any], kwargs: dict[str, Any]) -> str:
 def _arguments(model: Any, arguments: list[Any], inputs: str | None, text: str) -> tuple[list[Any], dict[str, Any]]:
     """The inputs of a model: as text, else those that its factory returned, else typical ones of a transformers model."""
     if inputs:
-        return _given(inputs)
+        args, kwargs = _given(inputs)
+        _accepted(model.forward, args, kwargs)
+        return args, kwargs
     if arguments:
         args = [x for x in arguments if not isinstance(x, dict)]
         flat = [y for x in args for y in (x if isinstance(x, (tuple, list)) else (x,))]
@@ -144,6 +148,19 @@ def _arguments(model: Any, arguments: list[Any], inputs: str | None, text: str) 
         return [], {"input_ids": torch.empty(1, 128, dtype=torch.int64, device="meta")}
     _nothing_needed(model.forward, "forward()", text)
     return [], {}
+
+
+def _accepted(function: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Refuses inputs that the function does not take, or too few."""
+    parameters = inspect.signature(function).parameters
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        given = ", ".join(("unnamed",) * len(args) + tuple(kwargs)) or "none"
+        names = ", ".join(str(one) for one in parameters.values())
+        unknown = next((name for name in kwargs if name not in parameters), "")
+        action = near_or_known(unknown, parameters) if unknown else "Give each input that has no default once."
+        raise InputError("--input", f"forward() does not accept these inputs ({error}); given: {given}", f"forward({names}) is called", action) from error  # fmt: skip
 
 
 def _nothing_needed(function: Any, name: str, text: str) -> None:

@@ -40,8 +40,8 @@ def captured(
         stack.enter_context(_without_collection())
         stack.enter_context(unchanged(objects))
         for tensor, real in stack.enter_context(replaced(on_the_card(objects), twins)):
-            if real.device.type == "cpu" and not real.requires_grad and worthwhile(real):
-                values.learn(tensor, real.detach().clone())
+            if real.device.type != "meta" and not real.requires_grad and worthwhile(real):
+                values.learn(tensor, real.detach().to("cpu", copy=True))
         stack.enter_context(followed(tape, (value for value in objects if isinstance(value, torch.nn.Module))))
         recorder = Recorder(tape, values, guesses, _known_twins(twins, values))
         if empty := optimizers.empty(objects):

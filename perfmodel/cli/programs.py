@@ -13,6 +13,7 @@ from perfmodel.cli import options
 from perfmodel.cli.screen import echo
 from perfmodel.errors import InputError, PerfmodelError, UsageError, printable, said
 from perfmodel.hardware import gpu as read_gpu
+from perfmodel.specfile import read_text
 
 if TYPE_CHECKING:
     from perfmodel.answers.programs import CapturedProgram
@@ -46,8 +47,7 @@ def of_module(
     command: str, module: str, inputs: str | None, phase: str | None, dtype: str | None, settings: Mapping[str, Any]
 ) -> CapturedProgram:
     """Returns the program of ``PACKAGE.MODULE:CALLABLE``."""
-    others = {"--dtype": dtype, "--set": settings or None}
-    options.refuse_together(command, "--module", others, "its sizes and types are those of --input")
+    options.refuse_together(command, "--module", {"--dtype": dtype}, "its types are those of --input")
     if phase == "decode":
         raise UsageError(
             "--phase decode",
@@ -59,7 +59,27 @@ def of_module(
     from perfmodel.capture import capture
 
     with _user_code(f"--module {module}"):
-        return capture(module, inputs, train=phase == "train")
+        found = capture(module, inputs, train=phase == "train")
+    return _with_sizes(found, settings) if found.dims or settings else found
+
+
+def _with_sizes(found: CapturedProgram, settings: Mapping[str, Any]) -> CapturedProgram:
+    """The program with numbers for the sizes that --input names: those of --set, else values that a note states."""
+    given: dict[str, int] = {}
+    for name, value in settings.items():
+        if name not in found.dims:
+            names = ", ".join(found.dims) or "none, because --input has numbers alone"
+            raise UsageError(
+                f"--set {name}", "--input names no such size", f"the sizes that it names are accepted: {names}",
+                f"Remove --set {name}, or write {name} in --input.",
+            )  # fmt: skip
+        given[name] = value if isinstance(value, int) else value({})
+    sizes = {**found.dims, **given}
+    note = f"Sizes: {', '.join(f'{name} = {value}' for name, value in sizes.items())}"
+    assumed = [name for name in sizes if name not in given]
+    note += f"; {', '.join(assumed)} assumed, change with --set." if assumed else "."
+    made = found.at(**given)
+    return type(found)(*made._replace(notes=(note, *made.notes)))
 
 
 def of_config(config: str | None, phase: str | None, dtype: str | None, settings: Mapping[str, Any]) -> CapturedProgram:
@@ -69,20 +89,44 @@ def of_config(config: str | None, phase: str | None, dtype: str | None, settings
     from perfmodel.capture.models import step
 
     chosen = phase or "prefill"
-    sizes = _sizes(chosen, settings)
+    path = _config_file(str(config))
+    most = _positions(path)
+    sizes = _sizes(chosen, settings, most)
     if dtype is not None and dtype not in TORCH_TYPES:
         accepted = f"{', '.join(TORCH_TYPES)} are accepted"
         raise UsageError(f"--dtype {dtype}", "transformers does not run it", accepted, "Name one of these.")
-    path = _config_file(str(config))
     words = ", ".join([chosen, *(f"{name} = {value}" for name, value in sizes.items()), dtype or "bf16"])
     with _user_code(f"--config {config}"):
         run = step(path, chosen, **sizes, dtype=TORCH_TYPES[dtype or "bf16"])
-        return capture(run, name=f"{paths.label(path)}: {words}")
+        found = capture(run, name=f"{paths.label(path)}: {words}")
+    used = sizes["S"] + 1 if phase == "decode" else sizes["N"]
+    if most is None or used <= most:
+        return found
+    note = f"The model has {most:,} positions, and the program uses {used:,}."
+    return type(found)(*found._replace(notes=(note, *found.notes)))
 
 
-def _sizes(phase: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes of a phase, with those that are set."""
-    sizes: dict[str, Any] = {"B": 1, "S": 2048} if phase == "decode" else {"B": 1, "N": 2048}
+def _positions(path: str) -> int | None:
+    """The positions of a config.json, where it states them."""
+    import json
+
+    try:
+        found = json.loads(read_text(path))
+    except ValueError:  # the reader of the model reports it
+        return None
+    for part in (found, found.get("text_config")) if isinstance(found, dict) else ():
+        for key in ("max_position_embeddings", "n_positions"):
+            if isinstance(part, dict) and type(part.get(key)) is int and part[key] > 1:
+                return int(part[key])
+    return None
+
+
+def _sizes(phase: str, settings: Mapping[str, Any], most: int | None) -> dict[str, Any]:
+    """The sizes of a phase, with those that are set. By default 2048 tokens, or as many as the model has positions."""
+    tokens = min(2048, most or 2048)
+    sizes: dict[str, Any] = (
+        {"B": 1, "S": min(tokens, (most or 2049) - 1)} if phase == "decode" else {"B": 1, "N": tokens}
+    )
     for name, value in settings.items():
         if name not in sizes:
             accepted = f"{', '.join(sizes)} are accepted"

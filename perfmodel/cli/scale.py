@@ -49,10 +49,9 @@ def scale(
     perfmodel scale --config llama-3-70b --gpu h100 --over gpus=8:64:x2 --weak --phase train --tp 8 --set B=8 --plot s.svg
     """
     if over is None or strong is None:
-        missing = "--over" if over is None else "--strong or --weak"
-        raise UsageError(
-            WHERE, f"{missing} is missing", "both are required", "Write, for example, --over gpus=1:64:x2 --strong."
-        )
+        missing = "--over is missing" if over is None else "neither --strong nor --weak is given"
+        accepted = "the range of GPUs and one of the two kinds of scaling are required"
+        raise UsageError(WHERE, missing, accepted, "Write, for example, --over gpus=1:64:x2 --strong.")
     from perfmodel.plans import asking, scaling
     from perfmodel.report import picture as pictures
     from perfmodel.report import plans
@@ -79,7 +78,7 @@ def scale(
 def named(where: str, config: str | None, gpu: str | None, dtype: str | None) -> tuple[Workload, str]:
     """Returns the workload and the name of the GPU; both are required."""
     if config is None or gpu is None:
-        raise UsageError(where, f"{'--config' if config is None else '--gpu'} is missing", "both are required",
+        raise UsageError(where, f"{'--config' if config is None else '--gpu'} is missing", "a workload and a GPU are required",
                          "Run 'perfmodel models' and 'perfmodel gpus' for the names.")  # fmt: skip
     found = workload(config)
     return (found.with_dtype(dtype) if dtype else found), gpu

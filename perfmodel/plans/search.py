@@ -107,6 +107,10 @@ def search(
             f"objective {shown(objective)}", "it is not an objective", f"{', '.join(OBJECTIVES)} are accepted",
             did_you_mean(objective, OBJECTIVES),
         )  # fmt: skip
+    if gpus < 1:
+        raise InputError(
+            f"gpus {gpus}", "it is not a number of GPUs", "a whole number from 1 is accepted", "Correct it."
+        )
     counts = divisors(gpus) if objective == "cost" else [gpus]
     legal, fitting = 0, list[Estimate]()
     for number in counts:

@@ -79,6 +79,11 @@ class Total(NamedTuple):
     kernels: int
     bound: str
 
+    @property
+    def host_s(self) -> float:
+        """The host's time before the first kernel and after the last: the rest of ``expected_s`` of eager and compiled."""
+        return max(0.0, self.expected_s - self.kernel_s - self.waits_s)
+
 
 class Answer(NamedTuple):
     """A program on a card: rows of its kernels in order, sums, and memory over time."""
@@ -165,9 +170,9 @@ def _rows(program: Program, prices: Prices) -> Iterator[Row]:
             whole = sum(kernel.read_byte + kernel.write_byte for kernel in kernels)
             found = reuse.found(step.call.operands, _written(step), whole)
         reuse.freed(step.frees)
-        for kernel in kernels:
+        for place, kernel in enumerate(kernels):
             row = _row(number, step, kernel, prices, found)
-            lower_s = arrivals.least_s(step, kernel)
+            lower_s = arrivals.least_s(step, kernel, first=place == 0)
             yield (
                 row
                 if lower_s <= row.lower_s
@@ -176,21 +181,26 @@ def _rows(program: Program, prices: Prices) -> Iterator[Row]:
 
 
 class Arrivals:
-    """Data that exists before the program must come from memory when it is first read, less what L2 can still hold."""
+    """Data that exists before the program must come from memory when it is first read, less what L2 can still hold.
+
+    Of a tensor of n bytes, of which kernels have touched at most m before, a kernel that reads it brings at least n - m
+    bytes. Which bytes the earlier kernels touched is not known, so they count as bytes of this tensor.
+    """
 
     def __init__(self, program: Program, gpu: Gpu) -> None:
         cache = gpu.caches.get("l2")
         self.spare_byte = float(cache.value) if cache else 0.0
         self.bandwidth_byte_per_s = gpu.bandwidth_byte_per_s.value
-        self.waiting = set(program.resident)
+        self.touched_byte = dict.fromkeys(program.resident, 0.0)
 
-    def least_s(self, step: Step, kernel: Kernel) -> float:
-        """The least time in which a kernel's first reads arrive from memory."""
+    def least_s(self, step: Step, kernel: Kernel, *, first: bool) -> float:
+        """The least time in which bytes that were not read before arrive, for the first kernel of a call."""
         byte = 0.0
-        for operand in step.call.operands:
-            if operand.storage in self.waiting:
-                self.waiting.discard(operand.storage)
-                byte += float(operand.byte)
+        for operand in {operand.storage: operand for operand in step.call.operands}.values():
+            if operand.storage in self.touched_byte:
+                read_byte = min(float(operand.byte), kernel.read_byte)
+                byte += max(0.0, read_byte - self.touched_byte[operand.storage]) if first else 0.0
+                self.touched_byte[operand.storage] += read_byte + kernel.write_byte
         byte = min(byte, kernel.read_byte)
         held_byte = min(byte, self.spare_byte)
         self.spare_byte -= held_byte

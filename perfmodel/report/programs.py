@@ -200,7 +200,10 @@ def _time_line(found: Answer) -> str:
     kernel_s = f"{total.kernels:,} kernel{'s take' if total.kernels > 1 else ' takes'} {scaled(total.kernel_s, 's', 4)}"
     if found.run in ("graph", "ideal"):
         return f"{words}{kernel_s}; the gaps between them in a replay would add {scaled(total.gaps_s, 's', 3)}."
-    return f"{words}{kernel_s}; the device waits {scaled(total.waits_s, 's', 3)} for the host and between kernels."
+    return (
+        f"{words}{kernel_s}; the device waits {scaled(total.waits_s, 's', 3)} for the host and between kernels. "
+        f"The host takes {scaled(total.host_s, 's', 3)} before the first kernel and after the last."
+    )
 
 
 def _times_the_bound(total: Total) -> str:

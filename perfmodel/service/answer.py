@@ -102,11 +102,11 @@ def _memory(stepper: Stepper, draft: Stepper | None, request: Request, gpu: Gpu,
     found = paging.paging(stepper, context, chunk, block=request.block, capacity_byte=int(gpu.capacity_byte.value),
                           reserve=reserve, others_byte=others)  # fmt: skip
     if found.largest_batch < 1 or request.batch > found.largest_batch:
-        asked = f"{request.batch:,} sequences" if request.batch > 1 else "a sequence"
+        asked = f"{request.batch:,} sequences" if request.batch > 1 else "one sequence"
         need = found.weight_byte + others + found.workspace_byte + max(1, request.batch) * found.sequence_byte
         raise InputError(
             f"serve: {stepper.workload.name} on {stepper.tp} x {gpu.title}",
-            f"{asked} of {context:,} tokens need {need / 1e9:,.1f} GB per GPU",
+            f"the weights and {asked} of {context:,} tokens need {need / 1e9:,.1f} GB per GPU",
             f"{(found.room_byte + found.weight_byte + found.workspace_byte + others) / 1e9:,.1f} GB are available, {found.largest_batch:,} sequences fit",
             "Increase --tp, or choose a smaller --batch, --dtype or --prompt.",
         )  # fmt: skip

@@ -163,9 +163,9 @@ def _loaded(found: Service, at: Point, stack: Stack) -> Iterator[Figure]:
     yield Figure("ttft_at_least_s", group, "time to first token, no wait", at.prompt_s, "s", "E[s]")
     yield Figure("ttft_at_most_s", group, "time to first token, upper bound", at.wait_at_most_s + at.prompt_s, "s",
                  "Daley, any renewal arrivals of cv 1: (E[s] (2 - load) + rate var(s)) / (2 (1 - load)), + a step, + E[s]")  # fmt: skip
-    yield Figure("tpot_s", group, "time per output token", at.token_s, "s", _token_law(found))
+    yield Figure("tpot_s", group, "time per output token", at.token_s, "s", _token_law(found, at.cluster))
     yield Figure("tpot_at_least_s", group, "time per output token, alone", stack.decode_s(1), "s", "t(1)")
-    worst_s = stack.token_s(at.rate_per_s, float(stack.most))
+    worst_s = stack.token_s(at.rate_per_s, float(stack.most), at.first_s)
     yield Figure(
         "tpot_at_most_s",
         group,
@@ -196,9 +196,10 @@ def _loaded(found: Service, at: Point, stack: Stack) -> Iterator[Figure]:
     )
 
 
-def _token_law(found: Service) -> str:
+def _token_law(found: Service, cluster: float) -> str:
     if found.request.disaggregated:
         return "t(1 + n) (processor sharing), + transfer / (output - 1)"
+    behind = "B = load / (1 - load) x TTFT for the prompts behind"
     if found.request.chunk:
-        return "1 / (load / mixed step + (1 - load) / t(1 + n))"
-    return "t(1 + n) / (1 - load): prompts go first, sequences share the steps (processor sharing)"
+        return f"u = 1 / (load / m + (1 - load) / t(1 + n)), m: mixed step; u + B (1 - u / m) / (output - 1), {behind}"
+    return f"t(c + n) / (1 - load) + B / (output - 1), c = {cluster:.3g}: sequences that start together, {behind}"

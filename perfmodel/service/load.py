@@ -18,6 +18,7 @@ class Point(NamedTuple):
     """A stack at a rate of requests per second. ``reason``: why no steady state exists; empty where one does.
 
     ``prompt_s``: processing of a prompt. ``decoding``: sequences that decode together. ``step_s``: a step of them.
+    ``cluster``: sequences that start to decode together, as one of them sees it.
     """
 
     rate_per_s: float
@@ -29,6 +30,7 @@ class Point(NamedTuple):
     token_s: float = math.inf
     step_s: float = math.inf
     decoding: float = math.inf
+    cluster: float = 1.0
 
     @property
     def first_s(self) -> float:
@@ -125,26 +127,34 @@ class Stack:
 
     # --- under load
 
-    def token_s(self, rate: float, number: float) -> float:
-        """Seconds per token of a sequence, one of ``number``, with the interruptions by prompts."""
-        own_s = self.decode_s(number)
+    def token_s(self, rate: float, number: float, first_s: float = 0.0) -> float:
+        """Seconds per token of a sequence, one of ``number``, with the interruptions by prompts.
+
+        ``first_s``: its time to the first token, in which the prompts behind it arrive.
+        """
+        own_s, tokens = self.decode_s(number), self.request.output - 1
         if self.request.disaggregated:
             return own_s
         prompts = self.prompt_moments(number)
         load = rate * prompts.mean_s
         if load >= 1:
             return math.inf
+        behind_s = queueing.behind(load, first_s)
         if not self.request.chunk:
-            return own_s / (1 - load)
+            return own_s / (1 - load) + behind_s / tokens
         mixed_s = prompts.mean_s / self.step_count()
-        return 1 / (load / mixed_s + (1 - load) / own_s)
+        shared_s = 1 / (load / mixed_s + (1 - load) / own_s)
+        return shared_s + min(behind_s / tokens, mixed_s) * (1 - shared_s / mixed_s)
 
     def at(self, rate: float) -> Point:
         """The steady state at a rate, or the reason why there is none."""
-        if rate * self.prompt_moments(0.0).mean_s >= 1:
+        alone = self.prompt_moments(0.0)
+        if rate * alone.mean_s >= 1:
             return Point(rate, "prompts")
-        flow = rate * (self.request.output - 1)
-        n = queueing.fixed_point(flow, lambda number: self.token_s(rate, number), self.most)
+        tokens = self.request.output - 1
+        together = not self.request.disaggregated
+        own = queueing.cluster(rate, alone) if together and not self.request.chunk else 1.0
+        n = queueing.fixed_point(rate * tokens, lambda number: self.token_s(rate, number), self.most, own)
         if n is None:
             return Point(rate, "decoding")
         prompts = self.prompt_moments(n)
@@ -152,11 +162,13 @@ class Stack:
         if load >= 1:
             return Point(rate, "prompts")
         step_s = self.decode_s(max(1.0, n))
-        between_s = 0.0 if self.request.disaggregated else queueing.vacation(n, step_s)
-        at_most_s = queueing.daley(rate, prompts) + (0.0 if self.request.disaggregated else step_s)
-        token_s = self.token_s(rate, 1 + n) + self.transfer_s / (self.request.output - 1)
-        wait_s = queueing.pollaczek_khinchine(rate, prompts) + between_s
-        return Point(rate, "", load, prompts.mean_s, wait_s, at_most_s, token_s, step_s, n)
+        wait_s = queueing.pollaczek_khinchine(rate, prompts) + (queueing.vacation(n, step_s) if together else 0.0)
+        at_most_s = queueing.daley(rate, prompts) + (step_s if together else 0.0)
+        token_s = self.token_s(rate, own + n, wait_s + prompts.mean_s) + self.transfer_s / tokens
+        decoding = rate * tokens * token_s
+        if not decoding <= self.most:
+            return Point(rate, "decoding")
+        return Point(rate, "", load, prompts.mean_s, wait_s, at_most_s, token_s, step_s, decoding, own)
 
     def limit_per_s(self) -> float:
         """The rate below which a steady state exists."""

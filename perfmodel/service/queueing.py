@@ -8,6 +8,9 @@ Sequences that decode share the steps. With n of them a step takes t(n), so that
 processor sharing with a rate that depends on n (Cohen 1979). Its mean depends on the mean output length alone. Where
 t(n) = a + b n, the mean time per token is t(1) / (1 - rate x output x b), the solution of T = t(1 + n), n = rate x
 output x T: an arriving sequence sees n others on average and adds itself.
+
+Where prompts go first, decoding starts when no prompt is left, for all sequences of a busy period at once. A sequence then
+sees its cluster in the place of itself (``cluster``), and first waits for the prompts that arrived behind its own.
 """
 
 from __future__ import annotations
@@ -68,14 +71,32 @@ def vacation(busy: float, step_s: float) -> float:
     return -math.expm1(-busy) * step_s / 2
 
 
-def fixed_point(flow: float, token_s: Callable[[float], float], most: float) -> float | None:
-    """The mean number of sequences n = flow x token_s(1 + n), from below; None if it exceeds ``most``.
+def cluster(rate: float, service: Moments) -> float:
+    """Prompts of a busy period of M/G/1, as one of them sees it: E[X^2] / E[X].
 
-    ``flow``: tokens per second. ``token_s`` must not decrease with the number of sequences.
+    E[X] = 1 / (1 - load), var(X) = (load (1 - load) + rate^2 E[s^2]) / (1 - load)^3 (Takacs 1962). 1 / (1 - load)^2 for
+    constant times.
+    """
+    free = 1 - rate * service.mean_s
+    return ((1 - free) * free + rate**2 * service.square_s2) / free**2 + 1 / free if free > 0 else math.inf
+
+
+def behind(load: float, first_s: float) -> float:
+    """Mean time that the prompts that arrived during a prompt's wait and processing take, with those that follow them.
+
+    rate x first_s prompts are left behind, and each starts a busy period of E[s] / (1 - load).
+    """
+    return load / (1 - load) * first_s
+
+
+def fixed_point(flow: float, token_s: Callable[[float], float], most: float, own: float = 1.0) -> float | None:
+    """The mean number of sequences n = flow x token_s(own + n), from below; None if it exceeds ``most``.
+
+    ``flow``: tokens per second. ``own``: sequences that arrive together, as one of them sees it. ``token_s`` must not decrease with the number of sequences.
     """
     n = 0.0
     for _ in range(MOST_ROUNDS):
-        following = flow * token_s(1 + n)
+        following = flow * token_s(own + n)
         if following > most or not math.isfinite(following):
             return None
         if following - n <= CLOSE * max(1.0, following):

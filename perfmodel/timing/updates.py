@@ -28,19 +28,22 @@ OVERLAP = 2.8
 
 CHUNK, BLOCK, VECTOR = 65536, 512, 4
 MOST_BLOCKS = 320
+MOST_LAUNCHES = 1024.0
 MOST_TENSORS = (110, 64, 48, 36, 30)
 
 
 def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """All launches over all tensors: full ones, and a last one for the rest."""
     params, tensors, lists = number(fact.params), number(fact.tensors), number(fact.lists)
-    sizes = fact.sizes or (params / tensors,) * tensors
-    chunks = sum(ceil(size / CHUNK) for size in sizes)
-    odd = sum(size for size in sizes if size % VECTOR) / params
+    sizes, alike = (fact.sizes, 1) if fact.sizes else ((params / tensors,), tensors)
+    chunks = alike * sum(ceil(size / CHUNK) for size in sizes)
+    odd = alike * sum(size for size in sizes if size % VECTOR) / params
     most = MOST_TENSORS[min(lists, len(MOST_TENSORS)) - 1]
     count = max(1.0, chunks / MOST_BLOCKS, tensors / most)
     each = (ELEMENT[fact.function] + LIST * lists) * (1.0 + (ODD - 1.0) * odd)
     longest = ceil(min(CHUNK, max(sizes)) / (BLOCK * VECTOR)) * VECTOR
+    if count > MOST_LAUNCHES:  # so many that each stands for several
+        count = MOST_LAUNCHES
     share = 1.0 / count
     one = Launch(
         f"{ceil(count)} launches", ceil(chunks * share), BLOCK, op.read_byte() * share, op.write_byte() * share,

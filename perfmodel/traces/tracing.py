@@ -21,11 +21,13 @@ from perfmodel.traces.reading import read
 from perfmodel.traces.rows import Row, rows
 from perfmodel.traces.spans import Spans, spans
 from perfmodel.traces.steps import Step, step
+from perfmodel.units import scaled
 
 if TYPE_CHECKING:
     from perfmodel.programs.program import Program
 
 MOST_FILES = 4096
+MOST_UNPROFILED = 1.5  # times the profiled step; noise makes a step without the profiler a little longer at most
 LINK = "link"  # what bounds a collective
 
 
@@ -111,6 +113,13 @@ def trace(
     model = Model(gpu, knowledge) if gpu else None
     traces = chain((first,), map(read, paths[1:]))
     found = sorted((_rank(one, model, unprofiled_s, name, program) for one in traces), key=lambda one: one.rank)
+    longest_s = max(one.spans.span_s for one in found)
+    if unprofiled_s is not None and unprofiled_s > MOST_UNPROFILED * longest_s:
+        raise InputError(
+            f"--unprofiled {scaled(unprofiled_s, 's', 4)}", f"the profiled step takes {scaled(longest_s, 's', 4)}",
+            "the time of the same step is accepted, which is shorter without the profiler",
+            "Write the unit, such as 57.4ms; a number alone is in seconds.",
+        )  # fmt: skip
     found = _with_waiting(found)
     shown = max(range(len(found)), key=lambda i: found[i].spans.span_s - found[i].waiting_s)
     helps = _advice(found, shown, model) if model else ()

@@ -251,7 +251,10 @@ def _roofline(found: Traced) -> dict[str, Any] | None:
         for engine in (Engine.TENSOR, Engine.VECTOR):
             roof = own.roofs[engine]
             roofs.setdefault(f"{roof.name} {dtype}" if dtype not in roof.name else roof.name, roof.flop_per_s)
+    names: dict[float, list[str]] = {}
+    for name, rate in roofs.items():
+        names.setdefault(rate, []).append(name)
     return {
         "bandwidth": found.gpu.bandwidth_byte_per_s.value,
-        "roofs": [{"name": name, "rate": rate} for name, rate in roofs.items()],
+        "roofs": [{"name": ", ".join(equal), "rate": rate} for rate, equal in names.items()],
     }

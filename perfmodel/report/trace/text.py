@@ -124,12 +124,13 @@ def _advice_text(found: Traced, width: int) -> str:
     for number, one in enumerate(found.advice[:MOST_ADVICE], 1):
         share = one.saves_s / found.main.spans.span_s
         head = f"{number}. saves {scaled(one.saves_s, 's')} ({share:.1%}): {one.what}"
-        lines += wrapped(one_line(head), width)
+        first, *more = wrapped(one_line(head), width - 3)
+        lines += [first, *(f"   {line}" for line in more)]
         for body in (one.because, f"Check: {one.check}"):
             lines += [f"   {line}" for line in wrapped(one_line(body), width - 3)]
-    more = len(found.advice) - MOST_ADVICE
-    if more > 0:
-        lines += ["", f"{more} smaller savings are in --format json."]
+    rest = len(found.advice) - MOST_ADVICE
+    if rest > 0:
+        lines += ["", f"{rest} smaller {'savings are' if rest > 1 else 'saving is'} in --format json."]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

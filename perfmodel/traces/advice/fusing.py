@@ -12,6 +12,7 @@ from perfmodel.op import Op, Tensor, Work
 from perfmodel.runs import Copy, Reduction, Rows, Stream, each
 from perfmodel.traces.advice.finding import Advice, Context, many, measured, ms, near, operator, total
 from perfmodel.traces.pricing import Priced
+from perfmodel.units import scaled
 
 LONGEST = 64  # kernels of a chain
 SHOWN = 6  # operators of a chain that are named
@@ -45,9 +46,11 @@ def chains(found: Context) -> Iterable[Advice]:
             if training and same[0][0].group.kernels[0].phase == "forward"
             else ""
         )
+        took = f"{ms(took_s)} (expected: {ms(before_s)})"
+        verbs = f"take {took} and move" if len(same) > 1 else f"takes {took} and moves"
         yield Advice(
             f"Fuse {words}", before_s - after_s,
-            f"{many(len(same), 'chain')} of {len(names)} kernels take {ms(took_s)} (expected: {ms(before_s)}) and move {saved / 1e9:.2f} GB "
+            f"{many(len(same), 'chain')} of {len(names)} kernels {verbs} {scaled(saved, 'B', 3)} "
             f"of tensors that only the next kernel reads. One kernel per chain: {ms(after_s)}.{kept}",
             "Compile the function around them with torch.compile, and look for triton_ kernels in the new trace.",
             before_s, after_s, took_s, "fusion",

@@ -19,12 +19,13 @@ def launches(found: Context) -> Iterable[Advice]:
     after_s = min(before_s, kernels * found.model.card.node_s)
     doing = ", ".join(f"{name} {ms(value)}" for name, value in list(spans.host_in.items())[:3])
     guess = "about " if spans.profiler_s is None else ""
+    other = f" Launched kernels wait another {ms(spans.idle_other_s)}." if spans.idle_other_s else ""
     unsaid = " Give the time without the profiler with --unprofiled to replace this estimate." if guess else ""
     yield Advice(
         "Launch the step as a CUDA graph",
         before_s - after_s,
         f"The device waits {ms(spans.idle_host_s)} for the host, in {many(sum(one.host for one in spans.idle), 'gap')}; {guess}"
-        f"{ms(profiler_s)} of it is the profiler's.{unsaid} The host is in {doing}. A replayed graph of {many(kernels, 'kernel')} "
+        f"{ms(profiler_s)} of it is the profiler's.{unsaid} The host is in {doing}.{other} A replayed graph of {many(kernels, 'kernel')} "
         f"has gaps of {ms(after_s)} altogether.",
         "Capture it with torch.cuda.graph or torch.compile(mode='reduce-overhead'). Inputs must keep their memory, and the "
         "step must not read results on the host." + _synchronising(spans.host_in),
@@ -34,7 +35,7 @@ def launches(found: Context) -> Iterable[Advice]:
 
 def _synchronising(host_in: object) -> str:
     waits = [name for name in host_in if str(name).startswith(WAITS)] if isinstance(host_in, dict) else []
-    return f" It waits now: {', '.join(name.removeprefix(WAITS) for name in waits)}." if waits else ""
+    return f" The host now waits in {', '.join(name.removeprefix(WAITS) for name in waits)}." if waits else ""
 
 
 def ranks(waiting_s: float, exposed_s: float, lower_s: float, last: int | None) -> Iterable[Advice]:
