@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil, floor, prod
 from typing import Any, NamedTuple
 
@@ -99,6 +99,7 @@ def op_of(operation: Operation, given: Mapping[str, Any] | None = None) -> Op:
     return operation.function(**symbols_of(operation, given))
 
 
+@lru_cache(maxsize=512, typed=True)  # an operation has the same expression in several of its counts
 def tidy(expression: Any) -> sympy.Expr:
     """The shortest form of a sum: expanded, or with common factors in front."""
     (given,), powers = _shielded(expression)
