@@ -42,8 +42,7 @@ def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Par
     count = max(1.0, chunks / MOST_BLOCKS, tensors / most)
     each = (ELEMENT[fact.function] + LIST * lists) * (1.0 + (ODD - 1.0) * odd)
     longest = ceil(min(CHUNK, max(sizes)) / (BLOCK * VECTOR)) * VECTOR
-    if count > MOST_LAUNCHES:  # so many that each stands for several
-        count = MOST_LAUNCHES
+    count = min(count, MOST_LAUNCHES)  # beyond it, each stands for several
     share = 1.0 / count
     one = Launch(
         f"{ceil(count)} launches", ceil(chunks * share), BLOCK, op.read_byte() * share, op.write_byte() * share,
