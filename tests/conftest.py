@@ -32,6 +32,8 @@ def pytest_xdist_make_scheduler(config, log):
 
     xdist would hand out the tests one by one, each with a message, and search all of them for the next.
     """
+    if config.getoption("dist") != "loadgroup":
+        return None
     from xdist.scheduler import LoadGroupScheduling
 
     class Files(LoadGroupScheduling):
