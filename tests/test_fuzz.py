@@ -8,19 +8,8 @@ from pathlib import Path
 import fuzzing
 import pytest
 
-COMMANDS = (
-    "flops",
-    "memory",
-    "predict",
-    "validate",
-    "check",
-    "compare",
-    "serve",
-    "roofline",
-    "sweep",
-    "solve",
-    "explain",
-)
+COMMANDS = ("flops", "memory", "predict", "validate", "check", "compare", "serve", "roofline", "sweep", "solve",
+            "explain")  # fmt: skip
 
 
 @pytest.mark.parametrize("part", range(4))

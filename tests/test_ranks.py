@@ -15,15 +15,8 @@ from perfmodel.hardware import gpu
 from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.links import known, link
 
-TORCHRUN = (
-    sys.executable,
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--nproc_per_node",
-    "2",
-    given_rates.__file__,
-)
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+            given_rates.__file__)  # fmt: skip
 
 
 def lines(kinds=patterns.KINDS, gpus=2):
