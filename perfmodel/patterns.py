@@ -56,7 +56,7 @@ def checked(kind: str, algorithm: str = "") -> str:
 def messages(kind: str, algorithm: str, byte: Size, gpus: Size, item: Size = 1) -> Messages:
     """Returns what an algorithm moves for tensors of ``byte`` bytes in elements of ``item`` bytes."""
     p, n = gpus, byte
-    elements = int(n / item) if type(item) is float else exact_div(n, item)
+    elements = exact_div(8 * n, int(8 * item)) if type(item) is float else exact_div(n, item)
     if kind == ALL_REDUCE:
         return _all_reduce(algorithm, n, elements, p)
     if kind == REDUCE_SCATTER:  # each rank ends with 1/p of the sum; its own part of its tensor stays

@@ -357,3 +357,13 @@ def test_a_case_is_predicted_on_its_system():
 def test_a_wrong_case_is_refused(line, told):
     (found,) = predicted(line)
     assert told in found["error"]
+
+
+@pytest.mark.parametrize("dtype", ["int4", "int8", "fp16"])
+def test_the_algorithms_can_be_swept_over_bytes(dtype, tmp_path):
+    """Elements of half a byte are counted for all points at once."""
+    for name in ("all_reduce", "all_reduce_in_network", "reduce_scatter"):
+        given, file = ("--op", name, "--gpu", "h100", "--dtype", dtype), tmp_path / f"{name}.jsonl"
+        assert perfmodel("sweep", *given, "--over", "byte=64:128:2", "-o", str(file)).code == 0
+        alone = perfmodel("flops", *given, "--set", "byte=128", "--format", "json")
+        assert json.loads(file.read_text().splitlines()[-1])["flops"] == json.loads(alone.out)["steps"][0]["flops"]

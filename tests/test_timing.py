@@ -921,3 +921,12 @@ def test_a_multiprocessor_seats_as_many_threads_as_its_sheet_says():
     launch_ = blocks.Launch("p", 10_000, 256, 1e6, 1e6, 10)
     seats = {name: blocks.seated(parameters.card(gpu(name), "family"), launch_) for name in ("h200", "l4", "t4")}
     assert seats == {"h200": 8, "l4": 6, "t4": 4}  # 2048, 1536 and 1024 threads
+
+
+def test_rows_are_estimated_on_a_card_of_few_threads():
+    """A block of long rows fits at least once, whatever a GPU file states."""
+    figure = SHEET.multiprocessor["threads"]
+    small = SHEET._replace(multiprocessor={**SHEET.multiprocessor, "threads": figure._replace(value=256.0)})
+    for op in ("layernorm", "layernorm_backward", "softmax"):
+        (found,) = predictions([case({"op": op, "shape": {"rows": 16384, "cols": 60000}, "impl": "ours"})], small)
+        assert found.expected.expected_s > 0

@@ -171,7 +171,7 @@ def twice(card: Card, name: str, row: Row, found: float) -> Body:
     """One block per row, which it reads twice."""
     habit = HABITS[name]
     wide = widest(row.cols, row.item)
-    held = int(card.of_each("threads", 2048) // LONG_THREADS)
+    held = max(1, int(card.of_each("threads", 2048) // LONG_THREADS))
     turns = ceil(row.cols / (wide * LONG_THREADS))
     stream = moved(card, habit.inputs * row.byte, row.byte, found)
     near = held * row.cols * row.item * (habit.inputs + habit.weights) <= card.of_each("l1_and_shared", 131072)
@@ -237,7 +237,7 @@ def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
     """Parts of the weight gradients where rows are read twice: a thread walks down its columns of every parts-th row."""
     wide = widest(row.cols, row.item)
     blocks = parts * ceil(row.cols / (LONG_THREADS * wide))
-    held = int(card.of_each("threads", 2048) // LONG_THREADS)
+    held = max(1, int(card.of_each("threads", 2048) // LONG_THREADS))
     partial = 8 * parts * row.cols
     stream = moved(card, 2 * row.byte, partial, found)
     turns = ceil(row.rows / parts)
