@@ -248,6 +248,7 @@ class Affine(Stack):
     def _prompt_s(self, length, decoding):
         return self.prompt + self.chunks * self._decode_s(decoding) if self.chunks else self.prompt
 
+    @property
     def step_count(self):
         return self.chunks or 1
 

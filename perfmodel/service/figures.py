@@ -70,7 +70,7 @@ def _unloaded(found: Service, stack: Stack) -> Iterator[Figure]:
     )
     if asked.chunk:
         n = stack.most
-        mixed_s = stack.prompt_moments(float(n)).mean_s / stack.step_count()
+        mixed_s = stack.prompt_moments(float(n)).mean_s / stack.step_count
         yield Figure(
             "mixed_step_at_largest_s",
             group,

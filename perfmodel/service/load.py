@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 from perfmodel.service import queueing
@@ -65,6 +66,7 @@ class Stack:
         self.stepper, self.request, self.draft, self.most, self.transfer_s = stepper, request, draft, most, transfer_s
         self.decode_s = Curve(lambda number: self._decode_s(max(1, number)), most)
         self._prompts: dict[int, Curve] = {}
+        self.prompt_mean_s = Curve(lambda number: self.prompt_moments(number).mean_s, most)
         self.lengths = queueing.lengths(request.prompt, request.prompt_cv)
 
     # --- times without load
@@ -118,6 +120,7 @@ class Stack:
             found += sum(times * self.draft.cost((chunk,)).expected_s for chunk, times in steps)
         return found
 
+    @cached_property
     def step_count(self) -> float:
         """Steps of a mean prompt."""
         return sum(weight * sum(times for _, times in self.steps(length)) for length, weight in self.lengths)
@@ -135,14 +138,14 @@ class Stack:
         own_s, tokens = self.decode_s(number), self.request.output - 1
         if self.request.disaggregated:
             return own_s
-        prompts = self.prompt_moments(number)
-        load = rate * prompts.mean_s
+        prompt_s = self.prompt_mean_s(number)
+        load = rate * prompt_s
         if load >= 1:
             return math.inf
         behind_s = queueing.behind(load, first_s)
         if not self.request.chunk:
             return own_s / (1 - load) + behind_s / tokens
-        mixed_s = prompts.mean_s / self.step_count()
+        mixed_s = prompt_s / self.step_count
         shared_s = 1 / (load / mixed_s + (1 - load) / own_s)
         return shared_s + min(behind_s / tokens, mixed_s) * (1 - shared_s / mixed_s)
 
