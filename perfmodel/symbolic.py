@@ -467,9 +467,8 @@ def kernels_of(
     """A workload's kernels with a symbol for every size that its file gives as a number."""
     phase = phase or workload.default_phase
     sizes = {**workload.sizes, **workload.phases[phase]}
-    free = {
-        name: symbol(name) for name, value in sizes.items() if isinstance(value, int) and name in workload.settable()
-    }
+    settable = workload.settable()
+    free = {name: symbol(name) for name, value in sizes.items() if isinstance(value, int) and name in settable}
     items = {name: symbol(BYTES) for name in SHARED_ROLES if name in workload.items()}
     dims = workload.dims(phase, {**free, **items, **given}, checked=False)
     steps, train = workload.steps_in(phase, form), phase == "train"

@@ -117,20 +117,22 @@ class Workload(NamedTuple):
                 "prefill and decode are accepted", "Remove --logits.",
             )  # fmt: skip
         chosen = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
-        unknown = next((name for name in chosen if name not in self.settable()), None)
+        known = self.settable()
+        unknown = next((name for name in chosen if name not in known), None)
         if unknown is not None:
             raise InputError(
                 f"{self.name}: set {unknown}", "it is not a symbol of this workload",
-                f"its symbols are {', '.join(sorted(self.settable(), key=list(SYMBOLS).index))}",
-                did_you_mean(unknown, self.settable()),
+                f"its symbols are {', '.join(sorted(known, key=list(SYMBOLS).index))}",
+                did_you_mean(unknown, known),
             )  # fmt: skip
         return {**self.sizes, **self.phases[phase], **self.items(), **chosen}
 
     def items(self) -> dict[str, int | float]:
         """Bytes per element of the roles that the operations use, from the data types."""
         found = {symbol: ITEM_BYTES[self.dtypes[role]] for symbol, role in ROLES.items()}
-        own = {symbol for step in self.steps for symbol in step.operation.booleans}
-        return {symbol: value for symbol, value in found.items() if symbol in self.settable() and symbol not in own}
+        booleans = {symbol for step in self.steps for symbol in step.operation.booleans}
+        read = self.settable() - booleans
+        return {symbol: value for symbol, value in found.items() if symbol in read}
 
 
 def is_logits(step: Step) -> bool:

@@ -181,7 +181,8 @@ def plan(
 def _check_symbols(workload: Workload, symbols: Sequence[str], settings: Mapping[str, Any]) -> None:
     """Raise unless each swept symbol is a size of the workload and is not set."""
     where = f"{workload.name}: sweep"
-    known = [name for name in SYMBOLS if name in workload.settable() and SYMBOLS[name].kind != "flag"]
+    settable = workload.settable()
+    known = [name for name in SYMBOLS if name in settable and SYMBOLS[name].kind != "flag"]
     if not symbols:
         raise InputError(
             where,
