@@ -725,3 +725,20 @@ def test_a_name_or_input_that_cannot_be_used_is_told(example, name, inputs, mess
     with pytest.raises(InputError) as told:
         capture(name, inputs)
     assert message in str(told.value)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_branches_of_a_compiler_are_captured_or_told(fails):
+    """A capture under the pretence of a compilation may fail; the program then says so."""
+
+    def step(x):
+        if torch.compiler.is_compiling():
+            if fails:
+                raise KeyError(x)
+            return x.exp()
+        return x.sin()
+
+    program = capture(step, torch.empty(8, **META))
+    assert names(program) == ["sin"]
+    assert (program.traced is None) == fails
+    assert ["KeyError" in note for note in program.notes] == [True] * fails

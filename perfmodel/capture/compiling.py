@@ -58,5 +58,9 @@ def captured_twice(
     try:
         with as_compiled():
             return found._replace(traced=captured(target, args, kwargs, name, guess)[0]), result
-    except Exception:  # code that only a compiler can follow
-        return found, result
+    except Exception as error:  # of code that is not ours, so of any type
+        note = (
+            f"Some code runs only under torch.compile and cannot be captured ({type(error).__name__}). "
+            "With run compiled, the calls of the eager code are priced."
+        )
+        return found._replace(notes=(*found.notes, note)), result
