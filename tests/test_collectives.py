@@ -367,3 +367,10 @@ def test_the_algorithms_can_be_swept_over_bytes(dtype, tmp_path):
         assert perfmodel("sweep", *given, "--over", "byte=64:128:2", "-o", str(file)).code == 0
         alone = perfmodel("flops", *given, "--set", "byte=128", "--format", "json")
         assert json.loads(file.read_text().splitlines()[-1])["flops"] == json.loads(alone.out)["steps"][0]["flops"]
+
+
+def test_solve_speaks_of_the_gpu_alone_where_the_link_is_the_bound():
+    ran = perfmodel("solve", "--op", "all_reduce", "--gpu", "h100", "--for", "byte")
+    told = " ".join(ran.out.split())
+    assert "link-bound at byte = 1048576" in told
+    assert "the GPU alone, without the link: memory-bound at every byte" in told

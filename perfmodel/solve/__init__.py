@@ -17,7 +17,7 @@ from perfmodel import block, symbolic
 from perfmodel.errors import InputError, did_you_mean
 from perfmodel.expression import Expression
 from perfmodel.op import Engine
-from perfmodel.roofline import Rates
+from perfmodel.roofline import LINK, Rates
 from perfmodel.runs import Collective
 from perfmodel.solve.algorithms import Crossover, crossovers
 from perfmodel.solve.crossings import Accepted, Asked, Crossing, Limit, by_roof, crossings
@@ -156,10 +156,13 @@ def _answer(title: str, kernels: list[Any], formulas: list[Any], asked: Asked, o
     signs = {engine: _runs(flops, traffic, _ridge(card, engine), x) for engine, flops in work.items()}
     found = crossings(signs, formulas, asked)
     here = asked.bounds(own) if own is not None and asked.accepted.nearest(own, 1) == own else None
+    reason = "" if found.listed else found.outside or _reason(work, traffic, signs, card, x)
+    if reason and here and here.bound == LINK:
+        reason = f"the GPU alone, without the link: {reason}"
     return Answer(
         name=title,
         crossings=found.listed,
-        reason="" if found.listed else found.outside or _reason(work, traffic, signs, card, x),
+        reason=reason,
         here=here.bound if here else None,
         enters=_enters(work, traffic, x),
         left_out=found.left_out,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu, all_gpus
+from perfmodel.roofline import LINK
 from perfmodel.traces import communication
 from perfmodel.traces.advice import Advice, Context, advice
 from perfmodel.traces.advice.host import ranks
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 MOST_FILES = 4096
 MOST_UNPROFILED = 1.5  # times the profiled step; noise makes a step without the profiler a little longer at most
-LINK = "link"  # what bounds a collective
 
 
 class Rank(NamedTuple):

@@ -11,11 +11,11 @@ from perfmodel.op import Engine
 from perfmodel.paths import label
 from perfmodel.report.html import document, escape, section
 from perfmodel.report.trace.text import parts, title
-from perfmodel.roofline import rates
+from perfmodel.roofline import LINK, rates
 from perfmodel.traces.kernel_names import short
 from perfmodel.traces.pricing import named
 from perfmodel.traces.rows import Row, key, row_of
-from perfmodel.traces.tracing import LINK, Rank, Traced
+from perfmodel.traces.tracing import Rank, Traced
 from perfmodel.units import ITEM_BYTES, scaled
 
 _HERE = os.path.dirname(__file__)
