@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from perfmodel.answers import Answer
 from perfmodel.given import Card, known
+from perfmodel.plans.plan import Plan
 from perfmodel.programs import run as runs
 from perfmodel.programs import sized
 from perfmodel.programs.program import Program
@@ -40,11 +41,14 @@ class CapturedProgram(Program):
 
     __slots__ = ()
 
-    def on(self, gpu: Card, run: str = "eager", knowledge: str | None = None) -> ProgramAnswer:
+    def on(
+        self, gpu: Card, run: str = "eager", knowledge: str | None = None, *, plan: Plan | None = None, system: str | None = None
+    ) -> ProgramAnswer:  # fmt: skip
         """Returns times and memory on a card. ``run`` is eager, graph, compiled or ideal. Sizes that are symbols have the
-        values of ``dims``.
+        values of ``dims``. With a ``plan`` of data parallelism, the program is a step of one of its replicas.
         """
-        return ProgramAnswer(*runs.on(sized.at(self, {}) if self.dims else self, known(gpu), run, knowledge))
+        numbers = sized.at(self, {}) if self.dims else self
+        return ProgramAnswer(*runs.on(numbers, known(gpu), run, knowledge, plan=plan, system=system))
 
     def at(self, **sizes: int) -> CapturedProgram:
         """Returns the program with numbers for its symbols."""

@@ -15,7 +15,18 @@ from importlib import import_module
 from perfmodel.aten.calls import Call, Launched, Rule
 from perfmodel.aten.views import VIEWS, unknown
 
-FAMILIES = ("products", "attention", "rows", "pointwise", "movement", "reductions", "images", "training", "fused")
+FAMILIES = (
+    "products",
+    "attention",
+    "rows",
+    "pointwise",
+    "movement",
+    "reductions",
+    "images",
+    "training",
+    "fused",
+    "communication",
+)
 
 
 def rules() -> dict[str, Rule]:

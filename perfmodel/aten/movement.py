@@ -50,6 +50,12 @@ def copy_of(call: Call) -> Iterable[Launched]:
     yield from copied(source, result_of(call, compact(source.shape, source.dtype)))
 
 
+def split_copy(call: Call) -> Iterable[Launched]:
+    """split_with_sizes_copy(x): x in several tensors of their own."""
+    source = call.operands[0]
+    yield from copied(source, compact(source.shape, source.dtype))
+
+
 def pad(call: Call) -> Iterable[Launched]:
     """constant_pad_nd(x, pad, value): the last dimension's pads come first."""
     source, pads = call.operands[0], call.argument(1, "pad", ())
@@ -204,6 +210,7 @@ def _float(x: Operand) -> str:
 RULES: dict[str, Rule] = {
     "copy_": copy_to,
     "copy": copy_to,
+    "split_with_sizes_copy": split_copy,
     **dict.fromkeys(("clone", "contiguous", "_to_copy", "to", "flip", "roll", "alias_copy", "view_copy", "pin_memory"), copy_of),
     **dict.fromkeys(("slice_scatter", "select_scatter", "tile", "channel_shuffle", "im2col"), copy_of),
     **dict.fromkeys(("constant_pad_nd", "pad"), pad),

@@ -77,10 +77,12 @@ def flops(
     perfmodel flops --op attention --gpu h100 --set N=8Ki --causal
     perfmodel flops --config llama-3-8b --via torch --gpu h100 --run compiled --phase decode --set S=4Ki
     perfmodel flops --config llama-3-70b --gpu h100 --system dgx-h100 --tp 8 --phase decode --set B=64 --set S=8Ki
+    perfmodel flops --config tinyllama-1.1b --via torch --gpu h100 --phase train --dp 8 --zero 3 --set B=32
     perfmodel flops --module mypackage.model:build --input "x=bf16[8,1024]" --gpu h100 --run eager
 
     With --via torch, transformers runs the model of the config on tensors without data, and every operator that it
-    calls is priced. --module does the same for any torch module or function. Neither needs weights or a GPU.
+    calls is priced. --module does the same for any torch module or function. Neither needs weights or a GPU. --dp runs
+    a program's training step on several GPUs, under DistributedDataParallel, or with --zero 2 or 3 under FSDP.
     """
     if config is None and operation is None and module is None:
         accepted, action = (
@@ -89,11 +91,11 @@ def flops(
         )
         raise UsageError(COMMAND, "no workload is named", accepted, action)
     fields = options.plan_fields(planned)
-    if fields or system:
+    if (fields or system) and not (module or via):
         from perfmodel.cli import scale
 
         scale.estimate(COMMAND, config, gpu, system, fields, {
-            "--op": operation, "--module": module, "--via": via, "--run": run, "--count": count, "--symbolic": symbolic,
+            "--op": operation, "--run": run, "--count": count, "--symbolic": symbolic,
             "--steps": steps, "--columns": columns or None,
         }, phase=phase, settings=settings, dtype=dtype, fused=fused, causal=causal, form=decode_form, logits=logits,
             knowledge=knowledge, output=form)  # fmt: skip
@@ -113,6 +115,7 @@ def flops(
         programs.show(
             COMMAND, module, config, inputs, run, gpu, phase=phase, dtype=dtype, settings=options.read_settings(settings),
             knowledge=knowledge, form=form, steps=steps, verbose=verbose, columns=options.column_keys(columns, form),
+            fields=fields, system=system,
         )  # fmt: skip
         return
     options.refuse_without(COMMAND, "--module", module, {"--input": inputs}, "it gives the inputs of a module")

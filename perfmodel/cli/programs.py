@@ -17,6 +17,7 @@ from perfmodel.specfile import read_text
 
 if TYPE_CHECKING:
     from perfmodel.answers.programs import CapturedProgram
+    from perfmodel.plans.plan import Plan
 
 RUNS = ("eager", "graph", "compiled", "ideal")
 # torch's names of data types.
@@ -26,21 +27,36 @@ TORCH_TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64":
 def show(
     command: str, module: str | None, config: str | None, inputs: str | None, run: str | None, gpu: str | None, *,
     phase: str | None, dtype: str | None, settings: Mapping[str, Any], knowledge: str | None, form: str, steps: bool,
-    verbose: bool, columns: tuple[str, ...],
+    verbose: bool, columns: tuple[str, ...], fields: Mapping[str, Any] = {}, system: str | None = None,
 ) -> None:  # fmt: skip
-    """Prints a program on a card."""
+    """Prints a program on a card. ``fields`` are those of a plan of data parallelism."""
     if gpu is None:
         raise UsageError(command, "no GPU is named", "a program needs --gpu", "Add --gpu, such as --gpu h100.")
     card = read_gpu(gpu)
+    plan = _plan(fields, phase) if fields or system else None
     program = (
         of_module(command, module, inputs, phase, dtype, settings)
         if module
-        else of_config(config, phase, dtype, settings)
+        else of_config(config, phase, dtype, settings, plan.dp if plan else 1)
     )
     from perfmodel.report.programs import render
 
-    answer = program.on(card, run or "eager", knowledge)
+    answer = program.on(card, run or "eager", knowledge, plan=plan, system=system)
     echo(render(answer, form, steps=steps, verbose=verbose, columns=columns), nl=False)
+
+
+def _plan(fields: Mapping[str, Any], phase: str | None) -> Plan:
+    """The plan of a program, which has replicas in training only."""
+    from perfmodel.plans.asking import plan_of
+    from perfmodel.programs.replicas import Replicas
+
+    plan = plan_of(fields)
+    Replicas(plan)  # refuses what does not divide a program
+    if phase != "train":
+        raise UsageError(
+            f"plan: {plan.words}", f"the phase is {phase or 'prefill'}", "replicas communicate in training", "Add --phase train."
+        )  # fmt: skip
+    return plan
 
 
 def of_module(
@@ -82,8 +98,10 @@ def _with_sizes(found: CapturedProgram, settings: Mapping[str, Any]) -> Captured
     return type(found)(*made._replace(notes=(note, *made.notes)))
 
 
-def of_config(config: str | None, phase: str | None, dtype: str | None, settings: Mapping[str, Any]) -> CapturedProgram:
-    """Returns the program of a config's model, by the code of transformers."""
+def of_config(
+    config: str | None, phase: str | None, dtype: str | None, settings: Mapping[str, Any], replicas: int = 1
+) -> CapturedProgram:
+    """Returns the program of a config's model, by the code of transformers. B of the settings is that of all replicas."""
     _require_torch("--via torch")
     from perfmodel.capture import capture
     from perfmodel.capture.models import step
@@ -92,12 +110,19 @@ def of_config(config: str | None, phase: str | None, dtype: str | None, settings
     path = _config_file(str(config))
     most = _positions(path)
     sizes = _sizes(chosen, settings, most)
+    if "B" not in settings:
+        sizes["B"] *= replicas
+    if sizes["B"] % replicas:
+        raise InputError(
+            f"--set B={sizes['B']}", f"--dp {replicas} does not divide it", "replicas process equal shares of the batch",
+            "Change --dp or --set B.",
+        )  # fmt: skip
     if dtype is not None and dtype not in TORCH_TYPES:
         accepted = f"{', '.join(TORCH_TYPES)} are accepted"
         raise UsageError(f"--dtype {dtype}", "transformers does not run it", accepted, "Name one of these.")
     words = ", ".join([chosen, *(f"{name} = {value}" for name, value in sizes.items()), dtype or "bf16"])
     with _user_code(f"--config {config}"):
-        run = step(path, chosen, **sizes, dtype=TORCH_TYPES[dtype or "bf16"])
+        run = step(path, chosen, **{**sizes, "B": sizes["B"] // replicas}, dtype=TORCH_TYPES[dtype or "bf16"])
         found = capture(run, name=f"{paths.label(path)}: {words}")
     used = sizes["S"] + 1 if phase == "decode" else sizes["N"]
     if most is None or used <= most:

@@ -55,6 +55,8 @@ class HostTimes(NamedTuple):
 
     def before_s(self, step: Step, run: str, recorded: bool) -> float:
         """The time of an operator up to the end of its first launch. ``recorded``: a backward pass follows."""
+        if step.phase == "replicas":  # launched by code of torch that is not Python
+            return self.compiled_s if step.stream else self.kernel_s
         if run == "compiled":
             return self.compiled_s
         views, host = step.host.views, step.host

@@ -14,6 +14,10 @@ BLOCK = 512  # bytes: torch's allocator rounds every request up to a multiple
 WORKSPACE_BYTE = {9: 32 * 2**20, 0: 8 * 2**20 + 128 * 2**10}
 
 
+# Roles of what a phase makes; else it is an activation.
+ROLES = {"backward": "gradient", "replicas": "communication"}
+
+
 class Usage(NamedTuple):
     """Bytes of a program: before it starts, at the highest point, and after each step.
 
@@ -38,7 +42,7 @@ def usage(program: Program, workspace_byte: int = 0) -> Usage:
         for result in (*step.call.results, *step.call.operands):
             if result.storage and result.storage not in live:
                 live[result.storage] = _rounded(result.storage_byte)
-                roles[result.storage] = "gradient" if step.phase == "backward" else "activation"
+                roles[result.storage] = ROLES.get(step.phase, "activation")
                 now += live[result.storage]
         highest = now + scratch_byte(step.call)
         if highest > peak:

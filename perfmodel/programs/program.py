@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from perfmodel.aten.calls import Call
 
-PHASES = ("forward", "backward", "optimizer")
+PHASES = ("forward", "backward", "optimizer", "replicas")  # the last: what a wrapper does for data parallelism
 
 
 class Host(NamedTuple):
@@ -26,7 +26,8 @@ class Host(NamedTuple):
 class Step(NamedTuple):
     """One call of a program.
 
-    ``module`` is the path of the module that makes it, such as ``model.layers.0.mlp``. ``frees`` are the storages that
+    ``module`` is the path of the module that makes it, such as ``model.layers.0.mlp``. ``stream``: kernels of different
+    streams run at the same time. ``frees`` are the storages that
     nothing refers to any more after it. ``source`` is the operator or kernel name as its origin spells it.
     """
 

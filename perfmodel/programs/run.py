@@ -7,18 +7,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from perfmodel import measured
+from perfmodel import measured, systems
 from perfmodel.aten.calls import Operand
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.hardware import Gpu
+from perfmodel.plans.plan import Plan
+from perfmodel.programs import timeline
 from perfmodel.programs.hosts import HostTimes, host_times
 from perfmodel.programs.memory import WORKSPACE_BYTE, Usage, usage
 from perfmodel.programs.pricing import START_S, Kernel, Prices, modelled
 from perfmodel.programs.program import Program, Step
+from perfmodel.programs.replicas import Replicas
 from perfmodel.programs.reuse import Found, Reuse
+from perfmodel.programs.timeline import COMPUTE
 from perfmodel.timing.card import Card
 from perfmodel.timing.power import settled
 from perfmodel.timing.stream import NEAR
@@ -29,8 +33,8 @@ RUNS = ("eager", "graph", "compiled", "ideal")
 class Row(NamedTuple):
     """One kernel of a program: where it comes from, its counts, its bounds and its time.
 
-    ``l2_share`` is the share of its bytes that the model finds in L2. ``waits_s``: the device waits for the host before
-    it.
+    ``l2_share`` is the share of its bytes that the model finds in L2. ``waits_s``: its stream waits for the host before
+    it. ``exposed_s``: its stream waits for another one, such as that of communication.
     """
 
     step: int
@@ -54,12 +58,15 @@ class Row(NamedTuple):
     modelled: bool
     l2_share: float
     waits_s: float = 0.0
+    stream: int = COMPUTE
+    exposed_s: float = 0.0
 
 
 class Total(NamedTuple):
     """Sums over a program. ``expected_s`` is the time of the run: of ``graph`` and ``ideal`` the kernels alone.
 
-    ``kernel_s``: time in which kernels run. ``gaps_s``: gaps between the kernels of a graph's replay, not part of
+    ``kernel_s``: time of the kernels that compute. ``communication_s``: time of those that communicate, of which the
+    others wait for ``exposed_s``. ``gaps_s``: gaps between the kernels of a graph's replay, not part of
     ``expected_s`` of a graph. ``waits_s``: the device waits for the host. ``unknown_s``: kernels priced by bytes alone.
     """
 
@@ -78,11 +85,13 @@ class Total(NamedTuple):
     unknown_s: float
     kernels: int
     bound: str
+    communication_s: float = 0.0
+    exposed_s: float = 0.0
 
     @property
     def host_s(self) -> float:
         """The host's time before the first kernel and after the last: the rest of ``expected_s`` of eager and compiled."""
-        return max(0.0, self.expected_s - self.kernel_s - self.waits_s)
+        return max(0.0, self.expected_s - self.kernel_s - self.waits_s - self.exposed_s)
 
 
 class Answer(NamedTuple):
@@ -102,22 +111,26 @@ class Answer(NamedTuple):
         return self.memory.peak_byte
 
 
-def on(program: Program, gpu: Gpu, run: str = "eager", knowledge: str | None = None) -> Answer:
-    """Returns the program's times and memory on a card."""
+def on(
+    program: Program, gpu: Gpu, run: str = "eager", knowledge: str | None = None, *, plan: Plan | None = None,
+    system: str | None = None,
+) -> Answer:  # fmt: skip
+    """Returns the program's times and memory on a card. ``plan``: the program is that of one of its replicas."""
     if run not in RUNS:
         raise InputError(
             f"run {shown(run)}", "it is not a way to run a program", f"{', '.join(RUNS)} are accepted", did_you_mean(run, RUNS)
         )  # fmt: skip
-    memory = usage(program, _workspace(gpu))
+    replicas = Replicas(plan or Plan())
+    memory = usage(replicas.program(program), _workspace(gpu))
     running = program
     if run in ("compiled", "ideal"):
         from perfmodel.programs.fusion import fused
 
         running = fused(program.traced or program)
+    running = replicas.program(running)
     prices = Prices(gpu, knowledge)
-    prices.card = _warmed(prices, running)
-    rows = tuple(_rows(running, prices))
-    rows, total = _timeline(running, rows, prices.card, run)
+    prices.card = _warmed(prices, running)._replace(system=systems.of(gpu, system) if plan or system else None)
+    rows, total = _timed(running, tuple(_rows(running, prices)), prices.card, run)
     return Answer(program, gpu, run, prices.card.knowledge, rows, total, memory)
 
 
@@ -142,7 +155,7 @@ def _warmed(prices: Prices, program: Program) -> Card:
     flops: dict[str, int] = {}
     others_s = 0.0
     for step in program.steps:
-        for kernel in prices.kernels(step.call):
+        for kernel in prices.kernels(step.call) if step.stream == COMPUTE else ():
             if kernel.contraction_flops:
                 flops[kernel.launched.dtype] = flops.get(kernel.launched.dtype, 0) + kernel.contraction_flops
             else:
@@ -219,40 +232,50 @@ def _row(number: int, step: Step, kernel: Kernel, prices: Prices, found: Found) 
     return Row(
         number, step.module, step.phase, step.source, one.operation, one.sizes, one.dtype, one.impl, kernel.flops,
         kernel.contraction_flops, kernel.read_byte, kernel.write_byte, bounds.bound, bounds.lower_s, bounds.no_overlap_s,
-        timed.seconds, timed.spread, kernel.known, modelled(timed), found.share,
+        timed.seconds, timed.spread, kernel.known, modelled(timed), found.share, stream=step.stream,
     )  # fmt: skip
 
 
-def _timeline(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> tuple[tuple[Row, ...], Total]:
-    """The rows with the device's waiting times, and all sums."""
-    kernel_s = sum(row.expected_s for row in rows)
-    gaps_s = max(0, len(rows) - 1) * max(0.0, card.node_s - START_S)
-    waits_s, expected_s = 0.0, kernel_s
-    if run in ("eager", "compiled"):
-        rows, expected_s = _with_host(program, rows, _host(card), run)
-        waits_s = sum(row.waits_s for row in rows)
-    width = sum(row.spread * row.expected_s for row in rows) / kernel_s if kernel_s else 0.0
+def _timed(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> tuple[tuple[Row, ...], Total]:
+    """The rows with the waiting times of their streams, and all sums."""
+    host = _host(card) if run in ("eager", "compiled") else None
+    times = timeline.run(program, (timeline.Timed(row.step, row.expected_s) for row in rows), host, run)
+    rows = tuple(
+        row._replace(waits_s=waits_s, exposed_s=exposed_s)
+        for row, waits_s, exposed_s in zip(rows, times.waits_s, times.exposed_s, strict=True)
+    )
+    return rows, _total(program, rows, times.end_s, max(0.0, card.node_s - START_S))
+
+
+def _total(program: Program, rows: Sequence[Row], end_s: float, gap_s: float) -> Total:
+    """Sums over rows. Kernels of different streams may run at the same time, so their bounds do not add."""
+    own = [row for row in rows if row.stream == COMPUTE]
+    talk = [row for row in rows if row.stream != COMPUTE]
+    kernel_s = sum(row.expected_s for row in own)
+    width = sum(row.spread * row.expected_s for row in own) / kernel_s if kernel_s else 0.0
     seconds: dict[str, float] = {}
-    for row in rows:
+    for row in own:
         seconds[row.bound] = seconds.get(row.bound, 0.0) + row.lower_s
     moved = sum(row.read_byte + row.write_byte for row in rows)
-    lower_s = sum(row.lower_s for row in rows)
-    return rows, Total(
+    lower_s = max(sum(row.lower_s for row in group) for group in (own, talk))
+    return Total(
         flops=sum(row.flops for row in rows),
         contraction_flops=sum(row.contraction_flops for row in rows),
         traffic_byte=moved,
         compulsory_byte=min(moved, compulsory_byte(program)),
         lower_s=lower_s,
         no_overlap_s=sum(row.no_overlap_s for row in rows),
-        expected_s=max(expected_s, lower_s),
-        expected_low_s=max(lower_s, expected_s / (1.0 + width)),
-        expected_high_s=expected_s * (1.0 + width),
+        expected_s=max(end_s, lower_s),
+        expected_low_s=max(lower_s, end_s / (1.0 + width)),
+        expected_high_s=end_s * (1.0 + width),
         kernel_s=kernel_s,
-        gaps_s=gaps_s,
-        waits_s=waits_s,
+        gaps_s=max(0, len(own) - 1) * gap_s,
+        waits_s=sum(row.waits_s for row in own),
         unknown_s=sum(row.expected_s for row in rows if not (row.known and row.modelled)),
         kernels=len(rows),
         bound=max(seconds, key=lambda name: seconds[name], default="memory"),
+        communication_s=sum(row.expected_s for row in talk),
+        exposed_s=sum(row.exposed_s for row in own),
     )
 
 
@@ -276,24 +299,3 @@ def _host(card: Card) -> HostTimes:
     """The host's figures; of a calibrated card, at the speed of the host that it was measured on."""
     readings = measured.of(card.gpu) if card.knowledge == "calibrated" else None
     return host_times().as_measured(readings.value("launch", "stream") if readings else None)
-
-
-def _with_host(program: Program, rows: tuple[Row, ...], host: HostTimes, run: str) -> tuple[tuple[Row, ...], float]:
-    """Two timelines. A kernel starts when it has been launched and the one before it has ended."""
-    by_step: dict[int, list[Row]] = {}
-    for row in rows:
-        by_step.setdefault(row.step, []).append(row)
-    at_host_s, at_device_s = host.compiled_start_s if run == "compiled" else host.start_s, 0.0
-    found: list[Row] = []
-    recorded = any(step.phase == "backward" for step in program.steps)
-    for number, step in enumerate(program.steps):
-        at_host_s += host.before_s(step, run, recorded)
-        for place, row in enumerate(by_step.get(number, ())):
-            at_host_s += host.kernel_s if place else 0.0
-            start_s = max(at_device_s + host.gap_s, at_host_s + host.latency_s)
-            waits_s = max(0.0, start_s - at_device_s) if found else 0.0
-            found.append(row._replace(waits_s=waits_s))
-            at_device_s = start_s + row.expected_s
-        if step.host.waits:
-            at_host_s = max(at_host_s, at_device_s) + host.read_s
-    return tuple(found), max(at_host_s, at_device_s + host.end_s)

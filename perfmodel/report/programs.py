@@ -8,6 +8,7 @@ from typing import Any
 from perfmodel.programs.program import Program
 from perfmodel.programs.run import Answer, Row, Total
 from perfmodel.programs.summary import HIDDEN, Line, by_kernel, by_place
+from perfmodel.programs.timeline import COMPUTE
 from perfmodel.report.answer import SCHEMA, gpu_document, span
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
@@ -79,6 +80,8 @@ def _row(row: Row) -> dict[str, Any]:
         "expected_s": row.expected_s,
         "headroom_s": row.expected_s - row.lower_s,
         "waits_s": row.waits_s,
+        "exposed_s": row.exposed_s,
+        "stream": row.stream,
         "l2_share": row.l2_share,
         "known": row.known and row.modelled,
     }
@@ -153,7 +156,7 @@ def _total(found: Answer) -> Line:
     total = found.total
     return Line(
         "total", "", (), total.kernels, total.flops, total.contraction_flops, total.traffic_byte, total.bound, total.lower_s,
-        total.kernel_s, 1.0, total.waits_s, total.unknown_s,
+        total.kernel_s + total.communication_s, 1.0, total.waits_s, total.unknown_s,
     )  # fmt: skip
 
 
@@ -169,8 +172,8 @@ def kernels(found: Answer) -> Sheet:
 
 KEYS = (
     "name", "op", "source", "phase", "sizes", "dtype", "impl", "flops", "contraction_flops", "traffic_byte", "read_byte",
-    "write_byte", "intensity_flop_per_byte", "bound", "lower_s", "no_overlap_s", "expected_s", "headroom_s", "waits_s", "l2_share",
-    "known",
+    "write_byte", "intensity_flop_per_byte", "bound", "lower_s", "no_overlap_s", "expected_s", "headroom_s", "waits_s",
+    "exposed_s", "stream", "l2_share", "known",
 )  # fmt: skip
 
 
@@ -181,7 +184,7 @@ def title(found: Answer) -> str:
 
 def notes(found: Answer, *, verbose: bool = False) -> list[str]:
     """Returns the sentences below the table: the time and its parts, memory, guesses, unknown operators."""
-    lines = [_time_line(found), _memory_line(found)]
+    lines = [_time_line(found), *_communication_lines(found.total), _memory_line(found)]
     lines += _unknown_lines(found)
     guesses = found.program.guesses
     for guess in guesses if verbose else guesses[:GUESSES_SHOWN]:
@@ -197,13 +200,24 @@ def _time_line(found: Answer) -> str:
         return f"No kernel is launched. Expected: {scaled(total.expected_s, 's', 4)}, the time of the host."
     words = f"Expected: {scaled(total.expected_s, 's', 4)} ({span(total.expected_low_s, total.expected_high_s, 's')}; "
     words += f"{found.knowledge} knowledge){_times_the_bound(total)}. "
-    kernel_s = f"{total.kernels:,} kernel{'s take' if total.kernels > 1 else ' takes'} {scaled(total.kernel_s, 's', 4)}"
+    number = sum(row.stream == COMPUTE for row in found.rows)
+    kernel_s = f"{number:,} kernel{'s take' if number > 1 else ' takes'} {scaled(total.kernel_s, 's', 4)}"
     if found.run in ("graph", "ideal"):
         return f"{words}{kernel_s}; the gaps between them in a replay would add {scaled(total.gaps_s, 's', 3)}."
     return (
         f"{words}{kernel_s}; the device waits {scaled(total.waits_s, 's', 3)} for the host and between kernels. "
         f"The host takes {scaled(total.host_s, 's', 3)} before the first kernel and after the last."
     )
+
+
+def _communication_lines(total: Total) -> list[str]:
+    if not total.communication_s:
+        return []
+    hidden_s = max(0.0, total.communication_s - total.exposed_s)
+    return [
+        f"Communication: {scaled(total.communication_s, 's', 4)}, of which {scaled(hidden_s, 's', 3)} overlap with other "
+        f"kernels and {scaled(total.exposed_s, 's', 3)} are exposed."
+    ]
 
 
 def _times_the_bound(total: Total) -> str:

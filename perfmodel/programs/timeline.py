@@ -1,0 +1,96 @@
+"""When each kernel of a program starts and ends: streams of a device, and the host that launches them.
+
+A kernel starts when the host has launched it, when the kernel before it in its stream has ended, and when kernels of other
+streams have written what it reads. Communication runs in a stream of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from perfmodel.programs.hosts import HostTimes
+from perfmodel.programs.program import Program, Step
+
+COMPUTE = 0  # the stream of everything but communication
+
+
+class Timed(NamedTuple):
+    """What a kernel needs of a timeline: the number of its step, and its seconds."""
+
+    step: int
+    seconds: float
+
+
+class Times(NamedTuple):
+    """The end of a program, and for each kernel the seconds that its stream waits before it.
+
+    ``waits_s``: for the host and between kernels. ``exposed_s``: for kernels of other streams.
+    """
+
+    end_s: float
+    waits_s: tuple[float, ...]
+    exposed_s: tuple[float, ...]
+
+
+def run(program: Program, kernels: Iterable[Timed], host: HostTimes | None, way: str = "eager") -> Times:
+    """The timeline of a program. ``way``: how the host launches kernels; without a host they wait for each other only."""
+    line = _Line(program, host, way)
+    by_step: dict[int, list[float]] = {}
+    for kernel in kernels:
+        by_step.setdefault(kernel.step, []).append(kernel.seconds)
+    for number, step in enumerate(program.steps):
+        line.step(step, by_step.get(number, ()))
+    return Times(line.end_s(), tuple(line.waits_s), tuple(line.exposed_s))
+
+
+class _Line:
+    """The state of host and streams while the program goes on."""
+
+    def __init__(self, program: Program, host: HostTimes | None, way: str) -> None:
+        self.host, self.way = host, way
+        self.recorded = any(step.phase == "backward" for step in program.steps)
+        self.several = any(step.stream != COMPUTE for step in program.steps)
+        self.host_s = (host.compiled_start_s if way == "compiled" else host.start_s) if host else 0.0
+        self.free_s: dict[int, float] = {}
+        self.written: dict[int, tuple[int, float]] = {}  # the stream that wrote a storage last, and when
+        self.waits_s: list[float] = []
+        self.exposed_s: list[float] = []
+
+    def step(self, step: Step, seconds: Iterable[float]) -> None:
+        """Runs the kernels of a step."""
+        host = self.host
+        if host:
+            self.host_s += host.before_s(step, self.way, self.recorded)
+        needed_s = self._needed_s(step) if self.several else 0.0
+        end_s = self.free_s.get(step.stream, 0.0)
+        for place, own_s in enumerate(seconds):
+            if host:
+                self.host_s += host.kernel_s if place else 0.0
+            end_s = self._kernel(step.stream, own_s, needed_s)
+        if self.several:
+            self.written.update((x.storage, (step.stream, end_s)) for x in step.call.results if x.storage)
+        if host and step.host.waits:
+            self.host_s = max(self.host_s, end_s) + host.read_s
+
+    def _kernel(self, stream: int, seconds: float, needed_s: float) -> float:
+        """Adds a kernel to a stream, and returns its end."""
+        begun, free_s = stream in self.free_s, self.free_s.get(stream, 0.0)
+        ready_s = free_s
+        if self.host:
+            ready_s = max(free_s + self.host.gap_s, self.host_s + self.host.latency_s)
+        start_s = max(ready_s, needed_s)
+        self.waits_s.append(ready_s - free_s if begun else 0.0)
+        self.exposed_s.append(start_s - ready_s)
+        self.free_s[stream] = start_s + seconds
+        return start_s + seconds
+
+    def _needed_s(self, step: Step) -> float:
+        """When other streams have written what a step reads."""
+        ends = (self.written.get(x.storage) for x in step.call.operands)
+        return max((end_s for stream, end_s in filter(None, ends) if stream != step.stream), default=0.0)
+
+    def end_s(self) -> float:
+        """When the host notices the end of all streams; without a host, when they end."""
+        last_s = max(self.free_s.values(), default=0.0)
+        return max(self.host_s, last_s + self.host.end_s) if self.host else last_s
