@@ -158,6 +158,14 @@ CALLS = {
     ),
     "repeat": (call("repeat", X, (2, 1)), ("copy", {"numel": 48, "distinct": 24, "run": 4})),
     "repeat_interleave": (call("repeat_interleave", X, 3, 0), ("copy", {"numel": 72, "distinct": 24, "run": 4})),
+    "split_with_sizes_copy": (
+        call("split_with_sizes_copy", X, (2, 4)), ("copy", {"numel": 24, "distinct": 24, "run": 24})
+    ),
+    # X has 24 elements of 2 bytes; 3 ranks give it to a collective
+    **{
+        kind: (call(kind, X, gpus=3), (kind, {"byte": 48, "gpus": 3}))
+        for kind in ("all_gather", "all_reduce", "broadcast", "reduce_scatter")
+    },
     "cat": (call("cat", (X, t(6, 2)), 1), ("concatenate", {"numel": 36, "run": 2})),
     "concat": (call("concat", (X, t(2, 4)), 0), ("concatenate", {"numel": 32, "run": 8})),
     "_cat": (call("_cat", (X, X), -1), ("concatenate", {"numel": 48, "run": 4})),
