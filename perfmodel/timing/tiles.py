@@ -23,7 +23,7 @@ from typing import NamedTuple
 from perfmodel.runs import Gemm, number
 from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.power import rate as powered_rate
-from perfmodel.timing.stream import NOTHING_LEFT, kept, rate
+from perfmodel.timing.stream import NOTHING_LEFT, rate
 from perfmodel.timing.terms import Body, Term, at_once_s, overlapped
 
 TENSOR_TILES = (
@@ -108,7 +108,7 @@ class Product(NamedTuple):
 
 class Choice(NamedTuple):
     """A tile on a card: its sides, the time of a step along k, the L2 time of a step's operands, the time at the edges
-    of a wave, and how many tiles run at once.
+    of a wave, how many tiles run at once, and the rows and columns of the result that one wave covers.
     """
 
     tile_m: int
@@ -117,6 +117,8 @@ class Choice(NamedTuple):
     fetch_s: float
     edge_s: float
     slots: int
+    wave_m: float
+    wave_n: float
 
 
 def alignment(size: Product) -> int:
@@ -142,8 +144,7 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     if on_tensor:
         aligned = alignment(size)
     best = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth)
-    tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s = best
-    again_s = _again_byte(card, size, tile_m, tile_n) / bandwidth
+    tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s = best
     seconds, terms = overlapped(
         (
             ("matrix product", max(work_s, powered_s) + edges_s),
@@ -162,9 +163,9 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
 
 def _fastest(
     card: Card, size: Product, dtype: str, aligned: int, powered_s: float, compulsory_s: float, bandwidth: float
-) -> tuple[int, int, int, float, float, float, float]:
-    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2
-    and the sum of the parts.
+) -> tuple[int, int, int, float, float, float, float, float]:
+    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2,
+    the sum of the parts, and operands that are read from memory again.
     """
     m, k, n, batch, left, right, *_ = size
     on_tensor, count = dtype in card.tilings, card.multiprocessors
@@ -175,12 +176,14 @@ def _fastest(
     whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector-matrix product has its own kernels, which split
     choices, choosy = _choices(card, dtype, left, right, 0 if size.odd else aligned, batch > 1)
     least, best = inf, None
-    for tile_m, tile_n, step_s, fetch_s, edge_s, slots in choices:
+    for tile_m, tile_n, step_s, fetch_s, edge_s, slots, wave_m, wave_n in choices:
         if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
             continue
         tiles = -(-m // tile_m) * -(-n // tile_n) * batch
         if tiles * steps_all * step_s > least * count:
             continue
+        again_s = _again_byte(card, size, wave_m, wave_n) / bandwidth
+        memory_s = compulsory_s + again_s
         for split in SPLITS:
             if split > 1 and (whole or steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
                 break
@@ -190,12 +193,11 @@ def _fastest(
             l2_s = units * fetch_s * steps
             sum_s = how.split_s + part_s * split if split > 1 else 0.0
             busy_s = (work_s if work_s > powered_s else powered_s) + edges_s
-            if max(busy_s, l2_s, compulsory_s) + sum_s >= least:  # overlap never makes the longest shorter
+            if max(busy_s, l2_s, memory_s) + sum_s >= least:  # overlap never makes the longest shorter
                 continue
-            memory_s = compulsory_s + _again_byte(card, size, tile_m, tile_n) / bandwidth
             whole_s = at_once_s((busy_s, memory_s, l2_s), SHARPNESS) + sum_s
             if whole_s < least:
-                least, best = whole_s, (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s)
+                least, best = whole_s, (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s)
     assert best is not None
     return best
 
@@ -205,17 +207,21 @@ def _step(left: float, right: float) -> int:
     return max(1, int(STEP_BYTE // max(left, right)))
 
 
-def _again_byte(card: Card, size: Product, tile_m: int, tile_n: int) -> float:
-    """Bytes read from memory more than once: operands that do not fit in L2 are read again for each group of tiles."""
+def _again_byte(card: Card, size: Product, wave_m: float, wave_n: float) -> float:
+    """Bytes read from memory more than once: operands that do not fit in L2 are read again for each wave of tiles."""
     m, k, n, batch, left_item, right_item, *_ = size
-    if size.operands_byte <= NOTHING_LEFT * card.l2_byte:
+    left_byte, right_byte = m * k * left_item, k * n * right_item
+    if left_byte + right_byte <= NOTHING_LEFT * card.l2_byte:
         return 0.0
-    across = max(1.0, sqrt(card.multiprocessors * tile_n / tile_m))
-    down = max(1.0, card.multiprocessors / across)
-    left = max(1.0, n / (down * tile_n)) - 1.0
-    right = max(1.0, m / (across * tile_m)) - 1.0
-    again = m * k * left_item * left + k * n * right_item * right
-    return batch * again * size.reads * (1.0 - kept(card, size.operands_byte))
+    again = left_byte * (max(1.0, n / wave_n) - 1.0) + right_byte * (max(1.0, m / wave_m) - 1.0)
+    return batch * again * size.reads
+
+
+def _wave(count: int, tile_m: int, tile_n: int) -> tuple[float, float]:
+    """Rows and columns of the result that one tile on each multiprocessor covers, as nearly square as possible."""
+    across = max(1.0, sqrt(count * tile_n / tile_m))
+    down = max(1.0, count / across)
+    return across * tile_m, down * tile_n
 
 
 def _choices(
@@ -266,6 +272,7 @@ def _made(
                 fetch_byte / (l2_byte_per_s * how.sharing),
                 how.start_s + area / (how.drain_per_clock * clock_hz),
                 count * together,
+                *_wave(count, tile_m, tile_n),
             )
         )
     return tuple(found), len(tiles) > 4
