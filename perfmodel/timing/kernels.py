@@ -42,7 +42,7 @@ from perfmodel.runs import each as each_fact
 from perfmodel.timing import instructions, parameters, tiles, torch_rows
 from perfmodel.timing.blocks import elementwise, in_order
 from perfmodel.timing.card import Card
-from perfmodel.timing.part import Part
+from perfmodel.timing.part import Part, limited
 from perfmodel.timing.rows import Row
 from perfmodel.timing.terms import Body
 
@@ -148,14 +148,15 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
     sizes = [size._replace(reads=reads, writes=writes) for size in plain]
     rotating = sum(number((f.k, f.n, f.batch, f.items.right)) if f.rotates else 0 for f in facts)
 
-    def body(found: float) -> Body:
+    def body(card: Card, found: float) -> Body:
         bodies = [_quicker(card, size, dtype, found) for size in sizes]
         if len(bodies) == 1:
             return bodies[0]
         terms = tuple(term for each in bodies for term in each.terms)
         return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
 
-    return (Part(body, byte, weights, rotating, among_s=PRODUCT_CODE * card.dram_latency_s),)
+    code_s = PRODUCT_CODE * card.dram_latency_s
+    return (limited(card, body, byte, fresh_byte=weights, right_byte=rotating, among_s=code_s),)
 
 
 def _quicker(card: Card, size: tiles.Product, dtype: str, found: float) -> Body:
