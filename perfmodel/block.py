@@ -126,12 +126,17 @@ def running(
                 name += f".{gradient.operation.removesuffix('_backward')}"
             yield from _split(name, operation, op, _repeat(step, dims, checked), step, fused, forward=False)
     if optimizer and not is_zero(held):
-        yield _update(held, dims, checked)
+        yield update(held, dims, checked)
 
 
-def _update(held: Any, dims: Mapping[str, Any], checked: bool | Check) -> Kernel:
+def optimizer_step() -> Step:
     """The optimizer step over all parameters."""
-    step = Step("optimizer", ops.find("adam"))
+    return Step("optimizer", ops.find("adam"))
+
+
+def update(held: Any, dims: Mapping[str, Any], checked: bool | Check = True) -> Kernel:
+    """The kernel of the optimizer step over so many parameters."""
+    step = optimizer_step()
     values = _evaluated(step.operation, {**step.values(dims), "params": held}, step.name, checked)
     return Kernel(step.name, step.operation.name, 1, step.operation.function(**values), step, forward=False)
 
