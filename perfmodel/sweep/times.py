@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Points per chunk, between updates of the progress bar; approximate time per kernel and point on one core.
 POINTS = 256
-MOST_PIECES = 20_000  # evaluated steps that are kept
+MOST_PIECES = 2_000  # evaluated steps that are kept
 SECONDS_A_KERNEL = 150e-6
 
 
@@ -76,12 +76,12 @@ class Clock:
         key = (place, step.repeat(dims) if step.repeat else 1, *step.values(dims).values())
         if key not in self._pieces:
             train = self.plan.phase == "train"
-            whole = tuple(block.wholes((step,), dims))
-            running = tuple(block.running(whole, (step,), dims, fused=self.plan.fused, backward=train))
+            whole = tuple(block.wholes((step,), dims, checked=False))  # the chunk has checked its points
+            running = tuple(block.running(whole, (step,), dims, fused=self.plan.fused, backward=train, checked=False))
             self._pieces[key] = Piece(
                 tuple(self._launched(kernel) for kernel in running if kernel.forward),
                 tuple(self._launched(kernel) for kernel in running if not kernel.forward),
-                sum(one.op.parameters() * one.repeat for one in whole if not step.tied),
+                sum(one.op.parameters() * one.repeat for one in whole if train and not step.tied),
             )
         return self._pieces[key]
 

@@ -182,8 +182,7 @@ def _fastest(
         tiles = -(-m // tile_m) * -(-n // tile_n) * batch
         if tiles * steps_all * step_s > least * count:
             continue
-        again_s = _again_byte(card, size, wave_m, wave_n) / bandwidth
-        memory_s = compulsory_s + again_s
+        again_s = None
         for split in SPLITS:
             if split > 1 and (whole or steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
                 break
@@ -193,7 +192,14 @@ def _fastest(
             l2_s = units * fetch_s * steps
             sum_s = how.split_s + part_s * split if split > 1 else 0.0
             busy_s = (work_s if work_s > powered_s else powered_s) + edges_s
-            if max(busy_s, l2_s, memory_s) + sum_s >= least:  # overlap never makes the longest shorter
+            # Overlap never makes the longest shorter.
+            longest_s = busy_s if busy_s > l2_s else l2_s
+            if longest_s + sum_s >= least or compulsory_s + sum_s >= least:
+                continue
+            if again_s is None:
+                again_s = _again_byte(card, size, wave_m, wave_n) / bandwidth
+            memory_s = compulsory_s + again_s
+            if memory_s + sum_s >= least:
                 continue
             whole_s = at_once_s((busy_s, memory_s, l2_s), SHARPNESS) + sum_s
             if whole_s < least:
