@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Points per chunk, between updates of the progress bar; approximate time per kernel and point on one core.
 POINTS = 256
-MOST_PIECES = 2_000  # evaluated steps that are kept
+MOST_PIECES = 16_384  # evaluated steps that are kept
 SECONDS_A_KERNEL = 150e-6
 
 
@@ -73,17 +73,27 @@ class Clock:
 
     def _piece(self, step: Step, place: int, dims: dict[str, Any]) -> Piece:
         """The kernels of a step at these sizes. ``place`` is that of the first step that does the same work."""
-        key = (place, step.repeat(dims) if step.repeat else 1, *step.values(dims).values())
+        sizes = step.values(dims)
+        if step.operation.per_token:
+            sizes["B"], sizes["N"] = 1, sizes["B"] * sizes["N"]
+        repeat = step.repeat(dims) if step.repeat else 1
+        key = (place, repeat, *sizes.values())
         if key not in self._pieces:
-            train = self.plan.phase == "train"
-            whole = tuple(block.wholes((step,), dims, checked=False))  # the chunk has checked its points
-            running = tuple(block.running(whole, (step,), dims, fused=self.plan.fused, backward=train, checked=False))
-            self._pieces[key] = Piece(
-                tuple(self._launched(kernel) for kernel in running if kernel.forward),
-                tuple(self._launched(kernel) for kernel in running if not kernel.forward),
-                sum(one.op.parameters() * one.repeat for one in whole if train and not step.tied),
-            )
+            self._pieces[key] = self._built(step, sizes, repeat)
         return self._pieces[key]
+
+    def _built(self, step: Step, sizes: dict[str, Any], repeat: int) -> Piece:
+        """The kernels of a step whose arguments are these sizes; the chunk has checked them."""
+        train = self.plan.phase == "train"
+        step = step._replace(sizes={}, repeat=None)
+        whole = tuple(block.wholes((step,), sizes, checked=False))
+        running = block.running(whole, (step,), sizes, fused=self.plan.fused, backward=train, checked=False)
+        launched = [self._launched(kernel._replace(repeat=repeat)) for kernel in running]
+        return Piece(
+            tuple(one for one in launched if one.kernel.forward),
+            tuple(one for one in launched if not one.kernel.forward),
+            sum(one.op.parameters() * repeat for one in whole if train and not step.tied),
+        )
 
     def _optimizer(self, parameters: int, dims: dict[str, Any]) -> tuple[Launched, ...]:
         """The optimizer step over so many parameters."""
