@@ -116,7 +116,7 @@ def running(
     held: Any = 0
     for kernel in forward:
         step, op = kernel.step, kernel.op
-        own = 0 if step.tied else op.parameters()
+        own = op.parameters() if optimizer and not step.tied else 0
         held = held if is_zero(own) else held + own * kernel.repeat
         yield from _split(step.name, step.operation, op, kernel.repeat, step, fused, forward=True, keeps=backward)
     for step in reversed(steps) if backward else ():

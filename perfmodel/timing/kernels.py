@@ -161,8 +161,10 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
     sizes = [size._replace(reads=reads, writes=writes) for size in plain]
     rotating = sum(number((f.k, f.n, f.batch, f.items.right)) if f.rotates else 0 for f in facts)
 
+    tried: list[dict[float, tiles.Shortlist]] = [{} for _ in sizes]
+
     def body(card: Card, found: float) -> Body:
-        bodies = [_quicker(card, size, dtype, found) for size in sizes]
+        bodies = [_quicker(card, size, dtype, found, own) for size, own in zip(sizes, tried, strict=True)]
         if len(bodies) == 1:
             return bodies[0]
         terms = tuple(term for each in bodies for term in each.terms)
@@ -172,9 +174,9 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
     return (limited(card, body, byte, fresh_byte=weights, right_byte=rotating, among_s=code_s),)
 
 
-def _quicker(card: Card, size: tiles.Product, dtype: str, found: float) -> Body:
+def _quicker(card: Card, size: tiles.Product, dtype: str, found: float, tried: dict[float, tiles.Shortlist]) -> Body:
     """Tiles; or for a matrix and a vector the kernel without them, if it is quicker and tiles are not at their best."""
-    by_tiles = tiles.body(card, size, dtype, found=found)
+    by_tiles = tiles.body(card, size, dtype, found=found, tried=tried)
     aligned = dtype in card.tilings and tiles.alignment(size) == tiles.ALIGNMENTS[0]
     if aligned or not (size.m == 1 or size.n == 1):
         return by_tiles

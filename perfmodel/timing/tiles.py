@@ -63,6 +63,8 @@ ALONE, PAIRED = (
     24576,
     16384,
 )  # elements of a tile that fills a multiprocessor, and of one that shares it with another tile
+# A tile that is slower than the fastest by this share stays slower while the power limit's time changes by a tenth of it.
+NEAR, STEADY = 1e-3, 1e-4
 LEFT_IN_L2 = 0.65  # share of L2's effective capacity that still holds results when the kernel ends
 
 
@@ -121,14 +123,27 @@ class Choice(NamedTuple):
     wave_n: float
 
 
+class Shortlist(NamedTuple):
+    """The tiles that are nearly as fast as the fastest, the time of the fastest, and the time by the power limit."""
+
+    choices: tuple[Choice, ...]
+    least_s: float
+    powered_s: float
+
+
 def alignment(size: Product) -> int:
     """Bytes to which the rows of all matrices are aligned."""
     sizes = (size.k * size.left, size.n * size.right)
     return size.aligned or next((byte for byte in ALIGNMENTS if not any(one % byte for one in sizes)), 1)
 
 
-def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
-    """Returns the time of a batch of products with the tile and the split that make it least."""
+def body(
+    card: Card, size: Product, dtype: str, *, found: float = 0.0, tried: dict[float, Shortlist] | None = None
+) -> Body:
+    """Returns the time of a batch of products with the tile and the split that make it least.
+
+    ``tried``: the shortlists of this product by ``found``, for callers that ask again under another power limit.
+    """
     m, k, n, batch, *_ = size
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
@@ -143,7 +158,12 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     aligned = 16
     if on_tensor:
         aligned = alignment(size)
-    best = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth)
+    near = tried.get(found) if tried else None
+    if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
+        near = None
+    best, shortlist = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth, near)
+    if tried is not None and near is None:
+        tried[found] = shortlist
     tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s = best
     seconds, terms = overlapped(
         (
@@ -162,10 +182,17 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
 
 
 def _fastest(
-    card: Card, size: Product, dtype: str, aligned: int, powered_s: float, compulsory_s: float, bandwidth: float
-) -> tuple[int, int, int, float, float, float, float, float]:
+    card: Card,
+    size: Product,
+    dtype: str,
+    aligned: int,
+    powered_s: float,
+    compulsory_s: float,
+    bandwidth: float,
+    near: Shortlist | None,
+) -> tuple[tuple[int, int, int, float, float, float, float, float], Shortlist]:
     """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2,
-    the sum of the parts, and operands that are read from memory again.
+    the sum of the parts, and operands that are read from memory again; and the shortlist, the only tiles tried if given.
     """
     m, k, n, batch, left, right, *_ = size
     on_tensor, count = dtype in card.tilings, card.multiprocessors
@@ -175,12 +202,14 @@ def _fastest(
     part_s = 8.0 * m * n * batch / card.l2_byte_per_s
     whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector-matrix product has its own kernels, which split
     choices, choosy = _choices(card, dtype, left, right, 0 if size.odd else aligned, batch > 1)
-    least, best = inf, None
-    for tile_m, tile_n, step_s, fetch_s, edge_s, slots, wave_m, wave_n in choices:
+    least, limit, best = inf, inf, None
+    tried: list[tuple[float, Choice]] = []
+    for choice in near.choices if near else choices:
+        tile_m, tile_n, step_s, fetch_s, edge_s, slots, wave_m, wave_n = choice
         if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
             continue
         tiles = -(-m // tile_m) * -(-n // tile_n) * batch
-        if tiles * steps_all * step_s > least * count:
+        if tiles * steps_all * step_s > limit * count:
             continue
         again_s = None
         for split in SPLITS:
@@ -194,18 +223,21 @@ def _fastest(
             busy_s = (work_s if work_s > powered_s else powered_s) + edges_s
             # Overlap never makes the longest shorter.
             longest_s = busy_s if busy_s > l2_s else l2_s
-            if longest_s + sum_s >= least or compulsory_s + sum_s >= least:
+            if longest_s + sum_s >= limit or compulsory_s + sum_s >= limit:
                 continue
             if again_s is None:
                 again_s = _again_byte(card, size, wave_m, wave_n) / bandwidth
             memory_s = compulsory_s + again_s
-            if memory_s + sum_s >= least:
+            if memory_s + sum_s >= limit:
                 continue
             whole_s = at_once_s((busy_s, memory_s, l2_s), SHARPNESS) + sum_s
+            tried.append((whole_s, choice))
             if whole_s < least:
-                least, best = whole_s, (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s)
+                least, limit = whole_s, whole_s * (1.0 + NEAR)
+                best = (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s)
     assert best is not None
-    return best
+    close = dict.fromkeys(choice for whole_s, choice in tried if whole_s <= limit)
+    return best, Shortlist(tuple(close), least, powered_s)
 
 
 def _step(left: float, right: float) -> int:
