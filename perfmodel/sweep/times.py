@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 # Points per chunk, between updates of the progress bar; approximate time per kernel and point on one core.
 POINTS = 256
-MOST_PIECES = 16_384  # evaluated steps that are kept
-SECONDS_A_KERNEL = 150e-6
+SECONDS_A_KERNEL = 80e-6
+MOST_PIECES = 16_384  # evaluated steps, and times of launches, that are kept
 
 
 class Piece(NamedTuple):
@@ -61,7 +61,7 @@ class Clock:
         return chunk._replace(expected_s=found[0], expected_low_s=found[1], expected_high_s=found[2])
 
     def _expected(self, dims: dict[str, Any]) -> tuple[float, float, float]:
-        if len(self._pieces) > MOST_PIECES:
+        if max(len(self._pieces), len(self._bodies.lasting)) > MOST_PIECES:
             self._pieces.clear()
             self._bodies = Bodies()
         pieces = [self._piece(step, place, dims) for step, place in zip(self._steps, self._places, strict=True)]

@@ -34,6 +34,7 @@ OVERHANG = 64  # a side of at most this length is considered for any smaller siz
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
+SHORTLISTS = 32  # kept of one product, each for another share found in L2
 LEFT_IN_L2 = 0.65  # share of L2's effective capacity that still holds results when the kernel ends
 
 
@@ -117,6 +118,8 @@ def body(
         near = None
     best, shortlist = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth, near)
     if tried is not None and near is None:
+        if len(tried) >= SHORTLISTS:
+            tried.clear()
         tried[found] = shortlist
     tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s = best
     seconds, terms = overlapped(
