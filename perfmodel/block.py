@@ -129,14 +129,9 @@ def running(
         yield update(held, dims, checked)
 
 
-def optimizer_step() -> Step:
-    """The optimizer step over all parameters."""
-    return Step("optimizer", ops.find("adam"))
-
-
 def update(held: Any, dims: Mapping[str, Any], checked: bool | Check = True) -> Kernel:
-    """The kernel of the optimizer step over so many parameters."""
-    step = optimizer_step()
+    """The optimizer step over all parameters."""
+    step = Step("optimizer", ops.find("adam"))
     values = _evaluated(step.operation, {**step.values(dims), "params": held}, step.name, checked)
     return Kernel(step.name, step.operation.name, 1, step.operation.function(**values), step, forward=False)
 

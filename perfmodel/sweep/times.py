@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from perfmodel import block
+from perfmodel import block, ops
 from perfmodel.block import Kernel, Step
 from perfmodel.roofline import bounds
 from perfmodel.sweep import work
@@ -97,8 +97,7 @@ class Clock:
 
     def _optimizer(self, parameters: int, dims: dict[str, Any]) -> tuple[Launched, ...]:
         """The optimizer step over so many parameters."""
-        step = block.optimizer_step()
-        key = ("optimizer", parameters, *step.values(dims).values())
+        key = ("optimizer", parameters, *(dims.get(name) for name in ops.find("adam").arguments))
         if parameters and key not in self._pieces:
             self._pieces[key] = Piece((self._launched(block.update(parameters, dims)),), (), 0)
         return self._pieces[key].forward if parameters else ()
