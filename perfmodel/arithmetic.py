@@ -84,8 +84,10 @@ def register(package: str, **functions: Callable[..., Size]) -> None:
 
 def _own(name: str, *values: Size) -> Callable[..., Size] | None:
     """The function that the values' package registered; None for plain numbers and where there is none."""
-    other = next((value for value in values if not isinstance(value, (int, float))), 0)
-    return _OWN.get(type(other).__module__.partition(".")[0], {}).get(name)
+    for value in values:
+        if not isinstance(value, (int, float)):
+            return _OWN.get(type(value).__module__.partition(".")[0], {}).get(name)
+    return None
 
 
 def floor_div(a: Size, b: Size) -> Size:

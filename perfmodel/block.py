@@ -116,7 +116,7 @@ def running(
     held: Any = 0
     for kernel in forward:
         step, op = kernel.step, kernel.op
-        own = 0 if step.tied else op.parameters()
+        own = op.parameters() if optimizer and not step.tied else 0
         held = held if is_zero(own) else held + own * kernel.repeat
         yield from _split(step.name, step.operation, op, kernel.repeat, step, fused, forward=True, keeps=backward)
     for step in reversed(steps) if backward else ():
@@ -126,10 +126,10 @@ def running(
                 name += f".{gradient.operation.removesuffix('_backward')}"
             yield from _split(name, operation, op, _repeat(step, dims, checked), step, fused, forward=False)
     if optimizer and not is_zero(held):
-        yield _update(held, dims, checked)
+        yield update(held, dims, checked)
 
 
-def _update(held: Any, dims: Mapping[str, Any], checked: bool | Check) -> Kernel:
+def update(held: Any, dims: Mapping[str, Any], checked: bool | Check = True) -> Kernel:
     """The optimizer step over all parameters."""
     step = Step("optimizer", ops.find("adam"))
     values = _evaluated(step.operation, {**step.values(dims), "params": held}, step.name, checked)

@@ -190,7 +190,7 @@ class Op(NamedTuple):
 
     def contraction_flops(self) -> Size:
         """FLOPs of matrix products and convolutions alone."""
-        return total(flops for (_, contraction), flops in self.flops_by_kind().items() if contraction)
+        return total(_by_kind(work for work in self.done if work.amount.contraction).values())
 
     def primitives(self) -> dict[str, Size]:
         """Counts by primitive; other counting conventions regroup them."""
@@ -206,12 +206,7 @@ class Op(NamedTuple):
 
     def flops_by_kind(self) -> dict[tuple[Engine, bool], Size]:
         """Counts by engine and by whether they belong to a contraction; the other counts regroup these."""
-        terms: dict[tuple[Engine, bool], list[tuple[Size, ...]]] = {}
-        for work in self.done:
-            mix, dims, contraction = work.amount
-            for engine, number in mix.by_engine(work.engine):
-                terms.setdefault((engine, contraction), []).append((number, *dims))
-        return {kind: sum_of_products(products) for kind, products in terms.items()}
+        return _by_kind(self.done)
 
     def read_byte(self) -> Size:
         return total(tensor.read_byte for tensor in self.tensors if not tensor.spill)
@@ -278,6 +273,16 @@ class Op(NamedTuple):
                 )
             )
         return tuple(tensors)
+
+
+def _by_kind(works: Iterable[Work]) -> dict[tuple[Engine, bool], Size]:
+    """Counts by engine and by whether they belong to a contraction."""
+    terms: dict[tuple[Engine, bool], list[tuple[Size, ...]]] = {}
+    for work in works:
+        mix, dims, contraction = work.amount
+        for engine, number in mix.by_engine(work.engine):
+            terms.setdefault((engine, contraction), []).append((number, *dims))
+    return {kind: sum_of_products(products) for kind, products in terms.items()}
 
 
 def _standalone(works: tuple[Work, ...]) -> tuple[Work, ...]:

@@ -69,6 +69,7 @@ class Operation:
         self.valid: tuple[Valid, ...] = page.get("valid", ())
         self.backward: tuple[Backward, ...] = page.get("backward", ())
         self.apart: bool = page.get("apart", False)
+        self.per_token: bool = page.get("per_token", False)
 
     def __repr__(self) -> str:
         return f"<operation {self.name}({', '.join(self.arguments)})>"
@@ -152,15 +153,24 @@ def operation(
     valid: tuple[Valid, ...] = (),
     backward: tuple[Backward, ...] = (),
     apart: bool = False,
+    per_token: bool = False,
 ) -> Callable[[Callable[..., Op]], Operation]:
     """Decorator: registers the page of a function from sizes to an Op.
 
-    ``apart``: libraries run the operation as separate kernels, so that is its default form.
+    ``apart``: libraries run the operation as separate kernels, so that is its default form. ``per_token``: B and N enter
+    it and its gradients as their product only, so one sequence of B N tokens is the same work.
     """
 
     def page(function: Callable[..., Op]) -> Operation:
         return Operation(
-            function, summary=summary, example=example, sources=sources, valid=valid, backward=backward, apart=apart
+            function,
+            summary=summary,
+            example=example,
+            sources=sources,
+            valid=valid,
+            backward=backward,
+            apart=apart,
+            per_token=per_token,
         )
 
     return page

@@ -96,6 +96,41 @@ def test_every_value_is_the_analysis_of_its_point(name, over, choices):
     assert check_against_analysis(workload(name), over, cards=(A100, T4), **choices)
 
 
+@pytest.mark.parametrize(
+    ("name", "over", "choices"),
+    [
+        ("mistral-nemo-12b", {"B": [1, 2, 3, 64, 96, 128], "N": [64, 96, 128, 4096, 6144]}, {}),
+        ("mistral-nemo-12b", {"S": range(100, 40000, 3000), "B": [1, 64, 256]}, {"phase": "decode"}),
+        ("gpt2-124m", {"B": [1, 2, 4], "N": [256, 512, 1024]}, {"phase": "train", "fused": False}),
+        ("gpt2-124m", {"L": [1, 12], "V": [50257, 50304]}, {"phase": "train"}),
+    ],
+)
+@pytest.mark.parametrize("card", [A100, T4, gpu("h100")], ids=lambda card: card.name)
+def test_every_time_is_that_of_its_point(card, name, over, choices):
+    """Kernels and shortlists of tiles are shared between points, which must not change a single digit."""
+    found = workload(name)
+    for chunk in sweep(found, [card], over, expected=True, **choices):
+        for i, times in enumerate(zip(chunk.expected_s, chunk.expected_low_s, chunk.expected_high_s, strict=True)):
+            at = {name: int(values[i]) for name, values in chunk.at.items()}
+            assert times == analyse(found, gpu=card, settings=at, **choices).total.expected[:3], at
+
+
+PER_TOKEN = [operation for operation in ops.every() if operation.per_token]
+
+
+@pytest.mark.parametrize("operation", PER_TOKEN, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("phase", ["prefill", "train"])
+def test_one_sequence_of_all_tokens_is_the_same_work(operation, phase):
+    assert {"B", "N"} <= set(operation.arguments)
+    found = single(operation, "bf16")
+    for B, N in ((3, 5), (8, 512), (64, 33)):
+        apart, joined = (
+            analyse(found, phase=phase, gpu=A100, settings=at).total for at in ({"B": B, "N": N}, {"B": 1, "N": B * N})
+        )
+        assert (apart.flops, apart.traffic_byte, apart.lower_s) == (joined.flops, joined.traffic_byte, joined.lower_s)
+        assert apart.expected == joined.expected
+
+
 @pytest.mark.parametrize("operation", list(ops.every()), ids=lambda operation: operation.name)
 def test_every_operation_takes_arrays(operation):
     sizes = {name: value for name, value in operation.example.at.items() if SYMBOLS[name].kind != "flag"}

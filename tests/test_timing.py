@@ -36,6 +36,7 @@ from perfmodel.timing import (
     sequence,
     stream,
     terms,
+    tile_sizes,
     tiles,
     torch_rows,
     walks,
@@ -179,8 +180,9 @@ def test_a_long_sum_is_split_where_tiles_are_few():
 
 
 def test_operands_that_outgrow_the_cache_are_read_again():
-    assert tiles._again_byte(round_card(l2_byte=1e12), tiles.Product(8192, 8192, 8192), 128, 256) == 0
-    again = tiles._again_byte(parameters.card(SHEET), tiles.Product(8192, 8192, 8192), 128, 256)
+    card, wave = parameters.card(SHEET), tile_sizes.wave(132, 128, 256)
+    assert tiles._again_byte(round_card(l2_byte=1e12), tiles.Product(8192, 8192, 8192), *wave) == 0
+    again = tiles._again_byte(card, tiles.Product(8192, 8192, 8192), *wave)
     # the counters of an H200 read 1.25 GB for this product, of which 0.27 GB are its operands
     assert 0.6e9 < again < 1.4e9
 

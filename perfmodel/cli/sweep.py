@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.collection import without_collection
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo, warn_of
 from perfmodel.errors import UsageError
@@ -88,19 +89,20 @@ def sweep(ranges: tuple[str, ...], settings: tuple[str, ...], output: str | None
     if plan.expected:
         _warn_if_slow(thinned(plan) if picture is not None and output is None else plan)
     watch = _Watch(plan if output is not None or picture is None else thinned(plan._replace(expected=False)))
-    if output is not None:
-        number = rows.write(output, plan, watch, WHERE)
-        echo(f"{number:,} rows", err=True)
-        echo(output)
-        for card in plan.cards:
-            for note in card.notes:
-                echo(note, err=True)
-    else:
-        sample = Sample()
-        for chunk in watch:
-            sample.add(chunk)
-        if picture is None:
-            echo(table(plan, sample), nl=False)
+    with without_collection():
+        if output is not None:
+            number = rows.write(output, plan, watch, WHERE)
+            echo(f"{number:,} rows", err=True)
+            echo(output)
+            for card in plan.cards:
+                for note in card.notes:
+                    echo(note, err=True)
+        else:
+            sample = Sample()
+            for chunk in watch:
+                sample.add(chunk)
+            if picture is None:
+                echo(table(plan, sample), nl=False)
     if picture is not None:
         pictures.save(sweep_plot.figure(plan), picture, WHERE)
         echo(picture)

@@ -269,6 +269,7 @@ softcap_backward = elementwise(
     ),
     sources=("He et al. 2015",),
     backward=(Backward("residual"),),
+    per_token=True,
 )
 def residual(B: Size, N: Size, D: Size, act: Size = 2) -> Op:
     """In the backward pass, the gradients of the stream and of the sub-layer are added: the same operation."""

@@ -19,6 +19,7 @@ from perfmodel.runs import Gather, Scatter
     ),
     sources=("Radford et al. 2019 (GPT-2)",),
     backward=(Backward("embedding_backward"),),
+    per_token=True,
 )
 def embedding(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 2, index: Size = 8) -> Op:
     """The table has V D parameters, of which B N rows are read. The row of a repeated token counts each time."""

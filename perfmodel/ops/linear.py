@@ -29,6 +29,7 @@ def gradients(D_in: str, D_out: str) -> tuple[Backward, ...]:
     ),
     sources=("Kaplan et al. 2020, section 2.1",),
     backward=gradients("D_in", "D_out"),
+    per_token=True,
 )
 def linear(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight: Size = 2) -> Op:
     """2 B N D_in D_out FLOPs forward, and twice that backward."""
@@ -53,6 +54,7 @@ def linear(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight: Siz
     ),
     sources=("Radford et al. 2019 (GPT-2)",),
     backward=(*gradients("D_in", "D_out"), Backward("bias_gradient")),
+    per_token=True,
 )
 def linear_bias(B: Size, N: Size, D_in: Size, D_out: Size, act: Size = 2, weight: Size = 2) -> Op:
     """The bias is added on chip, one addition per output."""
@@ -139,6 +141,7 @@ def bias_gradient(B: Size, N: Size, D_out: Size, act: Size = 2, weight: Size = 2
     ),
     sources=("Devlin et al. 2018 (BERT), the bias of the word head",),
     backward=(Backward("bias_gradient", (("D_out", "D"),)),),
+    per_token=True,
 )
 def add_bias(B: Size, N: Size, D: Size, act: Size = 2, weight: Size = 2) -> Op:
     """A separate bias, for a product whose matrix is an embedding's but whose bias is not."""
@@ -187,6 +190,7 @@ def learned(cols: Size, rows: Size = 1, act: Size = 2, weight: Size = 2) -> Op:
     ),
     sources=("Vaswani et al. 2017, section 3.2.2", "Ainslie et al. 2023 (grouped queries)"),
     backward=gradients("D", "(H + 2 * H_kv) * d"),
+    per_token=True,
 )
 def qkv(B: Size, N: Size, D: Size, H: Size, H_kv: Size, d: Size, act: Size = 2, weight: Size = 2) -> Op:
     """With H_kv = H and D = H d: 6 B N D² FLOPs. Bytes are b (4 B N D + 3 D²) fused and 3 b (2 B N D + D²) as three
@@ -224,6 +228,7 @@ def qkv(B: Size, N: Size, D: Size, H: Size, H_kv: Size, d: Size, act: Size = 2, 
     ),
     sources=("Vaswani et al. 2017, section 3.2.2",),
     backward=gradients("H * d", "D"),
+    per_token=True,
 )
 def output_projection(B: Size, N: Size, D: Size, H: Size, d: Size, act: Size = 2, weight: Size = 2) -> Op:
     """2 B N D² FLOPs where D = H d. The sum of the heads may differ from the model width."""
@@ -240,6 +245,7 @@ def output_projection(B: Size, N: Size, D: Size, H: Size, d: Size, act: Size = 2
     ),
     sources=("Radford et al. 2019 (GPT-2)",),
     backward=gradients("D", "V"),
+    per_token=True,
 )
 def logits(B: Size, N: Size, D: Size, V: Size, act: Size = 2, weight: Size = 2) -> Op:
     """Scores for every position of a prompt. Set N = 1 for the last position alone."""

@@ -23,6 +23,7 @@ from perfmodel.runs import Stream
     sources=("Su et al. 2021",),
     valid=(Valid("d % 2 == 0", "elements are rotated in pairs, so d must be even"),),
     backward=(Backward("rope"),),
+    per_token=True,
 )
 def rope(B: Size, N: Size, H: Size, H_kv: Size, d: Size, act: Size = 2) -> Op:
     """The backward pass is the rotation by the opposite angle, with the same counts.

@@ -149,7 +149,7 @@ def plan(
 ) -> Plan:
     """A sweep that is ready to run, with checked symbols and cards. The keywords are those of ``analyse``.
 
-    ``expected`` adds the expected time and its range to every point. That takes about 1000 times as long as the rest.
+    ``expected`` adds the expected time and its range to every point. That takes several hundred times as long as the rest.
     """
     phase = phase or workload.default_phase
     axes = tuple(axis(symbol, values) for symbol, values in over.items())
@@ -203,7 +203,7 @@ def _check_symbols(workload: Workload, symbols: Sequence[str], settings: Mapping
             )  # fmt: skip
 
 
-# Fields of a step that _merged compares as text or ignores.
+# Fields of a step that ``work`` compares as text or ignores.
 _COMPARED_OTHERWISE = ("name", "operation", "sizes", "repeat", "flow", "group")
 
 
@@ -211,12 +211,17 @@ def _merged(steps: Sequence[Step]) -> Iterator[Step]:
     """Steps that do the same work, as one step with more repeats."""
     alike: dict[tuple[Any, ...], list[Step]] = {}
     for step in steps:
-        sizes = tuple(sorted((name, size.text) for name, size in step.sizes.items()))
-        manner = (value for field, value in step._asdict().items() if field not in _COMPARED_OTHERWISE)
-        alike.setdefault((step.operation.name, sizes, _often(step), *manner), []).append(step)
+        alike.setdefault(work(step), []).append(step)
     for same in alike.values():
         times = Expression(f"{len(same)} * ({_often(same[0])})", f"{same[0].name}: repeat")
         yield same[0] if len(same) == 1 else same[0]._replace(repeat=times)
+
+
+def work(step: Step) -> tuple[Any, ...]:
+    """What a step does and how often, as a key: equal for steps that do the same work."""
+    sizes = tuple(sorted((name, size.text) for name, size in step.sizes.items()))
+    manner = (value for field, value in step._asdict().items() if field not in _COMPARED_OTHERWISE)
+    return step.operation.name, sizes, _often(step), *manner
 
 
 def _often(step: Step) -> str:

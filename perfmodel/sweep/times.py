@@ -5,15 +5,18 @@ Points are evaluated one by one, because the time model chooses kernels as a lib
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from perfmodel import block
+from perfmodel import block, ops
+from perfmodel.block import Kernel, Step
 from perfmodel.roofline import bounds
+from perfmodel.sweep import work
 from perfmodel.sweep.totals import Chunk
 from perfmodel.timing import parameters as known
-from perfmodel.timing.sequence import expected
+from perfmodel.timing.kernels import parts
+from perfmodel.timing.sequence import Bodies, Launched, time_s
 
 if TYPE_CHECKING:
     from perfmodel.roofline import Rates
@@ -21,30 +24,88 @@ if TYPE_CHECKING:
 
 # Points per chunk, between updates of the progress bar; approximate time per kernel and point on one core.
 POINTS = 256
-SECONDS_A_KERNEL = 150e-6
+SECONDS_A_KERNEL = 80e-6
+MOST_PIECES = 16_384  # evaluated steps, and times of launches, that are kept
+
+
+class Piece(NamedTuple):
+    """A step at one set of sizes: its kernels, those of its gradients, and its trained parameters with all repeats."""
+
+    forward: tuple[Launched, ...]
+    backward: tuple[Launched, ...]
+    parameters: int
 
 
 class Clock:
-    """The time model of a card, which adds expected times to the chunks of a sweep."""
+    """The time model of a card, which adds expected times to the chunks of a sweep.
+
+    Kernels are built once for each set of sizes of a step: at most points few steps have sizes of their own.
+    """
 
     def __init__(self, plan: Plan, card: Rates) -> None:
         self.plan, self.card = plan, card
         self.known = known.card(card.gpu, None)
+        self._steps = plan.workload.steps_in(plan.phase, plan.form or None)
+        alike: dict[tuple[Any, ...], int] = {}
+        self._places = [alike.setdefault(work(step), place) for place, step in enumerate(self._steps)]
+        self._pieces: dict[tuple[Any, ...], Piece] = {}
+        self._bodies = Bodies()
 
     def timed(self, chunk: Chunk) -> Chunk:
         """The chunk with the expected time of each point and its range."""
         found = np.empty((3, chunk.flops.size))
+        sizes = {name: size.astype(np.int64).tolist() if np.ndim(size) else size for name, size in chunk.sizes.items()}
+        varying = [name for name, size in sizes.items() if isinstance(size, list)]
         for i in range(chunk.flops.size):
-            found[:, i] = self._expected({name: int(values[i]) for name, values in chunk.at.items()})
+            found[:, i] = self._expected({**sizes, **{name: sizes[name][i] for name in varying}})
         return chunk._replace(expected_s=found[0], expected_low_s=found[1], expected_high_s=found[2])
 
-    def _expected(self, at: dict[str, int]) -> tuple[float, float, float]:
-        plan, train = self.plan, self.plan.phase == "train"
-        dims = {"causal": int(plan.causal), **plan.workload.dims(plan.phase, {**plan.settings, **at})}
-        taken = plan.workload.steps_in(plan.phase, plan.form or None)
-        running = block.kernels(taken, dims, fused=plan.fused, backward=train, optimizer=train)
-        judged = [(kernel, bounds(kernel.op, self.card).lower_s) for kernel in running]
-        return expected(self.known, judged, self.card.dtype)[1][:3]
+    def _expected(self, dims: dict[str, Any]) -> tuple[float, float, float]:
+        if max(len(self._pieces), len(self._bodies.lasting)) > MOST_PIECES:
+            self._pieces.clear()
+            self._bodies = Bodies()
+        pieces = [self._piece(step, place, dims) for step, place in zip(self._steps, self._places, strict=True)]
+        running = [one for piece in pieces for one in piece.forward]
+        if self.plan.phase == "train":
+            running += (one for piece in reversed(pieces) for one in piece.backward)
+            running += self._optimizer(sum(piece.parameters for piece in pieces), dims)
+        return time_s(self.known, running, self.card.dtype, self._bodies)
+
+    def _piece(self, step: Step, place: int, dims: dict[str, Any]) -> Piece:
+        """The kernels of a step at these sizes. ``place`` is that of the first step that does the same work."""
+        sizes = step.values(dims)
+        if step.operation.per_token:
+            sizes["B"], sizes["N"] = 1, sizes["B"] * sizes["N"]
+        repeat = step.repeat(dims) if step.repeat else 1
+        key = (place, repeat, *sizes.values())
+        if key not in self._pieces:
+            self._pieces[key] = self._built(step, sizes, repeat)
+        return self._pieces[key]
+
+    def _built(self, step: Step, sizes: dict[str, Any], repeat: int) -> Piece:
+        """The kernels of a step whose arguments are these sizes; the chunk has checked them."""
+        train = self.plan.phase == "train"
+        step = step._replace(sizes={}, repeat=None)
+        whole = tuple(block.wholes((step,), sizes, checked=False))
+        running = block.running(whole, (step,), sizes, fused=self.plan.fused, backward=train, checked=False)
+        launched = [self._launched(kernel._replace(repeat=repeat)) for kernel in running]
+        return Piece(
+            tuple(one for one in launched if one.kernel.forward),
+            tuple(one for one in launched if not one.kernel.forward),
+            sum(one.op.parameters() * repeat for one in whole if train and not step.tied),
+        )
+
+    def _optimizer(self, parameters: int, dims: dict[str, Any]) -> tuple[Launched, ...]:
+        """The optimizer step over so many parameters."""
+        key = ("optimizer", parameters, *(dims.get(name) for name in ops.find("adam").arguments))
+        if parameters and key not in self._pieces:
+            self._pieces[key] = Piece((self._launched(block.update(parameters, dims)),), (), 0)
+        return self._pieces[key].forward if parameters else ()
+
+    def _launched(self, kernel: Kernel) -> Launched:
+        """A kernel with its bound and its launches on the card."""
+        flops, lower_s = kernel.op.contraction_flops() * kernel.repeat, bounds(kernel.op, self.card).lower_s
+        return Launched(kernel, lower_s, parts(self.known, kernel.op, kernel.dtype or self.card.dtype, ""), flops)
 
 
 def seconds(plan: Plan) -> float:

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from perfmodel.timing.blocks import elementwise
 from perfmodel.timing.card import Card
-from perfmodel.timing.part import Part
+from perfmodel.timing.part import Part, limited
 from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
@@ -95,7 +95,7 @@ def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int, gr
     if gradient:
         return _gradients(card, how, size, dtype, byte)
     code_s = 0.0 if _streams(how, size) else how.cold * card.dram_latency_s
-    kernel = Part(lambda found: forward(card, how, size, dtype, found), byte, code_s=code_s)
+    kernel = limited(card, lambda card, found: forward(card, how, size, dtype, found), byte, code_s=code_s)
     first = (_tiny(card),) * (size.dropout + (how.clears and not _streams(how, size)))
     if _masked_decode(how, size) and size.heads <= FEW * card.multiprocessors:
         numel = size.heads * size.value_width
@@ -254,7 +254,7 @@ def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int) 
     item = size.item
     queries, outputs = size.heads * size.queries * size.width, size.heads * size.queries * size.value_width
     sums = _stream(card, 2 * item * outputs, 4.0 * queries, SUMS * outputs, "row sums")
-    kernel = Part(lambda found: backward(card, how, size, dtype), byte)
+    kernel = limited(card, lambda card, found: backward(card, how, size, dtype), byte)
     group = size.heads // size.kv_heads
     shared: tuple[Part, ...] = ()
     if group > 1:

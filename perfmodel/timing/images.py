@@ -16,7 +16,6 @@ gamma and beta.
 
 from __future__ import annotations
 
-from functools import partial
 from math import ceil
 
 from perfmodel.op import Op
@@ -25,7 +24,7 @@ from perfmodel.timing import movement, tiles
 from perfmodel.timing.blocks import Launch, in_order, starting
 from perfmodel.timing.card import Card
 from perfmodel.timing.convolution import OUTPUT
-from perfmodel.timing.part import Part
+from perfmodel.timing.part import Part, limited
 from perfmodel.timing.terms import Body, Term
 
 # A change of layout: instructions per element; the time of an implicit product relative to a plain one, on the tensor
@@ -85,7 +84,7 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
             reads=read / (plain.batch * plain.operands_byte), writes=write / (plain.batch * plain.result_byte)
         )
         few_s = FEW_TAP_S * number((fact.K_h, fact.K_w)) if on_tensor and channels < FEW_CHANNELS else 0.0
-        own = (Part(partial(_product, card, size, dtype, few_s), int(read + write)),)
+        own = (limited(card, lambda card, found: _product(card, size, dtype, few_s, found), int(read + write)),)
     if dtype not in card.tilings or dtype == "tf32":
         return own
     turns = [_turn(float(t.size_byte), number(t.shape[1])) for t in op.tensors if t.reads and len(t.shape) > 1]

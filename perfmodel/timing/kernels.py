@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
-from perfmodel.op import Kind, Op
+from perfmodel.arithmetic import total
+from perfmodel.op import Op
+from perfmodel.roofline import WEIGHTS
 from perfmodel.runs import (
     Collective,
     Concatenate,
@@ -42,7 +44,7 @@ from perfmodel.runs import each as each_fact
 from perfmodel.timing import instructions, parameters, tiles, torch_rows
 from perfmodel.timing.blocks import elementwise, in_order
 from perfmodel.timing.card import Card
-from perfmodel.timing.part import Part
+from perfmodel.timing.part import Part, limited
 from perfmodel.timing.rows import Row
 from perfmodel.timing.terms import Body
 
@@ -89,17 +91,28 @@ def _gemm(fact: Fact) -> Gemm | None:
     return fact if isinstance(fact, Gemm) else None
 
 
-def _byte(op: Op) -> tuple[int, int]:
-    """Bytes of all outer tensors, and of the weights among them."""
-    outer = [t for t in op.tensors if not t.spill]
-    weights = sum(t.read_byte for t in outer if t.kind is Kind.PARAMETER or t.kind is Kind.WEIGHT)
-    return sum(t.read_byte + t.write_byte for t in outer), weights
+class Bytes(NamedTuple):
+    """Bytes of all outer tensors of an operation: read, written, both, and the weights among those read."""
+
+    read: Any
+    write: Any
+    both: Any
+    weights: Any
+
+
+def _bytes(op: Op) -> Bytes:
+    moved = [(t.read_byte, t.write_byte, t.kind in WEIGHTS) for t in op.tensors if not t.spill]
+    return Bytes(
+        total(read for read, _, _ in moved),
+        total(write for _, write, _ in moved),
+        sum(read + write for read, write, _ in moved),
+        sum(read for read, _, held in moved if held),
+    )
 
 
 def _stream_part(card: Card, op: Op, special: str = "") -> Part:
     """An elementwise kernel: bytes once in and out, instructions behind them."""
-    read, write = op.read_byte(), op.write_byte()
-    byte, weights = _byte(op)
+    read, write, byte, weights = _bytes(op)
     elements = max((t.elements for t in op.tensors if not t.spill and (t.reads or t.writes)), default=0)
     lanes = SPECIAL[special] * elements if special else instructions.of_op(op, elements)
     return Part(lambda found: elementwise(card, read, write, lanes, found), byte, weights)
@@ -141,26 +154,29 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
 
 def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:
     """Matrix products; several under one operation run one after another."""
-    byte, weights = _byte(op)
+    read, write, byte, weights = _bytes(op)
     plain = [tiles.Product.of(fact) for fact in facts]
-    reads = op.read_byte() / sum(size.batch * size.operands_byte for size in plain)
-    writes = op.write_byte() / sum(size.batch * size.result_byte for size in plain)
+    reads = read / sum(size.batch * size.operands_byte for size in plain)
+    writes = write / sum(size.batch * size.result_byte for size in plain)
     sizes = [size._replace(reads=reads, writes=writes) for size in plain]
     rotating = sum(number((f.k, f.n, f.batch, f.items.right)) if f.rotates else 0 for f in facts)
 
-    def body(found: float) -> Body:
-        bodies = [_quicker(card, size, dtype, found) for size in sizes]
+    tried: list[dict[float, tiles.Shortlist]] = [{} for _ in sizes]
+
+    def body(card: Card, found: float) -> Body:
+        bodies = [_quicker(card, size, dtype, found, own) for size, own in zip(sizes, tried, strict=True)]
         if len(bodies) == 1:
             return bodies[0]
         terms = tuple(term for each in bodies for term in each.terms)
         return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
 
-    return (Part(body, byte, weights, rotating, among_s=PRODUCT_CODE * card.dram_latency_s),)
+    code_s = PRODUCT_CODE * card.dram_latency_s
+    return (limited(card, body, byte, fresh_byte=weights, right_byte=rotating, among_s=code_s),)
 
 
-def _quicker(card: Card, size: tiles.Product, dtype: str, found: float) -> Body:
+def _quicker(card: Card, size: tiles.Product, dtype: str, found: float, tried: dict[float, tiles.Shortlist]) -> Body:
     """Tiles; or for a matrix and a vector the kernel without them, if it is quicker and tiles are not at their best."""
-    by_tiles = tiles.body(card, size, dtype, found=found)
+    by_tiles = tiles.body(card, size, dtype, found=found, tried=tried)
     aligned = dtype in card.tilings and tiles.alignment(size) == tiles.ALIGNMENTS[0]
     if aligned or not (size.m == 1 or size.n == 1):
         return by_tiles
@@ -221,7 +237,7 @@ def _attention(card: Card, fact: Heads, op: Op, dtype: str, impl: str) -> tuple[
 
     size = Attended.of(fact)
     how = backends.back_end(impl, dtype, parameters.generation(card.gpu), card.serving_share)
-    byte, _ = _byte(op)
+    byte = _bytes(op).both
     return attention.launches(card, how, size, dtype, byte, fact.backward)
 
 
@@ -230,7 +246,7 @@ def _convolution(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> 
 
     B, N, D, K = (number(size) for size in (fact.B, fact.N, fact.D, fact.K))
     item, back = float_or_int(fact.item), fact.part == "backward"
-    byte, _ = _byte(op)
+    byte = _bytes(op).both
     if fact.part == "pad":
         return (Part(lambda found: convolution.pad(card, B, N, N + 2 * (K - 1), D, item, found), byte),)
     if impl in ("torch", "torch_channels_first"):

@@ -1,8 +1,10 @@
 """One launch of a library: its time as a function of what L2 holds of its bytes."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
+from perfmodel.timing.card import Card
 from perfmodel.timing.terms import Body
 
 
@@ -12,7 +14,8 @@ class Part(NamedTuple):
     ``right_byte``: of a product, the bytes of the right operand, which the rotating protocol reads from memory.
     ``code_s``: the time to fetch its code after other kernels have run, not part of ``body``. ``among_s``: the same of a
     kernel whose fetch the protocols of single kernels count in their launch, so that it shows in programs alone. ``reads``:
-    whether it reads anything; a kernel that only writes does not wait for memory.
+    whether it reads anything; a kernel that only writes does not wait for memory. ``limited``: ``body`` as a function of
+    the card too, if the power limit can hold the kernel back; a run of kernels changes what that limit allows.
     """
 
     body: Callable[[float], Body]
@@ -22,3 +25,9 @@ class Part(NamedTuple):
     code_s: float = 0.0
     among_s: float = 0.0
     reads: bool = True
+    limited: Callable[[Card, float], Body] | None = None
+
+
+def limited(card: Card, body: Callable[[Card, float], Body], byte: int, **more: Any) -> Part:
+    """A launch whose time depends on the power limit."""
+    return Part(partial(body, card), byte, limited=body, **more)

@@ -27,18 +27,24 @@ CLOCKED = ("rows", "stream")
 WRAPPED = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "scale")
 
 
+class Launched(NamedTuple):
+    """A kernel of the model with its lower bound, its launches, and the FLOPs of its products over all repeats."""
+
+    kernel: Kernel
+    lower_s: float
+    parts: tuple[Part, ...]
+    flops: int = 0
+
+
 class Row(NamedTuple):
     """One kernel of the model with its launches' times, for one repeat; ``gaps_s`` precede its launches."""
 
     kernel: Kernel
+    repeat: int
     lower_s: float
     bodies: tuple[Body, ...]
     gaps_s: float
     ramps_s: float
-
-    @property
-    def repeat(self) -> int:
-        return int(self.kernel.repeat)
 
     @property
     def unclamped_s(self) -> float:
@@ -55,30 +61,67 @@ def expected(
         return _after_pauses(card, given, dtype, impl)
     if len(given) > 1 or any(kernel.repeat > 1 for kernel, _ in given):
         card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel, _ in given))
-    launches = [parts(card, kernel.op, kernel.dtype or dtype, impl) for kernel, _ in given]
-    rows = _rows(card, given, launches, protocol)
+    launches = [
+        Launched(kernel, lower_s, parts(card, kernel.op, kernel.dtype or dtype, impl)) for kernel, lower_s in given
+    ]
+    rows = _rows(card, launches, protocol, Bodies())
     return [_one(card, row) for row in rows], _whole(card, rows, protocol)
 
 
-def _rows(
-    card: Card, given: Sequence[tuple[Kernel, float]], launches: Sequence[tuple[Part, ...]], protocol: str
-) -> list[Row]:
+def time_s(
+    card: Card, launches: Sequence[Launched], dtype: str, known: "Bodies", *, protocol: str = "cold"
+) -> tuple[float, float, float]:
+    """The time of all kernels with the launch and the ends of its range, as in ``expected``, for callers that time many
+    sequences of the same launches on one card.
+    """
+    if len(launches) > 1 or any(one.kernel.repeat > 1 for one in launches):
+        card = settled(card, dtype, sum(one.flops for one in launches))
+    known.limited.clear()
+    rows = _rows(card, launches, protocol, known)
+    if not rows:
+        return 0.0, 0.0, 0.0
+    whole = _sums(card, rows, protocol)
+    return _range(card, rows, max(whole.seconds, whole.lower_s), whole.lower_s)
+
+
+def _rows(card: Card, launches: Sequence[Launched], protocol: str, known: "Bodies") -> list[Row]:
     """Every kernel's bodies, each after the one before it."""
-    footprint = sum(part.byte * kernel.repeat for (kernel, _), own in zip(given, launches, strict=True) for part in own)
-    whole = kept(card, footprint) if protocol in FROM_L2 else 0.0
+    whole = 0.0
+    if protocol in FROM_L2:
+        whole = kept(card, sum(part.byte * one.kernel.repeat for one in launches for part in one.parts))
     rows: list[Row] = []
     before: Part | None = None
     last_s = 0.0
-    for number, ((kernel, lower_s), own) in enumerate(zip(given, launches, strict=True)):
-        ends = protocol == "cold" and number == len(given) - 1 and kernel.repeat == 1
-        bodies = run(card, own, whole, before, followed=not ends, rotating=protocol == "rotating")
-        gaps_s = 0.0
+    for number, (kernel, lower_s, own, _) in enumerate(launches):
+        ends = protocol == "cold" and number == len(launches) - 1 and kernel.repeat == 1
+        bodies = run(card, own, whole, before, followed=not ends, rotating=protocol == "rotating", known=known)
+        gaps_s = ramps_s = 0.0
         for body in bodies:
             gaps_s += gap_s(card, protocol, last_s)
+            ramps_s += ramp_s(card, body.far)
             last_s = body.seconds
-        rows.append(Row(kernel, lower_s, tuple(bodies), gaps_s, sum(ramp_s(card, body.far) for body in bodies)))
+        rows.append(Row(kernel, int(kernel.repeat), lower_s, tuple(bodies), gaps_s, ramps_s))
         before = own[-1]
     return rows
+
+
+class Bodies:
+    """The times of launches on one card, each computed once for each share of its bytes that L2 holds.
+
+    ``limited``: those under the power limit, which hold for one run.
+    """
+
+    def __init__(self) -> None:
+        self.lasting: dict[tuple[int, float, bool], tuple[Part, Body]] = {}
+        self.limited: dict[tuple[int, float, bool], tuple[Part, Body]] = {}
+
+    def of(self, card: Card, part: Part, share: float, followed: bool) -> Body:
+        """One launch, of whose data L2 holds ``share``."""
+        table = self.limited if part.limited else self.lasting
+        key = id(part), share, followed
+        if key not in table:
+            table[key] = part, _body(card, part, share, followed=followed)  # the part, to keep its identity
+        return table[key][1]
 
 
 def run(
@@ -89,6 +132,7 @@ def run(
     *,
     followed: bool = False,
     rotating: bool = False,
+    known: Bodies | None = None,
 ) -> list[Body]:
     """Launches in a row. ``whole`` is the share of the data that L2 holds from the run before.
 
@@ -96,7 +140,7 @@ def run(
     only if another launch follows.
     """
     bodies = []
-    found: dict[tuple[int, float, bool], Body] = {}  # launches of one kernel are often alike: thousands in an optimizer
+    known = known or Bodies()  # launches of one kernel are often alike: thousands in an optimizer
     last = len(launched) - 1
     for at, part in enumerate(launched):
         fresh_byte = (part.fresh_byte or part.right_byte) if rotating else 0
@@ -104,17 +148,14 @@ def run(
         if before is not None and share < 1.0 and part.byte:
             touched = min(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
             share = max(share, kept(card, part.byte + before.byte) * touched)
-        key = id(part), share, followed or at < last
-        if key not in found:
-            found[key] = _body(part, share, followed=key[-1])
-        bodies.append(found[key])
+        bodies.append(known.of(card, part, share, followed or at < last))
         before = part
     return bodies
 
 
-def _body(part: Part, share: float, *, followed: bool) -> Body:
+def _body(card: Card, part: Part, share: float, *, followed: bool) -> Body:
     """One launch, of whose data L2 holds ``share``."""
-    body = part.body(share)
+    body = part.limited(card, share) if part.limited else part.body(share)
     if part.code_s and share <= 0.0:
         fetch = Term("instruction fetch", part.code_s)
         body = body._replace(seconds=body.seconds + fetch.seconds, terms=(*body.terms, fetch))
@@ -131,28 +172,43 @@ def drained(body: Body) -> Body:
 
 def _one(card: Card, row: Row) -> Expected:
     """One kernel for one repeat, with the gaps before its launches."""
-    row = row._replace(kernel=row.kernel._replace(repeat=1))
+    row = row._replace(repeat=1)
     terms = (Term("gaps between kernels", row.gaps_s), Term("ramp", row.ramps_s), *_terms([row]))
     return _expected(card, [row], row.unclamped_s, row.lower_s, terms)
 
 
-def _whole(card: Card, rows: Sequence[Row], protocol: str) -> Expected:
+class _Sums(NamedTuple):
+    """The seconds of all kernels with their repeats: of their launch, gaps and ramps, in all, and their lower bound."""
+
+    first_s: float
+    gaps_s: float
+    ramps_s: float
+    seconds: float
+    lower_s: float
+
+
+def _sums(card: Card, rows: Sequence[Row], protocol: str) -> _Sums:
     """All kernels with their repeats. The first launch has its own cost in the place of a gap."""
-    if not rows:
-        return Expected(0.0, 0.0, 0.0)
     ramps_s = sum(row.ramps_s * row.repeat for row in rows)
     bodies_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies)
     gaps_s = sum(row.gaps_s * row.repeat for row in rows) - gap_s(card, protocol, 0.0)
     first_s = first_launch_s(card, protocol, _host_call(rows[0].kernel), bodies_s + ramps_s)
-    launch = "host launch" if protocol == "eager" else "launch"
-    around = (Term(launch, first_s), Term("gaps between kernels", gaps_s), Term("ramp", ramps_s))
-    terms = (*(term for term in around if term.seconds), *_terms(rows))
     # Each kernel is held to its own bound, so the sum of the rows and the launch is the whole.
     short_s = sum(max(0.0, row.lower_s - row.unclamped_s) * row.repeat for row in rows)
-    lower_s = sum(row.lower_s * row.repeat for row in rows)
     seconds = first_s + gaps_s + ramps_s + bodies_s + short_s
     if len(rows) == 1 and rows[0].repeat == 1:
         seconds -= short_s  # one kernel: its launch counts before its bound does
+    return _Sums(first_s, gaps_s, ramps_s, seconds, sum(row.lower_s * row.repeat for row in rows))
+
+
+def _whole(card: Card, rows: Sequence[Row], protocol: str) -> Expected:
+    """The time of all kernels, with its terms."""
+    if not rows:
+        return Expected(0.0, 0.0, 0.0)
+    first_s, gaps_s, ramps_s, seconds, lower_s = _sums(card, rows, protocol)
+    launch = "host launch" if protocol == "eager" else "launch"
+    around = (Term(launch, first_s), Term("gaps between kernels", gaps_s), Term("ramp", ramps_s))
+    terms = (*(term for term in around if term.seconds), *_terms(rows))
     found = _expected(card, rows, seconds, lower_s, terms)
     names = tuple(row.kernel.name for row in rows for _ in row.bodies)
     return found._replace(bodies=tuple(body for row in rows for body in row.bodies), kernels=names)
@@ -175,11 +231,14 @@ def _expected(card: Card, rows: Sequence[Row], seconds: float, lower_s: float, t
     held_s = max(seconds, lower_s)
     if held_s > unclamped_s * (1.0 + 1e-12):
         terms = (*terms, Term("raised to the lower bound", held_s - unclamped_s))
-    down, up = spread(card, rows)
     unmodelled_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies if body.mechanism == UNMODELLED)
-    return Expected(
-        held_s, max(lower_s, held_s * down), held_s * up, terms, unclamped_s=unclamped_s, unmodelled_s=unmodelled_s
-    )
+    return Expected(*_range(card, rows, held_s, lower_s), terms, unclamped_s=unclamped_s, unmodelled_s=unmodelled_s)
+
+
+def _range(card: Card, rows: Sequence[Row], held_s: float, lower_s: float) -> tuple[float, float, float]:
+    """A time and the ends of its range."""
+    down, up = spread(card, rows)
+    return held_s, max(lower_s, held_s * down), held_s * up
 
 
 def spread(card: Card, rows: Sequence[Row]) -> tuple[float, float]:

@@ -36,7 +36,10 @@ def at_once_s(streams: Sequence[float], sharpness: float) -> float:
     longest = max(streams)
     if longest <= 0.0:
         return 0.0
-    powers = sum((seconds / longest) ** sharpness for seconds in streams if seconds > HIDDEN * longest)
+    powers, hidden_s = 0.0, HIDDEN * longest
+    for seconds in streams:
+        if seconds > hidden_s:
+            powers += (seconds / longest) ** sharpness
     return longest if powers <= 1.0 else float(longest * powers ** (1.0 / sharpness))
 
 

@@ -16,53 +16,25 @@ pass through registers, element by element.
 Long products are limited by the board's power: the clock falls until the board keeps to its limit.
 """
 
-from functools import lru_cache
-from math import inf, sqrt
+from math import inf
 from typing import NamedTuple
 
 from perfmodel.runs import Gemm, number
-from perfmodel.timing.card import Card, Tiling
+from perfmodel.timing.card import Card
 from perfmodel.timing.power import rate as powered_rate
-from perfmodel.timing.stream import NOTHING_LEFT, kept, rate
+from perfmodel.timing.stream import NOTHING_LEFT, rate
 from perfmodel.timing.terms import Body, Term, at_once_s, overlapped
+from perfmodel.timing.tile_sizes import VECTOR_STEP, WIDE, Choice, choices_of, step_of
 
-TENSOR_TILES = (
-    (256, 128), (128, 256), (128, 128), (192, 128), (128, 192), (64, 256), (256, 64), (64, 128), (128, 64), (64, 64),
-    (64, 32), (32, 64), (64, 16),
-)  # fmt: skip
-# More tiles of cuBLAS 13 for 16-bit operands in wide copies, by the kernel names in profiles of an H100.
-MORE_TILES = {
-    "hopper": (
-        (192, 192), (96, 128), (128, 96), (192, 96), (96, 192), (256, 96), (96, 256), (96, 64), (64, 96), (128, 160), (160, 128),
-        (320, 128), (128, 320),
-    ),
-}  # fmt: skip
-VECTOR_TILES = (
-    (256, 128), (128, 128), (128, 64), (64, 128), (64, 64), (256, 64), (64, 32), (32, 64), (32, 32), (128, 32), (32, 128),
-)  # fmt: skip
-# Tiles that cuBLAS (CUDA 12.1) has for batches on the vector engine, by the kernel names in NeuSight's profiles. Their
-# sums are not split.
-BATCH_TILES = {
-    "volta": ((64, 64), (128, 32), (32, 128)),
-    "turing": ((128, 64), (64, 64), (128, 32), (32, 128)),
-    "ampere": ((128, 128),),
-    "ada": ((128, 128),),  # the same library
-}
 SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
-# Rate where only the result's rows are misaligned, relative to misaligned operands: cuBLAS takes a kernel for Turing's
-# instruction (products with 50257 columns on an H100, 2026-11, torch 2.11).
-ODD = 0.7
-STEP_BYTE = 128  # one L2 cache line of an operand's row
-VECTOR_STEP = 16  # elements along k
 FEWEST_STEPS = 2
 SHARPNESS = 5.6
-WIDE = 16
 ALIGNMENTS = (WIDE, 4, 2, 1)  # bytes: wide copies, narrow copies (4, 2), through registers
 OVERHANG = 64  # a side of at most this length is considered for any smaller size
-ALONE, PAIRED = (
-    24576,
-    16384,
-)  # elements of a tile that fills a multiprocessor, and of one that shares it with another tile
+# A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
+# the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
+NEAR, STEADY = 1e-3, 1e-4
+SHORTLISTS = 32  # kept of one product, each for another share found in L2
 LEFT_IN_L2 = 0.65  # share of L2's effective capacity that still holds results when the kernel ends
 
 
@@ -106,17 +78,12 @@ class Product(NamedTuple):
         return self.m * self.n * self.result
 
 
-class Choice(NamedTuple):
-    """A tile on a card: its sides, the time of a step along k, the L2 time of a step's operands, the time at the edges
-    of a wave, and how many tiles run at once.
-    """
+class Shortlist(NamedTuple):
+    """The tiles that are nearly as fast as the fastest, the time of the fastest, and the time by the power limit."""
 
-    tile_m: int
-    tile_n: int
-    step_s: float
-    fetch_s: float
-    edge_s: float
-    slots: int
+    choices: tuple[Choice, ...]
+    least_s: float
+    powered_s: float
 
 
 def alignment(size: Product) -> int:
@@ -125,8 +92,13 @@ def alignment(size: Product) -> int:
     return size.aligned or next((byte for byte in ALIGNMENTS if not any(one % byte for one in sizes)), 1)
 
 
-def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
-    """Returns the time of a batch of products with the tile and the split that make it least."""
+def body(
+    card: Card, size: Product, dtype: str, *, found: float = 0.0, tried: dict[float, Shortlist] | None = None
+) -> Body:
+    """Returns the time of a batch of products with the tile and the split that make it least.
+
+    ``tried``: the shortlists of this product by ``found``, for callers that ask again under another power limit.
+    """
     m, k, n, batch, *_ = size
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
@@ -141,9 +113,15 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
     aligned = 16
     if on_tensor:
         aligned = alignment(size)
-    best = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth)
-    tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s = best
-    again_s = _again_byte(card, size, tile_m, tile_n) / bandwidth
+    near = tried.get(found) if tried else None
+    if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
+        near = None
+    best, shortlist = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth, near)
+    if tried is not None and near is None:
+        if len(tried) >= SHORTLISTS:
+            tried.clear()
+        tried[found] = shortlist
+    tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s = best
     seconds, terms = overlapped(
         (
             ("matrix product", max(work_s, powered_s) + edges_s),
@@ -161,26 +139,36 @@ def body(card: Card, size: Product, dtype: str, *, found: float = 0.0) -> Body:
 
 
 def _fastest(
-    card: Card, size: Product, dtype: str, aligned: int, powered_s: float, compulsory_s: float, bandwidth: float
-) -> tuple[int, int, int, float, float, float, float]:
-    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2
-    and the sum of the parts.
+    card: Card,
+    size: Product,
+    dtype: str,
+    aligned: int,
+    powered_s: float,
+    compulsory_s: float,
+    bandwidth: float,
+    near: Shortlist | None,
+) -> tuple[tuple[int, int, int, float, float, float, float, float], Shortlist]:
+    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2,
+    the sum of the parts, and operands that are read from memory again; and the shortlist, the only tiles tried if given.
     """
     m, k, n, batch, left, right, *_ = size
     on_tensor, count = dtype in card.tilings, card.multiprocessors
     how = card.tilings[dtype if on_tensor else "vector"]
-    step_k = _step(left, right) if on_tensor else VECTOR_STEP
+    step_k = step_of(left, right) if on_tensor else VECTOR_STEP
     steps_all = -(-k // step_k)
     part_s = 8.0 * m * n * batch / card.l2_byte_per_s
     whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector-matrix product has its own kernels, which split
-    choices, choosy = _choices(card, dtype, left, right, 0 if size.odd else aligned, batch > 1)
-    least, best = inf, None
-    for tile_m, tile_n, step_s, fetch_s, edge_s, slots in choices:
+    choices, choosy = choices_of(card, dtype, left, right, 0 if size.odd else aligned, batch > 1)
+    least, limit, best = inf, inf, None
+    tried: list[tuple[float, Choice]] = []
+    for choice in near.choices if near else choices:
+        tile_m, tile_n, step_s, fetch_s, edge_s, slots, wave_m, wave_n = choice
         if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
             continue
         tiles = -(-m // tile_m) * -(-n // tile_n) * batch
-        if tiles * steps_all * step_s > least * count:
+        if tiles * steps_all * step_s > limit * count:
             continue
+        again_s = None
         for split in SPLITS:
             if split > 1 and (whole or steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
                 break
@@ -190,82 +178,30 @@ def _fastest(
             l2_s = units * fetch_s * steps
             sum_s = how.split_s + part_s * split if split > 1 else 0.0
             busy_s = (work_s if work_s > powered_s else powered_s) + edges_s
-            if max(busy_s, l2_s, compulsory_s) + sum_s >= least:  # overlap never makes the longest shorter
+            # Overlap never makes the longest shorter.
+            longest_s = busy_s if busy_s > l2_s else l2_s
+            if longest_s + sum_s >= limit or compulsory_s + sum_s >= limit:
                 continue
-            memory_s = compulsory_s + _again_byte(card, size, tile_m, tile_n) / bandwidth
+            if again_s is None:
+                again_s = _again_byte(card, size, wave_m, wave_n) / bandwidth
+            memory_s = compulsory_s + again_s
+            if memory_s + sum_s >= limit:
+                continue
             whole_s = at_once_s((busy_s, memory_s, l2_s), SHARPNESS) + sum_s
+            tried.append((whole_s, choice))
             if whole_s < least:
-                least, best = whole_s, (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s)
+                least, limit = whole_s, whole_s * (1.0 + NEAR)
+                best = (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s)
     assert best is not None
-    return best
+    close = dict.fromkeys(choice for whole_s, choice in tried if whole_s <= limit)
+    return best, Shortlist(tuple(close), least, powered_s)
 
 
-def _step(left: float, right: float) -> int:
-    """Elements along k of one step: one L2 cache line of the wider operand."""
-    return max(1, int(STEP_BYTE // max(left, right)))
-
-
-def _again_byte(card: Card, size: Product, tile_m: int, tile_n: int) -> float:
-    """Bytes read from memory more than once: operands that do not fit in L2 are read again for each group of tiles."""
+def _again_byte(card: Card, size: Product, wave_m: float, wave_n: float) -> float:
+    """Bytes read from memory more than once: operands that do not fit in L2 are read again for each wave of tiles."""
     m, k, n, batch, left_item, right_item, *_ = size
-    if size.operands_byte <= NOTHING_LEFT * card.l2_byte:
+    left_byte, right_byte = m * k * left_item, k * n * right_item
+    if left_byte + right_byte <= NOTHING_LEFT * card.l2_byte:
         return 0.0
-    across = max(1.0, sqrt(card.multiprocessors * tile_n / tile_m))
-    down = max(1.0, card.multiprocessors / across)
-    left = max(1.0, n / (down * tile_n)) - 1.0
-    right = max(1.0, m / (across * tile_m)) - 1.0
-    again = m * k * left_item * left + k * n * right_item * right
-    return batch * again * size.reads * (1.0 - kept(card, size.operands_byte))
-
-
-def _choices(
-    card: Card, dtype: str, left: float, right: float, aligned: int, batched: bool
-) -> tuple[tuple[Choice, ...], bool]:
-    """The tiles that a library has for such a product on this card, and whether it chooses among many."""
-    on_tensor = dtype in card.tilings
-    how = card.tilings[dtype if on_tensor else "vector"]
-    rates = (card.peak_flop_per_s[dtype], card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
-    more = MORE_TILES.get(card.generation, ()) if on_tensor and left == right == 2 and aligned == WIDE else ()
-    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned, more)
-
-
-@lru_cache(maxsize=1024)
-def _made(
-    how: Tiling,
-    on_tensor: bool,
-    batches_of: str,
-    rates: tuple[float, int, float, float],
-    left: float,
-    right: float,
-    aligned: int,
-    more: tuple[tuple[int, int], ...],
-) -> tuple[tuple[Choice, ...], bool]:
-    """The table of tiles. ``batches_of`` names the generation whose batched kernels are used (empty: no batch).
-    ``aligned`` is 0 for an odd result.
-    """
-    peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
-    tiles: tuple[tuple[int, int], ...] = TENSOR_TILES + more if on_tensor else VECTOR_TILES
-    if batches_of and not on_tensor:
-        tiles = BATCH_TILES.get(batches_of, VECTOR_TILES)
-    share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.crooked, how.crooked_draw))
-    if not aligned:
-        share, drawn = share * ODD, drawn * ODD
-    peak = peak_flop_per_s * how.issue / count * share
-    draw = how.draw_byte_per_clock * clock_hz * drawn
-    step_k = _step(left, right) if on_tensor else VECTOR_STEP
-    found = []
-    for tile_m, tile_n in tiles:
-        area, fetch_byte = tile_m * tile_n, (tile_m * left + tile_n * right) * step_k
-        multiply_s = 2.0 * area * step_k * (1.0 + how.edge * (1 / tile_m + 1 / tile_n)) / peak
-        together = 1 if area >= ALONE else 2 if area >= PAIRED else 4
-        found.append(
-            Choice(
-                tile_m,
-                tile_n,
-                max(multiply_s, fetch_byte / draw),
-                fetch_byte / (l2_byte_per_s * how.sharing),
-                how.start_s + area / (how.drain_per_clock * clock_hz),
-                count * together,
-            )
-        )
-    return tuple(found), len(tiles) > 4
+    again = left_byte * (max(1.0, n / wave_n) - 1.0) + right_byte * (max(1.0, m / wave_m) - 1.0)
+    return batch * again * size.reads

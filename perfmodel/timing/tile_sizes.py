@@ -1,0 +1,121 @@
+"""The tiles that libraries have for matrix products, and what a step of each takes on a card."""
+
+from functools import lru_cache
+from math import sqrt
+from typing import NamedTuple
+
+from perfmodel.timing.card import Card, Tiling
+
+TENSOR_TILES = (
+    (256, 128), (128, 256), (128, 128), (192, 128), (128, 192), (64, 256), (256, 64), (64, 128), (128, 64), (64, 64),
+    (64, 32), (32, 64), (64, 16),
+)  # fmt: skip
+# More tiles of cuBLAS 13 for 16-bit operands in wide copies, by the kernel names in profiles of an H100.
+MORE_TILES = {
+    "hopper": (
+        (192, 192), (96, 128), (128, 96), (192, 96), (96, 192), (256, 96), (96, 256), (96, 64), (64, 96), (128, 160), (160, 128),
+        (320, 128), (128, 320),
+    ),
+}  # fmt: skip
+VECTOR_TILES = (
+    (256, 128), (128, 128), (128, 64), (64, 128), (64, 64), (256, 64), (64, 32), (32, 64), (32, 32), (128, 32), (32, 128),
+)  # fmt: skip
+# Tiles that cuBLAS (CUDA 12.1) has for batches on the vector engine, by the kernel names in NeuSight's profiles. Their
+# sums are not split.
+BATCH_TILES = {
+    "volta": ((64, 64), (128, 32), (32, 128)),
+    "turing": ((128, 64), (64, 64), (128, 32), (32, 128)),
+    "ampere": ((128, 128),),
+    "ada": ((128, 128),),  # the same library
+}
+# Rate where only the result's rows are misaligned, relative to misaligned operands: cuBLAS takes a kernel for Turing's
+# instruction (products with 50257 columns on an H100, 2026-11, torch 2.11).
+ODD = 0.7
+STEP_BYTE = 128  # one L2 cache line of an operand's row
+VECTOR_STEP = 16  # elements along k
+WIDE = 16
+ALONE, PAIRED = (
+    24576,
+    16384,
+)  # elements of a tile that fills a multiprocessor, and of one that shares it with another tile
+
+
+class Choice(NamedTuple):
+    """A tile on a card: its sides, the time of a step along k, the L2 time of a step's operands, the time at the edges
+    of a wave, how many tiles run at once, and the rows and columns of the result that one wave covers.
+    """
+
+    tile_m: int
+    tile_n: int
+    step_s: float
+    fetch_s: float
+    edge_s: float
+    slots: int
+    wave_m: float
+    wave_n: float
+
+
+def step_of(left: float, right: float) -> int:
+    """Elements along k of one step: one L2 cache line of the wider operand."""
+    return max(1, int(STEP_BYTE // max(left, right)))
+
+
+def wave(count: int, tile_m: int, tile_n: int) -> tuple[float, float]:
+    """Rows and columns of the result that one tile on each multiprocessor covers, as nearly square as possible."""
+    across = max(1.0, sqrt(count * tile_n / tile_m))
+    down = max(1.0, count / across)
+    return across * tile_m, down * tile_n
+
+
+def choices_of(
+    card: Card, dtype: str, left: float, right: float, aligned: int, batched: bool
+) -> tuple[tuple[Choice, ...], bool]:
+    """The tiles that a library has for such a product on this card, and whether it chooses among many."""
+    on_tensor = dtype in card.tilings
+    how = card.tilings[dtype if on_tensor else "vector"]
+    rates = (card.peak_flop_per_s[dtype], card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
+    more = MORE_TILES.get(card.generation, ()) if on_tensor and left == right == 2 and aligned == WIDE else ()
+    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned, more)
+
+
+@lru_cache(maxsize=1024)
+def _made(
+    how: Tiling,
+    on_tensor: bool,
+    batches_of: str,
+    rates: tuple[float, int, float, float],
+    left: float,
+    right: float,
+    aligned: int,
+    more: tuple[tuple[int, int], ...],
+) -> tuple[tuple[Choice, ...], bool]:
+    """The table of tiles. ``batches_of`` names the generation whose batched kernels are used (empty: no batch).
+    ``aligned`` is 0 for an odd result.
+    """
+    peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
+    tiles: tuple[tuple[int, int], ...] = TENSOR_TILES + more if on_tensor else VECTOR_TILES
+    if batches_of and not on_tensor:
+        tiles = BATCH_TILES.get(batches_of, VECTOR_TILES)
+    share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.crooked, how.crooked_draw))
+    if not aligned:
+        share, drawn = share * ODD, drawn * ODD
+    peak = peak_flop_per_s * how.issue / count * share
+    draw = how.draw_byte_per_clock * clock_hz * drawn
+    step_k = step_of(left, right) if on_tensor else VECTOR_STEP
+    found = []
+    for tile_m, tile_n in tiles:
+        area, fetch_byte = tile_m * tile_n, (tile_m * left + tile_n * right) * step_k
+        multiply_s = 2.0 * area * step_k * (1.0 + how.edge * (1 / tile_m + 1 / tile_n)) / peak
+        together = 1 if area >= ALONE else 2 if area >= PAIRED else 4
+        found.append(
+            Choice(
+                tile_m,
+                tile_n,
+                max(multiply_s, fetch_byte / draw),
+                fetch_byte / (l2_byte_per_s * how.sharing),
+                how.start_s + area / (how.drain_per_clock * clock_hz),
+                count * together,
+                *wave(count, tile_m, tile_n),
+            )
+        )
+    return tuple(found), len(tiles) > 4
