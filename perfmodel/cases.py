@@ -1,23 +1,21 @@
-"""Cases: one operation at one shape and data type, as a line of JSON, read by ``predict``, ``validate`` and suites.
+"""Cases: one operation at one shape and data type, as an object of JSON.
 
-Lines are read strictly: every key is either used or refused. The operation is a name of ``vocabulary``, and the shape
+Objects are read strictly: every key is either used or refused. The operation is a name of ``vocabulary``, and the shape
 has that operation's sizes. Keys that perfmodel writes to a case are ignored, so a file of measurements is a file of
-cases. A line with an error becomes a ``Refused``, so the other lines are still read.
+cases. Files are read by ``case_files``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from perfmodel import ops
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
-from perfmodel.limits import CASES
 from perfmodel.operation import checked_value
 from perfmodel.records import WRITTEN, measured_s
-from perfmodel.strictjson import parsed
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, item_from_text, size_from_text
 from perfmodel.vocabulary import (
@@ -80,47 +78,6 @@ class Case(NamedTuple):
     ranks_per_node: int | None = None
 
 
-class Refused(NamedTuple):
-    """A line that could not be read, with the error message."""
-
-    line: Mapping[str, Any]
-    error: str
-
-
-# Number of cases that are cached per file, because suites repeat their shapes.
-REMEMBERED = 1 << 16
-
-
-def read(
-    lines: Iterable[str], file: str, environment: Callable[[str, Mapping[str, Any]], None] | None = None
-) -> Iterator[Case | Refused]:
-    """Yields a case, or the error, for every line that is not blank.
-
-    An environment line, as at the start of a measurement file, is not a case; it is passed to ``environment`` with its
-    place. A repeated line gives the same case at another place.
-    """
-    known: dict[str, Case] = {}
-    filled = ((number, text) for number, text in enumerate(lines, 1) if text.strip())
-    for number, text in CASES.counted(filled, file):
-        where = f"{file}:{number}"
-        if text in known:
-            yield known[text]._replace(where=where)
-            continue
-        line: Mapping[str, Any] = {"line": number}
-        try:
-            line = parsed(text, where, "one JSON object per line is accepted", "Correct this line.")
-            if "op" not in line and "environment" in line:
-                if environment is not None and isinstance(line["environment"], dict):
-                    environment(where, line["environment"])
-                continue
-            found = case(line, where)
-            if len(known) < REMEMBERED and not any(step.sizes for step in found.steps):  # whose messages name the line
-                known[text] = found
-            yield found
-        except InputError as error:
-            yield Refused(line, str(error))
-
-
 def case(line: Mapping[str, Any], where: str = "case") -> Case:
     """Returns the case of a JSON object."""
     name = _operation(line, where)
@@ -128,8 +85,8 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     windowed = WINDOW in found.sizes
     _refuse_strangers(line, found, name, where)
     _check_implementation(line, found, name, where)
-    words = {key: _word(line, key, known, known[0], where) for key, known in found.words.items()}
-    protocol = _word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
+    words = {key: word(line, key, known, known[0], where) for key, known in found.words.items()}
+    protocol = word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
     dtype, items = _items(line, found, name, where)
     dims = {**items, **found.booleans, **_dims(line, found, name, where)}
     if windowed:
@@ -194,8 +151,8 @@ def _older(line: Mapping[str, Any], where: str) -> bool:
 
 def _operation(line: Mapping[str, Any], where: str) -> str:
     """Returns the operation or composite; of an elementwise case, the function that ``kind`` names."""
-    name = _word(line, "op", NAMES, None, where, LISTED)
-    return _word(line, "kind", ELEMENTWISE_KINDS, None, where) if name == ELEMENTWISE else name
+    name = word(line, "op", NAMES, None, where, LISTED)
+    return word(line, "kind", ELEMENTWISE_KINDS, None, where) if name == ELEMENTWISE else name
 
 
 def _refuse_strangers(line: Mapping[str, Any], found: Kind, name: str, where: str) -> None:
@@ -246,7 +203,7 @@ def _windowed(line: Mapping[str, Any], dims: dict[str, Any], words: dict[str, st
             raise InputError(
                 f"{where}: window", "the shape gives W as well", "a window is given once", "Remove one of the two."
             )
-        dims[WINDOW] = _size(WINDOW, line["window"], f"{where}: window")
+        dims[WINDOW] = size(WINDOW, line["window"], f"{where}: window")
     if WINDOW not in dims:
         return words
     if line.get("causal") in (False, "false"):
@@ -259,7 +216,7 @@ def _windowed(line: Mapping[str, Any], dims: dict[str, Any], words: dict[str, st
 
 def _items(line: Mapping[str, Any], found: Kind, name: str, where: str) -> tuple[str, dict[str, int | float]]:
     """Returns the data type of the operation, and the bytes per element by role."""
-    dtype = _word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
+    dtype = word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
     if "dtypes" not in line:
         return dtype, dict.fromkeys(ROLES, ITEM_BYTES[dtype])
     given = line["dtypes"]
@@ -275,13 +232,14 @@ def _items(line: Mapping[str, Any], found: Kind, name: str, where: str) -> tuple
                 f"{where}: dtypes", f"{shown(role)} is not a role of {name}", f"its roles are {', '.join(roles)}",
                 did_you_mean(role, roles) or "Remove it.",
             )  # fmt: skip
-    types = {role: _word(given, role, tuple(ITEM_BYTES), dtype, f"{where}: dtypes") for role in DTYPE_ROLES}
+    types = {role: word(given, role, tuple(ITEM_BYTES), dtype, f"{where}: dtypes") for role in DTYPE_ROLES}
     return types["activation"], {symbol: ITEM_BYTES[types[role]] for symbol, role in ROLES.items()}
 
 
-def _word(
+def word(
     line: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str | None, where: str, listed: str = ""
 ) -> str:
+    """Returns a word of the line, or its default; ``None`` makes it required."""
     accepted = listed or f"one of {', '.join(choices)} is accepted"
     if key not in line and default is None:
         raise InputError(where, f"'{key}' is missing", accepted, f'Add "{key}".')
@@ -316,7 +274,7 @@ def _dims(line: Mapping[str, Any], found: Kind, name: str, where: str) -> dict[s
                 f"{where}: shape", f"{symbol} is given twice", "a size is given once", "Remove one of them."
             )
         if not (value is None and SYMBOLS[symbol].kind == "optional"):
-            dims[symbol] = _size(symbol, value, f"{where}: {given}")
+            dims[symbol] = size(symbol, value, f"{where}: {given}")
     for symbol in found.shape:
         if symbol not in dims and symbol in found.ties:
             dims[symbol] = expression(found.ties[symbol], f"{where}: {symbol}")(dims)
@@ -335,8 +293,8 @@ def _required(found: Kind) -> str:
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} required"
 
 
-def _size(symbol: str, value: Any, where: str) -> Any:
-    """Returns a size, given as a number or as text such as 8k."""
+def size(symbol: str, value: Any, where: str) -> Any:
+    """Returns the size of a symbol, given as a number or as text such as 8k."""
     if value is None:
         raise InputError(where, f"{said(value)} is not a whole number", SIZES_ACCEPTED)
     if isinstance(value, str):

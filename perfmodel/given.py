@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfmodel import hardware, ops, paths
 from perfmodel.errors import InputError, did_you_mean, shown
@@ -16,6 +16,10 @@ from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import checked_dtype
 from perfmodel.workload import Workload, setting, single
 from perfmodel.workload import workload as _workload
+
+if TYPE_CHECKING:
+    from perfmodel.programs.program import Program
+    from perfmodel.step_cases import StepCase
 
 Config = str | os.PathLike[str] | Workload | Operation
 Card = str | os.PathLike[str] | Gpu
@@ -113,3 +117,10 @@ def _line(case: Mapping[str, Any]) -> str:
             f"{shown(case)} cannot be written as JSON",
             "a mapping of text, whole numbers and flags is accepted",
         ) from None
+
+
+def captured(case: StepCase) -> Program:
+    """Returns the program of a step of transformers. Loads torch."""
+    from perfmodel.capture.steps import program
+
+    return program(case)

@@ -10,11 +10,15 @@ from perfmodel import block, eager, systems
 from perfmodel.analysis import Total
 from perfmodel.aten.calls import Launched
 from perfmodel.block import Kernel, Step
-from perfmodel.cases import REMEMBERED, Case, Refused
+from perfmodel.case_files import REMEMBERED, Refused
+from perfmodel.cases import Case
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
 from perfmodel.roofline import Bounds, Rates, lower_under, overlapping, rates, together
 from perfmodel.runs import Collective
+from perfmodel.step_cases import StepCase
+from perfmodel.step_prediction import Captured
+from perfmodel.step_prediction import predicted as step_predicted
 from perfmodel.symbols import BY_CARD
 from perfmodel.timing import parameters as known
 from perfmodel.timing.card import Card
@@ -22,6 +26,7 @@ from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.expectation import Expected
 from perfmodel.timing.sequence import expected
 from perfmodel.timing.terms import Term
+from perfmodel.totals import total as totalled
 
 
 class Prediction(NamedTuple):
@@ -34,8 +39,17 @@ class Prediction(NamedTuple):
     roof_notes: tuple[str, ...] = ()
 
 
-def predictions(cases: Iterable[Case | Refused], gpu: Gpu, *, knowledge: str | None = None) -> Iterator[Prediction]:
-    """One for every case, in order; a case that cannot be done does not stop the others."""
+def predictions(
+    cases: Iterable[Case | StepCase | Refused],
+    gpu: Gpu,
+    *,
+    knowledge: str | None = None,
+    captured: Captured | None = None,
+) -> Iterator[Prediction]:
+    """One for every case, in order; a case that cannot be done does not stop the others.
+
+    ``captured`` returns the program of a step of transformers.
+    """
 
     @cache
     def card(dtype: str) -> Rates:
@@ -57,6 +71,10 @@ def predictions(cases: Iterable[Case | Refused], gpu: Gpu, *, knowledge: str | N
             yield Prediction(case.line, None, case.error)
             continue
         try:
+            if isinstance(case, StepCase):
+                total, time = step_predicted(case, gpu, knowledge, captured)
+                yield Prediction(case.line, total, expected=time, roof_notes=card(case.dtype).notes)
+                continue
             rate = card(case.dtype)
             same = _same(case)
             if same not in done:
@@ -110,7 +128,7 @@ def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
     apart = [lower_under(kernel.op, card, case.protocol) for kernel in asked]
     whole = together((bound, kernel.repeat) for bound, kernel in zip(apart, asked, strict=True))
     judged = ((kernel, bound.lower_s) for kernel, bound in zip(asked, apart, strict=True))
-    return _total(asked, whole), expected(timed, judged, case.dtype, impl=impl, protocol=case.protocol)[1]
+    return totalled(asked, whole), expected(timed, judged, case.dtype, impl=impl, protocol=case.protocol)[1]
 
 
 def _collective(case: Case, kernel: Kernel, fact: Collective, card: Rates) -> tuple[Total, Expected]:
@@ -133,7 +151,7 @@ def _collective(case: Case, kernel: Kernel, fact: Collective, card: Rates) -> tu
     host_s = found.host_s if case.protocol == "eager" else 0.0
     terms = (Term("host launch", host_s), *found.terms) if host_s else found.terms
     expected_s, low_s, high_s = (max(lower_s, one + host_s) for one in (found.expected_s, found.low_s, found.high_s))
-    return _total([kernel], bounds), Expected(expected_s, low_s, high_s, terms, unclamped_s=found.expected_s + host_s)
+    return totalled([kernel], bounds), Expected(expected_s, low_s, high_s, terms, unclamped_s=found.expected_s + host_s)
 
 
 def priced(launched: Launched, gpu: Gpu, protocol: str) -> tuple[Bounds, Expected]:
@@ -144,18 +162,3 @@ def priced(launched: Launched, gpu: Gpu, protocol: str) -> tuple[Bounds, Expecte
     timed = known.card(gpu, None)
     judged = ((running, float(bounds.lower_s)),)
     return bounds, expected(timed, judged, launched.dtype, impl=launched.impl, protocol=protocol)[1]
-
-
-def _total(asked: Iterable[Kernel], whole: Bounds) -> Total:
-    """Sums over the kernels of a case."""
-    flops = contraction_flops = traffic_byte = compulsory_byte = 0
-    for kernel in asked:
-        op, repeat = kernel.op, kernel.repeat
-        kinds = op.flops_by_kind()
-        flops += repeat * sum(kinds.values())
-        contraction_flops += repeat * sum(count for (_, contraction), count in kinds.items() if contraction)
-        traffic_byte += repeat * op.traffic_byte()
-        compulsory_byte += repeat * op.compulsory_byte()
-    return Total(
-        flops, contraction_flops, traffic_byte, compulsory_byte, whole.lower_s, whole.no_overlap_s, whole.bound
-    )

@@ -21,7 +21,7 @@ METHOD = 2  # version of the measurement method. 2: unsteady cases on a GPU are 
 # Keys that identify a case; all other keys of a line describe the measurement.
 CASE_KEYS = (
     "op", "kind", "shape", "dtype", "dtypes", "impl", "protocol", "causal", "window", "direction", "activation",
-    "torch", "system", "ranks_per_node",
+    "torch", "system", "ranks_per_node", "config", "phase", "plan",
 )  # fmt: skip
 # Keys of a measured time, and their unit in seconds.
 MEASURED = {"measured_us": 1e-6, "median_us": 1e-6, "measured_s": 1.0}
@@ -183,6 +183,7 @@ _ENVIRONMENT: dict[str, Check] = {
 }
 _RECORD: dict[str, Check] = {
     **dict.fromkeys(("op", "kind", "dtype", "impl", "protocol", "direction", "activation", "torch", "system"), _text),
+    **dict.fromkeys(("config", "phase"), _text),
     **dict.fromkeys(("error", "failed"), _text),
     **_TIMES,
     "stream_us": MICROSECONDS.checked,
@@ -193,6 +194,7 @@ _RECORD: dict[str, Check] = {
     **dict.fromkeys((f"{engine}_instructions" for engine in ("tensor", "vector", "special")), MEASURE.checked),
     "shape": _sizes,
     "dtypes": _sizes,
+    "plan": _sizes,
     "window": _plain,
     "ranks_per_node": _plain,
     "causal": _plain,

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from statistics import mean, median
 from typing import Any, NamedTuple
 
-from perfmodel.cases import Case, Refused, case
+from perfmodel.case_files import Refused, any_case
+from perfmodel.cases import Case
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu, all_gpus
 from perfmodel.paths import report
 from perfmodel.prediction import Prediction, predictions
 from perfmodel.records import measured_s
+from perfmodel.step_cases import STEP, StepCase, case_name, plan_words
 
 # Timers resolve about half a microsecond: a time is below the bound only if it is shorter by more than this share.
 RESOLUTION = 0.02
@@ -173,9 +175,9 @@ def streams(environment: Mapping[str, Any], gpu: Gpu) -> Streams | None:
     )
 
 
-def _read(record: Mapping[str, Any]) -> Case | Refused:
+def _read(record: Mapping[str, Any]) -> Case | StepCase | Refused:
     try:
-        return case(record)
+        return any_case(record)
     except InputError as error:
         return Refused(record, str(error))
 
@@ -210,7 +212,9 @@ def card_of(environment: Mapping[str, Any]) -> Gpu | None:
 
 
 def family(record: Mapping[str, Any]) -> str:
-    """Returns the operation, and the implementation unless it is torch's."""
+    """Returns the operation, and the implementation unless it is torch's; of a step its phase and its plan."""
+    if record.get("op") == STEP:
+        return f"{record['phase']} {record['impl']} {plan_words(record)}"
     impl = record.get("impl", "")
     return f"{record['op']} {impl}" if impl and impl != "torch" else str(record["op"])
 
@@ -222,4 +226,6 @@ def described(record: Mapping[str, Any]) -> str:
     words = [str(record[name]) for name in names if name in record]
     causal = ["causal"] if record.get("causal") in (True, "true") else []
     causal += [f"window {record['window']}"] if record.get("window") is not None else []
-    return " ".join([str(record.get("op", "?")), shape, *words, *causal])
+    plan = [plan_words(record)] if record.get("op") == STEP else []
+    name = case_name(record) if plan else str(record.get("op", "?"))
+    return " ".join([name, shape, *plan, *words, *causal])

@@ -23,7 +23,7 @@ LAYERS = (
     ("block", "eager", "specfile", "strictjson"),
     ("figures", "hardware", "systems", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
     (
-        "roofline", "analysis", "prediction", "validation", "timing", "footprint", "plans", "serving", "service", "comparison", "sweep", "symbolic", "solve",
+        "step_cases", "case_files", "step_prediction", "totals", "roofline", "analysis", "prediction", "validation", "timing", "footprint", "plans", "serving", "service", "comparison", "sweep", "symbolic", "solve",
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking",
     ),
     ("report", "measure"),

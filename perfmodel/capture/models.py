@@ -17,21 +17,32 @@ ACCEPTED = (
     "prefill (B sequences of N tokens), decode (one token for B sequences after S cached ones) and train are accepted"
 )
 
+# Changes a model and its inputs: wrap(model, inputs) -> (model, inputs).
+Wrap = Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]
+
 
 def step(
     path: str, phase: str, *, B: int = 1, N: int = 128, S: int = 128, dtype: str = "bfloat16", device: str = "meta",
-    optimizer: str = "fused",
+    optimizer: str = "fused", layers: int | None = None, wrap: Wrap | None = None,
 ) -> Callable[[], Any]:  # fmt: skip
-    """Returns one step of the model of a config.json: a prompt, a token over a static cache, or a training step."""
+    """Returns one step of the model of a config.json: a prompt, a token over a static cache, or a training step.
+
+    ``layers``: only the first layers of the model. ``wrap`` changes the model of a training step and its inputs, such as
+    for data parallelism, before the optimizer is made.
+    """
     import torch
 
     transformers = installed()
     if phase not in PHASES:
         raise InputError(f"phase {phase}", "a program does not have it", ACCEPTED)
     config = read_config(transformers, path)
+    if layers is not None:
+        _shorten(config, layers, path)
     model = built(torch, transformers, config, getattr(torch, dtype), device, path)
     if phase == "train":
-        return _training(torch, model, inputs(torch, config, model, B, N, device, labels=True), optimizer)
+        model.train()
+        given = inputs(torch, config, model, B, N, device, labels=True)
+        return _training(torch, *(wrap(model, given) if wrap else (model, given)), optimizer)
     model.eval()
     if phase == "decode":
         return _decoding(torch, transformers, model, config, inputs(torch, config, model, B, 1, device), S)
@@ -42,6 +53,18 @@ def step(
             return model(**given)
 
     return prompt
+
+
+def _shorten(config: Any, layers: int, path: str) -> None:
+    """Keeps the first layers of a decoder."""
+    text = config.get_text_config()
+    if not 0 < layers <= (getattr(text, "num_hidden_layers", None) or 0):
+        raise InputError(
+            path, f"the model has no {layers} layers", "at most the layers of the config are accepted", "Reduce L."
+        )
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
 
 
 def installed() -> Any:
@@ -132,7 +155,6 @@ def inputs(torch: Any, config: Any, model: Any, B: int, N: int, device: str, *, 
 
 
 def _training(torch: Any, model: Any, given: dict[str, Any], optimizer: str) -> Callable[[], Any]:
-    model.train()
     adam = torch.optim.AdamW(model.parameters(), lr=1e-5)
     if optimizer == "fused":  # set afterwards, because the constructor refuses tensors without data
         adam.param_groups[0]["fused"] = adam.defaults["fused"] = True

@@ -72,8 +72,9 @@ def explain(
 
 def _time(text: str, gpu: str | None, knowledge: str | None) -> None:
     """Prints the page of a case's expected time."""
-    from perfmodel.cases import read
+    from perfmodel.case_files import read
     from perfmodel.errors import InputError
+    from perfmodel.given import captured
     from perfmodel.prediction import predictions
     from perfmodel.report.times import page
     from perfmodel.specfile import read_lines
@@ -88,7 +89,7 @@ def _time(text: str, gpu: str | None, knowledge: str | None) -> None:
     if first is None:
         raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
     card = read_gpu(gpu)
-    found = next(iter(predictions([first], card, knowledge=knowledge)))
+    found = next(iter(predictions([first], card, knowledge=knowledge, captured=captured)))
     if found.error:
         echo(found.error, err=True)
         sys.exit(InputError.exit_code)

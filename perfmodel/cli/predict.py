@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from perfmodel import paths
-from perfmodel.cases import read
+from perfmodel.case_files import read
 from perfmodel.cli import options
 from perfmodel.cli.collection import without_collection
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo
 from perfmodel.errors import InputError, shown
+from perfmodel.given import captured
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.prediction import predictions
 from perfmodel.report.predictions import render
@@ -66,7 +67,8 @@ def predict(cases: str, gpu: str, knowledge: str | None, columns: str, form: str
             echo(message, err=True)
 
     with without_collection():
-        found = list(predictions(read(read_lines(path), name, environment), card, knowledge=state))
+        asked = read(read_lines(path), name, environment)
+        found = list(predictions(asked, card, knowledge=state, captured=captured))
         if not found:
             raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
         if form != "table" or any(prediction.total for prediction in found):

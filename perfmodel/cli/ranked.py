@@ -94,14 +94,17 @@ def _open(ranks: Ranks, gpu: str | None, suite: str, save: str | None) -> tuple[
 
 def _cases(ranks: Ranks, path: str) -> list[Mapping[str, Any]]:
     """Cases of a file: collectives of as many ranks as there are."""
-    from perfmodel.cases import Refused, read
+    from perfmodel.case_files import Refused, read
     from perfmodel.patterns import KINDS
     from perfmodel.specfile import read_lines
+    from perfmodel.step_cases import StepCase
 
     found = []
     for case in read(read_lines(path), path):
         if isinstance(case, Refused):
             raise InputError(path, case.error, "cases of 'perfmodel predict' are accepted")
+        if isinstance(case, StepCase):
+            raise InputError(case.where, "a step cannot be measured", "collectives are accepted", "Change the line.")
         if case.op not in KINDS or case.dims["gpus"] != ranks.size:
             raise InputError(
                 case.where, f"{case.op} is not measured by {ranks.size} ranks", f"collectives with gpus = {ranks.size} are accepted",

@@ -41,15 +41,21 @@ def described(run: Stored) -> Gpu:
 
 def cases(path: str, name: str) -> list[Mapping[str, Any]]:
     """Returns the cases of a file. A line that cannot be read is refused before anything is measured."""
-    from perfmodel.cases import Refused
-    from perfmodel.cases import read as read_cases
+    from perfmodel.case_files import Refused
+    from perfmodel.case_files import read as read_cases
     from perfmodel.measure.workloads import refused
     from perfmodel.specfile import read_lines
+    from perfmodel.step_cases import StepCase
 
     found = []
     for case in read_cases(read_lines(path), name):
         if isinstance(case, Refused):
             raise InputError(*_split(case.error))
+        if isinstance(case, StepCase):
+            raise InputError(
+                case.where, "a step is measured by several ranks", "cases of one operation are accepted",
+                "Run 'torchrun --nproc_per_node 2 -m perfmodel validate --suite FILE'.",
+            )  # fmt: skip
         if error := refused(case):
             raise error
         found.append(case.line)

@@ -11,6 +11,7 @@ from perfmodel.cli import options, ranked, running
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo, warn_of
 from perfmodel.errors import NoDeviceError, ValidationError
+from perfmodel.given import captured
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
 
@@ -80,7 +81,7 @@ def validate(
     from perfmodel.report.validation import render
     from perfmodel.validation import compare
 
-    found = compare(run.records, card, run.environment)
+    found = compare(run.records, card, run.environment, captured=captured)
     echo(render(found, run.environment, card, form), nl=False)
     if plot is not None:
         from perfmodel.report.validation_plot import draw

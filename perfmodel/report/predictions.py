@@ -12,6 +12,7 @@ from perfmodel.prediction import Prediction
 from perfmodel.report.answer import SCHEMA, expected_document, gpu_document, protocol_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
+from perfmodel.step_cases import STEP, case_name, plan_words
 from perfmodel.strictjson import dumped
 from perfmodel.units import scaled, significant
 from perfmodel.validation import Compared
@@ -85,7 +86,8 @@ def protocol(line: Mapping[str, Any]) -> str:
 
 def how(line: Mapping[str, Any]) -> str:
     """Returns the choices of a case besides its sizes and data type; the direction forward is omitted."""
-    words = ["causal"] if line.get("causal") in (True, "true") else []
+    words = [plan_words(line)] if line.get("op") == STEP else []
+    words += ["causal"] if line.get("causal") in (True, "true") else []
     words += [f"window {line['window']}"] if line.get("window") is not None else []
     words += [f"{role} {dtype}" for role, dtype in line.get("dtypes", {}).items()]
     words += [str(line[key]) for key in ("impl", "direction", "activation", "protocol") if key in line]
@@ -97,7 +99,7 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
     """Returns one line per case, without the cases that have an error."""
     done = [prediction for prediction in found if prediction.total]
     columns = [
-        Column("op", "op", lambda p: p.line.get("kind", p.line["op"]), right=False),
+        Column("op", "op", lambda p: case_name(p.line), right=False),
         Column("shape", "shape", lambda p: " ".join(f"{k}={v}" for k, v in p.line["shape"].items()), right=False),
         *([Column("how", "options", lambda p: how(p.line), right=False)] if any(how(p.line) for p in done) else []),
         Column("dtype", "type", lambda p: p.line.get("dtype", "fp16"), right=False, expendable=1),

@@ -10,6 +10,7 @@ from perfmodel.report.answer import protocol_line
 from perfmodel.report.predictions import protocol
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
+from perfmodel.step_cases import case_name
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
 from perfmodel.timing.parameters import family
@@ -64,7 +65,7 @@ def page(found: Prediction, card: Card) -> str:
         Column("because", "description", lambda row: row.what, right=False),
     ]
     shape = " ".join(f"{key}={value}" for key, value in found.line["shape"].items())
-    title = f"{found.line.get('kind', found.line['op'])} {shape} on {card.gpu.title}"
+    title = f"{case_name(found.line)} {shape} on {card.gpu.title}"
     low, high = scaled(time.low_s, "s", 4), scaled(time.high_s, "s", 4)
     notes = [
         f"Expected {scaled(time.expected_s, 's', 4)}: 80 % of measurements fall between {low} and {high}. "

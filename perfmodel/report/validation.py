@@ -11,6 +11,7 @@ from perfmodel.report.answer import SCHEMA, gpu_document
 from perfmodel.report.predictions import case_document
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
+from perfmodel.step_cases import STEP, case_name, plan_words
 from perfmodel.strictjson import dumped
 from perfmodel.timing.parameters import best_knowledge
 from perfmodel.units import scaled
@@ -69,7 +70,7 @@ def _seconds(value: float) -> str:
 def cases_sheet(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> Sheet:
     """Returns one line per case that has a time."""
     columns = [
-        Column("op", "op", lambda one: one.record.get("kind", one.record.get("op")), right=False),
+        Column("op", "op", lambda one: case_name(one.record), right=False),
         Column("shape", "shape", _shape, right=False),
         Column("dtype", "type", lambda one: one.record.get("dtype"), right=False, expendable=3),
         Column("how", "options", _how("numpy" if "numpy" in environment else "torch"), right=False),
@@ -160,7 +161,8 @@ def _how(library: str) -> Callable[[Compared], str]:
         given = [library if word == "torch" else word for word in given]
         causal = ["causal"] if one.record.get("causal") in (True, "true") else []
         window = [f"window {one.record['window']}"] if one.record.get("window") is not None else []
-        return " ".join([*given, *causal, *window]).replace("_", " ")
+        plan = [plan_words(one.record)] if one.record.get("op") == STEP else []
+        return " ".join([*plan, *given, *causal, *window]).replace("_", " ")
 
     return words
 

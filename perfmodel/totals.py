@@ -1,0 +1,24 @@
+"""The counts of several kernels together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from perfmodel.analysis import Total
+from perfmodel.block import Kernel
+from perfmodel.roofline import Bounds
+
+
+def total(running: Iterable[Kernel], whole: Bounds) -> Total:
+    """Returns the sums over kernels and their repeats, with their bounds together."""
+    flops = contraction_flops = traffic_byte = compulsory_byte = 0
+    for kernel in running:
+        op, repeat = kernel.op, kernel.repeat
+        kinds = op.flops_by_kind()
+        flops += repeat * sum(kinds.values())
+        contraction_flops += repeat * sum(count for (_, contraction), count in kinds.items() if contraction)
+        traffic_byte += repeat * op.traffic_byte()
+        compulsory_byte += repeat * op.compulsory_byte()
+    return Total(
+        flops, contraction_flops, traffic_byte, compulsory_byte, whole.lower_s, whole.no_overlap_s, whole.bound
+    )
