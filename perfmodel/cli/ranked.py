@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from perfmodel.measure.session import Device, Log
 
 SUITE = "collectives"
+PARALLEL = "parallel"
+SUITES = (SUITE, PARALLEL)
 
 
 def started() -> bool:
@@ -27,14 +29,15 @@ def started() -> bool:
 
 
 def validate(gpu: str | None, suite: str, save: str | None) -> tuple[Stored, Gpu] | None:
-    """Measures collectives. Returns the run and its card on the first rank, None on the others."""
-    from perfmodel.measure import collectives
+    """Measures collectives and steps. Returns the run and its card on the first rank, None on the others."""
+    from perfmodel.measure import parallel
+    from perfmodel.measure.ranked import records
     from perfmodel.measure.ranks import joined
 
     with joined(gpu, f"perfmodel validate --suite {suite}") as ranks:
         started = _first(ranks, lambda: _open(ranks, gpu, suite, save))
         waiting = ranks.told(started[2] if started else None)
-        for number, record in enumerate(collectives.records(ranks, waiting), 1):
+        for number, record in enumerate(records(ranks, waiting, parallel.maker(_model)), 1):
             if started:
                 started[1].keep(record)
                 if number % 20 == 0:
@@ -45,6 +48,13 @@ def validate(gpu: str | None, suite: str, save: str | None) -> tuple[Stored, Gpu
         log.close()
         card = here.card if "card" not in log.environment else running.described(Stored("", log.environment, ()))
         return Stored(save or "this run", log.environment, tuple(log.records.values())), card
+
+
+def _model(*arguments: Any, **options: Any) -> Any:
+    """Builds a step of transformers. Every rank loads the package when its first step is built."""
+    from perfmodel.capture.models import step
+
+    return step(*arguments, **options)
 
 
 def calibrate(gpu: str) -> list[Ceiling] | None:
@@ -76,10 +86,11 @@ def _first(ranks: Ranks, opened: Any) -> Any:
 
 def _open(ranks: Ranks, gpu: str | None, suite: str, save: str | None) -> tuple[Device, Log, list[Mapping[str, Any]]]:
     """The device, the log with its environment line, and the cases that are not in it."""
-    from perfmodel.measure import collectives, environment, session
+    from perfmodel.measure import collectives, environment, parallel, session
 
+    suites = {SUITE: collectives.suite, PARALLEL: parallel.suite}
     cases: Sequence[Mapping[str, Any]]
-    cases = collectives.suite(ranks.size, cuda=ranks.cuda) if suite == SUITE else _cases(ranks, suite)
+    cases = suites[suite](ranks.size, cuda=ranks.cuda) if suite in suites else _cases(ranks, suite)
     here = session.device("cpu" if not ranks.cuda else gpu or "auto")
     line = environment.gpu_line(ranks.torch) if ranks.cuda else environment.cpu_line("torch")
     own: dict[str, Any] = {"ranks": ranks.size}
@@ -93,8 +104,9 @@ def _open(ranks: Ranks, gpu: str | None, suite: str, save: str | None) -> tuple[
 
 
 def _cases(ranks: Ranks, path: str) -> list[Mapping[str, Any]]:
-    """Cases of a file: collectives of as many ranks as there are."""
+    """Cases of a file: collectives of as many ranks as there are, and steps of as many or of one."""
     from perfmodel.case_files import Refused, read
+    from perfmodel.measure.parallel import refused
     from perfmodel.patterns import KINDS
     from perfmodel.specfile import read_lines
     from perfmodel.step_cases import StepCase
@@ -104,10 +116,11 @@ def _cases(ranks: Ranks, path: str) -> list[Mapping[str, Any]]:
         if isinstance(case, Refused):
             raise InputError(path, case.error, "cases of 'perfmodel predict' are accepted")
         if isinstance(case, StepCase):
-            raise InputError(case.where, "a step cannot be measured", "collectives are accepted", "Change the line.")
-        if case.op not in KINDS or case.dims["gpus"] != ranks.size:
+            if error := refused(case, ranks.size):
+                raise error
+        elif case.op not in KINDS or case.dims["gpus"] != ranks.size:
             raise InputError(
-                case.where, f"{case.op} is not measured by {ranks.size} ranks", f"collectives with gpus = {ranks.size} are accepted",
+                case.where, f"{case.op} is not measured by {ranks.size} ranks", f"steps, and collectives with gpus = {ranks.size}, are accepted",
                 "Change the line, or --nproc_per_node.",
             )  # fmt: skip
         found.append(case.line)

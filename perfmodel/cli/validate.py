@@ -23,8 +23,8 @@ from perfmodel.records import Stored
 )
 @click.option(
     "--suite",
-    metavar="quick|full|programs|collectives|FILE",
-    help="Cases to measure: a suite, or a file with one case per line; collectives needs torchrun. [default: quick]",
+    metavar="quick|full|programs|collectives|parallel|FILE",
+    help="Cases to measure: a suite, or a file with one case per line; collectives and parallel need torchrun. [default: quick]",
 )
 @click.option(
     "--save",
@@ -56,6 +56,7 @@ def validate(
     perfmodel validate --from run.jsonl --plot run.png
     perfmodel validate --suite cases.jsonl --counters
     torchrun --nproc_per_node 2 -m perfmodel validate --suite collectives --save links.jsonl
+    torchrun --nproc_per_node 4 -m perfmodel validate --suite parallel --save steps.jsonl
     """
     if stored is not None:
         others = {"--suite": suite, "--save": save, "--counters": counters, "--trace": trace, "--limit": limit}
@@ -69,9 +70,9 @@ def validate(
         from perfmodel.report.picture import checked
 
         warn_of(checked(plot, "--plot"))
-    if stored is None and (suite == ranked.SUITE or ranked.started()):
+    if stored is None and (suite in ranked.SUITES or ranked.started()):
         others = {"--counters": counters, "--trace": trace, "--limit": limit, "--plot": plot}
-        options.refuse_together("perfmodel validate", "torchrun", others, "ranks measure collectives only")
+        options.refuse_together("perfmodel validate", "torchrun", others, "ranks measure collectives and steps only")
         found_by_ranks = ranked.validate(gpu, suite or ranked.SUITE, save)
         if found_by_ranks is None:
             return

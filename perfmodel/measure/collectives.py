@@ -6,25 +6,19 @@ number. ``eager`` times one call of torch.distributed at a time, after all ranks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 from math import gcd
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 from perfmodel import patterns
-from perfmodel.errors import one_line
 from perfmodel.measure.ranks import Ranks
-from perfmodel.measure.stopwatch import Samples
-from perfmodel.records import SCHEMA, case_of
+from perfmodel.measure.replays import between_events, graph, replays, sampled
 
 Line = dict[str, Any]
 
 BYTES = tuple(4**i << 10 for i in range(11))  # 1 KiB to 1 GiB
 FEW_BYTES = (1 << 10, 1 << 16, 1 << 20)  # on a processor
 TILE = 1024  # largest period of the test values, in elements
-BUDGET_S, FEWEST, MOST = 0.12, 7, 60
 MANY_CALLS, FEW_CALLS = 16, 4  # calls of one graph, for tensors up to 1 MiB and for larger ones
 WARM_UP = 3
 
@@ -46,27 +40,6 @@ def _whole(byte: int, ranks: int) -> int:
     return -(-byte // unit) * unit
 
 
-def records(ranks: Ranks, cases: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
-    """Yields the record of every case, on all ranks alike. An error on one rank is the error of the case."""
-    for line in cases:
-        described = {"schema": SCHEMA, **case_of(line)}
-        found: Line = {}
-        try:
-            call = Call(ranks, line)
-            wrong = call.wrong()
-        except Exception as error:  # an error in a library must not end the other cases
-            call, wrong = None, one_line(f"{type(error).__name__}: {error}", 200)
-        told = next(filter(None, ranks.gathered(wrong)), "")
-        if told or call is None:
-            found = {"error": told}
-        else:
-            found = _times(ranks, call, str(line.get("protocol", "warm"))).fields()
-        yield {**described, **found}
-        del call
-        if ranks.cuda:
-            ranks.torch.cuda.empty_cache()
-
-
 class Call:
     """One collective: its tensors, and the function that runs it.
 
@@ -76,7 +49,7 @@ class Call:
 
     def __init__(self, ranks: Ranks, line: Mapping[str, Any]) -> None:
         torch = ranks.torch
-        self.ranks, self.kind = ranks, str(line["op"])
+        self.ranks, self.kind, self.protocol = ranks, str(line["op"]), str(line.get("protocol", "warm"))
         self.type = getattr(torch, {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[line["dtype"]])
         self.byte = int(line["shape"]["byte"])
         n = self.byte // self.type.itemsize
@@ -131,6 +104,20 @@ class Call:
         bad = sum(int((one != tile).sum()) for one, tile in zip(view, wanted, strict=True))
         return f"wrong result: {bad} of {view.numel()} elements differ" if bad else ""
 
+    def measured(self) -> Line:
+        """Returns the times of the record."""
+        ranks = self.ranks
+        for _ in range(WARM_UP):
+            ranks.agreed(self.run)
+        ranks.synchronize()
+        if ranks.cuda and self.protocol != "eager":
+            calls = MANY_CALLS if self.byte <= 1 << 20 else FEW_CALLS
+            replay = ranks.agreed(lambda: graph(ranks, self.run, calls))
+            found = sampled(ranks, lambda number: replays(ranks, replay, calls, number), calls=MANY_CALLS)
+        else:
+            found = sampled(ranks, lambda n: [between_events(ranks, self.run) for _ in range(n)], calls=MANY_CALLS)
+        return dict(found.fields())
+
     def _wanted(self) -> list[Any]:
         """The values of each part of the result."""
         here, ends = self.ranks.rank, range(self.ranks.size)
@@ -151,70 +138,3 @@ class Call:
 def _named(dist: Any, new: str, old: str) -> Any:
     """A function of torch.distributed, which renamed it."""
     return getattr(dist, new, None) or getattr(dist, old)
-
-
-def _times(ranks: Ranks, call: Call, protocol: str) -> Samples:
-    """Returns samples within the budget, each the time of the slowest rank."""
-    for _ in range(WARM_UP):
-        call.run()
-    ranks.synchronize()
-    if ranks.cuda and protocol != "eager":
-        calls = MANY_CALLS if call.byte <= 1 << 20 else FEW_CALLS
-        replay = _graph(ranks, call, calls)
-        return _sampled(ranks, lambda number: _replays(ranks, replay, calls, number))
-    return _sampled(ranks, lambda number: [_once(ranks, call) for _ in range(number)])
-
-
-def _sampled(ranks: Ranks, measured: Callable[[int], list[float]]) -> Samples:
-    """Measures a few times, then as often as the budget allows. The first rank decides the number."""
-
-    def slowest(number: int) -> list[float]:
-        ranks.meet()
-        return [max(times) for times in zip(*ranks.gathered(measured(number)), strict=True)]
-
-    typical_s = median(slowest(3)) * 1e-6
-    number = ranks.told(int(min(MOST, max(FEWEST, BUDGET_S / max(typical_s, 1e-6) / MANY_CALLS))))
-    return Samples(tuple(slowest(number)))
-
-
-def _graph(ranks: Ranks, call: Call, calls: int) -> Callable[[], None]:
-    torch = ranks.torch
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        for _ in range(calls):
-            call.run()
-    torch.cuda.synchronize()
-    replay: Callable[[], None] = graph.replay
-    for _ in range(2):
-        replay()
-    torch.cuda.synchronize()
-    return replay
-
-
-def _replays(ranks: Ranks, replay: Callable[[], None], calls: int, number: int) -> list[float]:
-    """Microseconds of one call, from replays back to back."""
-    torch = ranks.torch
-    torch.cuda._sleep(2_000_000)  # the host fills the queue meanwhile
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(number + 1)]
-    events[0].record()
-    for event in events[1:]:
-        replay()
-        event.record()
-    torch.cuda.synchronize()
-    return [first.elapsed_time(last) * 1e3 / calls for first, last in pairwise(events)]
-
-
-def _once(ranks: Ranks, call: Call) -> float:
-    """Microseconds of one call of the host, until its end."""
-    ranks.meet()
-    if not ranks.cuda:
-        start = perf_counter()
-        call.run()
-        return (perf_counter() - start) * 1e6
-    begin, end = (ranks.torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    call.run()
-    end.record()
-    ranks.torch.cuda.synchronize()
-    return float(begin.elapsed_time(end)) * 1e3

@@ -8,7 +8,8 @@ from typing import Any
 
 from perfmodel import patterns
 from perfmodel.measure.ceilings import Ceiling
-from perfmodel.measure.collectives import records
+from perfmodel.measure.collectives import Call
+from perfmodel.measure.ranked import records
 from perfmodel.measure.ranks import Ranks
 from perfmodel.measured import Reading
 
@@ -51,7 +52,7 @@ def _times(ranks: Ranks, kind: str, byte: int) -> list[float]:
     unit = 16 * ranks.size
     words = {"dtype": "bf16", "protocol": "warm"} if ranks.cuda else {"dtype": "fp32", "protocol": "eager"}
     line: dict[str, Any] = {"op": kind, "shape": {"byte": -(-byte // unit) * unit, "gpus": ranks.size}, **words}
-    (found,) = records(ranks, [line])
+    (found,) = records(ranks, [line], Call)
     if "error" in found:
         raise RuntimeError(f"{kind}: {found['error']}")
     return [found[name] * 1e-6 for name in ("median_us", "p25_us", "p75_us")]

@@ -7,16 +7,22 @@ the collective that is measured.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from perfmodel.errors import NoDeviceError, UsageError
+from perfmodel.errors import NoDeviceError, UsageError, one_line
 from perfmodel.measure import environment
 
 COMMAND = "torchrun --nproc_per_node 2 -m perfmodel"
 LIMIT = timedelta(seconds=120)
+
+Value = TypeVar("Value")
+
+
+class RankError(Exception):
+    """An error on one rank, raised on all of them."""
 
 
 class Ranks:
@@ -54,6 +60,27 @@ class Ranks:
         values: list[Any] = [None] * self.size
         self.dist.all_gather_object(values, value, group=self._control)
         return values
+
+    def agreed(self, function: Callable[[], Value]) -> Value:
+        """Returns what the function returns here. An error on any rank becomes a RankError on all, so that none waits."""
+        found: list[Value] = []
+        told = ""
+        try:
+            found.append(function())
+        except Exception as error:  # an error in a library must not end the other cases
+            told = one_line(f"{type(error).__name__}: {error}", 200)
+        told = next(filter(None, self.gathered(told)), "")
+        if told:
+            raise RankError(told)
+        return found[0]
+
+    def peak(self) -> dict[str, int]:
+        """Returns the most bytes that a rank allocated since the last call, as a field of a record; empty on a processor."""
+        if not self.cuda:
+            return {}
+        most = max(self.gathered(int(self.torch.cuda.max_memory_allocated())))
+        self.torch.cuda.reset_peak_memory_stats()
+        return {"peak_byte": most}
 
     def synchronize(self) -> None:
         """Waits for this rank's GPU."""

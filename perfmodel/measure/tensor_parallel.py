@@ -1,0 +1,106 @@
+"""Measures a prompt or a decoding step of decoder layers, on one rank or divided over all ranks by tensor parallelism.
+
+The result of the first layer is compared with the undivided layer in float32. Then several layers with weights of their
+own run one after another, and the time is divided by their number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perfmodel.measure.layers import Kernels, Layer, Turn, Width, plain_kernels, turn
+from perfmodel.measure.ranks import Ranks
+from perfmodel.measure.replays import graph, replays, sampled, wall
+from perfmodel.step_cases import StepCase
+
+CHAIN, CHAIN_OF_HOST = 4, 2  # layers that run one after another
+WARM_UP = 3
+BUDGET_S, FEWEST = 0.4, 5
+# Largest relative difference of what a layer adds to its input, by data type.
+AGREE = {"bf16": 2e-2, "fp16": 5e-3, "fp32": 1e-4}
+
+
+class Layers:
+    """Layers of one case on this rank, with their input and, in decoding, their caches."""
+
+    def __init__(self, ranks: Ranks, case: StepCase, width: Width, kernels: Kernels) -> None:
+        self.ranks, self.case, self.width = ranks, case, width
+        torch, tp = ranks.torch, case.plan.tp
+        B, S = case.shape.get("B", 1), case.shape.get("S", 0)
+        decode = case.phase == "decode"
+        N = 1 if decode else case.shape["N"]
+        self.type = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[case.dtype]
+        self.layers = [
+            Layer(torch, width, number, self.type, ranks.device, kernels=kernels, tp=tp, rank=ranks.rank, dist=ranks.dist)
+            for number in range(CHAIN if ranks.cuda else CHAIN_OF_HOST)
+        ]  # fmt: skip
+        self.source = torch.Generator(device=ranks.device)
+        self.source.manual_seed(1)
+        self.x = self._normal(B, N, width.D)
+        self.whole = self._normal(B, S, 2, width.H_kv, width.d) if decode else None  # the cache of the first layer
+        self.turned = turn(torch, B, S - 1 if decode else 0, N, width.d, self.type, ranks.device)
+        self.caches = [self._own(self.whole).clone() if decode else None for _ in self.layers]
+
+    def _normal(self, *shape: int) -> Any:
+        torch, device = self.ranks.torch, self.ranks.device
+        return torch.randn(*shape, generator=self.source, device=device, dtype=self.type)
+
+    def _own(self, cache: Any) -> Any:
+        """The heads of this rank."""
+        tp = self.case.plan.tp
+        return cache.chunk(tp, 3)[self.ranks.rank] if tp > 1 else cache
+
+    def run(self) -> Any:
+        """Runs all layers."""
+        with self.ranks.torch.no_grad():
+            x = self.x
+            for layer, cache in zip(self.layers, self.caches, strict=True):
+                x = layer.run(x, self.turned, cache)
+            return x
+
+    def wrong(self) -> str:
+        """Compares the first layer with the undivided one in float32."""
+        torch, device = self.ranks.torch, self.ranks.device
+        with torch.no_grad():
+            found = self.layers[0].run(self.x, self.turned, self.caches[0]).float()
+            whole = Layer(torch, self.width, 0, self.type, device, kernels=plain_kernels(torch))
+            wide = _in_float32(whole)
+            cache = None if self.whole is None else self.whole.float()
+            turned = Turn(*(x.float() for x in self.turned))
+            wanted = wide.run(self.x.float(), turned, cache)
+            difference = float((found - wanted).norm() / (wanted - self.x.float()).norm())
+        self.whole = None
+        if difference <= AGREE[self.case.dtype]:
+            return ""
+        return f"wrong result: it differs by {difference:.2g} of the layer's change from the undivided layer"
+
+    def measured(self) -> dict[str, Any]:
+        """Returns the time of one layer."""
+        ranks, count = self.ranks, len(self.layers)
+        for _ in range(WARM_UP):
+            ranks.agreed(self.run)
+        ranks.synchronize()
+        if ranks.cuda and self.case.protocol == "warm":
+            replay = ranks.agreed(lambda: graph(ranks, self.run, 1))
+            found = sampled(
+                ranks,
+                lambda number: replays(ranks, replay, count, number),
+                calls=count,
+                budget_s=BUDGET_S,
+                fewest=FEWEST,
+            )
+        else:
+            found = sampled(
+                ranks, lambda n: [wall(ranks, self.run) / count for _ in range(n)], calls=count, budget_s=BUDGET_S,
+                fewest=FEWEST,
+            )  # fmt: skip
+        return dict(found.fields())
+
+
+def _in_float32(layer: Layer) -> Layer:
+    """The same layer in float32. Its key-value heads are copied, because not every kernel in float32 shares them."""
+    for name in ("qkv", "project", "gate_up", "down"):
+        setattr(layer, name, getattr(layer, name).float())
+    layer.norms = [norm.float() for norm in layer.norms]
+    layer.shares_heads = False
+    return layer
