@@ -30,13 +30,14 @@ from perfmodel.totals import total as totalled
 
 
 class Prediction(NamedTuple):
-    """A case with its totals and expected time, or the reason why there are none."""
+    """A case with its totals and expected time, or the reason why there are none. ``peak_byte``: of a step."""
 
     line: Mapping[str, Any]
     total: Total | None
     error: str = ""
     expected: Expected | None = None
     roof_notes: tuple[str, ...] = ()
+    peak_byte: int | None = None
 
 
 def predictions(
@@ -72,8 +73,8 @@ def predictions(
             continue
         try:
             if isinstance(case, StepCase):
-                total, time = step_predicted(case, gpu, knowledge, captured)
-                yield Prediction(case.line, total, expected=time, roof_notes=card(case.dtype).notes)
+                total, time, peak_byte = step_predicted(case, gpu, knowledge, captured)
+                yield Prediction(case.line, total, "", time, card(case.dtype).notes, peak_byte)
                 continue
             rate = card(case.dtype)
             same = _same(case)

@@ -32,7 +32,7 @@ _WRITTEN = (
     "sm_clock_mhz temperature_c power_w dram_read_byte dram_write_byte l2_byte achieved_occupancy "
     "tensor_instructions vector_instructions special_instructions "
     "flops contraction_flops traffic_byte compulsory_byte intensity_flop_per_byte bound lower_s no_overlap_s "
-    "expected_s expected_low_s expected_high_s headroom_s verdict reason limit_s reached reached_low reached_high roof_notes of_bound of_roofline of_expected gpu"
+    "expected_s expected_low_s expected_high_s expected_peak_byte headroom_s verdict reason limit_s reached reached_low reached_high roof_notes of_bound of_roofline of_expected gpu"
 )
 WRITTEN = frozenset(_WRITTEN.split())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import NamedTuple
 
 from perfmodel import block
 from perfmodel.analysis import Total
@@ -26,7 +26,15 @@ from perfmodel.totals import total as totalled
 Captured = Callable[[StepCase], Program]
 
 
-def predicted(case: StepCase, gpu: Gpu, knowledge: str | None, captured: Captured | None) -> tuple[Total, Expected]:
+class Predicted(NamedTuple):
+    """Counts and bounds of one GPU, the expected time, and the most bytes that the GPU needs at once."""
+
+    total: Total
+    expected: Expected
+    peak_byte: int
+
+
+def predicted(case: StepCase, gpu: Gpu, knowledge: str | None, captured: Captured | None) -> Predicted:
     """Returns counts, bounds and expected time of one GPU. ``captured`` gives the program of transformers."""
     if case.impl == LAYERS:
         return _planned(case, gpu, knowledge)
@@ -38,7 +46,7 @@ def predicted(case: StepCase, gpu: Gpu, knowledge: str | None, captured: Capture
     return _run(case, captured(case), gpu, knowledge)
 
 
-def _planned(case: StepCase, gpu: Gpu, knowledge: str | None) -> tuple[Total, Expected]:
+def _planned(case: StepCase, gpu: Gpu, knowledge: str | None) -> Predicted:
     """A workload under a plan. The model of plans has no range, so the range is that of kernels of any kind."""
     model = asking.model(
         case.workload, gpu, case.system or None, case.phase, case.sizes, causal=case.phase != "decode",
@@ -51,7 +59,8 @@ def _planned(case: StepCase, gpu: Gpu, knowledge: str | None) -> tuple[Total, Ex
     total = totalled(running, whole._replace(lower_s=found.lower_s, no_overlap_s=found.no_overlap_s))
     width = 1.0 + parameters.card(gpu, knowledge).spread["any"]
     low_s, high_s = max(found.lower_s, found.expected_s / width), found.expected_s * width
-    return total, Expected(found.expected_s, low_s, high_s, found.terms, unclamped_s=found.expected_s)
+    time = Expected(found.expected_s, low_s, high_s, found.terms, unclamped_s=found.expected_s)
+    return Predicted(total, time, found.memory_byte)
 
 
 def _kernels(model: Model, plan: Plan, microbatches: int) -> Iterator[Kernel]:
@@ -63,16 +72,22 @@ def _kernels(model: Model, plan: Plan, microbatches: int) -> Iterator[Kernel]:
             yield kernel._replace(repeat=times)
 
 
-def _run(case: StepCase, program: Program, gpu: Gpu, knowledge: str | None) -> tuple[Total, Expected]:
+def _run(case: StepCase, program: Program, gpu: Gpu, knowledge: str | None) -> Predicted:
     """A program, launched by the host."""
-    shared: dict[str, Any] = {"plan": case.plan, "system": case.system or None} if case.plan.gpus > 1 else {}
-    total = run.on(program, gpu, "eager", knowledge, **shared).total
-    terms = (Term("kernels", total.kernel_s), Term("waiting for the host", total.waits_s), Term("host", total.host_s))
+    divided = case.plan.gpus > 1
+    plan, system = (case.plan, case.system or None) if divided else (None, None)
+    found = run.on(program, gpu, "eager", knowledge, plan=plan, system=system)
+    total = found.total
+    terms = (
+        Term("kernels", total.kernel_s), Term("exposed communication", total.exposed_s),
+        Term("waiting for the host", total.waits_s), Term("host", total.host_s),
+    )  # fmt: skip
     counts = Total(
         total.flops, total.contraction_flops, total.traffic_byte, total.compulsory_byte, total.lower_s,
         total.no_overlap_s, total.bound,
     )  # fmt: skip
-    return counts, Expected(
+    time = Expected(
         total.expected_s, total.expected_low_s, total.expected_high_s, tuple(term for term in terms if term.seconds),
         unclamped_s=total.expected_s, unmodelled_s=total.unknown_s,
     )  # fmt: skip
+    return Predicted(counts, time, found.peak_byte)

@@ -134,7 +134,7 @@ class Layer:
             cache[:, -1, 1].copy_(v[:, 0])
             k, v = cache[:, :, 0], cache[:, :, 1]
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        if not self.shares_heads:
+        if G < H and not self.shares_heads:
             k, v = (x.repeat_interleave(H // G, 1) for x in (k, v))
         more = {"enable_gqa": True} if G < H and self.shares_heads else {}
         out = functional.scaled_dot_product_attention(q, k, v, is_causal=cache is None, **more)

@@ -17,7 +17,8 @@ CHAIN, CHAIN_OF_HOST = 4, 2  # layers that run one after another
 WARM_UP = 3
 BUDGET_S, FEWEST = 0.4, 5
 # Largest relative difference of what a layer adds to its input, by data type.
-AGREE = {"bf16": 2e-2, "fp16": 5e-3, "fp32": 1e-4}
+AGREE = {"bf16": 3e-2, "fp16": 1e-2, "fp32": 1e-4}
+CHECKED = 4  # sequences that are compared
 
 
 class Layers:
@@ -37,18 +38,20 @@ class Layers:
         self.source = torch.Generator(device=ranks.device)
         self.source.manual_seed(1)
         self.x = self._normal(B, N, width.D)
-        self.whole = self._normal(B, S, 2, width.H_kv, width.d) if decode else None  # the cache of the first layer
         self.turned = turn(torch, B, S - 1 if decode else 0, N, width.d, self.type, ranks.device)
-        self.caches = [self._own(self.whole).clone() if decode else None for _ in self.layers]
+        cache = self._normal(B, S, 2, width.H_kv, width.d) if decode else None  # of all heads
+        self.whole = None if cache is None else cache[:CHECKED].clone()
+        self.caches = [None if cache is None else self._own(cache) for _ in self.layers]
 
     def _normal(self, *shape: int) -> Any:
         torch, device = self.ranks.torch, self.ranks.device
         return torch.randn(*shape, generator=self.source, device=device, dtype=self.type)
 
     def _own(self, cache: Any) -> Any:
-        """The heads of this rank."""
-        tp = self.case.plan.tp
-        return cache.chunk(tp, 3)[self.ranks.rank] if tp > 1 else cache
+        """A copy of the heads of this rank."""
+        tp, torch = self.case.plan.tp, self.ranks.torch
+        part = cache.chunk(tp, 3)[self.ranks.rank] if tp > 1 else cache
+        return part.clone(memory_format=torch.contiguous_format)
 
     def run(self) -> Any:
         """Runs all layers."""
@@ -59,16 +62,17 @@ class Layers:
             return x
 
     def wrong(self) -> str:
-        """Compares the first layer with the undivided one in float32."""
+        """Compares the first sequences of the first layer with the undivided one in float32."""
         torch, device = self.ranks.torch, self.ranks.device
         with torch.no_grad():
-            found = self.layers[0].run(self.x, self.turned, self.caches[0]).float()
+            found = self.layers[0].run(self.x, self.turned, self.caches[0])[:CHECKED].float()
+            x = self.x[:CHECKED].float()
             whole = Layer(torch, self.width, 0, self.type, device, kernels=plain_kernels(torch))
             wide = _in_float32(whole)
             cache = None if self.whole is None else self.whole.float()
-            turned = Turn(*(x.float() for x in self.turned))
-            wanted = wide.run(self.x.float(), turned, cache)
-            difference = float((found - wanted).norm() / (wanted - self.x.float()).norm())
+            turned = Turn(*(rows[: x.shape[0] * x.shape[1]].float() for rows in self.turned))
+            wanted = wide.run(x, turned, cache)
+            difference = float((found - wanted).norm() / (wanted - x).norm())
         self.whole = None
         if difference <= AGREE[self.case.dtype]:
             return ""

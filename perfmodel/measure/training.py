@@ -46,7 +46,7 @@ class Training:
         with torch.no_grad():
             self.plain_loss = float(model(**given).loss)
         if dp > 1:
-            model = sharded(model) if self.case.plan.zero == 3 else replicated(self.ranks, model)
+            model = sharded(self.ranks, model) if self.case.plan.zero == 3 else replicated(self.ranks, model)
         self.model = model
         return model, given
 
@@ -75,13 +75,14 @@ def replicated(ranks: Ranks, model: Any) -> Any:
     return DistributedDataParallel(model, device_ids=[ranks.device.index] if ranks.cuda else None)
 
 
-def sharded(model: Any) -> Any:
+def sharded(ranks: Ranks, model: Any) -> Any:
     """Returns the model with FSDP2: every decoder block, and the rest together."""
-    import torch
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    mesh = init_device_mesh(str(ranks.device.type), (ranks.size,))
+    lists = [module for module in model.modules() if isinstance(module, ranks.torch.nn.ModuleList)]
     for block in max(lists, key=len, default=()):
-        fully_shard(block)
-    fully_shard(model)
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
     return model

@@ -51,6 +51,7 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
         "no_overlap_s": total.no_overlap_s,
         "roof_notes": list(prediction.roof_notes),
         "protocol": protocol(prediction.line),
+        **({"expected_peak_byte": prediction.peak_byte} if prediction.peak_byte is not None else {}),
         **expected_document(prediction.expected, total.lower_s or 0.0),
         **measured_document(compared(prediction)),
     }
