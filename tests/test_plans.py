@@ -10,9 +10,10 @@ import pytest
 from command import check_refused, perfmodel
 
 import perfmodel as package
-from perfmodel import systems
+from perfmodel import block, systems
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
+from perfmodel.plans import asking
 from perfmodel.plans.division import divided
 from perfmodel.plans.pipeline import bubble_s, duration_s, in_flight, stages
 from perfmodel.plans.plan import Plan, divides, problem
@@ -355,3 +356,21 @@ def test_laws_find_the_serial_share_of_exact_points():
         found = _law(name, made)
         assert found.serial == pytest.approx(0.05)
         assert found.error < 1e-9
+
+
+@pytest.mark.parametrize("name", ["llama-2-7b-layer", "encoder-block"])
+def test_tensor_parallelism_divides_every_product_of_a_workload_file(name):
+    """The projections of its heads too, each an operation of its own: two all-reduces in a layer."""
+    whole, part = (
+        asking.model(workload(name), gpu("h100"), None, "prefill", {"B": 1, "N": 1024}).rank(Plan(tp=tp, microbatch=1))
+        for tp in (1, 4)
+    )
+    flops = [
+        [sum(n for (_, counted), n in kernel.op.flops_by_kind().items() if counted)
+         for kernel in block.kernels(rank.division.steps, rank.dims)]
+        for rank in (whole, part)
+    ]  # fmt: skip
+    assert [one == 4 * other for one, other in zip(*flops, strict=True)] == [True] * len(flops[0])
+    assert [(each.kind, each.byte) for each in part.division.exchanges] == [
+        ("all_reduce", 1024 * whole.dims["D"] * 2)
+    ] * 2

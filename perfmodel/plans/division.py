@@ -165,7 +165,11 @@ class _Walk:
             return experts, PARTIAL
         if name in PRODUCTS:
             return self._product(number, step, values, reads, experts, shared=SHARED in states)
-        if SHARED in states or self._own_heads(step, values):
+        if name == "qkv":
+            self._columns_of(step, reads, values, values["D"])
+        if name == "output_projection" and SHARED in states:
+            return self._shared(step, values), PARTIAL
+        if SHARED in states or name == "qkv" or self._own_heads(step, values):
             return {**self._shared(step, values), **experts}, SHARED
         if name == "embedding" and values.get("V") == self.dims.get("V"):
             return {"V": self._sharded["V"]}, PARTIAL
@@ -193,15 +197,18 @@ class _Walk:
             return {**experts, "D_in": self._divided(step, values, "D_in")}, PARTIAL
         if values[key] < self.plan.tp or not self._readers.splits(number, step):
             return {**self._by_tokens(step, values), **experts}, FULL
+        self._columns_of(step, reads, values, values["D"] if key == "V" else values["D_in"])
+        if key == "V" or step.name.split(".")[0] == "logits":
+            self._loss(step, values)
+        return {**experts, key: self._divided(step, values, key)}, SHARED
+
+    def _columns_of(self, step: Step, reads: Sequence[str], values: Mapping[str, Any], width: int) -> None:
+        """Divides the columns of a product, whose inputs all ranks need."""
         self._columns.add(step.name)
         for read in reads:
             if read not in self._gathered:
                 self._gathered.add(read)
-                width = values["D"] if key == "V" else values["D_in"]
                 self._gather(step, int(values["B"] * values["N"] * width * values["act"]))
-        if key == "V" or step.name.split(".")[0] == "logits":
-            self._loss(step, values)
-        return {**experts, key: self._divided(step, values, key)}, SHARED
 
     def _gather(self, step: Step, byte: int) -> None:
         """Before a product of columns. Sequence parallelism gathers the tokens, and again for the weights' gradient."""
