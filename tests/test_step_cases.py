@@ -12,6 +12,7 @@ from perfmodel import records, validation
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.measure import parallel
+from perfmodel.measure.pipeline import Pipeline
 from perfmodel.plans.plan import Plan
 from perfmodel.prediction import predictions
 from perfmodel.step_cases import step_case
@@ -209,3 +210,51 @@ def test_one_process_measures_no_step(tmp_path):
     told = check_refused(perfmodel("validate", "--gpu", "cpu", "--suite", str(path)), 1)
     assert "torchrun --nproc_per_node 2" in told["action"]
     check_refused(perfmodel("validate", "--suite", "parallel"), 2)
+
+
+def exchanges(stages, stage, m, schedule):
+    """The messages of a stage in order: sets of (sends or receives, stage at the other end), and its passes."""
+    found, passes, pipeline = [], [], Pipeline.__new__(Pipeline)
+    pipeline.stages, pipeline.stage, pipeline.count, pipeline.weights = stages, stage, m, []
+    pipeline.case = step_case({**LAYER, "plan": {"pp": stages, "schedule": schedule}})
+
+    def exchange(send_next=None, send_previous=None, receive_next=False, receive_previous=False):
+        ends = {
+            ("sends", stage + 1): send_next is not None, ("sends", stage - 1): send_previous is not None,
+            ("receives", stage + 1): receive_next, ("receives", stage - 1): receive_previous,
+        }  # fmt: skip
+        found.append({key for key, wanted in ends.items() if wanted and 0 <= key[1] < stages})
+        return 1, 1
+
+    pipeline._exchange = exchange
+    pipeline._forward = lambda number, x, waiting: passes.append(("forward", number)) or 1
+    pipeline._backward = lambda number, gradient, waiting: passes.append(("backward", number)) or 1
+    pipeline.passes()
+    return [one for one in found if one], passes
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
+@pytest.mark.parametrize("stages", [1, 2, 4, 8])
+@pytest.mark.parametrize("m", [1, 3, 4, 8])
+def test_no_stage_waits_for_a_message_that_never_comes(stages, m, schedule):
+    """Messages without buffers: a stage goes on when the other end of each of its messages has come to it too."""
+    made = [exchanges(stages, stage, m, schedule) for stage in range(stages)]
+    waiting = [exchange for exchange, _ in made]
+    other = {"sends": "receives", "receives": "sends"}
+    for _ in range(4 * m * stages + 1):
+        met = [
+            (stage, (way, end))
+            for stage, left in enumerate(waiting)
+            for way, end in (left[0] if left else ())
+            if waiting[end] and (other[way], stage) in waiting[end][0]
+        ]
+        for stage, message in met:
+            waiting[stage][0].discard(message)
+        waiting = [left[1:] if left and not left[0] else left for left in waiting]
+    assert not any(waiting)
+    for stage, (_, passes) in enumerate(made):
+        ahead = m if schedule == "gpipe" else min(m, stages - stage)
+        assert [number for way, number in passes if way == "forward"] == list(range(m))
+        assert [number for way, number in passes if way == "backward"] == list(range(m))
+        held = [sum(1 if way == "forward" else -1 for way, _ in passes[:n]) for n in range(2 * m + 1)]
+        assert max(held) == ahead, "activations of as many microbatches are held as there are stages from here on"
