@@ -41,7 +41,8 @@ class Link(NamedTuple):
     ``launch_s``: a collective's kernel that moves nothing. ``ring``: protocols of ring and tree. ``pair``: protocols of
     an all-to-all, with one hop per further peer. ``message``: one rank to another. ``switch``: reduction in the switches.
     ``contention``: the rate falls with (2 / ranks) to this power, where paths are shared. ``host_s``: host time of an
-    eager call. ``spread``: half of the range, relative.
+    eager call. ``spread``: half of the range, relative. ``lost``: share of their speed that other kernels lose while a
+    collective runs beside them, because it takes multiprocessors and memory bandwidth.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Link(NamedTuple):
     contention: float
     spread: float
     spread_small: float
+    lost: float = 0.0
 
 
 @cache
@@ -112,9 +114,20 @@ def _read(page: Page, path: str, name: str) -> Link:
         contention=_number(common, "contention", 0.0),
         spread=_number(common, "spread"),
         spread_small=_number(common, "spread_small"),
+        lost=_lost(page, tuple(sources)),
     )
     common.finish()
     page.finish()
+    return found
+
+
+def _lost(page: Page, sources: tuple[str, ...]) -> float:
+    if "beside" not in page:
+        return 0.0
+    leaf = page.mapping("beside")
+    leaf.choice("from", sources)
+    found = _number(leaf, "lost")
+    leaf.finish()
     return found
 
 
