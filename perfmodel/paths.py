@@ -70,6 +70,7 @@ def report(name: str, path: str) -> None:
 
 
 def shipped(path: str) -> bool:
+    """Returns whether a file is part of the package."""
     return any(path.startswith(os.path.join(PACKAGED, kind.folder) + os.sep) for kind in KINDS.values())
 
 
