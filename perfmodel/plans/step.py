@@ -15,6 +15,7 @@ from perfmodel.op import Engine
 from perfmodel.patterns import ALL_GATHER, SEND_RECV
 from perfmodel.plans import holding
 from perfmodel.plans.estimate import Estimate
+from perfmodel.plans.pieces import Pieces
 from perfmodel.plans.pipeline import Stage, duration_s, kinds, stages
 from perfmodel.plans.plan import Plan, Shape, checked, shape_of
 from perfmodel.plans.pricing import Cost, Prices, Talk
@@ -43,6 +44,7 @@ class Model:
         capacity = int(gpu.capacity_byte.value)
         self.room_byte = capacity - reserve.byte(capacity)
         steps = workload.steps_in(phase, form)
+        self._pieces = Pieces(steps, fused=self.fused, train=self.train)
         self.repeats, self.runs = kinds(layers(steps, self.dims))
         latent = any(step.operation.name.startswith("mla") for step in steps)
         self.shape: Shape = shape_of(self.dims, sum(self.repeats), phase, latent)
@@ -79,7 +81,7 @@ class Model:
     def rank(self, plan: Plan) -> Rank:
         key = self._key(plan)
         if key not in self._ranks:
-            self._ranks[key] = Rank(self.workload, self.phase, self.dims, plan, self.fused, self.form)
+            self._ranks[key] = Rank(self.workload, self.phase, self.dims, plan, self._pieces)
         return self._ranks[key]
 
     def segments(self, plan: Plan) -> tuple[Segment, ...]:
