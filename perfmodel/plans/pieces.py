@@ -15,7 +15,7 @@ from perfmodel.block import Kernel, Step
 from perfmodel.expression import Expression
 from perfmodel.footprint import activations
 from perfmodel.footprint.activations import SQUARES, Page
-from perfmodel.footprint.flow import layers
+from perfmodel.footprint.flow import layers, times
 from perfmodel.op import Op
 from perfmodel.plans.readers import Readers
 
@@ -55,7 +55,8 @@ class Piece:
     @cached_property
     def whole(self) -> Kernel:
         """The forward step as one kernel."""
-        return next(block.wholes((self.step,), self._dims))
+        step = self.step
+        return Kernel(step.name, step.operation.name, times(step, self._dims), self.op, step)
 
     def numbers(self, number: Callable[[Kernel], int]) -> Numbers:
         """The kernels that run, in order, as ``number`` numbers them."""

@@ -7,6 +7,7 @@ thousands of plans prices some hundreds of them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, NamedTuple
 
 from perfmodel.block import Kernel
@@ -16,7 +17,7 @@ from perfmodel.plans.plan import Plan
 from perfmodel.roofline import bounds, rates
 from perfmodel.systems import System
 from perfmodel.timing.collectives import collective_s
-from perfmodel.timing.kernels import parts
+from perfmodel.timing.kernels import alike, parts
 from perfmodel.timing.launch import gap_s, ramp_s
 from perfmodel.timing.parameters import card
 from perfmodel.timing.part import Part
@@ -84,12 +85,15 @@ class Prices:
         self._numbers: dict[Any, int] = {}
         self._known: list[Kernel] = []
         self._parts: dict[int, tuple[Part, ...]] = {}
+        self._counts: dict[int, Cost] = {}
         self._kernels: dict[tuple[int, int], Cost] = {}
         self._collectives: dict[Any, tuple[float, float]] = {}
 
     def number(self, kernel: Kernel) -> int:
-        """A number that kernels of the same operation and shape share."""
-        found = self._numbers.setdefault((kernel.operation, kernel.op), len(self._known))
+        """A number that kernels of the same operation and shape share, and products of the same sizes."""
+        same = alike(kernel.op)
+        key = (kernel.operation, kernel.op) if same is None else (same, kernel.dtype)
+        found = self._numbers.setdefault(key, len(self._known))
         if found == len(self._known):
             self._known.append(kernel)
         return found
@@ -116,21 +120,29 @@ class Prices:
     def _launches(self, number: int) -> tuple[Part, ...]:
         if number not in self._parts:
             kernel = self._known[number]
-            self._parts[number] = parts(self.card, kernel.op, kernel.dtype or self.dtype, self.back_end(kernel))
+            launched = parts(self.card, kernel.op, kernel.dtype or self.dtype, self.back_end(kernel))
+            once = {id(part): part._replace(body=cache(part.body)) for part in launched}
+            self._parts[number] = tuple(once[id(part)] for part in launched)
         return self._parts[number]
 
     def _cost(self, number: int, before: int) -> Cost:
-        kernel = self._known[number]
         last = None if before == NONE else self._launches(before)[-1]
         bodies = run(self.card, self._launches(number), 0.0, last, followed=True)
         seconds, last_s = 0.0, 0.0
         for body in bodies:
             seconds += body.seconds + gap_s(self.card, PROTOCOL, last_s) + ramp_s(self.card, body.far)
             last_s = body.seconds
-        bound = bounds(kernel.op, self._rates)
-        flops = kernel.op.flops_by_kind()
-        products = sum(number for (_, product), number in flops.items() if product)
-        return Cost(bound.lower_s, bound.no_overlap_s, max(seconds, bound.lower_s), sum(flops.values()), products)
+        counted = self._counted(number)
+        return counted._replace(expected_s=max(seconds, counted.lower_s))
+
+    def _counted(self, number: int) -> Cost:
+        """The bounds and counts of a kernel, which do not depend on the kernel before it."""
+        if number not in self._counts:
+            op = self._known[number].op
+            bound, flops = bounds(op, self._rates), op.flops_by_kind()
+            products = sum(count for (_, product), count in flops.items() if product)
+            self._counts[number] = Cost(bound.lower_s, bound.no_overlap_s, 0.0, sum(flops.values()), products)
+        return self._counts[number]
 
     def exchange(self, exchange: Exchange, plan: Plan) -> tuple[float, float]:
         """Seconds of all repeats of a collective: by the data sheet, and expected."""

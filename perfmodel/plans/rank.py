@@ -27,13 +27,16 @@ class Way(NamedTuple):
     talks: tuple[Talk, ...] = NO_TALKS
 
     def plus(self, other: Way, times: float = 1) -> Way:
-        talks = tuple(a.plus(b, times) for a, b in zip(self.talks, other.talks, strict=True))
+        talks = self.talks
+        if other.talks is not NO_TALKS:
+            talks = tuple([a.plus(b, times) for a, b in zip(self.talks, other.talks, strict=True)])
         return Way(self.cost.plus(other.cost, times), talks)
 
     @property
     def exposed_s(self) -> float:
         """Expected time with the exposed communication."""
-        return self.cost.expected_s + sum(talk.exposed_s for talk in self.talks)
+        tp, cp, ep = self.talks
+        return self.cost.expected_s + (tp.exposed_s + cp.exposed_s + ep.exposed_s)
 
 
 class Held(NamedTuple):
