@@ -152,6 +152,24 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
     return _products(card, [fact.even()], op, dtype)
 
 
+def alike(op: Op) -> tuple[Any, ...] | None:
+    """What determines the launches and the counts of matrix products: those with equal values need equal times.
+
+    Products of B sequences of N tokens are alike whose B x N is equal. None for other kernels.
+    """
+    facts = each_fact(op.runs)
+    products = [
+        fact.even() if isinstance(fact, GroupedGemm) else fact
+        for fact in facts
+        if isinstance(fact, (Gemm, GroupedGemm))
+    ]
+    if not facts or len(products) < len(facts):
+        return None
+    sizes = tuple((tiles.Product.of(fact), fact.rotates) for fact in products)
+    byte = (*_bytes(op), op.traffic_byte())
+    return sizes, byte, *op.flops_by_kind().items()
+
+
 def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:
     """Matrix products; several under one operation run one after another."""
     read, write, byte, weights = _bytes(op)
