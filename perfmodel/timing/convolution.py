@@ -21,15 +21,17 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
 from perfmodel.timing.stream import first_latency_s, late_s, moved
 from perfmodel.timing.terms import Body, Term, later, overlapped
+from perfmodel.timing.weights import Mechanism
 
-SHARPNESS = 4.4
-REGISTERS, THREADS = 65536, 2048
-OWN_REGISTERS, REGISTER_STEP = 20, 8
-# Instructions per access, per element, and per element and tap (H200, 2026-11, as all below).
-ACCESS, ELEMENT, TAP_EACH = 33.0, 3.0, 0.6
-ISSUE_CLOCKS = 3.6
-WAIT_LATENCIES = 1.0
-REST_LATENCIES = 0.63  # latencies per row of the last strip
+_data = Mechanism("convolution")
+REGISTERS, THREADS = _data.facts("registers", "threads")
+OWN_REGISTERS, REGISTER_STEP, BACK_KERNELS = _data.facts("own registers", "register step", "back kernels")
+SHARPNESS, ACCESS, ELEMENT, TAP_EACH = _data.weights("sharpness", "access", "element", "tap each")
+ISSUE_CLOCKS, WAIT_LATENCIES, REST_LATENCIES = _data.weights("issue clocks", "wait latencies", "rest latencies")
+BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = _data.weights("back tap", "back latencies", "gather latencies")
+# Of torch's kernels.
+OUTPUT, TAP, SLICE, TURN = _data.group("output"), *_data.weights("tap", "slice", "turn")
+TORCH_SHARPNESS, WEIGHT = _data.weights("torch sharpness", "weight")
 
 
 def _held(card: Card, threads: int, registers: float) -> int:

@@ -22,21 +22,19 @@ from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import load
 from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.stream import L2_FILL
+from perfmodel.timing.weights import Mechanism
 
 KNOWLEDGE = ("datasheet", "family", "calibrated")
 # Generations with a family file, oldest first.
 GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
 ANY = "generic"
-USUAL_CLOCK_HZ = 1.5e9  # for a card whose data sheet gives no clock
 # Blackwell's graphics chips use Ampere's matrix instructions at full rate and GDDR memory, as Ada's do.
 SMALL_BLACKWELL = "gb20"
-# Time from the event before a call to its first kernel, divided by the period between launches (an H200's host, torch
-# 2.11; the event is recorded while the host prepares the call).
-FIRST_CALL = 0.68
 # Kinds of calls that the measured period does not scale.
 UNLIKE = ("wrapped", "product")
-# Factor of the range: a card that was not among those fitted lies further off.
-WIDER = {"datasheet": 1.0, "family": 1.5, "calibrated": 1.0}
+_data = Mechanism("parameters")
+USUAL_CLOCK_HZ, FIRST_CALL = _data.weights("usual clock hz", "first call")
+WIDER = _data.group("wider")
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4")
 TENSOR_DTYPES = ("tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4", "fp64")
 
