@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from perfmodel import block, eager, systems
 from perfmodel.analysis import Total
@@ -22,6 +22,9 @@ from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.expectation import Expected
 from perfmodel.timing.sequence import expected
 from perfmodel.timing.terms import Term
+
+if TYPE_CHECKING:
+    from perfmodel.timing.influences import Influence
 
 
 class Prediction(NamedTuple):
@@ -159,3 +162,16 @@ def _total(asked: Iterable[Kernel], whole: Bounds) -> Total:
     return Total(
         flops, contraction_flops, traffic_byte, compulsory_byte, whole.lower_s, whole.no_overlap_s, whole.bound
     )
+
+
+def influences(case: Case | Refused, gpu: Gpu, knowledge: str | None = None) -> list[Influence]:
+    """What the expected time of a case owes to each parameter; empty for a case without a time."""
+    from perfmodel.timing.influences import influences as of_time
+
+    if isinstance(case, Refused):
+        return []
+
+    def seconds(card: Gpu) -> float:
+        return predicted(case, rates(card, case.dtype), known.card(card, knowledge))[1].expected_s
+
+    return of_time(seconds, gpu)

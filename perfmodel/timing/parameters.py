@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from perfmodel import measured
 from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.figures import number
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
 from perfmodel.paths import folders, label, report
-from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import load
 from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.stream import L2_FILL
@@ -77,22 +77,11 @@ def _family(path: str) -> Family:
         if section not in ("sources", "generation"):
             table = page.mapping(section)
             table.choice("from", tuple(sources))
-            sections[section] = {key: _number(table, key) for key in table if key != "from"}
+            sections[section] = {key: number(table, key) for key in table if key != "from"}
             table.finish()
     found = Family(page.text("generation"), path, sources, sections)
     page.finish()
     return found
-
-
-def _number(page: Page, key: str) -> float:
-    found = page.scalar(key)
-    try:
-        value = float(found.text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < float("inf"):
-        raise InputError(str(found.place), f"{shown(found.text)} is not a figure", "a number of at least 0 is accepted")
-    return value
 
 
 def best_knowledge(gpu: Gpu) -> str:
