@@ -114,20 +114,6 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     return Body(seconds + rest_s + gather_s, terms, "convolution", choice, late)
 
 
-# Backward kernel: instructions per tap and per sum; latencies of eight positions under load; latencies of the sums,
-# with several turns in flight.
-BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = 0.4, 5.0, 0.45
-
-# Instructions of torch's kernel per output, and per output and tap; of a transposing copy, per element.
-OUTPUT = {"fp16": 140.0, "bf16": 288.0, "fp32": 307.0}
-TAP = 10.7
-SLICE = 73.0  # in torch's own layout: the slice that removes the padding
-TURN = 200.0
-TORCH_SHARPNESS = 12.0  # its instructions and its bytes overlap almost fully
-WEIGHT = 164.0  # instructions per element of the weight gradient
-BACK_KERNELS = 10  # kernels of torch's backward pass
-
-
 def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:
     """torch's depthwise kernel with the copies around it."""
     elements = B * N * D

@@ -29,8 +29,7 @@ class Mechanism:
 
     def weight(self, name: str) -> float:
         """A weight, or a fact that need not be whole."""
-        found = self._given[name] = float(self._texts[name])
-        return found
+        return self._given.setdefault(name, float(self._texts[name]))
 
     def weights(self, *names: str) -> tuple[float, ...]:
         return tuple(map(self.weight, names))
@@ -41,8 +40,7 @@ class Mechanism:
         return {name[len(start) :]: self.weight(name) for name in self._texts if name.startswith(start)}
 
     def fact(self, name: str) -> int:
-        found = self._given[name] = int(self._texts[name])
-        return found
+        return int(self._given.setdefault(name, int(self._texts[name])))
 
     def facts(self, *names: str) -> tuple[int, ...]:
         return tuple(map(self.fact, names))
