@@ -1,6 +1,7 @@
 """What each constant of the time model moves: every one is doubled, and the times of a broad set of cases are compared.
 
-python benchmarks/constants.py [--file NAME]     a table of all constants, those that move nothing first, and counts
+python benchmarks/constants.py [--file NAME]             a table of constants, those that move nothing first, and counts
+python benchmarks/constants.py --cover > tests/cover.jsonl    a small set of cases that every constant of a mechanism moves
 
 The set: stored records of every operation, implementation, direction, data type and protocol, kernels that were never
 measured, collectives on every system, and a small program, on cards of every generation. A constant that moves nothing
@@ -20,13 +21,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from program_kernels import Drawn
+
 from perfmodel import patterns, systems
 from perfmodel.aten.asking import compact
-from perfmodel.aten.calls import Call
+from perfmodel.aten.calls import Call, Operand
 from perfmodel.cases import Case, read
 from perfmodel.errors import PerfmodelError
-from perfmodel.hardware import gpu
+from perfmodel.hardware import Gpu, gpu
 from perfmodel.prediction import predicted
+from perfmodel.programs.pricing import Prices
 from perfmodel.programs.program import Host, Program, Resident, Step
 from perfmodel.programs.run import on
 from perfmodel.roofline import rates
@@ -39,7 +43,7 @@ from perfmodel.traces.tracing import trace
 RESULTS = Path(__file__).parent / "results"
 NO_HOST = Host()
 KEYS = ("op", "kind", "shape", "dtype", "impl", "direction", "causal", "window", "activation", "protocol", "torch")
-EACH = 2  # records of each kind: the smallest and the largest
+WITHOUT_OURS = ("rmsnorm_backward", "log_softmax", "log_softmax_backward")
 # A card of every generation; the first three have all cases.
 CARDS = ("h100-sxm", "a100-sxm4-80gb", "t4", "h200", "l40s", "b200", "v100-pcie-32gb", "mi300x")
 GENERAL = 3
@@ -85,7 +89,53 @@ def lines() -> Iterator[str]:
     for found in kinds.values():
         found.sort(key=lambda line: sum(value for value in line["shape"].values() if isinstance(value, int)))
         yield from (json.dumps(line) for line in {id(line): line for line in (found[0], found[-1])}.values())
-    yield from map(json.dumps, MORE)
+    yield from map(json.dumps, (*MORE, *around()))
+    for seed in (1, 2, 3):
+        yield from map(json.dumps, Drawn(seed).every())
+
+
+def around() -> Iterator[dict[str, Any]]:
+    """Sizes on both sides of every limit that libraries have, as far as records do not reach them."""
+    for op, cols, rows in product(("sort", "top_k"), (100, 200, 3000, 6000, 20000, 1_500_000), (1, 100, 200, 4096)):
+        if rows * cols < 1 << 28:
+            yield {
+                "op": op,
+                "shape": {"rows": rows, "cols": cols, **({"chosen": 8} if op == "top_k" else {})},
+                "dtype": "fp32",
+            }
+    for op, cols, dtype in product(
+        ("softmax", "softmax_backward", "layernorm", "rmsnorm", "layernorm_backward", "rmsnorm_backward", "log_softmax",
+         "log_softmax_backward"),
+        (96, 1024, 1500, 2048, 3000, 4094, 6000, 9216, 12000, 25000, 60000), ("fp32", "bf16"),
+    ):  # fmt: skip
+        for impl in ("torch", "ours") if op not in WITHOUT_OURS else ("torch",):
+            yield {"op": op, "shape": {"rows": 4096, "cols": cols}, "dtype": dtype, "impl": impl}
+    for causal, heads, n in product((False, True), (4, 24, 40, 132), (128, 700, 1500)):
+        for impl in ("flash", "serving", "paged", "efficient", "cudnn"):
+            shape = {"B": 1, "H": heads, "N": n, "S": 3000, "d": 80}
+            yield {"op": "attention", "shape": shape, "dtype": "fp16", "impl": impl, "causal": causal}
+    for op, outer, axis, inner in product(("reduce_sum", "argmax"), (1, 64, 4096), (64, 300, 100_000), (1, 64)):
+        yield {"op": op, "shape": {"rows": outer, "cols": axis, "inner": inner}, "dtype": "fp32"}
+    for rows, run in product((8, 24, 2000, 5000, 100_000), (1, 8, 4096)):
+        for op in ("gather", "scatter", "scatter_add"):
+            yield {"op": op, "shape": {"rows": rows, "cols": run}, "dtype": "fp32"}
+        yield {"op": "embedding_backward", "shape": {"B": 1, "N": rows, "D": run, "V": 32000}, "dtype": "fp32"}
+    for d, causal, n, keys in product((64, 80, 128), (False, True), (1, 300), (600, 900, 131072)):
+        for impl in ("flash", "serving", "paged"):
+            shape = {"B": 1, "H": 8, "H_kv": 1, "N": n, "S": keys, "d": d}
+            yield {"op": "attention", "shape": shape, "dtype": "bf16", "impl": impl, "causal": causal}
+    for taps, channels in product((3, 5, 7, 9, 12, 15), (768, 1001)):
+        yield {"op": "conv1d", "shape": {"B": 4, "N": 4096, "D": channels, "K": taps}, "dtype": "fp32", "impl": "fused"}
+    yield {"op": "softmax_backward", "shape": {"rows": 4096, "cols": 1000}, "dtype": "fp64"}
+    yield {"op": "layernorm", "shape": {"rows": 4096, "cols": 1900}, "dtype": "fp32", "torch": "2.1"}
+    yield {"op": "adam_step", "shape": {"params": 10**11, "tensors": 400, "state": 4}, "dtype": "fp32"}
+    yield {"op": "batch_norm", "shape": {"B": 16384, "C": 64, "pixels": 49}, "dtype": "fp32"}
+    yield {"op": "reduce_sum", "shape": {"rows": 100, "cols": 200}, "dtype": "fp32"}
+    yield from (
+        {"op": "concatenate", "shape": {"numel": 1 << n, "run": 1 << (n - 1)}, "dtype": "fp32", "protocol": "warm"}
+        for n in (22, 23, 24)
+    )
+    yield {"op": "concatenate", "shape": {"numel": 1 << 28, "run": 1 << 27}, "dtype": "fp32"}
 
 
 Times = dict[int, tuple[float, float]]  # by number: the expected time and the upper end of its range
@@ -94,10 +144,10 @@ Times = dict[int, tuple[float, float]]  # by number: the expected time and the u
 class Cases:
     """Cases on cards, numbered."""
 
-    def __init__(self, cards: Iterable[str], knowledge: str | None = None) -> None:
+    def __init__(self, cards: Iterable[Gpu], knowledge: str | None = None) -> None:
         self.knowledge = knowledge
         cases = [one for one in read(list(lines()), "cases") if isinstance(one, Case)]
-        self.pairs = [(gpu(card), case) for card in cards for case in cases]
+        self.pairs = [(card, case) for card in cards for case in cases]
         self.rates = {(card.name, case.dtype): rates(card, case.dtype) for card, case in self.pairs}
 
     def times(self, asked: Iterable[int] | None = None) -> Times:
@@ -116,36 +166,80 @@ class Cases:
 def collectives() -> Times:
     """Collectives of every size on every system, and on cards without a system of their own."""
     found = []
-    for name, system in PLACES.items():
-        card = gpu(name)
-        for kind, ranks, byte in product(patterns.KINDS, (2, 4, 8, 16), (1 << 10, 1 << 17, 1 << 23, 1 << 29)):
+    places = [(gpu(name), systems.of(gpu(name), system)) for name, system in PLACES.items()]
+    places += [(card, system._replace(scale_up=system.network)) for card, system in places if system.network]
+    for card, system in places:
+        for kind, ranks, byte in product(patterns.KINDS, (2, 4, 8, 16), (1 << 10, 1 << 17, 3 << 19, 1 << 23, 1 << 29)):
             try:
-                time = collective_s(systems.of(card, system), card, kind, byte, ranks)
+                time = collective_s(system, card, kind, byte, ranks)
                 found.append((time.expected_s + time.host_s, time.high_s))
             except PerfmodelError:
                 found.append((0.0, 0.0))
     return dict(enumerate(found))
 
 
+def tensor(*shape: int, dtype: str = "bf16", number: int = 0) -> Operand:
+    whole = compact(shape, dtype)
+    return whole._replace(storage=number, storage_byte=whole.byte)
+
+
+def turned(one: Operand) -> Operand:
+    """The tensor with its last two dimensions exchanged."""
+    *rest, a, b = one.strides
+    return one._replace(strides=(*rest, b, a))
+
+
+def aten() -> Iterator[Call]:
+    """Calls of torch that no case can state: masks, dropout, conversions on the way, convolutions in groups."""
+    q, x, y = tensor(2, 16, 1024, 128), tensor(1 << 20), tensor(4096, 4096)
+    for queries, heads, p in product((1, 1024), (2, 16, 48), (0.0, 0.1)):
+        a, k = tensor(2, heads, queries, 128), tensor(2, heads, 1024, 128)
+        mask = tensor(2, heads, queries, 1024)
+        yield Call("scaled_dot_product_attention", (a, k, k, mask, p, False), {}, (a,))
+        yield Call("scaled_dot_product_attention", (a, k, k, None, p, False), {}, (a,))
+    yield Call("native_dropout", (q, 0.1, True), {}, (q, q._replace(dtype="bool")))
+    yield from (Call(name, (x,), {}, (x,)) for name in ("sqrt", "rsqrt", "log", "exp", "erf", "tanh", "reciprocal"))
+    yield Call("add", (turned(y), y._replace(dtype="fp32")), {}, (y._replace(dtype="fp32"),))
+    yield Call("_to_copy", (turned(y),), {"dtype": "fp32"}, (y._replace(dtype="fp32"),))
+    for groups, dtype in product((1, 4, 64), ("bf16", "fp32")):
+        image, kernel = tensor(8, 64, 56, 56, dtype=dtype), tensor(64, 64 // groups, 3, 3, dtype=dtype)
+        yield Call("convolution", (image, kernel, None, (1, 1), (1, 1), (1, 1), False, (0, 0), groups), {}, (image,))
+    for channels in (4, 12):
+        few = tensor(64, channels, 3, 3)
+        given = tensor(8, channels, 224, 224), few, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1
+        yield Call("convolution", given, {}, (tensor(8, 64, 224, 224),))
+    yield Call(
+        "mm",
+        (tensor(4096, 4096), turned(tensor(50257, 4096))._replace(shape=(4096, 50257))),
+        {},
+        (tensor(4096, 50257),),
+    )
+
+
+def calls() -> Times:
+    """Those calls, each alone, on every generation."""
+    found = {}
+    for name in CARDS:
+        prices = Prices(gpu(name))
+        for at, one in enumerate(aten()):
+            timed = [prices.time(kernel, 0.0) for kernel in prices.kernels(one)]
+            found[hash((name, at))] = sum(one.seconds for one in timed), max((one.spread for one in timed), default=0.0)
+    return found
+
+
 def program() -> Program:
-    """A training step in small: products, an activation, views, a value that the host reads."""
+    """A training step in small: products, an activation, views, a value that the host reads, a value of each phase."""
 
-    def tensor(number: int, *shape: int) -> Any:
-        whole = compact(shape, "bf16")
-        return whole._replace(storage=number, storage_byte=whole.byte)
-
-    def step(name: str, *given: Any, out: Any, host: Host = NO_HOST, phase: str = "forward") -> Step:
+    def step(name: str, *given: Any, out: Operand, host: Host = NO_HOST, phase: str = "forward") -> Step:
         return Step(Call(name, given, {}, (out,)), "layer", phase, 0, host, (), f"aten::{name}")
 
-    x, w, h, r, v, y = (
-        tensor(i, *s)
-        for i, s in enumerate(((4096, 4096), (4096, 4096), (4096, 4096), (4096, 4096), (4096, 64), (4096, 64)), 1)
-    )
+    sizes = (8192, 4096), (4096, 4096), (8192, 4096), (8192, 4096), (4096, 64), (8192, 64), (8192, 64)
+    x, w, h, r, v, y, z = (tensor(*shape, number=number) for number, shape in enumerate(sizes, 1))
     steps = (
         step("mm", x, w, out=h, host=Host(modules=2, views=1)),
         step("relu", h, out=r),
         step("mm", r, v, out=y, phase="backward", host=Host(views=1)),
-        step("relu", y, out=tensor(7, 4096, 64), phase="optimizer"),
+        step("topk", y, 8, out=z, phase="optimizer", host=Host(waits=True)),
     )
     held = {one.storage: Resident(one.storage_byte, "parameter") for one in (x, w, v)}
     return Program("sketch", steps, held)
@@ -176,7 +270,9 @@ class Sets:
     """The cases that each kind of constant may move."""
 
     def __init__(self) -> None:
-        self.cases = Cases(CARDS[:GENERAL])
+        self.cases = Cases(map(gpu, CARDS[:GENERAL]))
+        bare = gpu("t4")._replace(name="bare", multiprocessor={}, clocks={})  # a data sheet without these figures
+        self.others = Cases([*map(gpu, CARDS[GENERAL:]), bare])
         self.before = self.cases.times()
         self._of_family: dict[str, Cases] = {}
         self._of_mechanism: dict[str, list[int]] = {}
@@ -186,14 +282,16 @@ class Sets:
         assert isinstance(one.value, float)
         name = Path(one.file).stem
         if one.kind in ("fact", "weight") and name not in ("programs", "collectives"):
-            bound = self._bound(name)
+            bound = self.bound(name)
             for asked in (bound[:: 1 + len(bound) // ENOUGH], bound):
                 found = doubled(one, partial(self.cases.times, asked), {key: self.before[key] for key in asked})
                 if found:
                     return found
-            return doubled(one, programs)
+            return doubled(one, calls) or doubled(one, programs) or doubled(one, self.others.times)
         if one.kind == "family":
-            return doubled(one, self._family(name).times)
+            cases = self._family(name)
+            some = range(0, len(cases.pairs), 1 + len(cases.pairs) // ENOUGH)
+            return doubled(one, partial(cases.times, some)) or doubled(one, cases.times) or doubled(one, calls)
         return doubled(one, collectives if one.kind == "link" or name == "collectives" else programs) or doubled(
             one, traces
         )
@@ -202,10 +300,10 @@ class Sets:
         """All cases on a card of the generation, or by the data sheet alone."""
         if name not in self._of_family:
             own = [card for card in CARDS if parameters.generation(gpu(card)) == name]
-            self._of_family[name] = Cases(own[:1])
+            self._of_family[name] = Cases(map(gpu, own[:1]), "datasheet" if name == parameters.ANY else "family")
         return self._of_family[name]
 
-    def _bound(self, name: str) -> list[int]:
+    def bound(self, name: str) -> list[int]:
         """The cases that a mechanism's file moves if all of its weights grow."""
         if name not in self._of_mechanism:
             weights = [one for one in mechanism(name).values() if one.kind == "weight" and isinstance(one.value, float)]
@@ -219,21 +317,57 @@ class Sets:
 
 
 def doubled(one: Parameter, times: Callable[[], Times], before: Times | None = None) -> float:
-    """The largest move of these times if the constant is doubled."""
+    """The largest move of these times if the constant is doubled, or halved where doubling moves none."""
     before = times() if before is None else before
     value = float(one.value)
+    for other in (2.0 * value, 0.5 * value) if value else (1.0,):
+        try:
+            with changed(one, other):
+                found = moved(before, times())
+        except (ArithmeticError, ValueError, IndexError, KeyError, TypeError, StopIteration):
+            return float("inf")
+        if found:
+            return found
+    return 0.0
+
+
+def cover(sets: Sets) -> Iterator[str]:
+    """A small set of cases, each with its card and the constants of mechanisms that move it when doubled."""
+    chosen: dict[int, list[str]] = {}
+    for one in every():
+        if one.kind in ("fact", "weight") and isinstance(one.value, float):
+            bound = sets.bound(Path(one.file).stem)
+            for asked in (list(chosen), bound[:: 1 + len(bound) // ENOUGH], bound):
+                best = most_moved(one, sets, asked)
+                if best is not None:
+                    chosen.setdefault(best, []).append(place(one))
+                    break
+    for number, constants in sorted(chosen.items()):
+        card, case = sets.cases.pairs[number]
+        yield json.dumps({"gpu": card.name, "case": case.line, "constants": constants})
+
+
+def most_moved(one: Parameter, sets: Sets, asked: Iterable[int]) -> int | None:
+    """The number of the case that a doubled constant moves most, if it moves any."""
     try:
-        with changed(one, 2.0 * value if value else 1.0):
-            return moved(before, times())
-    except (ArithmeticError, ValueError, IndexError, KeyError, TypeError, StopIteration):
-        return float("inf")
+        with changed(one, 2.0 * float(one.value)):
+            after = sets.cases.times(asked)
+    except (ArithmeticError, ValueError, IndexError, KeyError, TypeError):
+        return None
+    moves = {key: moved({key: sets.before[key]}, {key: time}) for key, time in after.items()}
+    best = max(moves, key=lambda key: moves[key], default=None)
+    return best if best is not None and moves[best] > 1e-9 else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--file", default="", help="only constants of files whose path contains this")
+    parser.add_argument("--cover", action="store_true", help="print a small set of cases for the tests instead")
     asked = parser.parse_args()
     sets = Sets()
+    if asked.cover:
+        print("\n".join(cover(sets)))
+        return
     counts: Counter[str] = Counter()
     rows: list[tuple[float, Parameter]] = []
     for one in every():

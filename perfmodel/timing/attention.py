@@ -80,7 +80,7 @@ class BackEnd(NamedTuple):
     plan: float = 0.0
     cold: float = 0.0
     power: float = 1.0
-    widths: int = 32
+    widths: float = 32.0
     clears: bool = False
     added: float = 0.0
     drop: float = 0.0
@@ -272,7 +272,7 @@ def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int) 
 def padded(how: BackEnd, width: int) -> int:
     """The head size that a library computes: sizes without a kernel are padded with zeros."""
     step = how.widths if width <= 128 else 2 * how.widths
-    return -(-width // step) * step
+    return int(-(-width // step) * step)
 
 
 def _cut(how: BackEnd, size: Attended, rows: int, heads: int, group: int, count: int) -> tuple[Tile, int]:

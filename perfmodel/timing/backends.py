@@ -42,20 +42,20 @@ def _tiles(name: str) -> tuple[tuple[int, Tile], ...]:
 
 FLASH = BackEnd(
     "FlashAttention-2", tiles=_tiles("tiles flash"), narrow=_tiles("narrow flash"), back=_tiles("back flash"),
-    cuts="filled", packs="one", **_stated("flash"),
+    cuts="filled", packs="one", back_slots=0.0, **_stated("flash"),
 )  # fmt: skip
 CUDNN = BackEnd(
     "cuDNN", tiles=_tiles("tiles cudnn"), narrow=(), back=_tiles("back cudnn"), clears=True,
-    widths=_data.fact("widths cudnn"), **_stated("cudnn"),
+    widths=_data.weight("widths cudnn"), **_stated("cudnn"),
 )  # fmt: skip
 EFFICIENT = BackEnd(
     "memory-efficient attention", tiles=_tiles("tiles efficient"), narrow=(), back=_tiles("back efficient"),
     **_stated("efficient"),
 )  # fmt: skip
-# ``share`` is Hopper's here; ``back_end`` replaces it by the generation's.
+# ``share`` is the generation's: ``back_end`` sets it.
 SERVING = BackEnd(
     "FlashAttention-3 of a serving stack", tiles=_tiles("tiles serving"), narrow=_tiles("narrow serving"),
-    cuts="shared out", packs="all", back=CUDNN.back, back_share=CUDNN.back_share, back_start=CUDNN.back_start,
+    cuts="shared out", packs="all", share=0.0, fill=CUDNN.fill, back=CUDNN.back, back_share=CUDNN.back_share, back_start=CUDNN.back_start,
     back_slots=CUDNN.back_slots, **_stated("serving"),
 )  # fmt: skip
 SERVING_BEFORE = SERVING._replace(
@@ -64,7 +64,7 @@ SERVING_BEFORE = SERVING._replace(
     back_slots=FLASH.back_slots, **_stated("older serving"),
 )  # fmt: skip
 PAGED = FLASH._replace(
-    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", **_stated("paged"),
+    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, cold=0.0, **_stated("paged"),
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
 # The back end that torch chooses: cuDNN where it has kernels for the card, otherwise FlashAttention (Ampere and later).

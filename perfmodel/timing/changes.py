@@ -51,8 +51,7 @@ def _forget(files: bool) -> None:
             for found in list(vars(module).values()):
                 if hasattr(found, "cache_clear") and getattr(found, "__module__", "") == module.__name__:
                     found.cache_clear()
-    if files:
-        parameters._CARDS.clear()
+    parameters._CARDS.clear()
 
 
 def _modules() -> list[Any]:

@@ -16,7 +16,7 @@ from math import ceil, prod
 
 from perfmodel.cuda import strips
 from perfmodel.cuda.layouts import widest
-from perfmodel.timing.blocks import BLOCK_CLOCKS
+from perfmodel.timing.blocks import BLOCK_CLOCKS, THREADS
 from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
 from perfmodel.timing.stream import first_latency_s, late_s, moved
@@ -24,8 +24,8 @@ from perfmodel.timing.terms import Body, Term, later, overlapped
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("convolution")
-REGISTERS, THREADS = _data.facts("registers", "threads")
-OWN_REGISTERS, REGISTER_STEP, BACK_KERNELS = _data.facts("own registers", "register step", "back kernels")
+REGISTERS, OWN_REGISTERS = _data.facts("registers", "own registers")
+REGISTER_STEP, BACK_KERNELS = _data.facts("register step", "back kernels")
 SHARPNESS, ACCESS, ELEMENT, TAP_EACH = _data.weights("sharpness", "access", "element", "tap each")
 ISSUE_CLOCKS, WAIT_LATENCIES, REST_LATENCIES = _data.weights("issue clocks", "wait latencies", "rest latencies")
 BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = _data.weights("back tap", "back latencies", "gather latencies")

@@ -43,14 +43,14 @@ class Habit(NamedTuple):
 
     inputs: int
     weights: int
-    registers: float
-    floats: float
-    words: float
-    again: float
-    unfilled: float
     row: float
     place: float
     element: float
+    registers: float
+    floats: float = 0.0
+    words: float = 0.0
+    again: float = 0.0
+    unfilled: float = 0.0
 
 
 # Inputs and weights are tensors of the kernel; the other figures are stated under its name.

@@ -156,7 +156,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,
         node_s=launch["node"] * 1e-6,
-        host_s={kind: value * 1e-6 for kind, value in host.items() if kind not in ("hidden", "torch")},
+        host_s={kind: value * 1e-6 for kind, value in host.items() if kind != "hidden"},
         host_hidden_s=host["hidden"] * 1e-6,
         serving_share=known.value("attention", "serving"),
         dram_latency_s=known.value("latency", "dram") * 1e-9,
@@ -229,9 +229,10 @@ def _served(gpu: Gpu, dtype: str) -> str:
 
 
 def _tiling(known: Family, section: str) -> Tiling:
-    values = known.sections["tensor" if section in TENSOR_DTYPES else section]
-    if section in TENSOR_DTYPES:
-        values = {**values, **known.sections[section]}
+    if section == "vector":  # its loads need no alignment
+        values = {**dict.fromkeys(("small", "small_draw", "crooked", "crooked_draw"), 1.0), **known.sections["vector"]}
+    else:
+        values = {**known.sections["tensor"], **known.sections[section]}
     return Tiling(
         edge=values["edge"],
         draw_byte_per_clock=values["draw"],

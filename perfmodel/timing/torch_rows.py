@@ -41,7 +41,7 @@ WARP_COLS, WARP_COLS_BEFORE, BACK_COLS, BACK_BYTE = _data.facts(
     "warp cols", "warp cols before", "back cols", "back byte"
 )
 REGISTERS_EACH, REGISTERS, VECTOR_BYTE = _data.facts("registers each", "registers", "vector byte")
-SHARED_BYTE, MULTIPROCESSOR_BYTE = _data.facts("shared byte", "multiprocessor byte")
+SHARED_BYTE = _data.fact("shared byte")
 NORM_VECTOR, NORM_THREADS, UNROLLED = _data.facts("norm vector", "norm threads", "unrolled")
 COLUMNS, MANY_ROWS, ROWS_AT_ONCE, MOST_BLOCKS = _data.facts("columns", "many rows", "rows at once", "most blocks")
 
@@ -62,8 +62,7 @@ def softmax(row: Row, before: bool = False) -> Launch:
     steps = ceil(cols / threads / wide)
     work = BLOCK_ROW + steps * wide * (SHARED_ELEMENT + narrow)
     if cols % wide == 0 and cols * item < SHARED_BYTE and not before:
-        seats = MULTIPROCESSOR_BYTE // (cols * item + 1152)
-        return Launch("one block per row, in shared memory", rows, 1024, size, size, work, steps, 4, seats=seats)
+        return Launch("one block per row, in shared memory", rows, 1024, size, size, work, steps, 4)
     work = BLOCK_ROW + steps * wide * (PASS_ELEMENT + narrow)
     waits = steps + (ENDS if cols % wide else 0.0)
     barriers = 4 + (2 * (32 + threads / 32) * SERIAL_CLOCKS / BARRIER_CLOCKS if before else 0.0)
@@ -84,10 +83,7 @@ def softmax_backward(row: Row) -> Launch:
     steps = ceil(cols / threads / wide)
     work = BLOCK_ROW / 2 + steps * wide * (BACK_ELEMENT + narrow)
     if cols % wide == 0 and cols * item < SHARED_BYTE:
-        seats = MULTIPROCESSOR_BYTE // (cols * item + 1152)
-        return Launch(
-            "one block per row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3, seats=seats
-        )
+        return Launch("one block per row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3)
     ends = ENDS if cols % wide else 0.0
     return Launch(
         "one block per row, two passes", rows, threads, 2 * size, size, work, 2 * steps + ends, 3,
