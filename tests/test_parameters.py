@@ -159,3 +159,60 @@ def test_json_is_for_cases():
     ran = perfmodel("explain", "softmax", "--format", "json")
     assert ran.code == 2
     assert "--time CASE is required" in ran.err
+
+
+COVER = [json.loads(line) for line in (Path(__file__).parent / "cover.jsonl").read_text(encoding="utf-8").splitlines()]
+# Constants that no case shows: those of programs and traces, of single calls of torch, and of data sheets without a figure.
+# ``benchmarks/constants.py`` moves them, or fails with them.
+ELSEWHERE = {
+    f"kernels/{file}: {name}"
+    for file, names in {
+        "attention": ("few",),
+        "backends": (
+            "cudnn added",
+            "cudnn drop",
+            "cudnn masked stream",
+            "cudnn masked decode",
+            "older instruction blackwell",
+        ),
+        "blocks": ("threads",),
+        "collectives": ("switched", "small"),
+        "images": ("few channels", "depthwise tap"),
+        "instructions": ("sequences sqrt", "sequences rsqrt"),
+        "kernels": ("product code", "special random"),
+        "movement": ("vector blocks", "strided cast", "fill sustained"),
+        "parameters": ("usual clock hz", "first call", "wider datasheet", "wider calibrated"),
+        "programs": ("start s", "memory power", "recorded s"),
+        "reductions": ("long row",),
+        "tiles": ("odd",),
+        "torch_rows": ("back byte",),
+        "walks": ("enough", "good", "fewest steps", "counted"),
+    }.items()
+    for name in names
+}
+
+
+def covered():
+    """Yields every constant of a mechanism with the cases that it should move, or with all cases if it is new."""
+    cases = [(gpu(one["gpu"]), next(iter(read([json.dumps(one["case"])], "cover")))) for one in COVER]
+    for name in NAMES:
+        for one in registry.mechanism(name).values():
+            if isinstance(one.value, float):
+                known = [
+                    case for case, line in zip(cases, COVER, strict=True) if registry.place(one) in line["constants"]
+                ]
+                yield one, known or cases
+
+
+def test_every_constant_of_a_mechanism_moves_a_time():
+    def times(cases):
+        return [predicted(case, rates(card, case.dtype), parameters.card(card))[1][:3] for card, case in cases]
+
+    idle = set()
+    for one, cases in covered():
+        if registry.place(one) not in ELSEWHERE:
+            before = times(cases)
+            with changed(one, 2.0 * one.value):
+                if times(cases) == before:
+                    idle.add(registry.place(one))
+    assert not idle

@@ -199,13 +199,7 @@ def document(found: Prediction, card: Card, gpu: Gpu, influences: Sequence[Influ
         "gpu": gpu_document(gpu, card.knowledge),
         "case": case_document(found),
         "parameters": [
-            {
-                "name": place(one.parameter),
-                **one.parameter._asdict(),
-                "file": label(one.parameter.file),
-                "influence": one.share,
-            }
-            for one in influences
+            {**one.parameter._asdict(), "file": label(one.parameter.file), "influence": one.share} for one in influences
         ],
         "most_uncertain": place(most.parameter) if most else None,
         "uncertainty": uncertainty(card, found.expected, influences),

@@ -80,7 +80,7 @@ class BackEnd(NamedTuple):
     plan: float = 0.0
     cold: float = 0.0
     power: float = 1.0
-    widths: float = 32.0
+    widths: float = 32
     clears: bool = False
     added: float = 0.0
     drop: float = 0.0

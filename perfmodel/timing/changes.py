@@ -26,32 +26,42 @@ def changed(parameter: Parameter, value: float) -> Iterator[None]:
     if parameter.kind in ("fact", "weight"):
         name = os.path.basename(parameter.file).removesuffix(".yaml")
         undo = _put_everywhere(name, parameter.name, value)
-        _forget(False)
+        forget(False)
         try:
             yield
         finally:
             for holder, key, old in reversed(undo):
                 holder[key] = old
-            _forget(False)
+            forget(False)
         return
     place = parameter.file, parameter.name
     figures.CHANGED[place] = value
-    _forget(True)
+    forget(True)
     try:
         yield
     finally:
         del figures.CHANGED[place]
-        _forget(True)
+        forget(True)
 
 
-def _forget(files: bool) -> None:
+def forget(files: bool = True) -> None:
     """Drops remembered times, and with ``files`` the contents of files."""
-    for module in _modules():
-        if files or module.__name__.rpartition(".")[2] not in READERS:
-            for found in list(vars(module).values()):
-                if hasattr(found, "cache_clear") and getattr(found, "__module__", "") == module.__name__:
-                    found.cache_clear()
+    for reads, found in _remembering(len(sys.modules)):
+        if files or not reads:
+            found.cache_clear()
     parameters._CARDS.clear()
+
+
+@lru_cache(maxsize=1)
+def _remembering(modules: int) -> list[tuple[bool, Any]]:
+    """The functions that remember results, and whether these are contents of files."""
+    return [
+        (module.__name__.rpartition(".")[2] in READERS, found)
+        for module in _modules()
+        for found in vars(module).values()
+        if hasattr(found, "cache_clear") and getattr(found, "__module__", "") == module.__name__
+        if module.__name__ != __name__
+    ]
 
 
 def _modules() -> list[Any]:
@@ -67,7 +77,11 @@ Place = tuple[dict[Any, Any], Any, tuple[Any, ...]]
 
 def _put_everywhere(file: str, name: str, value: float) -> list[tuple[dict[Any, Any], Any, Any]]:
     """Puts the value wherever modules keep the one of the file. Returns what undoes it."""
-    places = _places(sum(map(len, GIVEN.values())), len(_modules())).get((file, name), [])
+    given, modules = sum(map(len, GIVEN.values())), len(_modules())
+    places = _places(given, modules).get((file, name), [])
+    if not places:  # a module was loaded while the parameter had another value
+        _places.cache_clear()
+        places = _places(given, modules).get((file, name), [])
     old = GIVEN.get(file, {}).get(name)
     new = round(value) if isinstance(old, int) else value
     undo = []

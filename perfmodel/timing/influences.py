@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from perfmodel import figures
 from perfmodel.figures import Figure, LinkFigure
 from perfmodel.hardware import Gpu
-from perfmodel.timing.changes import changed
+from perfmodel.timing.changes import changed, forget
 from perfmodel.timing.registry import Parameter, described, mechanism
 from perfmodel.timing.weights import FOLDER, GIVEN
 
@@ -27,12 +28,14 @@ class Influence(NamedTuple):
 def influences(seconds: Callable[[Gpu], float], gpu: Gpu) -> list[Influence]:
     """What a time on a card owes to each parameter, the largest influence first. The others did not enter.
 
-    Whole numbers, such as the threads of a warp or the multiprocessors of a card, are not moved. ``seconds`` runs once before all others,
-    because only what this process has read can enter.
+    Whole numbers, such as the threads of a warp or the multiprocessors of a card, are not moved. Files are read again
+    at first, so that the candidates are what this time needs. Mechanisms are left out whose weights move nothing together.
     """
+    forget()
+    figures.READ.clear()
     base = seconds(gpu)
     found = []
-    for parameter in _candidates():
+    for parameter in _candidates(lambda: seconds(gpu)):
         assert isinstance(parameter.value, float)
         with changed(parameter, parameter.value * (1.0 + STEP)):
             share = (seconds(gpu) / base - 1.0) / STEP if base else 0.0
@@ -82,16 +85,21 @@ def _sheet(gpu: Gpu) -> Iterator[tuple[Parameter, Gpu]]:
         yield stated(link, f"links.{name}", "B/s", "links, both directions"), other
 
 
-def _candidates() -> list[Parameter]:
-    """Parameters that this process has read, without what their files say of them."""
-    weights = (
-        Parameter(os.path.join(FOLDER, f"{file}.yaml"), name, "weight", value, "", "", "")
-        for file, own in GIVEN.items()
-        for name, value in own.items()
-        if type(value) is float
-    )
-    read = (Parameter(file, name, "", value, "", "", "") for (file, name), value in list(figures.READ.items()))
-    return [one for one in (*weights, *read) if one.value]
+def _candidates(seconds: Callable[[], float]) -> list[Parameter]:
+    """Parameters that may enter the time, without what their files say of them."""
+    base = seconds()
+    found = []
+    for file, own in list(GIVEN.items()):
+        path = os.path.join(FOLDER, f"{file}.yaml")
+        weights = [Parameter(path, name, "weight", one, "", "", "") for name, one in own.items() if type(one) is float]
+        with ExitStack() as stack:
+            for number, one in enumerate(weights, 1):
+                assert isinstance(one.value, float)
+                stack.enter_context(changed(one, one.value * (1.0 + STEP * (1.0 + 0.1 * number))))
+            moves = seconds() != base
+        found += weights if moves else []
+    found += [Parameter(file, name, "", value, "", "", "") for (file, name), value in list(figures.READ.items())]
+    return [one for one in found if one.value]
 
 
 def _full(parameter: Parameter) -> Parameter:
