@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from perfmodel import block, eager, systems
 from perfmodel.analysis import Total
@@ -27,6 +27,9 @@ from perfmodel.timing.expectation import Expected
 from perfmodel.timing.sequence import expected
 from perfmodel.timing.terms import Term
 from perfmodel.totals import total as totalled
+
+if TYPE_CHECKING:
+    from perfmodel.timing.influences import Influence
 
 
 class Prediction(NamedTuple):
@@ -163,3 +166,16 @@ def priced(launched: Launched, gpu: Gpu, protocol: str) -> tuple[Bounds, Expecte
     timed = known.card(gpu, None)
     judged = ((running, float(bounds.lower_s)),)
     return bounds, expected(timed, judged, launched.dtype, impl=launched.impl, protocol=protocol)[1]
+
+
+def influences(case: Case | StepCase | Refused, gpu: Gpu, knowledge: str | None = None) -> list[Influence]:
+    """What the expected time of a case owes to each parameter; empty for a whole step and for a case without a time."""
+    from perfmodel.timing.influences import influences as of_time
+
+    if isinstance(case, (Refused, StepCase)):
+        return []
+
+    def seconds(card: Gpu) -> float:
+        return predicted(case, rates(card, case.dtype), known.card(card, knowledge))[1].expected_s
+
+    return of_time(seconds, gpu)

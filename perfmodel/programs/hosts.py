@@ -6,6 +6,7 @@ import os
 from functools import cache
 from typing import NamedTuple
 
+from perfmodel.figures import stated
 from perfmodel.paths import folders, report
 from perfmodel.programs.program import Step
 from perfmodel.specfile import load
@@ -84,7 +85,8 @@ def _read(path: str) -> HostTimes:
     for key in sources:
         sources.text(key)
     table = page.mapping("times")
-    found = HostTimes(*(table.quantity(name.removesuffix("_s").replace("_", " "), "s") for name in HostTimes._fields))
+    keys = [name.removesuffix("_s").replace("_", " ") for name in HostTimes._fields]
+    found = HostTimes(*(stated(path, f"times.{key}", table.quantity(key, "s")) for key in keys))
     table.finish()
     page.finish()
     return found

@@ -28,6 +28,7 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.links import known
 from perfmodel.timing.power import settled
 from perfmodel.timing.stream import NEAR
+from perfmodel.timing.weights import Mechanism
 
 RUNS = ("eager", "graph", "compiled", "ideal")
 
@@ -141,9 +142,7 @@ def _workspace(gpu: Gpu) -> int:
     return next(byte for least, byte in WORKSPACE_BYTE.items() if capability >= least)
 
 
-# Power of a kernel that only moves bytes, divided by the board's limit (an H100 SXM, 2026-11: products among such
-# kernels keep their highest rate in steps of 25 ms).
-MEMORY_POWER = 0.6
+MEMORY_POWER = Mechanism("programs").weight("memory power")
 
 
 def _warmed(prices: Prices, program: Program) -> Card:

@@ -47,16 +47,13 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part, limited
 from perfmodel.timing.rows import Row
 from perfmodel.timing.terms import Body
+from perfmodel.timing.weights import Mechanism
 
 OWN = ("ours", "fused")
 UNMODELLED = "unmodelled"
-# Instructions per element of special elementwise kernels (H200, 2026-11, torch 2.11): multiplying two tensors with their
-# loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row;
-# dropping elements by random numbers (an H100, 2026-11).
-PRODUCT = 10.0
-# Memory latencies in which a product's code is fetched after other kernels (fitted on whole programs, H100, 2026-11).
-PRODUCT_CODE = 0.7
-SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0, "random": 58.0}
+_data = Mechanism("kernels")
+PRODUCT, PRODUCT_CODE = _data.weights("product", "product code")
+SPECIAL = _data.group("special")
 
 
 def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

@@ -11,9 +11,9 @@ Python module, a number beside a tensor (``wrapped``), a product. While a kernel
 from __future__ import annotations
 
 from perfmodel.timing.card import Card
+from perfmodel.timing.weights import Mechanism
 
-# Latencies of the level that a kernel's first access reads, from its start to its full stream and back.
-RAMP = 3.0
+RAMP = Mechanism("launch").weight("ramp")
 # Calls of matrix products: the library's own preparation leaves less of the host's time to hide (``product``).
 PRODUCTS = ("linear", "batch")
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from perfmodel.timing.weights import Mechanism
+
 
 class Term(NamedTuple):
     """A named part of a kernel's time. A term that does not ``count`` overlaps with a longer one."""
@@ -27,8 +29,7 @@ class Body(NamedTuple):
     far: bool = False
 
 
-# A stream shorter than this share of the longest is ignored: it would add less than 0.5 %.
-HIDDEN = 0.25
+HIDDEN = Mechanism("terms").weight("hidden")
 
 
 def at_once_s(streams: Sequence[float], sharpness: float) -> float:
