@@ -8,9 +8,11 @@ on an H100 SXM (2026-11, torch 2.11; 31 kernels of whole programs, 18 others hel
 ``serving``: FlashAttention as a serving stack calls it, including its planning and the storing of new keys and values.
 Hopper and later use version 3 with the tiles and splitting rule of its source; older cards use its build for them.
 Fitted together on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator
-095f58a). Its share of the peak is the generation's (``hardware/families``).
+095f58a). Its share of the peak is the generation's (``hardware/families``). Blackwell's data-centre chips use TRT-LLM's kernels
+instead, fitted on half of the shapes of a B200 SXM (vLLM 0.24, same source).
 
-``paged``: FlashAttention-2 over a paged cache as vLLM 0.14 calls it on Ampere, fitted on an A100 SXM (same source).
+``paged``: FlashAttention-2 over a paged cache as vLLM calls it on Ampere and Ada, fitted on an A100 SXM (vLLM 0.14, same
+source).
 
 Serving stacks do not compute gradients; torch's kernel is assumed.
 """
@@ -56,6 +58,11 @@ SERVING_BEFORE = SERVING._replace(
     title="FlashAttention of a serving stack", tiles=((ANY, Tile(128, 64, 2)),), narrow=((ANY, Tile(128, 112, 1)),),
     fill=8.0, back=FLASH.back, back_share=FLASH.back_share, back_start=FLASH.back_start, back_slots=FLASH.back_slots,
 )  # fmt: skip
+# Blackwell's data-centre chips: TRT-LLM's kernels as FlashInfer calls them. A block holds two tiles of 128 queries of one head.
+SERVING_LATEST = SERVING._replace(
+    title="TRT-LLM attention of a serving stack", tiles=((ANY, Tile(256, 128, 1)),), packs="one", start=3.98, join=3.89,
+    slots=2.37,
+)  # fmt: skip
 PAGED = FLASH._replace(
     title="FlashAttention-2 over a paged cache", tiles=SPLIT, cuts="groups", share=0.827, slots=11.9, start=7.3,
     mask=0.0, fill=2.63, tail=1.19, join=22.7, part=0.5, plan=9.87, cold=0.0,
@@ -76,7 +83,7 @@ def back_end(impl: str, dtype: str, generation: str, serving_share: float) -> Ba
     if dtype in ("fp32", "tf32", "fp64"):
         name = "efficient"  # the only fused kernel that accepts it
     if name == "serving":
-        found = SERVING if generation in MODERN else SERVING_BEFORE
+        found = {"hopper": SERVING, "blackwell": SERVING_LATEST}.get(generation, SERVING_BEFORE)
         return found._replace(share=serving_share)
     found = NAMED[name]
     if name == "cudnn":
