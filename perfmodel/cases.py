@@ -17,6 +17,7 @@ from perfmodel.expression import Expression, expression
 from perfmodel.limits import CASES
 from perfmodel.operation import checked_value
 from perfmodel.records import WRITTEN, measured_s
+from perfmodel.runs import NARROW, SCALES
 from perfmodel.strictjson import parsed
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, item_from_text, size_from_text
@@ -131,6 +132,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     words = {key: _word(line, key, known, known[0], where) for key, known in found.words.items()}
     protocol = _word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
     dtype, items = _items(line, found, name, where)
+    _check_quantised(words.get("impl", ""), dtype, where)
     dims = {**items, **found.booleans, **_dims(line, found, name, where)}
     if windowed:
         words = _windowed(line, dims, words, where)
@@ -226,6 +228,15 @@ def _check_implementation(line: Mapping[str, Any], found: Kind, name: str, where
         raise InputError(
             f"{where}: impl", f"{said(value)} is not an implementation of {name}", f"{', '.join(known)} are accepted"
             if len(known) > 1 else f"{known[0]} is accepted", did_you_mean(value, known) if isinstance(value, str) else "",
+        )  # fmt: skip
+
+
+def _check_quantised(impl: str, dtype: str, where: str) -> None:
+    """Refuses an implementation that quantises for a data type that needs none."""
+    if impl in SCALES and dtype not in NARROW:
+        raise InputError(
+            f"{where}: impl", f"{impl} quantises the left operand, but the product is in {dtype}",
+            f"it is accepted with {' and '.join(NARROW)}", "Change the data type, or remove it.",
         )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ class Gemm(NamedTuple):
 
     ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
     bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
-    rows of the result are aligned to less than 4 bytes.
+    rows of the result are aligned to less than 4 bytes. ``whole``: the library does not split the sum along k.
     """
 
     m: Factors
@@ -44,6 +44,7 @@ class Gemm(NamedTuple):
     rotates: bool = False
     aligned: int = 0
     odd: bool = False
+    whole: bool = False
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
@@ -71,6 +72,26 @@ class GroupedGemm(NamedTuple):
         if self.summed:
             return Gemm(self.k, each, self.n, groups, self.items)
         return Gemm(each, self.k, self.n, groups, self.items)
+
+
+# Implementations of a product in a narrow data type, as serving stacks run it, with the scales by which they quantise the left
+# operand from half precision. The result is in half precision.
+SCALES = {"static_scale": "static", "token_scale": "token", "tensor_scale": "tensor", "block_scale": "block"}
+NARROW = ("fp8", "int8")
+
+
+class Quantisation(NamedTuple):
+    """Conversion of a matrix to a narrow data type before a product.
+
+    ``scales``: ``static`` (the scale is given), ``token`` (one scale for each row, found by the same kernel) or ``tensor`` (one
+    scale, which kernels before it find in all elements) or ``block`` (one for 128 elements of a row).
+    """
+
+    rows: Factors
+    cols: Factors
+    scales: str
+    item: Size = 2
+    result: Size = 1
 
 
 class Rows(NamedTuple):
@@ -377,6 +398,7 @@ class Collective(NamedTuple):
 Fact = (
     Gemm
     | GroupedGemm
+    | Quantisation
     | Rows
     | Heads
     | Stage

@@ -20,7 +20,8 @@ from perfmodel.measure.workloads import Bench
 from perfmodel.measure.workloads.attention import attend
 from perfmodel.op import Engine, Op, Work, each
 from perfmodel.ops.embedding import embedding
-from perfmodel.prediction import predictions
+from perfmodel.prediction import predicted, predictions
+from perfmodel.roofline import rates
 from perfmodel.timing import (
     attention,
     backends,
@@ -930,3 +931,21 @@ def test_rows_are_estimated_on_a_card_of_few_threads():
     for op in ("layernorm", "layernorm_backward", "softmax"):
         (found,) = predictions([case({"op": op, "shape": {"rows": 16384, "cols": 60000}, "impl": "ours"})], small)
         assert found.expected.expected_s > 0
+
+
+def test_a_serving_stack_quantises_before_an_fp8_product():
+    line = {"op": "matmul", "shape": {"m": 4096, "k": 4096, "n": 4096}, "dtype": "fp8", "protocol": "warm"}
+    sheet = gpu("h100-sxm5-80gb")
+    seconds = {}
+    for impl in ("torch", "static_scale", "token_scale", "tensor_scale", "block_scale"):
+        total, time = predicted(case({**line, "impl": impl}), rates(sheet, "fp8"), parameters.card(sheet, "family"))
+        seconds[impl] = time.expected_s
+        # Read in half precision, written and read in fp8; the result in half precision.
+        more = 0 if impl == "torch" else (2 + 1 + 1) * 4096**2
+        assert total.traffic_byte == 3 * 4096**2 + more
+    assert seconds["torch"] < min(seconds[impl] for impl in seconds if impl != "torch")
+
+
+def test_a_quantising_implementation_refuses_half_precision():
+    with pytest.raises(InputError, match="static_scale quantises the left operand, but the product is in bf16"):
+        case({"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}, "dtype": "bf16", "impl": "static_scale"})

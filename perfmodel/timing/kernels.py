@@ -26,6 +26,7 @@ from perfmodel.runs import (
     Heads,
     Normalised,
     Picked,
+    Quantisation,
     Random,
     Reduction,
     Rows,
@@ -250,6 +251,7 @@ _FAMILIES: dict[type, str] = {
     **dict.fromkeys((Convolution2d, Windows, Normalised), "images"),
     Update: "updates",
     Collective: "exchange",
+    Quantisation: "quantisation",
 }
 _MECHANISMS: dict[type, Callable[[Card, Any, Op, str, str], tuple[Part, ...]]] = {
     Gemm: _product,

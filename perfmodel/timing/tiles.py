@@ -70,8 +70,8 @@ class Product(NamedTuple):
     """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
 
     ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
-    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned`` is as in
-    ``Gemm``.
+    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd`` and
+    ``whole`` are as in ``Gemm``.
     """
 
     m: int
@@ -85,6 +85,7 @@ class Product(NamedTuple):
     writes: float = 1.0
     aligned: int = 0
     odd: bool = False
+    whole: bool = False
 
     @classmethod
     def of(cls, fact: Gemm) -> "Product":
@@ -93,7 +94,7 @@ class Product(NamedTuple):
         items = (item if isinstance(item, int) else float(item) for item in fact.items)
         m, k, n, batch = sizes
         left, right, result = items
-        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd)
+        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd, whole=fact.whole)
 
     @property
     def operands_byte(self) -> float:
@@ -172,7 +173,9 @@ def _fastest(
     step_k = _step(left, right) if on_tensor else VECTOR_STEP
     steps_all = -(-k // step_k)
     part_s = 8.0 * m * n * batch / card.l2_byte_per_s
-    whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector-matrix product has its own kernels, which split
+    whole = size.whole or (
+        batch > 1 and not on_tensor and min(m, n) > 1
+    )  # a vector-matrix product has its own kernels, which split
     choices, choosy = _choices(card, dtype, left, right, 0 if size.odd else aligned, batch > 1)
     least, best = inf, None
     for tile_m, tile_n, step_s, fetch_s, edge_s, slots in choices:
