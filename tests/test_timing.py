@@ -199,7 +199,7 @@ def test_power_holds_a_rate_and_allows_a_burst():
 def test_a_small_board_holds_less_of_its_peak_than_a_large_one():
     t4, v100 = parameters.card(gpu("t4")), parameters.card(gpu("v100-sxm2-16gb"))
     share = [card.held_flop_per_s["fp16"] / card.peak_flop_per_s["fp16"] for card in (t4, v100)]
-    assert share[0] < 0.55
+    assert share[0] < 0.7  # 38 to 42 TFLOP/s of 65 (DeepBench)
     assert share[1] > 0.95
 
 
@@ -949,3 +949,18 @@ def test_a_serving_stack_quantises_before_an_fp8_product():
 def test_a_quantising_implementation_refuses_half_precision():
     with pytest.raises(InputError, match="static_scale quantises the left operand, but the product is in bf16"):
         case({"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}, "dtype": "bf16", "impl": "static_scale"})
+
+
+def test_the_experts_of_a_serving_stack_are_slower_than_a_grouped_product():
+    line = {
+        "op": "expert_linear",
+        "shape": {"B": 1, "N": 4096, "D_in": 4096, "D_out": 4096, "E": 8, "A": 2},
+        "dtype": "bf16",
+    }
+    sheet = gpu("h100-sxm5-80gb")
+    card = parameters.card(sheet, "family")
+    library, triton = (
+        predicted(case({**line, "impl": impl}), rates(sheet, "bf16"), card)[1].expected_s
+        for impl in ("torch", "serving")
+    )
+    assert library * 1.3 < triton < library * 3
