@@ -78,6 +78,7 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("conv", "conv_backward", "scores", "weighted_values"), ("torch", "naive")),
     "qkv": ("torch", "fused", "naive"),
     **dict.fromkeys(("matmul", "linear"), ("torch", *SCALES)),
+    "expert_linear": ("torch", "serving"),
     **dict.fromkeys(COLLECTIVES, ("nccl", "gloo", "serving")),
 }
 # Operations that torch runs as one kernel.
