@@ -55,7 +55,9 @@ UNMODELLED = "unmodelled"
 PRODUCT = 10.0
 # Share of the usual rate inside a tile that Triton's kernel for experts reaches, and half of the time to sort rows by expert:
 # the same on an A100 (vLLM 0.14) and an H100 (vLLM 0.24), bf16, half of the shapes (ai-dynamo/aiconfigurator 095f58a).
-GROUPED, SORT_S, SORT_BYTE = 0.42, 10e-6, 8
+GROUPED, SORT_S, SORT_BYTE = 0.46, 15e-6, 8
+# Rows of its tiles where there are no more rows than experts, and where there are more.
+TILES = (16, 64)
 # Memory latencies in which a product's code is fetched after other kernels (fitted on whole programs, H100, 2026-11).
 PRODUCT_CODE = 0.7
 SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0, "random": 58.0}
@@ -151,7 +153,16 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
         card = card._replace(tilings={**card.tilings, dtype: how._replace(issue=GROUPED * how.issue)})
     term = Term("sort rows by expert", SORT_S)
     sort = Part(lambda found: Body(term.seconds, (term,), "tiles", "sort rows by expert"), SORT_BYTE)
-    return (sort, *_products(card, [fact.even()], op, dtype))
+    return (sort, *_products(card, [_padded(fact)], op, dtype))
+
+
+def _padded(fact: GroupedGemm) -> Gemm:
+    """The batch of products over whole tiles of rows: each expert leaves half a tile empty on average, and fills at least one."""
+    even, rows = fact.even(), number(fact.rows)
+    tile = TILES[rows > number(fact.groups)]
+    if fact.summed:
+        return even
+    return even._replace(m=max(tile, number(even.m) + tile // 2))
 
 
 def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:
