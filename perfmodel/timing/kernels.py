@@ -152,8 +152,9 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
         how = card.tilings[dtype]
         card = card._replace(tilings={**card.tilings, dtype: how._replace(issue=GROUPED * how.issue)})
     term = Term("sort rows by expert", SORT_S)
-    sort = Part(lambda found: Body(term.seconds, (term,), "tiles", "sort rows by expert"), SORT_BYTE)
-    return (sort, *_products(card, [_padded(fact)], op, dtype))
+    sort = Part(lambda found: Body(term.seconds, (term,), "experts", "sort rows by expert"), SORT_BYTE)
+    (product,) = _products(card, [_padded(fact)], op, dtype)
+    return (sort, product._replace(body=lambda found: product.body(found)._replace(mechanism="experts")))
 
 
 def _padded(fact: GroupedGemm) -> Gemm:

@@ -32,35 +32,37 @@ LARGEST, SMALL, SMALL_BYTE = 44.0, 5, 8
 
 
 def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """The kernels of one quantisation, in order."""
+    """The kernels of one quantisation, in order. Their range is that of a stack."""
     rows, cols = number(fact.rows), number(fact.cols)
     read, write = rows * cols * float(fact.item), rows * cols * float(fact.result)
-    if fact.scales == "static":
-        each = max(STATIC_LEAST, cols / STATIC_THREADS)
-        work = STATIC_ROW + STATIC_ELEMENT * each
-        return in_order(card, Launch("static scale", rows, STATIC_THREADS, read, write, work))
+    if fact.scales in ("static", "token"):
+        return in_order(card, _by_rows(fact, rows, cols, read, write))
     if fact.scales == "block":
         scales = rows * ceil(cols / GROUP) * SCALE_BYTE
-        lanes = GROUP_ELEMENT * rows * cols
-        convert = Part(
-            lambda found: elementwise(card, read, write + scales, lanes, found, "scale per group"),
-            int(read + write + scales),
-        )
-        return (convert,)
-    if fact.scales == "token":
-        steps = ceil(cols / TOKEN_THREADS / TOKEN_VECTOR)
-        work = TOKEN_ROW + 2 * steps * TOKEN_VECTOR * TOKEN_ELEMENT
-        launch = Launch(
-            "scale per row", rows, TOKEN_THREADS, read, write, work, steps, 2.0, near_waits=steps, again_byte=read,
-            held_byte=cols * float(fact.item),
-        )  # fmt: skip
-        return in_order(card, launch)
-    largest = Part(
-        lambda found: elementwise(card, read, 0.0, LARGEST * rows * cols, found, "largest element"), int(read)
+        return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "scale per group"),)
+    largest = _flat(card, read, 0.0, LARGEST * rows * cols, "largest element")
+    scale = _flat(card, SMALL_BYTE, SMALL_BYTE, 0.0, "scale")
+    return (largest, *(scale,) * SMALL, _flat(card, read, write, 0.0, "quantise"))
+
+
+def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float) -> Launch:
+    """One block for each row."""
+    if fact.scales == "static":
+        work = STATIC_ROW + STATIC_ELEMENT * max(STATIC_LEAST, cols / STATIC_THREADS)
+        return Launch("static scale", rows, STATIC_THREADS, read, write, work, mechanism="stack")
+    steps = ceil(cols / TOKEN_THREADS / TOKEN_VECTOR)
+    work = TOKEN_ROW + 2 * steps * TOKEN_VECTOR * TOKEN_ELEMENT
+    return Launch(
+        "scale per row", rows, TOKEN_THREADS, read, write, work, steps, 2.0, near_waits=steps, again_byte=read,
+        held_byte=cols * float(fact.item), mechanism="stack",
+    )  # fmt: skip
+
+
+def _flat(card: Card, read: float, write: float, lanes: float, name: str) -> Part:
+    """An elementwise kernel."""
+    return Part(
+        lambda found: elementwise(card, read, write, lanes, found, name)._replace(mechanism="stack"), int(read + write)
     )
-    tiny = Part(lambda found: elementwise(card, SMALL_BYTE, SMALL_BYTE, 0.0, found, "scale"), 2 * SMALL_BYTE)
-    convert = Part(lambda found: elementwise(card, read, write, 0.0, found, "quantise"), int(read + write))
-    return (largest, *(tiny,) * SMALL, convert)
 
 
 MECHANISMS = {Quantisation: quantised}
