@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
 
-from public import LAYERS, Prepared, measurements
+from public import LATENT, LAYERS, Prepared, measurements
 
 from perfmodel import records, validation
 from perfmodel.cases import case
@@ -110,7 +110,7 @@ OTHERS = {
 
 
 # Kinds to which no figure was fitted.
-APART = (LAYERS,)
+APART = (LAYERS, LATENT)
 
 
 def public(folder: Path) -> None:
@@ -134,7 +134,7 @@ def public(folder: Path) -> None:
             without[host] |= tallied(single, "family", card=left_out(name, host))
     print("\n### Public measurements\n\n" + HEAD)
     for at in sorted(own):
-        rests = "not fitted to these" if at[1] in APART else "half of these fitted"
+        rests = "not fitted to these" if at[1].startswith(APART) else "half of these fitted"
         print(f"| {at[0]}: {at[1]} | family, {rests} | {own[at].row()} |")
         print(f"| | the half kept apart | {apart[at].row()} |")
         if at in without[True]:

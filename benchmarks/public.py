@@ -41,6 +41,7 @@ class Measurement(NamedTuple):
     measured_s: float
     copies: int = 1  # copies of the weights, used in rotation
     source: str = ""
+    impl: str = ""  # where it differs from the implementation of the first line
 
     @property
     def line(self) -> dict[str, Any]:
@@ -78,7 +79,7 @@ class Prepared(NamedTuple):
         if self.one.copies > 1:
             card = rotating(card, self.one.line, self.one.copies)
         card = card._replace(before=True) if self.case.older_rows else card
-        impl = self.case.words.get("impl", "")
+        impl = self.one.impl or self.case.words.get("impl", "")
         return expected(card, self.kernels, self.case.dtype, impl=impl, protocol=self.case.protocol)[1]
 
 
@@ -176,7 +177,8 @@ def serving(folder: Path) -> Iterator[Measurement]:
             if found is not None:
                 group, lines = found
                 copies = ROTATED[stack] if lines[0]["op"] == "matmul" else 1
-                yield Measurement(SERVING_CARDS[at], group, lines, float(row["latency"]) * 1e-3, copies, stack)
+                impl = "serving" if group.startswith(LATENT) else ""
+                yield Measurement(SERVING_CARDS[at], group, lines, float(row["latency"]) * 1e-3, copies, stack, impl)
 
 
 def _pandas(what: str) -> Any:
@@ -280,11 +282,53 @@ def _experts_case(name: str, row: Mapping[str, Any], at: str, stack: str) -> Fou
     )
 
 
+LATENT = "latent attention"
+# Sizes of DeepSeek-V3: width, ranks of queries and of keys and values, head sizes.
+WIDTH, QUERY_RANK, RANK, ROTARY, PLAIN = 7168, 1536, 512, 64, 128
+
+
+def _latent_case(name: str, row: Mapping[str, Any], at: str, stack: str) -> Found | None:
+    """A whole module: projections, norms, rotation and attention. NB copies between them have no operation here."""
+    decode = "generation" in name
+    if (
+        "fp8" in row["kv_cache_dtype"]
+        or "fp8" in row["gemm_type"]
+        or (not decode and row["kernel_source"] != "FLASH_ATTN")
+    ):
+        return None
+    B, N, H = int(row["batch_size"]), int(row["isl"]), int(row["num_heads"])
+    common = {"dtype": "bf16", **SERVED}
+
+    def linear(inner: int, outer: int) -> dict[str, Any]:
+        return {"op": "linear", "shape": {"B": B, "N": N, "D_in": inner, "D_out": outer}, "impl": "torch", **common}
+
+    def norm(width: int) -> dict[str, Any]:
+        return {"op": "rmsnorm", "shape": {"rows": B * N, "cols": width}, "impl": "torch", **common}
+
+    def absorbed(inner: int, outer: int) -> dict[str, Any]:
+        return {"op": "matmul", "shape": {"batch": H, "m": B * N, "k": inner, "n": outer}, "impl": "torch", **common}
+
+    heads = {"B": B, "H": H, "N": N, "r": RANK, "d_r": ROTARY}
+    first = (
+        linear(WIDTH, QUERY_RANK + RANK + ROTARY), norm(QUERY_RANK), linear(QUERY_RANK, H * (PLAIN + ROTARY)), norm(RANK),
+        {"op": "rope", "shape": {"B": B, "N": N, "H": H, "H_kv": 1, "d": ROTARY}, **common},
+    )  # fmt: skip
+    if decode:
+        attention = {"op": "mla_latent_attention", "shape": {**heads, "S": int(row["step"]) + 1}, **common}
+        middle: tuple[dict[str, Any], ...] = (absorbed(PLAIN, RANK), attention, absorbed(RANK, PLAIN))
+    else:
+        shape = {**heads, "S": N, "d": PLAIN, "d_v": PLAIN}
+        middle = (linear(RANK, 2 * H * PLAIN), {"op": "mla_attention", "shape": shape, "causal": True, **common})
+    return f"{LATENT} {'decode' if decode else 'prompt'} bf16", (*first, *middle, linear(H * PLAIN, WIDTH))
+
+
 READERS = {
     "gemm_perf.parquet": _product_case,
     "context_attention_perf.parquet": _attention_case,
     "generation_attention_perf.parquet": _attention_case,
     "moe_perf.parquet": _experts_case,
+    "mla_context_module_perf.parquet": _latent_case,
+    "mla_generation_module_perf.parquet": _latent_case,
 }
 DEEPBENCH = {"Results FP32": "fp32", "Results - FP16 ip, Mixed math": "fp16"}
 

@@ -118,7 +118,7 @@ class Heads(NamedTuple):
     """Attention in one kernel: B sequences of N queries in H heads over S keys in H_kv heads, of sizes d and d_v.
 
     ``W`` is the window, part of the causal mask as in the counts; None means no window. ``masked``: a tensor is added to
-    the scores. ``dropout``: random probabilities are dropped.
+    the scores. ``dropout``: random probabilities are dropped. ``shared``: the values are the first elements of the keys.
     """
 
     B: Size
@@ -135,6 +135,7 @@ class Heads(NamedTuple):
     backward: bool = False
     masked: bool = False
     dropout: bool = False
+    shared: bool = False
 
 
 class Stage(NamedTuple):
