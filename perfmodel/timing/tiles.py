@@ -42,8 +42,8 @@ class Product(NamedTuple):
     """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
 
     ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
-    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned`` is as in
-    ``Gemm``.
+    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd`` and
+    ``whole`` are as in ``Gemm``.
     """
 
     m: int
@@ -57,6 +57,7 @@ class Product(NamedTuple):
     writes: float = 1.0
     aligned: int = 0
     odd: bool = False
+    whole: bool = False
 
     @classmethod
     def of(cls, fact: Gemm) -> "Product":
@@ -65,7 +66,7 @@ class Product(NamedTuple):
         items = (item if isinstance(item, int) else float(item) for item in fact.items)
         m, k, n, batch = sizes
         left, right, result = items
-        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd)
+        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd, whole=fact.whole)
 
     @property
     def operands_byte(self) -> float:
@@ -157,7 +158,8 @@ def _fastest(
     step_k = step_of(left, right) if on_tensor else VECTOR_STEP
     steps_all = -(-k // step_k)
     part_s = 8.0 * m * n * batch / card.l2_byte_per_s
-    whole = batch > 1 and not on_tensor and min(m, n) > 1  # a vector-matrix product has its own kernels, which split
+    # A vector-matrix product has its own kernels, which split.
+    whole = size.whole or (batch > 1 and not on_tensor and min(m, n) > 1)
     choices, choosy = choices_of(card, dtype, left, right, 0 if size.odd else aligned, batch > 1)
     least, limit, best = inf, inf, None
     tried: list[tuple[float, Choice]] = []
