@@ -98,7 +98,7 @@ def _eights(channels: int) -> int:
 
 
 def _product(card: Card, size: tiles.Product, dtype: str, few_s: float, found: float) -> Body:
-    body = tiles.body(card, size, dtype, found=found)
+    body = tiles.body(card, size, dtype, found)
     more_s = body.seconds * ((IMPLICIT if dtype in card.tilings else IMPLICIT_VECTOR) - 1.0) + few_s
     terms = (*body.terms, Term("addresses of patches", more_s))
     return body._replace(seconds=body.seconds + more_s, terms=terms, mechanism="images")

@@ -10,6 +10,7 @@ Python module, a number beside a tensor (``wrapped``), a product. While a kernel
 
 from __future__ import annotations
 
+from perfmodel.arithmetic import Size, maximum, minimum, where
 from perfmodel.timing.card import Card
 
 # Latencies of the level that a kernel's first access reads, from its start to its full stream and back.
@@ -18,23 +19,23 @@ RAMP = 3.0
 PRODUCTS = ("linear", "batch")
 
 
-def ramp_s(card: Card, far: bool) -> float:
+def ramp_s(card: Card, far: Size) -> Size:
     """The time in which a kernel's pipeline fills; ``far``: its first access goes to memory."""
-    return RAMP * (card.dram_latency_s if far else card.l2_latency_s)
+    return RAMP * where(far, card.dram_latency_s, card.l2_latency_s)
 
 
-def gap_s(card: Card, protocol: str, before_s: float) -> float:
+def gap_s(card: Card, protocol: str, before_s: Size) -> Size:
     """The time between two launches. Under eager the host shows where the kernel before is shorter than a launch."""
     if protocol != "eager" or not before_s:
         return card.node_s
-    return max(card.node_s, card.host_s.get("between", card.host_s["any"]) - before_s)
+    return maximum(card.node_s, card.host_s.get("between", card.host_s["any"]) - before_s)
 
 
-def first_launch_s(card: Card, protocol: str, call: str, running_s: float) -> float:
+def first_launch_s(card: Card, protocol: str, call: str, running_s: Size) -> Size:
     """The cost of the first launch. Under eager the host's way back hides behind the run; a launch is never quicker
     than a replay."""
     if protocol != "eager":
         return card.cold_s if protocol == "cold" else card.warm_s
     host_s = card.host_s.get(call, card.host_s["any"])
     behind_s = card.host_s.get("product", card.host_hidden_s) if call in PRODUCTS else card.host_hidden_s
-    return max(card.warm_s, host_s - min(behind_s, running_s))
+    return maximum(card.warm_s, host_s - minimum(behind_s, running_s))

@@ -8,6 +8,7 @@ product, the right operand) come from memory. ``eager``: the kernels of warm, la
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from perfmodel.arithmetic import Size, maximum, minimum, where
 from perfmodel.block import Kernel
 from perfmodel.op import Op
 from perfmodel.roofline import FROM_L2
@@ -19,7 +20,7 @@ from perfmodel.timing.launch import first_launch_s, gap_s, ramp_s
 from perfmodel.timing.part import Part
 from perfmodel.timing.power import settled
 from perfmodel.timing.stream import NEAR, kept
-from perfmodel.timing.terms import Body, Term
+from perfmodel.timing.terms import Body, Term, is_none
 
 # Mechanisms whose speed at the reduced clock after a pause was fitted.
 CLOCKED = ("rows", "stream")
@@ -31,23 +32,23 @@ class Launched(NamedTuple):
     """A kernel of the model with its lower bound, its launches, and the FLOPs of its products over all repeats."""
 
     kernel: Kernel
-    lower_s: float
+    lower_s: Size
     parts: tuple[Part, ...]
-    flops: int = 0
+    flops: Size = 0
 
 
 class Row(NamedTuple):
     """One kernel of the model with its launches' times, for one repeat; ``gaps_s`` precede its launches."""
 
     kernel: Kernel
-    repeat: int
-    lower_s: float
+    repeat: Size
+    lower_s: Size
     bodies: tuple[Body, ...]
-    gaps_s: float
-    ramps_s: float
+    gaps_s: Size
+    ramps_s: Size
 
     @property
-    def unclamped_s(self) -> float:
+    def unclamped_s(self) -> Size:
         """The model's own time, before it is held to the lower bound."""
         return sum(body.seconds for body in self.bodies) + self.gaps_s + self.ramps_s
 
@@ -70,9 +71,9 @@ def expected(
 
 def time_s(
     card: Card, launches: Sequence[Launched], dtype: str, known: "Bodies", *, protocol: str = "cold"
-) -> tuple[float, float, float]:
+) -> tuple[Size, Size, Size]:
     """The time of all kernels with the launch and the ends of its range, as in ``expected``, for callers that time many
-    sequences of the same launches on one card.
+    sequences of the same launches on one card, or many points at once.
     """
     if len(launches) > 1 or any(one.kernel.repeat > 1 for one in launches):
         card = settled(card, dtype, sum(one.flops for one in launches))
@@ -81,12 +82,12 @@ def time_s(
     if not rows:
         return 0.0, 0.0, 0.0
     whole = _sums(card, rows, protocol)
-    return _range(card, rows, max(whole.seconds, whole.lower_s), whole.lower_s)
+    return _range(card, rows, maximum(whole.seconds, whole.lower_s), whole.lower_s)
 
 
 def _rows(card: Card, launches: Sequence[Launched], protocol: str, known: "Bodies") -> list[Row]:
     """Every kernel's bodies, each after the one before it."""
-    whole = 0.0
+    whole: Size = 0.0
     if protocol in FROM_L2:
         whole = kept(card, sum(part.byte * one.kernel.repeat for one in launches for part in one.parts))
     rows: list[Row] = []
@@ -95,12 +96,13 @@ def _rows(card: Card, launches: Sequence[Launched], protocol: str, known: "Bodie
     for number, (kernel, lower_s, own, _) in enumerate(launches):
         ends = protocol == "cold" and number == len(launches) - 1 and kernel.repeat == 1
         bodies = run(card, own, whole, before, followed=not ends, rotating=protocol == "rotating", known=known)
-        gaps_s = ramps_s = 0.0
+        gaps_s: Size = 0.0
+        ramps_s: Size = 0.0
         for body in bodies:
             gaps_s += gap_s(card, protocol, last_s)
             ramps_s += ramp_s(card, body.far)
             last_s = body.seconds
-        rows.append(Row(kernel, int(kernel.repeat), lower_s, tuple(bodies), gaps_s, ramps_s))
+        rows.append(Row(kernel, kernel.repeat, lower_s, tuple(bodies), gaps_s, ramps_s))
         before = own[-1]
     return rows
 
@@ -115,8 +117,10 @@ class Bodies:
         self.lasting: dict[tuple[int, float, bool], tuple[Part, Body]] = {}
         self.limited: dict[tuple[int, float, bool], tuple[Part, Body]] = {}
 
-    def of(self, card: Card, part: Part, share: float, followed: bool) -> Body:
+    def of(self, card: Card, part: Part, share: Size, followed: bool) -> Body:
         """One launch, of whose data L2 holds ``share``."""
+        if not isinstance(share, (int, float)):
+            return _body(card, part, share, followed=followed)
         table = self.limited if part.limited else self.lasting
         key = id(part), share, followed
         if key not in table:
@@ -127,7 +131,7 @@ class Bodies:
 def run(
     card: Card,
     launched: Sequence[Part],
-    whole: float = 0.0,
+    whole: Size = 0.0,
     before: Part | None = None,
     *,
     followed: bool = False,
@@ -146,20 +150,20 @@ def run(
         fresh_byte = (part.fresh_byte or part.right_byte) if rotating else 0
         share = whole * (1.0 - fresh_byte / part.byte) if part.byte else whole
         if before is not None and share < 1.0 and part.byte:
-            touched = min(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
-            share = max(share, kept(card, part.byte + before.byte) * touched)
+            touched = minimum(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
+            share = maximum(share, kept(card, part.byte + before.byte) * touched)
         bodies.append(known.of(card, part, share, followed or at < last))
         before = part
     return bodies
 
 
-def _body(card: Card, part: Part, share: float, *, followed: bool) -> Body:
+def _body(card: Card, part: Part, share: Size, *, followed: bool) -> Body:
     """One launch, of whose data L2 holds ``share``."""
     body = part.limited(card, share) if part.limited else part.body(share)
-    if part.code_s and share <= 0.0:
-        fetch = Term("instruction fetch", part.code_s)
-        body = body._replace(seconds=body.seconds + fetch.seconds, terms=(*body.terms, fetch))
-    if body.late_s and followed:
+    fetch_s = where(share <= 0.0, part.code_s, 0.0)
+    if not is_none(fetch_s):
+        body = body._replace(seconds=body.seconds + fetch_s, terms=(*body.terms, Term("instruction fetch", fetch_s)))
+    if followed and not is_none(body.late_s):
         body = drained(body)
     return body._replace(far=part.reads and share < NEAR)
 
@@ -180,11 +184,11 @@ def _one(card: Card, row: Row) -> Expected:
 class _Sums(NamedTuple):
     """The seconds of all kernels with their repeats: of their launch, gaps and ramps, in all, and their lower bound."""
 
-    first_s: float
-    gaps_s: float
-    ramps_s: float
-    seconds: float
-    lower_s: float
+    first_s: Size
+    gaps_s: Size
+    ramps_s: Size
+    seconds: Size
+    lower_s: Size
 
 
 def _sums(card: Card, rows: Sequence[Row], protocol: str) -> _Sums:
@@ -194,7 +198,7 @@ def _sums(card: Card, rows: Sequence[Row], protocol: str) -> _Sums:
     gaps_s = sum(row.gaps_s * row.repeat for row in rows) - gap_s(card, protocol, 0.0)
     first_s = first_launch_s(card, protocol, _host_call(rows[0].kernel), bodies_s + ramps_s)
     # Each kernel is held to its own bound, so the sum of the rows and the launch is the whole.
-    short_s = sum(max(0.0, row.lower_s - row.unclamped_s) * row.repeat for row in rows)
+    short_s = sum(maximum(0.0, row.lower_s - row.unclamped_s) * row.repeat for row in rows)
     seconds = first_s + gaps_s + ramps_s + bodies_s + short_s
     if len(rows) == 1 and rows[0].repeat == 1:
         seconds -= short_s  # one kernel: its launch counts before its bound does
@@ -235,13 +239,13 @@ def _expected(card: Card, rows: Sequence[Row], seconds: float, lower_s: float, t
     return Expected(*_range(card, rows, held_s, lower_s), terms, unclamped_s=unclamped_s, unmodelled_s=unmodelled_s)
 
 
-def _range(card: Card, rows: Sequence[Row], held_s: float, lower_s: float) -> tuple[float, float, float]:
+def _range(card: Card, rows: Sequence[Row], held_s: Size, lower_s: Size) -> tuple[Size, Size, Size]:
     """A time and the ends of its range."""
     down, up = spread(card, rows)
-    return held_s, max(lower_s, held_s * down), held_s * up
+    return held_s, maximum(lower_s, held_s * down), held_s * up
 
 
-def spread(card: Card, rows: Sequence[Row]) -> tuple[float, float]:
+def spread(card: Card, rows: Sequence[Row]) -> tuple[Size, Size]:
     """The ends of the range as factors of the time: those of the mechanisms, weighted by their time."""
     other = card.spread["any"]
     shares = [(card.spread.get(body.mechanism, other), body.seconds * repeat) for repeat, bodies in
