@@ -9,7 +9,7 @@ bandwidth; an operation with less intensity is memory-bound.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import maximum, total
+from perfmodel.arithmetic import Size, maximum, minimum, total
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, Kind, Op
@@ -148,10 +148,10 @@ def lower_under(op: Op, card: Rates, protocol: str) -> Bounds:
     if protocol not in FROM_L2:
         return found
     lower_s = reusing_l2(op, card, weights=protocol != "rotating")
-    return found._replace(lower_s=max(lower_s, float(found.link_s)))
+    return found._replace(lower_s=maximum(lower_s, found.link_s))
 
 
-def reusing_l2(op: Op, card: Rates, *, weights: bool = True) -> float:
+def reusing_l2(op: Op, card: Rates, *, weights: bool = True) -> Size:
     """The least time of a kernel that runs again and again, or after one that left its operands in L2.
 
     No replacement policy saves more than the capacity of L2, so the tensors with the most traffic per byte are assumed
@@ -161,16 +161,17 @@ def reusing_l2(op: Op, card: Rates, *, weights: bool = True) -> float:
     cache = card.gpu.caches.get("l2")
     traffic_byte, engine_flops = op.traffic_byte(), op.engine_flops()
     if cache is None:
-        return float(overlapping(traffic_byte, engine_flops, card).lower_s)
-    left_byte, saved_byte = cache.value, 0.0
+        return overlapping(traffic_byte, engine_flops, card).lower_s
+    left_byte: Size = cache.value
+    saved_byte: Size = 0.0
     held = [t for t in op.tensors if not t.spill and t.size_byte and (weights or t.kind not in WEIGHTS)]
     for tensor in sorted(held, key=lambda t: t.traffic_byte / t.size_byte, reverse=True):
-        stays_byte = min(left_byte, tensor.size_byte)
+        stays_byte = minimum(left_byte, tensor.size_byte)
         saved_byte += stays_byte * (tensor.traffic_byte / tensor.size_byte)
         left_byte -= stays_byte
-    found = overlapping(max(0.0, traffic_byte - saved_byte), engine_flops, card)
+    found = overlapping(maximum(0.0, traffic_byte - saved_byte), engine_flops, card)
     rate = card.gpu.caches.get("l2_bandwidth")
-    return max(float(found.lower_s), traffic_byte / rate.value if rate else 0.0)
+    return maximum(found.lower_s, traffic_byte / rate.value if rate else 0.0)
 
 
 WEIGHTS = (Kind.PARAMETER, Kind.WEIGHT)

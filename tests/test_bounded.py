@@ -176,7 +176,7 @@ ROOT = CONFIGS.parent
         (limits.POINTS, ("sweep", "--op", "matmul", "--gpu", "t4", "--gpu", "a100", "--over", "m=1:6e8:6e8"), "",
          "1,200,000,000 points"),
         (limits.EXPECTED, ("sweep", "--op", "matmul", "--gpu", "t4", "--expected", "--over", "m=1:1e8:1e8"), "",
-         "10,000,000 points with expected times"),
+         "100,000,000 points with expected times"),
         (limits.PAIRS, ("compare", *(f"--config={path}" for path in sorted(CONFIGS.glob("*.json"))[:20]),
                         *(f"--gpu={path}" for path in sorted((ROOT / "hardware").glob("[a-g]*0*.yaml"))[:7])), "",
          "140 pairs of a workload and a GPU"),

@@ -106,7 +106,7 @@ def varies(value: Any) -> bool:
     return isinstance(value, np.ndarray) or (isinstance(value, tuple) and any(map(varies, value)))
 
 
-def taken(value: Any, where: NDArray[np.bool_]) -> Any:
+def taken(value: Any, where: Any) -> Any:
     """The same value at some of its points."""
     if isinstance(value, np.ndarray):
         return value[where]

@@ -11,12 +11,17 @@ Python module, a number beside a tensor (``wrapped``), a product. While a kernel
 from __future__ import annotations
 
 from perfmodel.arithmetic import Size, maximum, minimum, where
+from perfmodel.block import Kernel
+from perfmodel.op import Op
+from perfmodel.runs import Gemm, GroupedGemm, Rows
 from perfmodel.timing.card import Card
 
 # Latencies of the level that a kernel's first access reads, from its start to its full stream and back.
 RAMP = 3.0
 # Calls of matrix products: the library's own preparation leaves less of the host's time to hide (``product``).
 PRODUCTS = ("linear", "batch")
+# Elementwise calls that go through a Python module, or take a number beside a tensor.
+WRAPPED = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "scale")
 
 
 def ramp_s(card: Card, far: Size) -> Size:
@@ -39,3 +44,17 @@ def first_launch_s(card: Card, protocol: str, call: str, running_s: Size) -> Siz
     host_s = card.host_s.get(call, card.host_s["any"])
     behind_s = card.host_s.get("product", card.host_hidden_s) if call in PRODUCTS else card.host_hidden_s
     return maximum(card.warm_s, host_s - minimum(behind_s, running_s))
+
+
+def host_call(kernel: Kernel) -> str:
+    """The kind of call that the host makes for a kernel, as far as it changes the host's time."""
+    kind = _fact_call(kernel.op)
+    return kind or ("wrapped" if kernel.operation in WRAPPED else kernel.operation)
+
+
+def _fact_call(op: Op) -> str:
+    if isinstance(op.runs, Rows) and not op.runs.backward:
+        return "softmax" if op.runs.function in ("softmax", "log_softmax") else "layernorm"
+    if isinstance(op.runs, Gemm):
+        return "batch" if op.runs.batch != 1 else "linear"
+    return "linear" if isinstance(op.runs, GroupedGemm) else ""

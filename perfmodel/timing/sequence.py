@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 from perfmodel.arithmetic import Size, maximum, minimum, where
 from perfmodel.block import Kernel
-from perfmodel.op import Op
 from perfmodel.roofline import FROM_L2
-from perfmodel.runs import Gemm, GroupedGemm, Rows
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
 from perfmodel.timing.kernels import UNMODELLED, parts
-from perfmodel.timing.launch import first_launch_s, gap_s, ramp_s
+from perfmodel.timing.launch import first_launch_s, gap_s, host_call, ramp_s
 from perfmodel.timing.part import Part
 from perfmodel.timing.power import settled
 from perfmodel.timing.stream import NEAR, kept
@@ -24,8 +22,6 @@ from perfmodel.timing.terms import Body, Term, is_none
 
 # Mechanisms whose speed at the reduced clock after a pause was fitted.
 CLOCKED = ("rows", "stream")
-# Elementwise calls that go through a Python module, or take a number beside a tensor.
-WRAPPED = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "scale")
 
 
 class Launched(NamedTuple):
@@ -57,7 +53,28 @@ def expected(
     card: Card, kernels: Iterable[tuple[Kernel, float]], dtype: str, *, impl: str = "", protocol: str = "cold"
 ) -> tuple[list[Expected], Expected]:
     """The time of every kernel for one repeat, and of all with the launch; each kernel comes with its lower bound."""
-    given = tuple(kernels)
+    card, rows = _run(card, tuple(kernels), dtype, impl, protocol)
+    return [_one(card, row) for row in rows], _whole(card, rows, protocol)
+
+
+def expected_s(
+    card: Card, kernels: Iterable[tuple[Kernel, Size]], dtype: str, *, impl: str = "", protocol: str = "cold"
+) -> tuple[Size, Size, Size, Size, Size]:
+    """The time of all kernels, as ``Expected`` without terms: the time, the ends of its range, the model's own time, and
+    that of kernels without a mechanism.
+    """
+    card, rows = _run(card, tuple(kernels), dtype, impl, protocol)
+    if not rows:
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    whole = _sums(card, rows, protocol)
+    found = _range(card, rows, maximum(whole.seconds, whole.lower_s), whole.lower_s)
+    return (*found, whole.unclamped_s, _unmodelled_s(rows))
+
+
+def _run(
+    card: Card, given: tuple[tuple[Kernel, Size], ...], dtype: str, impl: str, protocol: str
+) -> tuple[Card, list[Row]]:
+    """The kernels as they run, and the card at its clock during the run."""
     if protocol == "eager" and card.settle_s:
         return _after_pauses(card, given, dtype, impl)
     if len(given) > 1 or any(kernel.repeat > 1 for kernel, _ in given):
@@ -65,8 +82,7 @@ def expected(
     launches = [
         Launched(kernel, lower_s, parts(card, kernel.op, kernel.dtype or dtype, impl)) for kernel, lower_s in given
     ]
-    rows = _rows(card, launches, protocol, Bodies())
-    return [_one(card, row) for row in rows], _whole(card, rows, protocol)
+    return card, _rows(card, launches, protocol, Bodies())
 
 
 def time_s(
@@ -182,13 +198,16 @@ def _one(card: Card, row: Row) -> Expected:
 
 
 class _Sums(NamedTuple):
-    """The seconds of all kernels with their repeats: of their launch, gaps and ramps, in all, and their lower bound."""
+    """The seconds of all kernels with their repeats: of their launch, gaps and ramps, in all, their lower bound, and in
+    all before they are held to it.
+    """
 
     first_s: Size
     gaps_s: Size
     ramps_s: Size
     seconds: Size
     lower_s: Size
+    unclamped_s: Size
 
 
 def _sums(card: Card, rows: Sequence[Row], protocol: str) -> _Sums:
@@ -196,20 +215,22 @@ def _sums(card: Card, rows: Sequence[Row], protocol: str) -> _Sums:
     ramps_s = sum(row.ramps_s * row.repeat for row in rows)
     bodies_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies)
     gaps_s = sum(row.gaps_s * row.repeat for row in rows) - gap_s(card, protocol, 0.0)
-    first_s = first_launch_s(card, protocol, _host_call(rows[0].kernel), bodies_s + ramps_s)
+    first_s = first_launch_s(card, protocol, host_call(rows[0].kernel), bodies_s + ramps_s)
     # Each kernel is held to its own bound, so the sum of the rows and the launch is the whole.
     short_s = sum(maximum(0.0, row.lower_s - row.unclamped_s) * row.repeat for row in rows)
-    seconds = first_s + gaps_s + ramps_s + bodies_s + short_s
+    unclamped_s = first_s + gaps_s + ramps_s + bodies_s
+    seconds = unclamped_s + short_s
     if len(rows) == 1 and rows[0].repeat == 1:
         seconds -= short_s  # one kernel: its launch counts before its bound does
-    return _Sums(first_s, gaps_s, ramps_s, seconds, sum(row.lower_s * row.repeat for row in rows))
+    lower_s = sum(row.lower_s * row.repeat for row in rows)
+    return _Sums(first_s, gaps_s, ramps_s, seconds, lower_s, unclamped_s)
 
 
 def _whole(card: Card, rows: Sequence[Row], protocol: str) -> Expected:
     """The time of all kernels, with its terms."""
     if not rows:
         return Expected(0.0, 0.0, 0.0)
-    first_s, gaps_s, ramps_s, seconds, lower_s = _sums(card, rows, protocol)
+    first_s, gaps_s, ramps_s, seconds, lower_s, _ = _sums(card, rows, protocol)
     launch = "host launch" if protocol == "eager" else "launch"
     around = (Term(launch, first_s), Term("gaps between kernels", gaps_s), Term("ramp", ramps_s))
     terms = (*(term for term in around if term.seconds), *_terms(rows))
@@ -235,8 +256,13 @@ def _expected(card: Card, rows: Sequence[Row], seconds: float, lower_s: float, t
     held_s = max(seconds, lower_s)
     if held_s > unclamped_s * (1.0 + 1e-12):
         terms = (*terms, Term("raised to the lower bound", held_s - unclamped_s))
-    unmodelled_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies if body.mechanism == UNMODELLED)
-    return Expected(*_range(card, rows, held_s, lower_s), terms, unclamped_s=unclamped_s, unmodelled_s=unmodelled_s)
+    found = _range(card, rows, held_s, lower_s)
+    return Expected(*found, terms, unclamped_s=unclamped_s, unmodelled_s=_unmodelled_s(rows))
+
+
+def _unmodelled_s(rows: Sequence[Row]) -> Size:
+    """The time of kernels without a mechanism."""
+    return sum(body.seconds * row.repeat for row in rows for body in row.bodies if body.mechanism == UNMODELLED)
 
 
 def _range(card: Card, rows: Sequence[Row], held_s: Size, lower_s: Size) -> tuple[Size, Size, Size]:
@@ -255,32 +281,17 @@ def spread(card: Card, rows: Sequence[Row]) -> tuple[Size, Size]:
     return 1.0 / (1.0 + half), 1.0 + half
 
 
-def _after_pauses(
-    card: Card, given: tuple[tuple[Kernel, float], ...], dtype: str, impl: str
-) -> tuple[list[Expected], Expected]:
+def _after_pauses(card: Card, given: tuple[tuple[Kernel, Size], ...], dtype: str, impl: str) -> tuple[Card, list[Row]]:
     """One call after a pause: short work runs near the clock that the pause left, longer work near the highest."""
     settle_s, card = card.settle_s, card._replace(settle_s=0.0)
-    rows, whole = expected(card, given, dtype, impl=impl, protocol="eager")
-    busy_s = sum(body.seconds for body in whole.bodies)
-    if card.idle_share >= 1.0 or any(body.mechanism not in CLOCKED for body in whole.bodies):
-        return rows, whole
+    settled_card, rows = _run(card, given, dtype, impl, "eager")
+    bodies = [body for row in rows for body in row.bodies]
+    if card.idle_share >= 1.0 or any(body.mechanism not in CLOCKED for body in bodies):
+        return settled_card, rows
+    busy_s = sum(body.seconds for body in bodies)
     up = busy_s**2 / (busy_s**2 + settle_s**2)
     share = card.idle_share + (1.0 - card.idle_share) * up
     slower = card._replace(
         clock_hz=card.clock_hz * share, l2_byte_per_s=card.l2_byte_per_s * share, lane_per_s=card.lane_per_s * share
     )
-    return expected(slower, given, dtype, impl=impl, protocol="eager")
-
-
-def _host_call(kernel: Kernel) -> str:
-    """The kind of call that the host makes for a kernel, as far as it changes the host's time."""
-    kind = _fact_call(kernel.op)
-    return kind or ("wrapped" if kernel.operation in WRAPPED else kernel.operation)
-
-
-def _fact_call(op: Op) -> str:
-    if isinstance(op.runs, Rows) and not op.runs.backward:
-        return "softmax" if op.runs.function in ("softmax", "log_softmax") else "layernorm"
-    if isinstance(op.runs, Gemm):
-        return "batch" if op.runs.batch != 1 else "linear"
-    return "linear" if isinstance(op.runs, GroupedGemm) else ""
+    return _run(slower, given, dtype, impl, "eager")

@@ -1,87 +1,118 @@
-"""The fastest tile and split of many products at once.
+"""The fastest tile and split of many products at once: a minimum over an axis of tiles.
 
-The times of one tile and split are those of ``tiles``, here for arrays. A stream that is alone as long as the fastest
-tile found so far excludes a tile, so the overlap is computed for few of them.
+The times of one tile and split are those of ``tiles``, here for arrays of one row per tile. A stream that is alone as long
+as a tile already known excludes a tile, so the overlap is computed for few of them.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from perfmodel.arithmetic import Size, maximum
-from perfmodel.timing.arrays import Points, taken
+from perfmodel.timing.arrays import Points, points, taken
 from perfmodel.timing.card import Card
 from perfmodel.timing.terms import at_once_s
 from perfmodel.timing.tile_sizes import Choice
 from perfmodel.timing.tiles import FEWEST_STEPS, SHARPNESS, SPLITS, Grid, Limits, Product, grid_of, tiled_s, too_large
 
-BLOCK = 8192  # points, so that the arrays of a tile stay in the cache of the CPU
-_PARTS = np.array([[split] for split in SPLITS[1:]], np.float64).view(Points)
+AT_ONCE = 32768  # tiles times points, so that an array stays in the cache of the CPU
+_PARTS = points([[split] for split in SPLITS[1:]])
+
+
+@lru_cache(maxsize=1024)
+def _column(choices: tuple[Choice, ...]) -> Choice:
+    """All tiles as one, whose figures are arrays of one row per tile."""
+    return Choice._make(points(figure)[:, np.newaxis] for figure in zip(*choices, strict=True))
 
 
 def least_s(card: Card, size: Product, dtype: str, given: Limits) -> Points:
     """The time of every product by its fastest tile and split."""
     grid = grid_of(card, size, dtype, given)
-    points = next(one.size for one in (*size, *given) if isinstance(one, np.ndarray))
-    found, shared = np.empty(points).view(Points), grid._replace(choices=())
-    for low in range(0, points, BLOCK):
-        part: Any = slice(low, low + BLOCK)
+    every, shared, count = _column(grid.choices), grid._replace(choices=()), card.multiprocessors
+    length = next(one.size for one in (*size, *given) if isinstance(one, np.ndarray))
+    block = max(1, AT_ONCE // len(grid.choices))
+    if length <= block:
+        return _of_block(count, every, size, shared, given, length)
+    found = np.empty(length).view(Points)
+    for low in range(0, length, block):
+        part: Any = slice(low, low + block)
         own_size, own_grid, own_given = taken((size, shared, given), part)
-        found[part] = _of_block(card.multiprocessors, grid.choices, own_size, own_grid, own_given, found[part].size)
+        found[part] = _of_block(count, every, own_size, own_grid, own_given, found[part].size)
     return found
 
 
-def _of_block(count: int, choices: tuple[Choice, ...], size: Product, grid: Grid, given: Limits, points: int) -> Points:
+def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limits, length: int) -> Any:
     """The least times of a block of points."""
-    least = np.full(points, np.inf).view(Points)
-    down = {tile_m: np.ceil(size.m / tile_m) for tile_m in {choice.tile_m for choice in choices}}
-    across = {tile_n: np.ceil(size.n / tile_n) * size.batch for tile_n in {choice.tile_n for choice in choices}}
+    tiles = np.ceil(size.m / every.tile_m) * (np.ceil(size.n / every.tile_n) * size.batch)
     again = np.any(grid.left_s)
-    for choice in choices:
-        large = too_large(choice, size.m, size.n) if grid.choosy else False
-        if np.all(large):
-            continue
-        tiles = down[choice.tile_m] * across[choice.tile_n]
-        memory_s = given.compulsory_s + grid.again_s(choice, size.m, size.n) if again else given.compulsory_s
-        times = _times(choice, grid, given, tiles, 1, count)
-        _lower(least, (*times, memory_s), np.logical_not(large) if np.any(large) else None)
-        fits = (tiles <= count) & (grid.steps >= 2 * FEWEST_STEPS) & np.logical_not(large)
-        few = np.flatnonzero(np.broadcast_to(fits, points))
-        if few.size and not grid.whole:
-            _split(least, choice, grid, given, few, tiles, memory_s, count)
-    return least
-
-
-def _times(choice: Choice, grid: Grid, given: Limits, tiles: Size, split: Size, count: int) -> tuple[Size, Size]:
-    """Seconds of the multiplications with the edges of the waves, and of L2."""
-    work_s, edges_s, l2_s = tiled_s(choice, tiles * split, np.ceil(grid.steps / split), count)
-    return maximum(work_s, given.powered_s) + edges_s, l2_s
-
-
-def _lower(least: Points, streams: tuple[Size, ...], usable: Any) -> None:
-    """Lower the least times to those of a tile where it is faster."""
-    busy_s, l2_s, memory_s = streams
-    better = np.maximum(np.maximum(busy_s, l2_s), memory_s) < least
-    near = np.flatnonzero(better if usable is None else better & usable)
+    memory_s = given.compulsory_s + grid.again_s(every, size.m, size.n) if again else given.compulsory_s
+    busy_s, l2_s = _times(every, tiles, grid.steps, given.powered_s, count)
+    longest_s = _each(np.maximum(np.maximum(busy_s, l2_s), memory_s), length)
+    large = too_large(every, size.m, size.n) if grid.choosy else False
+    if np.any(large):
+        longest_s = np.where(large, np.inf, longest_s).view(Points)
+    # The tile with the shortest longest stream is nearly the fastest.
+    first = np.arange(length)
+    first += length * np.argmin(longest_s, axis=0)
+    streams = busy_s, memory_s, l2_s
+    least = at_once_s([_at(one, first, length) for one in streams], SHARPNESS)
+    near = np.flatnonzero(longest_s < least)
     if near.size:
-        some = [one[near] if np.ndim(one) else one for one in streams]
-        least[near] = np.minimum(least[near], at_once_s((some[0], some[2], some[1]), SHARPNESS))
+        least = _lowered(least, near, at_once_s([_at(one, near, length) for one in streams], SHARPNESS))
+    fits = (tiles <= count) & (grid.steps >= 2 * FEWEST_STEPS) & np.logical_not(large)
+    if grid.whole or not np.any(fits):
+        return least
+    pairs = np.flatnonzero(_each(fits, length))
+    own = [_at(one, pairs, length) for one in (tiles, grid.steps, given.powered_s, grid.part_s, memory_s, least)]
+    choice = taken(every, (pairs // length, 0))
+    return _lowered(least, pairs, _split(choice, own, grid.sum_s, count))
 
 
-def _split(
-    least: Points, choice: Choice, grid: Grid, given: Limits, few: Any, tiles: Size, memory_s: Size, count: int
-) -> None:
-    """Lower the least times of few tiles by splitting k: one row for each number of parts."""
-    own, some, tiles, memory_s, before = taken((grid, given, tiles, memory_s, least), few)
-    busy_s, l2_s = _times(choice, own, some, tiles, _PARTS, count)
-    sum_s = own.sum_s + own.part_s * _PARTS
-    fits = (own.steps >= FEWEST_STEPS * _PARTS) & (tiles * _PARTS <= 2 * count)
+def _each(value: Any, length: int) -> Points:
+    """The value at every tile and point: as it is, unless it is equal for all points."""
+    if np.shape(value)[-1:] == (length,) and np.ndim(value) == 2:
+        return value  # type: ignore[no-any-return]
+    tiles = len(value) if np.ndim(value) == 2 else 1
+    return np.ascontiguousarray(np.broadcast_to(value, (tiles, length))).view(Points)
+
+
+def _at(value: Any, places: Any, length: int) -> Any:
+    """The value at some pairs of a tile and a point, counted row by row."""
+    if np.ndim(value) < 2:
+        return value[places % length] if np.ndim(value) else value
+    return value.take(places) if value.shape[1] == length else value[places // length, 0]
+
+
+def _times(choice: Choice, units: Size, steps: Size, powered_s: Size, count: int) -> tuple[Size, Size]:
+    """Seconds of the multiplications with the edges of the waves, and of L2."""
+    work_s, edges_s, l2_s = tiled_s(choice, units, steps, count)
+    return maximum(work_s, powered_s) + edges_s, l2_s
+
+
+def _lowered(least: Points, places: Any, times: Any) -> Points:
+    """The least times, or those of tiles at some places where they are shorter."""
+    points_ = places % least.size
+    order = np.argsort(points_, kind="stable")
+    starts = np.flatnonzero(np.diff(points_[order], prepend=-1))
+    own = points_[order][starts]
+    found = least.copy()
+    found[own] = np.minimum(found[own], np.minimum.reduceat(np.asarray(times)[order], starts))
+    return found
+
+
+def _split(choice: Choice, own: list[Any], fixed_s: float, count: int) -> Any:
+    """The least times of tiles whose sum along k is split: one row for each number of parts."""
+    tiles, steps_all, powered_s, part_s, memory_s, before = own
+    busy_s, l2_s = _times(choice, tiles * _PARTS, np.ceil(steps_all / _PARTS), powered_s, count)
+    sum_s = fixed_s + part_s * _PARTS
+    fits = (steps_all >= FEWEST_STEPS * _PARTS) & (tiles * _PARTS <= 2 * count)
     better = fits & (np.maximum(np.maximum(busy_s, l2_s), memory_s) + sum_s < before)
-    near = np.nonzero(better)
-    if near[0].size:
-        pairs = [np.broadcast_to(one, better.shape)[near].view(Points) for one in (busy_s, memory_s, l2_s, sum_s)]
-        whole_s = np.full(better.shape, np.inf)
-        whole_s[near] = at_once_s(pairs[:3], SHARPNESS) + pairs[3]
-        least[few] = np.minimum(before, whole_s.min(axis=0))
+    near, length = np.flatnonzero(better), before.size
+    found = np.full(better.shape, np.inf)
+    if near.size:
+        some = [_at(one, near, length) for one in (busy_s, memory_s, l2_s, sum_s)]
+        found.reshape(-1)[near] = at_once_s(some[:3], SHARPNESS) + some[3]
+    return found.min(axis=0).view(Points)
