@@ -28,7 +28,7 @@ def _column(choices: tuple[Choice, ...]) -> Choice:
     return Choice._make(points(figure)[:, np.newaxis] for figure in zip(*choices, strict=True))
 
 
-def least_s(card: Card, size: Product, dtype: str, given: Limits) -> Points:
+def least_s(card: Card, size: Product, dtype: str, given: Limits) -> Any:
     """The time of every product by its fastest tile and split."""
     grid = grid_of(card, size, dtype, given)
     every, shared, count = _column(grid.choices), grid._replace(choices=()), card.multiprocessors
