@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from math import ceil, expm1, log1p
+from math import ceil, expm1, gcd, log1p
 from math import log2 as _log2
 from typing import Any
 
@@ -171,6 +171,12 @@ def log2(value: Size) -> Size:
     """The logarithm to base 2."""
     own = _own("log2", value)
     return own(value) if own else _log2(value)
+
+
+def common_divisor(a: Size, b: Size) -> Size:
+    """The greatest common divisor."""
+    own = _own("common_divisor", a, b)
+    return own(a, b) if own else gcd(a, b)
 
 
 def is_one(value: Size) -> bool:

@@ -30,7 +30,7 @@ from perfmodel.timing.terms import Term
 from perfmodel.totals import total as totalled
 
 FIXED = ("item", "flag")  # kinds of symbols that are no sizes
-AT_ONCE = 1 << 15  # cases that are read before they are predicted together
+AT_ONCE = 1 << 17  # cases that are read before they are predicted together
 FEW = 6  # up to so many cases of a kind are predicted one by one
 # The kind of a case, and the values of all its symbols.
 Same = tuple[tuple[Any, ...], tuple[Any, ...]]
@@ -76,8 +76,9 @@ def predictions(
     while asked := tuple(islice(given, AT_ONCE)):
         if len(done) + len(asked) > REMEMBERED:
             done.clear()
-        done.update(_at_once(asked, done, card, timed))
-        for case in asked:
+        keys = [_same(case) if isinstance(case, Case) else None for case in asked]
+        done.update(_at_once(asked, keys, done, card, timed))
+        for case, same in zip(asked, keys, strict=True):
             number += 1
             if isinstance(case, Refused):
                 if number == 1 and is_environment(case.line):
@@ -89,7 +90,7 @@ def predictions(
                     total, time, peak_byte = step_predicted(case, gpu, knowledge, captured)
                     yield Prediction(case.line, total, "", time, card(case.dtype).notes, peak_byte)
                     continue
-                same = _same(case)
+                assert same is not None
                 if same not in done:
                     done[same] = predicted(case, card(case.dtype), timed)
                 total, time = done[same]
@@ -99,15 +100,17 @@ def predictions(
 
 
 def _at_once(
-    asked: Iterable[Case | StepCase | Refused], done: Container[Same], card: Callable[[str], Rates], timed: Card
+    asked: Iterable[Case | StepCase | Refused],
+    keys: Iterable[Same | None],
+    done: Container[Same],
+    card: Callable[[str], Rates],
+    timed: Card,
 ) -> dict[Same, tuple[Total, Expected]]:
     """The predictions of cases that differ in their sizes alone, as far as they are found together."""
     alike: dict[tuple[Any, ...], dict[Same, Case]] = {}
-    for case in asked:
-        if isinstance(case, Case):
-            same = _same(case)
-            if same not in done:
-                alike.setdefault(same[0], {})[same] = case
+    for case, same in zip(asked, keys, strict=True):
+        if isinstance(case, Case) and same is not None and same not in done:
+            alike.setdefault(same[0], {})[same] = case
     found: dict[Same, tuple[Total, Expected]] = {}
     for kind in alike.values():
         if len(kind) > FEW:

@@ -66,6 +66,9 @@ class Points(np.ndarray[Any, np.dtype[Any]]):
         """The number of bits, as of Python's integers."""
         return np.frexp(np.asarray(self))[1].astype(np.float64).view(Points)
 
+    def __format__(self, form: str) -> str:
+        return "several"
+
     def __int__(self) -> int:
         raise SingleError
 
@@ -91,6 +94,7 @@ register(
     floor_div=lambda a, b: np.floor(a / b),
     exact_div=lambda a, b: a / b,
     whole=np.rint,
+    common_divisor=lambda a, b: points(np.gcd(np.asarray(a, np.int64), np.asarray(b, np.int64))),
     maximum=np.maximum,
     minimum=np.minimum,
 )
@@ -185,7 +189,7 @@ def at_points(
         return found
     except MixedError as mixed:
         where = mixed.where
-    except SingleError:
+    except (SingleError, TypeError, ValueError):  # the last two where a container takes a number for a size
         return _one_by_one(function, sizes, found)
     for own in (where, ~where):
         some = {name: value[own] if np.ndim(value) else value for name, value in sizes.items()}

@@ -54,6 +54,13 @@ def by_paths(function: Function) -> Function:
     return applied  # type: ignore[return-value]
 
 
+def uniform(value: Any) -> int:
+    """The value as an integer, such as a number of launches. Points are divided where it differs."""
+    if not isinstance(value, (int, float)) and value == (first := value[0]):
+        return int(first)
+    return int(value)
+
+
 def by_points(function: Function) -> Function:
     """Decorator: a function of plain numbers alone, called once for every distinct set of its arguments."""
 
