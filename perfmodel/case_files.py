@@ -5,6 +5,7 @@ A line with an error becomes a ``Refused``, so the other lines are still read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +13,6 @@ from perfmodel.cases import Case, case
 from perfmodel.errors import InputError
 from perfmodel.expression import Expression, expression
 from perfmodel.limits import CASES
-from perfmodel.records import MEASURED, measured_s
 from perfmodel.step_cases import STEP, StepCase, step_case
 from perfmodel.strictjson import parsed
 from perfmodel.symbols import ALIASES, SYMBOLS
@@ -46,10 +46,14 @@ def read(
     place. A repeated line gives the same case at another place.
     """
     known: dict[str, Case | StepCase] = {}
-    forms: dict[tuple[Any, ...], Form] = {}
+    forms: dict[tuple[str, ...], Form] = {}
     filled = ((number, text) for number, text in enumerate(lines, 1) if text.strip())
     for number, text in CASES.counted(filled, file):
         where = f"{file}:{number}"
+        repeated = _repeated(text, where, forms)
+        if repeated is not None:
+            yield repeated
+            continue
         if text in known:
             yield known[text]._replace(where=where)
             continue
@@ -60,7 +64,8 @@ def read(
                 if environment is not None and isinstance(line["environment"], dict):
                     environment(where, line["environment"])
                 continue
-            found = _like(line, where, forms) or any_case(line, where)
+            found = any_case(line, where)
+            _keep(text, found, forms)
             if len(known) < REMEMBERED and not _names_line(found):
                 known[text] = found
             yield found
@@ -69,55 +74,62 @@ def read(
 
 
 class Form(NamedTuple):
-    """A case whose line other lines repeat with other sizes: its sizes by their names in the shape, and the sizes that
-    follow from them.
+    """A line that others repeat with other sizes: its case, the names of its sizes in the shape and as symbols, the sizes
+    that follow from them, where the numbers of the shape begin, and all numbers of the line.
     """
 
     case: Case
+    names: tuple[str, ...]
     symbols: tuple[str, ...]
     ties: tuple[tuple[str, Expression], ...]
+    start: int
+    numbers: list[str]
 
 
-def _like(line: Mapping[str, Any], where: str, forms: dict[tuple[Any, ...], Form]) -> Case | None:
+_NUMBERS = re.compile("([0-9]+)")
+_DIGITS = len(str(LARGEST_SIZE)) - 1  # with which no size is too large
+
+
+def _repeated(text: str, where: str, forms: Mapping[tuple[str, ...], Form]) -> Case | None:
     """Returns the case of a line that differs from an earlier one in its sizes alone; None if it needs a closer look."""
-    shape = line.get("shape")
-    if not isinstance(shape, dict) or not all(
-        type(size) is int and 1 <= size <= LARGEST_SIZE for size in shape.values()
-    ):
-        return None
-    try:
-        words = [item for item in line.items() if item[0] != "shape" and item[0] not in MEASURED]
-        key = (*shape, *words, *(type(value) for _, value in words))  # true is equal to 1
-        form = forms.get(key)
-    except TypeError:  # a value that is no word, such as the data types by role
-        return None
+    parts = _NUMBERS.split(text)
+    form = forms.get(tuple(parts[::2]))
     if form is None:
-        if len(forms) < FORMS and line.get("op") != STEP:
-            found = case(line, where)
-            sizes = all(SYMBOLS[symbol].kind == "size" for symbol in _symbols(shape))
-            if sizes and not _names_line(found) and not SYMBOLS.keys() & line.keys():
-                forms[key] = _form(found, shape)
-            return found
         return None
+    numbers, start, end = parts[1::2], form.start, form.start + len(form.names)
+    sizes = numbers[start:end]
+    if numbers[:start] != form.numbers[:start] or numbers[end:] != form.numbers[end:]:
+        return None
+    if any(size[0] == "0" or len(size) > _DIGITS for size in sizes):
+        return None
+    values = [*map(int, sizes)]
     dims = dict(form.case.dims)
-    dims.update(zip(form.symbols, shape.values(), strict=True))
+    dims.update(zip(form.symbols, values, strict=True))
     try:
         for symbol, size in form.ties:
             dims[symbol] = size(dims)
     except InputError:
         return None
-    return form.case._replace(line=line, where=where, dims=dims, measured_s=measured_s(line, where))
+    line = {**form.case.line, "shape": dict(zip(form.names, values, strict=True))}
+    return form.case._replace(line=line, where=where, dims=dims)
 
 
-def _symbols(shape: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(ALIASES.get(name) or name for name in shape)
-
-
-def _form(found: Case, shape: Mapping[str, Any]) -> Form:
-    symbols = _symbols(shape)
-    ties = kind(found.op).ties
-    follow = tuple((name, expression(ties[name], name)) for name in kind(found.op).shape if name in ties)
-    return Form(found, symbols, tuple(one for one in follow if one[0] not in symbols))
+def _keep(text: str, found: Case | StepCase, forms: dict[tuple[str, ...], Form]) -> None:
+    """Keeps the form of a line, if its sizes are numbers of its shape."""
+    if not isinstance(found, Case) or _names_line(found) or SYMBOLS.keys() & found.line.keys() or len(forms) >= FORMS:
+        return
+    names = tuple(found.line["shape"])
+    symbols = tuple(ALIASES.get(name) or name for name in names)
+    before, _, after = text.partition('"shape"')
+    parts, start = _NUMBERS.split(text), len(_NUMBERS.findall(before))
+    values = [str(size) for size in found.line["shape"].values()]
+    if parts[1::2][start : start + len(values)] != values or '"shape"' in after or _NUMBERS.search("".join(names)):
+        return
+    if all(SYMBOLS[symbol].kind == "size" for symbol in symbols):
+        ties = kind(found.op).ties
+        follow = (name for name in kind(found.op).shape if name in ties and name not in symbols)
+        tied = tuple((name, expression(ties[name], name)) for name in follow)
+        forms[tuple(parts[::2])] = Form(found, names, symbols, tied, start, parts[1::2])
 
 
 def _names_line(found: Case | StepCase) -> bool:

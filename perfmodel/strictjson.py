@@ -21,11 +21,17 @@ _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|(?P<open>[\[{])|(?P<close>[\]}])')
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+# Made once: ``json.dumps`` makes one for every call.
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
+
 def dumped(
     value: Any, *, indent: int | None = None, sort_keys: bool = False, default: Callable[[Any], Any] | None = None
 ) -> str:
     """Returns JSON text. A figure that is NaN or infinite is an error, because JSON has no such numbers."""
     try:
+        if indent is None and not sort_keys and default is None:
+            return _ENCODER.encode(value)
         return json.dumps(value, indent=indent, sort_keys=sort_keys, default=default, allow_nan=False)
     except ValueError as error:
         if "JSON compliant" not in str(error):

@@ -7,6 +7,7 @@ them is a truth value only if it agrees at all points; otherwise it raises ``Mix
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from perfmodel.timing.terms import Body
 
 # Up to so many points, one after another is quicker.
 FEW = 6
+_NESTED = (tuple, np.ndarray)
 # Names of a kernel's form, which reports print for single cases only.
 NAMES = ("name", "choice", "algorithm")
 
@@ -114,10 +116,12 @@ def taken(value: Any, where: Any) -> Any:
     """The same value at some of its points."""
     if isinstance(value, np.ndarray):
         return value[where]
-    if isinstance(value, tuple) and varies(value):
-        parts = [taken(one, where) for one in value]
-        return value._make(parts) if hasattr(value, "_make") else tuple(parts)
-    return value
+    if not isinstance(value, tuple):
+        return value
+    parts = [taken(one, where) if isinstance(one, _NESTED) else one for one in value]
+    if all(map(is_, parts, value)):
+        return value
+    return value._make(parts) if hasattr(value, "_make") else tuple(parts)
 
 
 def joined(where: NDArray[np.bool_], there: Any, elsewhere: Any, name: str = "") -> Any:
