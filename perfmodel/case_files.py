@@ -116,7 +116,9 @@ def _repeated(text: str, where: str, forms: Mapping[tuple[str, ...], Form]) -> C
 
 def _keep(text: str, found: Case | StepCase, forms: dict[tuple[str, ...], Form]) -> None:
     """Keeps the form of a line, if its sizes are numbers of its shape."""
-    if not isinstance(found, Case) or _names_line(found) or SYMBOLS.keys() & found.line.keys() or len(forms) >= FORMS:
+    if not isinstance(found, Case) or SYMBOLS.keys() & found.line.keys() or len(forms) >= FORMS:
+        return
+    if any("/" in size.text for step in found.steps for size in step.sizes.values()):  # whose messages name the line
         return
     names = tuple(found.line["shape"])
     symbols = tuple(ALIASES.get(name) or name for name in names)

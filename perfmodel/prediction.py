@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 from perfmodel import block, eager, systems
 from perfmodel.analysis import Total
 from perfmodel.aten.calls import Launched
 from perfmodel.block import Kernel, Step
-from perfmodel.case_files import REMEMBERED, Refused
+from perfmodel.case_files import Refused
 from perfmodel.cases import Case
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
@@ -71,14 +72,12 @@ def predictions(
         return (*card(dtype).notes, f"{told}.") if told else card(dtype).notes
 
     timed = known.card(gpu, knowledge)
-    done: dict[Same, tuple[Total, Expected]] = {}
     given, number = iter(cases), 0
     while asked := tuple(islice(given, AT_ONCE)):
-        if len(done) + len(asked) > REMEMBERED:
-            done.clear()
-        keys = [_same(case) if isinstance(case, Case) else None for case in asked]
-        done.update(_at_once(asked, keys, done, card, timed))
-        for case, same in zip(asked, keys, strict=True):
+        known_places: dict[Same, int] = {}
+        places = [known_places.setdefault(_same(c), len(known_places)) if isinstance(c, Case) else -1 for c in asked]
+        done = _at_once(asked, places, known_places, card, timed)
+        for case, place in zip(asked, places, strict=True):
             number += 1
             if isinstance(case, Refused):
                 if number == 1 and is_environment(case.line):
@@ -90,40 +89,43 @@ def predictions(
                     total, time, peak_byte = step_predicted(case, gpu, knowledge, captured)
                     yield Prediction(case.line, total, "", time, card(case.dtype).notes, peak_byte)
                     continue
-                assert same is not None
-                if same not in done:
-                    done[same] = predicted(case, card(case.dtype), timed)
-                total, time = done[same]
-                yield Prediction(case.line, total, expected=time, roof_notes=notes(case.dtype, back_end(case)))
+                found = done[place]
+                if found is None:
+                    found = done[place] = predicted(case, card(case.dtype), timed)
+                yield Prediction(case.line, found[0], "", found[1], notes(case.dtype, back_end(case)))
             except PerfmodelError as error:
                 yield Prediction(case.line, None, f"{case.where}: {error}")
 
 
 def _at_once(
-    asked: Iterable[Case | StepCase | Refused],
-    keys: Iterable[Same | None],
-    done: Container[Same],
+    asked: Sequence[Case | StepCase | Refused],
+    places: Sequence[int],
+    same: Iterable[Same],
     card: Callable[[str], Rates],
     timed: Card,
-) -> dict[Same, tuple[Total, Expected]]:
-    """The predictions of cases that differ in their sizes alone, as far as they are found together."""
-    alike: dict[tuple[Any, ...], dict[Same, Case]] = {}
-    for case, same in zip(asked, keys, strict=True):
-        if isinstance(case, Case) and same is not None and same not in done:
-            alike.setdefault(same[0], {})[same] = case
-    found: dict[Same, tuple[Total, Expected]] = {}
-    for kind in alike.values():
-        if len(kind) > FEW:
-            from perfmodel.sweep import cases
+) -> list[tuple[Total, Expected] | None]:
+    """The predictions of distinct cases, as far as they are found together: of kinds with many cases."""
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for place, (kind, _) in enumerate(same):
+        alike.setdefault(kind, []).append(place)
+    done: list[tuple[Total, Expected] | None] = [None] * sum(map(len, alike.values()))
+    if max(map(len, alike.values()), default=0) <= FEW:
+        return done
+    from perfmodel.sweep import cases
 
-            case = next(iter(kind.values()))
+    distinct = dict(zip(reversed(places), reversed(asked), strict=True))  # the first of equal ones
+    for own in alike.values():
+        if len(own) > FEW:
+            kind_cases = [case for place in own if isinstance(case := distinct[place], Case)]
             try:
-                rate = card(case.dtype)
+                rate = card(kind_cases[0].dtype)
             except PerfmodelError:
-                continue
-            results = cases.predicted([*kind.values()], rate, timed)  # none of a collective
-            found.update((same, one) for same, one in zip(kind, results, strict=False) if one)
-    return found
+                continue  # every case tells why
+            for place, found in zip(
+                own, cases.predicted(kind_cases, rate, timed), strict=False
+            ):  # none of a collective
+                done[place] = found
+    return done
 
 
 def back_end(case: Case) -> str:
@@ -136,15 +138,16 @@ def _same(case: Case) -> Same:
     symbols, values = tuple(case.dims), tuple(case.dims.values())
     kind = (
         case.op, case.dtype, case.protocol, case.fused, case.forward, case.backward, case.older_rows, case.by_card,
-        case.system, case.ranks_per_node, *case.words.values(), symbols, *(values[place] for place in _fixed(symbols)),
+        case.system, case.ranks_per_node, *case.words.values(), symbols, _fixed(symbols)(values),
     )  # fmt: skip
     return kind, values
 
 
 @cache
-def _fixed(symbols: tuple[str, ...]) -> tuple[int, ...]:
-    """The places of the symbols that are no sizes."""
-    return tuple(place for place, name in enumerate(symbols) if SYMBOLS[name].kind in FIXED)
+def _fixed(symbols: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Any]:
+    """Takes the values of the symbols that are no sizes."""
+    places = [place for place, name in enumerate(symbols) if SYMBOLS[name].kind in FIXED]
+    return itemgetter(*places) if places else lambda values: ()
 
 
 # What says of a line that it tells where a file was measured, and what says that it was meant as a case or a sweep's row.

@@ -8,12 +8,13 @@ import drawn
 import numpy as np
 import pytest
 
+from perfmodel.case_files import Refused, read
 from perfmodel.cases import case
 from perfmodel.hardware import gpu
 from perfmodel.prediction import FEW, predicted, predictions
 from perfmodel.roofline import rates
 from perfmodel.timing import arrays, parameters
-from perfmodel.timing.branches import MixedError, SingleError, by_paths, by_points
+from perfmodel.timing.branches import MixedError, SingleError, by_paths, by_points, uniform
 
 CARDS = ("h100", "a100", "t4", "l40s", "rtx4090", "b200", "v100")
 SAME = 1e-12
@@ -86,6 +87,45 @@ def test_a_function_of_plain_numbers_is_called_once_per_value():
 
     assert list(bits(arrays.points([3, 8, 3, 3]), 1)) == [3, 5, 3, 3]
     assert sorted(calls[-2:]) == [3, 8]
+
+
+def test_a_number_of_launches_divides_the_points():
+    launches = by_paths(lambda count: 10 * uniform(count))
+    assert launches(3) == 30
+    assert list(launches(arrays.points([1, 4, 2, 4, 1]))) == [10, 40, 20, 40, 10]
+    with pytest.raises(SingleError):  # each of many numbers would have its own path
+        launches(arrays.points(range(1, 100)))
+
+
+LINES = (
+    '{"op": "matmul", "shape": {"m": 512, "k": 64, "n": 128}, "dtype": "fp16", "protocol": "warm"}',
+    '{"op": "attention", "shape": {"B": 2, "H": 8, "N": 512, "d": 64}, "dtype": "bf16", "causal": true, "window": 256}',
+    '{"op": "layer", "shape": {"B": 2, "N": 512, "D": 1024, "H": 16}}',
+    '{"op": "conv2d", "shape": {"B": 2, "C": 8, "C_out": 8, "h": 16, "w": 16, "K_h": 3, "K_w": 3}, "comment": "3 x 3"}',
+)
+CHANGES = (
+    ("512", "768"), ("512", "0512"), ("512", "-512"), ("512", "512.0"), ("512", "0"), ("512", '"8Ki"'), ("512", "1e3"),
+    ("512", str(10**15)), ("512", str(10**15 + 1)), ("512", str(10**400)), ("512", "true"), ("16", "32"), ("true", "1"),
+    ("256", "128"), ('"B": 2', '"B": 2, "B": 3'), ('"op"', '"o\\u0070"'), ("3 x 3", "5 x 5"), ("512", "NaN"), ("}", "}}"),
+    ('"k": 64', '"k": 64, "q": 3'), ("64", "63"), ('"H": 16', '"H": 48'), ("512", "512, "), (": 2", ":3"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_repeated_line_is_read_as_carefully_as_the_first(line):
+    changed = [line.replace(old, new, 1) for old, new in CHANGES if old in line]
+    for text, found in zip((line, *changed), read((line, *changed), "file"), strict=True):
+        (alone,) = read([text], "file")
+        if isinstance(alone, Refused):
+            assert found.error.split(": ", 1)[1] == alone.error.split(": ", 1)[1]
+        else:
+            assert (found.line, found.dims, found.words, found.dtype) == (
+                alone.line,
+                alone.dims,
+                alone.words,
+                alone.dtype,
+            )
+            assert list(found.dims) == list(alone.dims)
 
 
 def test_points_behave_as_integers():

@@ -7,6 +7,7 @@ prediction of single cases.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,14 @@ def _found(found: NDArray[np.float64]) -> Iterator[Found]:
     """The results of every case, None where they are not exact."""
     sound = (found[:COUNTS].max(axis=0) < ROUNDED) & np.isfinite(found).all(axis=0)
     own = np.where(sound, found, 0.0)
-    totals = own[:COUNTS].astype(np.int64).T.tolist()
-    bounds = own[COUNTS].astype(np.int64).tolist()
-    rows = zip(sound.tolist(), totals, bounds, own[COUNTS + 1 :].T.tolist(), strict=True)
-    for exact, numbers, bound, (lower_s, no_overlap_s, *times, unclamped_s, unmodelled_s) in rows:
-        total = Total._make((*numbers, lower_s, no_overlap_s, BOUNDS[bound], None))
-        yield (total, Expected._make((*times, (), (), (), unclamped_s, unmodelled_s))) if exact else None
+    words = (BOUNDS[code] for code in own[COUNTS].astype(np.int64).tolist())
+    lower_s, no_overlap_s, *times, unclamped_s, unmodelled_s = own[COUNTS + 1 :].tolist()
+    counted = own[:COUNTS].astype(np.int64).tolist()
+    totals = map(Total._make, zip(*counted, lower_s, no_overlap_s, words, repeat(None), strict=False))
+    none = repeat(())
+    expected = map(Expected._make, zip(*times, none, none, none, unclamped_s, unmodelled_s, strict=False))
+    for exact, pair in zip(sound.tolist(), zip(totals, expected, strict=True), strict=True):
+        yield pair if exact else None
 
 
 class _Figures:

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+from perfmodel.arithmetic import highest
+
+MOST_APART = 16  # of the values of ``uniform``, each of which has its own path
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -55,10 +58,14 @@ def by_paths(function: Function) -> Function:
 
 
 def uniform(value: Any) -> int:
-    """The value as an integer, such as a number of launches. Points are divided where it differs."""
-    if not isinstance(value, (int, float)) and value == (first := value[0]):
-        return int(first)
-    return int(value)
+    """The value as an integer, such as a number of launches. Points are divided where it differs by little."""
+    if isinstance(value, (int, float)):
+        return int(value)
+    most, least = highest(value), -highest(-value)
+    if most - least > MOST_APART:
+        raise SingleError
+    # Halves the range where the points differ, and holds everywhere where they do not.
+    return most if value <= (most + least) // 2 else least
 
 
 def by_points(function: Function) -> Function:

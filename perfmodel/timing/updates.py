@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from perfmodel.arithmetic import largest, maximum, minimum
+from perfmodel.arithmetic import floor_div, largest, maximum, minimum
 from perfmodel.op import Op
 from perfmodel.runs import Update, number
 from perfmodel.timing.blocks import Launch, in_order
@@ -52,11 +52,12 @@ def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Par
         3.0 if fact.function == "norm" else 0.0, START + longest * each, mechanism="updates",
         sharpness=OVERLAP, abreast=VECTOR,
     )  # fmt: skip
-    rest = count - int(count)
+    full = uniform(floor_div(count, 1))
+    rest = count - full
     last_one = one._replace(
         blocks=ceil(one.blocks * rest), read_byte=one.read_byte * rest, write_byte=one.write_byte * rest
     )
-    launches = in_order(card, one) * int(count) + (in_order(card, last_one) if rest else ())
+    launches = in_order(card, one) * full + (in_order(card, last_one) if rest else ())
     if fact.function != "norm":
         return launches
     norms = Launch(
