@@ -2,12 +2,37 @@
 
 from typing import NamedTuple
 
-from perfmodel.errors import InputError
+from perfmodel.errors import InputError, shown
 from perfmodel.specfile import Mapping
 from perfmodel.units import scaled
 
 CLOCKS = ("base", "boost", "tensor")
 AGREES = 0.005  # largest relative difference of a figure from what its parts give
+
+# Values of fitted and measured figures by file and name: those that were read in this process, and those that
+# ``timing.registry`` sets for a while.
+READ: dict[tuple[str, str], float] = {}
+CHANGED: dict[tuple[str, str], float] = {}
+
+
+def stated(file: str, name: str, value: float) -> float:
+    """Returns a fitted or measured figure of a file, or the value that it is given for a while."""
+    READ[file, name] = value
+    return CHANGED.get((file, name), value)
+
+
+def number(page: Mapping, key: str, default: float | None = None) -> float:
+    """Returns a fitted figure, which is a plain number of at least 0."""
+    if default is not None and key not in page:
+        return default
+    found = page.scalar(key)
+    try:
+        value = float(found.text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise InputError(str(found.place), f"{shown(found.text)} is not a figure", "a number of at least 0 is accepted")
+    return stated(page.place.file, f"{page.place.path}.{key}", value)
 
 
 class Figure(NamedTuple):

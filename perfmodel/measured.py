@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from perfmodel.errors import InputError, shown
+from perfmodel.figures import stated
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
 from perfmodel.paths import readings
@@ -105,6 +106,10 @@ def _parsed(contents: str, path: str) -> Measured:
             table = page.mapping(section)
             sections[section] = {name: _reading(table, name, unit) for name in names if name in table}
             table.finish()
+    sections = {
+        section: {n: one._replace(value=stated(path, f"{section}.{n}", one.value)) for n, one in table.items()}
+        for section, table in sections.items()
+    }
     found = Measured(path, page.text("gpu"), {key: made.text(key) for key in made}, sections)
     page.finish()
     return found

@@ -65,17 +65,18 @@ def reporting(listener: Listener) -> Iterator[None]:
 def report(name: str, path: str) -> None:
     """Tells the listener that a name stands for this file, unless the file is a shipped one."""
     listener = _listener.get()
-    if listener is not None and not _shipped(path):
+    if listener is not None and not shipped(path):
         listener(name, path)
 
 
-def _shipped(path: str) -> bool:
+def shipped(path: str) -> bool:
+    """Returns whether a file is part of the package."""
     return any(path.startswith(os.path.join(PACKAGED, kind.folder) + os.sep) for kind in KINDS.values())
 
 
 def label(path: str) -> str:
     """Returns a path as answers show it; that of a shipped file is relative to the package."""
-    return os.path.relpath(path, PACKAGED).replace(os.sep, "/") if _shipped(path) else printable(path)
+    return os.path.relpath(path, PACKAGED).replace(os.sep, "/") if shipped(path) else printable(path)
 
 
 def _existing(folder: str, where: str) -> str:

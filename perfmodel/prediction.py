@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from operator import itemgetter
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from perfmodel import block, eager, systems
 from perfmodel.analysis import Total
@@ -29,6 +29,9 @@ from perfmodel.timing.expectation import Expected
 from perfmodel.timing.sequence import expected
 from perfmodel.timing.terms import Term
 from perfmodel.totals import total as totalled
+
+if TYPE_CHECKING:
+    from perfmodel.timing.influences import Influence
 
 FIXED = ("item", "flag")  # kinds of symbols that are no sizes
 AT_ONCE = 1 << 17  # cases that are read before they are predicted together
@@ -224,3 +227,16 @@ def priced(launched: Launched, gpu: Gpu, protocol: str) -> tuple[Bounds, Expecte
     timed = known.card(gpu, None)
     judged = ((running, float(bounds.lower_s)),)
     return bounds, expected(timed, judged, launched.dtype, impl=launched.impl, protocol=protocol)[1]
+
+
+def influences(case: Case | StepCase | Refused, gpu: Gpu, knowledge: str | None = None) -> list[Influence]:
+    """What the expected time of a case owes to each parameter; empty for a whole step and for a case without a time."""
+    from perfmodel.timing.influences import influences as of_time
+
+    if isinstance(case, (Refused, StepCase)):
+        return []
+
+    def seconds(card: Gpu) -> float:
+        return predicted(case, rates(card, case.dtype), known.card(card, knowledge))[1].expected_s
+
+    return of_time(seconds, gpu)

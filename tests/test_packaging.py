@@ -62,3 +62,10 @@ def test_links_between_the_pages_lead_somewhere():
     for page in pages:
         for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_wheel_has_the_parameters_of_kernels():
+    included = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included["hardware"] == "perfmodel/data/hardware"
+    for folder in ("families", "hosts", "kernels", "links", "meanings"):
+        assert list((ROOT / "hardware" / folder).glob("*.yaml")), folder

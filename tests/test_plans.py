@@ -15,6 +15,7 @@ from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.plans import asking
 from perfmodel.plans.division import divided
+from perfmodel.plans.known import AXES
 from perfmodel.plans.pipeline import bubble_s, duration_s, in_flight, stages
 from perfmodel.plans.plan import Plan, divides, problem
 from perfmodel.plans.replicas import synchronised
@@ -199,51 +200,122 @@ def test_illegal_plans_are_refused(fields):
         model().estimate(Plan(**fields))
 
 
+MODES = ("none", "full")  # fused attention stores no scores
+
+
 def brute_force(made, gpus):
     """Every combination of options in loops; the rules alone decide what is legal."""
-    fields = ("tp", "pp", "dp", "zero", "microbatch", "virtual", "recompute", "sequence_parallel")
-    ranges = (
-        range(1, 9),
-        range(1, 9),
-        range(1, 9),
-        range(4),
-        range(1, 9),
-        range(1, 23),
-        ("none", "full"),  # fused attention stores no scores
-        (False, True),
-    )
-    for values in product(*ranges[:3]):
-        if values[0] * values[1] * values[2] != gpus or not divides(values[0], made.shape):
+    sizes = range(1, gpus + 1)
+    microbatches = range(1, made.shape.batch + 1)
+    for tp, cp, pp, dp in product(sizes, repeat=4):
+        if tp * cp * pp * dp != gpus or not divides(tp, made.shape) or made.shape.batch % dp:
             continue
-        for others in product(*ranges[3:]):
-            plan = Plan(**dict(zip(fields, (*values, *others), strict=True)))
-            plan = plan._replace(schedule="interleaved" if plan.virtual > 1 else "1f1b")
-            replicated = plan.dp == 1 and plan.zero > 0  # sharding over one replica is no sharding
-            if not problem(plan, made.shape)[0] and not replicated:
+        chunks = range(1, made.shape.layers // pp + 1) if made.train and pp > 1 else (1,)
+        for ep, sequence, microbatch, zero, mode, virtual in product(
+            range(1, dp + 1), (False, True), microbatches, range(4), MODES, chunks
+        ):
+            schedule = "interleaved" if virtual > 1 else "1f1b"
+            plan = Plan(tp, pp, dp, ep, cp, sequence, zero, microbatch, schedule, virtual, mode)
+            replicated = dp * cp == 1 and zero > 0  # sharding over one replica is no sharding
+            split = (
+                not made.train and pp == 1 and microbatch < made.shape.batch // dp
+            )  # inference runs the whole batch at once
+            if not problem(plan, made.shape)[0] and not replicated and not split:
                 yield plan
+
+
+def order(plan):
+    """The place of a plan in the space, which decides between equal plans."""
+    mode = ("none", "selective", "full").index(plan.recompute)
+    return (
+        plan.gpus,
+        plan.tp,
+        plan.cp,
+        plan.pp,
+        plan.ep,
+        plan.sequence_parallel,
+        plan.microbatch,
+        plan.zero,
+        mode,
+        plan.virtual,
+    )
 
 
 def test_the_space_of_the_search_is_that_of_loops():
     made = model(B=8, N=512)
     for gpus in (1, 4, 8):
-        assert sorted(plans(made, gpus)) == sorted(brute_force(made, gpus))
+        assert [*plans(made, gpus)] == sorted(brute_force(made, gpus), key=order)
 
 
-def test_the_search_finds_the_optimum_of_all_plans():
-    made = model(B=8, N=512)
-    found = search(made, 8)
-    fresh = Model(made.workload, "train", CARD, made.system, {"B": 8, "N": 512})
-    every = [fresh.estimate(plan) for plan in brute_force(made, 8)]
-    fitting = [one for one in every if one.fits]
-    assert found.legal == len(every)
-    assert found.fitting == len(fitting)
-    assert found.best[0].expected_s == min(one.expected_s for one in fitting)
-    assert search(made, 8, objective="memory").best[0].memory_byte == min(one.memory_byte for one in fitting)
-    for one in found.pareto:
-        assert not any(o.expected_s < one.expected_s and o.memory_byte < one.memory_byte for o in fitting)
-    best = found.best[0]
-    for loss in found.losses:
+VALUES = {
+    "time": lambda one: (one.expected_s, one.memory_byte),
+    "throughput": lambda one: (-one.tokens_per_s, one.memory_byte),
+    "memory": lambda one: (one.memory_byte, one.expected_s),
+    "cost": lambda one: (one.expected_s * one.plan.gpus, one.expected_s),
+}
+SPACES = [
+    ("tinyllama-1.1b", "train", 8, {"B": 8, "N": 2048}),
+    ("tinyllama-1.1b", "train", 6, {"B": 6, "N": 1536}),
+    ("mixtral-8x7b", "train", 16, {"B": 4, "N": 512}),
+    ("gpt-oss-20b", "train", 8, {"B": 4, "N": 1024}),
+    ("deepseek-v2-lite", "train", 8, {"B": 8, "N": 512}),
+    ("llama-3-8b", "prefill", 8, {"B": 8, "N": 4096}),
+    ("mixtral-8x7b", "prefill", 8, {"B": 8, "N": 1024}),
+    ("llama-3-70b", "decode", 8, {"B": 16, "S": 2048}),
+    ("deepseek-v2-lite", "decode", 8, {"B": 8, "S": 2048}),
+]
+
+
+@cache
+def every(name, phase, gpus, sizes):
+    made = Model(workload(name), phase, CARD, systems.of(CARD, None), dict(sizes))
+    return made, [made.estimate(plan) for plan in brute_force(made, gpus)]
+
+
+@pytest.mark.parametrize("objective", VALUES)
+@pytest.mark.parametrize(("name", "phase", "gpus", "sizes"), SPACES)
+def test_the_search_answers_as_estimating_all_plans_does(name, phase, gpus, sizes, objective):
+    counts = [n for n in range(1, gpus + 1) if gpus % n == 0] if objective == "cost" else [gpus]
+    found = [every(name, phase, number, tuple(sizes.items()))[1] for number in counts]
+    legal = [one for some in found for one in some]
+    fitting = sorted((one for one in legal if one.fits), key=lambda one: (*VALUES[objective](one), order(one.plan)))
+    fresh = Model(workload(name), phase, CARD, systems.of(CARD, None), sizes)
+    answer = search(fresh, gpus, objective=objective, top=5)
+    assert (answer.legal, answer.fitting) == (len(legal), len(fitting))
+    assert answer.best == tuple(fitting[:5])
+    by_time = sorted(fitting, key=lambda one: (one.expected_s, one.memory_byte, order(one.plan)))
+    least = [min(one.memory_byte for one in by_time[: n + 1]) for n in range(len(by_time))]
+    assert answer.pareto == tuple(one for n, one in enumerate(by_time) if n == 0 or one.memory_byte < least[n - 1])
+    best = fitting[0]
+    runners_up = {}
+    for one in fitting:
+        for axis in AXES:
+            if getattr(one.plan, axis) != getattr(best.plan, axis):
+                runners_up.setdefault(axis, one)
+    assert {loss.axis: loss.estimate for loss in answer.losses} == runners_up
+    for loss in answer.losses:
         assert best.expected_s + sum(s for _, s in loss.terms) == pytest.approx(loss.estimate.expected_s)
+
+
+def test_options_that_are_given_stay_fixed():
+    made = model(B=8, N=512)
+    legal = [*plans(made, 8)]
+    for fixed in (
+        {"cp": 2},
+        {"tp": 2, "sequence_parallel": True},
+        {"schedule": "interleaved"},
+        {"virtual": 11},
+        {"microbatch": 2},
+    ):
+        expected = [p for p in legal if all(getattr(p, name) == value for name, value in fixed.items())]
+        assert [*plans(made, 8, fixed)] == expected
+
+
+def test_a_search_estimates_few_of_the_plans():
+    made, timed = Model(workload("mixtral-8x7b"), "train", CARD, systems.of(CARD, None), {"B": 32}), []
+    once = made.priced
+    made.priced = lambda plan, lines: timed.append(plan) or once(plan, lines)
+    assert search(made, 16).fitting > 5 * len(timed)
 
 
 def test_scale_prints_the_document_of_the_contract():

@@ -42,6 +42,21 @@ def test_streams_overlap_until_one_reads_what_the_other_writes() -> None:
     assert found.exposed_s == (0.0, 3.0, 0.0, 3.0)
 
 
+def test_kernels_are_slower_beside_a_collective() -> None:
+    # A collective runs from 0 to 4 s. The kernel of 3 s beside it does 2 s of its work by then, at half speed.
+    steps = [_step((1,), (2,), COMMUNICATION), _step((1,), (3,)), _step((1,), (4,))]
+    kernels = [timeline.Timed(number, own_s) for number, own_s in enumerate((4.0, 3.0, 1.0))]
+    found = timeline.run(Program("", tuple(steps)), kernels, None, lost=0.5)
+    assert found.slowed_s == (0.0, 2.0, 0.0)
+    assert found.end_s == 6.0
+
+
+def test_a_short_kernel_ends_beside_a_collective() -> None:
+    steps = [_step((1,), (2,), COMMUNICATION), _step((1,), (3,))]
+    kernels = [timeline.Timed(number, own_s) for number, own_s in enumerate((4.0, 1.5))]
+    assert timeline.run(Program("", tuple(steps)), kernels, None, lost=0.5).slowed_s == (0.0, 1.5)
+
+
 def test_collectives_run_one_after_another() -> None:
     steps = [_step((1,), (2,), COMMUNICATION), _step((1,), (3,), COMMUNICATION), _step((1,), (4,))]
     assert _timed(steps, [2.0, 4.0, 1.0]).end_s == 6.0
@@ -174,7 +189,8 @@ def test_times_of_replicas(program: Any, zero: int, way: str) -> None:
     assert found.communication_s > 0
     assert found.exposed_s >= 0
     assert found.lower_s <= found.expected_s <= found.expected_high_s
-    assert found.expected_s <= alone.expected_s + found.communication_s + 0.5 * alone.expected_s
+    if way == "graph":  # no host: at most nothing is hidden, and the kernels beside communication run at half speed
+        assert found.expected_s <= 1.5 * alone.expected_s + 1.5 * found.communication_s
     if zero == 0:
         assert found.expected_s > alone.expected_s  # the buckets' copies
 

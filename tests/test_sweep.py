@@ -744,3 +744,12 @@ def test_a_grid_whose_expected_times_take_minutes_is_said(monkeypatch):
     ran = perfmodel("sweep", "--op", "gelu", "--gpu", "t4", "--over", "numel=1:5", "--expected")
     assert ran.code in (0, None)
     assert "computing the expected times of 5 points takes about 5 minutes" in ran.err
+
+
+def test_elements_of_more_than_16_bytes_are_left_out(tmp_path):
+    """A sweep over bytes per element accepts what --set accepts: 1 to 16."""
+    out = tmp_path / "rows.jsonl"
+    perfmodel("sweep", "--op", "softmax", "--gpu", "h100", "--over", "act=1:64:log", "--set", "rows=8", "--set", "cols=64",
+              "--expected", "--output", str(out))  # fmt: skip
+    found = [json.loads(line)["act"] for line in out.read_text().splitlines() if "act" in json.loads(line)]
+    assert found == [1, 2, 4, 8, 16]

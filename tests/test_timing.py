@@ -781,7 +781,7 @@ def test_explain_shows_every_term():
     found = timed(LINES[0])
     for term in found.terms:
         assert term.name in ran.out
-    assert "sustained at the power limit, bf16" in ran.out
+    assert "matmul.bf16 sustained" in ran.out
     held = measured.of(SHEET).value("matmul", "bf16 sustained")
     assert scaled(held, "FLOP/s", 4) in ran.out
 

@@ -21,13 +21,14 @@ from perfmodel.workload import single
     "--time",
     "case",
     metavar="CASE",
-    help="Show every term of a case's expected time. CASE is a JSON object, or a file whose first case is used.",
+    help="Show every term and every parameter of a case's expected time. CASE is a JSON object, or a file whose first case is used.",
 )
 @options.knowledge
 @click.option("--latex", is_flag=True, help="Print a LaTeX fragment (needs amsmath) instead of text.")
 @options.settings
 @options.gpu
 @options.dtype
+@options.formats("table", "json")
 def explain(
     operation: str | None,
     case: str | None,
@@ -36,6 +37,7 @@ def explain(
     settings: tuple[str, ...],
     gpu: str | None,
     dtype: str | None,
+    form: str,
 ) -> None:
     """One operation explained: derivation, formulas, growth, worked example, and where the bottleneck changes.
 
@@ -51,8 +53,10 @@ def explain(
     if case is not None:
         others = {"--set": settings, "--latex": latex, "--dtype": dtype}
         options.refuse_together("perfmodel explain", "--time", others, "a case gives its own sizes and data type")
-        _time(case, gpu, knowledge)
+        _time(case, gpu, knowledge, form)
         return
+    if form != "table":
+        raise UsageError("perfmodel explain --format json", "no case is given", "--time CASE is required", "Add it.")
     options.refuse_without("perfmodel explain", "--gpu", gpu, {"--knowledge": knowledge}, "expected times need a GPU")
     chosen = ops.find(str(operation))
     given = options.read_settings(settings)
@@ -70,13 +74,13 @@ def explain(
     echo(text, nl=False, styled=not latex)
 
 
-def _time(text: str, gpu: str | None, knowledge: str | None) -> None:
+def _time(text: str, gpu: str | None, knowledge: str | None, form: str) -> None:
     """Prints the page of a case's expected time."""
     from perfmodel.case_files import read
     from perfmodel.errors import InputError
     from perfmodel.given import captured
-    from perfmodel.prediction import predictions
-    from perfmodel.report.times import page
+    from perfmodel.prediction import influences, predictions
+    from perfmodel.report.times import document, page
     from perfmodel.specfile import read_lines
     from perfmodel.timing import parameters as known
 
@@ -93,4 +97,10 @@ def _time(text: str, gpu: str | None, knowledge: str | None) -> None:
     if found.error:
         echo(found.error, err=True)
         sys.exit(InputError.exit_code)
-    echo(page(found, known.card(card, knowledge)), nl=False, styled=True)
+    owed = influences(first, card, knowledge)
+    if form == "json":
+        from perfmodel.strictjson import dumped
+
+        echo(dumped(document(found, known.card(card, knowledge), card, owed), indent=2))
+        return
+    echo(page(found, known.card(card, knowledge), owed), nl=False, styled=True)

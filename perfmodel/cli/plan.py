@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from perfmodel.cli import options
+from perfmodel.cli.collection import without_collection
 from perfmodel.cli.command import command
 from perfmodel.cli.scale import named
 from perfmodel.cli.screen import echo
@@ -38,9 +39,9 @@ def plan(
     config: str | None, gpu: str | None, system: str | None, gpus: int | None, objective: str, top: int,
     price: float | None, settings: tuple[str, ...], dtype: str | None, form: str, **given: Any,
 ) -> None:  # fmt: skip
-    """Estimates every legal plan that fits in memory, and shows the best, the Pareto set and why others lose.
+    """Finds the best of all legal plans that fit in memory, the Pareto set and why others lose.
 
-    An option of the plan, such as --tp 8, fixes its value. --cp is 1 unless it is given.
+    An option of the plan, such as --tp 8, fixes its value.
 
     \b
     perfmodel plan --config llama-3-70b --gpu h100 --gpus 64 --phase train --set B=256 --set N=4Ki --causal --price 2.5
@@ -55,5 +56,6 @@ def plan(
     given["form"] = given.pop("decode_form")
     chosen, card = named(WHERE, config, gpu, dtype)
     model = asking.model(chosen, read_gpu(card), system, given.pop("phase"), options.read_settings(settings), **given)
-    found = search.search(model, gpus, objective=objective, top=top, fixed=fields, price_per_hour=price)
+    with without_collection():
+        found = search.search(model, gpus, objective=objective, top=top, fixed=fields, price_per_hour=price)
     echo(plans.render(plans.search_view(found), form), nl=False)

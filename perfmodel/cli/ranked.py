@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from perfmodel.cli import running
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 SUITE = "collectives"
 PARALLEL = "parallel"
 SUITES = (SUITE, PARALLEL)
+
+
+SETTLE_S = 5.0  # processes that leave their GPUs delay the launches of others meanwhile
 
 
 def started() -> bool:
@@ -66,7 +70,11 @@ def calibrate(gpu: str) -> list[Ceiling] | None:
         if ranks.first:
             echo("measuring: links", err=True)
         found = list(links.measure(ranks))
-        return found if ranks.first else None
+        first = ranks.first
+    if not first:
+        return None
+    sleep(SETTLE_S)
+    return found
 
 
 def _first(ranks: Ranks, opened: Any) -> Any:

@@ -79,9 +79,17 @@ def activations(steps: Sequence[Step], dims: Mapping[str, Any], *, fused: bool, 
     Each layer is evaluated twice. The second evaluation starts with the tensors of the first and represents all further
     repeats.
     """
+    groups = [
+        (name, repeat, [page(step, dims, fused, name) for step in running])
+        for name, repeat, running in layers(steps, dims)
+    ]
+    return of_pages(groups, recompute)
+
+
+def of_pages(groups: Iterable[tuple[str, int, Sequence[Page]]], recompute: str) -> Activations:
+    """The activations of layers, each a name, its repeats and its pages, in execution order."""
     ledger, found, outside = _Ledger(recompute), [], Layer(OUTSIDE, 1, ())
-    for name, repeat, running in layers(steps, dims):
-        pages = [_page(step, dims, fused, name) for step in running]
+    for name, repeat, pages in groups:
         gradient_byte = max((page.gradient_byte for page in pages), default=0)
         first, again = ledger.run(pages, layer=bool(name))
         further, again = ledger.run(pages, layer=bool(name)) if repeat > 1 else ((), again)
@@ -94,7 +102,7 @@ def activations(steps: Sequence[Step], dims: Mapping[str, Any], *, fused: bool, 
     return Activations((*found, outside), ledger.unread("logits"))
 
 
-class _Page(NamedTuple):
+class Page(NamedTuple):
     """A step and what its backward pass needs.
 
     ``remembered`` are the tensors that its gradients read. ``gradient_byte`` is the largest sum of activation gradients
@@ -108,13 +116,14 @@ class _Page(NamedTuple):
     gradient_byte: int
 
 
-def _page(step: Step, dims: Mapping[str, Any], fused: bool, group: str) -> _Page:
+def page(step: Step, dims: Mapping[str, Any], fused: bool, group: str) -> Page:
+    """The page of a step. ``group``: the layer that the names of its tensors do not repeat."""
     op = step.operation.function(**step.operation.checked(step.values(dims), step.name))
     known = {tensor.name: tensor for tensor in op.tensors}
     backward = tuple(gradients(step, dims, fused=fused))
     gradient_byte = max((_gradient_byte(gradient, known) for gradient in backward), default=0)
     name = step.name.removeprefix(f"{group}.") if group else step.name
-    return _Page(name, step, op, tuple(_remembered(backward, known)), gradient_byte)
+    return Page(name, step, op, tuple(_remembered(backward, known)), gradient_byte)
 
 
 def _is_gradient(name: str, known: Mapping[str, Tensor]) -> bool:
@@ -189,7 +198,7 @@ class _Ledger:
         self._read: set[Key] = set()
         self._runs = 0
 
-    def run(self, pages: Iterable[_Page], *, layer: bool) -> tuple[tuple[Kept, ...], tuple[Kept, ...]]:
+    def run(self, pages: Iterable[Page], *, layer: bool) -> tuple[tuple[Kept, ...], tuple[Kept, ...]]:
         """The tensors that one run of these steps keeps for the first time, and those that it recomputes."""
         self._runs += 1
         wanted: dict[Key, Kept] = {}
@@ -217,7 +226,7 @@ class _Ledger:
             if key[0] == name and key not in self._read
         )
 
-    def _wanted(self, page: _Page, places: Mapping[Key, list[Tensor]]) -> Iterator[tuple[Key, Kept]]:
+    def _wanted(self, page: Page, places: Mapping[Key, list[Tensor]]) -> Iterator[tuple[Key, Kept]]:
         """The tensors that a step's gradients read, by the block's name or the step's own."""
         key_of = {tensor.name: key for key, parts in places.items() for tensor in parts}
         parts_of: dict[Key, list[Tensor]] = {}

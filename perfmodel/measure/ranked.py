@@ -27,6 +27,7 @@ def records(
 ) -> Iterator[Line]:
     """Yields the record of every case, on all ranks alike. An error on one rank is the error of the case."""
     for line in cases:
+        ranks.begin()
         yield {"schema": SCHEMA, **case_of(line), **_found(ranks, line, make)}
         gc.collect()
         if ranks.cuda:

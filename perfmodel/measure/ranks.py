@@ -33,6 +33,7 @@ class Ranks:
         self.dist = torch.distributed
         self.rank: int = self.dist.get_rank()
         self.size: int = self.dist.get_world_size()
+        self.before_byte = 0
         self._control = control
 
     @property
@@ -75,12 +76,20 @@ class Ranks:
         return found[0]
 
     def peak(self) -> dict[str, int]:
-        """Returns the most bytes that a rank allocated since the last call, as a field of a record; empty on a processor."""
+        """Returns the most bytes that a rank allocated since the last call, as a field of a record; empty on a processor.
+
+        Bytes that were there before the case are not counted.
+        """
         if not self.cuda:
             return {}
-        most = max(self.gathered(int(self.torch.cuda.max_memory_allocated())))
+        most = max(self.gathered(int(self.torch.cuda.max_memory_allocated()) - self.before_byte))
         self.torch.cuda.reset_peak_memory_stats()
         return {"peak_byte": most}
+
+    def begin(self) -> None:
+        """Notes the bytes that are allocated before a case."""
+        if self.cuda:
+            self.before_byte = int(self.torch.cuda.memory_allocated())
 
     def synchronize(self) -> None:
         """Waits for this rank's GPU."""

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import ceil_div
 from perfmodel.block import Step
-from perfmodel.expression import Expression
 from perfmodel.patterns import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, REDUCE_SCATTER, SEND_RECV
+from perfmodel.plans.pieces import Piece, Pieces
 from perfmodel.plans.plan import Plan
-from perfmodel.plans.readers import PRODUCTS, Readers
+from perfmodel.plans.readers import PRODUCTS
 
 FULL, SHARED, PARTIAL = "full", "shared", "partial"
 EXPERTS = ("expert_linear", "expert_linear_bias")
@@ -48,18 +48,24 @@ class Division(NamedTuple):
     ``kept`` are the steps as the account of activations sees them: a product that gathers its input keeps its own part.
     """
 
-    steps: tuple[Step, ...]
-    kept: tuple[Step, ...]
+    pieces: tuple[Piece, ...]
+    kept: tuple[Piece, ...]
     exchanges: tuple[Exchange, ...]
     dims: dict[str, Any]
     notes: tuple[str, ...]
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(piece.step for piece in self.pieces)
 
-def divided(steps: Sequence[Step], dims: Mapping[str, Any], plan: Plan, *, train: bool) -> Division:
-    """The steps of the largest rank. ``dims`` are the sizes of the whole workload."""
-    walk = _Walk(steps, dims, plan, train)
-    own = tuple(walk.step(number, step) for number, step in enumerate(steps))
-    kept = tuple(walk.ungathered(step) for step in own)
+
+def divided(
+    steps: Sequence[Step], dims: Mapping[str, Any], plan: Plan, *, train: bool, pieces: Pieces | None = None
+) -> Division:
+    """The steps of the largest rank. ``dims`` are the sizes of the whole workload; ``pieces`` are shared by its plans."""
+    walk = _Walk(pieces or Pieces(steps), dims, plan, train)
+    own = tuple(walk.step(number, step) for number, step in enumerate(walk.pieces.steps))
+    kept = tuple(walk.ungathered(piece) for piece in own)
     return Division(own, kept, tuple(walk.exchanges), walk.dims, tuple(walk.notes))
 
 
@@ -79,8 +85,9 @@ def rank_dims(dims: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
 
 
 class _Walk:
-    def __init__(self, steps: Sequence[Step], dims: Mapping[str, Any], plan: Plan, train: bool) -> None:
-        self.steps, self.plan, self.train = steps, plan, train
+    def __init__(self, pieces: Pieces, dims: Mapping[str, Any], plan: Plan, train: bool) -> None:
+        self.pieces, self.plan, self.train = pieces, plan, train
+        self.at = plan.microbatch, plan.cp
         self.dims = rank_dims(dims, plan)
         self.notes: dict[str, None] = {}
         self.exchanges: list[Exchange] = []
@@ -92,15 +99,16 @@ class _Walk:
         self._byte: dict[str, int] = {}
         self._gathered: set[str] = set()
         self._columns: set[str] = set()
-        self._readers = Readers(steps)
         self._sent = False  # whether tokens are with their experts
 
-    def ungathered(self, step: Step) -> Step:
+    def ungathered(self, piece: Piece) -> Piece:
         """A product of columns with the tokens that its rank keeps; other steps unchanged."""
-        if step.name not in self._columns or not self.plan.sequence_parallel:
-            return step
-        tokens = ceil_div(step.values(self.dims)["N"], self.plan.tp)
-        return step._replace(sizes={**step.sizes, "N": Expression(str(tokens), step.name)})
+        if piece.step.name not in self._columns or not self.plan.sequence_parallel:
+            return piece
+        tokens = ceil_div(piece.values["N"], self.plan.tp)
+        return self.pieces.piece(
+            piece.number, self.at, self.dims, (*((k, v) for k, v in piece.own if k != "N"), ("N", tokens))
+        )
 
     def _of_rank(self) -> dict[str, Any]:
         """The sizes with heads, widths and vocabulary divided; the largest rank where they do not divide."""
@@ -130,24 +138,19 @@ class _Walk:
     def _note(self, text: str) -> None:
         self.notes[text] = None
 
-    def step(self, number: int, step: Step) -> Step:
+    def step(self, number: int, step: Step) -> Piece:
         """One step on one rank. Notes the exchanges before it."""
-        values = {**step.operation.defaults, **step.values(self.dims)}
-        op = step.operation.function(**step.operation.checked(step.values(self.dims), step.name))
-        routing = ("weights",) if step.operation.name == "combine_experts" else ()
-        reads = [step.flow[t.name] for t in op.tensors
-                 if t.reads and not t.spill and t.name in step.flow and t.name not in routing]  # fmt: skip
-        changed, state = self._sizes(number, step, values, reads)
+        whole = self.pieces.whole(number, self.at, self.dims)
+        values = whole.values
+        changed, state = self._sizes(number, step, values, whole.reads)
         if self.plan.cp > 1:
-            self._ring(step, values, op)
-        found = self._fixed(step, values, changed)
-        made = found.operation.function(**found.operation.checked(found.values(self.dims), step.name))
-        for tensor in made.tensors:
-            if tensor.writes and not tensor.spill and tensor.name in step.flow:
-                name = step.flow[tensor.name]
-                self._state[name], self._byte[name] = state, int(tensor.size_byte)
-                self._gathered.discard(name)
-        return found
+            self._ring(step, values)
+        own = tuple((k, v) for k, v in changed.items() if v != values.get(k) and isinstance(v, int))
+        piece = self.pieces.piece(number, self.at, self.dims, own)
+        for name, byte in piece.writes:
+            self._state[name], self._byte[name] = state, byte
+            self._gathered.discard(name)
+        return piece
 
     def _sizes(
         self, number: int, step: Step, values: Mapping[str, Any], reads: Sequence[str]
@@ -168,14 +171,14 @@ class _Walk:
         if name == "qkv":
             self._columns_of(step, reads, values, values["D"])
         if name == "output_projection" and SHARED in states:
-            return self._shared(step, values), PARTIAL
+            return self._shared(number, step, values), PARTIAL
         if SHARED in states or name == "qkv" or self._own_heads(step, values):
-            return {**self._shared(step, values), **experts}, SHARED
+            return {**self._shared(number, step, values), **experts}, SHARED
         if name == "embedding" and values.get("V") == self.dims.get("V"):
             return {"V": self._sharded["V"]}, PARTIAL
         if name == "cross_entropy":
             return experts, FULL
-        return self._by_tokens(step, values), FULL
+        return self._by_tokens(number, values), FULL
 
     def _own_heads(self, step: Step, values: Mapping[str, Any]) -> bool:
         """Whether a step without inputs makes a number per head."""
@@ -194,13 +197,13 @@ class _Walk:
     ) -> tuple[dict[str, Any], str]:
         key = "V" if step.operation.name == "logits" else "D_out"
         if shared:
-            return {**experts, "D_in": self._divided(step, values, "D_in")}, PARTIAL
-        if values[key] < self.plan.tp or not self._readers.splits(number, step):
-            return {**self._by_tokens(step, values), **experts}, FULL
+            return {**experts, "D_in": self._divided(number, values, "D_in")}, PARTIAL
+        if values[key] < self.plan.tp or not self.pieces.readers.splits(number, step):
+            return {**self._by_tokens(number, values), **experts}, FULL
         self._columns_of(step, reads, values, values["D"] if key == "V" else values["D_in"])
         if key == "V" or step.name.split(".")[0] == "logits":
             self._loss(step, values)
-        return {**experts, key: self._divided(step, values, key)}, SHARED
+        return {**experts, key: self._divided(number, values, key)}, SHARED
 
     def _columns_of(self, step: Step, reads: Sequence[str], values: Mapping[str, Any], width: int) -> None:
         """Divides the columns of a product, whose inputs all ranks need."""
@@ -245,9 +248,9 @@ class _Walk:
         if self.train:
             self.exchanges.append(exchange)
 
-    def _shared(self, step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _shared(self, number: int, step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of a step whose inputs are divided by heads or columns."""
-        other = {**step.operation.defaults, **step.values(self._sharded)}
+        other = self.pieces.values(number, (self.at, self.plan.tp), self._sharded)
         changed = {name: value for name, value in other.items() if value != values.get(name)}
         if changed:
             return changed
@@ -257,15 +260,15 @@ class _Walk:
             return {}
         return {key: ceil_div(values[key], self.plan.tp)}
 
-    def _divided(self, step: Step, values: Mapping[str, Any], key: str) -> Any:
-        other = step.values(self._sharded).get(key, values[key])
+    def _divided(self, number: int, values: Mapping[str, Any], key: str) -> Any:
+        other = self.pieces.values(number, (self.at, self.plan.tp), self._sharded)[key]
         return other if other != values[key] else ceil_div(values[key], self.plan.tp)
 
-    def _by_tokens(self, step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _by_tokens(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
         """Sequence parallelism: a part of the tokens of a step that needs all features."""
         if not self.plan.sequence_parallel:
             return {}
-        other = {**step.operation.defaults, **step.values({**self.dims, **self._tokens})}
+        other = self.pieces.values(number, (self.at, self.plan.tp, "tokens"), {**self.dims, **self._tokens})
         return {name: value for name, value in other.items() if value != values.get(name)}
 
     def _experts(self, step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -282,7 +285,7 @@ class _Walk:
             return {}
         return {"E": values["E"] // ep, "N": values["N"] * values["A"], "A": 1}
 
-    def _ring(self, step: Step, values: Mapping[str, Any], op: Any) -> None:
+    def _ring(self, step: Step, values: Mapping[str, Any]) -> None:
         """Keys and values pass around the context-parallel ring, once forward, and with their gradients backward."""
         if step.operation.name != "attention" or step.crosses:
             return
@@ -291,10 +294,3 @@ class _Walk:
         steps = self.plan.cp - 1
         self.exchanges.append(Exchange(SEND_RECV, byte, "cp", step.name, overlaps=True, times=steps))
         self._backward(Exchange(SEND_RECV, 2 * byte, "cp", step.name, backward=True, overlaps=True, times=steps))
-
-    def _fixed(self, step: Step, values: Mapping[str, Any], changed: Mapping[str, Any]) -> Step:
-        """The step with the values of the rank as numbers."""
-        own = {name: value for name, value in changed.items() if value != values.get(name) and isinstance(value, int)}
-        if not own:
-            return step
-        return step._replace(sizes={**step.sizes, **{k: Expression(str(v), step.name) for k, v in own.items()}})

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from perfmodel.arithmetic import ceil_div, whole_bytes
+from perfmodel.arithmetic import whole_bytes
 from perfmodel.footprint.lines import Line, Model, training_states, weights
 from perfmodel.footprint.lines import Plan as Shares
 from perfmodel.plans.pipeline import Stage, in_flight
 from perfmodel.plans.plan import Plan
 from perfmodel.plans.rank import Held, Part
 
+MESSAGES = 4  # buffers of a microbatch's stream
 BUCKET_BYTE = 25 * 2**20  # of torch's DistributedDataParallel
 
 
@@ -62,36 +63,47 @@ def states(own: Parameters, plan: Plan, item: float, *, train: bool, where: str)
     return list(lines.values())
 
 
+def microbatch_byte(held: Held, parts: Sequence[Part], stage: Stage) -> int:
+    """Activations of one microbatch in the layers of a stage."""
+    names = [part.name for part in parts if part.name]
+    return sum(held.layers.get(name, 0) * count for name, count in zip(names, stage.counts, strict=True))
+
+
+def activation_byte(held: Held, each: int, stage: Stage, flying: int, over: int) -> tuple[int, int, int]:
+    """Activations of the microbatches in flight, those outside the layers, and the working memory of a backward pass.
+
+    ``each``: the bytes of one microbatch, of which ``flying`` / ``over`` are in flight.
+    """
+    return -(-each * flying // over), held.outside if stage.last else 0, held.passing
+
+
 def activation_lines(
     held: Held, parts: Sequence[Part], stage: Stage, number: int, plan: Plan, microbatches: int
 ) -> list[Line]:
     """Activations of the microbatches in flight on a stage, and the working memory of one backward pass."""
-    names = [part.name for part in parts if part.name]
-    each = sum(held.layers.get(name, 0) * count for name, count in zip(names, stage.counts, strict=True))
+    each = microbatch_byte(held, parts, stage)
     flying, over = in_flight(plan, number, microbatches)
-    byte = ceil_div(each * flying, over)
+    byte, outside_byte, passing_byte = activation_byte(held, each, stage, flying, over)
     formula = f"{each:,} bytes of a microbatch x {flying}{f'/{over}' if over > 1 else ''} in flight"
-    lines = [Line("activations", byte, formula, "activations")]
-    if stage.last or stage.first:
-        own = held.outside if stage.last else 0
-        lines.append(Line("activations outside the layers", own, "embedding, last norm and logits", "activations"))
-    lines.append(Line("working memory", held.passing, "the largest moment of a backward pass", "activations"))
+    lines = [
+        Line("activations", byte, formula, "activations"),
+        Line("activations outside the layers", outside_byte, "embedding, last norm and logits", "activations"),
+        Line("working memory", passing_byte, "the largest moment of a backward pass", "activations"),
+    ]
     return [line for line in lines if line.byte_per_gpu]
 
 
-def buffers(plan: Plan, stream_byte: int, own: Parameters, item: float) -> list[Line]:
-    """Buffers of communication: pipeline messages received and sent, and buckets of gradients."""
-    lines = []
-    if plan.pp > 1:
-        lines.append(
-            Line(
-                "pipeline buffers",
-                4 * stream_byte,
-                f"4 x {stream_byte:,} bytes: activations and gradients, in and out",
-                "activations",
-            )
-        )
-    if plan.dp * plan.cp > 1 and plan.zero < 3:
-        byte = min(2 * BUCKET_BYTE, int(whole_bytes(own.all * item)))
-        lines.append(Line("gradient buckets", byte, "2 buckets of 25 MiB", "training"))
-    return lines
+def messages(plan: Plan, stream_byte: int) -> list[Line]:
+    """Buffers of the pipeline: the activations and gradients that a stage receives and sends."""
+    if plan.pp == 1:
+        return []
+    formula = f"{MESSAGES} x {stream_byte:,} bytes: activations and gradients, in and out"
+    return [Line("pipeline buffers", MESSAGES * stream_byte, formula, "activations")]
+
+
+def buckets(plan: Plan, own: Parameters, item: float) -> list[Line]:
+    """Buckets of gradients of replicas."""
+    if plan.dp * plan.cp == 1 or plan.zero == 3:
+        return []
+    byte = min(2 * BUCKET_BYTE, int(whole_bytes(own.all * item)))
+    return [Line("gradient buckets", byte, "2 buckets of 25 MiB", "training")]

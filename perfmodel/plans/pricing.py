@@ -6,7 +6,8 @@ thousands of plans prices some hundreds of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import cache
 from typing import Any, NamedTuple
 
 from perfmodel.block import Kernel
@@ -16,7 +17,7 @@ from perfmodel.plans.plan import Plan
 from perfmodel.roofline import bounds, rates
 from perfmodel.systems import System
 from perfmodel.timing.collectives import collective_s
-from perfmodel.timing.kernels import parts
+from perfmodel.timing.kernels import alike, parts
 from perfmodel.timing.launch import gap_s, ramp_s
 from perfmodel.timing.parameters import card
 from perfmodel.timing.part import Part
@@ -24,6 +25,7 @@ from perfmodel.timing.power import settled
 from perfmodel.timing.sequence import run
 
 PROTOCOL = "cold"
+NONE = -1  # the number of no kernel
 LONG = 1e18  # FLOPs after which the power limit has settled
 
 
@@ -38,7 +40,25 @@ class Cost(NamedTuple):
 
     def plus(self, other: Cost, times: float = 1) -> Cost:
         """The sum with a number of times another cost."""
-        return Cost(*(a + times * b for a, b in zip(self, other, strict=True)))
+        return Cost(
+            self.lower_s + times * other.lower_s, self.no_overlap_s + times * other.no_overlap_s,
+            self.expected_s + times * other.expected_s, self.flops + times * other.flops,
+            self.contraction_flops + times * other.contraction_flops,
+        )  # fmt: skip
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of costs."""
+    lower_s = no_overlap_s = expected_s = 0.0
+    flops: float = 0
+    products: float = 0
+    for cost in costs:
+        lower_s += cost[0]
+        no_overlap_s += cost[1]
+        expected_s += cost[2]
+        flops += cost[3]
+        products += cost[4]
+    return Cost(lower_s, no_overlap_s, expected_s, flops, products)
 
 
 class Talk(NamedTuple):
@@ -49,7 +69,10 @@ class Talk(NamedTuple):
     exposed_s: float = 0.0
 
     def plus(self, other: Talk, times: float = 1) -> Talk:
-        return Talk(*(a + times * b for a, b in zip(self, other, strict=True)))
+        return Talk(
+            self.lower_s + times * other.lower_s, self.expected_s + times * other.expected_s,
+            self.exposed_s + times * other.exposed_s,
+        )  # fmt: skip
 
 
 class Prices:
@@ -59,38 +82,67 @@ class Prices:
         self.gpu, self.system, self.dtype = gpu, system, dtype
         self.card = settled(card(gpu, knowledge), dtype, LONG)
         self._rates = rates(gpu, dtype)
-        self._parts: dict[Any, tuple[Part, ...]] = {}
-        self._kernels: dict[Any, Cost] = {}
+        self._numbers: dict[Any, int] = {}
+        self._known: list[Kernel] = []
+        self._parts: dict[int, tuple[Part, ...]] = {}
+        self._counts: dict[int, Cost] = {}
+        self._kernels: dict[tuple[int, int], Cost] = {}
         self._collectives: dict[Any, tuple[float, float]] = {}
 
-    def sequence(self, kernels: Sequence[Kernel]) -> list[Cost]:
-        """The cost of each kernel of a sequence, for one repeat."""
-        found, before = [], None
-        for kernel in kernels:
-            key = (kernel.operation, kernel.op)
-            pair = key, before
-            if pair not in self._kernels:
-                self._kernels[pair] = self._cost(kernel, key, before)
-            found.append(self._kernels[pair])
-            before = key
+    def number(self, kernel: Kernel) -> int:
+        """A number that kernels of the same operation and shape share, and products of the same sizes."""
+        same = alike(kernel.op)
+        key = (kernel.operation, kernel.op) if same is None else (same, kernel.dtype)
+        found = self._numbers.setdefault(key, len(self._known))
+        if found == len(self._known):
+            self._known.append(kernel)
         return found
 
-    def _launches(self, key: Any, kernel: Kernel) -> tuple[Part, ...]:
-        if key not in self._parts:
-            self._parts[key] = parts(self.card, kernel.op, kernel.dtype or self.dtype, "")
-        return self._parts[key]
+    def sequence(self, kernels: Iterable[Kernel]) -> list[Cost]:
+        """The cost of each kernel of a sequence, for one repeat."""
+        return self.costs(map(self.number, kernels))
 
-    def _cost(self, kernel: Kernel, key: Any, before: Any) -> Cost:
-        launched = self._launches(key, kernel)
-        bodies = run(self.card, launched, 0.0, self._parts[before][-1] if before else None, followed=True)
+    def costs(self, numbers: Iterable[int]) -> list[Cost]:
+        """The cost of each kernel of a sequence of numbers."""
+        found, before = list[Cost](), NONE
+        for number in numbers:
+            cost = self._kernels.get((before, number))
+            if cost is None:
+                cost = self._kernels[before, number] = self._cost(number, before)
+            found.append(cost)
+            before = number
+        return found
+
+    def back_end(self, kernel: Kernel) -> str:
+        """The library of a kernel, empty for the usual one."""
+        return ""
+
+    def _launches(self, number: int) -> tuple[Part, ...]:
+        if number not in self._parts:
+            kernel = self._known[number]
+            launched = parts(self.card, kernel.op, kernel.dtype or self.dtype, self.back_end(kernel))
+            once = {id(part): part._replace(body=cache(part.body)) for part in launched}
+            self._parts[number] = tuple(once[id(part)] for part in launched)
+        return self._parts[number]
+
+    def _cost(self, number: int, before: int) -> Cost:
+        last = None if before == NONE else self._launches(before)[-1]
+        bodies = run(self.card, self._launches(number), 0.0, last, followed=True)
         seconds, last_s = 0.0, 0.0
         for body in bodies:
             seconds += body.seconds + gap_s(self.card, PROTOCOL, last_s) + ramp_s(self.card, body.far)
             last_s = body.seconds
-        bound = bounds(kernel.op, self._rates)
-        flops = kernel.op.flops_by_kind()
-        products = sum(number for (_, product), number in flops.items() if product)
-        return Cost(bound.lower_s, bound.no_overlap_s, max(seconds, bound.lower_s), sum(flops.values()), products)
+        counted = self._counted(number)
+        return counted._replace(expected_s=max(seconds, counted.lower_s))
+
+    def _counted(self, number: int) -> Cost:
+        """The bounds and counts of a kernel, which do not depend on the kernel before it."""
+        if number not in self._counts:
+            op = self._known[number].op
+            bound, flops = bounds(op, self._rates), op.flops_by_kind()
+            products = sum(count for (_, product), count in flops.items() if product)
+            self._counts[number] = Cost(bound.lower_s, bound.no_overlap_s, 0.0, sum(flops.values()), products)
+        return self._counts[number]
 
     def exchange(self, exchange: Exchange, plan: Plan) -> tuple[float, float]:
         """Seconds of all repeats of a collective: by the data sheet, and expected."""

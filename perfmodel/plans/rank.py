@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
-from perfmodel import block
-from perfmodel.block import Kernel, Step
+from perfmodel.block import Kernel
 from perfmodel.footprint import inference
-from perfmodel.footprint.activations import SQUARES, activations, size_byte
-from perfmodel.footprint.flow import layers
+from perfmodel.footprint.activations import Activations, of_pages, size_byte
 from perfmodel.footprint.lines import Line, cache_lines, state_lines, workspace_line
 from perfmodel.plans.division import EXPERTS, Division, Exchange, divided
+from perfmodel.plans.pieces import Numbers, Piece, Pieces
 from perfmodel.plans.plan import Plan
-from perfmodel.plans.pricing import Cost, Prices, Talk
+from perfmodel.plans.pricing import Cost, Prices, Talk, total
 from perfmodel.workload import Workload
 
 AXES = ("tp", "cp", "ep")
+NO_TALKS = (Talk(),) * len(AXES)
 
 
 class Way(NamedTuple):
     """One direction of one layer: its kernels, and its communication by axis."""
 
     cost: Cost = Cost()
-    talks: tuple[Talk, ...] = (Talk(),) * len(AXES)
+    talks: tuple[Talk, ...] = NO_TALKS
 
     def plus(self, other: Way, times: float = 1) -> Way:
-        talks = tuple(a.plus(b, times) for a, b in zip(self.talks, other.talks, strict=True))
+        talks = self.talks
+        if other.talks is not NO_TALKS:
+            talks = tuple([a.plus(b, times) for a, b in zip(self.talks, other.talks, strict=True)])
         return Way(self.cost.plus(other.cost, times), talks)
 
     @property
     def exposed_s(self) -> float:
         """Expected time with the exposed communication."""
-        return self.cost.expected_s + sum(talk.exposed_s for talk in self.talks)
+        tp, cp, ep = self.talks
+        return self.cost.expected_s + (tp.exposed_s + cp.exposed_s + ep.exposed_s)
 
 
 class Held(NamedTuple):
@@ -83,68 +87,69 @@ class Segment(NamedTuple):
 class Rank:
     """One rank's work for one microbatch; figures are computed when asked for."""
 
-    def __init__(
-        self, workload: Workload, phase: str, dims: Mapping[str, Any], plan: Plan, fused: bool, form: str | None
-    ) -> None:
-        self.workload, self.phase, self.plan, self.fused = workload, phase, plan, fused
-        self.train = phase == "train"
-        self.division: Division = divided(workload.steps_in(phase, form), dims, plan, train=self.train)
+    def __init__(self, workload: Workload, phase: str, dims: Mapping[str, Any], plan: Plan, pieces: Pieces) -> None:
+        self.workload, self.phase, self.plan, self._pieces = workload, phase, plan, pieces
+        self.train, self.fused = phase == "train", pieces.fused
+        self.division: Division = divided(pieces.steps, dims, plan, train=self.train, pieces=pieces)
         self.dims = self.division.dims
+        self._groups = pieces.groups((plan.microbatch, plan.cp), self.dims)
+        self._exchanges: dict[tuple[str, bool], list[Exchange]] = {}
+        for exchange in self.division.exchanges:
+            self._exchanges.setdefault((exchange.step, exchange.backward), []).append(exchange)
 
     def parts(self) -> tuple[Part, ...]:
         """The kinds of layers in order, with the steps between them as parts without a name."""
         return tuple(
-            Part(name, repeat, *_parameters(block.wholes(steps, self.dims), layer=bool(name)))
-            for name, repeat, steps in layers(self.division.steps, self.dims)
+            Part(name, repeat, *_parameters((p.whole for p in self.division.pieces[start:end]), layer=bool(name)))
+            for name, repeat, start, end in self._groups
         )
 
     def segments(self, prices: Prices, parts: Sequence[Part]) -> tuple[Segment, ...]:
         """The cost of each part."""
         found = []
-        for part, (_, _, steps) in zip(parts, layers(self.division.steps, self.dims), strict=True):
-            forward = tuple(block.wholes(steps, self.dims))
-            running = tuple(block.running(forward, steps, self.dims, fused=self.fused, backward=self.train))
-            costs = prices.sequence(running)
-            talks = self._talks(steps, running, costs, prices)
-            forward_way, backward_way = (Way(_sum(costs, running, own), talks[own]) for own in (True, False))
-            found.append(Segment(part, forward_way, backward_way, self._core(running, costs)))
+        for part, (_, _, start, end) in zip(parts, self._groups, strict=True):
+            pieces = self.division.pieces[start:end]
+            numbers = [piece.numbers(prices.number) for piece in pieces]
+            forward = [number for own in numbers for number in own.forward]
+            backward = [number for own in reversed(numbers) for number in own.backward]
+            costs = prices.costs((*forward, *backward))
+            ahead, back = costs[: len(forward)], costs[len(forward) :]
+            ahead_s = _step_s(zip(pieces, (own.forward for own in numbers), strict=True), ahead)
+            back_s = _step_s(zip(pieces[::-1], (own.backward for own in numbers[::-1]), strict=True), back)
+            forward_way, backward_way = (
+                Way(total(own), self._talks(pieces, own_s, prices, backward=own is back))
+                for own, own_s in ((ahead, ahead_s), (back, back_s))
+            )
+            core = Way(total(cost for cost, square in zip(ahead, _squares(pieces, numbers), strict=True) if square))
+            found.append(Segment(part, forward_way, backward_way, core))
         return tuple(found)
 
     def _talks(
-        self, steps: Sequence[Step], running: Sequence[Kernel], costs: Sequence[Cost], prices: Prices
-    ) -> dict[bool, tuple[Talk, ...]]:
-        """Communication forward and backward by axis. What overlaps is exposed where it outlasts the step's kernels."""
-        names = {step.name for step in steps}
-        found = {}
-        for forward in (True, False):
-            own = [e for e in self.division.exchanges if e.step in names and e.backward != forward]
-            found[forward] = tuple(
-                _talk([e for e in own if e.axis == axis], prices, self.plan, _step_s(running, costs, forward))
-                for axis in AXES
-            )
-        return found
+        self, pieces: Sequence[Piece], step_s: Mapping[str, float], prices: Prices, *, backward: bool
+    ) -> tuple[Talk, ...]:
+        """Communication of one direction by axis. What overlaps is exposed where it outlasts the step's kernels."""
+        names = dict.fromkeys(piece.step.name for piece in pieces)
+        own = [exchange for name in names for exchange in self._exchanges.get((name, backward), ())]
+        if not own:
+            return NO_TALKS
+        return tuple(_talk([e for e in own if e.axis == axis], prices, self.plan, step_s) for axis in AXES)
 
     def stores_squares(self) -> bool:
         """Whether any step stores N x S tensors, which selective recomputation drops."""
-        forward = block.wholes(self.division.steps, self.dims)
-        return any(_square(kernel, self.fused, self.dims) for kernel in forward)
-
-    def _core(self, running: Sequence[Kernel], costs: Sequence[Cost]) -> Way:
-        cost = Cost()
-        for kernel, own in zip(running, costs, strict=True):
-            if kernel.forward and _square(kernel, self.fused, self.dims):
-                cost = cost.plus(own)
-        return Way(cost)
+        return any(piece.square for piece in self.division.pieces)
 
     def held(self, recompute: str) -> Held:
-        """Activations that a training step keeps of one microbatch."""
-        selective = recompute == "selective"
-        steps = [step for step in self.division.kept if not (selective and _drops(step, self.dims))]
-        found = activations(steps, self.dims, fused=self.fused, recompute=recompute)
-        named = {layer.name: size_byte(layer.further or layer.first) for layer in found.layers[:-1]}
-        outside = found.layers[-1].byte
-        passing = max([layer.passing_byte for layer in found.layers], default=0)
-        return Held(named, outside, max(passing, 2 * size_byte(found.logits)))
+        """Activations that a training step keeps of one microbatch. Ranks whose tensors have equal sizes share them."""
+        kept = [
+            (name, repeat, [p for p in self.division.kept[start:end] if not (recompute == "selective" and p.drops)])
+            for name, repeat, start, end in self._groups
+        ]
+        key = recompute, tuple((name, repeat, *(piece.content for piece in pieces)) for name, repeat, pieces in kept)
+        if key not in self._pieces.held:
+            groups = [(name, repeat, [piece.page for piece in pieces]) for name, repeat, pieces in kept if pieces]
+            self._pieces.held[key] = _held(of_pages(groups, recompute))
+        found: Held = self._pieces.held[key]
+        return found
 
     def resident(self) -> tuple[list[Line], list[Line]]:
         """Inference: the caches and states of one microbatch over all layers, and the workspace."""
@@ -158,37 +163,25 @@ class Rank:
         return [*held, *state_lines(inference.states(steps, self.dims), item, B)], space
 
 
-def _drops(step: Step, dims: Mapping[str, Any]) -> bool:
-    """Whether a step is the dropout of the N x S probabilities."""
-    if step.operation.name != "dropout" or "S" not in dims:
-        return False
-    return bool(step.values(dims)["numel"] % (dims["N"] * dims["S"]) == 0)
+def _held(found: Activations) -> Held:
+    named = {layer.name: size_byte(layer.further or layer.first) for layer in found.layers[:-1]}
+    passing = max([layer.passing_byte for layer in found.layers], default=0)
+    return Held(named, found.layers[-1].byte, max(passing, 2 * size_byte(found.logits)))
 
 
-def _square(kernel: Kernel, fused: bool, dims: Mapping[str, Any]) -> bool:
-    """Whether a kernel belongs to attention whose N x S tensors selective recomputation drops."""
-    step = kernel.step
-    if _drops(step, dims):
-        return True
-    if not (step.kernels == "apart" or (step.kernels == "either" and not fused)):
-        return False
-    whole = step.operation.function(**step.operation.checked(step.values(dims), step.name))
-    return any(tensor.name in SQUARES and tensor.spill for tensor in whole.tensors)
+def _squares(pieces: Sequence[Piece], numbers: Sequence[Numbers]) -> Iterator[bool]:
+    """For each forward kernel, whether selective recomputation drops its tensors."""
+    for piece, own in zip(pieces, numbers, strict=True):
+        yield from [piece.square] * len(own.forward)
 
 
-def _sum(costs: Iterable[Cost], running: Iterable[Kernel], forward: bool) -> Cost:
-    found = Cost()
-    for cost, kernel in zip(costs, running, strict=True):
-        if kernel.forward == forward:
-            found = found.plus(cost)
-    return found
-
-
-def _step_s(running: Sequence[Kernel], costs: Sequence[Cost], forward: bool) -> dict[str, float]:
+def _step_s(kernels: Iterable[tuple[Piece, Sequence[int]]], costs: Iterable[Cost]) -> dict[str, float]:
+    """The expected time of each step's kernels."""
     found: dict[str, float] = {}
-    for kernel, cost in zip(running, costs, strict=True):
-        if kernel.forward == forward:
-            found[kernel.step.name] = found.get(kernel.step.name, 0.0) + cost.expected_s
+    rest = iter(costs)
+    for piece, numbers in kernels:
+        name = piece.step.name
+        found[name] = sum((cost.expected_s for cost in islice(rest, len(numbers))), found.get(name, 0.0))
     return found
 
 

@@ -17,10 +17,13 @@ class Readers:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
+        self._splits: dict[int, bool] = {}
 
     def splits(self, number: int, step: Step) -> bool:
         """Whether all readers of a product's result can work on a part of its columns."""
-        return all(self._accepts(at) for at in self._of(number, step))
+        if number not in self._splits:
+            self._splits[number] = all(self._accepts(at) for at in self._of(number, step))
+        return self._splits[number]
 
     def _accepts(self, number: int) -> bool:
         step = self._steps[number]

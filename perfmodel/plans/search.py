@@ -1,9 +1,22 @@
-"""The best plan on a number of GPUs: every legal plan is estimated, so none is missed.
+"""The best plan on a number of GPUs, over every legal plan, without estimating each.
 
-The space: all degrees whose product is the number of GPUs and that divide heads, experts and the batch, every microbatch,
-ZeRO stage, recomputation mode and number of chunks. Not searched, because another plan is never worse: GPipe, which takes
-the time of 1F1B with more activations, and selective recomputation where attention stores no scores, which changes nothing.
-Zero bubble is a bound, not a schedule. Context parallelism is searched when asked for.
+The space: all degrees whose product is the number of GPUs and that divide heads, experts, tokens and the batch, every
+microbatch, ZeRO stage, recomputation mode and number of chunks. Not searched, because another plan is never worse: GPipe,
+which takes the time of 1F1B with more activations, and selective recomputation where attention stores no scores, which
+changes nothing. Zero bubble is a bound, not a schedule.
+
+The memory of every legal plan is computed, so the numbers of legal and of fitting plans are exact. Each plan that fits has
+a bound: the time of its microbatches through the pipeline, to which replicas and the optimizer only add. It is the same
+for all ZeRO stages. Plans are taken in the order of their bounds, and a plan is estimated unless the plans estimated before
+show that the answer cannot contain it. That is so where all three hold:
+
+- it is not among the best: as many plans as are shown have a smaller value than its bound;
+- it is not in the Pareto set: a plan with a smaller time than its bound needs no more memory;
+- it is no runner-up: on each axis, a plan with its value, or two plans with different values, have a smaller value than its
+  bound. The runner-up of an axis is the best plan whose value there is not that of the best plan. One of the two is such a
+  plan.
+
+Equal values are not smaller, so a plan that ties is estimated, and the answer is that of estimating all plans.
 """
 
 from __future__ import annotations
@@ -14,12 +27,14 @@ from typing import Any, NamedTuple
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.footprint.activations import RECOMPUTE
 from perfmodel.plans.estimate import Estimate
+from perfmodel.plans.known import AXES, Candidate, Known, Timed, Value
 from perfmodel.plans.money import Money, money
-from perfmodel.plans.plan import INTERLEAVED, ONE_F_ONE_B, Plan, divides, problem
+from perfmodel.plans.plan import Plan
+from perfmodel.plans.space import Group, chunked, divisors, groups
 from perfmodel.plans.step import Model
 
 OBJECTIVES = ("time", "throughput", "memory", "cost")
-AXES = ("tp", "pp", "dp", "ep", "cp", "sequence_parallel", "zero", "microbatch", "schedule", "recompute")
+BELOW = 1 - 1e-9  # sums of the same times in another order differ by less
 LEAST_S = 1e-9  # differences of terms below are not shown
 
 
@@ -46,55 +61,17 @@ class Found(NamedTuple):
     fitting: int
 
 
-def divisors(number: int) -> list[int]:
-    """All divisors in ascending order."""
-    return [n for n in range(1, number + 1) if number % n == 0]
-
-
 def plans(model: Model, gpus: int, fixed: dict[str, Any] | None = None) -> Iterator[Plan]:
     """Every legal plan on a number of GPUs. ``fixed`` holds the fields that are given."""
-    shape, fixed = model.shape, {"cp": 1, **(fixed or {})}
-    degrees = divisors(gpus)
-    for tp in degrees:
-        if not divides(tp, shape):
-            continue
-        for cp in (cp for cp in degrees if gpus % (tp * cp) == 0 and cp == fixed["cp"]):
-            for pp in (pp for pp in divisors(gpus // tp // cp) if pp <= max(1, shape.layers)):
-                yield from _options(model, Plan(tp=tp, cp=cp, pp=pp, dp=gpus // tp // cp // pp), fixed)
+    for group in groups(model.shape, gpus, fixed or {}, _modes(model)):
+        for zero in group.zeros:
+            for mode in group.modes:
+                for chunks in group.chunks:
+                    yield chunked(group.plan._replace(zero=zero, recompute=mode), chunks)
 
 
-def _options(model: Model, plan: Plan, fixed: dict[str, Any]) -> Iterator[Plan]:
-    """The legal plans of given degrees."""
-    shape = model.shape
-    if shape.batch % plan.dp or any(
-        name in fixed and fixed[name] != getattr(plan, name) for name in ("tp", "pp", "dp")
-    ):
-        return
-    modes = RECOMPUTE if model.stores_squares else ("none", "full")
-    choices: dict[str, Sequence[Any]] = {
-        "ep": [ep for ep in divisors(plan.dp) if shape.experts and shape.experts % ep == 0] or [1],
-        "sequence_parallel": (False, True) if plan.tp > 1 and shape.tokens // plan.cp % plan.tp == 0 else (False,),
-        "microbatch": divisors(shape.batch // plan.dp) if shape.train or plan.pp > 1 else [shape.batch // plan.dp],
-        "zero": ((0, 1, 2, 3) if shape.train else (0, 3)) if plan.dp * plan.cp > 1 else (0,),
-        "recompute": modes if shape.train else ("none",),
-        "virtual": [v for v in divisors(max(1, shape.layers // plan.pp)) if plan.pp > 1 and shape.train] or [1],
-    }
-    choices |= {name: (fixed[name],) for name in choices if name in fixed}
-    for each in _product(plan, list(choices.items())):
-        made = each._replace(schedule=INTERLEAVED if each.virtual > 1 else ONE_F_ONE_B)
-        if "schedule" in fixed and fixed["schedule"] != made.schedule:
-            continue
-        if not problem(made, shape)[0]:
-            yield made
-
-
-def _product(plan: Plan, choices: Sequence[tuple[str, Sequence[Any]]]) -> Iterator[Plan]:
-    if not choices:
-        yield plan
-        return
-    (name, values), rest = choices[0], choices[1:]
-    for value in values:
-        yield from _product(plan._replace(**{name: value}), rest)
+def _modes(model: Model) -> Sequence[str]:
+    return RECOMPUTE if model.stores_squares else ("none", "full")
 
 
 def search(
@@ -111,46 +88,64 @@ def search(
         raise InputError(
             f"gpus {gpus}", "it is not a number of GPUs", "a whole number from 1 is accepted", "Correct it."
         )
-    counts = divisors(gpus) if objective == "cost" else [gpus]
-    legal, fitting = 0, list[Estimate]()
-    for number in counts:
-        for plan in plans(model, number, fixed):
-            legal += 1
-            if model.memory_byte(plan) <= model.room_byte:
-                fitting.append(model.priced(plan, ()))
+    rank = value_of(objective)
+    legal, fitting = 0, list[Candidate]()
+    for number in divisors(gpus) if objective == "cost" else [gpus]:
+        for group in groups(model.shape, number, fixed or {}, _modes(model)):
+            legal += group.number
+            fitting += _fitting(model, group, rank, len(fitting))
     if not fitting:
         raise InputError(
             f"{model.workload.name} on {gpus:,} x {model.gpu.name}", f"none of {legal:,} legal plans fits in memory",
             "a plan that fits is needed", "Use more GPUs, a smaller batch or shorter sequences.",
         )  # fmt: skip
-    rank = value_of(model, objective)
-    fitting.sort(key=rank)
-    best = tuple(model.estimate(one.plan) for one in fitting[:top])
-    losses = tuple(_losses(model, best[0], fitting))
-    return Found(model, objective, gpus, best, tuple(_pareto(model, fitting)), losses, money(model, best[0], price_per_hour), legal,
-                 len(fitting))  # fmt: skip
+    fitting.sort()
+    known = Known(top)
+    for one in fitting:
+        if known.needs(one):
+            plan = one.plan._replace(zero=one.zero)
+            seconds = model.priced(plan, ()).expected_s
+            known.add(Timed(rank(seconds, one.byte, plan.gpus), one.order, plan, seconds, one.byte))
+    ranked = sorted(known.timed)
+    best = tuple(model.estimate(one.plan) for one in ranked[:top])
+    pareto = tuple(model.estimate(one.plan) for one in _pareto(ranked))
+    losses = tuple(_losses(model, best[0], ranked))
+    return Found(
+        model, objective, gpus, best, pareto, losses, money(model, best[0], price_per_hour), legal, len(fitting)
+    )
 
 
-def value_of(model: Model, objective: str) -> Callable[[Estimate], tuple[float, float]]:
-    """The figure that an objective minimizes, then the one that decides between equal plans."""
+def value_of(objective: str) -> Callable[[float, int, int], Value]:
+    """The figure that an objective minimizes, of seconds, bytes and GPUs, then the one that decides between equal plans."""
     if objective == "memory":
-        return lambda one: (float(model.memory_byte(one.plan)), one.expected_s)
+        return lambda seconds, byte, gpus: (float(byte), seconds)
     if objective == "cost":
-        return lambda one: (one.expected_s * one.plan.gpus, one.expected_s)
-    return lambda one: (one.expected_s, float(model.memory_byte(one.plan)))
+        return lambda seconds, byte, gpus: (seconds * gpus, seconds)
+    return lambda seconds, byte, gpus: (seconds, float(byte))
 
 
-def _pareto(model: Model, fitting: Sequence[Estimate]) -> Iterator[Estimate]:
+def _fitting(model: Model, group: Group, rank: Callable[[float, int, int], Value], start: int) -> Iterator[Candidate]:
+    """The plans of a group that fit in memory, with their bounds."""
+    gpus = group.plan.gpus
+    for plan, sizes in model.bytes_of(group):
+        bound_s = 0.0
+        for zero, byte in zip(group.zeros, sizes, strict=True):
+            if byte <= model.room_byte:
+                bound_s = bound_s or BELOW * model.least_s(plan)
+                order = start, zero, RECOMPUTE.index(plan.recompute), plan.virtual
+                yield Candidate(rank(bound_s, byte, gpus), order, bound_s, byte, plan, zero)
+
+
+def _pareto(ranked: Sequence[Timed]) -> Iterator[Timed]:
     """Plans than which no other is both faster and smaller, fastest first."""
-    least: float = float("inf")
-    for one in sorted(fitting, key=value_of(model, "time")):
-        byte = model.memory_byte(one.plan)
-        if byte < least:
-            least = byte
-            yield model.estimate(one.plan)
+    least = float("inf")
+    for one in sorted(ranked, key=lambda one: (one.seconds, one.byte, one.order)):
+        if one.byte < least:
+            least = one.byte
+            yield one
 
 
-def _losses(model: Model, best: Estimate, ranked: Sequence[Estimate]) -> Iterator[Loss]:
+def _losses(model: Model, best: Estimate, ranked: Sequence[Timed]) -> Iterator[Loss]:
     """For each axis the best plan with another value, with the terms by which it differs, the largest first."""
     for axis in AXES:
         other = next((one for one in ranked if getattr(one.plan, axis) != getattr(best.plan, axis)), None)

@@ -2,60 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import ceil_div
-from perfmodel.footprint.flow import layers
 from perfmodel.footprint.lines import Line
-from perfmodel.footprint.reserve import DEFAULT, Reserve
-from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
 from perfmodel.patterns import ALL_GATHER, SEND_RECV
 from perfmodel.plans import holding
 from perfmodel.plans.estimate import Estimate
-from perfmodel.plans.pipeline import Stage, duration_s, kinds, stages
-from perfmodel.plans.plan import Plan, Shape, checked, shape_of
-from perfmodel.plans.pricing import Cost, Prices, Talk
-from perfmodel.plans.rank import AXES, Held, Part, Rank, Segment, Way
+from perfmodel.plans.memory import Holder
+from perfmodel.plans.pipeline import Stage, duration_s
+from perfmodel.plans.plan import Plan, checked
+from perfmodel.plans.pricing import Cost, Talk
+from perfmodel.plans.rank import AXES, Segment, Way
 from perfmodel.plans.replicas import Sync, accumulation, optimizer, synchronised
-from perfmodel.systems import System
 from perfmodel.timing.terms import Term
-from perfmodel.workload import Workload
 
 NAMES = {"tp": "tensor parallelism", "cp": "context parallelism", "ep": "expert parallelism"}
 
 
-class Model:
+class Pace(NamedTuple):
+    """One microbatch on each stage: its costs forward, backward and recomputed, and its seconds forward and backward."""
+
+    ways: tuple[tuple[Way, Way, Way], ...]
+    forward_s: tuple[float, ...]
+    backward_s: tuple[float, ...]
+
+
+class Model(Holder):
     """A workload at given sizes on a GPU in a system: estimates of any number of plans, with shared prices."""
 
-    def __init__(
-        self, workload: Workload, phase: str, gpu: Gpu, system: System | None, settings: Mapping[str, Any] | None = None, *,
-        fused: bool | None = None, causal: bool | None = None, form: str | None = None, knowledge: str | None = None,
-        reserve: Reserve = DEFAULT, prices: Prices | None = None,
-    ) -> None:  # fmt: skip
-        self.workload, self.phase, self.gpu, self.system, self.form = workload, phase, gpu, system, form
-        self.fused = workload.fused if fused is None else fused
-        self.dims = {"causal": int(workload.causal if causal is None else causal), **workload.dims(phase, settings)}
-        self.train = phase == "train"
-        self.prices = prices or Prices(gpu, system, workload.dtypes["activation"], knowledge)
-        capacity = int(gpu.capacity_byte.value)
-        self.room_byte = capacity - reserve.byte(capacity)
-        steps = workload.steps_in(phase, form)
-        self.repeats, self.runs = kinds(layers(steps, self.dims))
-        latent = any(step.operation.name.startswith("mla") for step in steps)
-        self.shape: Shape = shape_of(self.dims, sum(self.repeats), phase, latent)
-        self._segments: dict[Any, tuple[Segment, ...]] = {}
-        self._ranks: dict[Any, Rank] = {}
-        self._parts: dict[Any, tuple[Part, ...]] = {}
-        self._own: dict[Any, holding.Parameters] = {}
-        self._held: dict[Any, Held] = {}
-        self._states: dict[Any, list[Line]] = {}
-        self._resident: dict[Any, tuple[list[Line], list[Line]]] = {}
-        self._stages: dict[int, tuple[Stage, ...]] = {}
-        self._byte: dict[Any, int] = {}
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
         self._ways: dict[Any, tuple[Way, Way, Way]] = {}
+        self._paces: dict[Any, Pace] = {}
         self._whole = 0
 
     def estimate(self, plan: Plan) -> Estimate:
@@ -63,123 +43,13 @@ class Model:
         plan = checked(plan, self.shape, f"{self.workload.name}: plan {plan.words}")
         return self.priced(plan, self.memory(plan))
 
-    def microbatches(self, plan: Plan) -> int:
-        return max(1, self.shape.batch // (plan.dp * plan.microbatch))
-
-    @cached_property
-    def stores_squares(self) -> bool:
-        """Whether selective recomputation saves anything."""
-        return self.rank(Plan(microbatch=1)).stores_squares()
-
-    # --- shared figures
-
-    def _key(self, plan: Plan) -> tuple[Any, ...]:
-        return plan.tp, plan.cp, plan.ep, plan.sequence_parallel, plan.microbatch
-
-    def rank(self, plan: Plan) -> Rank:
-        key = self._key(plan)
-        if key not in self._ranks:
-            self._ranks[key] = Rank(self.workload, self.phase, self.dims, plan, self.fused, self.form)
-        return self._ranks[key]
-
-    def segments(self, plan: Plan) -> tuple[Segment, ...]:
-        key = self._key(plan)
-        if key not in self._segments:
-            self._segments[key] = self.rank(plan).segments(self.prices, self.parts(plan))
-        return self._segments[key]
-
-    def parts(self, plan: Plan) -> tuple[Part, ...]:
-        key = plan.tp, plan.ep
-        if key not in self._parts:
-            self._parts[key] = self.rank(plan).parts()
-        return self._parts[key]
-
-    def parameters(self, plan: Plan, stage: Stage) -> holding.Parameters:
-        key = plan.tp, plan.ep, plan.pp, stage
-        if key not in self._own:
-            self._own[key] = holding.parameters(self.parts(plan), stage, plan.pp)
-        return self._own[key]
-
-    def stages(self, plan: Plan) -> tuple[Stage, ...]:
-        if plan.pp not in self._stages:
-            self._stages[plan.pp] = stages(self.repeats, plan.pp, self.runs)
-        return self._stages[plan.pp]
-
-    def stream_byte(self, plan: Plan) -> int:
-        """Bytes of the tensor between two stages: the residual stream of a microbatch, of which each tensor-parallel
-        rank sends its part (Narayanan et al. 2021, section 4.1).
-        """
-        dims = self.rank(plan).dims
-        whole = dims.get("B", 1) * dims.get("N", 1) * dims.get("D", 1) * dims.get("act", 2)
-        return int(ceil_div(int(whole), plan.tp))
-
-    # --- memory
-
-    def memory(self, plan: Plan) -> tuple[Line, ...]:
-        """The lines of the stage that needs most memory."""
-        found = [
-            self._stage_lines(plan, number, stage)
-            for number, stage in enumerate(self.stages(plan))
-            if number in (0, 1, plan.pp - 1)
-        ]
-        return tuple(max(found, key=lambda lines: sum(line.byte_per_gpu for line in lines)))
-
-    def memory_byte(self, plan: Plan) -> int:
-        """Bytes of the stage that needs most memory."""
-        if plan not in self._byte:
-            self._byte[plan] = sum(line.byte_per_gpu for line in self.memory(plan))
-        return self._byte[plan]
-
-    def _stage_lines(self, plan: Plan, number: int, stage: Stage) -> list[Line]:
-        parts, own = self.parts(plan), self.parameters(plan, stage)
-        item = self.dims.get("weight", 2)
-        shares = plan.tp, plan.ep, plan.pp, stage, plan.zero, plan.dp, plan.cp, plan.optimizer
-        if shares not in self._states:
-            self._states[shares] = holding.states(own, plan, item, train=self.train, where=self.workload.name)
-        lines = list(self._states[shares])
-        if self.train:
-            lines += holding.activation_lines(self._held_of(plan), parts, stage, number, plan, self.microbatches(plan))
-        else:
-            lines += self._inference_lines(plan, stage)
-        return [*lines, *holding.buffers(plan, self.stream_byte(plan), own, item)] if self.train else lines
-
-    def _held_of(self, plan: Plan) -> Held:
-        """Activations of one microbatch; of more than two sequences, from those of one and of two."""
-        key = (*self._key(plan), plan.recompute)
-        if key not in self._held:
-            if plan.microbatch > 2:
-                one, two = (self._held_of(plan._replace(microbatch=number)) for number in (1, 2))
-                self._held[key] = one.beyond(two, plan.microbatch - 1)
-            else:
-                self._held[key] = self.rank(plan).held(plan.recompute)
-        return self._held[key]
-
-    def _inference_lines(self, plan: Plan, stage: Stage) -> list[Line]:
-        key = self._key(plan)
-        if key not in self._resident:
-            self._resident[key] = self.rank(plan).resident()
-        caches, space = self._resident[key]
-        own, whole, m = sum(stage.counts), sum(self.repeats), self.microbatches(plan)
-        if own == whole and m == 1:
-            return [*caches, *space]
-        part = f"; {m} microbatches, {own} of {whole} layers"
-        return [
-            *(
-                line._replace(byte_per_gpu=line.byte_per_gpu * own * m // whole, formula=line.formula + part)
-                for line in caches
-            ),
-            *space,
-        ]
-
     # --- time
 
     def priced(self, plan: Plan, lines: tuple[Line, ...]) -> Estimate:
         """The estimate of a plan whose memory is known."""
         segments, m = self.segments(plan), self.microbatches(plan)
-        found = [self._stage(plan, segments, stage) for stage in self.stages(plan)]
         send = self._send(plan)
-        forward_s = [ways[0].exposed_s + send.exposed_s for ways in found]
-        backward_s = [ways[1].exposed_s + ways[2].exposed_s + (send.exposed_s if self.train else 0.0) for ways in found]
+        found, forward_s, backward_s = self._pace(plan, send)
         slowest = max(range(plan.pp), key=lambda stage: forward_s[stage] + backward_s[stage])
         whole_s = duration_s(plan, forward_s, backward_s, m)
         bubble_s = whole_s - m * (forward_s[slowest] + backward_s[slowest])
@@ -201,6 +71,32 @@ class Model:
             self.rank(plan).division.notes,
         )  # fmt: skip
 
+    def least_s(self, plan: Plan) -> float:
+        """The time of the microbatches through the pipeline, which the expected time is never below.
+
+        The options of a group of plans that differ in their ZeRO stage add to it: the communication of replicas,
+        the accumulation of gradients and the optimizer.
+        """
+        pace = self._pace(plan, self._send(plan))
+        return duration_s(plan, pace.forward_s, pace.backward_s, self.microbatches(plan))
+
+    def _pace(self, plan: Plan, send: Talk) -> Pace:
+        """One microbatch on each stage, with the messages between stages."""
+        key = (*self._key(plan), plan.recompute, plan.pp)
+        if key not in self._paces:
+            segments = self.segments(plan)
+            ways = tuple(self._stage(plan, segments, stage) for stage in self.stages(plan))
+            forward_s = tuple(forward.exposed_s for forward, _, _ in ways)
+            backward_s = tuple(backward.exposed_s + again.exposed_s for _, backward, again in ways)
+            self._paces[key] = Pace(ways, forward_s, backward_s)
+        pace = self._paces[key]
+        if plan.pp == 1:
+            return pace
+        after_s = send.exposed_s if self.train else 0.0
+        return Pace(
+            pace.ways, tuple(s + send.exposed_s for s in pace.forward_s), tuple(s + after_s for s in pace.backward_s)
+        )
+
     def _stage(self, plan: Plan, segments: Sequence[Segment], stage: Stage) -> tuple[Way, Way, Way]:
         """Forward, backward and recomputation of one microbatch on a stage."""
         key = (*self._key(plan), plan.recompute, stage)
@@ -210,12 +106,14 @@ class Model:
 
     def _stage_ways(self, plan: Plan, segments: Sequence[Segment], stage: Stage) -> tuple[Way, Way, Way]:
         forward, backward, again, counts = Way(), Way(), Way(), iter(stage.counts)
+        known = self._ways.get((*self._key(plan), "none", stage))  # recomputation only adds
         for segment, first in zip(segments, holding.outside(self.parts(plan)), strict=True):
             times = next(counts) if segment.part.name else int(stage.first if first else stage.last)
-            if times:
+            if times and known is None:
                 forward, backward = forward.plus(segment.forward, times), backward.plus(segment.backward, times)
+            if times and plan.recompute != "none":
                 again = again.plus(segment.again(plan.recompute), times)
-        return forward, backward, again
+        return (known[0], known[1], again) if known else (forward, backward, again)
 
     def _send(self, plan: Plan) -> Talk:
         """Sending a microbatch to the next stage, with the all-gather of its parts."""

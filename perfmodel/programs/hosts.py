@@ -6,6 +6,7 @@ import os
 from functools import cache
 from typing import NamedTuple
 
+from perfmodel.figures import stated
 from perfmodel.paths import folders, report
 from perfmodel.programs.program import Step
 from perfmodel.specfile import load
@@ -23,7 +24,8 @@ class HostTimes(NamedTuple):
     checked first;
     ``latency_s``: from a launch to the start of its kernel; ``gap_s``: between two kernels that wait in the queue;
     ``read_s``: until a value of the device is known; ``end_s``: from the last kernel's end to the host's notice.
-    ``stream_s``: between two kernels that this host launches one by one, as ``perfmodel calibrate`` reads it.
+    ``unit_s``: Python of FSDP around a layer: before its forward pass, before and after its backward pass. ``shard_s``: of
+    the optimizer for each shard. ``stream_s``: between two kernels that this host launches one by one, as ``perfmodel calibrate`` reads it.
     """
 
     operator_s: float
@@ -41,6 +43,8 @@ class HostTimes(NamedTuple):
     gap_s: float
     read_s: float
     end_s: float
+    unit_s: float
+    shard_s: float
     stream_s: float
 
     def as_measured(self, stream_s: float | None) -> HostTimes:
@@ -56,14 +60,14 @@ class HostTimes(NamedTuple):
     def before_s(self, step: Step, run: str, recorded: bool) -> float:
         """The time of an operator up to the end of its first launch. ``recorded``: a backward pass follows."""
         if step.phase == "replicas":  # launched by code of torch that is not Python
-            return self.compiled_s if step.stream else self.kernel_s
+            return (self.compiled_s if step.stream else self.operator_s) + step.host.units * self.unit_s
         if run == "compiled":
             return self.compiled_s
         views, host = step.host.views, step.host
         if step.phase == "backward":
             return self.backward_s + views * self.backward_view_s
         own_s = self.optimizer_s if step.phase == "optimizer" else self.operator_s + recorded * self.recorded_s
-        return own_s + views * self.view_s + host.modules * self.module_s
+        return own_s + views * self.view_s + host.modules * self.module_s + host.shards * self.shard_s
 
 
 def host_times(name: str = DEFAULT) -> HostTimes:
@@ -81,7 +85,8 @@ def _read(path: str) -> HostTimes:
     for key in sources:
         sources.text(key)
     table = page.mapping("times")
-    found = HostTimes(*(table.quantity(name.removesuffix("_s").replace("_", " "), "s") for name in HostTimes._fields))
+    keys = [name.removesuffix("_s").replace("_", " ") for name in HostTimes._fields]
+    found = HostTimes(*(stated(path, f"times.{key}", table.quantity(key, "s")) for key in keys))
     table.finish()
     page.finish()
     return found

@@ -21,13 +21,13 @@ from perfmodel.timing.part import Part
 from perfmodel.timing.sequence import drained
 from perfmodel.timing.stream import NEAR
 from perfmodel.timing.terms import Body
+from perfmodel.timing.weights import Mechanism
 from perfmodel.units import ITEM_BYTES
 
 # Shares of L2 hits are rounded to this many steps, so that equal kernels at almost equal shares are timed once.
 STEPS = 50
-# Time of a kernel before its first instruction and after its last, as a profiler counts it (an H100, 2026-11). Between
-# the kernels of a graph, the gap of two protocols includes it.
-START_S = 0.5e-6
+# Between the kernels of a graph, the gap of two protocols includes it.
+START_S = Mechanism("programs").weight("start s")
 # Generations on which torch prefers cuDNN's attention; elsewhere it takes its own kernels.
 CUDNN = ("hopper", "blackwell")
 

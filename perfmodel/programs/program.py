@@ -14,13 +14,16 @@ class Host(NamedTuple):
     """What the host does from the previous call up to the end of this one, besides launching kernels.
 
     ``views``: operators that launch no kernel, such as a transpose. ``modules``: torch modules entered. ``functions``:
-    calls of torch functions from Python. ``waits``: the host waits for the device, as for ``item()``.
+    calls of torch functions from Python. ``waits``: the host waits for the device, as for ``item()``. ``units``: hooks of
+    FSDP around a layer. ``shards``: parameters of a call that are shards.
     """
 
     views: int = 0
     modules: int = 0
     functions: int = 0
     waits: bool = False
+    units: int = 0
+    shards: int = 0
 
 
 class Step(NamedTuple):

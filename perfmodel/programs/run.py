@@ -14,6 +14,7 @@ from perfmodel import measured, systems
 from perfmodel.aten.calls import Operand
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.hardware import Gpu
+from perfmodel.paths import shipped
 from perfmodel.plans.plan import Plan
 from perfmodel.programs import timeline
 from perfmodel.programs.hosts import HostTimes, host_times
@@ -24,8 +25,10 @@ from perfmodel.programs.replicas import Replicas
 from perfmodel.programs.reuse import Found, Reuse
 from perfmodel.programs.timeline import COMPUTE
 from perfmodel.timing.card import Card
+from perfmodel.timing.links import known
 from perfmodel.timing.power import settled
 from perfmodel.timing.stream import NEAR
+from perfmodel.timing.weights import Mechanism
 
 RUNS = ("eager", "graph", "compiled", "ideal")
 
@@ -139,9 +142,7 @@ def _workspace(gpu: Gpu) -> int:
     return next(byte for least, byte in WORKSPACE_BYTE.items() if capability >= least)
 
 
-# Power of a kernel that only moves bytes, divided by the board's limit (an H100 SXM, 2026-11: products among such
-# kernels keep their highest rate in steps of 25 ms).
-MEMORY_POWER = 0.6
+MEMORY_POWER = Mechanism("programs").weight("memory power")
 
 
 def _warmed(prices: Prices, program: Program) -> Card:
@@ -239,10 +240,11 @@ def _row(number: int, step: Step, kernel: Kernel, prices: Prices, found: Found) 
 def _timed(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> tuple[tuple[Row, ...], Total]:
     """The rows with the waiting times of their streams, and all sums."""
     host = _host(card) if run in ("eager", "compiled") else None
-    times = timeline.run(program, (timeline.Timed(row.step, row.expected_s) for row in rows), host, run)
+    lost = known(card.system.scale_up, card.gpu).lost if card.system else 0.0
+    times = timeline.run(program, (timeline.Timed(row.step, row.expected_s) for row in rows), host, run, lost)
     rows = tuple(
-        row._replace(waits_s=waits_s, exposed_s=exposed_s)
-        for row, waits_s, exposed_s in zip(rows, times.waits_s, times.exposed_s, strict=True)
+        row._replace(waits_s=waits_s, exposed_s=exposed_s, expected_s=row.expected_s + slowed_s)
+        for row, waits_s, exposed_s, slowed_s in zip(rows, *times[1:], strict=True)
     )
     return rows, _total(program, rows, times.end_s, max(0.0, card.node_s - START_S))
 
@@ -296,6 +298,9 @@ def compulsory_byte(program: Program) -> int:
 
 
 def _host(card: Card) -> HostTimes:
-    """The host's figures; of a calibrated card, at the speed of the host that it was measured on."""
+    """The host's figures; where this user has calibrated the card, at the speed of the host of that calibration. Shipped
+    readings are those of another host.
+    """
     readings = measured.of(card.gpu) if card.knowledge == "calibrated" else None
-    return host_times().as_measured(readings.value("launch", "stream") if readings else None)
+    own = readings is not None and not shipped(readings.file)
+    return host_times().as_measured(readings.value("launch", "stream") if readings and own else None)

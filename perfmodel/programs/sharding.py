@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 from perfmodel.arithmetic import ceil_div
 from perfmodel.aten.calls import ITEMS, Call, Operand
 from perfmodel.patterns import ALL_GATHER, REDUCE_SCATTER
-from perfmodel.programs.program import Program, Step
+from perfmodel.programs.program import Host, Program, Step
 from perfmodel.programs.wrapping import COMMUNICATION, PHASE, Gradient, Wrapped, dense
 
 _LAYER = re.compile(r"^(?:[^.]+\.)*?\d+(?=\.|$)")  # the path up to the first number: one of a list of layers
 ROOT = ""
+HOOKS = Host(units=1)
 
 
 class _Unit(NamedTuple):
@@ -36,6 +37,7 @@ class Sharded(Wrapped):
     def __init__(self, source: Program, found: Sequence[Gradient], ranks: int, zero: int) -> None:
         super().__init__(source, ranks)
         self.found, self.again = found, zero == 3
+        self.parameters = {storage for storage, one in source.resident.items() if one.role == "parameter"}
         self.shards: dict[int, Operand] = {}  # shards of parameters and gradients by the storage of the whole
         self._frees: dict[int, tuple[int, ...]] = {}
         self._gathers: dict[str, list[Step]] = {}
@@ -86,7 +88,7 @@ class Sharded(Wrapped):
         part, whole = self.flat(sum(x.storage_byte for x in shards), unit.dtype), self.flat(unit.byte, unit.dtype)
         copy_in = Call("_foreach_copy_", (_parts(part, shards), tuple(shards)), {}, (part,))
         begin = [
-            Step(copy_in, unit.name, PHASE, COMMUNICATION, source="fsdp::all_gather_copy_in"),
+            Step(copy_in, unit.name, PHASE, COMMUNICATION, HOOKS, source="fsdp::all_gather_copy_in"),
             self.collective(ALL_GATHER, part, whole, unit.name)._replace(frees=(part.storage,)),
         ]
         made = tuple(
@@ -135,7 +137,7 @@ class Sharded(Wrapped):
             )
         gone = (*(one.tensor.storage for one in own), *(unit.storages if unit.name else ()))
         given = tuple(dense(one.tensor) for one in own)
-        copy_in = Step(Call("cat", (given,), {}, (whole,)), unit.name, PHASE, frees=gone, source="fsdp::chunk_cat")
+        copy_in = Step(Call("cat", (given,), {}, (whole,)), unit.name, PHASE, 0, HOOKS, gone, "fsdp::chunk_cat")
         scatter = self.collective(REDUCE_SCATTER, whole, part, unit.name)._replace(frees=(whole.storage,))
         self.after.setdefault(last, []).extend([copy_in, scatter])
 
@@ -170,10 +172,12 @@ class Sharded(Wrapped):
             return step
         call = step.call
         keywords = {key: self._sharded(value) for key, value in call.keywords.items()}
+        parameters = {x.storage for x in call.operands if x.storage in self.parameters}
         return step._replace(
+            host=step.host._replace(shards=len(parameters)),
             call=call._replace(
                 arguments=self._sharded(call.arguments), keywords=keywords, results=self._sharded(call.results)
-            )
+            ),
         )
 
     def _sharded(self, value: Any) -> Any:

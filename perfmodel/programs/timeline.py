@@ -1,11 +1,13 @@
 """When each kernel of a program starts and ends: streams of a device, and the host that launches them.
 
 A kernel starts when the host has launched it, when the kernel before it in its stream has ended, and when kernels of other
-streams have written what it reads. Communication runs in a stream of its own.
+streams have written what it reads. Communication runs in a stream of its own. It takes multiprocessors and memory
+bandwidth from the kernels beside it, which are slower meanwhile.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -25,30 +27,37 @@ class Timed(NamedTuple):
 class Times(NamedTuple):
     """The end of a program, and for each kernel the seconds that its stream waits before it.
 
-    ``waits_s``: for the host and between kernels. ``exposed_s``: for kernels of other streams.
+    ``waits_s``: for the host and between kernels. ``exposed_s``: for kernels of other streams. ``slowed_s``: what each
+    takes longer beside communication.
     """
 
     end_s: float
     waits_s: tuple[float, ...]
     exposed_s: tuple[float, ...]
+    slowed_s: tuple[float, ...]
 
 
-def run(program: Program, kernels: Iterable[Timed], host: HostTimes | None, way: str = "eager") -> Times:
-    """The timeline of a program. ``way``: how the host launches kernels; without a host they wait for each other only."""
-    line = _Line(program, host, way)
+def run(
+    program: Program, kernels: Iterable[Timed], host: HostTimes | None, way: str = "eager", lost: float = 0.0
+) -> Times:
+    """The timeline of a program. ``way``: how the host launches kernels; without a host they wait for each other only.
+    ``lost``: the share of their speed that kernels lose beside communication.
+    """
+    line = _Line(program, host, way, lost)
     by_step: dict[int, list[float]] = {}
     for kernel in kernels:
         by_step.setdefault(kernel.step, []).append(kernel.seconds)
     for number, step in enumerate(program.steps):
         line.step(step, by_step.get(number, ()))
-    return Times(line.end_s(), tuple(line.waits_s), tuple(line.exposed_s))
+    return Times(line.end_s(), tuple(line.waits_s), tuple(line.exposed_s), tuple(line.slowed_s))
 
 
 class _Line:
     """The state of host and streams while the program goes on."""
 
-    def __init__(self, program: Program, host: HostTimes | None, way: str) -> None:
-        self.host, self.way = host, way
+    def __init__(self, program: Program, host: HostTimes | None, way: str, lost: float) -> None:
+        self.host, self.way, self.speed = host, way, 1.0 - lost
+        self.beside: deque[tuple[float, float]] = deque()  # start and end of communication, in order
         self.recorded = any(step.phase == "backward" for step in program.steps)
         self.several = any(step.stream != COMPUTE for step in program.steps)
         self.host_s = (host.compiled_start_s if way == "compiled" else host.start_s) if host else 0.0
@@ -56,6 +65,7 @@ class _Line:
         self.written: dict[int, tuple[int, float]] = {}  # the stream that wrote a storage last, and when
         self.waits_s: list[float] = []
         self.exposed_s: list[float] = []
+        self.slowed_s: list[float] = []
 
     def step(self, step: Step, seconds: Iterable[float]) -> None:
         """Runs the kernels of a step."""
@@ -82,8 +92,30 @@ class _Line:
         start_s = max(ready_s, needed_s)
         self.waits_s.append(ready_s - free_s if begun else 0.0)
         self.exposed_s.append(start_s - ready_s)
-        self.free_s[stream] = start_s + seconds
-        return start_s + seconds
+        end_s = start_s + seconds
+        if stream != COMPUTE:
+            self.beside.append((start_s, end_s))
+        elif self.beside:
+            end_s = self._slowed_s(start_s, seconds)
+        self.slowed_s.append(end_s - start_s - seconds)
+        self.free_s[stream] = end_s
+        return end_s
+
+    def _slowed_s(self, start_s: float, left_s: float) -> float:
+        """The end of a kernel of ``left_s`` seconds that runs beside communication for some time."""
+        while self.beside and self.beside[0][1] <= start_s:
+            self.beside.popleft()
+        now_s = start_s
+        for begin_s, end_s in self.beside:
+            alone_s = max(0.0, begin_s - now_s)
+            if left_s <= alone_s:
+                break
+            left_s, now_s = left_s - alone_s, now_s + alone_s
+            done_s = (end_s - now_s) * self.speed
+            if left_s <= done_s:
+                return now_s + left_s / self.speed
+            left_s, now_s = left_s - done_s, end_s
+        return now_s + left_s
 
     def _needed_s(self, step: Step) -> float:
         """When other streams have written what a step reads."""

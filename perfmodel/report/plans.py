@@ -174,7 +174,7 @@ def search_parts(answer: Found) -> Iterator[Part]:
     """Yields the best plans, the Pareto set, why others lose, and the money."""
     title = f"{answer.model.workload.title}, {answer.model.phase}, {answer.gpus} x {answer.model.gpu.title}: best by {answer.objective}"
     yield _plans_sheet(answer.best, title)
-    yield f"{answer.legal:,} legal plans were estimated; {answer.fitting:,} fit in memory."
+    yield f"{answer.legal:,} legal plans were compared; {answer.fitting:,} fit in memory."
     yield _plans_sheet(answer.pareto, "Pareto set of time and memory")
     columns = [
         Column("axis", "axis", lambda loss: loss.axis.replace("_", " "), right=False),

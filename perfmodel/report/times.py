@@ -1,19 +1,22 @@
-"""The page of ``explain --time``: every term of an expected time, and every parameter of the card behind it."""
+"""The page of ``explain --time``: every term of an expected time, and every parameter that entered it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from perfmodel.hardware import Gpu
 from perfmodel.paths import label
 from perfmodel.prediction import Prediction
-from perfmodel.report.answer import protocol_line
-from perfmodel.report.predictions import protocol
+from perfmodel.report.answer import SCHEMA, gpu_document, protocol_line
+from perfmodel.report.predictions import case_document, protocol
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.step_cases import case_name
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
-from perfmodel.timing.parameters import family
+from perfmodel.timing.influences import Influence, most_uncertain
+from perfmodel.timing.registry import Parameter, place
 from perfmodel.timing.terms import Term
 from perfmodel.units import scaled, significant
 
@@ -52,8 +55,8 @@ SENTENCES = {
 }
 
 
-def page(found: Prediction, card: Card) -> str:
-    """Returns the page: terms with their sum and range, then the card's parameters."""
+def page(found: Prediction, card: Card, influences: Sequence[Influence]) -> str:
+    """Returns the page: terms with their sum and range, then the parameters that entered the time."""
     time, total = found.expected, found.total
     assert time is not None
     assert total is not None
@@ -73,7 +76,11 @@ def page(found: Prediction, card: Card) -> str:
         protocol_line(protocol(found.line)),
         f"Knowledge: {card.knowledge}, based on {card.basis}.",
     ]
-    return render_sheet(Sheet(columns, rows, title=title, notes=notes), "table") + "\n" + parameters(card)
+    return (
+        render_sheet(Sheet(columns, rows, title=title, notes=notes), "table")
+        + "\n"
+        + parameters(card, time, influences)
+    )
 
 
 class Line(NamedTuple):
@@ -117,41 +124,84 @@ def _line(term: Term, whole_s: float, indent: str) -> Line:
     return Line(indent + term.name, term.seconds, share, SENTENCES.get(term.name, ""))
 
 
-def parameters(card: Card) -> str:
-    """Returns the table of the card's parameters in the time model, with their sources."""
-    rows = [
-        ("bandwidth, reads only", scaled(card.read_byte_per_s, "B/s", 4)),
-        ("bandwidth, two reads per write", scaled(card.add_byte_per_s, "B/s", 4)),
-        ("bandwidth, one read per write", scaled(card.copy_byte_per_s, "B/s", 4)),
-        ("bandwidth, writes only", scaled(card.write_byte_per_s, "B/s", 4)),
-        ("L2 capacity for one working set", scaled(card.l2_byte, "B", 4)),
-        ("L2 bandwidth", scaled(card.l2_byte_per_s, "B/s", 4)),
-        ("thread instructions", scaled(card.lane_per_s, "/s", 4)),
-        ("multiprocessors", str(card.multiprocessors)),
-        ("clock", scaled(card.clock_hz, "Hz", 4)),
-        ("graph launch, cold", scaled(card.cold_s, "s", 3)),
-        ("graph launch, warm", scaled(card.warm_s, "s", 3)),
-        ("gap between kernels", scaled(card.node_s, "s", 3)),
-        *((f"host launch, {kind}", scaled(value, "s", 3)) for kind, value in card.host_s.items()),
-        ("DRAM latency", scaled(card.dram_latency_s, "s", 3)),
-        ("L2 latency", scaled(card.l2_latency_s, "s", 3)),
-        ("attention of a serving stack, share of the peak", significant(card.serving_share, 3)),
-        *(
-            (f"sustained at the power limit, {dtype}", scaled(v, "FLOP/s", 4))
-            for dtype, v in card.held_flop_per_s.items()
-        ),
-        (
-            "burst above the sustained rate",
-            f"{significant(card.surge, 3)} x for about {scaled(card.patience_s, 's', 3)}",
-        ),
-    ]
+def parameters(card: Card, time: Expected, found: Sequence[Influence]) -> str:
+    """Returns the table of the parameters that entered the time, with their influence and their sources."""
+    sources = list(dict.fromkeys(_source(one.parameter) for one in found))
     columns = [
-        Column("name", "parameter", lambda row: row[0], right=False),
-        Column("value", "value", lambda row: row[1]),
+        Column("influence", "influence", lambda one: one.share, lambda share: f"{share:+.2g}"),
+        Column("value", "value", lambda one: one.parameter, _value),
+        Column("name", "parameter", lambda one: place(one.parameter).rpartition("/")[2], right=False),
+        Column("means", "meaning", lambda one: one.parameter.means, right=False),
+        Column(
+            "spread", "spread", lambda one: one.parameter.spread, lambda spread: f"{100 * spread:.2g} %", expendable=1
+        ),
+        Column("source", "source", lambda one: sources.index(_source(one.parameter)) + 1, lambda number: f"[{number}]"),
     ]
-    known = family(card.generation)
-    sources = [f"{name}: {text}" for name, text in known.sources.items()]
-    return render_sheet(
-        Sheet(columns, rows, title="Parameters of the time model", notes=[*sources, f"File: {label(known.file)}."]),
-        "table",
-    )
+    notes = [
+        "Influence: relative change of the time per relative change of the parameter. Parameters without influence on "
+        "this time are omitted. Whole numbers, such as the threads of a warp, are not moved.",
+        *uncertainty(card, time, found),
+        *(f"[{number}] {text}" for number, text in enumerate(sources, 1)),
+    ]
+    return render_sheet(Sheet(columns, found, title="Parameters of this time", notes=notes), "table")
+
+
+def uncertainty(card: Card, time: Expected, found: Sequence[Influence]) -> list[str]:
+    """Returns sentences that say where the time is most uncertain."""
+    whole = sum(body.seconds for body in time.bodies)
+    lines = []
+    if whole:
+        shares: dict[str, float] = {}
+        for body in time.bodies:
+            shares[body.mechanism] = shares.get(body.mechanism, 0.0) + body.seconds / whole
+        parts = ", ".join(
+            f"{name} {100 * card.spread.get(name, card.spread['any']):.2g} % ({100 * share:.3g} % of the time of kernels)"
+            for name, share in sorted(shares.items(), key=lambda one: -one[1])
+        )
+        lines.append(f"Half of the range by mechanism: {parts}.")
+    most = most_uncertain(found)
+    if most is not None:
+        spread = most.parameter.spread or 0.0
+        lines.append(
+            f"Most uncertain, of parameters with a known spread: {place(most.parameter)}. Its spread of {100 * spread:.2g} % "
+            f"moves the time by {100 * abs(most.share) * spread:.2g} %."
+        )
+    unknown = sum(one.parameter.spread is None for one in found)
+    if unknown:
+        lines.append(f"The spread of {unknown} of {len(found)} parameters is not known.")
+    return lines
+
+
+def _value(parameter: Parameter) -> str:
+    """Returns the value with its unit."""
+    assert isinstance(parameter.value, float)
+    if parameter.unit in ("s", "B", "B/s", "FLOP/s", "Hz"):
+        return scaled(parameter.value, parameter.unit, 4)
+    unit = "" if parameter.unit in ("share", "factor", "exponent") else f" {parameter.unit}"
+    return f"{significant(parameter.value, 4)}{unit}"
+
+
+def _source(parameter: Parameter) -> str:
+    """Returns the source with what is known of its data."""
+    told = [parameter.source]
+    if parameter.points:
+        told.append(f"{parameter.points} points" if parameter.points != "unknown" else "number of points unknown")
+    if parameter.date:
+        told.append(parameter.date)
+    return f"{label(parameter.file)}: {', '.join(told)}"
+
+
+def document(found: Prediction, card: Card, gpu: Gpu, influences: Sequence[Influence]) -> dict[str, Any]:
+    """Returns the JSON document: the case with its terms, and the parameters that entered its time."""
+    assert found.expected is not None
+    most = most_uncertain(influences)
+    return {
+        "schema": SCHEMA,
+        "gpu": gpu_document(gpu, card.knowledge),
+        "case": case_document(found),
+        "parameters": [
+            {**one.parameter._asdict(), "file": label(one.parameter.file), "influence": one.share} for one in influences
+        ],
+        "most_uncertain": place(most.parameter) if most else None,
+        "uncertainty": uncertainty(card, found.expected, influences),
+    }

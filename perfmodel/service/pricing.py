@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from perfmodel.block import Kernel
 from perfmodel.hardware import Gpu
 from perfmodel.plans.plan import Plan
@@ -11,9 +9,7 @@ from perfmodel.plans.pricing import PROTOCOL, Prices, group
 from perfmodel.runs import Heads, Rows
 from perfmodel.systems import System
 from perfmodel.timing.collectives import SERVING, collective_s
-from perfmodel.timing.kernels import parts
 from perfmodel.timing.launch import first_launch_s, gap_s, ramp_s
-from perfmodel.timing.part import Part
 
 # Calls of the host between two steps, one after another: read the sampled tokens; copy token ids, positions, slots and
 # block tables to the card; launch the step.
@@ -33,10 +29,10 @@ class StackPrices(Prices):
         super().__init__(gpu, system, dtype, knowledge)
         self.host_gap_s = HOST_CALLS * self.card.host_s["any"] if host_gap_s is None else host_gap_s
 
-    def _launches(self, key: Any, kernel: Kernel) -> tuple[Part, ...]:
-        if key not in self._parts:
-            self._parts[key] = parts(self.card, kernel.op, kernel.dtype or self.dtype, _back_end(kernel))
-        return self._parts[key]
+    def back_end(self, kernel: Kernel) -> str:
+        if isinstance(kernel.op.runs, Heads):
+            return "serving"
+        return "ours" if isinstance(kernel.op.runs, Rows) else ""
 
     def collective(self, kind: str, byte: int, axis: str, plan: Plan) -> tuple[float, float]:
         """Seconds of one collective: by the data sheet, and expected. Small tensors take the stack's own kernel."""
@@ -58,9 +54,3 @@ class StackPrices(Prices):
     def between_s(self) -> float:
         """The part of a launch that goes away where two kernels become one."""
         return float(gap_s(self.card, PROTOCOL, 0.0) + ramp_s(self.card, far=False))
-
-
-def _back_end(kernel: Kernel) -> str:
-    if isinstance(kernel.op.runs, Heads):
-        return "serving"
-    return "ours" if isinstance(kernel.op.runs, Rows) else ""

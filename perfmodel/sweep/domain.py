@@ -10,7 +10,8 @@ import numpy as np
 from perfmodel.arithmetic import is_zero
 from perfmodel.expression import Expression
 from perfmodel.operation import Operation, checked_value
-from perfmodel.units import LARGEST_SIZE
+from perfmodel.symbols import SYMBOLS
+from perfmodel.units import LARGEST_ITEM, LARGEST_SIZE
 
 
 class OutsideError(Exception):
@@ -42,11 +43,12 @@ class Domain:
         return values
 
     def accept(self, name: str, value: Any) -> None:
-        """Require a size from 1 to the largest one."""
+        """Require a size from 1 to the largest one, or as many bytes as an element may have."""
+        most = LARGEST_ITEM if SYMBOLS[name].kind == "item" else LARGEST_SIZE
         if not isinstance(value, np.ndarray):
             checked_value(name, value, name)
-        elif not (value.min() >= 1 and value.max() <= LARGEST_SIZE):
-            self.require((value >= 1) & (value <= LARGEST_SIZE))
+        elif not (value.min() >= 1 and value.max() <= most):
+            self.require((value >= 1) & (value <= most))
 
     def require(self, condition: Any) -> None:
         """Exclude the points where the condition is false."""

@@ -35,14 +35,12 @@ from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
 from perfmodel.timing.walks import Attended, Tile, rounds, seen, shared_out, split, tile_of, unequal, walked
+from perfmodel.timing.weights import Mechanism
 
-SHARPNESS = 4.0
-EXPONENTIALS = 16.0  # per multiprocessor and clock: Volta to Blackwell
-SLOTS = 2  # resident blocks that FlashAttention-2 assumes when it splits
-STREAM_PARTS = 640  # keys from which cuDNN's decoding splits them (its times on an H200 show a step there)
-FEW = 0.5  # heads per multiprocessor up to which cuDNN's masked decoding splits the keys
-TINY_BYTE = 8  # counters, seeds
-SUMS, CONVERSION, HEADS = 10.0, 8.0, 8.0  # instructions per element of the kernels around the gradient's
+_data = Mechanism("attention")
+EXPONENTIALS, SHARPNESS, STREAM_PARTS, FEW = _data.weights("exponentials", "sharpness", "stream parts", "few")
+SLOTS, TINY_BYTE = _data.facts("slots", "tiny byte")
+SUMS, CONVERSION, HEADS = _data.weights("sums", "conversion", "heads")
 
 
 class BackEnd(NamedTuple):
@@ -84,7 +82,7 @@ class BackEnd(NamedTuple):
     plan: float = 0.0
     cold: float = 0.0
     power: float = 1.0
-    widths: int = 32
+    widths: float = 32
     clears: bool = False
     added: float = 0.0
     drop: float = 0.0
@@ -279,7 +277,7 @@ def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size)
 def padded(how: BackEnd, width: Size) -> Size:
     """The head size that a library computes: sizes without a kernel are padded with zeros."""
     step = how.widths if width <= 128 else 2 * how.widths
-    return -(-width // step) * step
+    return int(-(-width // step) * step)
 
 
 def _cut(how: BackEnd, size: Attended, rows: Size, heads: Size, group: Size, count: int) -> tuple[Tile, Size]:

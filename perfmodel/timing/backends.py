@@ -18,47 +18,53 @@ Serving stacks do not compute gradients; torch's kernel is assumed.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from perfmodel.timing.attention import BackEnd
 from perfmodel.timing.walks import Tile
+from perfmodel.timing.weights import Mechanism
 
-ANY = 1024  # larger than any head size
-BACK = ((ANY, Tile(128, 64, 1)),)
-SPLIT = ((64, Tile(64, 256, 2)), (128, Tile(64, 128, 2)), (ANY, Tile(64, 64, 2)))
+_data = Mechanism("backends")
+
+
+def _stated(name: str) -> dict[str, Any]:
+    """The weights of a back end by the fields of ``BackEnd``."""
+    return {field.replace(" ", "_"): value for field, value in _data.group(name).items()}
+
+
+def _tiles(name: str) -> tuple[tuple[int, Tile], ...]:
+    """Tiles by the largest head size that uses them: ``64:128x128x2`` is one of 128 queries and 128 keys, of which a
+    multiprocessor holds two. The largest size is beyond any head's.
+    """
+    found = (text.split(":") for text in _data.words(name))
+    return tuple((int(width), Tile(*map(int, tile.split("x")))) for width, tile in found)
+
+
 FLASH = BackEnd(
-    "FlashAttention-2",
-    tiles=((64, Tile(128, 128, 2)), (128, Tile(128, 64, 2)), (ANY, Tile(128, 64, 1))), narrow=SPLIT,
-    cuts="filled", packs="one", share=0.651, slots=6.34, start=4.23, mask=20.9, fill=1.7, tail=0.868,
-    join=11.8, part=0.596, back=BACK, back_share=0.539, back_start=40.8, back_slots=0.0, cold=1.7,
+    "FlashAttention-2", tiles=_tiles("tiles flash"), narrow=_tiles("narrow flash"), back=_tiles("back flash"),
+    cuts="filled", packs="one", back_slots=0.0, **_stated("flash"),
 )  # fmt: skip
 CUDNN = BackEnd(
-    "cuDNN",
-    tiles=((128, Tile(128, 128, 1)), (ANY, Tile(128, 64, 1))), narrow=(),
-    share=0.715, slots=5.28, start=2.42, mask=7.42, fill=1.0, tail=1.49, stream=1.01, decode=10.5, join=7.06,
-    back=((ANY, Tile(64, 64, 2)),), back_share=0.64, back_start=11.4, back_slots=9.78,
-    cold=7.0, power=0.816, widths=16, clears=True, added=19.5, drop=30.0, masked_stream=0.93, masked_decode=26.5,
+    "cuDNN", tiles=_tiles("tiles cudnn"), narrow=(), back=_tiles("back cudnn"), clears=True,
+    widths=_data.weight("widths cudnn"), **_stated("cudnn"),
 )  # fmt: skip
 EFFICIENT = BackEnd(
-    "memory-efficient attention",
-    tiles=((64, Tile(64, 64, 4)), (128, Tile(64, 128, 2)), (ANY, Tile(32, 128, 2))), narrow=(),
-    share=0.354, slots=37.6, start=1.49, mask=16.7, fill=1.88, tail=1.11,
-    back=((ANY, Tile(64, 64, 2)),), back_share=0.247, back_start=22.7, back_slots=44.8, cold=4.49,
+    "memory-efficient attention", tiles=_tiles("tiles efficient"), narrow=(), back=_tiles("back efficient"),
+    **_stated("efficient"),
 )  # fmt: skip
-# ``share`` is Hopper's here; ``back_end`` replaces it by the generation's.
+# ``share`` is the generation's: ``back_end`` sets it.
 SERVING = BackEnd(
-    "FlashAttention-3 of a serving stack",
-    tiles=((96, Tile(192, 128, 1)), (128, Tile(128, 128, 1)), (192, Tile(128, 112, 1)), (ANY, Tile(128, 80, 1))),
-    narrow=((ANY, Tile(64, 128, 1)),), cuts="shared out", packs="all",
-    share=0.663, slots=3.08, start=7.24, mask=15.5, fill=1.0, tail=0.725, join=12.0, part=0.295, plan=12.9, power=0.9,
-    back=CUDNN.back, back_share=CUDNN.back_share, back_start=CUDNN.back_start, back_slots=CUDNN.back_slots,
+    "FlashAttention-3 of a serving stack", tiles=_tiles("tiles serving"), narrow=_tiles("narrow serving"),
+    cuts="shared out", packs="all", share=0.0, fill=CUDNN.fill, back=CUDNN.back, back_share=CUDNN.back_share, back_start=CUDNN.back_start,
+    back_slots=CUDNN.back_slots, **_stated("serving"),
 )  # fmt: skip
 SERVING_BEFORE = SERVING._replace(
-    title="FlashAttention of a serving stack", tiles=((ANY, Tile(128, 64, 2)),), narrow=((ANY, Tile(128, 112, 1)),),
-    fill=8.0, back=FLASH.back, back_share=FLASH.back_share, back_start=FLASH.back_start, back_slots=FLASH.back_slots,
+    title="FlashAttention of a serving stack", tiles=_tiles("tiles older serving"),
+    narrow=_tiles("narrow older serving"), back=FLASH.back, back_share=FLASH.back_share, back_start=FLASH.back_start,
+    back_slots=FLASH.back_slots, **_stated("older serving"),
 )  # fmt: skip
 PAGED = FLASH._replace(
-    title="FlashAttention-2 over a paged cache", tiles=SPLIT, cuts="groups", share=0.827, slots=11.9, start=7.3,
-    mask=0.0, fill=2.63, tail=1.19, join=22.7, part=0.5, plan=9.87, cold=0.0,
+    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, cold=0.0, **_stated("paged"),
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
 # The back end that torch chooses: cuDNN where it has kernels for the card, otherwise FlashAttention (Ampere and later).
@@ -66,7 +72,7 @@ OWN_CHOICE = {"hopper": "cudnn", "blackwell": "cudnn", "ampere": "flash", "ada":
 # Generations with a matrix instruction of their own. Kernels without it use Ampere's instruction, which reaches this
 # share of their peak, relative to what it reaches of Ampere's (Blackwell's is carried over).
 MODERN = ("hopper", "blackwell")
-OLDER_INSTRUCTION = {"hopper": 0.55, "blackwell": 0.275}
+OLDER_INSTRUCTION = _data.group("older instruction")
 
 
 @cache

@@ -23,23 +23,17 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.stream import kept, late_s, rate, through_l2
 from perfmodel.timing.terms import Body, later, overlapped
+from perfmodel.timing.weights import Mechanism
 
-SCHEDULERS, WARP = 4, 32
-SEATS = 32  # most resident blocks per multiprocessor
-THREADS = 2048  # per multiprocessor, where the data sheet has no figure
-# Fitted on torch's row kernels on an H200 (2026-11): latency under load over unloaded latency, clocks from an
-# instruction to one that needs its result, clocks of a barrier, and the exponents of the overlap of the four times.
-WAIT = 0.98
-CHAIN_CLOCKS = 4.4
-BARRIER_CLOCKS = 150.0
-SHARPNESS, PHASED, CROWD = 6.0, 2.3, 0.032
-# Clocks from one block to the next on a multiprocessor, whatever its threads (our padding kernel).
-BLOCK_CLOCKS = 165.0
-# Share of the instructions that needs an fp32 lane.
-FP32 = 0.2
-# Share of a multiprocessor's L1 that is free for rows in flight; bytes of L2 that one byte of results evicts; L1
-# latency divided by L2 latency.
-NEAR_SHARE, RESULTS, NEAR_WAIT = 0.9, 0.75, 0.21
+_data = Mechanism("blocks")
+SCHEDULERS, WARP, SEATS, THREADS = _data.facts("schedulers", "warp", "seats", "threads")
+STREAM_THREADS, STREAM_BYTE, MOST_READ = _data.facts("stream threads", "stream byte", "most read")
+FEW_TURNS = _data.fact("few turns")
+WAIT, CHAIN_CLOCKS, BARRIER_CLOCKS, BLOCK_CLOCKS = _data.weights(
+    "wait", "chain clocks", "barrier clocks", "block clocks"
+)
+SHARPNESS, PHASED, CROWD, FP32 = _data.weights("sharpness", "phased", "crowd", "fp32")
+NEAR_SHARE, RESULTS, NEAR_WAIT = _data.weights("near share", "results", "near wait")
 
 
 class Launch(NamedTuple):
@@ -87,11 +81,6 @@ def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
         )
         for launch in launches
     )
-
-
-# torch's elementwise kernels: threads per block, bytes of the result per thread, and the most input tensors of the
-# result's size.
-STREAM_THREADS, STREAM_BYTE, MOST_READ = 128, 16, 3
 
 
 def elementwise(card: Card, read_byte: Size, write_byte: Size, lanes: Size, found: Size, choice: str = "") -> Body:
@@ -148,9 +137,6 @@ def body(card: Card, launch: Launch, found: Size) -> Body:
         launch.name,
         later((("memory", dram_s - late), *clocks), sharpness, seconds, late),
     )
-
-
-FEW_TURNS = 4
 
 
 def seated(card: Card, launch: Launch) -> Size:

@@ -73,7 +73,7 @@ class Card(NamedTuple):
     patience_s: float
     tilings: Mapping[str, Tiling]
     spread: Mapping[str, float]
-    near_byte: float = 256e3
+    near_byte: float = 0.0
     idle_share: float = 1.0
     settle_s: float = 0.0
     before: bool = False

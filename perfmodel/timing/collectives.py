@@ -35,11 +35,10 @@ from perfmodel.patterns import (
 from perfmodel.systems import Level, System
 from perfmodel.timing.links import Link, Protocol, known, link
 from perfmodel.timing.terms import Term
+from perfmodel.timing.weights import Mechanism
 
-# Ranks from which NCCL adds in the switches; with 4 ranks its ring is as fast (H100, NCCL 2.29).
-SWITCHED = 8
+SWITCHED, SMALL = Mechanism("collectives").facts("switched", "small")
 NCCL, SERVING = "nccl", "serving"
-SMALL = 1 << 20  # below, latencies decide, which vary more between hosts and library versions
 
 
 class CollectiveTime(NamedTuple):

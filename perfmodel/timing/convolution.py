@@ -16,20 +16,22 @@ from math import ceil, prod
 
 from perfmodel.cuda import strips
 from perfmodel.cuda.layouts import widest
-from perfmodel.timing.blocks import BLOCK_CLOCKS
+from perfmodel.timing.blocks import BLOCK_CLOCKS, THREADS
 from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
 from perfmodel.timing.stream import first_latency_s, late_s, moved
 from perfmodel.timing.terms import Body, Term, later, overlapped
+from perfmodel.timing.weights import Mechanism
 
-SHARPNESS = 4.4
-REGISTERS, THREADS = 65536, 2048
-OWN_REGISTERS, REGISTER_STEP = 20, 8
-# Instructions per access, per element, and per element and tap (H200, 2026-11, as all below).
-ACCESS, ELEMENT, TAP_EACH = 33.0, 3.0, 0.6
-ISSUE_CLOCKS = 3.6
-WAIT_LATENCIES = 1.0
-REST_LATENCIES = 0.63  # latencies per row of the last strip
+_data = Mechanism("convolution")
+REGISTERS, OWN_REGISTERS = _data.facts("registers", "own registers")
+REGISTER_STEP, BACK_KERNELS = _data.facts("register step", "back kernels")
+SHARPNESS, ACCESS, ELEMENT, TAP_EACH = _data.weights("sharpness", "access", "element", "tap each")
+ISSUE_CLOCKS, WAIT_LATENCIES, REST_LATENCIES = _data.weights("issue clocks", "wait latencies", "rest latencies")
+BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = _data.weights("back tap", "back latencies", "gather latencies")
+# Of torch's kernels.
+OUTPUT, TAP, SLICE, TURN = _data.group("output"), *_data.weights("tap", "slice", "turn")
+TORCH_SHARPNESS, WEIGHT = _data.weights("torch sharpness", "weight")
 
 
 def _held(card: Card, threads: int, registers: float) -> int:
@@ -110,20 +112,6 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     terms = (*terms, Term("remainder rows", rest_s), Term("reduce partial sums", gather_s))
     choice = f"strips of {strip}, {held} blocks per multiprocessor"
     return Body(seconds + rest_s + gather_s, terms, "convolution", choice, late)
-
-
-# Backward kernel: instructions per tap and per sum; latencies of eight positions under load; latencies of the sums,
-# with several turns in flight.
-BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = 0.4, 5.0, 0.45
-
-# Instructions of torch's kernel per output, and per output and tap; of a transposing copy, per element.
-OUTPUT = {"fp16": 140.0, "bf16": 288.0, "fp32": 307.0}
-TAP = 10.7
-SLICE = 73.0  # in torch's own layout: the slice that removes the padding
-TURN = 200.0
-TORCH_SHARPNESS = 12.0  # its instructions and its bytes overlap almost fully
-WEIGHT = 164.0  # instructions per element of the weight gradient
-BACK_KERNELS = 10  # kernels of torch's backward pass
 
 
 def by_torch(card: Card, B: int, N: int, D: int, K: int, item: int, dtype: str, *, turned: bool) -> Body:

@@ -27,40 +27,23 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.convolution import OUTPUT
 from perfmodel.timing.part import Part, limited
 from perfmodel.timing.terms import Body, Term
+from perfmodel.timing.weights import Mechanism
 
-# A change of layout: instructions per element; the time of an implicit product relative to a plain one, on the tensor
-# engine and on the vector engine (H100, 2026-11, torch 2.11, cuDNN 9.19, as all below).
-TURN, IMPLICIT, IMPLICIT_VECTOR = 50.0, 1.15, 1.53
-# Few input channels: seconds per tap of the filter.
-FEW_CHANNELS, FEW_TAP_S = 8, 0.25e-6
-# Pooling: instructions per result and per pixel of a window, memory waits of a thread.
-RESULT, RESULT_WAITS = 290.0, 2.0
-PIXEL = {"max": 28.0, "average": 17.0}
-# Its gradient: instructions per input, and per input and result that it is part of.
-BACK = {"max": 325.0, "average": 548.0}
-BACK_PIXEL = {"max": 27.0, "average": 52.0}
-# Nearest neighbours: instructions and memory waits per result, instructions per input of the gradient.
-NEAREST, NEAREST_WAITS, NEAREST_BACK = 40.0, 1.7, 285.0
-# Interpolation by planes: instructions of a thread per weight, and instructions and memory waits per plane.
-PLANE_START, PLANE, PLANE_WAITS, PLANE_PIXEL = 116.0, 20.0, 0.64, 6.0
-# Its gradient: instructions per result, and per atomic addition; the factor of additions in half precision.
-SPREAD, ATOMIC, NARROW_ATOMIC = 100.0, 55.0, 2.5
-# A convolution in groups: instructions per result, and per multiply-add.
-GROUPED, GROUPED_TAP = 60.0, 2.5
-# A depthwise convolution: instructions per result and tap; those per result are those of one dimension.
-DEPTHWISE_TAP = 17.5
-# Statistics: instructions and memory waits per element of a thread. The gradient's sums: the same.
-MOMENT, MOMENT_WAITS = 44.0, 1.25
-SUMS, SUMS_WAITS = 6.0, 1.5
-# Applying known statistics: instructions per element of a thread, memory waits per element and before the first.
-APPLY, APPLY_WAITS, APPLY_FIRST = 10.0, 1.3, 3.0
-# The gradient by one block per channel: instructions and memory waits per element and pass.
-GRADIENT, GRADIENT_WAITS = 20.0, 1.35
+_data = Mechanism("images")
+TURN, IMPLICIT, IMPLICIT_VECTOR, FEW_TAP_S = _data.weights("turn", "implicit", "implicit vector", "few tap s")
+RESULT, RESULT_WAITS, PIXEL = *_data.weights("result", "result waits"), _data.group("pixel")
+BACK, BACK_PIXEL = _data.group("back"), _data.group("window")
+NEAREST, NEAREST_WAITS, NEAREST_BACK = _data.weights("nearest", "nearest waits", "nearest back")
+PLANE_START, PLANE, PLANE_WAITS, PLANE_PIXEL = _data.weights("plane start", "plane", "plane waits", "plane pixel")
+SPREAD, ATOMIC, NARROW_ATOMIC = _data.weights("spread", "atomic", "narrow atomic")
+GROUPED, GROUPED_TAP, DEPTHWISE_TAP = _data.weights("grouped", "grouped tap", "depthwise tap")
+MOMENT, MOMENT_WAITS, SUMS, SUMS_WAITS = _data.weights("moment", "moment waits", "sums", "sums waits")
+APPLY, APPLY_WAITS, APPLY_FIRST = _data.weights("apply", "apply waits", "apply first")
+GRADIENT, GRADIENT_WAITS = _data.weights("gradient", "gradient waits")
 
-CHANNEL_THREADS, RESULT_THREADS, PLANE_THREADS, SMALL_THREADS = 512, 256, 1024, 64
-MOST_BLOCKS = 256 * 1024
-BICUBIC = 16
-TILE_CHANNELS = 32  # of a change of layout
+CHANNEL_THREADS, RESULT_THREADS, PLANE_THREADS = _data.facts("channel threads", "result threads", "plane threads")
+SMALL_THREADS, MOST_BLOCKS, BICUBIC = _data.facts("small threads", "most blocks", "bicubic")
+FEW_CHANNELS, TILE_CHANNELS = _data.facts("few channels", "tile channels")
 
 
 def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

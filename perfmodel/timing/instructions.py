@@ -12,9 +12,10 @@ from functools import cache
 
 from perfmodel.arithmetic import Size
 from perfmodel.op import Op, Primitive
+from perfmodel.timing.weights import Mechanism
 
-ELEMENT = 0.5
-SEQUENCES = {"erf": 36.0, "exp": 9.9, "tanh": 24.0, "divide": 16.0, "log": 8.0, "sqrt": 6.0, "rsqrt": 4.0}
+_data = Mechanism("instructions")
+ELEMENT, SEQUENCES = _data.weight("element"), _data.group("sequences")
 
 
 @cache

@@ -48,16 +48,13 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part, limited
 from perfmodel.timing.rows import Row
 from perfmodel.timing.terms import Body, quicker
+from perfmodel.timing.weights import Mechanism
 
 OWN = ("ours", "fused")
 UNMODELLED = "unmodelled"
-# Instructions per element of special elementwise kernels (H200, 2026-11, torch 2.11): multiplying two tensors with their
-# loads; finding a broadcast element by divisions; comparing with a scalar in device memory; reducing booleans by row;
-# dropping elements by random numbers (an H100, 2026-11).
-PRODUCT = 10.0
-# Memory latencies in which a product's code is fetched after other kernels (fitted on whole programs, H100, 2026-11).
-PRODUCT_CODE = 0.7
-SPECIAL = {"plain": 8.0, "broadcast": 117.0, "compare": 65.0, "reduce": 10.0, "random": 58.0}
+_data = Mechanism("kernels")
+PRODUCT, PRODUCT_CODE = _data.weights("product", "product code")
+SPECIAL = _data.group("special")
 
 
 def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -151,6 +148,24 @@ def _product(card: Card, fact: Gemm, op: Op, dtype: str, impl: str) -> tuple[Par
 
 def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     return _products(card, [fact.even()], op, dtype)
+
+
+def alike(op: Op) -> tuple[Any, ...] | None:
+    """What determines the launches and the counts of matrix products: those with equal values need equal times.
+
+    Products of B sequences of N tokens are alike whose B x N is equal. None for other kernels.
+    """
+    facts = each_fact(op.runs)
+    products = [
+        fact.even() if isinstance(fact, GroupedGemm) else fact
+        for fact in facts
+        if isinstance(fact, (Gemm, GroupedGemm))
+    ]
+    if not facts or len(products) < len(facts):
+        return None
+    sizes = tuple((tiles.Product.of(fact), fact.rotates) for fact in products)
+    byte = (*_bytes(op), op.traffic_byte())
+    return sizes, byte, *op.flops_by_kind().items()
 
 
 def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:

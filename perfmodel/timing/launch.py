@@ -15,9 +15,9 @@ from perfmodel.block import Kernel
 from perfmodel.op import Op
 from perfmodel.runs import Gemm, GroupedGemm, Rows
 from perfmodel.timing.card import Card
+from perfmodel.timing.weights import Mechanism
 
-# Latencies of the level that a kernel's first access reads, from its start to its full stream and back.
-RAMP = 3.0
+RAMP = Mechanism("launch").weight("ramp")
 # Calls of matrix products: the library's own preparation leaves less of the host's time to hide (``product``).
 PRODUCTS = ("linear", "batch")
 # Elementwise calls that go through a Python module, or take a number beside a tensor.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from perfmodel import measured
 from perfmodel.errors import InputError, shown
+from perfmodel.figures import number
 from perfmodel.hardware import Gpu
 from perfmodel.paths import folders, readings
 from perfmodel.specfile import Mapping as Page
@@ -41,7 +42,8 @@ class Link(NamedTuple):
     ``launch_s``: a collective's kernel that moves nothing. ``ring``: protocols of ring and tree. ``pair``: protocols of
     an all-to-all, with one hop per further peer. ``message``: one rank to another. ``switch``: reduction in the switches.
     ``contention``: the rate falls with (2 / ranks) to this power, where paths are shared. ``host_s``: host time of an
-    eager call. ``spread``: half of the range, relative.
+    eager call. ``spread``: half of the range, relative. ``lost``: share of their speed that other kernels lose while a
+    collective runs beside them, because it takes multiprocessors and memory bandwidth.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Link(NamedTuple):
     contention: float
     spread: float
     spread_small: float
+    lost: float = 0.0
 
 
 @cache
@@ -103,18 +106,29 @@ def _read(page: Page, path: str, name: str) -> Link:
         name=name,
         file=path,
         sources=sources,
-        launch_s=_number(common, "launch") * 1e-6,
-        host_s=_number(common, "host") * 1e-6,
+        launch_s=number(common, "launch") * 1e-6,
+        host_s=number(common, "host") * 1e-6,
         ring=_protocols(page, "ring", tuple(sources)),
         pair=_protocols(page, "pair", tuple(sources)),
         message=_protocol(page.mapping("message"), "Simple", tuple(sources)),
         switch=_protocol(page.mapping("switch"), "Simple", tuple(sources)) if "switch" in page else None,
-        contention=_number(common, "contention", 0.0),
-        spread=_number(common, "spread"),
-        spread_small=_number(common, "spread_small"),
+        contention=number(common, "contention", 0.0),
+        spread=number(common, "spread"),
+        spread_small=number(common, "spread_small"),
+        lost=_lost(page, tuple(sources)),
     )
     common.finish()
     page.finish()
+    return found
+
+
+def _lost(page: Page, sources: tuple[str, ...]) -> float:
+    if "beside" not in page:
+        return 0.0
+    leaf = page.mapping("beside")
+    leaf.choice("from", sources)
+    found = number(leaf, "lost")
+    leaf.finish()
     return found
 
 
@@ -127,20 +141,7 @@ def _protocols(page: Page, key: str, sources: tuple[str, ...]) -> tuple[Protocol
 
 def _protocol(leaf: Page, name: str, sources: tuple[str, ...]) -> Protocol:
     leaf.choice("from", sources)
-    start_s, hop_s = _number(leaf, "start", 0.0) * 1e-6, _number(leaf, "hop", 0.0) * 1e-6
-    found = Protocol(name, start_s, hop_s, _number(leaf, "share"), _number(leaf, "own", 0.0))
+    start_s, hop_s = number(leaf, "start", 0.0) * 1e-6, number(leaf, "hop", 0.0) * 1e-6
+    found = Protocol(name, start_s, hop_s, number(leaf, "share"), number(leaf, "own", 0.0))
     leaf.finish()
     return found
-
-
-def _number(page: Page, key: str, default: float | None = None) -> float:
-    if default is not None and key not in page:
-        return default
-    found = page.scalar(key)
-    try:
-        value = float(found.text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < float("inf"):
-        raise InputError(str(found.place), f"{shown(found.text)} is not a figure", "a number of at least 0 is accepted")
-    return value

@@ -27,38 +27,22 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.stream import HELD_BACK
 from perfmodel.timing.terms import Body, later, overlapped
+from perfmodel.timing.weights import Mechanism
 
-# Fitted on the kernels of whole programs and on kernels alone (an H100, 2026-11, torch 2.11; the records for fitting).
-# Instructions per element of a contiguous copy; of a conversion by a vectorised kernel (first guess).
-COPY, CONVERT = 1.0, 8.0
-# Of a strided kernel, instructions per thread; per element; per element and tensor; per element and dimension; and per
-# element, dimension and tensor. A division by a dimension's size serves all tensors.
-THREAD, ELEMENT, TENSOR, DIMENSION, ADVANCE = 26.0, 6.5, 7.7, 6.3, 3.9
-# Of a kernel that converts elements one by one, instructions per element and tensor: it branches over all data types.
-# The second is what a strided kernel adds.
-CAST, STRIDED_CAST = 35.0, 19.0
-# Exponent of the overlap in these kernels: a thread loads, computes and stores one element after another.
-OVERLAP = 3.25
-# Issue slots of a multiprocessor per cache line that a warp's access touches beyond the first.
-LINE = 5.2
-# Memory waits per element of a thread, where the store of one precedes the load of the next; waits of a kernel with
-# conversions, whose code is long.
-SERIAL, CAST_WAITS = 0.9, 4.4
-# Of a concatenation, instructions per vector of 16 bytes; per element; per element and division, of which a tensor that
-# is not contiguous takes one per dimension on both sides. Memory waits of a thread at its start, and per element.
-CAT_VECTOR, CAT_ELEMENT, CAT_DIVISION, CAT_START, CAT_WAITS = 60.0, 29.0, 20.0, 2.5, 1.4
-# Of random numbers, instructions per thread and per number.
-RANDOM_START, RANDOM = 160.0, 42.0
-# Of a fill: the share of the bandwidth that writes alone reach, and the shares of the L2 read rate at which L2 takes
-# writes, sustained and in a burst that it holds; the exponent of the overlap.
-FILL_DRAM, FILL_SUSTAINED, FILL_L2, FILL_SHARPNESS = 0.97, 0.48, 0.6, 6.0
+_data = Mechanism("movement")
+COPY, CONVERT, CAST, STRIDED_CAST, CAST_WAITS = _data.weights("copy", "convert", "cast", "strided cast", "cast waits")
+THREAD, ELEMENT, TENSOR, DIMENSION = _data.weights("thread", "element", "tensor", "dimension")
+ADVANCE, OVERLAP, LINE, SERIAL = _data.weights("advance", "overlap", "line", "serial")
+CAT_VECTOR, CAT_ELEMENT, CAT_DIVISION = _data.weights("cat vector", "cat element", "cat division")
+CAT_START, CAT_WAITS, RANDOM_START, RANDOM = _data.weights("cat start", "cat waits", "random start", "random")
+FILL_DRAM, FILL_SUSTAINED, FILL_L2, FILL_SHARPNESS = _data.weights(
+    "fill dram", "fill sustained", "fill l2", "fill sharpness"
+)
 
-STRIDED_THREADS, CAST_EACH, SECTOR, VECTOR = 128, 4, 32, 16
-USUAL_DIMS = 3  # of a transposed or repeated tensor
-# A concatenation: blocks per multiprocessor and tensor, threads per block, tensors if unknown.
-CAT_BLOCKS, CAT_THREADS, CAT_TENSORS = 2, 512, 2
-VECTOR_BLOCKS = 32  # blocks per multiprocessor and tensor of a concatenation by vectors
-RANDOM_THREADS, RANDOM_BLOCKS, RANDOM_EACH = 256, 8, 4
+STRIDED_THREADS, CAST_EACH, SECTOR, VECTOR = _data.facts("strided threads", "cast each", "sector", "vector")
+USUAL_DIMS, CAT_BLOCKS, CAT_THREADS, CAT_TENSORS = _data.facts("usual dims", "cat blocks", "cat threads", "cat tensors")
+VECTOR_BLOCKS = _data.fact("vector blocks")
+RANDOM_THREADS, RANDOM_BLOCKS, RANDOM_EACH = _data.facts("random threads", "random blocks", "random each")
 
 
 def copy(card: Card, fact: Copy, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

@@ -18,33 +18,24 @@ from math import ceil
 from perfmodel.arithmetic import log2, maximum, minimum
 from perfmodel.op import Op
 from perfmodel.runs import Sort, TopK, number
-from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch, in_order
+from perfmodel.timing.blocks import BARRIER_CLOCKS, WARP, Launch, in_order
 from perfmodel.timing.branches import uniform
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
+from perfmodel.timing.weights import Mechanism
 
-# A sort by one warp: instructions per element of a lane and clocks, per step of a merge (H100, 2026-11, torch 2.11, as all
-# below).
-STEP, STEP_CLOCKS = 125.0, 480.0
-# A radix sort on chip: instructions per element and clocks, per pass over four bits.
-CHIP_ELEMENT, CHIP_CLOCKS = 100.0, 600.0
-# A radix pass: issue slots per element, its scattered writes included, and memory waits of a block, whose place depends on
-# the blocks before it.
-RADIX_ELEMENT, RADIX_WAITS = 367.0, 6.0
-# A pass of one block per row over two bits: instructions and memory waits per step of 1024 elements, clocks per pass.
-SELECT_STEP, SELECT_WAITS, SELECT_CLOCKS = 43.0, 1.0, 900.0
-# Of several blocks per row: instructions per element that is counted, and that is gathered.
-COUNT, COLLECT = 46.0, 114.0
-# One block per row in a radix sort: instructions per element and pass.
-SEGMENT = 500.0
+_data = Mechanism("orders")
+STEP, STEP_CLOCKS, CHIP_ELEMENT, CHIP_CLOCKS = _data.weights("step", "step clocks", "chip element", "chip clocks")
+RADIX_ELEMENT, RADIX_WAITS, COUNT, COLLECT = _data.weights("radix element", "radix waits", "count", "collect")
+SELECT_STEP, SELECT_WAITS, SELECT_CLOCKS = _data.weights("select step", "select waits", "select clocks")
+SEGMENT = _data.weight("segment")
 
-SMALL, MERGED, ONE_AFTER_ANOTHER, TOGETHER = 4096, 128, 1_000_000, 128
-CHIP_BITS, CHIP_EACH, WARP = 4, 32, 32
-DIGIT_BITS, PLACE_BYTE, BLOCK, RADIX_BLOCK = 8, 8, 256, 5120
-MOST_THREADS, SELECT_BITS = 1024, 2
+SMALL, MERGED, ONE_AFTER_ANOTHER, TOGETHER = _data.facts("small", "merged", "one after another", "together")
+CHIP_BITS, CHIP_EACH, DIGIT_BITS, SELECT_BITS = _data.facts("chip bits", "chip each", "digit bits", "select bits")
+PLACE_BYTE, BLOCK, RADIX_BLOCK, MOST_THREADS = _data.facts("place byte", "block", "radix block", "most threads")
+FEWEST_EACH, MOST_EACH, BLOCKS_EACH = _data.facts("fewest each", "most each", "blocks each")
 # Rows up to so many elements: up to so many rows, several blocks share a row of at least so many elements.
-MULTIPLE = ((20, 20000), (40, 10000), (80, 8000), (199, 5000), (799, 3000), (4000, 800), (1 << 62, 400))
-FEWEST_EACH, MOST_EACH, BLOCKS_EACH = 4, 64, 6
+MULTIPLE = _data.pairs("multiple", ":")
 
 
 def sort(card: Card, fact: Sort, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

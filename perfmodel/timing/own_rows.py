@@ -21,26 +21,19 @@ from typing import NamedTuple
 
 from perfmodel.arithmetic import Size, maximum, minimum
 from perfmodel.cuda.layouts import LONG_THREADS, Chip, Layout, asked_byte, layout, long_parts, most_parts, widest
+from perfmodel.timing.blocks import SCHEDULERS, WARP
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
 from perfmodel.timing.stream import first_latency_s, late_s, moved, rate
 from perfmodel.timing.terms import Body, Term, later, overlapped
+from perfmodel.timing.weights import Mechanism
 
-WARP, REGISTER_STEP, BLOCK_BYTE = (
-    32,
-    8,
-    1024,
-)  # threads per warp; register allocation step; shared memory reserved per block
-ASYNC_BYTE = 4  # narrowest asynchronous copy
-SHARPNESS = 3.5  # exponent of the overlap (``terms.overlapped``)
-SCHEDULERS = 4  # per multiprocessor
-ISSUE_CLOCKS = 3.0  # from an instruction to a dependent one
-BARRIER_CLOCKS = 6.0  # clocks per warp of a row
-WAIT_LATENCIES = 0.42  # latencies from the start of a block to its first row, under load
-LONG_WAIT = 0.14  # latencies per access of a row that is read twice
-PART_WRITES = 5.0  # cost of the partial weight sums that blocks write at their end
-LONG_ROW, LONG_ELEMENT = 100.0, 34.0  # instructions per row and per element where a row is read twice
+_data = Mechanism("own_rows")
+REGISTER_STEP, BLOCK_BYTE, ASYNC_BYTE = _data.facts("register step", "block byte", "async byte")
+SHARPNESS, ISSUE_CLOCKS, BARRIER_CLOCKS = _data.weights("sharpness", "issue clocks", "barrier clocks")
+WAIT_LATENCIES, LONG_WAIT, PART_WRITES = _data.weights("wait latencies", "long wait", "part writes")
+LONG_ROW, LONG_ELEMENT = _data.weights("long row", "long element")
 
 
 class Habit(NamedTuple):
@@ -51,23 +44,26 @@ class Habit(NamedTuple):
 
     inputs: int
     weights: int
-    registers: float
-    floats: float
-    words: float
-    again: float
-    unfilled: float
     row: float
     place: float
     element: float
+    registers: float
+    floats: float = 0.0
+    words: float = 0.0
+    again: float = 0.0
+    unfilled: float = 0.0
 
 
-# Registers as the compiler reports them for sm_90; instructions fitted on an H200.
+# Inputs and weights are tensors of the kernel; the other figures are stated under its name.
 HABITS = {
-    "softmax_forward": Habit(1, 0, 14, 1.3, 0, 0, 0, 77, 38, 6.9),
-    "softmax_backward": Habit(2, 0, 24, 0, 2, 0, 0, 171, 3.6, 4.6),
-    "layernorm_forward": Habit(1, 2, 24, 0, 3, 8, 28, 29, 56, 10.8),
-    "rmsnorm_forward": Habit(1, 1, 24, 0, 2, 12, 8, 225, 32, 2.2),
-    "layernorm_backward": Habit(2, 1, 38, 2.8, 0, 0, 0, 195, 34, 7.9),
+    name: Habit(inputs, weights, **_data.group(name.replace("_", " ")))
+    for name, inputs, weights in (
+        ("softmax_forward", 1, 0),
+        ("softmax_backward", 2, 0),
+        ("layernorm_forward", 1, 2),
+        ("rmsnorm_forward", 1, 1),
+        ("layernorm_backward", 2, 1),
+    )
 }
 
 
@@ -230,8 +226,7 @@ def _sums(card: Card, row: Row, parts: int) -> Part:
     return Part(body, 8 * parts * row.cols)
 
 
-# Parts that a warp has in flight, L2 latencies per turn, and those of the start and end of a round.
-SUMS_AHEAD, SUM_LATENCIES, SUM_START = 4, 0.3, 10.0
+SUMS_AHEAD, SUM_LATENCIES, SUM_START = _data.weights("sums ahead", "sum latencies", "sum start")
 
 
 def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
@@ -250,4 +245,4 @@ def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
     return _slowest((("memory", stream.dram_s), ("L2", l2_s), ("blocks", waves * life_s)), "parts of the columns")
 
 
-COLUMN_WRITES = 1.0  # cost of a written byte of parts relative to a read one
+COLUMN_WRITES = _data.weight("column writes")

@@ -15,28 +15,26 @@ from typing import NamedTuple
 
 from perfmodel import measured
 from perfmodel.errors import InputError, did_you_mean, shown
+from perfmodel.figures import number
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine
 from perfmodel.paths import folders, label, report
-from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import load
 from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.stream import L2_FILL
+from perfmodel.timing.weights import Mechanism
 
 KNOWLEDGE = ("datasheet", "family", "calibrated")
 # Generations with a family file, oldest first.
 GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell")
 ANY = "generic"
-USUAL_CLOCK_HZ = 1.5e9  # for a card whose data sheet gives no clock
 # Blackwell's graphics chips use Ampere's matrix instructions at full rate and GDDR memory, as Ada's do.
 SMALL_BLACKWELL = "gb20"
-# Time from the event before a call to its first kernel, divided by the period between launches (an H200's host, torch
-# 2.11; the event is recorded while the host prepares the call).
-FIRST_CALL = 0.68
 # Kinds of calls that the measured period does not scale.
 UNLIKE = ("wrapped", "product")
-# Factor of the range: a card that was not among those fitted lies further off.
-WIDER = {"datasheet": 1.0, "family": 1.5, "calibrated": 1.0}
+_data = Mechanism("parameters")
+USUAL_CLOCK_HZ, FIRST_CALL = _data.weights("usual clock hz", "first call")
+WIDER = _data.group("wider")
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4")
 TENSOR_DTYPES = ("tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4", "fp64")
 
@@ -79,22 +77,11 @@ def _family(path: str) -> Family:
         if section not in ("sources", "generation"):
             table = page.mapping(section)
             table.choice("from", tuple(sources))
-            sections[section] = {key: _number(table, key) for key in table if key != "from"}
+            sections[section] = {key: number(table, key) for key in table if key != "from"}
             table.finish()
     found = Family(page.text("generation"), path, sources, sections)
     page.finish()
     return found
-
-
-def _number(page: Page, key: str) -> float:
-    found = page.scalar(key)
-    try:
-        value = float(found.text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < float("inf"):
-        raise InputError(str(found.place), f"{shown(found.text)} is not a figure", "a number of at least 0 is accepted")
-    return value
 
 
 def best_knowledge(gpu: Gpu) -> str:
@@ -169,7 +156,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,
         node_s=launch["node"] * 1e-6,
-        host_s={kind: value * 1e-6 for kind, value in host.items() if kind not in ("hidden", "torch")},
+        host_s={kind: value * 1e-6 for kind, value in host.items() if kind != "hidden"},
         host_hidden_s=host["hidden"] * 1e-6,
         serving_share=known.value("attention", "serving"),
         dram_latency_s=known.value("latency", "dram") * 1e-9,
@@ -242,9 +229,10 @@ def _served(gpu: Gpu, dtype: str) -> str:
 
 
 def _tiling(known: Family, section: str) -> Tiling:
-    values = known.sections["tensor" if section in TENSOR_DTYPES else section]
-    if section in TENSOR_DTYPES:
-        values = {**values, **known.sections[section]}
+    if section == "vector":  # its loads need no alignment
+        values = {**dict.fromkeys(("small", "small_draw", "crooked", "crooked_draw"), 1.0), **known.sections["vector"]}
+    else:
+        values = {**known.sections["tensor"], **known.sections[section]}
     return Tiling(
         edge=values["edge"],
         draw_byte_per_clock=values["draw"],

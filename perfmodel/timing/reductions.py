@@ -17,34 +17,24 @@ from math import ceil
 from perfmodel.arithmetic import common_divisor, floor_div, log2, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Cumulative, Reduction, number
-from perfmodel.timing.blocks import BARRIER_CLOCKS, THREADS, WAIT, Launch, body, in_order
+from perfmodel.timing.blocks import BARRIER_CLOCKS, THREADS, WAIT, WARP, Launch, body, in_order
 from perfmodel.timing.branches import by_points
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.terms import Body, Term
+from perfmodel.timing.weights import Mechanism
 
-# Fitted on the kernels of whole programs (an H100, 2026-11, torch 2.11; the records for fitting). Instructions per thread
-# along a row and across rows (places of its loads, the sum over a warp or a block), and per value by function.
-ROW_START, COLUMN_START = 220.0, 620.0
-VALUE = {"sum": 5.0, "max": 7.0, "argmax": 26.0}
-# Further instructions per value of a half-precision tensor.
-NARROW = 1.0
-# Memory waits per load along a row, and per four loads across rows; instructions per value along a row that wait for one
-# another, beside those counted above.
-ROW_AHEAD, COLUMN_AHEAD, ROW_CHAIN = 0.25, 0.4, 27.0
-# Exponent of the overlap across rows.
-OVERLAP = 2.2
-# Of blocks that share an output, waits for L2: once along a row and across rows, and per sum that a thread of the last
-# block adds.
-ROW_JOIN, COLUMN_JOIN, JOIN_EACH = 7.0, 31.0, 1.3
-# Of a running sum: instructions per thread, instructions and clocks per step of a block's scan, instructions per
-# element of a single pass.
-SCAN_START, SCAN_STEP, SCAN_CLOCKS, SCAN_ELEMENT = 60.0, 31.0, 44.0, 12.0
+_data = Mechanism("reductions")
+ROW_START, COLUMN_START, NARROW, OVERLAP = _data.weights("row start", "column start", "narrow", "overlap")
+VALUE = _data.group("value")
+ROW_AHEAD, COLUMN_AHEAD, ROW_CHAIN = _data.weights("row ahead", "column ahead", "row chain")
+ROW_JOIN, COLUMN_JOIN, JOIN_EACH = _data.weights("row join", "column join", "join each")
+SCAN_START, SCAN_STEP, SCAN_CLOCKS = _data.weights("scan start", "scan step", "scan clocks")
+SCAN_ELEMENT = _data.weight("scan element")
 
-MOST_THREADS, WARP, IN_FLIGHT = 512, 32, 4
-ROW_VECTOR, LONG_ROW = 4, 128
-FEWEST_VALUES, MOST_VALUES = 16, 256
-SCAN_THREADS, SCAN_EACH = 128, 16
+MOST_THREADS, IN_FLIGHT, ROW_VECTOR, LONG_ROW = _data.facts("most threads", "in flight", "row vector", "long row")
+FEWEST_VALUES, MOST_VALUES = _data.facts("fewest values", "most values")
+SCAN_THREADS, SCAN_EACH = _data.facts("scan threads", "scan each")
 
 
 def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

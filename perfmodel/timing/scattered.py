@@ -24,35 +24,19 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.movement import SECTOR, STRIDED_THREADS, VECTOR, filled
 from perfmodel.timing.part import Part
 from perfmodel.timing.stream import kept
+from perfmodel.timing.weights import Mechanism
 
-# Instructions per element of an elementwise kernel, and of a gather by a grid that walks over all elements; per thread of
-# a row's block (H100, 2026-11, torch 2.11, as all below).
-ELEMENT, SELECT, ROW = 54.0, 40.0, 45.0
-# Instructions per element of rows that are written by index.
-WRITTEN = 105.0
-# Memory waits per element of a thread, for its index and for its value; of the element-wise form with one column.
-SERIAL, LONE_SERIAL = 0.6, 2.3
-# Memory waits of a row's block; per element of a walking thread: of a gather, and of a gather and an addition of few rows.
-ROW_WAITS, SELECT_WAITS, FEW_WAITS, FEW_ADD_WAITS = 2.0, 1.2, 1.5, 1.4
-# Bytes of memory traffic that an isolated access costs: two sectors, and the opening of a page.
-GRAIN = 89.0
-# Size of the table in rows that are selected: an assumption, which decides whether it stays in L2.
-TABLE = 4.0
-# L2 traffic of an atomic addition relative to the bytes that it writes; instructions and memory waits per addition.
-ATOMIC, ADD, ADD_WAITS = 2.0, 140.0, 1.95
-# Rows added by one kernel after another in each block: instructions and memory waits per 32 rows.
-ORDERED_WAITS, ORDERED = 1.5, 220.0
-# Kernels that find equal indices between a sort and the addition.
-SEGMENT_KERNELS = 6
-# A single block: memory waits per row of a thread, instructions per row, and per thread at the end.
-PICK_WAITS, PICK, PICK_END = 1.9, 95.0, 1.6
-# Of its gradient, whose writes touch a sector each.
-PICK_BACK = 165.0
+_data = Mechanism("scattered")
+ELEMENT, SELECT, ROW, WRITTEN = _data.weights("element", "select", "row", "written")
+SERIAL, LONE_SERIAL, ROW_WAITS = _data.weights("serial", "lone serial", "row waits")
+SELECT_WAITS, FEW_WAITS, FEW_ADD_WAITS = _data.weights("select waits", "few waits", "few add waits")
+GRAIN, TABLE, ATOMIC, ADD, ADD_WAITS = _data.weights("grain", "table", "atomic", "add", "add waits")
+ORDERED_WAITS, ORDERED = _data.weights("ordered waits", "ordered")
+PICK_WAITS, PICK, PICK_END, PICK_BACK = _data.weights("pick waits", "pick", "pick end", "pick back")
 
-EACH, FEW, VECTOR_THREADS = 4, 16, 256
-WALK_BLOCKS = 8  # most blocks per multiprocessor of a grid that walks
-FEW_ROWS, FEATURES = 3072, 32
-PICK_ROWS, PICK_THREADS = 16, 1024
+EACH, FEW, VECTOR_THREADS, WALK_BLOCKS = _data.facts("each", "few", "vector threads", "walk blocks")
+FEW_ROWS, FEATURES, SEGMENT_KERNELS = _data.facts("few rows", "features", "segment kernels")
+PICK_ROWS, PICK_THREADS = _data.facts("pick rows", "pick threads")
 
 
 def _delivered(card: Card, rows: Size, cols: Size, item: float) -> Size:

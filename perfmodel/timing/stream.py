@@ -12,17 +12,11 @@ from typing import NamedTuple
 
 from perfmodel.arithmetic import Size, maximum, minimum, where
 from perfmodel.timing.card import Card
+from perfmodel.timing.weights import Mechanism
 
-# Working set, in effective L2 capacities, from which the next run finds nothing.
-NOTHING_LEFT = 1.6
-# Share of L2's effective capacity that may hold dirty lines when a kernel ends.
-HELD_BACK = 0.6
-# Share of the writes that can stay in L2 while the stream runs.
-LAZY = 0.23
-# Write rate of L2 divided by its read rate (warm elementwise kernels of an H200).
-L2_WRITE = 0.39
-# The same for a stream of writes alone (fills on an H100, 2026-11).
-L2_FILL = 0.5
+_data = Mechanism("stream")
+NOTHING_LEFT, HELD_BACK, LAZY = _data.weights("nothing left", "held back", "lazy")
+L2_WRITE, L2_FILL, NEAR = _data.weights("l2 write", "l2 fill", "near")
 
 
 class Moved(NamedTuple):
@@ -69,10 +63,6 @@ def moved(card: Card, read_byte: Size, write_byte: Size, found: Size = 0.0) -> M
     held = minimum(LAZY * write_byte, HELD_BACK * card.l2_byte)
     from_memory = (read_byte + write_byte - held) * (1.0 - found)
     return Moved(from_memory / rate(card, read_byte, write_byte), (read_byte + write_byte) / card.l2_byte_per_s)
-
-
-# Share of a kernel's bytes in L2 from which its first access is an L2 hit.
-NEAR = 0.5
 
 
 def first_latency_s(card: Card, found: Size) -> Size:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import Size, largest, maximum, where
+from perfmodel.timing.weights import Mechanism
 
 
 class Term(NamedTuple):
@@ -38,8 +39,7 @@ def quicker(first: Body, second: Body) -> Body:
     return first._replace(terms=(), **dict(zip(("seconds", "late_s", "far"), kept, strict=True)))
 
 
-# A stream shorter than this share of the longest is ignored: it would add less than 0.5 %.
-HIDDEN = 0.25
+HIDDEN = Mechanism("terms").weight("hidden")
 
 
 def at_once_s(streams: Sequence[Size], sharpness: Size) -> Size:

@@ -5,39 +5,16 @@ from math import sqrt
 from typing import NamedTuple
 
 from perfmodel.timing.card import Card, Tiling
+from perfmodel.timing.weights import Mechanism
 
-TENSOR_TILES = (
-    (256, 128), (128, 256), (128, 128), (192, 128), (128, 192), (64, 256), (256, 64), (64, 128), (128, 64), (64, 64),
-    (64, 32), (32, 64), (64, 16),
-)  # fmt: skip
-# More tiles of cuBLAS 13 for 16-bit operands in wide copies, by the kernel names in profiles of an H100.
-MORE_TILES = {
-    "hopper": (
-        (192, 192), (96, 128), (128, 96), (192, 96), (96, 192), (256, 96), (96, 256), (96, 64), (64, 96), (128, 160), (160, 128),
-        (320, 128), (128, 320),
-    ),
-}  # fmt: skip
-VECTOR_TILES = (
-    (256, 128), (128, 128), (128, 64), (64, 128), (64, 64), (256, 64), (64, 32), (32, 64), (32, 32), (128, 32), (32, 128),
-)  # fmt: skip
-# Tiles that cuBLAS (CUDA 12.1) has for batches on the vector engine, by the kernel names in NeuSight's profiles. Their
-# sums are not split.
-BATCH_TILES = {
-    "volta": ((64, 64), (128, 32), (32, 128)),
-    "turing": ((128, 64), (64, 64), (128, 32), (32, 128)),
-    "ampere": ((128, 128),),
-    "ada": ((128, 128),),  # the same library
-}
-# Rate where only the result's rows are misaligned, relative to misaligned operands: cuBLAS takes a kernel for Turing's
-# instruction (products with 50257 columns on an H100, 2026-11, torch 2.11).
-ODD = 0.7
-STEP_BYTE = 128  # one L2 cache line of an operand's row
-VECTOR_STEP = 16  # elements along k
-WIDE = 16
-ALONE, PAIRED = (
-    24576,
-    16384,
-)  # elements of a tile that fills a multiprocessor, and of one that shares it with another tile
+_data = Mechanism("tiles")
+TENSOR_TILES, VECTOR_TILES = _data.pairs("tensor tiles"), _data.pairs("vector tiles")
+# For 16-bit operands in wide copies.
+MORE_TILES = {"hopper": _data.pairs("more tiles hopper")}
+BATCH_TILES = {name: _data.pairs(f"batch tiles {name}") for name in ("volta", "turing", "ampere", "ada")}
+STEP_BYTE, VECTOR_STEP = _data.facts("step byte", "vector step")
+WIDE, ALONE, PAIRED = _data.facts("wide", "alone", "paired")
+ODD = _data.weight("odd")
 
 
 class Choice(NamedTuple):

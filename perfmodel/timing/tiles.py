@@ -27,17 +27,17 @@ from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import NOTHING_LEFT, rate
 from perfmodel.timing.terms import Body, Term, at_once_s, overlapped
 from perfmodel.timing.tile_sizes import VECTOR_STEP, WIDE, Choice, choices_of, step_of
+from perfmodel.timing.weights import Mechanism
 
-SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
-FEWEST_STEPS = 2
-SHARPNESS = 5.6
+_data = Mechanism("tiles")
+SPLITS = _data.sizes("splits")
+FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
 ALIGNMENTS = (WIDE, 4, 2, 1)  # bytes: wide copies, narrow copies (4, 2), through registers
-OVERHANG = 64  # a side of at most this length is considered for any smaller size
+SHARPNESS, LEFT_IN_L2 = _data.weights("sharpness", "left in l2")
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
 SHORTLISTS = 32  # kept of one product, each for another share found in L2
-LEFT_IN_L2 = 0.65  # share of L2's effective capacity that still holds results when the kernel ends
 
 
 class Product(NamedTuple):

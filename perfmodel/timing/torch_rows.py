@@ -22,38 +22,30 @@ from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
 from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.rows import Row
+from perfmodel.timing.weights import Mechanism
 
-# Instructions of a thread per row (two reductions with their shuffles) and per element.
-WARP_ROW, WARP_ELEMENT, WARP_BACK_ELEMENT = 38.0, 48.0, 36.0
-BLOCK_ROW, REGISTER_ELEMENT, SHARED_ELEMENT, PASS_ELEMENT, BACK_ELEMENT = 25.0, 72.0, 43.0, 39.0, 12.0
-LAYER_ROW, LAYER_ELEMENT, RMS_ROW, RMS_ELEMENT = 250.0, 32.0, 100.0, 13.0
-MOMENTS_ROW, MOMENT, RMS_MOMENTS_ROW, RMS_MOMENT = 270.0, 11.0, 270.0, 1.6
-ODD_ROW, ODD_ELEMENT = 4.0, 100.0
-BACK_ROW, LAYER_BACK_ELEMENT, RMS_BACK_ELEMENT = 120.0, 44.0, 39.0
-ODD_BACK_ELEMENT = 68.0
-SUMS_START, SUMS_ELEMENT, RMS_SUMS_ELEMENT = 320.0, 14.0, 9.6
-# Conversion from and to half precision, per element of each tensor.
-CONVERT_SOFTMAX, CONVERT_NORM = 2.5, 0.55
-# Cost of a padded element relative to a real one; registers of a thread, fixed and per element.
-PADDING = 0.32
-OWN_REGISTERS, ELEMENT_REGISTERS = 28.0, 1.25
-# Per-row instructions of a norm with four-byte elements relative to two-byte elements.
-WIDE_ROW = 1.5
-# Loop steps of a thread whose loads are in flight together.
-LAYER_AHEAD, RMS_AHEAD, BACK_AHEAD, ODD_AHEAD, PARTS_AHEAD = 0.61, 0.9, 1.7, 1.2, 80.0
-# Memory waits for the ends of a misaligned row.
-ENDS = 11.0
-# Before torch 2.3 a block adds the results of its warps serially, at so many clocks each.
-SERIAL_CLOCKS = 30.0
+_data = Mechanism("torch_rows")
+WARP_ROW, WARP_ELEMENT, WARP_BACK_ELEMENT = _data.weights("warp row", "warp element", "warp back element")
+BLOCK_ROW, BACK_ELEMENT = _data.weights("block row", "back element")
+REGISTER_ELEMENT, SHARED_ELEMENT, PASS_ELEMENT = _data.weights("register element", "shared element", "pass element")
+LAYER_ROW, LAYER_ELEMENT, RMS_ROW, RMS_ELEMENT = _data.weights("layer row", "layer element", "rms row", "rms element")
+MOMENTS_ROW, MOMENT = _data.weights("moments row", "moment")
+RMS_MOMENTS_ROW, RMS_MOMENT = _data.weights("rms moments row", "rms moment")
+ODD_ROW, ODD_ELEMENT, ODD_BACK_ELEMENT = _data.weights("odd row", "odd element", "odd back element")
+BACK_ROW, LAYER_BACK_ELEMENT, RMS_BACK_ELEMENT = _data.weights("back row", "layer back element", "rms back element")
+SUMS_START, SUMS_ELEMENT, RMS_SUMS_ELEMENT = _data.weights("sums start", "sums element", "rms sums element")
+CONVERT_SOFTMAX, CONVERT_NORM, PADDING = _data.weights("convert softmax", "convert norm", "padding")
+OWN_REGISTERS, ELEMENT_REGISTERS, WIDE_ROW = _data.weights("own registers", "element registers", "wide row")
+LAYER_AHEAD, RMS_AHEAD, BACK_AHEAD = _data.weights("layer ahead", "rms ahead", "back ahead")
+ODD_AHEAD, PARTS_AHEAD, ENDS, SERIAL_CLOCKS = _data.weights("odd ahead", "parts ahead", "ends", "serial clocks")
 
-WARP_COLS, WARP_COLS_BEFORE, BACK_COLS, BACK_BYTE = 2048, 1024, 1024, 4096
-REGISTERS_EACH = 9
-SHARED_BYTE = 48 * 1024 - 128
-MULTIPROCESSOR_BYTE = 228 * 1024
-REGISTERS = 65536
-VECTOR_BYTE = 16
-NORM_VECTOR, NORM_THREADS, UNROLLED = 4, 128, 4
-COLUMNS, MANY_ROWS, ROWS_AT_ONCE, MOST_BLOCKS = 32, 65536, 8, 32768
+WARP_COLS, WARP_COLS_BEFORE, BACK_COLS, BACK_BYTE = _data.facts(
+    "warp cols", "warp cols before", "back cols", "back byte"
+)
+REGISTERS_EACH, REGISTERS, VECTOR_BYTE = _data.facts("registers each", "registers", "vector byte")
+SHARED_BYTE = _data.fact("shared byte")
+NORM_VECTOR, NORM_THREADS, UNROLLED = _data.facts("norm vector", "norm threads", "unrolled")
+COLUMNS, MANY_ROWS, ROWS_AT_ONCE, MOST_BLOCKS = _data.facts("columns", "many rows", "rows at once", "most blocks")
 
 
 @by_paths
@@ -73,8 +65,7 @@ def softmax(row: Row, before: bool = False) -> Launch:
     steps = ceil(cols / threads / wide)
     work = BLOCK_ROW + steps * wide * (SHARED_ELEMENT + narrow)
     if cols % wide == 0 and cols * item < SHARED_BYTE and not before:
-        seats = MULTIPROCESSOR_BYTE // (cols * item + 1152)
-        return Launch("one block per row, in shared memory", rows, 1024, size, size, work, steps, 4, seats=seats)
+        return Launch("one block per row, in shared memory", rows, 1024, size, size, work, steps, 4)
     work = BLOCK_ROW + steps * wide * (PASS_ELEMENT + narrow)
     waits = steps + (ENDS if cols % wide else 0.0)
     barriers = 4 + (2 * (32 + threads / 32) * SERIAL_CLOCKS / BARRIER_CLOCKS if before else 0.0)
@@ -96,10 +87,7 @@ def softmax_backward(row: Row) -> Launch:
     steps = ceil(cols / threads / wide)
     work = BLOCK_ROW / 2 + steps * wide * (BACK_ELEMENT + narrow)
     if cols % wide == 0 and cols * item < SHARED_BYTE:
-        seats = MULTIPROCESSOR_BYTE // (cols * item + 1152)
-        return Launch(
-            "one block per row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3, seats=seats
-        )
+        return Launch("one block per row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3)
     ends = ENDS if cols % wide else 0.0
     return Launch(
         "one block per row, two passes", rows, threads, 2 * size, size, work, 2 * steps + ends, 3,

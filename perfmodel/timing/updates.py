@@ -17,21 +17,14 @@ from perfmodel.timing.blocks import Launch, in_order
 from perfmodel.timing.branches import uniform
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
+from perfmodel.timing.weights import Mechanism
 
-# Fitted on optimizer steps of whole programs and of the suite of programs' kernels (an H100, 2026-11, torch 2.11; the
-# records for fitting). Instructions per element by function, per element and list for loads and stores, and what both
-# grow by in chunks that are not a multiple of four elements long.
-ELEMENT = {"adam": 88.0, "sgd": 57.0, "foreach": 12.0, "norm": 10.0}
-LIST, ODD = 1.9, 2.0
-# Memory waits of a thread per step of four elements; instructions of a thread before its first step.
-AHEAD, START = 1.4, 120.0
-# Exponent of the overlap: a block loads, computes and stores one step after another.
-OVERLAP = 2.8
+_data = Mechanism("updates")
+ELEMENT = _data.group("element")
+LIST, ODD, AHEAD, START, OVERLAP = _data.weights("list", "odd", "ahead", "start", "overlap")
 
-CHUNK, BLOCK, VECTOR = 65536, 512, 4
-MOST_BLOCKS = 320
-MOST_LAUNCHES = 1024.0
-MOST_TENSORS = (110, 64, 48, 36, 30)
+CHUNK, BLOCK, VECTOR, MOST_BLOCKS = _data.facts("chunk", "block", "vector", "most blocks")
+MOST_LAUNCHES, MOST_TENSORS = _data.weight("most launches"), _data.sizes("most tensors")
 
 
 def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

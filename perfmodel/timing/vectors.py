@@ -7,15 +7,9 @@ from perfmodel.timing.blocks import elementwise
 from perfmodel.timing.card import Card
 from perfmodel.timing.terms import Body, Term
 from perfmodel.timing.tiles import ALIGNMENTS, Product, alignment
+from perfmodel.timing.weights import Mechanism
 
-# Instructions per element of the matrix: the load and its address shared by a vector, conversion, multiply-add.
-LANES = 4.0
-# The same where rows are not aligned to 16 bytes, so that elements are loaded one by one (three decoding steps of an H200,
-# 2026-11).
-SINGLY = 40.0
-# Seconds before the first and after the last byte: sums over a warp and between warps (one product in fp32 and four
-# batches of odd rows, H200, 2026-11).
-SUMS_S = 4e-6
+LANES, SINGLY, SUMS_S = Mechanism("vectors").weights("lanes", "singly", "sums s")
 
 
 def body(card: Card, size: Product, found: Size) -> Body:

@@ -12,12 +12,11 @@ from typing import NamedTuple
 from perfmodel.arithmetic import Size, highest, maximum, minimum, where
 from perfmodel.runs import Heads
 from perfmodel.timing.branches import by_points
+from perfmodel.timing.weights import Mechanism
 
-ENOUGH = 0.8  # share of block slots filled from which nothing is split
-GOOD = 0.85  # share of the best filling of the last wave
-MOST_PARTS = 128
-FEWEST_STEPS, MARGIN = 5, 1.1  # FlashAttention-3: fewest steps that are split, and the margin of its rule
-COUNTED = 64  # up to so many tiles are summed one by one
+_data = Mechanism("walks")
+ENOUGH, GOOD, MARGIN = _data.weights("enough", "good", "margin")
+MOST_PARTS, FEWEST_STEPS, COUNTED = _data.facts("most parts", "fewest steps", "counted")
 
 
 class Tile(NamedTuple):

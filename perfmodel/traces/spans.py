@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from perfmodel.timing.weights import Mechanism
 from perfmodel.traces.events import Activity, Launch, Range, Trace
 from perfmodel.traces.kernel_names import is_communication
 from perfmodel.traces.nesting import Nesting
@@ -20,9 +21,8 @@ Stretch = tuple[float, float]
 OUTSIDE = "Python, outside any operator"
 PROFILER = "the profiler itself: "
 WAITS = "waiting for the device: "
-# Seconds that the profiler adds per operator and launch, with or without shapes (torch 2.11, the host of an H100, 2026-11):
-# the difference of nine eager steps with and without it is 2.1 to 2.7 us per event.
-RECORDED_S = 2.3e-6
+# Per operator and launch, with or without shapes.
+RECORDED_S = Mechanism("programs").weight("recorded s")
 
 
 class Idle(NamedTuple):
