@@ -277,7 +277,7 @@ def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size)
 def padded(how: BackEnd, width: Size) -> Size:
     """The head size that a library computes: sizes without a kernel are padded with zeros."""
     step = how.widths if width <= 128 else 2 * how.widths
-    return int(-(-width // step) * step)
+    return -(-width // step) * step
 
 
 def _cut(how: BackEnd, size: Attended, rows: Size, heads: Size, group: Size, count: int) -> tuple[Tile, Size]:
