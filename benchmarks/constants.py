@@ -26,7 +26,8 @@ from program_kernels import Drawn
 from perfmodel import patterns, systems
 from perfmodel.aten.asking import compact
 from perfmodel.aten.calls import Call, Operand
-from perfmodel.cases import Case, read
+from perfmodel.case_files import read
+from perfmodel.cases import Case
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu, gpu
 from perfmodel.prediction import predicted
@@ -73,6 +74,10 @@ MORE: tuple[dict[str, Any], ...] = (
     *({"op": "matmul", "shape": {"m": 32768, "k": 16384, "n": 16384}, "dtype": d} for d in ("fp16", "bf16", "tf32", "fp8", "int8", "fp32", "fp64")),
     *({"op": op, "shape": {"rows": 64, "cols": 64}, "dtype": "fp16", "protocol": "eager"} for op in ("softmax", "layernorm")),
     *({"op": "elementwise", "kind": k, "shape": {"numel": n}, "dtype": "fp16", "protocol": "eager"} for k in ("gelu", "add") for n in (4096, 1 << 22)),
+    *({"op": "expert_linear", "shape": {"B": 1, "N": n, "D_in": 4096, "D_out": 4096, "E": 8, "A": 2}, "dtype": "bf16", "impl": "serving"}
+      for n in (2, 64, 4096)),
+    *({"op": "linear", "shape": {"B": 1, "N": n, "D_in": 4096, "D_out": 4096}, "dtype": "fp8", "impl": f"{scale}_scale"}
+      for n in (16, 4096) for scale in ("static", "token", "tensor", "block")),
     *({"op": "selective_scan", "shape": {"B": 1, "N": 512, "D": 512, "X": 16}, "dtype": "fp16"},),
 )  # fmt: skip
 

@@ -16,6 +16,7 @@ from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
 from perfmodel.operation import checked_value
 from perfmodel.records import WRITTEN, measured_s
+from perfmodel.runs import NARROW, SCALES
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, item_from_text, size_from_text
 from perfmodel.vocabulary import (
@@ -88,6 +89,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     words = {key: word(line, key, known, known[0], where) for key, known in found.words.items()}
     protocol = word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
     dtype, items = _items(line, found, name, where)
+    _check_quantised(words.get("impl", ""), dtype, where)
     dims = {**items, **found.booleans, **_dims(line, found, name, where)}
     if windowed:
         words = _windowed(line, dims, words, where)
@@ -183,6 +185,15 @@ def _check_implementation(line: Mapping[str, Any], found: Kind, name: str, where
         raise InputError(
             f"{where}: impl", f"{said(value)} is not an implementation of {name}", f"{', '.join(known)} are accepted"
             if len(known) > 1 else f"{known[0]} is accepted", did_you_mean(value, known) if isinstance(value, str) else "",
+        )  # fmt: skip
+
+
+def _check_quantised(impl: str, dtype: str, where: str) -> None:
+    """Refuses an implementation that quantises for a data type that needs none."""
+    if impl in SCALES and dtype not in NARROW:
+        raise InputError(
+            f"{where}: impl", f"{impl} quantises the left operand, but the product is in {dtype}",
+            f"it is accepted with {' and '.join(NARROW)}", "Change the data type, or remove it.",
         )  # fmt: skip
 
 

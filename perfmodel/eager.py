@@ -21,11 +21,14 @@ from perfmodel.arithmetic import ceil_div
 from perfmodel.block import Kernel
 from perfmodel.mixes import NOTHING, SCALE
 from perfmodel.op import MULTIPLY, Engine, Mix, Op, Tensor, Work, each
-from perfmodel.runs import Gemm, Stage, Stream, number
+from perfmodel.runs import NARROW, SCALES, Gemm, Quantisation, Stage, Stream, number
 from perfmodel.units import ITEM_BYTES
 
 EAGER = ("naive", "math")
 WIDE = "fp32"
+# Products of these come from CUTLASS or DeepGEMM, which do not split the sum.
+WHOLE = ("static", "token", "block")
+HALF = 2  # bytes of half precision
 ALIGNED = 8  # elements; with one row of scores per head, the number of keys is rounded up to a multiple
 
 
@@ -37,8 +40,24 @@ def launched(kernels: Iterable[Kernel], impl: str, dtype: str) -> Iterator[Kerne
             yield from _math(kernel, fact, dtype) if impl == "math" else _naive(kernel, fact, dtype)
         elif impl == "torch" and isinstance(fact, Stream) and fact.gate:
             yield from _gate(kernel)
+        elif impl in SCALES and isinstance(fact, Gemm) and (kernel.dtype or dtype) in NARROW:
+            yield from _quantised(kernel, fact, SCALES[impl])
         else:
             yield kernel
+
+
+def _quantised(kernel: Kernel, fact: Gemm, scales: str) -> Iterator[Kernel]:
+    """The quantisation of the left operand, and the product with a result in half precision."""
+    left, *rest = kernel.op.tensors
+    rows, cols = number(fact.batch) * number(fact.m), number(fact.k)
+    wide = left._replace(name="wide", item=HALF, reads=1, writes=0)
+    narrow = left._replace(reads=0, writes=1)
+    work = (Work("quantise", each(SCALE, rows, cols), Engine.VECTOR),)
+    op = Op((wide, narrow), work, Quantisation(rows, cols, scales, HALF, fact.items.left))
+    yield kernel._replace(name=f"{kernel.name}.quantise", op=op)
+    results = tuple(tensor._replace(item=HALF) if tensor.writes else tensor for tensor in rest)
+    product = fact._replace(items=fact.items._replace(result=HALF), whole=scales in WHOLE)
+    yield kernel._replace(op=kernel.op._replace(tensors=(left, *results), runs=product))
 
 
 def _naive(kernel: Kernel, stage: Stage, dtype: str) -> Iterator[Kernel]:

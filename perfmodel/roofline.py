@@ -147,31 +147,41 @@ def lower_under(op: Op, card: Rates, protocol: str) -> Bounds:
     found = bounds(op, card)
     if protocol not in FROM_L2:
         return found
-    lower_s = reusing_l2(op, card, weights=protocol != "rotating")
+    lower_s = reusing_l2(op, card, weights=protocol != "rotating", pauses=protocol == "eager")
     return found._replace(lower_s=maximum(lower_s, found.link_s))
 
 
-def reusing_l2(op: Op, card: Rates, *, weights: bool = True) -> Size:
+def reusing_l2(op: Op, card: Rates, *, weights: bool = True, pauses: bool = False) -> Size:
     """The least time of a kernel that runs again and again, or after one that left its operands in L2.
 
     No replacement policy saves more than the capacity of L2, so the tensors with the most traffic per byte are assumed
     to stay. All traffic passes through L2, at its own rate where the data sheet gives one. ``weights``: whether weights
-    may stay too.
+    may stay too. ``pauses``: between two runs L2 may write back what the first one left in it, so the capacity counts for
+    reads at the start of a run and again for writes at its end.
     """
     cache = card.gpu.caches.get("l2")
     traffic_byte, engine_flops = op.traffic_byte(), op.engine_flops()
     if cache is None:
         return overlapping(traffic_byte, engine_flops, card).lower_s
-    left_byte: Size = cache.value
-    saved_byte: Size = 0.0
     held = [t for t in op.tensors if not t.spill and t.size_byte and (weights or t.kind not in WEIGHTS)]
-    for tensor in sorted(held, key=lambda t: t.traffic_byte / t.size_byte, reverse=True):
-        stays_byte = minimum(left_byte, tensor.size_byte)
-        saved_byte += stays_byte * (tensor.traffic_byte / tensor.size_byte)
-        left_byte -= stays_byte
+    if pauses:
+        saved_byte = _saved_byte(cache.value, ((t.size_byte, t.read_byte) for t in held))
+        saved_byte += _saved_byte(cache.value, ((t.size_byte, t.write_byte) for t in held))
+    else:
+        saved_byte = _saved_byte(cache.value, ((t.size_byte, t.traffic_byte) for t in held))
     found = overlapping(maximum(0.0, traffic_byte - saved_byte), engine_flops, card)
     rate = card.gpu.caches.get("l2_bandwidth")
     return maximum(found.lower_s, traffic_byte / rate.value if rate else 0.0)
+
+
+def _saved_byte(left_byte: Size, tensors: Iterable[tuple[Size, Size]]) -> Size:
+    """Traffic that so many bytes of L2 save, given each tensor's size and traffic."""
+    saved_byte: Size = 0.0
+    for size_byte, traffic_byte in sorted(tensors, key=lambda one: one[1] / one[0], reverse=True):
+        stays_byte = minimum(left_byte, size_byte)
+        saved_byte += stays_byte * (traffic_byte / size_byte)
+        left_byte -= stays_byte
+    return saved_byte
 
 
 WEIGHTS = (Kind.PARAMETER, Kind.WEIGHT)

@@ -33,7 +33,7 @@ class Gemm(NamedTuple):
 
     ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
     bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
-    rows of the result are aligned to less than 4 bytes.
+    rows of the result are aligned to less than 4 bytes. ``whole``: the library does not split the sum along k.
     """
 
     m: Factors
@@ -44,6 +44,7 @@ class Gemm(NamedTuple):
     rotates: bool = False
     aligned: int = 0
     odd: bool = False
+    whole: bool = False
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
@@ -73,6 +74,26 @@ class GroupedGemm(NamedTuple):
         return Gemm(each, self.k, self.n, groups, self.items)
 
 
+# Implementations of a product in a narrow data type, as serving stacks run it, with the scales by which they quantise the left
+# operand from half precision. The result is in half precision.
+SCALES = {"static_scale": "static", "token_scale": "token", "tensor_scale": "tensor", "block_scale": "block"}
+NARROW = ("fp8", "int8")
+
+
+class Quantisation(NamedTuple):
+    """Conversion of a matrix to a narrow data type before a product.
+
+    ``scales``: ``static`` (the scale is given), ``token`` (one scale for each row, found by the same kernel) or ``tensor`` (one
+    scale, which kernels before it find in all elements) or ``block`` (one for 128 elements of a row).
+    """
+
+    rows: Factors
+    cols: Factors
+    scales: str
+    item: Size = 2
+    result: Size = 1
+
+
 class Rows(NamedTuple):
     """A function of whole rows: softmax, log_softmax, layernorm, rmsnorm or cross_entropy.
 
@@ -97,7 +118,7 @@ class Heads(NamedTuple):
     """Attention in one kernel: B sequences of N queries in H heads over S keys in H_kv heads, of sizes d and d_v.
 
     ``W`` is the window, part of the causal mask as in the counts; None means no window. ``masked``: a tensor is added to
-    the scores. ``dropout``: random probabilities are dropped.
+    the scores. ``dropout``: random probabilities are dropped. ``shared``: the values are the first elements of the keys.
     """
 
     B: Size
@@ -114,6 +135,7 @@ class Heads(NamedTuple):
     backward: bool = False
     masked: bool = False
     dropout: bool = False
+    shared: bool = False
 
 
 class Stage(NamedTuple):
@@ -377,6 +399,7 @@ class Collective(NamedTuple):
 Fact = (
     Gemm
     | GroupedGemm
+    | Quantisation
     | Rows
     | Heads
     | Stage

@@ -13,6 +13,7 @@ from functools import cache, cached_property
 
 from perfmodel import ops
 from perfmodel.operation import Operation
+from perfmodel.runs import SCALES
 from perfmodel.symbols import SYMBOLS
 
 DIRECTIONS = ("forward", "backward", "forward_backward", "train")
@@ -76,6 +77,8 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     "conv1d_backward": _CONVOLUTIONS,
     **dict.fromkeys(("conv", "conv_backward", "scores", "weighted_values"), ("torch", "naive")),
     "qkv": ("torch", "fused", "naive"),
+    **dict.fromkeys(("matmul", "linear"), ("torch", *SCALES)),
+    "expert_linear": ("torch", "serving"),
     **dict.fromkeys(COLLECTIVES, ("nccl", "gloo", "serving")),
 }
 # Operations that torch runs as one kernel.

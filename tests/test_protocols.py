@@ -39,6 +39,17 @@ def test_one_l2_is_subtracted_once():
     assert predicted({**SCALE, "protocol": "cold"}).total.lower_s == pytest.approx(byte / 2039e9)
 
 
+def test_a_pause_lets_l2_write_back():
+    """Reads of 64 MB and writes of 64 MB on an L4, whose L2 has 50.3 MB: after a pause L2 saves that much of each."""
+    line = {"op": "elementwise", "kind": "scale", "shape": {"numel": 32_000_000}, "dtype": "fp16"}
+    l2 = 48 * 2**20
+    lower_s = {
+        protocol: predicted({**line, "protocol": protocol}, "l4").total.lower_s for protocol in ("warm", "eager")
+    }
+    assert lower_s["warm"] == pytest.approx((128e6 - l2) / 300e9)
+    assert lower_s["eager"] == pytest.approx((128e6 - 2 * l2) / 300e9)
+
+
 def test_what_fits_in_l2_need_not_come_from_memory():
     """A LayerNorm of 16 MB on a card with 48 MiB of L2 and an unknown L2 rate is bound by arithmetic."""
     line = {"op": "layernorm", "shape": {"rows": 1024, "cols": 4096}, "dtype": "fp16"}

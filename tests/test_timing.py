@@ -20,7 +20,8 @@ from perfmodel.measure.workloads import Bench
 from perfmodel.measure.workloads.attention import attend
 from perfmodel.op import Engine, Op, Work, each
 from perfmodel.ops.embedding import embedding
-from perfmodel.prediction import predictions
+from perfmodel.prediction import predicted, predictions
+from perfmodel.roofline import rates
 from perfmodel.timing import (
     attention,
     backends,
@@ -206,7 +207,7 @@ def test_power_holds_a_rate_and_allows_a_burst():
 def test_a_small_board_holds_less_of_its_peak_than_a_large_one():
     t4, v100 = parameters.card(gpu("t4")), parameters.card(gpu("v100-sxm2-16gb"))
     share = [card.held_flop_per_s["fp16"] / card.peak_flop_per_s["fp16"] for card in (t4, v100)]
-    assert share[0] < 0.55
+    assert share[0] < 0.7  # 38 to 42 TFLOP/s of 65 (DeepBench)
     assert share[1] > 0.95
 
 
@@ -938,3 +939,49 @@ def test_rows_are_estimated_on_a_card_of_few_threads():
     for op in ("layernorm", "layernorm_backward", "softmax"):
         (found,) = predictions([case({"op": op, "shape": {"rows": 16384, "cols": 60000}, "impl": "ours"})], small)
         assert found.expected.expected_s > 0
+
+
+def test_a_serving_stack_quantises_before_an_fp8_product():
+    line = {"op": "matmul", "shape": {"m": 4096, "k": 4096, "n": 4096}, "dtype": "fp8", "protocol": "warm"}
+    sheet = gpu("h100-sxm5-80gb")
+    seconds = {}
+    for impl in ("torch", "static_scale", "token_scale", "tensor_scale", "block_scale"):
+        total, time = predicted(case({**line, "impl": impl}), rates(sheet, "fp8"), parameters.card(sheet, "family"))
+        seconds[impl] = time.expected_s
+        # Read in half precision, written and read in fp8; the result in half precision.
+        more = 0 if impl == "torch" else (2 + 1 + 1) * 4096**2
+        assert total.traffic_byte == 3 * 4096**2 + more
+    assert seconds["torch"] < min(seconds[impl] for impl in seconds if impl != "torch")
+
+
+def test_a_quantising_implementation_refuses_half_precision():
+    with pytest.raises(InputError, match="static_scale quantises the left operand, but the product is in bf16"):
+        case({"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}, "dtype": "bf16", "impl": "static_scale"})
+
+
+def test_the_experts_of_a_serving_stack_are_slower_than_a_grouped_product():
+    line = {
+        "op": "expert_linear",
+        "shape": {"B": 1, "N": 4096, "D_in": 4096, "D_out": 4096, "E": 8, "A": 2},
+        "dtype": "bf16",
+    }
+    sheet = gpu("h100-sxm5-80gb")
+    card = parameters.card(sheet, "family")
+    library, triton = (
+        predicted(case({**line, "impl": impl}), rates(sheet, "bf16"), card)[1].expected_s
+        for impl in ("torch", "serving")
+    )
+    assert library * 1.3 < triton < library * 3
+
+
+def test_latent_attention_reads_its_cache_once():
+    """The values are part of the keys: 16 x 131072 tokens of 576 halves are 2.4 GB, 0.72 ms of an H100."""
+    line = {
+        "op": "mla_latent_attention",
+        "shape": {"B": 16, "H": 16, "N": 1, "S": 131072, "r": 512, "d_r": 64},
+        "dtype": "bf16",
+    }
+    sheet = gpu("h100-sxm5-80gb")
+    total, time = predicted(case(line), rates(sheet, "bf16"), parameters.card(sheet, "family"))
+    assert total.lower_s == pytest.approx(2 * 16 * 131072 * 576 / 3.352e12, rel=0.01)
+    assert time.expected_s < 1.3 * total.lower_s

@@ -138,7 +138,7 @@ def test_torch_runs_a_gate_in_two_kernels(name):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ({**MATMUL, "impl": "ours"}, "impl: 'ours' is not an implementation of matmul; torch is accepted."),
+        ({**MATMUL, "impl": "ours"}, "impl: 'ours' is not an implementation of matmul; torch, static_scale,"),
         ({**MATMUL, "impl": "flash"}, "impl: 'flash' is not an implementation of matmul;"),
         ({**ATTENTION, "impl": "ours"}, "impl: 'ours' is not an implementation of attention; torch, flash, cudnn,"),
         ({"op": "rmsnorm_backward", "shape": {"rows": 8, "cols": 8}, "impl": "ours"}, "impl: 'ours' is not an"),
@@ -168,7 +168,7 @@ def test_the_implementations_of_what_is_measured_are_programs_or_say_why_not():
         "K_h": 3,
     }  # fmt: skip
     followed = ("W", "batch", "h_out", "w_out", "K_w", "groups")
-    reasons = ("GPU", "serving stack", "its separate kernels", "measures the backward pass")
+    reasons = ("GPU", "serving stack", "its separate kernels", "measures the backward pass", "quantises")
     for name in FAMILY:
         shape = {size: shapes.get(size, 16) for size in kind(name).shape if size not in followed}
         for impl in implementations(name):

@@ -147,7 +147,7 @@ def mla_latent_attention(B: Size, H: Size, N: Size, S: Size, r: Size, d_r: Size,
             Work("softmax", each(SOFTMAX, B, H, pairs), Engine.VECTOR, reads=("scores",), writes=("probs",), runs=stages.softmax),
             Work("output", contract(B, H, pairs, r), Engine.TENSOR, reads=("probs", "latent"), writes=("out",), runs=stages.output),
         ),
-        runs=Heads(B, H, 1, N, S, r + d_r, r, causal, W, act, cache),
+        runs=Heads(B, H, 1, N, S, r + d_r, r, causal, W, act, cache, shared=True),
     )  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def _masked_decode(how: BackEnd, size: Attended) -> bool:
 @by_paths
 def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: Size) -> Body:
     """Returns the time of one forward pass. NB masked decoding runs at memory's rate even where L2 holds the cache."""
-    head_byte = size.cached * (size.width + size.value_width)
+    head_byte = size.cached * size.stored_width
     stream = moved(
         card, size.item * size.heads * size.queries * size.width + size.kv_heads * size.visible * head_byte,
         size.item * size.heads * size.queries * size.value_width, 0.0 if _masked_decode(how, size) else found,
@@ -179,7 +179,7 @@ def _planned(
     """Adds what a serving stack does before the kernel."""
     if not how.plan:
         return seconds, terms
-    byte = size.cached * size.kv_heads * size.queries * (size.width + size.value_width)
+    byte = size.cached * size.kv_heads * size.queries * size.stored_width
     appended = maximum(*moved(card, byte, byte, found))
     planned = Term("planning and cache append", how.plan * 1e3 / card.clock_hz + appended)
     return seconds + planned.seconds, (*terms, planned)

@@ -8,9 +8,11 @@ on an H100 SXM (2026-11, torch 2.11; 31 kernels of whole programs, 18 others hel
 ``serving``: FlashAttention as a serving stack calls it, including its planning and the storing of new keys and values.
 Hopper and later use version 3 with the tiles and splitting rule of its source; older cards use its build for them.
 Fitted together on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator
-095f58a). Its share of the peak is the generation's (``hardware/families``).
+095f58a). Its share of the peak is the generation's (``hardware/families``). Blackwell's data-centre chips use TRT-LLM's kernels
+instead, fitted on half of the shapes of a B200 SXM (vLLM 0.24, same source).
 
-``paged``: FlashAttention-2 over a paged cache as vLLM 0.14 calls it on Ampere, fitted on an A100 SXM (same source).
+``paged``: FlashAttention-2 over a paged cache as vLLM calls it on Ampere and Ada, fitted on an A100 SXM (vLLM 0.14, same
+source).
 
 Serving stacks do not compute gradients; torch's kernel is assumed.
 """
@@ -63,6 +65,10 @@ SERVING_BEFORE = SERVING._replace(
     narrow=_tiles("narrow older serving"), back=FLASH.back, back_share=FLASH.back_share, back_start=FLASH.back_start,
     back_slots=FLASH.back_slots, **_stated("older serving"),
 )  # fmt: skip
+# Blackwell's data-centre chips: TRT-LLM's kernels as FlashInfer calls them. A block holds two tiles of 128 queries of one head.
+SERVING_LATEST = SERVING._replace(
+    title="TRT-LLM attention of a serving stack", tiles=_tiles("tiles latest serving"), packs="one", **_stated("latest serving"),
+)  # fmt: skip
 PAGED = FLASH._replace(
     title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, cold=0.0, **_stated("paged"),
 )  # fmt: skip
@@ -82,7 +88,7 @@ def back_end(impl: str, dtype: str, generation: str, serving_share: float) -> Ba
     if dtype in ("fp32", "tf32", "fp64"):
         name = "efficient"  # the only fused kernel that accepts it
     if name == "serving":
-        found = SERVING if generation in MODERN else SERVING_BEFORE
+        found = {"hopper": SERVING, "blackwell": SERVING_LATEST}.get(generation, SERVING_BEFORE)
         return found._replace(share=serving_share)
     found = NAMED[name]
     if name == "cudnn":

@@ -7,10 +7,11 @@ recurrence, is priced by its bytes with a wide range, and reports list it as unm
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import Size, floor_div, largest, minimum, total
+from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, total, where
 from perfmodel.op import Op
 from perfmodel.roofline import WEIGHTS
 from perfmodel.runs import (
@@ -28,6 +29,7 @@ from perfmodel.runs import (
     Heads,
     Normalised,
     Picked,
+    Quantisation,
     Random,
     Reduction,
     Rows,
@@ -47,7 +49,7 @@ from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part, limited
 from perfmodel.timing.rows import Row
-from perfmodel.timing.terms import Body, quicker
+from perfmodel.timing.terms import Body, Term, quicker
 from perfmodel.timing.weights import Mechanism
 
 OWN = ("ours", "fused")
@@ -55,6 +57,8 @@ UNMODELLED = "unmodelled"
 _data = Mechanism("kernels")
 PRODUCT, PRODUCT_CODE = _data.weights("product", "product code")
 SPECIAL = _data.group("special")
+GROUPED, SORT_S = _data.weights("grouped", "sort s")
+SORT_BYTE, *TILES = _data.facts("sort byte", "tile of few", "tile of many")
 
 
 def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -147,7 +151,39 @@ def _product(card: Card, fact: Gemm, op: Op, dtype: str, impl: str) -> tuple[Par
 
 
 def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    return _products(card, [fact.even()], op, dtype)
+    """Products of experts: a grouped product of a library, or the Triton kernel of serving stacks.
+
+    The latter sorts the rows by expert first; half of that is counted for each of two products.
+    """
+    if impl != "serving":
+        return _products(card, [fact.even()], op, dtype)
+    term = Term("sort rows by expert", SORT_S)
+    sort = Part(lambda found: Body(term.seconds, (term,), "experts", "sort rows by expert"), SORT_BYTE)
+    (product,) = _products(card, [_padded(fact)], op, dtype)
+    assert product.limited is not None
+    whole = product.limited
+
+    def body(card: Card, found: float) -> Body:
+        return whole(_slower(card, dtype), found)._replace(mechanism="experts")
+
+    return (sort, product._replace(body=partial(body, card), limited=body))
+
+
+def _slower(card: Card, dtype: str) -> Card:
+    """The card at the rate that Triton's kernel for experts reaches inside a tile."""
+    if dtype not in card.tilings:
+        return card
+    how = card.tilings[dtype]
+    return card._replace(tilings={**card.tilings, dtype: how._replace(issue=GROUPED * how.issue)})
+
+
+def _padded(fact: GroupedGemm) -> Gemm:
+    """The batch of products over whole tiles of rows: each expert leaves half a tile empty on average, and fills at least one."""
+    even, rows = fact.even(), number(fact.rows)
+    tile = where(rows > number(fact.groups), TILES[1], TILES[0])
+    if fact.summed:
+        return even
+    return even._replace(m=maximum(tile, number(even.m) + tile // 2))
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:
@@ -282,6 +318,7 @@ _FAMILIES: dict[type, str] = {
     **dict.fromkeys((Convolution2d, Windows, Normalised), "images"),
     Update: "updates",
     Collective: "exchange",
+    Quantisation: "quantisation",
 }
 _MECHANISMS: dict[type, Callable[[Card, Any, Op, str, str], tuple[Part, ...]]] = {
     Gemm: _product,

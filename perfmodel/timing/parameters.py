@@ -34,6 +34,9 @@ SMALL_BLACKWELL = "gb20"
 UNLIKE = ("wrapped", "product")
 _data = Mechanism("parameters")
 USUAL_CLOCK_HZ, FIRST_CALL = _data.weights("usual clock hz", "first call")
+# Share of the bandwidth that remains for data where the codes of ECC are kept in the same memory. GDDR6X and GDDR7 boards
+# come without it, HBM has room for its codes.
+IN_BAND_ECC = {"GDDR6": _data.weight("in band ecc")}
 WIDER = _data.group("wider")
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4")
 TENSOR_DTYPES = ("tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4", "fp64")
@@ -133,12 +136,13 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
     """Rates as the family's factors of the data sheet."""
     stream, cache_, launch = known.sections["stream"], known.sections["l2"], known.sections["launch"]
     host = known.sections["host"]
-    bandwidth, count = gpu.bandwidth_byte_per_s.value, int(gpu.multiprocessors.value)
+    bandwidth = gpu.bandwidth_byte_per_s.value * IN_BAND_ECC.get(gpu.memory_type, 1.0)
+    count = int(gpu.multiprocessors.value)
     clock = gpu.clocks.get("boost") or gpu.clocks.get("tensor") or gpu.clocks.get("base")
     clock_hz = clock.value if clock else USUAL_CLOCK_HZ
     l2_byte = gpu.caches["l2"].value if "l2" in gpu.caches else 0.0
     peaks = _peaks(gpu, clock_hz)
-    l2_byte_per_s = max(bandwidth, cache_["byte_per_clock"] * count * clock_hz)
+    l2_byte_per_s = max(gpu.bandwidth_byte_per_s.value, cache_["byte_per_clock"] * count * clock_hz)
     return Card(
         gpu=gpu,
         knowledge=knowledge,

@@ -44,8 +44,8 @@ class Product(NamedTuple):
     """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
 
     ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
-    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned`` is as in
-    ``Gemm``.
+    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd`` and
+    ``whole`` are as in ``Gemm``.
     """
 
     m: Size
@@ -59,6 +59,7 @@ class Product(NamedTuple):
     writes: Size = 1.0
     aligned: int = 0
     odd: bool = False
+    whole: bool = False
 
     @classmethod
     def of(cls, fact: Gemm) -> "Product":
@@ -67,7 +68,7 @@ class Product(NamedTuple):
         items = (item if isinstance(item, int) else float(item) for item in fact.items)
         m, k, n, batch = sizes
         left, right, result = items
-        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd)
+        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd, whole=fact.whole)
 
     @property
     def operands_byte(self) -> Size:
@@ -225,7 +226,7 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
     on_tensor = dtype in card.tilings
     step_k = step_of(size.left, size.right) if on_tensor else VECTOR_STEP
     # A vector-matrix product has its own kernels, which split.
-    whole = not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1)
+    whole = size.whole or (not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
     choices, choosy = choices_of(
         card, dtype, size.left, size.right, 0 if size.odd else given.aligned, not on_tensor and bool(size.batch > 1)
     )

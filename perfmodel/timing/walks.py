@@ -32,6 +32,7 @@ class Attended(NamedTuple):
 
     ``window`` is 0 where there is none; ``item`` are the bytes per element of queries and outputs, ``cached`` of keys and
     values. ``masked``: a tensor is added to the scores. ``dropout``: random probabilities are dropped.
+    ``shared``: the values are the first elements of the keys.
     """
 
     heads: Size
@@ -46,6 +47,7 @@ class Attended(NamedTuple):
     cached: float = 2
     masked: bool = False
     dropout: bool = False
+    shared: bool = False
 
     @classmethod
     def of(cls, fact: Heads) -> "Attended":
@@ -57,8 +59,13 @@ class Attended(NamedTuple):
         keys = fact.S if not fact.causal or fact.W is None or fact.N > 1 else minimum(fact.S, fact.W)
         return cls(
             fact.B * fact.H, fact.B * fact.H_kv, fact.N, keys, fact.d, fact.d_v, causal, window,
-            float(fact.item), float(fact.cache), fact.masked, fact.dropout,
+            float(fact.item), float(fact.cache), fact.masked, fact.dropout, fact.shared,
         )  # fmt: skip
+
+    @property
+    def stored_width(self) -> Size:
+        """Elements of a key and its value in memory."""
+        return self.width if self.shared else self.width + self.value_width
 
     @property
     def visible(self) -> Size:

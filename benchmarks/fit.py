@@ -1,0 +1,232 @@
+"""Fits figures of a GPU generation to measurements: python benchmarks/fit.py [--data FOLDER] [GENERATION ...]
+
+Every generation has a list of figures that its measurements can tell. They start from the values of a neighbouring generation
+and move, one at a time, while the objective falls: the mean absolute logarithm of expected by measured time, averaged over
+groups, plus a penalty for each factor between a figure and its neighbour's. Half of the shapes, drawn by a hash, is never
+fitted to. All other figures stay as the family's file has them.
+
+Prints each figure (neighbour, fitted, in the file, and what the half kept apart loses without it), the errors of both halves
+before and after, the errors of every source that is left out of the fit, and how many figures each family has of its own.
+Then prints the ranges that hold the middle 83 % of the half kept apart. It writes nothing: a fitted figure is rounded and copied to the file by hand, with its source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from math import log
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+from public import Measurement, Prepared, measurements
+
+from perfmodel import records, validation
+from perfmodel.hardware import gpu
+from perfmodel.records import case_of
+from perfmodel.timing import parameters
+from perfmodel.timing.card import Card
+from perfmodel.timing.parameters import Family
+
+Figure = tuple[str, str]
+Figures = Mapping[Figure, float]
+Set = list[Prepared]
+PENALTY = 0.004  # of the objective, per factor of e between a figure and its neighbour's
+STEPS = (1.3, 1.1, 1.03)
+COVERED = 0.83  # share of the cases that a range should hold
+FITTED = 250  # cases of a group, at most
+PRODUCT = tuple(("tensor", name) for name in ("lead", "draw", "sharing", "drain"))
+
+
+class Fit(NamedTuple):
+    """What is fitted of a generation: figures, the generation that they start from, and the groups of measurements."""
+
+    neighbour: str
+    figures: tuple[Figure, ...]
+    groups: tuple[str, ...]
+
+
+FITS = {
+    "turing": Fit("volta", (("power", "vector"), ("power", "fp16")), ("matmul",)),
+    "ampere": Fit("hopper", (("power", "bf16"), ("launch", "warm"), *PRODUCT), ("matmul bf16", "matmul fp16")),
+    "ada": Fit(
+        "ampere",
+        (("power", "bf16"), ("launch", "warm"), ("l2", "capacity"), *PRODUCT),
+        ("matmul bf16",),
+    ),
+    "hopper": Fit("ampere", (("power", "bf16"), ("launch", "warm"), ("attention", "serving"), *PRODUCT), ("matmul bf16", "attention")),
+    "blackwell": Fit(
+        "hopper",
+        (("power", "bf16"), ("launch", "warm"), ("attention", "serving"), ("fp8", "lead"), ("power", "fp8"), *PRODUCT),
+        ("matmul", "attention"),
+    ),
+}  # fmt: skip
+# Stored records that take part, by generation: cases of operations, with the knowledge of the family alone.
+STORED = {"hopper": ("h200-full.jsonl", "h200-drawn.jsonl")}
+STORED_OPS = ("matmul", "attention")
+
+
+def changed(known: Family, figures: Figures) -> Family:
+    """The family with other values of some figures."""
+    sections = {name: dict(values) for name, values in known.sections.items()}
+    for (section, name), value in figures.items():
+        sections.setdefault(section, {})[name] = value
+    return known._replace(sections=sections)
+
+
+def value(known: Family, figure: Figure) -> float:
+    """A figure of a family; a data type without a section of its own has that of the tensor engine."""
+    section, name = figure
+    sections = known.sections
+    return sections[section][name] if name in sections.get(section, {}) else sections["tensor"][name]
+
+
+def cards(names: Iterable[str], known: Family) -> dict[str, Card]:
+    return {name: parameters.from_family(gpu(name), "family", known) for name in names}
+
+
+def times(found: Set, known: Family) -> list[float]:
+    """Expected by measured time of every case."""
+    of = cards({ready.one.card for ready in found}, known)
+    return [ready.expected(of[ready.one.card]).expected_s / ready.one.measured_s for ready in found]
+
+
+def error(found: Set, known: Family) -> float:
+    """The mean absolute percentage error."""
+    return mean(abs(ratio - 1.0) for ratio in times(found, known))
+
+
+def fitted(groups: Sequence[Set], known: Family, start: Figures) -> dict[Figure, float]:
+    """Coordinate descent from the neighbour's values."""
+
+    def objective(figures: Figures) -> float:
+        family = changed(known, figures)
+        loss = mean(mean(abs(log(ratio)) for ratio in times(group, family)) for group in groups)
+        return loss + PENALTY * sum(abs(log(figures[one] / start[one])) for one in figures)
+
+    best, least = dict(start), objective(start)
+    for step in STEPS:
+        moved = True
+        while moved:
+            moved = False
+            for figure in start:
+                for factor in (step, 1.0 / step):
+                    tried = {**best, figure: best[figure] * factor}
+                    loss = objective(tried)
+                    if loss < least - 1e-5:
+                        best, least, moved = tried, loss, True
+    return best
+
+
+def stored(generation: str) -> list[Measurement]:
+    """Records of this project's own runs."""
+    found = []
+    for name in STORED.get(generation, ()):
+        run = records.read(str(Path(__file__).parent / "results" / name))
+        card = validation.card_of(run.environment)
+        for record in run.records:
+            if card is not None and record.get("op") in STORED_OPS and "median_us" in record:
+                line = case_of(record)
+                group = f"{record['op']} {record['dtype']}, {Path(name).stem}"
+                found.append(
+                    Measurement(Path(card.file).stem, group, (line,), record["median_us"] * 1e-6, 1, Path(name).stem)
+                )
+    return found
+
+
+def grouped(found: Iterable[Measurement], groups: tuple[str, ...]) -> dict[str, Set]:
+    """Cases by card, group and source."""
+    sets: dict[str, Set] = {}
+    for one in found:
+        if one.group.startswith(groups):
+            name = f"{one.card}: {one.group.partition(', ')[0]}, {one.source}"
+            sets.setdefault(name, []).append(Prepared.of(one))
+    return sets
+
+
+def report(generation: str, found: Sequence[Measurement]) -> None:
+    """Fits one generation and prints what comes of it."""
+    how = FITS[generation]
+    known, neighbour = parameters.family(generation), parameters.family(how.neighbour)
+    own = [one for one in (*found, *stored(generation)) if parameters.generation(gpu(one.card)) == generation]
+    sets = grouped(own, how.groups)
+    inside = {name: [ready for ready in ones if not ready.one.held_out][:FITTED] for name, ones in sets.items()}
+    apart = {name: [ready for ready in ones if ready.one.held_out] for name, ones in sets.items()}
+    start = {figure: value(neighbour, figure) for figure in how.figures}
+    best = fitted(list(inside.values()), known, start)
+    family, theirs = changed(known, best), changed(known, start)
+    print(f"\n## {generation}, from {how.neighbour}: {len(best)} figures\n")
+    print("| figure | neighbour | fitted | file | error apart without it |\n|---|---:|---:|---:|---:|")
+    whole = [ready for ones in apart.values() for ready in ones]
+    print(f"| all | | {error(whole, family):.1%} | {error(whole, known):.1%} | {error(whole, theirs):.1%} |")
+    for figure, found_value in best.items():
+        without = changed(known, {**best, figure: start[figure]})
+        print(
+            f"| {'.'.join(figure)} | {start[figure]:.3g} | {found_value:.3g} | {value(known, figure):.3g} | "
+            f"{error(whole, without):.1%} |"
+        )
+    print(
+        "\n| measurements | cases | neighbour's figures | file, apart | fitted, in sample | fitted, apart | source left out |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for name, ones in apart.items():
+        others = [cases for other, cases in inside.items() if other.rpartition(", ")[2] != name.rpartition(", ")[2]]
+        left_out = f"{error(ones, changed(known, fitted(others, known, start))):.1%}" if others else "-"
+        print(
+            f"| {name} | {len(ones)} | {error(ones, theirs):.1%} | {error(ones, known):.1%} | {error(inside[name], family):.1%} | "
+            f"{error(ones, family):.1%} | {left_out} |"
+        )
+
+
+def ranges(found: Sequence[Measurement]) -> None:
+    """Prints the half range of each mechanism that holds the middle share of the half kept apart."""
+    print(
+        "\n## Ranges\n\n| family | mechanism | cases | in range | half range | in the file |\n|---|---|---:|---:|---:|---:|"
+    )
+    needed: dict[tuple[str, str], dict[str, list[float]]] = {}
+    inside: dict[tuple[str, str], list[bool]] = {}
+    for ready in (Prepared.of(one) for one in found if one.held_out):
+        card = parameters.card(gpu(ready.one.card), "family")
+        time, measured_s = ready.expected(card), ready.one.measured_s
+        longest = max(time.bodies, key=lambda body: body.seconds)
+        at = card.generation, longest.mechanism
+        ratio = measured_s / time.expected_s
+        needed.setdefault(at, {}).setdefault(ready.one.group, []).append(max(ratio, 1 / ratio) - 1)
+        inside.setdefault(at, []).append(time.low_s <= measured_s <= time.high_s)
+    for at, groups in sorted(needed.items()):
+        halves = [sorted(ones)[min(len(ones) - 1, round(COVERED * len(ones)))] for ones in groups.values()]
+        held = parameters.family(at[0]).value("spread", at[1])
+        half = mean(halves) / parameters.WIDER["family"]
+        print(f"| {at[0]} | {at[1]} | {len(inside[at])} | {mean(inside[at]):.0%} | {half:.3f} | {held:.3g} |")
+
+
+def counted() -> None:
+    """Prints how many figures each family has, and how many of them no other family shares."""
+    families = {name: parameters.family(name) for name in parameters.GENERATIONS}
+    print("\n## Figures\n\n| family | figures | its own |\n|---|---:|---:|")
+    for name, known in families.items():
+        values = {(section, key): of for section, keys in known.sections.items() for key, of in keys.items()}
+        others = [other.sections for label, other in families.items() if label != name]
+        own = [at for at, of in values.items() if not any(other.get(at[0], {}).get(at[1]) == of for other in others)]
+        print(f"| {name} | {len(values)} | {len(own)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("generations", nargs="*", choices=[[], *FITS], help="by default all that have measurements")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the public measurements")
+    given = parser.parse_args()
+    found = measurements(given.data) if given.data.is_dir() else []
+    if not found:
+        print(f"(no public measurements in {given.data}: stored records alone)", file=sys.stderr)
+    for generation in given.generations or FITS:
+        if any(parameters.generation(gpu(one.card)) == generation for one in found) or generation in STORED:
+            report(generation, found)
+    if found:
+        ranges(found)
+    counted()
+
+
+if __name__ == "__main__":
+    main()
