@@ -48,6 +48,7 @@ WITHOUT_OURS = ("rmsnorm_backward", "log_softmax", "log_softmax_backward")
 # A card of every generation; the first three have all cases.
 CARDS = ("h100-sxm", "a100-sxm4-80gb", "t4", "h200", "l40s", "b200", "v100-pcie-32gb", "mi300x")
 GENERAL = 3
+LATEST = "b200"
 ENOUGH = 800  # times of a mechanism that are compared at first; all of them if none moves
 # Where collectives run: a card, and a system or what its data sheet says.
 PLACES = {
@@ -74,10 +75,12 @@ MORE: tuple[dict[str, Any], ...] = (
     *({"op": "matmul", "shape": {"m": 32768, "k": 16384, "n": 16384}, "dtype": d} for d in ("fp16", "bf16", "tf32", "fp8", "int8", "fp32", "fp64")),
     *({"op": op, "shape": {"rows": 64, "cols": 64}, "dtype": "fp16", "protocol": "eager"} for op in ("softmax", "layernorm")),
     *({"op": "elementwise", "kind": k, "shape": {"numel": n}, "dtype": "fp16", "protocol": "eager"} for k in ("gelu", "add") for n in (4096, 1 << 22)),
+    *({"op": "attention", "shape": {"B": 1, "H": 1, "N": 1, "S": 1 << 18, "d": 128}, "dtype": "bf16", "impl": i}
+      for i in ("flash", "serving", "paged")),
     *({"op": "expert_linear", "shape": {"B": 1, "N": n, "D_in": 4096, "D_out": 4096, "E": 8, "A": 2}, "dtype": "bf16", "impl": "serving"}
-      for n in (2, 64, 4096)),
-    *({"op": "linear", "shape": {"B": 1, "N": n, "D_in": 4096, "D_out": 4096}, "dtype": "fp8", "impl": f"{scale}_scale"}
-      for n in (16, 4096) for scale in ("static", "token", "tensor", "block")),
+      for n in (2, 64, 600, 4096)),
+    *({"op": "linear", "shape": {"B": 1, "N": n, "D_in": d, "D_out": 4096}, "dtype": "fp8", "impl": f"{scale}_scale"}
+      for n, d in ((16, 4096), (4096, 4096), (30000, 1024), (60000, 8192)) for scale in ("static", "token", "tensor", "block")),
     *({"op": "selective_scan", "shape": {"B": 1, "N": 512, "D": 512, "X": 16}, "dtype": "fp16"},),
 )  # fmt: skip
 
@@ -158,6 +161,9 @@ class Cases:
         self.knowledge = knowledge
         cases = [one for one in read(list(lines()), "cases") if isinstance(one, Case)]
         self.pairs = [(card, case) for card in cards for case in cases]
+        # The attention kernels of serving stacks on Blackwell are its own.
+        own = [case for case in cases if case.words.get("impl") == "serving"]
+        self.pairs += [(gpu(LATEST), case) for case in own]
         self.rates = {(card.name, case.dtype): rates(card, case.dtype) for card, case in self.pairs}
 
     def times(self, asked: Iterable[int] | None = None) -> Times:

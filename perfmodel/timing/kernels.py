@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, total, where
+from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, total
 from perfmodel.op import Op
 from perfmodel.roofline import WEIGHTS
 from perfmodel.runs import (
@@ -58,7 +58,7 @@ _data = Mechanism("kernels")
 PRODUCT, PRODUCT_CODE = _data.weights("product", "product code")
 SPECIAL = _data.group("special")
 GROUPED, SORT_S = _data.weights("grouped", "sort s")
-SORT_BYTE, *TILES = _data.facts("sort byte", "tile of few", "tile of many")
+TILE_ROWS = _data.fact("tile rows")
 
 
 def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -158,7 +158,7 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
     if impl != "serving":
         return _products(card, [fact.even()], op, dtype)
     term = Term("sort rows by expert", SORT_S)
-    sort = Part(lambda found: Body(term.seconds, (term,), "experts", "sort rows by expert"), SORT_BYTE)
+    sort = Part(lambda found: Body(term.seconds, (term,), "experts", "sort rows by expert"), 0)
     (product,) = _products(card, [_padded(fact)], op, dtype)
     assert product.limited is not None
     whole = product.limited
@@ -179,11 +179,8 @@ def _slower(card: Card, dtype: str) -> Card:
 
 def _padded(fact: GroupedGemm) -> Gemm:
     """The batch of products over whole tiles of rows: each expert leaves half a tile empty on average, and fills at least one."""
-    even, rows = fact.even(), number(fact.rows)
-    tile = where(rows > number(fact.groups), TILES[1], TILES[0])
-    if fact.summed:
-        return even
-    return even._replace(m=maximum(tile, number(even.m) + tile // 2))
+    even = fact.even()
+    return even if fact.summed else even._replace(m=maximum(TILE_ROWS, number(even.m) + TILE_ROWS // 2))
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:

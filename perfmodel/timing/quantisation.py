@@ -24,7 +24,7 @@ _data = Mechanism("quantisation")
 STATIC_THREADS, STATIC_LEAST, TOKEN_THREADS, TOKEN_VECTOR = _data.facts(
     "static threads", "static least", "token threads", "token vector"
 )
-GROUP, SCALE_BYTE, SMALL, SMALL_BYTE = _data.facts("group", "scale byte", "small", "small byte")
+GROUP, SCALE_BYTE, SMALL = _data.facts("group", "scale byte", "small")
 STATIC_ROW, STATIC_ELEMENT, TOKEN_ROW, TOKEN_ELEMENT = _data.weights(
     "static row", "static element", "token row", "token element"
 )
@@ -41,7 +41,7 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
         scales = rows * ceil(cols / GROUP) * SCALE_BYTE
         return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "scale per group"),)
     largest = _flat(card, read, 0.0, LARGEST * rows * cols, "largest element")
-    scale = _flat(card, SMALL_BYTE, SMALL_BYTE, 0.0, "scale")
+    scale = _flat(card, SCALE_BYTE, SCALE_BYTE, 0.0, "scale")
     return (largest, *(scale,) * SMALL, _flat(card, read, write, 0.0, "quantise"))
 
 
