@@ -1,10 +1,11 @@
-"""Functions that work alike on integers, NumPy arrays and sympy expressions."""
+"""Functions that work alike on numbers, NumPy arrays and sympy expressions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from math import ceil, expm1, log1p
+from math import ceil, expm1, gcd, log1p
+from math import log2 as _log2
 from typing import Any
 
 Size = Any  # an int, a NumPy array or a sympy expression
@@ -75,6 +76,7 @@ def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
 
 
 _OWN: dict[str, dict[str, Callable[..., Size]]] = {}
+_NUMBERS = frozenset((int, float))  # the types of plain numbers, which take the short way
 
 
 def register(package: str, **functions: Callable[..., Size]) -> None:
@@ -125,12 +127,62 @@ def exact_div(a: Size, b: Size) -> Size:
 
 def maximum(a: Size, b: Size) -> Size:
     """The larger value, element by element for arrays."""
+    if type(a) in _NUMBERS and type(b) in _NUMBERS:
+        return b if b > a else a
     return (_own("maximum", a, b) or max)(a, b)
 
 
 def minimum(a: Size, b: Size) -> Size:
     """The smaller value, element by element for arrays."""
+    if type(a) in _NUMBERS and type(b) in _NUMBERS:
+        return b if b < a else a
     return (_own("minimum", a, b) or min)(a, b)
+
+
+def largest(values: Iterable[Size]) -> Size:
+    """The largest of several values, element by element for arrays."""
+    first, *others = values
+    for value in others:
+        first = maximum(first, value)
+    return first
+
+
+def where(condition: Size, a: Size, b: Size) -> Size:
+    """One of two values, element by element for arrays. Both are evaluated, also where the other one is taken."""
+    if condition is True or condition is False:
+        return a if condition else b
+    own = _own("where", condition)
+    return own(condition, a, b) if own else a if condition else b
+
+
+def anywhere(condition: Size) -> bool:
+    """Whether a condition holds, of arrays at any point."""
+    own = _own("anywhere", condition)
+    return bool(own(condition) if own else condition)
+
+
+def highest(value: Size) -> int:
+    """The value as an integer, of arrays the largest element."""
+    own = _own("highest", value)
+    return int(own(value) if own else value)
+
+
+def log2(value: Size) -> Size:
+    """The logarithm to base 2."""
+    own = _own("log2", value)
+    return own(value) if own else _log2(value)
+
+
+def common_divisor(a: Size, b: Size) -> Size:
+    """The greatest common divisor."""
+    own = _own("common_divisor", a, b)
+    return own(a, b) if own else gcd(a, b)
+
+
+def is_one(value: Size) -> bool:
+    """Whether the value is the plain number 1; symbols never are."""
+    own = _own("is_one", value)
+    return bool(own(value)) if own else isinstance(value, int) and value == 1
 
 
 def is_zero(value: Size) -> bool:

@@ -5,14 +5,19 @@ A line with an error becomes a ``Refused``, so the other lines are still read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from perfmodel.cases import Case, case
 from perfmodel.errors import InputError
+from perfmodel.expression import Expression, expression
 from perfmodel.limits import CASES
 from perfmodel.step_cases import STEP, StepCase, step_case
 from perfmodel.strictjson import parsed
+from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.units import LARGEST_SIZE
+from perfmodel.vocabulary import kind
 
 
 class Refused(NamedTuple):
@@ -22,6 +27,7 @@ class Refused(NamedTuple):
     error: str
 
 
+FORMS = 4096  # forms of lines that are kept of a file
 # Number of cases that are cached per file, because suites repeat their shapes.
 REMEMBERED = 1 << 16
 
@@ -40,9 +46,14 @@ def read(
     place. A repeated line gives the same case at another place.
     """
     known: dict[str, Case | StepCase] = {}
+    forms: dict[tuple[str, ...], Form] = {}
     filled = ((number, text) for number, text in enumerate(lines, 1) if text.strip())
     for number, text in CASES.counted(filled, file):
         where = f"{file}:{number}"
+        repeated = _repeated(text, where, forms)
+        if repeated is not None:
+            yield repeated
+            continue
         if text in known:
             yield known[text]._replace(where=where)
             continue
@@ -54,11 +65,73 @@ def read(
                     environment(where, line["environment"])
                 continue
             found = any_case(line, where)
+            _keep(text, found, forms)
             if len(known) < REMEMBERED and not _names_line(found):
                 known[text] = found
             yield found
         except InputError as error:
             yield Refused(line, str(error))
+
+
+class Form(NamedTuple):
+    """A line that others repeat with other sizes: its case, the names of its sizes in the shape and as symbols, the sizes
+    that follow from them, where the numbers of the shape begin, and all numbers of the line.
+    """
+
+    case: Case
+    names: tuple[str, ...]
+    symbols: tuple[str, ...]
+    ties: tuple[tuple[str, Expression], ...]
+    start: int
+    numbers: list[str]
+
+
+_NUMBERS = re.compile("([0-9]+)")
+_DIGITS = len(str(LARGEST_SIZE)) - 1  # with which no size is too large
+
+
+def _repeated(text: str, where: str, forms: Mapping[tuple[str, ...], Form]) -> Case | None:
+    """Returns the case of a line that differs from an earlier one in its sizes alone; None if it needs a closer look."""
+    parts = _NUMBERS.split(text)
+    form = forms.get(tuple(parts[::2]))
+    if form is None:
+        return None
+    numbers, start, end = parts[1::2], form.start, form.start + len(form.names)
+    sizes = numbers[start:end]
+    if numbers[:start] != form.numbers[:start] or numbers[end:] != form.numbers[end:]:
+        return None
+    if any(size[0] == "0" or len(size) > _DIGITS for size in sizes):
+        return None
+    values = [*map(int, sizes)]
+    dims = dict(form.case.dims)
+    dims.update(zip(form.symbols, values, strict=True))
+    try:
+        for symbol, size in form.ties:
+            dims[symbol] = size(dims)
+    except InputError:
+        return None
+    line = {**form.case.line, "shape": dict(zip(form.names, values, strict=True))}
+    return form.case._replace(line=line, where=where, dims=dims)
+
+
+def _keep(text: str, found: Case | StepCase, forms: dict[tuple[str, ...], Form]) -> None:
+    """Keeps the form of a line, if its sizes are numbers of its shape."""
+    if not isinstance(found, Case) or SYMBOLS.keys() & found.line.keys() or len(forms) >= FORMS:
+        return
+    if any("/" in size.text for step in found.steps for size in step.sizes.values()):  # whose messages name the line
+        return
+    names = tuple(found.line["shape"])
+    symbols = tuple(ALIASES.get(name) or name for name in names)
+    before, _, after = text.partition('"shape"')
+    parts, start = _NUMBERS.split(text), len(_NUMBERS.findall(before))
+    values = [str(size) for size in found.line["shape"].values()]
+    if parts[1::2][start : start + len(values)] != values or '"shape"' in after or _NUMBERS.search("".join(names)):
+        return
+    if all(SYMBOLS[symbol].kind == "size" for symbol in symbols):
+        ties = kind(found.op).ties
+        follow = (name for name in kind(found.op).shape if name in ties and name not in symbols)
+        tied = tuple((name, expression(ties[name], name)) for name in follow)
+        forms[tuple(parts[::2])] = Form(found, names, symbols, tied, start, parts[1::2])
 
 
 def _names_line(found: Case | StepCase) -> bool:

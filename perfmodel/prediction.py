@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from perfmodel import block, eager, systems
 from perfmodel.analysis import Total
 from perfmodel.aten.calls import Launched
 from perfmodel.block import Kernel, Step
-from perfmodel.case_files import REMEMBERED, Refused
+from perfmodel.case_files import Refused
 from perfmodel.cases import Case
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
@@ -19,7 +21,7 @@ from perfmodel.runs import Collective
 from perfmodel.step_cases import StepCase
 from perfmodel.step_prediction import Captured
 from perfmodel.step_prediction import predicted as step_predicted
-from perfmodel.symbols import BY_CARD
+from perfmodel.symbols import BY_CARD, SYMBOLS
 from perfmodel.timing import parameters as known
 from perfmodel.timing.card import Card
 from perfmodel.timing.collectives import collective_s
@@ -30,6 +32,12 @@ from perfmodel.totals import total as totalled
 
 if TYPE_CHECKING:
     from perfmodel.timing.influences import Influence
+
+FIXED = ("item", "flag")  # kinds of symbols that are no sizes
+AT_ONCE = 1 << 17  # cases that are read before they are predicted together
+FEW = 6  # up to so many cases of a kind are predicted one by one
+# The kind of a case, and the values of all its symbols.
+Same = tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
 class Prediction(NamedTuple):
@@ -67,43 +75,82 @@ def predictions(
         return (*card(dtype).notes, f"{told}.") if told else card(dtype).notes
 
     timed = known.card(gpu, knowledge)
-    done: dict[tuple[Any, ...], tuple[Total, Expected]] = {}
-    for number, case in enumerate(cases):
-        if isinstance(case, Refused):
-            if number == 0 and is_environment(case.line):
+    given, number = iter(cases), 0
+    while asked := tuple(islice(given, AT_ONCE)):
+        known_places: dict[Same, int] = {}
+        places = [known_places.setdefault(_same(c), len(known_places)) if isinstance(c, Case) else -1 for c in asked]
+        done = _at_once(asked, places, known_places, card, timed)
+        for case, place in zip(asked, places, strict=True):
+            number += 1
+            if isinstance(case, Refused):
+                if number == 1 and is_environment(case.line):
+                    continue
+                yield Prediction(case.line, None, case.error)
                 continue
-            yield Prediction(case.line, None, case.error)
-            continue
-        try:
-            if isinstance(case, StepCase):
-                total, time, peak_byte = step_predicted(case, gpu, knowledge, captured)
-                yield Prediction(case.line, total, "", time, card(case.dtype).notes, peak_byte)
-                continue
-            rate = card(case.dtype)
-            same = _same(case)
-            if same not in done:
-                if len(done) >= REMEMBERED:
-                    done.clear()
-                done[same] = predicted(case, rate, timed)
-            total, time = done[same]
-            yield Prediction(case.line, total, expected=time, roof_notes=notes(case.dtype, _back_end(case)))
-        except PerfmodelError as error:
-            yield Prediction(case.line, None, f"{case.where}: {error}")
+            try:
+                if isinstance(case, StepCase):
+                    total, time, peak_byte = step_predicted(case, gpu, knowledge, captured)
+                    yield Prediction(case.line, total, "", time, card(case.dtype).notes, peak_byte)
+                    continue
+                found = done[place]
+                if found is None:
+                    found = done[place] = predicted(case, card(case.dtype), timed)
+                yield Prediction(case.line, found[0], "", found[1], notes(case.dtype, back_end(case)))
+            except PerfmodelError as error:
+                yield Prediction(case.line, None, f"{case.where}: {error}")
 
 
-def _back_end(case: Case) -> str:
+def _at_once(
+    asked: Sequence[Case | StepCase | Refused],
+    places: Sequence[int],
+    same: Iterable[Same],
+    card: Callable[[str], Rates],
+    timed: Card,
+) -> list[tuple[Total, Expected] | None]:
+    """The predictions of distinct cases, as far as they are found together: of kinds with many cases."""
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for place, (kind, _) in enumerate(same):
+        alike.setdefault(kind, []).append(place)
+    done: list[tuple[Total, Expected] | None] = [None] * sum(map(len, alike.values()))
+    if max(map(len, alike.values()), default=0) <= FEW:
+        return done
+    from perfmodel.sweep import cases
+
+    distinct = dict(zip(reversed(places), reversed(asked), strict=True))  # the first of equal ones
+    for own in alike.values():
+        if len(own) > FEW:
+            kind_cases = [case for place in own if isinstance(case := distinct[place], Case)]
+            try:
+                rate = card(kind_cases[0].dtype)
+            except PerfmodelError:
+                continue  # every case tells why
+            for place, found in zip(
+                own, cases.predicted(kind_cases, rate, timed), strict=False
+            ):  # none of a collective
+                done[place] = found
+    return done
+
+
+def back_end(case: Case) -> str:
     """The implementation, which stands for a back end of attention where the case has one."""
     return case.words.get("impl", "")
 
 
-def _same(case: Case) -> tuple[Any, ...]:
-    """What a prediction depends on: cases that agree in it have one."""
-    operations = [step.operation.name for step in case.steps]
-    how = (
-        case.dtype, case.protocol, case.fused, case.forward, case.backward, case.older_rows, case.words.get("impl"),
-        case.system, case.ranks_per_node,
+def _same(case: Case) -> Same:
+    """What a prediction depends on: the kind of a case, which does not depend on its sizes, and all values."""
+    symbols, values = tuple(case.dims), tuple(case.dims.values())
+    kind = (
+        case.op, case.dtype, case.protocol, case.fused, case.forward, case.backward, case.older_rows, case.by_card,
+        case.system, case.ranks_per_node, *case.words.values(), symbols, _fixed(symbols)(values),
     )  # fmt: skip
-    return (*how, *operations, *case.dims.items())
+    return kind, values
+
+
+@cache
+def _fixed(symbols: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Any]:
+    """Takes the values of the symbols that are no sizes."""
+    places = [place for place, name in enumerate(symbols) if SYMBOLS[name].kind in FIXED]
+    return itemgetter(*places) if places else lambda values: ()
 
 
 # What says of a line that it tells where a file was measured, and what says that it was meant as a case or a sweep's row.
@@ -122,17 +169,31 @@ def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:
     ``bound`` and the time without overlap belong to the operation and the card, whatever the protocol. The lower bound
     of a protocol whose data may still be in L2 charges memory only for what L2 cannot hold.
     """
-    impl = case.words.get("impl", "")
     timed = timed._replace(before=True) if case.older_rows else timed
-    dims = {**BY_CARD, **card.gpu.sizes(), **case.dims} if case.by_card else case.dims
-    running = block.kernels(case.steps, dims, fused=case.fused, backward=case.backward)
-    asked = tuple(k for k in eager.launched(running, impl, case.dtype) if case.forward or not k.forward)
+    asked = launched(case, sizes(case, card))
     if isinstance(asked[0].op.runs, Collective):
         return _collective(case, asked[0], asked[0].op.runs, card)
+    judged, whole = bounded(asked, case, card)
+    time = expected(timed, judged, case.dtype, impl=back_end(case), protocol=case.protocol)[1]
+    return totalled(asked, whole), time
+
+
+def sizes(case: Case, card: Rates) -> dict[str, Any]:
+    """All sizes of a case, those that depend on the card included."""
+    return {**BY_CARD, **card.gpu.sizes(), **case.dims} if case.by_card else dict(case.dims)
+
+
+def launched(case: Case, dims: Mapping[str, Any], checked: bool | block.Check = True) -> tuple[Kernel, ...]:
+    """The kernels that the implementation of a case launches at these sizes."""
+    running = block.kernels(case.steps, dims, fused=case.fused, backward=case.backward, checked=checked)
+    return tuple(k for k in eager.launched(running, back_end(case), case.dtype) if case.forward or not k.forward)
+
+
+def bounded(asked: Sequence[Kernel], case: Case, card: Rates) -> tuple[list[tuple[Kernel, Any]], Bounds]:
+    """Every kernel with its lower bound, and the bounds of all together."""
     apart = [lower_under(kernel.op, card, case.protocol) for kernel in asked]
     whole = together((bound, kernel.repeat) for bound, kernel in zip(apart, asked, strict=True))
-    judged = ((kernel, bound.lower_s) for kernel, bound in zip(asked, apart, strict=True))
-    return totalled(asked, whole), expected(timed, judged, case.dtype, impl=impl, protocol=case.protocol)[1]
+    return [(kernel, bound.lower_s) for kernel, bound in zip(asked, apart, strict=True)], whole
 
 
 def _collective(case: Case, kernel: Kernel, fact: Collective, card: Rates) -> tuple[Total, Expected]:
@@ -147,7 +208,7 @@ def _collective(case: Case, kernel: Kernel, fact: Collective, card: Rates) -> tu
         fact.gpus,
         ranks_per_node=local,
         algorithm=forced,
-        library=_back_end(case),
+        library=back_end(case),
     )
     bounds = lower_under(kernel.op, card, case.protocol)
     lower_s = max(found.lower_s, float(overlapping(0, kernel.op.engine_flops(), card).lower_s))

@@ -9,7 +9,7 @@ bandwidth; an operation with less intensity is memory-bound.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import maximum, total
+from perfmodel.arithmetic import Size, maximum, minimum, total
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, Kind, Op
@@ -148,10 +148,10 @@ def lower_under(op: Op, card: Rates, protocol: str) -> Bounds:
     if protocol not in FROM_L2:
         return found
     lower_s = reusing_l2(op, card, weights=protocol != "rotating", pauses=protocol == "eager")
-    return found._replace(lower_s=max(lower_s, float(found.link_s)))
+    return found._replace(lower_s=maximum(lower_s, found.link_s))
 
 
-def reusing_l2(op: Op, card: Rates, *, weights: bool = True, pauses: bool = False) -> float:
+def reusing_l2(op: Op, card: Rates, *, weights: bool = True, pauses: bool = False) -> Size:
     """The least time of a kernel that runs again and again, or after one that left its operands in L2.
 
     No replacement policy saves more than the capacity of L2, so the tensors with the most traffic per byte are assumed
@@ -162,23 +162,23 @@ def reusing_l2(op: Op, card: Rates, *, weights: bool = True, pauses: bool = Fals
     cache = card.gpu.caches.get("l2")
     traffic_byte, engine_flops = op.traffic_byte(), op.engine_flops()
     if cache is None:
-        return float(overlapping(traffic_byte, engine_flops, card).lower_s)
+        return overlapping(traffic_byte, engine_flops, card).lower_s
     held = [t for t in op.tensors if not t.spill and t.size_byte and (weights or t.kind not in WEIGHTS)]
     if pauses:
         saved_byte = _saved_byte(cache.value, ((t.size_byte, t.read_byte) for t in held))
         saved_byte += _saved_byte(cache.value, ((t.size_byte, t.write_byte) for t in held))
     else:
         saved_byte = _saved_byte(cache.value, ((t.size_byte, t.traffic_byte) for t in held))
-    found = overlapping(max(0.0, traffic_byte - saved_byte), engine_flops, card)
+    found = overlapping(maximum(0.0, traffic_byte - saved_byte), engine_flops, card)
     rate = card.gpu.caches.get("l2_bandwidth")
-    return max(float(found.lower_s), traffic_byte / rate.value if rate else 0.0)
+    return maximum(found.lower_s, traffic_byte / rate.value if rate else 0.0)
 
 
-def _saved_byte(left_byte: float, tensors: Iterable[tuple[float, float]]) -> float:
+def _saved_byte(left_byte: Size, tensors: Iterable[tuple[Size, Size]]) -> Size:
     """Traffic that so many bytes of L2 save, given each tensor's size and traffic."""
-    saved_byte = 0.0
+    saved_byte: Size = 0.0
     for size_byte, traffic_byte in sorted(tensors, key=lambda one: one[1] / one[0], reverse=True):
-        stays_byte = min(left_byte, size_byte)
+        stays_byte = minimum(left_byte, size_byte)
         saved_byte += stays_byte * (traffic_byte / size_byte)
         left_byte -= stays_byte
     return saved_byte

@@ -9,7 +9,7 @@ from math import ceil
 from typing import NamedTuple
 
 from perfmodel import patterns
-from perfmodel.arithmetic import Size, exact_div, product, visible_keys
+from perfmodel.arithmetic import Size, exact_div, is_one, maximum, product, visible_keys, whole
 
 Factors = Size | tuple[Size, ...]
 
@@ -17,7 +17,7 @@ Factors = Size | tuple[Size, ...]
 def number(size: Factors) -> int:
     """The product of a size's factors as an integer. Expected counts, such as distinct experts, are rounded."""
     count = product(size if isinstance(size, tuple) else (size,))
-    return count if isinstance(count, int) else max(1, round(count))
+    return count if isinstance(count, int) else maximum(1, whole(count))
 
 
 class Items(NamedTuple):
@@ -489,8 +489,7 @@ class Stages(NamedTuple):
     @property
     def _keys(self) -> Size:
         """Keys that a product goes over: all of them, or those in the window of a single query."""
-        alone = isinstance(self.N, int) and self.N == 1
-        return visible_keys(1, self.S, self.causal, self.W) if alone else self.S
+        return visible_keys(1, self.S, self.causal, self.W) if is_one(self.N) else self.S
 
     @property
     def _group(self) -> Size:

@@ -21,11 +21,17 @@ _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|(?P<open>[\[{])|(?P<close>[\]}])')
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+# Made once: ``json.dumps`` makes one for every call.
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
+
 def dumped(
     value: Any, *, indent: int | None = None, sort_keys: bool = False, default: Callable[[Any], Any] | None = None
 ) -> str:
     """Returns JSON text. A figure that is NaN or infinite is an error, because JSON has no such numbers."""
     try:
+        if indent is None and not sort_keys and default is None:
+            return _ENCODER.encode(value)
         return json.dumps(value, indent=indent, sort_keys=sort_keys, default=default, allow_nan=False)
     except ValueError as error:
         if "JSON compliant" not in str(error):
@@ -36,8 +42,34 @@ def dumped(
         ) from None  # fmt: skip
 
 
+# Exponents, which may give an infinite number.
+_EXPONENT = re.compile(r"[0-9.][eE]")
+_DECODER = json.JSONDecoder()
+
+
+def _quickly(text: str) -> dict[str, Any] | None:
+    """Returns the JSON object in a short and simple text; None if the text needs a closer look.
+
+    Every key has a colon. With as many colons as keys, no key is repeated and no text has a colon.
+    """
+    text = text.rstrip()
+    if len(text) > MOST_DIGITS or not (text.isascii() and text.isprintable() and text.startswith("{")):
+        return None
+    if "\\" in text or "NaN" in text or "Infinity" in text or "[" in text or _EXPONENT.search(text):
+        return None
+    try:
+        found, end = _DECODER.raw_decode(text)
+    except ValueError:
+        return None
+    keys = len(found) + sum(len(value) for value in found.values() if isinstance(value, dict))
+    return found if keys == text.count(":") and end == len(text) else None
+
+
 def parsed(text: str, where: str, accepted: str, action: str) -> dict[str, Any]:
     """Returns the JSON object in ``text``. ``accepted`` and ``action`` are the end of the message if there is none."""
+    simple = _quickly(text)
+    if simple is not None:
+        return simple
 
     def refused(found: str, place: str = where) -> InputError:
         return InputError(place, found, accepted, action)

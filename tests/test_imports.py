@@ -35,7 +35,7 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 THIRD_PARTY = {
     "yaml": {"specfile"},
     "platformdirs": {"paths"},
-    "numpy": {"sweep", "measure"},
+    "numpy": {"sweep", "timing", "measure"},
     "sympy": {"symbolic", "solve"},
     "matplotlib": {"report"},
     "PIL": {"report"},

@@ -254,11 +254,11 @@ VALUES = {
     "cost": lambda one: (one.expected_s * one.plan.gpus, one.expected_s),
 }
 SPACES = [
-    ("tinyllama-1.1b", "train", 8, {"B": 8, "N": 2048}),
+    ("tinyllama-1.1b", "train", 8, {"B": 4, "N": 2048}),
     ("tinyllama-1.1b", "train", 6, {"B": 6, "N": 1536}),
-    ("mixtral-8x7b", "train", 16, {"B": 4, "N": 512}),
-    ("gpt-oss-20b", "train", 8, {"B": 4, "N": 1024}),
-    ("deepseek-v2-lite", "train", 8, {"B": 8, "N": 512}),
+    ("mixtral-8x7b", "train", 16, {"B": 2, "N": 512}),
+    ("gpt-oss-20b", "train", 8, {"B": 2, "N": 1024}),
+    ("deepseek-v2-lite", "train", 4, {"B": 8, "N": 512}),
     ("llama-3-8b", "prefill", 8, {"B": 8, "N": 4096}),
     ("mixtral-8x7b", "prefill", 8, {"B": 8, "N": 1024}),
     ("llama-3-70b", "decode", 8, {"B": 16, "S": 2048}),
@@ -273,7 +273,10 @@ def every(name, phase, gpus, sizes):
 
 
 @pytest.mark.parametrize("objective", VALUES)
-@pytest.mark.parametrize(("name", "phase", "gpus", "sizes"), SPACES)
+@pytest.mark.parametrize(
+    ("name", "phase", "gpus", "sizes"),
+    [pytest.param(*space, marks=pytest.mark.xdist_group(f"search {n}")) for n, space in enumerate(SPACES)],
+)
 def test_the_search_answers_as_estimating_all_plans_does(name, phase, gpus, sizes, objective):
     counts = [n for n in range(1, gpus + 1) if gpus % n == 0] if objective == "cost" else [gpus]
     found = [every(name, phase, number, tuple(sizes.items()))[1] for number in counts]

@@ -37,7 +37,6 @@ from perfmodel.timing import (
     sequence,
     stream,
     terms,
-    tile_sizes,
     tiles,
     torch_rows,
     walks,
@@ -181,9 +180,16 @@ def test_a_long_sum_is_split_where_tiles_are_few():
 
 
 def test_operands_that_outgrow_the_cache_are_read_again():
-    card, wave = parameters.card(SHEET), tile_sizes.wave(132, 128, 256)
-    assert tiles._again_byte(round_card(l2_byte=1e12), tiles.Product(8192, 8192, 8192), *wave) == 0
-    again = tiles._again_byte(card, tiles.Product(8192, 8192, 8192), *wave)
+    size = tiles.Product(8192, 8192, 8192)
+
+    def again_byte(card):
+        given = tiles.limits(card, size, "fp16", 0.0)
+        grid = tiles.grid_of(card, size, "fp16", given)
+        choice = next(one for one in grid.choices if one[:2] == (128, 256))
+        return grid.again_s(choice, size.m, size.n) * given.bandwidth_byte_per_s
+
+    assert again_byte(round_card(l2_byte=1e12)) == 0
+    again = again_byte(parameters.card(SHEET))
     # the counters of an H200 read 1.25 GB for this product, of which 0.27 GB are its operands
     assert 0.6e9 < again < 1.4e9
 

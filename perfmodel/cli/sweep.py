@@ -44,7 +44,7 @@ SECONDS_WITHOUT_A_BAR = 1.0
 @click.option(
     "--expected",
     is_flag=True,
-    help="Add expected times with their range. This computes some thousand points of one operation per second.",
+    help="Add expected times with their range. This computes some million points of one operation per second.",
 )
 @click.option(
     "-o",

@@ -48,9 +48,9 @@ class StackPrices(Prices):
     @property
     def launch_s(self) -> float:
         """The launch of a step as a CUDA graph."""
-        return first_launch_s(self.card, PROTOCOL, "", 0.0)
+        return float(first_launch_s(self.card, PROTOCOL, "", 0.0))
 
     @property
     def between_s(self) -> float:
         """The part of a launch that goes away where two kernels become one."""
-        return gap_s(self.card, PROTOCOL, 0.0) + ramp_s(self.card, far=False)
+        return float(gap_s(self.card, PROTOCOL, 0.0) + ramp_s(self.card, far=False))

@@ -77,7 +77,7 @@ class Plan(NamedTuple):
     def causal(self) -> bool:
         return bool(self.given["causal"])
 
-    def chunks(self, points: int = POINTS) -> Iterator[Chunk]:
+    def chunks(self, points: int | None = None) -> Iterator[Chunk]:
         """The grid in chunks of at most ``points`` points. The last symbol varies fastest and the card slowest."""
         # glibc returns freed arrays to the system until a larger block has been freed, and each reuse then causes page
         # faults. Without this line a sweep takes twice as long.
@@ -86,7 +86,8 @@ class Plan(NamedTuple):
             from perfmodel.sweep import times
 
             clocks = [times.Clock(self, card) for card in self.cards]
-            points = min(points, times.POINTS)
+            points = points or times.POINTS
+        points = points or POINTS
         for place, card in enumerate(self.cards):
             found, outside = False, None
             for low in range(0, self.points, points):
@@ -123,7 +124,7 @@ class Plan(NamedTuple):
 
 
 def sweep(
-    workload: Workload, gpus: Sequence[Gpu], over: Mapping[str, Any], *, points: int = POINTS, **choices: Any
+    workload: Workload, gpus: Sequence[Gpu], over: Mapping[str, Any], *, points: int | None = None, **choices: Any
 ) -> Iterator[Chunk]:
     """Totals and bounds of a workload on each card at every point of a grid, in chunks.
 
@@ -149,7 +150,7 @@ def plan(
 ) -> Plan:
     """A sweep that is ready to run, with checked symbols and cards. The keywords are those of ``analyse``.
 
-    ``expected`` adds the expected time and its range to every point. That takes several hundred times as long as the rest.
+    ``expected`` adds the expected time and its range to every point. That takes about 50 times as long as the rest.
     """
     phase = phase or workload.default_phase
     axes = tuple(axis(symbol, values) for symbol, values in over.items())

@@ -1,20 +1,20 @@
 """The expected time at each point of a chunk.
 
-Points are evaluated one by one, because the time model chooses kernels as a library does.
+All points of a chunk are evaluated at once (see ``timing.arrays``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from perfmodel import block, ops
+from perfmodel.arithmetic import Size
 from perfmodel.block import Kernel, Step
 from perfmodel.roofline import bounds
 from perfmodel.sweep import work
 from perfmodel.sweep.totals import Chunk
 from perfmodel.timing import parameters as known
+from perfmodel.timing.arrays import at_points, varies
 from perfmodel.timing.kernels import parts
 from perfmodel.timing.sequence import Bodies, Launched, time_s
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from perfmodel.roofline import Rates
     from perfmodel.sweep import Plan
 
-# Points per chunk, between updates of the progress bar; approximate time per kernel and point on one core.
-POINTS = 256
-SECONDS_A_KERNEL = 80e-6
+# Points per chunk: many, because each path of the model takes a fixed time, and few enough for the cache of the CPU.
+# Approximate time per kernel and point on one core.
+POINTS = 65_536
+SECONDS_A_KERNEL = 0.5e-6
 MOST_PIECES = 16_384  # evaluated steps, and times of launches, that are kept
 
 
@@ -53,31 +54,32 @@ class Clock:
 
     def timed(self, chunk: Chunk) -> Chunk:
         """The chunk with the expected time of each point and its range."""
-        found = np.empty((3, chunk.flops.size))
-        sizes = {name: size.astype(np.int64).tolist() if np.ndim(size) else size for name, size in chunk.sizes.items()}
-        varying = [name for name, size in sizes.items() if isinstance(size, list)]
-        for i in range(chunk.flops.size):
-            found[:, i] = self._expected({**sizes, **{name: sizes[name][i] for name in varying}})
+        found = at_points(self._expected, chunk.sizes, chunk.flops.size, 3)
         return chunk._replace(expected_s=found[0], expected_low_s=found[1], expected_high_s=found[2])
 
-    def _expected(self, dims: dict[str, Any]) -> tuple[float, float, float]:
+    def _expected(self, dims: dict[str, Any]) -> tuple[Size, Size, Size]:
         if max(len(self._pieces), len(self._bodies.lasting)) > MOST_PIECES:
             self._pieces.clear()
             self._bodies = Bodies()
-        pieces = [self._piece(step, place, dims) for step, place in zip(self._steps, self._places, strict=True)]
+        known: dict[int, Piece] = {}  # of arrays, which no point shares with a later chunk
+        pieces = [self._piece(step, place, dims, known) for step, place in zip(self._steps, self._places, strict=True)]
         running = [one for piece in pieces for one in piece.forward]
         if self.plan.phase == "train":
             running += (one for piece in reversed(pieces) for one in piece.backward)
             running += self._optimizer(sum(piece.parameters for piece in pieces), dims)
         return time_s(self.known, running, self.card.dtype, self._bodies)
 
-    def _piece(self, step: Step, place: int, dims: dict[str, Any]) -> Piece:
+    def _piece(self, step: Step, place: int, dims: dict[str, Any], known: dict[int, Piece]) -> Piece:
         """The kernels of a step at these sizes. ``place`` is that of the first step that does the same work."""
         sizes = step.values(dims)
         if step.operation.per_token:
             sizes["B"], sizes["N"] = 1, sizes["B"] * sizes["N"]
         repeat = step.repeat(dims) if step.repeat else 1
         key = (place, repeat, *sizes.values())
+        if varies(key):
+            if place not in known:
+                known[place] = self._built(step, sizes, repeat)
+            return known[place]
         if key not in self._pieces:
             self._pieces[key] = self._built(step, sizes, repeat)
         return self._pieces[key]
@@ -98,6 +100,8 @@ class Clock:
     def _optimizer(self, parameters: int, dims: dict[str, Any]) -> tuple[Launched, ...]:
         """The optimizer step over so many parameters."""
         key = ("optimizer", parameters, *(dims.get(name) for name in ops.find("adam").arguments))
+        if varies(key):
+            return (self._launched(block.update(parameters, dims, checked=False)),)
         if parameters and key not in self._pieces:
             self._pieces[key] = Piece((self._launched(block.update(parameters, dims)),), (), 0)
         return self._pieces[key].forward if parameters else ()

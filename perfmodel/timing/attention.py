@@ -26,7 +26,9 @@ A serving stack first plans the work and stores the new keys and values in its c
 from math import ceil
 from typing import NamedTuple
 
+from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
 from perfmodel.timing.blocks import elementwise
+from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part, limited
 from perfmodel.timing.power import rate as powered_rate
@@ -88,7 +90,7 @@ class BackEnd(NamedTuple):
     masked_decode: float = 0.0
 
 
-def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int, gradient: bool) -> tuple[Part, ...]:
+def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size, gradient: bool) -> tuple[Part, ...]:
     """The kernels of one call, in order."""
     if gradient:
         return _gradients(card, how, size, dtype, byte)
@@ -106,21 +108,22 @@ def _tiny(card: Card) -> Part:
     return Part(lambda found: elementwise(card, 0.0, TINY_BYTE, 0.0, found, "counters and seeds"), TINY_BYTE)
 
 
-def _stream(card: Card, read: float, write: float, lanes: float, name: str = "") -> Part:
+def _stream(card: Card, read: Size, write: Size, lanes: Size, name: str = "") -> Part:
     """A kernel over data of the kernel before it. NB measured at memory's rate whatever L2 holds (12 to 34 MB, H100)."""
-    return Part(lambda found: elementwise(card, read, write, lanes, 0.0, name), int(read + write))
+    return Part(lambda found: elementwise(card, read, write, lanes, 0.0, name), floor_div(read + write, 1))
 
 
 def _streams(how: BackEnd, size: Attended) -> bool:
     """Whether the library has a decoding kernel that streams the cache."""
-    return bool(how.stream) and size.queries == 1
+    return bool(how.stream) and bool(size.queries == 1)
 
 
 def _masked_decode(how: BackEnd, size: Attended) -> bool:
     return _streams(how, size) and size.masked
 
 
-def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) -> Body:
+@by_paths
+def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: Size) -> Body:
     """Returns the time of one forward pass. NB masked decoding runs at memory's rate even where L2 holds the cache."""
     head_byte = size.cached * size.stored_width
     stream = moved(
@@ -136,7 +139,7 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) 
     busy_s, passed = _busy(card, how, size, dtype, tile, parts, rows, heads)
     passed_s = passed * head_byte / (card.l2_byte_per_s * _sharing(card, dtype))
     seconds, terms = overlapped(
-        (("products and softmax", busy_s), ("memory", stream.dram_s), ("L2", max(stream.l2_s, passed_s))), SHARPNESS
+        (("products and softmax", busy_s), ("memory", stream.dram_s), ("L2", maximum(stream.l2_s, passed_s))), SHARPNESS
     )
     choice = f"{how.title}: tiles of {tile.queries} queries x {tile.keys} keys"
     if parts > 1:
@@ -147,8 +150,8 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: float) 
 
 
 def _busy(
-    card: Card, how: BackEnd, size: Attended, dtype: str, tile: Tile, parts: int, rows: int, heads: int
-) -> tuple[float, float]:
+    card: Card, how: BackEnd, size: Attended, dtype: str, tile: Tile, parts: Size, rows: Size, heads: Size
+) -> tuple[Size, Size]:
     """Seconds until all blocks are done, and the keys that they walk over in total."""
     count = card.multiprocessors
     each, longest, edges = walked(size, rows, tile, rows // size.queries)
@@ -158,11 +161,11 @@ def _busy(
     mask_s = tile.queries * how.mask * count / card.lane_per_s
     start_s = how.start * card.dram_latency_s
     # Equal parts are whole steps; under a causal mask some are empty, so the mean counts.
-    own = each / parts if size.causal or parts == 1 else ceil(each / tile.keys / parts) * tile.keys
+    own = each / parts if size.causal else where(parts == 1, each, ceil(each / tile.keys / parts) * tile.keys)
     work_s = start_s + own * area_s + edges / parts * mask_s
     if size.causal:
         longest = ceil(longest / tile.keys / parts) * tile.keys
-        last_s = start_s + longest * area_s + min(longest, tile.queries + tile.keys) * mask_s
+        last_s = start_s + longest * area_s + minimum(longest, tile.queries + tile.keys) * mask_s
         busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, last_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
@@ -171,22 +174,23 @@ def _busy(
 
 
 def _planned(
-    card: Card, how: BackEnd, size: Attended, found: float, seconds: float, terms: tuple[Term, ...]
-) -> tuple[float, tuple[Term, ...]]:
+    card: Card, how: BackEnd, size: Attended, found: Size, seconds: Size, terms: tuple[Term, ...]
+) -> tuple[Size, tuple[Term, ...]]:
     """Adds what a serving stack does before the kernel."""
     if not how.plan:
         return seconds, terms
     byte = size.cached * size.kv_heads * size.queries * size.stored_width
-    planned = Term("planning and cache append", how.plan * 1e3 / card.clock_hz + max(moved(card, byte, byte, found)))
+    appended = maximum(*moved(card, byte, byte, found))
+    planned = Term("planning and cache append", how.plan * 1e3 / card.clock_hz + appended)
     return seconds + planned.seconds, (*terms, planned)
 
 
-def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: float, l2_s: float) -> Body:
+def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: Size, l2_s: Size) -> Body:
     """Decoding by a dedicated kernel: it streams the cache whatever the heads are, and splits many keys."""
     share, start = (how.masked_stream, how.masked_decode) if size.masked else (how.stream, how.decode)
     seconds, terms = overlapped((("memory", dram_s / share), ("L2", l2_s / share)), SHARPNESS)
     added = [Term("decode start-up", start * card.dram_latency_s)]
-    if size.keys >= STREAM_PARTS and not size.masked:
+    if not size.masked and size.keys >= STREAM_PARTS:
         added.append(Term("combine split keys", how.join * card.dram_latency_s))
     seconds += sum(term.seconds for term in added)
     return Body(seconds, (*terms, *added), "attention", f"{how.title}: the cache as a stream")
@@ -197,12 +201,12 @@ def _more(how: BackEnd, size: Attended) -> float:
     return how.added * size.masked + how.drop * size.dropout
 
 
-def pair_s(card: Card, dtype: str, flops: float, share: float, slots: float) -> float:
+def pair_s(card: Card, dtype: str, flops: Size, share: float, slots: float) -> Size:
     """Seconds of a multiprocessor per query-key pair: products, and a softmax that overlaps them partly."""
     count = card.multiprocessors
     product_s = flops * count / (_peak(card, dtype) * share)
     softmax_s = 1.0 / (EXPONENTIALS * card.clock_hz) + slots * count / card.lane_per_s
-    return float((product_s * product_s + softmax_s * softmax_s) ** 0.5)
+    return (product_s * product_s + softmax_s * softmax_s) ** 0.5
 
 
 def _peak(card: Card, dtype: str) -> float:
@@ -216,13 +220,14 @@ def _sharing(card: Card, dtype: str) -> float:
     return card.tilings[dtype if dtype in card.tilings else "vector"].sharing
 
 
-def _powered(card: Card, how: BackEnd, dtype: str, seconds: float, flops: float) -> float:
+def _powered(card: Card, how: BackEnd, dtype: str, seconds: Size, flops: Size) -> Size:
     """Not faster than the power limit allows; exponentials use part of it."""
     if dtype not in card.held_flop_per_s or dtype == "fp32":
         return seconds
-    return max(seconds, flops / (powered_rate(card, dtype, flops) * how.power))
+    return maximum(seconds, flops / (powered_rate(card, dtype, flops) * how.power))
 
 
+@by_paths
 def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     """Returns the time of the gradients' main kernel: tiles of keys with five products per pair."""
     tile, count = tile_of(how.back, size.width), card.multiprocessors
@@ -247,7 +252,7 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     return Body(seconds, terms, "attention", f"{how.title}: tiles of {tile.queries} keys")
 
 
-def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int) -> tuple[Part, ...]:
+def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size) -> tuple[Part, ...]:
     """The row sums, the main kernel, the sums over the heads of a group, and the conversion of dq."""
     item = size.item
     queries, outputs = size.heads * size.queries * size.width, size.heads * size.queries * size.value_width
@@ -269,13 +274,13 @@ def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: int) 
     )
 
 
-def padded(how: BackEnd, width: int) -> int:
+def padded(how: BackEnd, width: Size) -> Size:
     """The head size that a library computes: sizes without a kernel are padded with zeros."""
     step = how.widths if width <= 128 else 2 * how.widths
-    return int(-(-width // step) * step)
+    return -(-width // step) * step
 
 
-def _cut(how: BackEnd, size: Attended, rows: int, heads: int, group: int, count: int) -> tuple[Tile, int]:
+def _cut(how: BackEnd, size: Attended, rows: Size, heads: Size, group: Size, count: int) -> tuple[Tile, Size]:
     """The tile, and the number of parts of the keys."""
     tile = tile_of(how.tiles, size.width)
     if not how.cuts:

@@ -17,10 +17,12 @@ from functools import partial
 from math import ceil
 from typing import NamedTuple
 
+from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
+from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.stream import kept, late_s, rate, through_l2
-from perfmodel.timing.terms import Body, overlapped
+from perfmodel.timing.terms import Body, later, overlapped
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("blocks")
@@ -46,20 +48,20 @@ class Launch(NamedTuple):
     """
 
     name: str
-    blocks: int
-    threads: int
-    read_byte: float
-    write_byte: float
-    instructions: float
-    waits: float = 1.0
-    barriers: float = 0.0
-    path: float = 0.0
-    near_waits: float = 0.0
-    again_byte: float = 0.0
-    held_byte: float = 0.0
-    seats: int = 0
+    blocks: Size
+    threads: Size
+    read_byte: Size
+    write_byte: Size
+    instructions: Size
+    waits: Size = 1.0
+    barriers: Size = 0.0
+    path: Size = 0.0
+    near_waits: Size = 0.0
+    again_byte: Size = 0.0
+    held_byte: Size = 0.0
+    seats: Size = 0
     mechanism: str = "rows"
-    sector_byte: float = 0.0
+    sector_byte: Size = 0.0
     sharpness: float = 0.0
     abreast: int = 1
 
@@ -72,32 +74,37 @@ def starting(threads: int) -> float:
 def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
     """Launches as parts of a sequence."""
     return tuple(
-        Part(partial(body, card, launch), int(launch.read_byte + launch.write_byte), reads=launch.read_byte > 0.0)
+        Part(
+            partial(body, card, launch),
+            floor_div(launch.read_byte + launch.write_byte, 1),
+            reads=launch.read_byte > 0.0,
+        )
         for launch in launches
     )
 
 
-def elementwise(card: Card, read_byte: float, write_byte: float, lanes: float, found: float, choice: str = "") -> Body:
+def elementwise(card: Card, read_byte: Size, write_byte: Size, lanes: Size, found: Size, choice: str = "") -> Body:
     """Returns the time of an elementwise kernel of so many instructions in all; no block waits for another."""
     # Where the result is far smaller than the input (a boolean, a sum), threads are assigned by the input.
-    dealt = write_byte if MOST_READ * write_byte >= read_byte else read_byte
-    blocks = max(1, ceil(dealt / (STREAM_THREADS * STREAM_BYTE)))
-    each = lanes / max(1.0, dealt / STREAM_BYTE)
+    dealt = where(MOST_READ * write_byte >= read_byte, write_byte, read_byte)
+    blocks = maximum(1, ceil(dealt / (STREAM_THREADS * STREAM_BYTE)))
+    each = lanes / maximum(1.0, dealt / STREAM_BYTE)
     waits = 1.0 if read_byte else 0.0
     launch = Launch(choice, blocks, STREAM_THREADS, read_byte, write_byte, each, waits, mechanism="stream")
     return body(card, launch, found)
 
 
-def body(card: Card, launch: Launch, found: float) -> Body:
+@by_paths
+def body(card: Card, launch: Launch, found: Size) -> Body:
     """Returns the time of a kernel of whose bytes L2 holds the share ``found``."""
     seats = seated(card, launch)
-    at_once = min(launch.blocks, card.multiprocessors * seats)
+    at_once = minimum(launch.blocks, card.multiprocessors * seats)
     each = ceil(launch.blocks / card.multiprocessors)
     near, lost = _again(card, launch, at_once, each, seats)
     read, write = launch.read_byte * (1.0 - found), launch.write_byte * (1.0 - found)
     more = launch.again_byte * lost
     late = late_s(card, read + more, write)
-    dram_s = (read + more + write) / rate(card, read + more, write) if read + more + write else 0.0
+    dram_s = (read + more + write) / rate(card, read + more, write) if read + more + write > 0 else 0.0
     into_byte = launch.read_byte + launch.sector_byte + (0.0 if near else launch.again_byte)
     into_s, out_s = through_l2(card, into_byte, launch.write_byte)
     warps = ceil(launch.threads / WARP)
@@ -110,27 +117,32 @@ def body(card: Card, launch: Launch, found: float) -> Body:
         launch.waits * latency_s
         + launch.near_waits * again_s
         + (
-            max(max(launch.path, launch.instructions) / launch.abreast * CHAIN_CLOCKS, slots)
+            maximum(maximum(launch.path, launch.instructions) / launch.abreast * CHAIN_CLOCKS, slots)
             + launch.barriers * BARRIER_CLOCKS
         )
         / card.clock_hz
     )
-    turns = max(1.0, each / seats)
+    turns = maximum(1.0, each / seats)
     clocks = (
-        ("L2", into_s + out_s if each <= seats else max(into_s, out_s)),
+        ("L2", where(each <= seats, into_s + out_s, maximum(into_s, out_s))),
         ("instructions", each * slots / card.clock_hz),
-        ("block latency", life_s * (ceil(turns) if turns < FEW_TURNS else turns)),
+        ("block latency", life_s * where(turns < FEW_TURNS, ceil(turns), turns)),
     )
     sharpness = launch.sharpness or (PHASED + CROWD * seats if launch.barriers else SHARPNESS)
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)
-    all_s = overlapped((("memory", dram_s), *clocks), sharpness)[0] if late else seconds
-    return Body(seconds, terms, launch.mechanism, launch.name, all_s - seconds)
+    return Body(
+        seconds,
+        terms,
+        launch.mechanism,
+        launch.name,
+        later((("memory", dram_s - late), *clocks), sharpness, seconds, late),
+    )
 
 
-def seated(card: Card, launch: Launch) -> int:
+def seated(card: Card, launch: Launch) -> Size:
     """Resident blocks of this kernel per multiprocessor."""
-    seats = max(1, min(SEATS, int(card.of_each("threads", THREADS)) // launch.threads))
-    return max(1, min(seats, launch.seats)) if launch.seats else seats
+    seats = maximum(1, minimum(SEATS, int(card.of_each("threads", THREADS)) // launch.threads))
+    return maximum(1, minimum(seats, launch.seats)) if launch.seats else seats
 
 
 def slowness(card: Card) -> float:
@@ -139,11 +151,11 @@ def slowness(card: Card) -> float:
     return 1.0 + FP32 * max(0.0, lanes / card.lane_per_s - 1.0) if card.lane_per_s < 0.75 * lanes else 1.0
 
 
-def _again(card: Card, launch: Launch, at_once: int, each: int, seats: int) -> tuple[bool, float]:
+def _again(card: Card, launch: Launch, at_once: Size, each: Size, seats: Size) -> tuple[bool, Size]:
     """Whether data that is read again lies on the multiprocessor, and the share that even L2 has lost."""
     if not launch.again_byte:
         return False, 0.0
-    if min(each, seats) * launch.held_byte <= NEAR_SHARE * card.near_byte:
+    if minimum(each, seats) * launch.held_byte <= NEAR_SHARE * card.near_byte:
         return True, 0.0
     # The results pass through L2 too and evict part of it.
     return False, 1.0 - kept(card, (launch.held_byte + RESULTS * launch.write_byte / launch.blocks) * at_once)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Convolution2d, Normalised, Windows, number
 from perfmodel.timing import movement, tiles
@@ -48,7 +49,7 @@ FEW_CHANNELS, TILE_CHANNELS = _data.facts("few channels", "tile channels")
 def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """The changes of layout around the product, or the depthwise kernel."""
     groups, channels = number(fact.groups), number(fact.C)
-    read, write = float(op.read_byte()), float(op.write_byte())
+    read, write = 1.0 * op.read_byte(), 1.0 * op.write_byte()
     taps = number((fact.K_h, fact.K_w)) * (channels // groups)
     outputs = number((fact.B, fact.C_out, fact.h_out, fact.w_out))
     own: tuple[Part, ...]
@@ -67,11 +68,13 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
             reads=read / (plain.batch * plain.operands_byte), writes=write / (plain.batch * plain.result_byte)
         )
         few_s = FEW_TAP_S * number((fact.K_h, fact.K_w)) if on_tensor and channels < FEW_CHANNELS else 0.0
-        own = (limited(card, lambda card, found: _product(card, size, dtype, few_s, found), int(read + write)),)
+        own = (
+            limited(card, lambda card, found: _product(card, size, dtype, few_s, found), floor_div(read + write, 1)),
+        )
     if dtype not in card.tilings or dtype == "tf32":
         return own
-    turns = [_turn(float(t.size_byte), number(t.shape[1])) for t in op.tensors if t.reads and len(t.shape) > 1]
-    back = [_turn(float(t.size_byte), number(t.shape[1])) for t in op.tensors if t.writes and len(t.shape) > 1]
+    turns = [_turn(1.0 * t.size_byte, number(t.shape[1])) for t in op.tensors if t.reads and len(t.shape) > 1]
+    back = [_turn(1.0 * t.size_byte, number(t.shape[1])) for t in op.tensors if t.writes and len(t.shape) > 1]
     return (*in_order(card, *turns), *own, *in_order(card, *back))
 
 
@@ -81,7 +84,7 @@ def _eights(channels: int) -> int:
 
 
 def _product(card: Card, size: tiles.Product, dtype: str, few_s: float, found: float) -> Body:
-    body = tiles.body(card, size, dtype, found=found)
+    body = tiles.body(card, size, dtype, found)
     more_s = body.seconds * ((IMPLICIT if dtype in card.tilings else IMPLICIT_VECTOR) - 1.0) + few_s
     terms = (*body.terms, Term("addresses of patches", more_s))
     return body._replace(seconds=body.seconds + more_s, terms=terms, mechanism="images")
@@ -92,7 +95,7 @@ def _turn(byte: float, channels: int) -> Launch:
 
     A tile is whole even where there are fewer channels, and the result has whole groups of eight.
     """
-    blocks = max(1, ceil(byte / 4096))
+    blocks = maximum(1, ceil(byte / 4096))
     lanes = TURN * byte / 2 * ceil(channels / TILE_CHANNELS) * TILE_CHANNELS / channels / (blocks * 256)
     return Launch("layout", blocks, 256, byte, byte * _eights(channels) / channels, lanes, 1.0, 1.0, mechanism="images")
 
@@ -100,7 +103,7 @@ def _turn(byte: float, channels: int) -> Launch:
 def windows(card: Card, fact: Windows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """One thread per result, or per pixel of a plane."""
     outputs, inputs, taps = number(fact.outputs), number(fact.inputs), number(fact.taps)
-    read, write = float(op.read_byte()), float(op.write_byte())
+    read, write = 1.0 * op.read_byte(), 1.0 * op.write_byte()
 
     def each(threads: int, lanes: float, waits: float = RESULT_WAITS) -> Launch:
         blocks = ceil(threads / RESULT_THREADS)
@@ -155,11 +158,11 @@ def _batch(part: str, B: int, C: int, pixels: int, size: float) -> tuple[Launch,
             ),
         )  # fmt: skip
     across = _threads(pixels)
-    tall = max(1, SMALL_THREADS // across)
-    images = max(1, min(MOST_BLOCKS // C, ceil(B / tall)))
+    tall = maximum(1, SMALL_THREADS // across)
+    images = maximum(1, minimum(MOST_BLOCKS // C, ceil(B / tall)))
     own = ceil(pixels / across) * ceil(B / (images * tall))
     applied = Launch(
-        "apply", C * images, across * tall, size, size, max(starting(across * tall), 40.0 + APPLY * own),
+        "apply", C * images, across * tall, size, size, maximum(starting(across * tall), 40.0 + APPLY * own),
         APPLY_FIRST + APPLY_WAITS * own, mechanism="images",
     )  # fmt: skip
     update = Launch("statistics of channels", ceil(C / 128), 128, 16.0 * C, 16.0 * C, 40.0, 1.0, mechanism="images")
@@ -168,10 +171,10 @@ def _batch(part: str, B: int, C: int, pixels: int, size: float) -> tuple[Launch,
     return (_rows(C, B * pixels, size, MOMENT, MOMENT_WAITS), update, applied)
 
 
-def _threads(pixels: int) -> int:
+def _threads(pixels: Size) -> Size:
     """Threads along a channel's pixels, a quarter of them at most 512, at least 32 or 64."""
-    wide = min(CHANNEL_THREADS, max(32, 1 << max(0, ceil(pixels / 4) - 1).bit_length()))
-    return max(wide, 32 if pixels <= 32 else SMALL_THREADS)
+    wide = minimum(CHANNEL_THREADS, maximum(32, 1 << maximum(0, ceil(pixels / 4) - 1).bit_length()))
+    return maximum(wide, where(pixels <= 32, 32, SMALL_THREADS))
 
 
 def _rows(blocks: int, each: int, byte: float, lanes: float, waits: float) -> Launch:

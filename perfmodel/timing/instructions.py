@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from perfmodel.arithmetic import Size
 from perfmodel.op import Op, Primitive
 from perfmodel.timing.weights import Mechanism
 
@@ -25,7 +26,7 @@ def _of(primitives: tuple[tuple[int, Primitive], ...]) -> float:
     )
 
 
-def of_op(op: Op, elements: float) -> float:
+def of_op(op: Op, elements: Size) -> Size:
     """Instructions of all elementwise work of an operation, plus the fixed cost per element of its result."""
-    lanes: float = sum(_of(work.amount.mix.primitives) * work.amount.times for work in op.work)
+    lanes: Size = sum(_of(work.amount.mix.primitives) * work.amount.times for work in op.work)
     return lanes + ELEMENT * elements

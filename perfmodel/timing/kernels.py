@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import total
+from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, total
 from perfmodel.op import Op
 from perfmodel.roofline import WEIGHTS
 from perfmodel.runs import (
@@ -45,10 +45,11 @@ from perfmodel.runs import (
 from perfmodel.runs import each as each_fact
 from perfmodel.timing import instructions, parameters, tiles, torch_rows
 from perfmodel.timing.blocks import elementwise, in_order
+from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part, limited
 from perfmodel.timing.rows import Row
-from perfmodel.timing.terms import Body, Term
+from perfmodel.timing.terms import Body, Term, quicker
 from perfmodel.timing.weights import Mechanism
 
 OWN = ("ours", "fused")
@@ -114,7 +115,7 @@ def _bytes(op: Op) -> Bytes:
 def _stream_part(card: Card, op: Op, special: str = "") -> Part:
     """An elementwise kernel: bytes once in and out, instructions behind them."""
     read, write, byte, weights = _bytes(op)
-    elements = max((t.elements for t in op.tensors if not t.spill and (t.reads or t.writes)), default=0)
+    elements = largest([0, *(t.elements for t in op.tensors if not t.spill and (t.reads or t.writes))])
     lanes = SPECIAL[special] * elements if special else instructions.of_op(op, elements)
     return Part(lambda found: elementwise(card, read, write, lanes, found), byte, weights)
 
@@ -135,8 +136,8 @@ def _stream(card: Card, fact: Stream, op: Op, dtype: str, impl: str) -> tuple[Pa
 
         return movement.strided_stream(card, fact, op)
     if fact.special == "copied":
-        result = float(op.write_byte())
-        copy = Part(lambda found: elementwise(card, result, result, 0.0, found, "copy"), int(2 * result))
+        result = 1.0 * op.write_byte()
+        copy = Part(lambda found: elementwise(card, result, result, 0.0, found, "copy"), floor_div(2 * result, 1))
         return (copy, _stream_part(card, op))
     return (_stream_part(card, op, fact.special),)
 
@@ -179,7 +180,7 @@ def _slower(card: Card, dtype: str) -> Card:
 def _padded(fact: GroupedGemm) -> Gemm:
     """The batch of products over whole tiles of rows: each expert leaves half a tile empty on average, and fills at least one."""
     even = fact.even()
-    return even if fact.summed else even._replace(m=max(TILE_ROWS, number(even.m) + TILE_ROWS // 2))
+    return even if fact.summed else even._replace(m=maximum(TILE_ROWS, number(even.m) + TILE_ROWS // 2))
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:
@@ -211,7 +212,7 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
 
     tried: list[dict[float, tiles.Shortlist]] = [{} for _ in sizes]
 
-    def body(card: Card, found: float) -> Body:
+    def body(card: Card, found: Size) -> Body:
         bodies = [_quicker(card, size, dtype, found, own) for size, own in zip(sizes, tried, strict=True)]
         if len(bodies) == 1:
             return bodies[0]
@@ -222,15 +223,15 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
     return (limited(card, body, byte, fresh_byte=weights, right_byte=rotating, among_s=code_s),)
 
 
-def _quicker(card: Card, size: tiles.Product, dtype: str, found: float, tried: dict[float, tiles.Shortlist]) -> Body:
+@by_paths
+def _quicker(card: Card, size: tiles.Product, dtype: str, found: Size, tried: dict[float, tiles.Shortlist]) -> Body:
     """Tiles; or for a matrix and a vector the kernel without them, if it is quicker and tiles are not at their best."""
-    by_tiles = tiles.body(card, size, dtype, found=found, tried=tried)
-    aligned = dtype in card.tilings and tiles.alignment(size) == tiles.ALIGNMENTS[0]
-    if aligned or not (size.m == 1 or size.n == 1):
-        return by_tiles
+    vector = bool(minimum(size.m, size.n) == 1)
+    if not vector or (dtype in card.tilings and tiles.alignment(size) == tiles.ALIGNMENTS[0]):
+        return tiles.body(card, size, dtype, found, tried)
     from perfmodel.timing import vectors
 
-    return min(by_tiles, vectors.body(card, size, found), key=lambda body: body.seconds)
+    return quicker(tiles.body(card, size, dtype, found, tried), vectors.body(card, size, found))
 
 
 def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

@@ -10,31 +10,51 @@ Python module, a number beside a tensor (``wrapped``), a product. While a kernel
 
 from __future__ import annotations
 
+from perfmodel.arithmetic import Size, maximum, minimum, where
+from perfmodel.block import Kernel
+from perfmodel.op import Op
+from perfmodel.runs import Gemm, GroupedGemm, Rows
 from perfmodel.timing.card import Card
 from perfmodel.timing.weights import Mechanism
 
 RAMP = Mechanism("launch").weight("ramp")
 # Calls of matrix products: the library's own preparation leaves less of the host's time to hide (``product``).
 PRODUCTS = ("linear", "batch")
+# Elementwise calls that go through a Python module, or take a number beside a tensor.
+WRAPPED = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "scale")
 
 
-def ramp_s(card: Card, far: bool) -> float:
+def ramp_s(card: Card, far: Size) -> Size:
     """The time in which a kernel's pipeline fills; ``far``: its first access goes to memory."""
-    return RAMP * (card.dram_latency_s if far else card.l2_latency_s)
+    return RAMP * where(far, card.dram_latency_s, card.l2_latency_s)
 
 
-def gap_s(card: Card, protocol: str, before_s: float) -> float:
+def gap_s(card: Card, protocol: str, before_s: Size) -> Size:
     """The time between two launches. Under eager the host shows where the kernel before is shorter than a launch."""
     if protocol != "eager" or not before_s:
         return card.node_s
-    return max(card.node_s, card.host_s.get("between", card.host_s["any"]) - before_s)
+    return maximum(card.node_s, card.host_s.get("between", card.host_s["any"]) - before_s)
 
 
-def first_launch_s(card: Card, protocol: str, call: str, running_s: float) -> float:
+def first_launch_s(card: Card, protocol: str, call: str, running_s: Size) -> Size:
     """The cost of the first launch. Under eager the host's way back hides behind the run; a launch is never quicker
     than a replay."""
     if protocol != "eager":
         return card.cold_s if protocol == "cold" else card.warm_s
     host_s = card.host_s.get(call, card.host_s["any"])
     behind_s = card.host_s.get("product", card.host_hidden_s) if call in PRODUCTS else card.host_hidden_s
-    return max(card.warm_s, host_s - min(behind_s, running_s))
+    return maximum(card.warm_s, host_s - minimum(behind_s, running_s))
+
+
+def host_call(kernel: Kernel) -> str:
+    """The kind of call that the host makes for a kernel, as far as it changes the host's time."""
+    kind = _fact_call(kernel.op)
+    return kind or ("wrapped" if kernel.operation in WRAPPED else kernel.operation)
+
+
+def _fact_call(op: Op) -> str:
+    if isinstance(op.runs, Rows) and not op.runs.backward:
+        return "softmax" if op.runs.function in ("softmax", "log_softmax") else "layernorm"
+    if isinstance(op.runs, Gemm):
+        return "batch" if op.runs.batch != 1 else "linear"
+    return "linear" if isinstance(op.runs, GroupedGemm) else ""

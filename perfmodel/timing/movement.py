@@ -18,6 +18,7 @@ from __future__ import annotations
 from functools import partial
 from math import ceil
 
+from perfmodel.arithmetic import floor_div, maximum, minimum
 from perfmodel.op import Op
 from perfmodel.runs import Concatenate, Copy, Fill, Random, Stream, number
 from perfmodel.timing import instructions
@@ -53,14 +54,16 @@ def copy(card: Card, fact: Copy, op: Op, dtype: str, impl: str) -> tuple[Part, .
         if fact.converts or result > item:  # torch has vectorised conversions to narrower types alone
             return in_order(card, cast(numel, read, write, 2))
         lanes = (COPY if item == result else CONVERT) * numel
-        part = Part(lambda found: elementwise(card, read, write, lanes, found, "contiguous"), int(read + write))
+        part = Part(
+            lambda found: elementwise(card, read, write, lanes, found, "contiguous"), floor_div(read + write, 1)
+        )
         return (part,)
     # A source with fewer elements and runs of one is taken as broadcast along the fastest dimension.
-    pieces = WARP / min(WARP, max(run, numel // distinct))
-    sectors = pieces * ceil(min(run, WARP) * item / SECTOR)
+    pieces = WARP / minimum(WARP, maximum(run, numel // distinct))
+    sectors = pieces * ceil(minimum(run, WARP) * item / SECTOR)
     lanes = places(fact.dims or USUAL_DIMS, 2) + (2 * STRIDED_CAST if fact.converts else 0.0) + LINE * (pieces - 1.0)
     launch = strided(numel, result, distinct * item, numel * result, lanes)
-    more = max(0.0, numel / WARP * sectors * SECTOR - distinct * item)
+    more = maximum(0.0, numel / WARP * sectors * SECTOR - distinct * item)
     first = distinct / numel  # a repeated element is in L2 from its first use
     launch = launch._replace(waits=launch.waits * first, near_waits=launch.waits * (1.0 - first), sector_byte=more)
     return in_order(card, launch)
@@ -90,7 +93,7 @@ def strided(elements: int, item: float, read: float, write: float, lanes: float)
     each = 2 if item >= 4 else 4
     blocks = ceil(elements / (STRIDED_THREADS * each))
     filled = elements / (blocks * STRIDED_THREADS)
-    waits = max(1.0, SERIAL * min(each, ceil(elements / STRIDED_THREADS)))
+    waits = maximum(1.0, SERIAL * minimum(each, ceil(elements / STRIDED_THREADS)))
     return Launch(
         "strided", blocks, STRIDED_THREADS, read, write, THREAD + filled * lanes, waits, mechanism="movement",
         sharpness=OVERLAP,
@@ -117,14 +120,14 @@ def concatenate(card: Card, fact: Concatenate, op: Op, dtype: str, impl: str) ->
     sizes = [float(number(size)) for size in sorted(fact.each)] or [numel / CAT_TENSORS] * CAT_TENSORS
     if run * item % VECTOR == 0 and not fact.dims:
         vectors = ceil(byte / VECTOR)
-        blocks = min(VECTOR_BLOCKS * len(sizes) * card.multiprocessors, ceil(vectors / STRIDED_THREADS))
+        blocks = minimum(VECTOR_BLOCKS * len(sizes) * card.multiprocessors, ceil(vectors / STRIDED_THREADS))
         each = vectors / (blocks * STRIDED_THREADS)
         kernel = Launch(
-            "vectors", blocks, STRIDED_THREADS, byte, byte, each * CAT_VECTOR, max(1.0, each), mechanism="movement"
+            "vectors", blocks, STRIDED_THREADS, byte, byte, each * CAT_VECTOR, maximum(1.0, each), mechanism="movement"
         )  # fmt: skip
         return in_order(card, kernel)
     lanes = CAT_ELEMENT + CAT_DIVISION * (2 * (fact.dims - 1) if fact.dims else 1)
-    return (Part(partial(_together, card, sizes, item, lanes), int(2 * byte)),)
+    return (Part(partial(_together, card, sizes, item, lanes), floor_div(2 * byte, 1)),)
 
 
 def _together(card: Card, sizes: list[float], item: float, lanes: float, found: float) -> Body:
@@ -136,7 +139,7 @@ def _together(card: Card, sizes: list[float], item: float, lanes: float, found: 
         if size <= done:
             continue
         count = len(sizes) - place
-        blocks = max(1, min(most, ceil((size - done) / CAT_THREADS)))
+        blocks = maximum(1, minimum(most, ceil((size - done) / CAT_THREADS)))
         each = (size - done) / (blocks * CAT_THREADS)
         byte = (size - done) * count * item
         launch = Launch(
@@ -157,14 +160,14 @@ def fill(card: Card, fact: Fill, op: Op, dtype: str, impl: str) -> tuple[Part, .
 
 def filled(card: Card, numel: int, item: float) -> Part:
     """The kernel that sets every element to one value."""
-    return Part(partial(_fill, card, numel * item), int(numel * item), reads=False)
+    return Part(partial(_fill, card, numel * item), floor_div(numel * item, 1), reads=False)
 
 
 def _fill(card: Card, byte: float, found: float) -> Body:
     """Writes alone do not turn the memory bus. What L2 holds at the end is left to the next kernel."""
     dram, sustained = FILL_DRAM * card.gpu.bandwidth_byte_per_s.value, FILL_SUSTAINED * card.l2_byte_per_s
-    rate = max(card.write_byte_per_s, min(dram, sustained))
-    held = min(byte, HELD_BACK * card.l2_byte)
+    rate = maximum(card.write_byte_per_s, minimum(dram, sustained))
+    held = minimum(byte, HELD_BACK * card.l2_byte)
     streams = (("memory", (1.0 - found) * (byte - held) / rate), ("L2", byte / (FILL_L2 * card.l2_byte_per_s)))
     seconds, terms = overlapped(streams, FILL_SHARPNESS)
     late = later(streams, FILL_SHARPNESS, seconds, (1.0 - found) * held / rate)
@@ -175,7 +178,7 @@ def random(card: Card, fact: Random, op: Op, dtype: str, impl: str) -> tuple[Par
     """A grid that fills the card once; each thread walks over the tensor, four numbers at a time."""
     numel = number(fact.numel)
     most = RANDOM_BLOCKS * card.multiprocessors
-    blocks = max(1, min(most, ceil(numel / (RANDOM_THREADS * RANDOM_EACH))))
+    blocks = maximum(1, minimum(most, ceil(numel / (RANDOM_THREADS * RANDOM_EACH))))
     lanes = RANDOM_START + RANDOM * numel / (blocks * RANDOM_THREADS)
     byte = numel * float(fact.item)
     return in_order(card, Launch("counter-based", blocks, RANDOM_THREADS, 0.0, byte, lanes, 0.0, mechanism="movement"))

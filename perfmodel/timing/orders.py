@@ -13,11 +13,13 @@ reading the row from cache again. Then the elements are gathered and sorted.
 
 from __future__ import annotations
 
-from math import ceil, log2
+from math import ceil
 
+from perfmodel.arithmetic import log2, maximum, minimum
 from perfmodel.op import Op
 from perfmodel.runs import Sort, TopK, number
 from perfmodel.timing.blocks import BARRIER_CLOCKS, WARP, Launch, in_order
+from perfmodel.timing.branches import uniform
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.weights import Mechanism
@@ -51,9 +53,11 @@ def sort(card: Card, fact: Sort, op: Op, dtype: str, impl: str) -> tuple[Part, .
     passes = ceil(item * 8 / DIGIT_BITS)
     if rows == 1 or cols >= ONE_AFTER_ANOTHER:
         one = radix(cols, item, passes)
-        return in_order(card, _simple("places", 0.0, cols * float(PLACE_BYTE), cols, 20.0), *one * rows)
+        return in_order(
+            card, _simple("places", 0.0, cols * float(PLACE_BYTE), cols, 20.0), *one * (1 if rows == 1 else int(rows))
+        )
     if rows < TOGETHER:
-        bits = max(1, ceil(log2(rows)))
+        bits = maximum(1, ceil(log2(rows)))
         return in_order(
             card,
             _simple("rows and places", 0.0, places, rows * cols, 20.0),
@@ -77,11 +81,11 @@ def _simple(name: str, read: float, write: float, elements: int, lanes: float = 
 
 def _on_chip(rows: int, cols: int, item: float) -> Launch:
     """A block, or a warp for a short row, that keeps its row on chip."""
-    held, byte = max(2, 1 << max(0, cols - 1).bit_length()), rows * cols * (item + PLACE_BYTE)
+    held, byte = maximum(2, 1 << maximum(0, cols - 1).bit_length()), rows * cols * (item + PLACE_BYTE)
     if held <= MERGED:
         steps = log2(held) * (log2(held) + 1) / 2
         return Launch(
-            "one warp per row", ceil(rows / 4), 128, byte, byte, steps * STEP * max(1.0, held / WARP), 1.0,
+            "one warp per row", ceil(rows / 4), 128, byte, byte, steps * STEP * maximum(1.0, held / WARP), 1.0,
             steps * STEP_CLOCKS / BARRIER_CLOCKS, mechanism="orders",
         )  # fmt: skip
     passes = item * 8 / CHIP_BITS
@@ -102,7 +106,7 @@ def radix(elements: int, item: float, passes: int, *, keys: bool = False) -> tup
     )  # fmt: skip
     counts = Launch("digits", blocks, BLOCK, key, 0.0, each * passes * 6.0, 4.0, 2.0, mechanism="orders")
     sums = Launch("sums of digits", passes, BLOCK, 1024.0 * passes, 1024.0 * passes, 40.0, 1.0, 3.0, mechanism="orders")
-    return (counts, sums, *(one,) * passes)
+    return (counts, sums, *(one,) * uniform(passes))
 
 
 def top_k(card: Card, fact: TopK, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -120,7 +124,7 @@ def top_k(card: Card, fact: TopK, op: Op, dtype: str, impl: str) -> tuple[Part, 
 
 def _by_row(rows: int, cols: int, chosen: int, item: float) -> tuple[Launch, ...]:
     """One block per row, which reads it once more for every two bits, and twice to gather."""
-    threads = min(MOST_THREADS, 32 * ceil(cols / 32))
+    threads = minimum(MOST_THREADS, 32 * ceil(cols / 32))
     steps = ceil(cols / threads)
     passes = item * 8 / SELECT_BITS + 1
     byte, write = rows * cols * item, rows * chosen * (item + PLACE_BYTE)
@@ -135,7 +139,7 @@ def _by_row(rows: int, cols: int, chosen: int, item: float) -> tuple[Launch, ...
 
 def _by_blocks(rows: int, cols: int, chosen: int, item: float, multiprocessors: int) -> tuple[Launch, ...]:
     """Several blocks per row, with three kernels for every eight bits."""
-    each = min(MOST_EACH, max(FEWEST_EACH, ceil(rows * cols / (multiprocessors * BLOCKS_EACH * BLOCK))))
+    each = minimum(MOST_EACH, maximum(FEWEST_EACH, ceil(rows * cols / (multiprocessors * BLOCKS_EACH * BLOCK))))
     parts = ceil(cols / (each * BLOCK))
     blocks, byte = rows * parts, rows * cols * item
     counts = 512.0 * blocks

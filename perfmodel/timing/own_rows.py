@@ -19,6 +19,7 @@ from __future__ import annotations
 from math import ceil
 from typing import NamedTuple
 
+from perfmodel.arithmetic import Size, maximum, minimum
 from perfmodel.cuda.layouts import LONG_THREADS, Chip, Layout, asked_byte, layout, long_parts, most_parts, widest
 from perfmodel.timing.blocks import SCHEDULERS, WARP
 from perfmodel.timing.card import Card
@@ -80,15 +81,15 @@ def chip(card: Card) -> Chip:
     return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9.0)
 
 
-def registers(name: str, found: Layout, item: int) -> int:
+def registers(name: str, found: Layout, item: int) -> Size:
     """Registers per thread, rounded as they are allocated."""
     habit = HABITS[name]
     words = habit.words - (0 if found.held else 1)
     each = habit.floats + words * item / 4
     again = 0.0 if found.held else habit.again + (0.0 if found.full else habit.unfilled)
-    most = min(255, 65536 // found.threads)
+    most = minimum(255, 65536 // found.threads)
     wanted = habit.registers + again + each * found.vectors * found.wide
-    return min(most, REGISTER_STEP * ceil(wanted / REGISTER_STEP))
+    return minimum(most, REGISTER_STEP * ceil(wanted / REGISTER_STEP))
 
 
 def footing(card: Card, name: str, row: Row) -> Footing | None:
@@ -127,21 +128,21 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
     # Each row of a turn, and the weights once per block; partial weight sums are written as floats.
     turn_byte = (habit.inputs + 1) * lay.groups * row.cols * row.item / lay.cluster
     once_byte = habit.weights * row.cols * row.item / lay.cluster
-    first = min(on.blocks, card.multiprocessors)
+    first = minimum(on.blocks, card.multiprocessors)
     l2_s = (on.blocks * turns * turn_byte + first * once_byte) / card.l2_byte_per_s
     share = card.l2_byte_per_s / card.multiprocessors
     latency_s = first_latency_s(card, found)
     # Two-byte elements pass through registers: each access waits for the one before.
     waits = lay.vectors if lay.stages and lay.wide * row.item < ASYNC_BYTE else 1
     warps = lay.row_threads * lay.cluster / WARP
-    issue = max(ISSUE_CLOCKS, lay.threads / WARP / SCHEDULERS)
+    issue = maximum(ISSUE_CLOCKS, lay.threads / WARP / SCHEDULERS)
     clocks = per_row * issue + (BARRIER_CLOCKS * warps if warps > 1 else 0.0)
     own_s = turn_byte / share + clocks / card.clock_hz
     if lay.stages > 1 and turns > 1:
-        own_s = max(turn_byte / share, clocks / card.clock_hz)
+        own_s = maximum(turn_byte / share, clocks / card.clock_hz)
     ahead = lay.stages - (2 if name == "layernorm_backward" else 1)
-    if turns > max(1, ahead):
-        own_s = max(own_s, WAIT_LATENCIES * latency_s / max(1, ahead))
+    if turns > maximum(1, ahead):
+        own_s = maximum(own_s, WAIT_LATENCIES * latency_s / maximum(1, ahead))
     if waits > 1:
         own_s += waits * WAIT_LATENCIES * latency_s
     life_s = WAIT_LATENCIES * latency_s + turns * own_s
@@ -158,7 +159,7 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
     )
     if name != "layernorm_backward":
         return body
-    live = min(on.held, ceil(on.blocks / card.multiprocessors))
+    live = minimum(on.held, ceil(on.blocks / card.multiprocessors))
     leave_s = PART_WRITES * live * 8 * row.cols / lay.cluster / share
     return body._replace(seconds=body.seconds + leave_s, terms=(*body.terms, Term("write partial sums", leave_s)))
 
@@ -167,7 +168,7 @@ def twice(card: Card, name: str, row: Row, found: float) -> Body:
     """One block per row, which it reads twice."""
     habit = HABITS[name]
     wide = widest(row.cols, row.item)
-    held = max(1, int(card.of_each("threads", 2048) // LONG_THREADS))
+    held = maximum(1, int(card.of_each("threads", 2048) // LONG_THREADS))
     turns = ceil(row.cols / (wide * LONG_THREADS))
     stream = moved(card, habit.inputs * row.byte, row.byte, found)
     near = held * row.cols * row.item * (habit.inputs + habit.weights) <= card.of_each("l1_and_shared", 131072)
@@ -178,8 +179,8 @@ def twice(card: Card, name: str, row: Row, found: float) -> Body:
     wait_s = LONG_WAIT * turns * (latency_s + card.l2_latency_s)
     clocks = per_row * ISSUE_CLOCKS + 4 * BARRIER_CLOCKS * LONG_THREADS / WARP
     life_s = wait_s + row_byte * card.multiprocessors / card.l2_byte_per_s + clocks / card.clock_hz
-    active = min(row.rows, held * card.multiprocessors) * row.cols * row.item * habit.inputs
-    missed = min(1.0, max(0.0, (active / card.l2_byte - 1.0) / 1.5))
+    active = minimum(row.rows, held * card.multiprocessors) * row.cols * row.item * habit.inputs
+    missed = minimum(1.0, maximum(0.0, (active / card.l2_byte - 1.0) / 1.5))
     again_s = missed * habit.inputs * row.byte / rate(card, row.byte, 0.0)
     lanes = row.rows * LONG_THREADS * per_row
     return _slowest(
@@ -214,11 +215,11 @@ def _sums(card: Card, row: Row, parts: int) -> Part:
     across = 32 if row.cols % 4 else 128
     blocks = 2 * ceil(row.cols / across)
     rounds = ceil(blocks / (2 * card.multiprocessors))
-    live = min(2, ceil(blocks / card.multiprocessors))
+    live = minimum(2, ceil(blocks / card.multiprocessors))
     turns = ceil(parts / WARP / SUMS_AHEAD)
 
     def body(found: float) -> Body:
-        byte_s = live * parts * min(across, row.cols) * 4 * card.multiprocessors / card.l2_byte_per_s
+        byte_s = live * parts * minimum(across, row.cols) * 4 * card.multiprocessors / card.l2_byte_per_s
         seconds = rounds * (byte_s + (SUM_START + SUM_LATENCIES * turns) * card.l2_latency_s)
         return Body(seconds, (Term("reduce partial sums", seconds),), "rows", "column sums")
 
@@ -232,11 +233,11 @@ def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
     """Parts of the weight gradients where rows are read twice: a thread walks down its columns of every parts-th row."""
     wide = widest(row.cols, row.item)
     blocks = parts * ceil(row.cols / (LONG_THREADS * wide))
-    held = max(1, int(card.of_each("threads", 2048) // LONG_THREADS))
+    held = maximum(1, int(card.of_each("threads", 2048) // LONG_THREADS))
     partial = 8 * parts * row.cols
     stream = moved(card, 2 * row.byte, partial, found)
     turns = ceil(row.rows / parts)
-    live = min(held, ceil(blocks / card.multiprocessors))
+    live = minimum(held, ceil(blocks / card.multiprocessors))
     waves = ceil(blocks / (held * card.multiprocessors))
     block_byte = LONG_THREADS * wide * (2 * turns * row.item + 8 * COLUMN_WRITES)
     life_s = (turns + 1) * card.dram_latency_s + live * block_byte * card.multiprocessors / card.l2_byte_per_s

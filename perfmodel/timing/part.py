@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from perfmodel.arithmetic import Size
 from perfmodel.timing.card import Card
 from perfmodel.timing.terms import Body
 
@@ -18,16 +19,16 @@ class Part(NamedTuple):
     the card too, if the power limit can hold the kernel back; a run of kernels changes what that limit allows.
     """
 
-    body: Callable[[float], Body]
-    byte: int
-    fresh_byte: int = 0
-    right_byte: int = 0
+    body: Callable[[Size], Body]
+    byte: Size
+    fresh_byte: Size = 0
+    right_byte: Size = 0
     code_s: float = 0.0
     among_s: float = 0.0
-    reads: bool = True
-    limited: Callable[[Card, float], Body] | None = None
+    reads: Size = True
+    limited: Callable[[Card, Size], Body] | None = None
 
 
-def limited(card: Card, body: Callable[[Card, float], Body], byte: int, **more: Any) -> Part:
+def limited(card: Card, body: Callable[[Card, Size], Body], byte: Size, **more: Any) -> Part:
     """A launch whose time depends on the power limit."""
     return Part(partial(body, card), byte, limited=body, **more)

@@ -8,25 +8,26 @@ the sustained rate. The rest of the surge falls with the square of the time. Ker
 
 from __future__ import annotations
 
+from perfmodel.arithmetic import Size, minimum
 from perfmodel.timing.card import Card
 
 UNENDING = 1e9
 
 
-def rate(card: Card, dtype: str, flops: float) -> float:
+def rate(card: Card, dtype: str, flops: Size) -> Size:
     """Operations per second that the power limit allows over a run of so many operations."""
     held = card.held_flop_per_s[dtype]
-    surge = min(held * card.surge, card.peak_flop_per_s[dtype])
+    surge = minimum(held * card.surge, card.peak_flop_per_s[dtype])
     return held + (surge - held) * _left(card, flops / held)
 
 
-def settled(card: Card, dtype: str, flops: float) -> Card:
+def settled(card: Card, dtype: str, flops: Size) -> Card:
     """The card during a run of several kernels: all of them see what that run leaves of the surge."""
     run_s = flops / card.held_flop_per_s[dtype] if dtype in card.held_flop_per_s else 0.0
     return card._replace(surge=1.0 + (card.surge - 1.0) * _left(card, run_s), patience_s=UNENDING)
 
 
-def _left(card: Card, run_s: float) -> float:
+def _left(card: Card, run_s: Size) -> Size:
     """The share of the surge that remains for a run of this length."""
     looked = run_s / card.patience_s
     return 1.0 / (1.0 + looked * looked)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from perfmodel.arithmetic import floor_div, maximum
 from perfmodel.op import Op
 from perfmodel.runs import Quantisation, number
 from perfmodel.timing.blocks import Launch, elementwise, in_order
@@ -47,7 +48,7 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
 def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float) -> Launch:
     """One block for each row."""
     if fact.scales == "static":
-        work = STATIC_ROW + STATIC_ELEMENT * max(STATIC_LEAST, cols / STATIC_THREADS)
+        work = STATIC_ROW + STATIC_ELEMENT * maximum(STATIC_LEAST, cols / STATIC_THREADS)
         return Launch("static scale", rows, STATIC_THREADS, read, write, work, mechanism="stack")
     steps = ceil(cols / TOKEN_THREADS / TOKEN_VECTOR)
     work = TOKEN_ROW + 2 * steps * TOKEN_VECTOR * TOKEN_ELEMENT
@@ -60,7 +61,8 @@ def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float
 def _flat(card: Card, read: float, write: float, lanes: float, name: str) -> Part:
     """An elementwise kernel."""
     return Part(
-        lambda found: elementwise(card, read, write, lanes, found, name)._replace(mechanism="stack"), int(read + write)
+        lambda found: elementwise(card, read, write, lanes, found, name)._replace(mechanism="stack"),
+        floor_div(read + write, 1),
     )
 
 

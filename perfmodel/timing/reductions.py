@@ -12,11 +12,13 @@ another, with a barrier after each of log2 steps.
 from __future__ import annotations
 
 from functools import partial
-from math import ceil, gcd, log2
+from math import ceil
 
+from perfmodel.arithmetic import common_divisor, floor_div, log2, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Cumulative, Reduction, number
 from perfmodel.timing.blocks import BARRIER_CLOCKS, THREADS, WAIT, WARP, Launch, body, in_order
+from perfmodel.timing.branches import by_points
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.terms import Body, Term
@@ -41,10 +43,10 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
     resident = int(card.of_each("threads", THREADS))
     grid, shared, width, height, values, split = launched(outer, axis, inner, card.multiprocessors, resident)
     each = VALUE[fact.function] + (NARROW if float(fact.item) < 4 else 0.0)
-    barriers = (log2(max(1, width // WARP)) if inner == 1 else 0.0) + (log2(height) if split else 0.0)
+    barriers = (log2(maximum(1, width // WARP)) if inner == 1 else 0.0) + where(split, log2(height), 0.0)
     along = inner == 1
     start = ROW_START if along else COLUMN_START
-    loads = values / (ROW_VECTOR if along else gcd(ROW_VECTOR, outer * inner) * IN_FLIGHT)
+    loads = values / (ROW_VECTOR if along else common_divisor(ROW_VECTOR, outer * inner) * IN_FLIGHT)
     kernel = Launch(
         f"{grid} x {shared} blocks of {width} x {height}", grid * shared, width * height, op.read_byte(), op.write_byte(),
         start + values * each, 1.0 + (ROW_AHEAD if along else COLUMN_AHEAD) * (loads - 1.0), barriers,
@@ -56,7 +58,7 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
     together = width * height if along else height
     join_s = ((ROW_JOIN if along else COLUMN_JOIN) + JOIN_EACH * shared / together) * WAIT * card.l2_latency_s
     (cleared,) = in_order(card, clear)
-    return (cleared, Part(partial(_joined, card, kernel, join_s), int(op.read_byte() + op.write_byte())))
+    return (cleared, Part(partial(_joined, card, kernel, join_s), floor_div(op.read_byte() + op.write_byte(), 1)))
 
 
 def _joined(card: Card, kernel: Launch, join_s: float, found: float) -> Body:
@@ -65,12 +67,13 @@ def _joined(card: Card, kernel: Launch, join_s: float, found: float) -> Body:
     return own._replace(seconds=own.seconds + join_s, terms=(*own.terms, Term("addition of the last block", join_s)))
 
 
+@by_points
 def launched(
     outer: int, axis: int, inner: int, multiprocessors: int, resident: int
 ) -> tuple[int, int, int, int, float, bool]:
     """Blocks, blocks per output, both sides of a block, values per thread, and whether warps share an output."""
     outputs, along = outer * inner, inner == 1
-    vector = 1 if along else gcd(4, inner)
+    vector = 1 if along else common_divisor(4, inner)
     wide = axis // ROW_VECTOR if along and axis > LONG_ROW else axis if along else outputs // vector
     tall, most = (outputs if along else axis), MOST_THREADS // vector
     width = min(_below(wide, most), WARP)
@@ -89,7 +92,7 @@ def launched(
 
 def _below(size: int, most: int) -> int:
     """The largest power of two that is at most both."""
-    return most if size >= most else 1 << max(0, size.bit_length() - 1)
+    return most if size >= most else 1 << maximum(0, size.bit_length() - 1)
 
 
 def cumulative(card: Card, fact: Cumulative, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -104,7 +107,7 @@ def cumulative(card: Card, fact: Cumulative, op: Op, dtype: str, impl: str) -> t
             mechanism="reductions",
         )  # fmt: skip
         return in_order(card, state._replace(mechanism="reductions"), scan)
-    log = min(9, max(4, (9 + ceil(log2(cols)) - ceil(log2(rows))) // 2))
+    log = minimum(9, maximum(4, (9 + ceil(log2(cols)) - ceil(log2(rows))) // 2))
     parts = ceil(cols / (2 << log))
     steps = parts * (log + 3)
     return in_order(

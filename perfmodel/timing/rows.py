@@ -2,14 +2,16 @@
 
 from typing import NamedTuple
 
+from perfmodel.arithmetic import Size
+
 
 class Row(NamedTuple):
     """Number of rows, elements per row, bytes per element."""
 
-    rows: int
-    cols: int
+    rows: Size
+    cols: Size
     item: int
 
     @property
-    def byte(self) -> int:
+    def byte(self) -> Size:
         return self.rows * self.cols * self.item

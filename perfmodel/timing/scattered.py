@@ -14,8 +14,9 @@ The loss of a row's target is one element per row, read and added by a single bl
 
 from __future__ import annotations
 
-from math import ceil, log2
+from math import ceil
 
+from perfmodel.arithmetic import Size, log2, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Gather, Picked, Scatter, number
 from perfmodel.timing.blocks import WARP, Launch, in_order, starting
@@ -38,11 +39,11 @@ FEW_ROWS, FEATURES, SEGMENT_KERNELS = _data.facts("few rows", "features", "segme
 PICK_ROWS, PICK_THREADS = _data.facts("pick rows", "pick threads")
 
 
-def _delivered(card: Card, rows: int, cols: int, item: float) -> float:
+def _delivered(card: Card, rows: Size, cols: Size, item: float) -> Size:
     """Bytes of memory traffic for rows at random places: those of the table once, as far as L2 keeps it."""
-    row = max(GRAIN, float(ceil(cols * item / SECTOR) * SECTOR))
+    row = maximum(GRAIN, 1.0 * ceil(cols * item / SECTOR) * SECTOR)
     table = TABLE * cols * item
-    near = kept(card, rows * table) if table < row else 0.0
+    near = where(table < row, kept(card, rows * table), 0.0)
     return rows * (near * table + (1.0 - near) * row)
 
 
@@ -59,17 +60,17 @@ def gather(card: Card, fact: Gather, op: Op, dtype: str, impl: str) -> tuple[Par
     if cols * item % VECTOR:
         return in_order(card, _walking(card, rows, cols, read, size, SELECT, SELECT_WAITS))
     vectors = cols * item / VECTOR
-    threads = min(VECTOR_THREADS, WARP * ceil(vectors / WARP))
+    threads = minimum(VECTOR_THREADS, WARP * ceil(vectors / WARP))
     blocks = rows * ceil(vectors / threads)
     # A multiprocessor starts blocks one after another, so short rows are bound by their number.
-    slots = max(ROW, starting(threads))
+    slots = maximum(ROW, starting(threads))
     return in_order(card, Launch("vectors", blocks, threads, read, size, slots, ROW_WAITS, mechanism="scattered"))
 
 
 def _walking(card: Card, rows: int, cols: int, read: float, write: float, lanes: float, waits: float) -> Launch:
     """A grid that fills the card at most once: threads walk over all elements, or over few rows at their column."""
-    elements = cols if rows <= FEW else rows * cols
-    blocks = min(WALK_BLOCKS * card.multiprocessors, ceil(elements / STRIDED_THREADS))
+    elements = where(rows <= FEW, cols, rows * cols)
+    blocks = minimum(WALK_BLOCKS * card.multiprocessors, ceil(elements / STRIDED_THREADS))
     each = rows * cols / (blocks * STRIDED_THREADS)
     return Launch(
         "elements", blocks, STRIDED_THREADS, read, write, lanes * each, 1.0 + waits * each, mechanism="scattered"
@@ -81,7 +82,7 @@ def _elements(rows: int, cols: int, read: float, write: float, lanes: float) -> 
     elements = rows * cols
     blocks = ceil(elements / (STRIDED_THREADS * EACH))
     each = elements / (blocks * STRIDED_THREADS)
-    waits = 2.0 * max(1.0, (LONE_SERIAL if cols == 1 else SERIAL) * each)
+    waits = 2.0 * maximum(1.0, (LONE_SERIAL if cols == 1 else SERIAL) * each)
     return Launch("elements", blocks, STRIDED_THREADS, read, write, lanes * each, waits, mechanism="scattered")
 
 
@@ -119,7 +120,7 @@ def _ordered(rows: int, cols: int, size: float, index: float) -> tuple[Launch, .
         )  # fmt: skip
     from perfmodel.timing.orders import radix
 
-    passes = ceil(log2(max(2, rows)) / 8)
+    passes = ceil(log2(maximum(2, rows)) / 8)
     small = Launch(
         "equal indices", ceil(rows / 256), 256, rows * index, rows * index, 40.0, 2.0, 2.0, mechanism="scattered"
     )
@@ -130,12 +131,12 @@ def _ordered(rows: int, cols: int, size: float, index: float) -> tuple[Launch, .
 def picked(card: Card, fact: Picked, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """One element per row by a single block. Backward, all rows are cleared first."""
     rows, item = number(fact.rows), float(fact.item)
-    threads = min(PICK_THREADS, max(32, 1 << round(log2(max(1.0, rows / PICK_ROWS)))))
+    threads = minimum(PICK_THREADS, maximum(32, 1 << round(log2(maximum(1.0, rows / PICK_ROWS)))))
     each = ceil(rows / threads)
-    read, write = float(op.read_byte()), rows * item if fact.backward else item
+    read, write = 1.0 * op.read_byte(), rows * item if fact.backward else item
     end, lanes = (0.0, PICK_BACK * each) if fact.backward else (PICK_END * threads, PICK * each)
     launch = Launch(
-        "single block", 1, threads, read, write, lanes, max(1.0, PICK_WAITS * each), 1.0, lanes + end,
+        "single block", 1, threads, read, write, lanes, maximum(1.0, PICK_WAITS * each), 1.0, lanes + end,
         mechanism="scattered",
     )  # fmt: skip
     if not fact.backward:

@@ -8,46 +8,43 @@ product, the right operand) come from memory. ``eager``: the kernels of warm, la
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from perfmodel.arithmetic import Size, maximum, minimum, where
 from perfmodel.block import Kernel
-from perfmodel.op import Op
 from perfmodel.roofline import FROM_L2
-from perfmodel.runs import Gemm, GroupedGemm, Rows
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
 from perfmodel.timing.kernels import UNMODELLED, parts
-from perfmodel.timing.launch import first_launch_s, gap_s, ramp_s
+from perfmodel.timing.launch import first_launch_s, gap_s, host_call, ramp_s
 from perfmodel.timing.part import Part
 from perfmodel.timing.power import settled
 from perfmodel.timing.stream import NEAR, kept
-from perfmodel.timing.terms import Body, Term
+from perfmodel.timing.terms import Body, Term, is_none
 
 # Mechanisms whose speed at the reduced clock after a pause was fitted.
 CLOCKED = ("rows", "stream")
-# Elementwise calls that go through a Python module, or take a number beside a tensor.
-WRAPPED = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "scale")
 
 
 class Launched(NamedTuple):
     """A kernel of the model with its lower bound, its launches, and the FLOPs of its products over all repeats."""
 
     kernel: Kernel
-    lower_s: float
+    lower_s: Size
     parts: tuple[Part, ...]
-    flops: int = 0
+    flops: Size = 0
 
 
 class Row(NamedTuple):
     """One kernel of the model with its launches' times, for one repeat; ``gaps_s`` precede its launches."""
 
     kernel: Kernel
-    repeat: int
-    lower_s: float
+    repeat: Size
+    lower_s: Size
     bodies: tuple[Body, ...]
-    gaps_s: float
-    ramps_s: float
+    gaps_s: Size
+    ramps_s: Size
 
     @property
-    def unclamped_s(self) -> float:
+    def unclamped_s(self) -> Size:
         """The model's own time, before it is held to the lower bound."""
         return sum(body.seconds for body in self.bodies) + self.gaps_s + self.ramps_s
 
@@ -56,7 +53,28 @@ def expected(
     card: Card, kernels: Iterable[tuple[Kernel, float]], dtype: str, *, impl: str = "", protocol: str = "cold"
 ) -> tuple[list[Expected], Expected]:
     """The time of every kernel for one repeat, and of all with the launch; each kernel comes with its lower bound."""
-    given = tuple(kernels)
+    card, rows = _run(card, tuple(kernels), dtype, impl, protocol)
+    return [_one(card, row) for row in rows], _whole(card, rows, protocol)
+
+
+def expected_s(
+    card: Card, kernels: Iterable[tuple[Kernel, Size]], dtype: str, *, impl: str = "", protocol: str = "cold"
+) -> tuple[Size, Size, Size, Size, Size]:
+    """The time of all kernels, as ``Expected`` without terms: the time, the ends of its range, the model's own time, and
+    that of kernels without a mechanism.
+    """
+    card, rows = _run(card, tuple(kernels), dtype, impl, protocol)
+    if not rows:
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    whole = _sums(card, rows, protocol)
+    found = _range(card, rows, maximum(whole.seconds, whole.lower_s), whole.lower_s)
+    return (*found, whole.unclamped_s, _unmodelled_s(rows))
+
+
+def _run(
+    card: Card, given: tuple[tuple[Kernel, Size], ...], dtype: str, impl: str, protocol: str
+) -> tuple[Card, list[Row]]:
+    """The kernels as they run, and the card at its clock during the run."""
     if protocol == "eager" and card.settle_s:
         return _after_pauses(card, given, dtype, impl)
     if len(given) > 1 or any(kernel.repeat > 1 for kernel, _ in given):
@@ -64,15 +82,14 @@ def expected(
     launches = [
         Launched(kernel, lower_s, parts(card, kernel.op, kernel.dtype or dtype, impl)) for kernel, lower_s in given
     ]
-    rows = _rows(card, launches, protocol, Bodies())
-    return [_one(card, row) for row in rows], _whole(card, rows, protocol)
+    return card, _rows(card, launches, protocol, Bodies())
 
 
 def time_s(
     card: Card, launches: Sequence[Launched], dtype: str, known: "Bodies", *, protocol: str = "cold"
-) -> tuple[float, float, float]:
+) -> tuple[Size, Size, Size]:
     """The time of all kernels with the launch and the ends of its range, as in ``expected``, for callers that time many
-    sequences of the same launches on one card.
+    sequences of the same launches on one card, or many points at once.
     """
     if len(launches) > 1 or any(one.kernel.repeat > 1 for one in launches):
         card = settled(card, dtype, sum(one.flops for one in launches))
@@ -81,12 +98,12 @@ def time_s(
     if not rows:
         return 0.0, 0.0, 0.0
     whole = _sums(card, rows, protocol)
-    return _range(card, rows, max(whole.seconds, whole.lower_s), whole.lower_s)
+    return _range(card, rows, maximum(whole.seconds, whole.lower_s), whole.lower_s)
 
 
 def _rows(card: Card, launches: Sequence[Launched], protocol: str, known: "Bodies") -> list[Row]:
     """Every kernel's bodies, each after the one before it."""
-    whole = 0.0
+    whole: Size = 0.0
     if protocol in FROM_L2:
         whole = kept(card, sum(part.byte * one.kernel.repeat for one in launches for part in one.parts))
     rows: list[Row] = []
@@ -95,12 +112,13 @@ def _rows(card: Card, launches: Sequence[Launched], protocol: str, known: "Bodie
     for number, (kernel, lower_s, own, _) in enumerate(launches):
         ends = protocol == "cold" and number == len(launches) - 1 and kernel.repeat == 1
         bodies = run(card, own, whole, before, followed=not ends, rotating=protocol == "rotating", known=known)
-        gaps_s = ramps_s = 0.0
+        gaps_s: Size = 0.0
+        ramps_s: Size = 0.0
         for body in bodies:
             gaps_s += gap_s(card, protocol, last_s)
             ramps_s += ramp_s(card, body.far)
             last_s = body.seconds
-        rows.append(Row(kernel, int(kernel.repeat), lower_s, tuple(bodies), gaps_s, ramps_s))
+        rows.append(Row(kernel, kernel.repeat, lower_s, tuple(bodies), gaps_s, ramps_s))
         before = own[-1]
     return rows
 
@@ -115,8 +133,10 @@ class Bodies:
         self.lasting: dict[tuple[int, float, bool], tuple[Part, Body]] = {}
         self.limited: dict[tuple[int, float, bool], tuple[Part, Body]] = {}
 
-    def of(self, card: Card, part: Part, share: float, followed: bool) -> Body:
+    def of(self, card: Card, part: Part, share: Size, followed: bool) -> Body:
         """One launch, of whose data L2 holds ``share``."""
+        if not isinstance(share, (int, float)):
+            return _body(card, part, share, followed=followed)
         table = self.limited if part.limited else self.lasting
         key = id(part), share, followed
         if key not in table:
@@ -127,7 +147,7 @@ class Bodies:
 def run(
     card: Card,
     launched: Sequence[Part],
-    whole: float = 0.0,
+    whole: Size = 0.0,
     before: Part | None = None,
     *,
     followed: bool = False,
@@ -146,20 +166,20 @@ def run(
         fresh_byte = (part.fresh_byte or part.right_byte) if rotating else 0
         share = whole * (1.0 - fresh_byte / part.byte) if part.byte else whole
         if before is not None and share < 1.0 and part.byte:
-            touched = min(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
-            share = max(share, kept(card, part.byte + before.byte) * touched)
+            touched = minimum(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
+            share = maximum(share, kept(card, part.byte + before.byte) * touched)
         bodies.append(known.of(card, part, share, followed or at < last))
         before = part
     return bodies
 
 
-def _body(card: Card, part: Part, share: float, *, followed: bool) -> Body:
+def _body(card: Card, part: Part, share: Size, *, followed: bool) -> Body:
     """One launch, of whose data L2 holds ``share``."""
     body = part.limited(card, share) if part.limited else part.body(share)
-    if part.code_s and share <= 0.0:
-        fetch = Term("instruction fetch", part.code_s)
-        body = body._replace(seconds=body.seconds + fetch.seconds, terms=(*body.terms, fetch))
-    if body.late_s and followed:
+    fetch_s = where(share <= 0.0, part.code_s, 0.0)
+    if not is_none(fetch_s):
+        body = body._replace(seconds=body.seconds + fetch_s, terms=(*body.terms, Term("instruction fetch", fetch_s)))
+    if followed and not is_none(body.late_s):
         body = drained(body)
     return body._replace(far=part.reads and share < NEAR)
 
@@ -178,13 +198,16 @@ def _one(card: Card, row: Row) -> Expected:
 
 
 class _Sums(NamedTuple):
-    """The seconds of all kernels with their repeats: of their launch, gaps and ramps, in all, and their lower bound."""
+    """The seconds of all kernels with their repeats: of their launch, gaps and ramps, in all, their lower bound, and in
+    all before they are held to it.
+    """
 
-    first_s: float
-    gaps_s: float
-    ramps_s: float
-    seconds: float
-    lower_s: float
+    first_s: Size
+    gaps_s: Size
+    ramps_s: Size
+    seconds: Size
+    lower_s: Size
+    unclamped_s: Size
 
 
 def _sums(card: Card, rows: Sequence[Row], protocol: str) -> _Sums:
@@ -192,20 +215,22 @@ def _sums(card: Card, rows: Sequence[Row], protocol: str) -> _Sums:
     ramps_s = sum(row.ramps_s * row.repeat for row in rows)
     bodies_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies)
     gaps_s = sum(row.gaps_s * row.repeat for row in rows) - gap_s(card, protocol, 0.0)
-    first_s = first_launch_s(card, protocol, _host_call(rows[0].kernel), bodies_s + ramps_s)
+    first_s = first_launch_s(card, protocol, host_call(rows[0].kernel), bodies_s + ramps_s)
     # Each kernel is held to its own bound, so the sum of the rows and the launch is the whole.
-    short_s = sum(max(0.0, row.lower_s - row.unclamped_s) * row.repeat for row in rows)
-    seconds = first_s + gaps_s + ramps_s + bodies_s + short_s
+    short_s = sum(maximum(0.0, row.lower_s - row.unclamped_s) * row.repeat for row in rows)
+    unclamped_s = first_s + gaps_s + ramps_s + bodies_s
+    seconds = unclamped_s + short_s
     if len(rows) == 1 and rows[0].repeat == 1:
         seconds -= short_s  # one kernel: its launch counts before its bound does
-    return _Sums(first_s, gaps_s, ramps_s, seconds, sum(row.lower_s * row.repeat for row in rows))
+    lower_s = sum(row.lower_s * row.repeat for row in rows)
+    return _Sums(first_s, gaps_s, ramps_s, seconds, lower_s, unclamped_s)
 
 
 def _whole(card: Card, rows: Sequence[Row], protocol: str) -> Expected:
     """The time of all kernels, with its terms."""
     if not rows:
         return Expected(0.0, 0.0, 0.0)
-    first_s, gaps_s, ramps_s, seconds, lower_s = _sums(card, rows, protocol)
+    first_s, gaps_s, ramps_s, seconds, lower_s, _ = _sums(card, rows, protocol)
     launch = "host launch" if protocol == "eager" else "launch"
     around = (Term(launch, first_s), Term("gaps between kernels", gaps_s), Term("ramp", ramps_s))
     terms = (*(term for term in around if term.seconds), *_terms(rows))
@@ -231,17 +256,22 @@ def _expected(card: Card, rows: Sequence[Row], seconds: float, lower_s: float, t
     held_s = max(seconds, lower_s)
     if held_s > unclamped_s * (1.0 + 1e-12):
         terms = (*terms, Term("raised to the lower bound", held_s - unclamped_s))
-    unmodelled_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies if body.mechanism == UNMODELLED)
-    return Expected(*_range(card, rows, held_s, lower_s), terms, unclamped_s=unclamped_s, unmodelled_s=unmodelled_s)
+    found = _range(card, rows, held_s, lower_s)
+    return Expected(*found, terms, unclamped_s=unclamped_s, unmodelled_s=_unmodelled_s(rows))
 
 
-def _range(card: Card, rows: Sequence[Row], held_s: float, lower_s: float) -> tuple[float, float, float]:
+def _unmodelled_s(rows: Sequence[Row]) -> Size:
+    """The time of kernels without a mechanism."""
+    return sum(body.seconds * row.repeat for row in rows for body in row.bodies if body.mechanism == UNMODELLED)
+
+
+def _range(card: Card, rows: Sequence[Row], held_s: Size, lower_s: Size) -> tuple[Size, Size, Size]:
     """A time and the ends of its range."""
     down, up = spread(card, rows)
-    return held_s, max(lower_s, held_s * down), held_s * up
+    return held_s, maximum(lower_s, held_s * down), held_s * up
 
 
-def spread(card: Card, rows: Sequence[Row]) -> tuple[float, float]:
+def spread(card: Card, rows: Sequence[Row]) -> tuple[Size, Size]:
     """The ends of the range as factors of the time: those of the mechanisms, weighted by their time."""
     other = card.spread["any"]
     shares = [(card.spread.get(body.mechanism, other), body.seconds * repeat) for repeat, bodies in
@@ -251,32 +281,17 @@ def spread(card: Card, rows: Sequence[Row]) -> tuple[float, float]:
     return 1.0 / (1.0 + half), 1.0 + half
 
 
-def _after_pauses(
-    card: Card, given: tuple[tuple[Kernel, float], ...], dtype: str, impl: str
-) -> tuple[list[Expected], Expected]:
+def _after_pauses(card: Card, given: tuple[tuple[Kernel, Size], ...], dtype: str, impl: str) -> tuple[Card, list[Row]]:
     """One call after a pause: short work runs near the clock that the pause left, longer work near the highest."""
     settle_s, card = card.settle_s, card._replace(settle_s=0.0)
-    rows, whole = expected(card, given, dtype, impl=impl, protocol="eager")
-    busy_s = sum(body.seconds for body in whole.bodies)
-    if card.idle_share >= 1.0 or any(body.mechanism not in CLOCKED for body in whole.bodies):
-        return rows, whole
+    settled_card, rows = _run(card, given, dtype, impl, "eager")
+    bodies = [body for row in rows for body in row.bodies]
+    if card.idle_share >= 1.0 or any(body.mechanism not in CLOCKED for body in bodies):
+        return settled_card, rows
+    busy_s = sum(body.seconds for body in bodies)
     up = busy_s**2 / (busy_s**2 + settle_s**2)
     share = card.idle_share + (1.0 - card.idle_share) * up
     slower = card._replace(
         clock_hz=card.clock_hz * share, l2_byte_per_s=card.l2_byte_per_s * share, lane_per_s=card.lane_per_s * share
     )
-    return expected(slower, given, dtype, impl=impl, protocol="eager")
-
-
-def _host_call(kernel: Kernel) -> str:
-    """The kind of call that the host makes for a kernel, as far as it changes the host's time."""
-    kind = _fact_call(kernel.op)
-    return kind or ("wrapped" if kernel.operation in WRAPPED else kernel.operation)
-
-
-def _fact_call(op: Op) -> str:
-    if isinstance(op.runs, Rows) and not op.runs.backward:
-        return "softmax" if op.runs.function in ("softmax", "log_softmax") else "layernorm"
-    if isinstance(op.runs, Gemm):
-        return "batch" if op.runs.batch != 1 else "linear"
-    return "linear" if isinstance(op.runs, GroupedGemm) else ""
+    return _run(slower, given, dtype, impl, "eager")

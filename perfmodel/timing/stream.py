@@ -10,6 +10,7 @@ keep a copy.)
 
 from typing import NamedTuple
 
+from perfmodel.arithmetic import Size, maximum, minimum, where
 from perfmodel.timing.card import Card
 from perfmodel.timing.weights import Mechanism
 
@@ -21,21 +22,21 @@ L2_WRITE, L2_FILL, NEAR = _data.weights("l2 write", "l2 fill", "near")
 class Moved(NamedTuple):
     """Seconds that memory and L2 take for a kernel's bytes."""
 
-    dram_s: float
-    l2_s: float
+    dram_s: Size
+    l2_s: Size
 
 
-def kept(card: Card, working_byte: float) -> float:
+def kept(card: Card, working_byte: Size) -> Size:
     """Returns the share of a working set that the next run still finds in L2."""
     over = working_byte / card.l2_byte
-    return min(1.0, max(0.0, (NOTHING_LEFT - over) / (NOTHING_LEFT - 1.0)))
+    return minimum(1.0, maximum(0.0, (NOTHING_LEFT - over) / (NOTHING_LEFT - 1.0)))
 
 
 def kept_between(card: Card, first_byte: float, last_byte: float) -> float:
     """Returns the mean of ``kept`` over working sets from ``first_byte`` to ``last_byte``."""
     low, high = sorted((first_byte / card.l2_byte, last_byte / card.l2_byte))
     if high - low < 1e-6:
-        return kept(card, first_byte)
+        return float(kept(card, first_byte))
     return (_kept_up_to(high) - _kept_up_to(low)) / (high - low)
 
 
@@ -46,37 +47,36 @@ def _kept_up_to(over: float) -> float:
     return min(1.0, over) + (width**2 - (NOTHING_LEFT - falling) ** 2) / (2.0 * width)
 
 
-def rate(card: Card, read_byte: float, write_byte: float) -> float:
+def rate(card: Card, read_byte: Size, write_byte: Size) -> Size:
     """Bytes per second of a long stream with this mix of reads and writes."""
     share = write_byte / (read_byte + write_byte)
-    if share <= 1 / 3:
-        return card.read_byte_per_s + (card.add_byte_per_s - card.read_byte_per_s) * share * 3
-    if share <= 1 / 2:
-        return card.add_byte_per_s + (card.copy_byte_per_s - card.add_byte_per_s) * (share * 6 - 2)
-    return card.copy_byte_per_s + (card.write_byte_per_s - card.copy_byte_per_s) * (share * 2 - 1)
+    reading = card.read_byte_per_s + (card.add_byte_per_s - card.read_byte_per_s) * share * 3
+    adding = card.add_byte_per_s + (card.copy_byte_per_s - card.add_byte_per_s) * (share * 6 - 2)
+    writing = card.copy_byte_per_s + (card.write_byte_per_s - card.copy_byte_per_s) * (share * 2 - 1)
+    return where(share <= 1 / 3, reading, where(share <= 1 / 2, adding, writing))
 
 
-def moved(card: Card, read_byte: float, write_byte: float, found: float = 0.0) -> Moved:
+def moved(card: Card, read_byte: Size, write_byte: Size, found: Size = 0.0) -> Moved:
     """Seconds for bytes read and written once, of which L2 holds the share ``found``."""
     if read_byte + write_byte <= 0:
         return Moved(0.0, 0.0)
-    held = min(LAZY * write_byte, HELD_BACK * card.l2_byte)
+    held = minimum(LAZY * write_byte, HELD_BACK * card.l2_byte)
     from_memory = (read_byte + write_byte - held) * (1.0 - found)
     return Moved(from_memory / rate(card, read_byte, write_byte), (read_byte + write_byte) / card.l2_byte_per_s)
 
 
-def first_latency_s(card: Card, found: float) -> float:
+def first_latency_s(card: Card, found: Size) -> Size:
     """The latency of the level that a kernel's first access reads."""
-    return card.dram_latency_s if found < NEAR else card.l2_latency_s
+    return where(found < NEAR, card.dram_latency_s, card.l2_latency_s)
 
 
-def late_s(card: Card, read_byte: float, write_byte: float) -> float:
+def late_s(card: Card, read_byte: Size, write_byte: Size) -> Size:
     """DRAM time to write back the lines that are still dirty in L2 when the kernel ends."""
-    held = min(LAZY * write_byte, HELD_BACK * card.l2_byte)
+    held = minimum(LAZY * write_byte, HELD_BACK * card.l2_byte)
     return held / rate(card, read_byte, write_byte) if held else 0.0
 
 
-def through_l2(card: Card, read_byte: float, write_byte: float) -> tuple[float, float]:
+def through_l2(card: Card, read_byte: Size, write_byte: Size) -> tuple[Size, Size]:
     """Seconds for reads and for writes through L2; the write path is the narrower one."""
     share = L2_WRITE if read_byte else L2_FILL
     return read_byte / card.l2_byte_per_s, write_byte / (share * card.l2_byte_per_s)

@@ -1,8 +1,9 @@
 """The parts of an expected time: named seconds, those that add up and those that overlap with longer ones."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from perfmodel.arithmetic import Size, largest, maximum, where
 from perfmodel.timing.weights import Mechanism
 
 
@@ -10,7 +11,7 @@ class Term(NamedTuple):
     """A named part of a kernel's time. A term that does not ``count`` overlaps with a longer one."""
 
     name: str
-    seconds: float
+    seconds: Size
     counts: bool = True
 
 
@@ -18,62 +19,72 @@ class Body(NamedTuple):
     """A kernel's time from its first block to its last, without its launch, and the mechanism that gave it.
 
     ``late_s``: DRAM time of writes that are still in L2 at its end, which the next kernel pays. ``far``: whether its
-    first access goes to memory.
+    first access goes to memory. Of many points at once, the seconds are arrays, and the terms are left out.
     """
 
-    seconds: float
+    seconds: Size
     terms: tuple[Term, ...]
     mechanism: str
     choice: str = ""
-    late_s: float = 0.0
-    far: bool = False
+    late_s: Size = 0.0
+    far: Size = False
+
+
+def quicker(first: Body, second: Body) -> Body:
+    """The one that takes less time, at each of many points."""
+    better = first.seconds <= second.seconds
+    if isinstance(better, bool):
+        return first if better else second
+    kept = (where(better, getattr(first, name), getattr(second, name)) for name in ("seconds", "late_s", "far"))
+    return first._replace(terms=(), **dict(zip(("seconds", "late_s", "far"), kept, strict=True)))
 
 
 HIDDEN = Mechanism("terms").weight("hidden")
 
 
-def at_once_s(streams: Sequence[float], sharpness: float) -> float:
+def at_once_s(streams: Sequence[Size], sharpness: Size) -> Size:
     """The time of streams that overlap, without their terms."""
-    longest = max(streams)
+    longest = largest(streams) if streams else 0.0
     if longest <= 0.0:
         return 0.0
     powers, hidden_s = 0.0, HIDDEN * longest
     for seconds in streams:
-        if seconds > hidden_s:
-            powers += (seconds / longest) ** sharpness
-    return longest if powers <= 1.0 else float(longest * powers ** (1.0 / sharpness))
+        powers += (seconds > hidden_s) * (seconds / longest) ** sharpness
+    return longest * maximum(1.0, powers) ** (1.0 / sharpness)
 
 
-def overlapped(parts: Sequence[tuple[str, float]], sharpness: float) -> tuple[float, tuple[Term, ...]]:
+def overlapped(parts: Sequence[tuple[str, Size]], sharpness: Size) -> tuple[Size, tuple[Term, ...]]:
     """The p-norm of the times of streams that overlap, slightly above their maximum, and its terms.
 
     (sum of t^p)^(1/p): with p large the longest alone, with p = 1 the sum. The excess over the longest is a term of its
     own.
     """
-    name, longest = "", 0.0
-    for part in parts:
-        if part[1] > longest:
-            name, longest = part
-    if longest <= 0.0:
-        return 0.0, ()
-    powers = 0.0
+    whole = at_once_s([seconds for _, seconds in parts], sharpness)
+    if not isinstance(whole, float):
+        return whole, ()
+    longest, name = 0.0, ""
     terms = []
+    for own, seconds in parts:
+        if seconds > longest:
+            longest, name = seconds, own
     for own, seconds in parts:
         if seconds > 0.0:
             terms.append(Term(own, seconds, own == name))
-            if seconds > HIDDEN * longest:
-                powers += (seconds / longest) ** sharpness
-    if powers <= 1.0:
-        return longest, tuple(terms)
-    whole = longest * powers ** (1.0 / sharpness)
-    return whole, (*terms, Term("imperfect overlap", whole - longest))
+    if whole > longest:
+        terms.append(Term("imperfect overlap", whole - longest))
+    return whole, tuple(terms)
 
 
-def later(streams: Sequence[tuple[str, float]], sharpness: float, seconds: float, late_s: float) -> float:
+def later(streams: Sequence[tuple[str, Size]], sharpness: float, seconds: Size, late_s: Size) -> Size:
     """Seconds that the delayed writes, left out of the first stream, would add to streams that together take
     ``seconds``.
     """
-    if not late_s:
+    if is_none(late_s):
         return 0.0
-    (name, first_s), *others = streams
-    return overlapped(((name, first_s + late_s), *others), sharpness)[0] - seconds
+    (_, first_s), *others = streams
+    return at_once_s([first_s + late_s, *(own_s for _, own_s in others)], sharpness) - seconds
+
+
+def is_none(seconds: Any) -> bool:
+    """Whether a time is the plain number 0."""
+    return isinstance(seconds, (int, float)) and not seconds

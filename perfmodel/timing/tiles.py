@@ -16,10 +16,12 @@ pass through registers, element by element.
 Long products are limited by the board's power: the clock falls until the board keeps to its limit.
 """
 
-from math import inf
+from math import ceil, inf
 from typing import NamedTuple
 
+from perfmodel.arithmetic import Size, maximum, minimum
 from perfmodel.runs import Gemm, number
+from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import NOTHING_LEFT, rate
@@ -46,15 +48,15 @@ class Product(NamedTuple):
     ``whole`` are as in ``Gemm``.
     """
 
-    m: int
-    k: int
-    n: int
-    batch: int = 1
+    m: Size
+    k: Size
+    n: Size
+    batch: Size = 1
     left: float = 2
     right: float = 2
     result: float = 2
-    reads: float = 1.0
-    writes: float = 1.0
+    reads: Size = 1.0
+    writes: Size = 1.0
     aligned: int = 0
     odd: bool = False
     whole: bool = False
@@ -69,12 +71,12 @@ class Product(NamedTuple):
         return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd, whole=fact.whole)
 
     @property
-    def operands_byte(self) -> float:
+    def operands_byte(self) -> Size:
         """Bytes of both operands of one product of the batch."""
         return self.m * self.k * self.left + self.k * self.n * self.right
 
     @property
-    def result_byte(self) -> float:
+    def result_byte(self) -> Size:
         """Bytes of one result of the batch."""
         return self.m * self.n * self.result
 
@@ -89,35 +91,51 @@ class Shortlist(NamedTuple):
 
 def alignment(size: Product) -> int:
     """Bytes to which the rows of all matrices are aligned."""
-    sizes = (size.k * size.left, size.n * size.right)
-    return size.aligned or next((byte for byte in ALIGNMENTS if not any(one % byte for one in sizes)), 1)
+    left_byte, right_byte = size.k * size.left, size.n * size.right
+    return size.aligned or next((byte for byte in ALIGNMENTS if not left_byte % byte + right_byte % byte), 1)
 
 
-def body(
-    card: Card, size: Product, dtype: str, *, found: float = 0.0, tried: dict[float, Shortlist] | None = None
-) -> Body:
+class Limits(NamedTuple):
+    """What does not depend on the tile: the alignment of the rows in bytes, the time by the power limit, the time of
+    the bytes that move once, and the rate of memory.
+    """
+
+    aligned: int
+    powered_s: Size
+    compulsory_s: Size
+    bandwidth_byte_per_s: Size
+
+
+def limits(card: Card, size: Product, dtype: str, found: Size) -> Limits:
+    """The figures of a product that every tile shares."""
+    operand_byte = size.batch * size.operands_byte * size.reads
+    result_byte = size.batch * size.result_byte * size.writes
+    bandwidth = rate(card, operand_byte, result_byte)
+    from_memory = operand_byte + result_byte - minimum(result_byte, LEFT_IN_L2 * card.l2_byte)
+    flops = 2.0 * size.batch * size.m * size.n * size.k
+    powered_s = flops / powered_rate(card, dtype, flops)
+    aligned = alignment(size) if dtype in card.tilings else WIDE
+    return Limits(aligned, powered_s, from_memory * (1.0 - found) / bandwidth, bandwidth)
+
+
+@by_paths
+def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[float, Shortlist] | None = None) -> Body:
     """Returns the time of a batch of products with the tile and the split that make it least.
 
     ``tried``: the shortlists of this product by ``found``, for callers that ask again under another power limit.
     """
-    m, k, n, batch, *_ = size
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
-    operand_byte = batch * size.operands_byte * size.reads
-    result_byte = batch * size.result_byte * size.writes
-    bandwidth = rate(card, operand_byte, result_byte)
-    compulsory_s = (
-        (operand_byte + result_byte - min(result_byte, LEFT_IN_L2 * card.l2_byte)) * (1.0 - found) / bandwidth
-    )
-    flops = 2.0 * batch * m * n * k
-    powered_s = flops / powered_rate(card, dtype, flops)
-    aligned = 16
-    if on_tensor:
-        aligned = alignment(size)
+    given = limits(card, size, dtype, found)
+    if not isinstance(given.powered_s + given.compulsory_s, float):
+        from perfmodel.timing import tile_arrays
+
+        return Body(tile_arrays.least_s(card, size, dtype, given) + how.lead_s, (), "tiles")
+    _, powered_s, compulsory_s, _ = given
     near = tried.get(found) if tried else None
     if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
         near = None
-    best, shortlist = _fastest(card, size, dtype, aligned, powered_s, compulsory_s, bandwidth, near)
+    best, shortlist = _fastest(card, size, dtype, given, near)
     if tried is not None and near is None:
         if len(tried) >= SHORTLISTS:
             tried.clear()
@@ -140,53 +158,37 @@ def body(
 
 
 def _fastest(
-    card: Card,
-    size: Product,
-    dtype: str,
-    aligned: int,
-    powered_s: float,
-    compulsory_s: float,
-    bandwidth: float,
-    near: Shortlist | None,
+    card: Card, size: Product, dtype: str, given: Limits, near: Shortlist | None
 ) -> tuple[tuple[int, int, int, float, float, float, float, float], Shortlist]:
     """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2,
     the sum of the parts, and operands that are read from memory again; and the shortlist, the only tiles tried if given.
     """
-    m, k, n, batch, left, right, *_ = size
-    on_tensor, count = dtype in card.tilings, card.multiprocessors
-    how = card.tilings[dtype if on_tensor else "vector"]
-    step_k = step_of(left, right) if on_tensor else VECTOR_STEP
-    steps_all = -(-k // step_k)
-    part_s = 8.0 * m * n * batch / card.l2_byte_per_s
-    # A vector-matrix product has its own kernels, which split.
-    whole = size.whole or (batch > 1 and not on_tensor and min(m, n) > 1)
-    choices, choosy = choices_of(card, dtype, left, right, 0 if size.odd else aligned, batch > 1)
+    grid = grid_of(card, size, dtype, given)
+    steps_all, count = grid.steps, card.multiprocessors
+    _, powered_s, compulsory_s, _ = given
     least, limit, best = inf, inf, None
     tried: list[tuple[float, Choice]] = []
-    for choice in near.choices if near else choices:
-        tile_m, tile_n, step_s, fetch_s, edge_s, slots, wave_m, wave_n = choice
-        if choosy and ((tile_m > OVERHANG and tile_m >= 2 * m) or (tile_n > OVERHANG and tile_n >= 2 * n)):
+    for choice in near.choices if near else grid.choices:
+        tile_m, tile_n = choice[:2]
+        if grid.choosy and too_large(choice, size.m, size.n):
             continue
-        tiles = -(-m // tile_m) * -(-n // tile_n) * batch
-        if tiles * steps_all * step_s > limit * count:
+        tiles = -(-size.m // tile_m) * -(-size.n // tile_n) * size.batch
+        if tiles * steps_all * choice.step_s > limit * count:
             continue
-        again_s = None
+        memory_s = None
         for split in SPLITS:
-            if split > 1 and (whole or steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
+            if split > 1 and (grid.whole or steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
                 break
-            steps, units = -(-steps_all // split), tiles * split
-            work_s = -(-units // count) * steps * step_s
-            edges_s = -(-units // slots) * edge_s
-            l2_s = units * fetch_s * steps
-            sum_s = how.split_s + part_s * split if split > 1 else 0.0
+            work_s, edges_s, l2_s = tiled_s(choice, tiles * split, ceil(steps_all / split), count)
+            sum_s = grid.sum_s + grid.part_s * split if split > 1 else 0.0
             busy_s = (work_s if work_s > powered_s else powered_s) + edges_s
             # Overlap never makes the longest shorter.
             longest_s = busy_s if busy_s > l2_s else l2_s
             if longest_s + sum_s >= limit or compulsory_s + sum_s >= limit:
                 continue
-            if again_s is None:
-                again_s = _again_byte(card, size, wave_m, wave_n) / bandwidth
-            memory_s = compulsory_s + again_s
+            if memory_s is None:
+                again_s = grid.again_s(choice, size.m, size.n)
+                memory_s = compulsory_s + again_s
             if memory_s + sum_s >= limit:
                 continue
             whole_s = at_once_s((busy_s, memory_s, l2_s), SHARPNESS) + sum_s
@@ -199,11 +201,52 @@ def _fastest(
     return best, Shortlist(tuple(close), least, powered_s)
 
 
-def _again_byte(card: Card, size: Product, wave_m: float, wave_n: float) -> float:
-    """Bytes read from memory more than once: operands that do not fit in L2 are read again for each wave of tiles."""
-    m, k, n, batch, left_item, right_item, *_ = size
-    left_byte, right_byte = m * k * left_item, k * n * right_item
-    if left_byte + right_byte <= NOTHING_LEFT * card.l2_byte:
-        return 0.0
-    again = left_byte * (max(1.0, n / wave_n) - 1.0) + right_byte * (max(1.0, m / wave_m) - 1.0)
-    return batch * again * size.reads
+class Grid(NamedTuple):
+    """How a product is cut: the tiles, whether the library chooses among many, steps along k, whether k is never split,
+    the time to add partial sums, fixed and per part, and to read each operand from memory again, 0 where it stays in L2.
+    """
+
+    choices: tuple[Choice, ...]
+    choosy: bool
+    steps: Size
+    whole: bool
+    sum_s: float
+    part_s: Size
+    left_s: Size
+    right_s: Size
+
+    def again_s(self, choice: Choice, m: Size, n: Size) -> Size:
+        """Time to read operands that do not fit in L2 again for each wave of tiles."""
+        further_m, further_n = maximum(1.0, m / choice.wave_m) - 1.0, maximum(1.0, n / choice.wave_n) - 1.0
+        return self.left_s * further_n + self.right_s * further_m
+
+
+def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
+    """The tiles of a library for a product, and what they share."""
+    on_tensor = dtype in card.tilings
+    step_k = step_of(size.left, size.right) if on_tensor else VECTOR_STEP
+    # A vector-matrix product has its own kernels, which split.
+    whole = size.whole or (not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
+    choices, choosy = choices_of(
+        card, dtype, size.left, size.right, 0 if size.odd else given.aligned, not on_tensor and bool(size.batch > 1)
+    )
+    left_byte, right_byte = size.m * size.k * size.left, size.k * size.n * size.right
+    again = (
+        (left_byte + right_byte > NOTHING_LEFT * card.l2_byte) * size.batch * size.reads / given.bandwidth_byte_per_s
+    )
+    part_s = 8.0 * size.m * size.n * size.batch / card.l2_byte_per_s
+    how = card.tilings[dtype if on_tensor else "vector"]
+    return Grid(
+        choices, choosy, ceil(size.k / step_k), whole, how.split_s, part_s, again * left_byte, again * right_byte
+    )
+
+
+def too_large(choice: Choice, m: Size, n: Size) -> Size:
+    """Whether a tile of more than 64 rows or columns is at least twice as high or wide as the result."""
+    return (choice.tile_m > OVERHANG) & (choice.tile_m >= 2 * m) | (choice.tile_n > OVERHANG) & (choice.tile_n >= 2 * n)
+
+
+def tiled_s(choice: Choice, units: Size, steps: Size, count: int) -> tuple[Size, Size, Size]:
+    """Seconds of the multiplications, of the edges of all waves, and of L2, for so many tiles of so many steps."""
+    work_s = ceil(units / count) * steps * choice.step_s
+    return work_s, ceil(units / choice.slots) * choice.edge_s, units * choice.fetch_s * steps

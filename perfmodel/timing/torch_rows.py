@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from math import ceil
 
+from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
 from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch
+from perfmodel.timing.branches import by_paths
 from perfmodel.timing.rows import Row
 from perfmodel.timing.weights import Mechanism
 
@@ -46,6 +48,7 @@ NORM_VECTOR, NORM_THREADS, UNROLLED = _data.facts("norm vector", "norm threads",
 COLUMNS, MANY_ROWS, ROWS_AT_ONCE, MOST_BLOCKS = _data.facts("columns", "many rows", "rows at once", "most blocks")
 
 
+@by_paths
 def softmax(row: Row, before: bool = False) -> Launch:
     """The kernel that torch launches for rows of this length."""
     rows, cols, item = row
@@ -53,10 +56,10 @@ def softmax(row: Row, before: bool = False) -> Launch:
     if cols <= (WARP_COLS_BEFORE if before else WARP_COLS):
         return _warps("one warp per row", row, 1, WARP_ELEMENT + narrow)
     each, wide = ceil(cols / 1024), VECTOR_BYTE // item
-    size = float(row.byte)
+    size = 1.0 * row.byte
     if each <= REGISTERS_EACH and not before:
         work = BLOCK_ROW + each * (REGISTER_ELEMENT + narrow)
-        seats = 1 if each > 6 else 2
+        seats = where(each > 6, 1, 2)
         return Launch("one block per row, in registers", rows, 1024, size, size, work, 1.0, 4, seats=seats)
     threads = _threads(cols // wide) if before else 1024
     steps = ceil(cols / threads / wide)
@@ -72,10 +75,11 @@ def softmax(row: Row, before: bool = False) -> Launch:
     )  # fmt: skip
 
 
+@by_paths
 def softmax_backward(row: Row) -> Launch:
     """The reduction that follows the product of y and dy."""
     rows, cols, item = row
-    size, narrow = float(row.byte), CONVERT_SOFTMAX if item < 4 else 0.0
+    size, narrow = 1.0 * row.byte, CONVERT_SOFTMAX if item < 4 else 0.0
     if cols <= BACK_COLS and cols * item <= BACK_BYTE:
         return _warps("one warp per row", row, 2, WARP_BACK_ELEMENT + narrow)
     wide = VECTOR_BYTE // item
@@ -94,7 +98,7 @@ def softmax_backward(row: Row) -> Launch:
 def norm(row: Row, rms: bool, before: bool = False) -> tuple[Launch, ...]:
     """The kernels of a LayerNorm or RMSNorm."""
     rows, cols, item = row
-    size, narrow = float(row.byte), CONVERT_NORM if item < 4 else 0.0
+    size, narrow = 1.0 * row.byte, CONVERT_NORM if item < 4 else 0.0
     if cols % NORM_VECTOR == 0:
         own, element = (RMS_ROW, RMS_ELEMENT) if rms else (LAYER_ROW, LAYER_ELEMENT)
         own *= WIDE_ROW if item == 4 else 1.0
@@ -118,7 +122,7 @@ def norm_backward(row: Row, rms: bool) -> Launch:
     element = RMS_BACK_ELEMENT if rms else LAYER_BACK_ELEMENT
     if cols % NORM_VECTOR == 0:
         return _two_passes(row, 2, BACK_ROW, NORM_VECTOR * (element + narrow), BACK_AHEAD)
-    size = float(row.byte)
+    size = 1.0 * row.byte
     work = BACK_ROW + cols / NORM_THREADS * (ODD_BACK_ELEMENT + narrow)
     return Launch(
         "128 threads per row, by elements", rows, NORM_THREADS, 2 * size, size, work, ceil(cols / 512), 4,
@@ -132,15 +136,21 @@ def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
     element = (RMS_SUMS_ELEMENT if rms else SUMS_ELEMENT) + (2 * CONVERT_NORM if item < 4 else 0.0)
     across, size, outputs = ceil(cols / COLUMNS), 2.0 * row.byte, 1 if rms else 2
     if rows > MANY_ROWS and cols // COLUMNS < multiprocessors // 2:
-        down = max(1, min(MOST_BLOCKS // across, ceil(rows / 32)))
+        down = maximum(1, minimum(MOST_BLOCKS // across, ceil(rows / 32)))
         each = ceil(rows / down)
-        part = float(down * cols * item)
+        part = 1.0 * down * cols * item
         first = Launch(
             f"columns, {across} x {down} blocks", across * down, 32, size, outputs * part, SUMS_START + each * element,
             ceil(each / 32),
         )  # fmt: skip
         last = Launch(
-            "reduce partial sums", max(1, across // 4), 512, part, cols * item, 200 + down / 4, ceil(down / PARTS_AHEAD)
+            "reduce partial sums",
+            maximum(1, across // 4),
+            512,
+            part,
+            cols * item,
+            200 + down / 4,
+            ceil(down / PARTS_AHEAD),
         )
         return (first, *(last,) * outputs)
     tall = 1 if rows < 64 else 8 if rows < 128 else 16 if rows < 256 else 32
@@ -157,7 +167,7 @@ def _two_passes(row: Row, inputs: int, own: float, four: float, ahead: float) ->
     """A kernel in which 128 threads walk their row twice, four elements per step."""
     rows, cols, item = row
     steps = ceil(cols / NORM_THREADS / NORM_VECTOR)
-    size = float(row.byte)
+    size = 1.0 * row.byte
     return Launch(
         "128 threads per row, two passes", rows, NORM_THREADS, inputs * size, size,
         own + ceil(cols / NORM_THREADS) / NORM_VECTOR * four, steps / ahead, 4, own + steps * four,
@@ -169,22 +179,22 @@ def _warps(name: str, row: Row, inputs: int, element: float) -> Launch:
     """A kernel in which a warp, or part of one, keeps a row in registers, padded to a power of two; two rows if short."""
     rows, cols, _ = row
     held = _power_of_two(cols)
-    threads = min(32, held)
-    each, batch = held // threads, 2 if held <= 128 else 1
-    registers = min(255.0, OWN_REGISTERS + ELEMENT_REGISTERS * inputs * each * batch)
+    threads = minimum(32, held)
+    each, batch = held // threads, where(held <= 128, 2, 1)
+    registers = minimum(255.0, OWN_REGISTERS + ELEMENT_REGISTERS * inputs * each * batch)
     filled = (1.0 - PADDING) * cols / held + PADDING
     return Launch(
-        name, ceil(rows / (128 // threads * batch)), 128, float(inputs * row.byte), float(row.byte),
-        WARP_ROW + each * batch * element * filled, seats=max(1, int(REGISTERS / (128 * registers))),
+        name, ceil(rows / (128 // threads * batch)), 128, 1.0 * inputs * row.byte, 1.0 * row.byte,
+        WARP_ROW + each * batch * element * filled, seats=maximum(1, floor_div(REGISTERS / (128 * registers), 1)),
     )  # fmt: skip
 
 
-def _threads(vectors: int) -> int:
+def _threads(vectors: Size) -> Size:
     """torch's block size for a row of so many 16-byte vectors: a power of two, at most two vectors per thread if
     possible.
     """
-    return min(1024, max(32, _power_of_two(ceil(min(vectors, 1024) / 2))))
+    return minimum(1024, maximum(32, _power_of_two(ceil(minimum(vectors, 1024) / 2))))
 
 
-def _power_of_two(count: int) -> int:
-    return 1 << max(0, count - 1).bit_length()
+def _power_of_two(count: Size) -> Size:
+    return 1 << maximum(0, count - 1).bit_length()

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from math import ceil
 
+from perfmodel.arithmetic import floor_div, largest, maximum, minimum
 from perfmodel.op import Op
 from perfmodel.runs import Update, number
 from perfmodel.timing.blocks import Launch, in_order
+from perfmodel.timing.branches import uniform
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.weights import Mechanism
@@ -31,27 +33,28 @@ def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Par
     sizes, alike = (fact.sizes, 1) if fact.sizes else ((params / tensors,), tensors)
     chunks = alike * sum(ceil(size / CHUNK) for size in sizes)
     odd = alike * sum(size for size in sizes if size % VECTOR) / params
-    most = MOST_TENSORS[min(lists, len(MOST_TENSORS)) - 1]
-    count = max(1.0, chunks / MOST_BLOCKS, tensors / most)
+    most = MOST_TENSORS[uniform(minimum(lists, len(MOST_TENSORS))) - 1]
+    count = largest((1.0, chunks / MOST_BLOCKS, tensors / most))
     each = (ELEMENT[fact.function] + LIST * lists) * (1.0 + (ODD - 1.0) * odd)
-    longest = ceil(min(CHUNK, max(sizes)) / (BLOCK * VECTOR)) * VECTOR
-    count = min(count, MOST_LAUNCHES)  # beyond it, each stands for several
+    longest = ceil(minimum(CHUNK, largest(sizes)) / (BLOCK * VECTOR)) * VECTOR
+    count = minimum(count, MOST_LAUNCHES)  # beyond it, each stands for several
     share = 1.0 / count
     one = Launch(
         f"{ceil(count)} launches", ceil(chunks * share), BLOCK, op.read_byte() * share, op.write_byte() * share,
-        START + params / chunks / BLOCK * each, max(1.0, AHEAD * longest / VECTOR),
+        START + params / chunks / BLOCK * each, maximum(1.0, AHEAD * longest / VECTOR),
         3.0 if fact.function == "norm" else 0.0, START + longest * each, mechanism="updates",
         sharpness=OVERLAP, abreast=VECTOR,
     )  # fmt: skip
-    rest = count - int(count)
+    full = uniform(floor_div(count, 1))
+    rest = count - full
     last_one = one._replace(
         blocks=ceil(one.blocks * rest), read_byte=one.read_byte * rest, write_byte=one.write_byte * rest
     )
-    launches = in_order(card, one) * int(count) + (in_order(card, last_one) if rest else ())
+    launches = in_order(card, one) * full + (in_order(card, last_one) if rest else ())
     if fact.function != "norm":
         return launches
     norms = Launch(
-        "norms", tensors, BLOCK, 4.0 * chunks, float(op.write_byte()), 60.0, ceil(chunks / tensors / BLOCK), 3.0, mechanism="updates"
+        "norms", tensors, BLOCK, 4.0 * chunks, 1.0 * op.write_byte(), 60.0, ceil(chunks / tensors / BLOCK), 3.0, mechanism="updates"
     )  # fmt: skip
     return (*launches, *in_order(card, norms))
 

@@ -1,0 +1,118 @@
+"""The fastest tile and split of many products at once: a minimum over an axis of tiles.
+
+The times of one tile and split are those of ``tiles``, here for arrays of one row per tile. A stream that is alone as long
+as a tile already known excludes a tile, so the overlap is computed for few of them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from perfmodel.arithmetic import Size, maximum
+from perfmodel.timing.arrays import Points, points, taken
+from perfmodel.timing.card import Card
+from perfmodel.timing.terms import at_once_s
+from perfmodel.timing.tile_sizes import Choice
+from perfmodel.timing.tiles import FEWEST_STEPS, SHARPNESS, SPLITS, Grid, Limits, Product, grid_of, tiled_s, too_large
+
+AT_ONCE = 32768  # tiles times points, so that an array stays in the cache of the CPU
+_PARTS = points([[split] for split in SPLITS[1:]])
+
+
+@lru_cache(maxsize=1024)
+def _column(choices: tuple[Choice, ...]) -> Choice:
+    """All tiles as one, whose figures are arrays of one row per tile."""
+    return Choice._make(points(figure)[:, np.newaxis] for figure in zip(*choices, strict=True))
+
+
+def least_s(card: Card, size: Product, dtype: str, given: Limits) -> Any:
+    """The time of every product by its fastest tile and split."""
+    grid = grid_of(card, size, dtype, given)
+    every, shared, count = _column(grid.choices), grid._replace(choices=()), card.multiprocessors
+    length = next(one.size for one in (*size, *given) if isinstance(one, np.ndarray))
+    block = max(1, AT_ONCE // len(grid.choices))
+    if length <= block:
+        return _of_block(count, every, size, shared, given, length)
+    found = np.empty(length).view(Points)
+    for low in range(0, length, block):
+        part: Any = slice(low, low + block)
+        own_size, own_grid, own_given = taken((size, shared, given), part)
+        found[part] = _of_block(count, every, own_size, own_grid, own_given, found[part].size)
+    return found
+
+
+def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limits, length: int) -> Any:
+    """The least times of a block of points."""
+    tiles = np.ceil(size.m / every.tile_m) * (np.ceil(size.n / every.tile_n) * size.batch)
+    again = np.any(grid.left_s)
+    memory_s = given.compulsory_s + grid.again_s(every, size.m, size.n) if again else given.compulsory_s
+    busy_s, l2_s = _times(every, tiles, grid.steps, given.powered_s, count)
+    longest_s = _each(np.maximum(np.maximum(busy_s, l2_s), memory_s), length)
+    large = too_large(every, size.m, size.n) if grid.choosy else False
+    if np.any(large):
+        longest_s = np.where(large, np.inf, longest_s).view(Points)
+    # The tile with the shortest longest stream is nearly the fastest.
+    first = np.arange(length)
+    first += length * np.argmin(longest_s, axis=0)
+    streams = busy_s, memory_s, l2_s
+    least = at_once_s([_at(one, first, length) for one in streams], SHARPNESS)
+    near = np.flatnonzero(longest_s < least)
+    if near.size:
+        least = _lowered(least, near, at_once_s([_at(one, near, length) for one in streams], SHARPNESS))
+    fits = (tiles <= count) & (grid.steps >= 2 * FEWEST_STEPS) & np.logical_not(large)
+    if grid.whole or not np.any(fits):
+        return least
+    pairs = np.flatnonzero(_each(fits, length))
+    own = [_at(one, pairs, length) for one in (tiles, grid.steps, given.powered_s, grid.part_s, memory_s, least)]
+    choice = taken(every, (pairs // length, 0))
+    return _lowered(least, pairs, _split(choice, own, grid.sum_s, count))
+
+
+def _each(value: Any, length: int) -> Points:
+    """The value at every tile and point: as it is, unless it is equal for all points."""
+    if np.shape(value)[-1:] == (length,) and np.ndim(value) == 2:
+        return value  # type: ignore[no-any-return]
+    tiles = len(value) if np.ndim(value) == 2 else 1
+    return np.ascontiguousarray(np.broadcast_to(value, (tiles, length))).view(Points)
+
+
+def _at(value: Any, places: Any, length: int) -> Any:
+    """The value at some pairs of a tile and a point, counted row by row."""
+    if np.ndim(value) < 2:
+        return value[places % length] if np.ndim(value) else value
+    return value.take(places) if value.shape[1] == length else value[places // length, 0]
+
+
+def _times(choice: Choice, units: Size, steps: Size, powered_s: Size, count: int) -> tuple[Size, Size]:
+    """Seconds of the multiplications with the edges of the waves, and of L2."""
+    work_s, edges_s, l2_s = tiled_s(choice, units, steps, count)
+    return maximum(work_s, powered_s) + edges_s, l2_s
+
+
+def _lowered(least: Points, places: Any, times: Any) -> Points:
+    """The least times, or those of tiles at some places where they are shorter."""
+    points_ = places % least.size
+    order = np.argsort(points_, kind="stable")
+    starts = np.flatnonzero(np.diff(points_[order], prepend=-1))
+    own = points_[order][starts]
+    found = least.copy()
+    found[own] = np.minimum(found[own], np.minimum.reduceat(np.asarray(times)[order], starts))
+    return found
+
+
+def _split(choice: Choice, own: list[Any], fixed_s: float, count: int) -> Any:
+    """The least times of tiles whose sum along k is split: one row for each number of parts."""
+    tiles, steps_all, powered_s, part_s, memory_s, before = own
+    busy_s, l2_s = _times(choice, tiles * _PARTS, np.ceil(steps_all / _PARTS), powered_s, count)
+    sum_s = fixed_s + part_s * _PARTS
+    fits = (steps_all >= FEWEST_STEPS * _PARTS) & (tiles * _PARTS <= 2 * count)
+    better = fits & (np.maximum(np.maximum(busy_s, l2_s), memory_s) + sum_s < before)
+    near, length = np.flatnonzero(better), before.size
+    found = np.full(better.shape, np.inf)
+    if near.size:
+        some = [_at(one, near, length) for one in (busy_s, memory_s, l2_s, sum_s)]
+        found.reshape(-1)[near] = at_once_s(some[:3], SHARPNESS) + some[3]
+    return found.min(axis=0).view(Points)
