@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from perfmodel.block import Kernel
 from perfmodel.hardware import Gpu
+from perfmodel.op import Engine
 from perfmodel.plans.division import Exchange
 from perfmodel.plans.plan import Plan
-from perfmodel.roofline import bounds, rates
+from perfmodel.roofline import Bounds, bounds, rates
 from perfmodel.systems import System
 from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.kernels import alike, parts
@@ -85,6 +86,7 @@ class Prices:
         self._numbers: dict[Any, int] = {}
         self._known: list[Kernel] = []
         self._parts: dict[int, tuple[Part, ...]] = {}
+        self._bounds: dict[int, Bounds] = {}
         self._counts: dict[int, Cost] = {}
         self._kernels: dict[tuple[int, int], Cost] = {}
         self._collectives: dict[Any, tuple[float, float]] = {}
@@ -139,10 +141,20 @@ class Prices:
         """The bounds and counts of a kernel, which do not depend on the kernel before it."""
         if number not in self._counts:
             op = self._known[number].op
-            bound, flops = bounds(op, self._rates), op.flops_by_kind()
+            bound, flops = self._bound(number), op.flops_by_kind()
             products = sum(count for (_, product), count in flops.items() if product)
             self._counts[number] = Cost(bound.lower_s, bound.no_overlap_s, 0.0, sum(flops.values()), products)
         return self._counts[number]
+
+    def _bound(self, number: int) -> Bounds:
+        if number not in self._bounds:
+            self._bounds[number] = bounds(self._known[number].op, self._rates)
+        return self._bounds[number]
+
+    def resources(self, number: int) -> tuple[float, ...]:
+        """Data-sheet seconds of a kernel on memory and on each engine, of which the longest is never above its time."""
+        bound = self._bound(number)
+        return bound.memory_s, *(bound.engine_s.get(engine, 0.0) for engine in Engine)
 
     def exchange(self, exchange: Exchange, plan: Plan) -> tuple[float, float]:
         """Seconds of all repeats of a collective: by the data sheet, and expected."""
