@@ -22,6 +22,7 @@ class Candidate(NamedTuple):
     byte: int
     plan: Plan
     zero: int
+    rough: bool = False  # whether a larger bound can be computed
 
 
 class Timed(NamedTuple):
