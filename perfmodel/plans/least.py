@@ -18,10 +18,10 @@ from perfmodel.plans.division import Exchange
 from perfmodel.plans.pieces import Numbers, Piece
 from perfmodel.plans.plan import Plan
 from perfmodel.plans.pricing import Prices
-from perfmodel.plans.rank import AXES, Rank
+from perfmodel.plans.rank import Rank
 
 Ends = tuple[float, float]  # a figure at the smallest and at the largest microbatch
-NOTHING = 0.0, 0.0
+Talks = tuple[tuple[str, int, str, int], ...]  # collectives: kind, bytes of one sequence, axis and how many are alike
 
 
 class Work(NamedTuple):
@@ -42,20 +42,20 @@ class Step(NamedTuple):
     """A step's kernels and the collectives that overlap with it, of each axis."""
 
     work: Work
-    hidden: tuple[tuple[Exchange, ...], ...]
+    hidden: tuple[Talks, ...]
 
 
 class Direction(NamedTuple):
     """One direction of a layer: its collectives without overlap, the kernels beside them, and the steps with overlap."""
 
-    exchanges: tuple[Exchange, ...]
+    talks: Talks
     work: Work
     steps: tuple[Step, ...]
 
     def seconds(self, share: float, prices: Prices, plan: Plan) -> float:
-        found = self.work.seconds(share) + _exchanges_s(self.exchanges, prices, plan)
+        found = self.work.seconds(share) + _talks_s(self.talks, prices, plan)
         for work, hidden in self.steps:
-            found += max(work.seconds(share), *(_exchanges_s(own, prices, plan) for own in hidden))
+            found += max(work.seconds(share), *(_talks_s(own, prices, plan) for own in hidden))
         return found
 
 
@@ -106,11 +106,20 @@ def _between(ends: Ends, share: float) -> float:
     return ends[0] + share * (ends[1] - ends[0])
 
 
-def _exchanges_s(exchanges: Iterable[Exchange], prices: Prices, plan: Plan) -> float:
-    """Expected seconds of collectives, which are given with the bytes of one sequence."""
-    return sum(
-        prices.collective(each.kind, each.byte * plan.microbatch, each.axis, plan)[1] * each.times for each in exchanges
-    )
+def _talks(exchanges: Iterable[Exchange]) -> Talks:
+    found: dict[tuple[str, int, str], int] = {}
+    for each in exchanges:
+        key = each.kind, each.byte, each.axis
+        found[key] = found.get(key, 0) + each.times
+    return tuple((*key, times) for key, times in found.items())
+
+
+def _talks_s(talks: Talks, prices: Prices, plan: Plan) -> float:
+    """Expected seconds of collectives."""
+    seconds = 0.0
+    for kind, byte, axis, times in talks:
+        seconds += prices.collective(kind, byte * plan.microbatch, axis, plan)[1] * times
+    return seconds
 
 
 def _layer(small: Rank, large: Rank, start: int, end: int, prices: Prices) -> Layer:
@@ -141,13 +150,14 @@ def _direction(
         kernels.setdefault(piece.step.name, []).append((own[backward], other[backward]))
     for name, numbers in kernels.items():
         found = _proportional(small, large, name, backward)
-        hidden = tuple(tuple(e for e in found if e.overlaps and e.axis == axis) for axis in AXES)
+        late = [each for each in found if each.overlaps]
+        hidden = tuple(_talks(each for each in late if each.axis == axis) for axis in {each.axis for each in late})
         alone += [each for each in found if not each.overlaps]
-        if any(hidden):
+        if late:
             steps.append(Step(_work(numbers, prices), hidden))
         else:
             plain += numbers
-    return Direction(tuple(alone), _work(plain, prices), tuple(steps))
+    return Direction(_talks(alone), _work(plain, prices), tuple(steps))
 
 
 def _proportional(small: Rank, large: Rank, name: str, backward: bool) -> list[Exchange]:

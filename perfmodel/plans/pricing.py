@@ -6,7 +6,7 @@ thousands of plans prices some hundreds of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -27,6 +27,15 @@ from perfmodel.timing.sequence import run
 
 PROTOCOL = "cold"
 NONE = -1  # the number of no kernel
+GROUPS: dict[str, Callable[[Plan], tuple[int, int]]] = {  # the ranks of an axis, and the stride of neighbours
+    "tp": lambda plan: (plan.tp, 1),
+    "cp": lambda plan: (plan.cp, plan.tp),
+    "ep": lambda plan: (plan.ep, plan.tp * plan.cp),
+    "dp": lambda plan: (plan.dp * plan.cp, plan.tp),
+    "expert dp": lambda plan: (plan.dp // plan.ep, plan.tp * plan.cp * plan.ep),
+    "pp": lambda plan: (min(2, plan.pp), plan.tp * plan.cp * plan.dp),
+    "gpus": lambda plan: (plan.gpus, 1),
+}
 LONG = 1e18  # FLOPs after which the power limit has settled
 
 
@@ -87,6 +96,7 @@ class Prices:
         self._known: list[Kernel] = []
         self._parts: dict[int, tuple[Part, ...]] = {}
         self._bounds: dict[int, Bounds] = {}
+        self._resources: dict[int, tuple[float, ...]] = {}
         self._counts: dict[int, Cost] = {}
         self._kernels: dict[tuple[int, int], Cost] = {}
         self._collectives: dict[Any, tuple[float, float]] = {}
@@ -153,8 +163,10 @@ class Prices:
 
     def resources(self, number: int) -> tuple[float, ...]:
         """Data-sheet seconds of a kernel on memory and on each engine, of which the longest is never above its time."""
-        bound = self._bound(number)
-        return bound.memory_s, *(bound.engine_s.get(engine, 0.0) for engine in Engine)
+        if number not in self._resources:
+            bound = self._bound(number)
+            self._resources[number] = bound.memory_s, *(bound.engine_s.get(engine, 0.0) for engine in Engine)
+        return self._resources[number]
 
     def exchange(self, exchange: Exchange, plan: Plan) -> tuple[float, float]:
         """Seconds of all repeats of a collective: by the data sheet, and expected."""
@@ -178,9 +190,6 @@ def group(axis: str, plan: Plan, system: System | None) -> tuple[int, int]:
 
     Neighbours of the axis are ``stride`` ranks apart: a node of 8 GPUs holds 8 / stride of them.
     """
-    strides = {"tp": 1, "cp": plan.tp, "ep": plan.tp * plan.cp, "dp": plan.tp, "expert dp": plan.tp * plan.cp * plan.ep,
-               "pp": plan.tp * plan.cp * plan.dp, "gpus": 1}  # fmt: skip
-    ranks = {"tp": plan.tp, "cp": plan.cp, "ep": plan.ep, "dp": plan.dp * plan.cp, "expert dp": plan.dp // plan.ep,
-             "pp": min(2, plan.pp), "gpus": plan.gpus}[axis]  # fmt: skip
+    ranks, stride = GROUPS[axis](plan)
     node = system.scale_up.gpus if system else 1
-    return ranks, max(1, min(ranks, node // strides[axis]))
+    return ranks, max(1, min(ranks, node // stride))
