@@ -1,12 +1,14 @@
 """Lower bounds of the time of one microbatch on a rank, for all microbatches, without timing kernels.
 
-The expected time of a kernel is never below its bound from the data sheet: the longest of memory and the engines. The
-bytes and the FLOPs of a kernel are affine in the microbatch, or concave where a batch reads more rows of a table or more
-experts. So at any microbatch they are at least the interpolation between the smallest and the largest microbatch.
+The expected time of a kernel is never below its bound from the data sheet, the longest of memory and the engines. That of
+a matrix product is never below its FLOPs at the rate that the power limit allows either. The bytes and the FLOPs of a kernel
+are affine in the microbatch, or concave where more sequences read more rows of a table or more experts. So at any
+microbatch they are at least the interpolation between the smallest and the largest microbatch.
 
-A collective's bytes are proportional to the microbatch, which both ends confirm: rounded up, they are the multiple at the
-largest microbatch only where they are the multiple at each. Other collectives are left out. A collective that
-overlaps with a step is exposed where it outlasts the step's kernels, so both together take at least the longer of them.
+Sizes that are divided by a degree may be rounded up. If such a size at the largest microbatch is the multiple of that at
+the smallest, then it is the multiple at each microbatch. Kernels whose sizes are not, and collectives whose bytes are not,
+are left out. A collective that overlaps with a step is exposed where it outlasts the step's kernels, so both together
+take at least the longer of them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ Talks = tuple[tuple[str, int, str, int], ...]  # collectives: kind, bytes of one
 
 
 class Work(NamedTuple):
-    """Data-sheet seconds of kernels: a sum of affine figures, and of the largest figure of each group in ``bends``."""
+    """Least seconds of kernels: a sum of affine figures, and of the largest figure of each group in ``bends``."""
 
     affine: Ends
     bends: tuple[tuple[Ends, ...], ...]

@@ -18,7 +18,7 @@ from perfmodel.plans.plan import Plan
 from perfmodel.roofline import Bounds, bounds, rates
 from perfmodel.systems import System
 from perfmodel.timing.collectives import collective_s
-from perfmodel.timing.kernels import alike, parts
+from perfmodel.timing.kernels import alike, parts, powered_s
 from perfmodel.timing.launch import gap_s, ramp_s
 from perfmodel.timing.parameters import card
 from perfmodel.timing.part import Part
@@ -162,10 +162,14 @@ class Prices:
         return self._bounds[number]
 
     def resources(self, number: int) -> tuple[float, ...]:
-        """Data-sheet seconds of a kernel on memory and on each engine, of which the longest is never above its time."""
+        """Seconds of a kernel on memory and on each engine by the data sheet, and of its products at the rate that the
+        power limit allows. Its expected time is at least the longest.
+        """
         if number not in self._resources:
-            bound = self._bound(number)
-            self._resources[number] = bound.memory_s, *(bound.engine_s.get(engine, 0.0) for engine in Engine)
+            bound, kernel = self._bound(number), self._known[number]
+            engines_s = (bound.engine_s.get(engine, 0.0) for engine in Engine)
+            products_s = powered_s(self.card, kernel.op, kernel.dtype or self.dtype)
+            self._resources[number] = bound.memory_s, *engines_s, products_s
         return self._resources[number]
 
     def exchange(self, exchange: Exchange, plan: Plan) -> tuple[float, float]:

@@ -7,10 +7,10 @@ changes nothing. Zero bubble is a bound, not a schedule.
 
 The memory of every legal plan is computed, so the numbers of legal and of fitting plans are exact. Each plan that fits has
 two bounds, which are the same for all ZeRO stages. One is the time of its microbatches through the pipeline, to which
-replicas and the optimizer only add. The other is at most that: the same time with the kernels at their bounds from the data
-sheet, which needs no kernel to be timed (``least.py``). Plans are taken in the order of their bounds. The first bound of a
-plan is the second kind; it is replaced by the first kind, and then the plan is estimated, unless the plans estimated before
-show that the answer cannot contain it. That is so where all three hold:
+replicas and the optimizer only add. The rough one is at most that: the same time with kernels at the bounds of the data sheet
+and the power limit, so that no kernel is timed (``least.py``). Plans are taken in the order of their bounds, of which the
+first is the rough one. Then the plan gets its other bound, and at its next turn it is estimated, unless the plans estimated
+before show that the answer cannot contain it. That is so where all three hold:
 
 - it is not among the best: as many plans as are shown have a smaller value than its bound;
 - it is not in the Pareto set: a plan with a smaller time than its bound needs no more memory;
