@@ -300,6 +300,19 @@ def test_the_search_answers_as_estimating_all_plans_does(name, phase, gpus, size
         assert best.expected_s + sum(s for _, s in loss.terms) == pytest.approx(loss.estimate.expected_s)
 
 
+@pytest.mark.parametrize(("name", "phase", "gpus", "sizes"), SPACES)
+def test_the_rough_bound_of_a_plan_is_below_its_time(name, phase, gpus, sizes):
+    made = Model(workload(name), phase, CARD, systems.of(CARD, None), sizes)
+    rest = 1e-9  # sums in another order
+    for plan in plans(made, gpus):
+        assert (
+            0
+            < made.floor_s(plan)
+            <= made.least_s(plan) * (1 + rest)
+            <= made.priced(plan, ()).expected_s * (1 + 2 * rest)
+        )
+
+
 def test_options_that_are_given_stay_fixed():
     made = model(B=8, N=512)
     legal = [*plans(made, 8)]

@@ -116,9 +116,9 @@ class Page(NamedTuple):
     gradient_byte: int
 
 
-def page(step: Step, dims: Mapping[str, Any], fused: bool, group: str) -> Page:
-    """The page of a step. ``group``: the layer that the names of its tensors do not repeat."""
-    op = step.operation.function(**step.operation.checked(step.values(dims), step.name))
+def page(step: Step, dims: Mapping[str, Any], fused: bool, group: str, op: Op | None = None) -> Page:
+    """The page of a step. ``group``: the layer that the names of its tensors do not repeat. ``op``: its known operation."""
+    op = op or step.operation.function(**step.operation.checked(step.values(dims), step.name))
     known = {tensor.name: tensor for tensor in op.tensors}
     backward = tuple(gradients(step, dims, fused=fused))
     gradient_byte = max((_gradient_byte(gradient, known) for gradient in backward), default=0)

@@ -22,6 +22,7 @@ class Candidate(NamedTuple):
     byte: int
     plan: Plan
     zero: int
+    rough: bool = False  # whether a larger bound can be computed
 
 
 class Timed(NamedTuple):
@@ -43,6 +44,7 @@ class Known:
         self._best: list[Value] = []
         self._of: dict[str, dict[object, Value]] = {axis: {} for axis in AXES}
         self._second = dict.fromkeys(AXES, WORST)
+        self._last = WORST  # the largest of them: no plan with a larger bound is a runner-up
         self._front: list[tuple[float, int]] = []  # times ascending, bytes descending
 
     def needs(self, one: Candidate) -> bool:
@@ -53,6 +55,8 @@ class Known:
         return len(self._best) < self._top or one.bound <= self._best[-1]
 
     def _is_runner_up(self, one: Candidate) -> bool:
+        if one.bound > self._last:
+            return False
         for axis, values in self._of.items():
             own = one.zero if axis == "zero" else getattr(one.plan, axis)
             if one.bound <= min(self._second[axis], values.get(own, WORST)):
@@ -73,6 +77,7 @@ class Known:
             if one.value < values.get(own, WORST):
                 values[own] = one.value
                 self._second[axis] = sorted(values.values())[1] if len(values) > 1 else WORST
+        self._last = max(self._second.values())
         self._advance(one.seconds, one.byte)
 
     def _advance(self, seconds: float, byte: int) -> None:

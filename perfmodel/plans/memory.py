@@ -53,6 +53,7 @@ class Holder:
         self._resident: dict[Any, tuple[list[Line], list[Line]]] = {}
         self._stages: dict[int, tuple[Stage, ...]] = {}
         self._fixed: dict[Any, int] = {}
+        self._streams: dict[Any, int] = {}
 
     def microbatches(self, plan: Plan) -> int:
         return max(1, self.shape.batch // (plan.dp * plan.microbatch))
@@ -100,9 +101,12 @@ class Holder:
         """Bytes of the tensor between two stages: the residual stream of a microbatch, of which each tensor-parallel
         rank sends its part (Narayanan et al. 2021, section 4.1).
         """
-        dims = rank_dims(self.dims, plan)
-        whole = dims.get("B", 1) * dims.get("N", 1) * dims.get("D", 1) * dims.get("act", 2)
-        return int(ceil_div(int(whole), plan.tp))
+        key = plan.tp, plan.cp, plan.microbatch
+        if key not in self._streams:
+            dims = rank_dims(self.dims, plan)
+            whole = dims.get("B", 1) * dims.get("N", 1) * dims.get("D", 1) * dims.get("act", 2)
+            self._streams[key] = int(ceil_div(int(whole), plan.tp))
+        return self._streams[key]
 
     # --- memory
 

@@ -90,7 +90,7 @@ class Piece:
     @cached_property
     def page(self) -> Page:
         """What the backward pass of the step needs."""
-        return activations.page(self.step, self._dims, self._pieces.fused, self.step.group.rstrip("."))
+        return activations.page(self.step, self._dims, self._pieces.fused, self.step.group.rstrip("."), self.op)
 
     @cached_property
     def content(self) -> int:

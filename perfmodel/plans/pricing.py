@@ -6,18 +6,19 @@ thousands of plans prices some hundreds of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
 from perfmodel.block import Kernel
 from perfmodel.hardware import Gpu
+from perfmodel.op import Engine
 from perfmodel.plans.division import Exchange
 from perfmodel.plans.plan import Plan
-from perfmodel.roofline import bounds, rates
+from perfmodel.roofline import Bounds, bounds, rates
 from perfmodel.systems import System
 from perfmodel.timing.collectives import collective_s
-from perfmodel.timing.kernels import alike, parts
+from perfmodel.timing.kernels import alike, parts, powered_s
 from perfmodel.timing.launch import gap_s, ramp_s
 from perfmodel.timing.parameters import card
 from perfmodel.timing.part import Part
@@ -26,6 +27,15 @@ from perfmodel.timing.sequence import run
 
 PROTOCOL = "cold"
 NONE = -1  # the number of no kernel
+GROUPS: dict[str, Callable[[Plan], tuple[int, int]]] = {  # the ranks of an axis, and the stride of neighbours
+    "tp": lambda plan: (plan.tp, 1),
+    "cp": lambda plan: (plan.cp, plan.tp),
+    "ep": lambda plan: (plan.ep, plan.tp * plan.cp),
+    "dp": lambda plan: (plan.dp * plan.cp, plan.tp),
+    "expert dp": lambda plan: (plan.dp // plan.ep, plan.tp * plan.cp * plan.ep),
+    "pp": lambda plan: (min(2, plan.pp), plan.tp * plan.cp * plan.dp),
+    "gpus": lambda plan: (plan.gpus, 1),
+}
 LONG = 1e18  # FLOPs after which the power limit has settled
 
 
@@ -85,6 +95,8 @@ class Prices:
         self._numbers: dict[Any, int] = {}
         self._known: list[Kernel] = []
         self._parts: dict[int, tuple[Part, ...]] = {}
+        self._bounds: dict[int, Bounds] = {}
+        self._resources: dict[int, tuple[float, ...]] = {}
         self._counts: dict[int, Cost] = {}
         self._kernels: dict[tuple[int, int], Cost] = {}
         self._collectives: dict[Any, tuple[float, float]] = {}
@@ -139,10 +151,26 @@ class Prices:
         """The bounds and counts of a kernel, which do not depend on the kernel before it."""
         if number not in self._counts:
             op = self._known[number].op
-            bound, flops = bounds(op, self._rates), op.flops_by_kind()
+            bound, flops = self._bound(number), op.flops_by_kind()
             products = sum(count for (_, product), count in flops.items() if product)
             self._counts[number] = Cost(bound.lower_s, bound.no_overlap_s, 0.0, sum(flops.values()), products)
         return self._counts[number]
+
+    def _bound(self, number: int) -> Bounds:
+        if number not in self._bounds:
+            self._bounds[number] = bounds(self._known[number].op, self._rates)
+        return self._bounds[number]
+
+    def resources(self, number: int) -> tuple[float, ...]:
+        """Seconds of a kernel on memory and on each engine by the data sheet, and of its products at the rate that the
+        power limit allows. Its expected time is at least the longest.
+        """
+        if number not in self._resources:
+            bound, kernel = self._bound(number), self._known[number]
+            engines_s = (bound.engine_s.get(engine, 0.0) for engine in Engine)
+            products_s = powered_s(self.card, kernel.op, kernel.dtype or self.dtype)
+            self._resources[number] = bound.memory_s, *engines_s, products_s
+        return self._resources[number]
 
     def exchange(self, exchange: Exchange, plan: Plan) -> tuple[float, float]:
         """Seconds of all repeats of a collective: by the data sheet, and expected."""
@@ -166,9 +194,6 @@ def group(axis: str, plan: Plan, system: System | None) -> tuple[int, int]:
 
     Neighbours of the axis are ``stride`` ranks apart: a node of 8 GPUs holds 8 / stride of them.
     """
-    strides = {"tp": 1, "cp": plan.tp, "ep": plan.tp * plan.cp, "dp": plan.tp, "expert dp": plan.tp * plan.cp * plan.ep,
-               "pp": plan.tp * plan.cp * plan.dp, "gpus": 1}  # fmt: skip
-    ranks = {"tp": plan.tp, "cp": plan.cp, "ep": plan.ep, "dp": plan.dp * plan.cp, "expert dp": plan.dp // plan.ep,
-             "pp": min(2, plan.pp), "gpus": plan.gpus}[axis]  # fmt: skip
+    ranks, stride = GROUPS[axis](plan)
     node = system.scale_up.gpus if system else 1
-    return ranks, max(1, min(ranks, node // strides[axis]))
+    return ranks, max(1, min(ranks, node // stride))

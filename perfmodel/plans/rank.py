@@ -92,22 +92,22 @@ class Rank:
         self.train, self.fused = phase == "train", pieces.fused
         self.division: Division = divided(pieces.steps, dims, plan, train=self.train, pieces=pieces)
         self.dims = self.division.dims
-        self._groups = pieces.groups((plan.microbatch, plan.cp), self.dims)
-        self._exchanges: dict[tuple[str, bool], list[Exchange]] = {}
+        self.groups = pieces.groups((plan.microbatch, plan.cp), self.dims)
+        self.exchanges: dict[tuple[str, bool], list[Exchange]] = {}
         for exchange in self.division.exchanges:
-            self._exchanges.setdefault((exchange.step, exchange.backward), []).append(exchange)
+            self.exchanges.setdefault((exchange.step, exchange.backward), []).append(exchange)
 
     def parts(self) -> tuple[Part, ...]:
         """The kinds of layers in order, with the steps between them as parts without a name."""
         return tuple(
             Part(name, repeat, *_parameters((p.whole for p in self.division.pieces[start:end]), layer=bool(name)))
-            for name, repeat, start, end in self._groups
+            for name, repeat, start, end in self.groups
         )
 
     def segments(self, prices: Prices, parts: Sequence[Part]) -> tuple[Segment, ...]:
         """The cost of each part."""
         found = []
-        for part, (_, _, start, end) in zip(parts, self._groups, strict=True):
+        for part, (_, _, start, end) in zip(parts, self.groups, strict=True):
             pieces = self.division.pieces[start:end]
             numbers = [piece.numbers(prices.number) for piece in pieces]
             forward = [number for own in numbers for number in own.forward]
@@ -129,7 +129,7 @@ class Rank:
     ) -> tuple[Talk, ...]:
         """Communication of one direction by axis. What overlaps is exposed where it outlasts the step's kernels."""
         names = dict.fromkeys(piece.step.name for piece in pieces)
-        own = [exchange for name in names for exchange in self._exchanges.get((name, backward), ())]
+        own = [exchange for name in names for exchange in self.exchanges.get((name, backward), ())]
         if not own:
             return NO_TALKS
         return tuple(_talk([e for e in own if e.axis == axis], prices, self.plan, step_s) for axis in AXES)
@@ -142,7 +142,7 @@ class Rank:
         """Activations that a training step keeps of one microbatch. Ranks whose tensors have equal sizes share them."""
         kept = [
             (name, repeat, [p for p in self.division.kept[start:end] if not (recompute == "selective" and p.drops)])
-            for name, repeat, start, end in self._groups
+            for name, repeat, start, end in self.groups
         ]
         key = recompute, tuple((name, repeat, *(piece.content for piece in pieces)) for name, repeat, pieces in kept)
         if key not in self._pieces.held:

@@ -6,9 +6,11 @@ which takes the time of 1F1B with more activations, and selective recomputation 
 changes nothing. Zero bubble is a bound, not a schedule.
 
 The memory of every legal plan is computed, so the numbers of legal and of fitting plans are exact. Each plan that fits has
-a bound: the time of its microbatches through the pipeline, to which replicas and the optimizer only add. It is the same
-for all ZeRO stages. Plans are taken in the order of their bounds, and a plan is estimated unless the plans estimated before
-show that the answer cannot contain it. That is so where all three hold:
+two bounds, which are the same for all ZeRO stages. One is the time of its microbatches through the pipeline, to which
+replicas and the optimizer only add. The rough one is at most that: the same time with kernels at the bounds of the data sheet
+and the power limit, so that no kernel is timed (``least.py``). Plans are taken in the order of their bounds, of which the
+first is the rough one. Then the plan gets its other bound, and at its next turn it is estimated, unless the plans estimated
+before show that the answer cannot contain it. That is so where all three hold:
 
 - it is not among the best: as many plans as are shown have a smaller value than its bound;
 - it is not in the Pareto set: a plan with a smaller time than its bound needs no more memory;
@@ -22,6 +24,7 @@ Equal values are not smaller, so a plan that ties is estimated, and the answer i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
 from perfmodel.errors import InputError, did_you_mean, shown
@@ -99,10 +102,17 @@ def search(
             f"{model.workload.name} on {gpus:,} x {model.gpu.name}", f"none of {legal:,} legal plans fits in memory",
             "a plan that fits is needed", "Use more GPUs, a smaller batch or shorter sequences.",
         )  # fmt: skip
-    fitting.sort()
+    number = len(fitting)
     known = Known(top)
-    for one in fitting:
+    heapify(fitting)
+    while fitting:
+        one = heappop(fitting)
         if known.needs(one):
+            if one.rough:
+                bound_s = BELOW * model.least_s(one.plan)
+                bound = rank(bound_s, one.byte, one.plan.gpus)
+                heappush(fitting, one._replace(bound=bound, bound_s=bound_s, rough=False))
+                continue
             plan = one.plan._replace(zero=one.zero)
             seconds = model.priced(plan, ()).expected_s
             known.add(Timed(rank(seconds, one.byte, plan.gpus), one.order, plan, seconds, one.byte))
@@ -110,9 +120,7 @@ def search(
     best = tuple(model.estimate(one.plan) for one in ranked[:top])
     pareto = tuple(model.estimate(one.plan) for one in _pareto(ranked))
     losses = tuple(_losses(model, best[0], ranked))
-    return Found(
-        model, objective, gpus, best, pareto, losses, money(model, best[0], price_per_hour), legal, len(fitting)
-    )
+    return Found(model, objective, gpus, best, pareto, losses, money(model, best[0], price_per_hour), legal, number)
 
 
 def value_of(objective: str) -> Callable[[float, int, int], Value]:
@@ -125,15 +133,15 @@ def value_of(objective: str) -> Callable[[float, int, int], Value]:
 
 
 def _fitting(model: Model, group: Group, rank: Callable[[float, int, int], Value], start: int) -> Iterator[Candidate]:
-    """The plans of a group that fit in memory, with their bounds."""
+    """The plans of a group that fit in memory, with their rough bounds."""
     gpus = group.plan.gpus
     for plan, sizes in model.bytes_of(group):
         bound_s = 0.0
         for zero, byte in zip(group.zeros, sizes, strict=True):
             if byte <= model.room_byte:
-                bound_s = bound_s or BELOW * model.least_s(plan)
+                bound_s = bound_s or BELOW * model.floor_s(plan)
                 order = start, zero, RECOMPUTE.index(plan.recompute), plan.virtual
-                yield Candidate(rank(bound_s, byte, gpus), order, bound_s, byte, plan, zero)
+                yield Candidate(rank(bound_s, byte, gpus), order, bound_s, byte, plan, zero, True)
 
 
 def _pareto(ranked: Sequence[Timed]) -> Iterator[Timed]:

@@ -10,6 +10,7 @@ from perfmodel.op import Engine
 from perfmodel.patterns import ALL_GATHER, SEND_RECV
 from perfmodel.plans import holding
 from perfmodel.plans.estimate import Estimate
+from perfmodel.plans.least import Floor, Least
 from perfmodel.plans.memory import Holder
 from perfmodel.plans.pipeline import Stage, duration_s
 from perfmodel.plans.plan import Plan, checked
@@ -36,6 +37,9 @@ class Model(Holder):
         super().__init__(*given, **options)
         self._ways: dict[Any, tuple[Way, Way, Way]] = {}
         self._paces: dict[Any, Pace] = {}
+        self._floors: dict[Any, Floor] = {}
+        self._least: dict[Any, tuple[Least, ...]] = {}
+        self._least_paces: dict[Any, tuple[list[float], list[float]]] = {}
         self._whole = 0
 
     def estimate(self, plan: Plan) -> Estimate:
@@ -79,6 +83,44 @@ class Model(Holder):
         """
         pace = self._pace(plan, self._send(plan))
         return duration_s(plan, pace.forward_s, pace.backward_s, self.microbatches(plan))
+
+    def floor_s(self, plan: Plan) -> float:
+        """A lower bound of ``least_s`` that times no kernel."""
+        key = (*self._key(plan), plan.pp, plan.recompute)
+        if key not in self._least_paces:
+            self._least_paces[key] = self._least_pace(plan)
+        forward_s, backward_s = self._least_paces[key]
+        send_s = self._send(plan).exposed_s
+        after_s = send_s if self.train else 0.0
+        return duration_s(
+            plan, [s + send_s for s in forward_s], [s + after_s for s in backward_s], self.microbatches(plan)
+        )
+
+    def _least_pace(self, plan: Plan) -> tuple[list[float], list[float]]:
+        """What one microbatch needs at least forward and backward on each stage."""
+        found = self._least_of(plan)
+        parts, first = self.parts(plan), holding.outside(self.parts(plan))
+        stages = self.stages(plan)
+        own: dict[Stage, tuple[float, float]] = {}
+        for stage in stages:
+            if stage not in own:
+                counts, forward_s, backward_s = iter(stage.counts), 0.0, 0.0
+                for part, least, before in zip(parts, found, first, strict=True):
+                    times = next(counts) if part.name else int(stage.first if before else stage.last)
+                    forward_s += times * least.forward_s
+                    backward_s += times * (least.backward_s + least.again_s(plan.recompute, layer=bool(part.name)))
+                own[stage] = forward_s, backward_s
+        return [own[stage][0] for stage in stages], [own[stage][1] for stage in stages]
+
+    def _least_of(self, plan: Plan) -> tuple[Least, ...]:
+        key = self._key(plan)
+        if key not in self._least:
+            degrees = key[:-1]
+            if degrees not in self._floors:
+                small, large = (self.rank(plan._replace(microbatch=size)) for size in (1, self.shape.batch))
+                self._floors[degrees] = Floor(small, large, self.prices)
+            self._least[key] = self._floors[degrees].at(plan)
+        return self._least[key]
 
     def _pace(self, plan: Plan, send: Talk) -> Pace:
         """One microbatch on each stage, with the messages between stages."""

@@ -48,6 +48,7 @@ from perfmodel.timing.blocks import elementwise, in_order
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part, limited
+from perfmodel.timing.power import rate
 from perfmodel.timing.rows import Row
 from perfmodel.timing.terms import Body, Term, quicker
 from perfmodel.timing.weights import Mechanism
@@ -188,17 +189,35 @@ def alike(op: Op) -> tuple[Any, ...] | None:
 
     Products of B sequences of N tokens are alike whose B x N is equal. None for other kernels.
     """
+    products = _plain(op)
+    if not products:
+        return None
+    sizes = tuple((tiles.Product.of(fact), fact.rotates) for fact in products)
+    byte = (*_bytes(op), op.traffic_byte())
+    return sizes, byte, *op.flops_by_kind().items()
+
+
+def _plain(op: Op) -> list[Gemm]:
+    """The products that an operation runs; none if it runs another kernel too."""
     facts = each_fact(op.runs)
     products = [
         fact.even() if isinstance(fact, GroupedGemm) else fact
         for fact in facts
         if isinstance(fact, (Gemm, GroupedGemm))
     ]
-    if not facts or len(products) < len(facts):
-        return None
-    sizes = tuple((tiles.Product.of(fact), fact.rotates) for fact in products)
-    byte = (*_bytes(op), op.traffic_byte())
-    return sizes, byte, *op.flops_by_kind().items()
+    return products if len(products) == len(facts) else []
+
+
+def powered_s(card: Card, op: Op, dtype: str) -> float:
+    """The time of the FLOPs of matrix products at the rate that the power limit allows, which the time by tiles is never
+    below. 0 for other kernels and for products with a vector, which need no tiles.
+    """
+    products = [tiles.Product.of(fact) for fact in _plain(op)]
+    if not products or any(size.m == 1 or size.n == 1 for size in products):
+        return 0.0
+    counted = sum(count for (_, product), count in op.flops_by_kind().items() if product)
+    flops = min(counted, sum(2.0 * size.batch * size.m * size.k * size.n for size in products))
+    return float(flops / rate(card, dtype, 0.0))
 
 
 def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:
