@@ -439,9 +439,16 @@ def _explain(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]
     return [name, *settings, *_options(random, latex=(None,), gpu=GPUS)]
 
 
+def _occupancy(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
+    counts = ("1", "32", "33", "255", "1024", "0", "-1", "1000000000000000000000", "x")
+    shared = random.choice(("0", "1", "48Ki", "48 KiB", "227KiB", "1e300 B", "1.5B", "-1", "nan", ""))
+    threads, registers = random.choice(counts), random.choice(counts)
+    return [f"--gpu={_gpu(random, files)}", f"--threads={threads}", f"--registers={registers}", f"--shared={shared}"]
+
+
 _COMMANDS: dict[str, tuple[float, Callable[[random.Random, list[tuple[str, bytes]]], list[str]]]] = {
     "flops": (8, _flops), "memory": (3, _memory), "predict": (5, _predict), "validate": (6, _validate), "compare": (3, _compare), "serve": (2, _serve),
-    "check": (2, _check),
+    "check": (2, _check), "occupancy": (1, _occupancy),
     "roofline": (2, _roofline), "sweep": (2, _sweep), "solve": (1, _solve), "explain": (0.3, _explain),
 }  # fmt: skip
 _FORMATTED = set(_COMMANDS) - {"roofline", "solve", "explain", "sweep"}
