@@ -403,7 +403,14 @@ def _roofline(random: random.Random, files: list[tuple[str, bytes]]) -> list[str
     gpus = [f"--gpu={_gpu(random, files)}" for _ in range(random.choice((1, 1, 1, 2)))]
     config = [f"--config={_workload(random, files)}"] if random.random() < 0.5 else []
     drawn = random.random() < 0.12
-    return [*gpus, *config, *(["plot", *_written(random, "--output", PICTURES, 1.0)] if drawn else ["show"])]
+    point = random.choice(
+        ("x:1G:1M:1ms", "x:1:1:1e-300", "a:b:1:1:1", "x:1e308:1:1", "x::", "x:1:1:nan", "\x1b:1:1:1ns")
+    )
+    points = [f"--point={point}"] if random.random() < 0.15 else []
+    if random.random() < 0.15:
+        files.append(_records(random))
+        points.append(f"--from={_last(files)}")
+    return [*gpus, *config, *points, *(["plot", *_written(random, "--output", PICTURES, 1.0)] if drawn else ["show"])]
 
 
 def _asked(random: random.Random, files: list[tuple[str, bytes]], configs: Sequence[str]) -> tuple[str, Sequence[str]]:
