@@ -3,12 +3,6 @@
 A row of C scores becomes exp(x - max) / sum. Each score needs one comparison for the maximum, one subtraction, one
 exponential, one addition to the sum and one division: 5 FLOPs. A count of 3 omits the maximum and the subtraction; the
 list of primitives allows both. A kernel that keeps a row on chip reads and writes it once.
-
-Attention scales its scores and adds a mask before the softmax. As three kernels, each of the B H N S scores crosses memory
-six times: each kernel reads it and writes it. One kernel scales and masks the row while it is on chip, so a score crosses
-memory twice. The mask of N S elements is shared by all heads and read once in both forms. With many heads fusion
-saves 2/3 of the bytes, and of the time, because every form is memory-bound. The gradient of an added mask passes unchanged,
-so the backward kernel is that of the softmax with one more multiplication: three crossings instead of five.
 """
 
 from __future__ import annotations
@@ -81,6 +75,13 @@ def masked_softmax(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size
     """7 FLOPs and, in fp16, 4 bytes per score: memory-bound on every card. Hidden scores are computed as well.
 
     The mask has N S elements, which all B H heads share: -10000 or minus infinity where a key is hidden, 0 elsewhere.
+
+    As three kernels, each of the B H N S scores crosses memory six times: each kernel reads it and writes it. One kernel
+    scales and masks the row while it is on chip, so a score crosses memory twice. The mask is read once in both forms.
+    With many heads, fusion saves 2/3 of the bytes. Every form is memory-bound, so it saves as much of the minimum time.
+
+    The gradient of an added mask passes unchanged. So the backward kernel is that of the softmax with one more
+    multiplication: a score crosses memory three times instead of five.
     """
     shape, rows = (B, H, N, S), Rows("softmax", (B, H, N), S, act)
     return Op(
