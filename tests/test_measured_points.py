@@ -122,6 +122,7 @@ def test_show_has_the_achieved_rate_and_its_share(monkeypatch):
 
 def test_points_join_a_workload_and_a_run_names_its_gpu():
     ran = perfmodel("roofline", "--gpu", "a100", "--config", "mlp-4096", "show", "--point", "mine:137G:100MB:612us")
+    assert ran.out.startswith("NVIDIA A100 SXM4 80 GB, fp16: mlp-4096, prefill, measured kernels\n")
     assert "mlp.gelu" in ran.out
     assert "own measurement" in ran.out
     ran = perfmodel("roofline", "--from", str(QUICK), "show")

@@ -136,11 +136,9 @@ def charted(request: dict[str, Any], most: int | None = None) -> tuple[list[char
     phase = "/".join(dict.fromkeys(phases)) if request["configs"] or request["phase"] else None
     form = {True: "fused", False: "unfused", None: None}[request["fused"]]
     default = [] if measured else ["attention", "MLP", "convolution"]
-    names = [
-        *([run.workload.name for run in runs] if request["configs"] else default),
-        *["measured kernels"] * bool(measured),
-    ]
-    what = ", ".join(filter(None, (*names, phase, form, "causal" if request["causal"] else None)))
+    names = [run.workload.name for run in runs] if request["configs"] else default
+    last = ("causal" if request["causal"] else None, "measured kernels" if measured else None)
+    what = ", ".join(filter(None, (*names, phase, form, *last)))
     cards = [chart.card(gpu, runs, tuple(types), most) for gpu in gpus]
     return [measured.on(card) if measured else card for card in cards], f"{', '.join(types)}: {what}"
 

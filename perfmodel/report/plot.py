@@ -82,7 +82,7 @@ def _drawn(
     cards: Sequence[Card], title: str, notes: Sequence[str], numbered: bool, height: float, at_worst: bool
 ) -> Any | None:
     """Returns one attempt; None if the labels do not fit."""
-    ruler, style = Ruler(), Style(cards, list(dict.fromkeys(point.group for card in cards for point in card.points)))
+    ruler, style = Ruler(), Style(cards, _groups(cards))
     kin = families(cards, Box(0, 0, AXES_PT, height), limits(cards))
     texts = ["\n".join(_lines(family.names)) for family in kin]
     if not numbered and sum(text.count("\n") + 1 for text in texts) > LINES_AT_MOST:
@@ -107,6 +107,11 @@ def _drawn(
         if place is not None:
             write(page, label, place, radii.get(place.anchor, RIDGE_PT / 2))
     return page.figure if places is not None else None
+
+
+def _groups(cards: Sequence[Card]) -> list[str]:
+    """Returns the workloads of the points on the axes."""
+    return list(dict.fromkeys(point.group for card in cards for point in card.points if point.flop_per_s))
 
 
 def _legend(style: Style) -> list[list[Entry]]:
