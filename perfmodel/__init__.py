@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from perfmodel.errors import InputError, NoDeviceError, PerfmodelError, UsageError, ValidationError
     from perfmodel.kernels import kernel
     from perfmodel.planning import divide, plan, scale, serve
-    from perfmodel.utilisation import mfu
+    from perfmodel.utilisation import mfu, occupancy
 
 __version__ = "0.1.0"  # the one place: the package's metadata, --version and the library read it here
 
@@ -38,7 +38,7 @@ _ERRORS = ("InputError", "NoDeviceError", "PerfmodelError", "UsageError", "Valid
 # The modules of names that are not functions of ``api``.
 _MODULES = {
     **dict.fromkeys(_ERRORS, "errors"),
-    "mfu": "utilisation",
+    **dict.fromkeys(("mfu", "occupancy"), "utilisation"),
     "kernel": "kernels",
     **dict.fromkeys(("divide", "plan", "scale", "serve"), "planning"),
     **dict.fromkeys(("capture", "Dim", "Spec", "ids"), "capture"),
@@ -66,6 +66,7 @@ __all__ = [
     "load",
     "memory",
     "mfu",
+    "occupancy",
     "plan",
     "predict",
     "scale",

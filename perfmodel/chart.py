@@ -43,7 +43,8 @@ class Point(NamedTuple):
     """One kernel: FLOP per byte, FLOP per second at its bound and, if known, its bottleneck and its roof.
 
     Both figures are zero for a kernel without FLOPs; it is not drawn on logarithmic axes. ``group`` is the workload.
-    ``reached`` is the FLOP per second at the expected time, ``share`` the part of the workload's expected time.
+    ``reached`` is the FLOP per second at the expected time, of a measured point at the measured time, and ``share`` the
+    part of the workload's expected time. A point that is not ``named`` has no label in a picture.
     """
 
     name: str
@@ -56,10 +57,18 @@ class Point(NamedTuple):
     expected_s: float | None = None
     reached: float | None = None
     share: float | None = None
+    measured_s: float | None = None
+    lower_s: float | None = None
+    named: bool = True
+
+    @property
+    def of_bound(self) -> float | None:
+        """Returns the minimum time divided by the measured time."""
+        return self.lower_s / self.measured_s if self.lower_s and self.measured_s else None
 
     @property
     def height(self) -> float:
-        """Returns the FLOP per second at which the point is drawn: the expected ones, else those of its bound."""
+        """Returns the FLOP per second at which the point is drawn: measured or expected ones, else those of its bound."""
         return self.flop_per_s if self.reached is None else self.reached
 
 
@@ -259,7 +268,9 @@ def limits(cards: Sequence[Card], room: float = 3.0) -> Limits:
         left=left,
         right=max(across) * room**2,
         bottom=min([slowest, *(point.height / room for point in points)]),
-        top=max(roof.flop_per_s for card in cards for roof in card.roofs) * room * 1.4,
+        top=max([*(roof.flop_per_s for card in cards for roof in card.roofs), *(point.height for point in points)])
+        * room
+        * 1.4,
     )
 
 

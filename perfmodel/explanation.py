@@ -16,6 +16,7 @@ from perfmodel.runs import Collective
 from perfmodel.solve import Solution, solve
 from perfmodel.solve.algorithms import Crossover, Way, crossovers, ways
 from perfmodel.symbols import ALIASES, SYMBOLS
+from perfmodel.tile_tables import Tiles, tiles
 from perfmodel.workload import Workload, single
 
 
@@ -30,7 +31,9 @@ class Growth(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Everything that an ``explain`` page shows. ``ways`` and ``crossovers`` are the algorithms of a collective."""
+    """Everything that an ``explain`` page shows. ``ways`` and ``crossovers`` are the algorithms of a collective, ``tiles``
+    the tiles that fit on chip.
+    """
 
     operation: Operation
     derivation: str
@@ -43,6 +46,7 @@ class Explanation(NamedTuple):
     crossings: tuple[Solution, ...]
     ways: tuple[Way, ...] = ()
     crossovers: tuple[Crossover, ...] = ()
+    tiles: Tiles | None = None
 
 
 # Sizes that are equal in self-attention. Cost is quadratic in the sequence length when both grow together.
@@ -87,6 +91,7 @@ def explain(
         crossovers=crossovers(op.runs.kind, settings.get("gpus", op.runs.gpus), gpu)
         if isinstance(op.runs, Collective)
         else (),
+        tiles=tiles(operation, workload, gpu, fused.dims, settings, knowledge),
     )
 
 

@@ -98,7 +98,8 @@ class Rows(NamedTuple):
     """A function of whole rows: softmax, log_softmax, layernorm, rmsnorm or cross_entropy.
 
     ``part`` names one of two separate kernels of a backward pass: ``input`` (the gradient of the rows) or ``weights``
-    (sums over the rows). ``result`` are the bytes per element of the result, where they differ.
+    (sums over the rows). ``result`` are the bytes per element of the result, where they differ. ``own``: a kernel
+    that torch does not have, so the time is that of this project's kernel. ``mask``: bytes of an added tensor that rows share.
     """
 
     function: str
@@ -108,6 +109,8 @@ class Rows(NamedTuple):
     backward: bool = False
     part: str = ""
     result: Size = None
+    own: bool = False
+    mask: Factors = ()
 
     def widened(self, item: Size) -> "Rows":
         """The same rows stored in elements of ``item`` bytes."""

@@ -1,4 +1,4 @@
-"""Utilisation of a card's peak rate of matrix products, from a measured speed: ``perfmodel.mfu``.
+"""Utilisation of a card: ``perfmodel.mfu``, the share of its peak from a measured speed, and ``perfmodel.occupancy``.
 
 Products of f FLOPs whose peak is p FLOP/s need f / p seconds at least. Utilisation is the sum of these seconds, each
 product at the peak of its own data type, divided by the measured time. MFU counts what the model needs, HFU what runs.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from perfmodel import given, model_flops
+from perfmodel import given, model_flops, residency
 from perfmodel.errors import InputError, UsageError, did_you_mean, shown
 from perfmodel.given import Card, Config, Settings
 from perfmodel.hardware import Gpu
@@ -101,6 +101,16 @@ def mfu(
     runs_per_s = _runs_per_s(found, tokens_per_s, seconds_per_step, tokens)
     peaks, told = _peaks(_types(dtype, found), given.card(gpu), peak_flop_per_s)
     return _utilisation(found, runs_per_s, peaks, _number(gpus, GPUS, "gpus"), told)
+
+
+def occupancy(gpu: Card, threads: int, registers: int, shared: int | str = 0) -> residency.Occupancy:
+    """Returns the blocks of a kernel on one multiprocessor and what limits them: ``perfmodel occupancy``.
+
+    ``threads`` are those of a block, ``registers`` those of a thread. ``shared`` is the shared memory of a block: a
+    number of bytes, or a text such as ``"48 KiB"``.
+    """
+    byte = residency.shared_from_text(shared) if isinstance(shared, str) else shared
+    return residency.occupancy(given.known(gpu), threads, registers, byte)
 
 
 def _utilisation(

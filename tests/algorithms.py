@@ -545,6 +545,38 @@ def softmax_backward(m, *, rows, cols):
             dx[i, j] = y[i, j] * (dy[i, j] - total)
 
 
+FACTOR = 0.7  # by which attention scales its scores
+
+
+def masked_softmax(m, *, B, H, N, S):
+    """Three kernels, or one that keeps the scaled and the masked scores on chip."""
+    shape = (B, H, N, S)
+    scores_, mask = m.input("scores", *shape), m.input("mask", N, S)
+    scaled, masked, probs = m.between("scaled", *shape), m.between("masked", *shape), m.output("probs", *shape)
+    for place in scaled.indices():
+        scaled[place] = scores_[place] * FACTOR
+    m.next_kernel()
+    for place in masked.indices():
+        masked[place] = scaled[place] + mask[place[2:]]
+    m.next_kernel()
+    for z, h, i in ((z, h, i) for z in range(B) for h in range(H) for i in range(N)):
+        for j, prob in enumerate(softmax_row(m, [masked[z, h, i, j] for j in range(S)])):
+            probs[z, h, i, j] = prob
+
+
+def masked_softmax_backward(m, *, B, H, N, S):
+    shape = (B, H, N, S)
+    probs, dprobs = m.input("probs", *shape), m.input("dprobs", *shape)
+    dscaled, dscores = m.between("dscaled", *shape), m.output("dscores", *shape)
+    for z, h, i in ((z, h, i) for z in range(B) for h in range(H) for i in range(N)):
+        total = dot(m, ((probs[z, h, i, j], dprobs[z, h, i, j]) for j in range(S)))
+        for j in range(S):
+            dscaled[z, h, i, j] = probs[z, h, i, j] * (dprobs[z, h, i, j] - total)
+    m.next_kernel()
+    for place in dscores.indices():
+        dscores[place] = dscaled[place] * FACTOR
+
+
 EPSILON = 1e-5
 
 

@@ -403,7 +403,14 @@ def _roofline(random: random.Random, files: list[tuple[str, bytes]]) -> list[str
     gpus = [f"--gpu={_gpu(random, files)}" for _ in range(random.choice((1, 1, 1, 2)))]
     config = [f"--config={_workload(random, files)}"] if random.random() < 0.5 else []
     drawn = random.random() < 0.12
-    return [*gpus, *config, *(["plot", *_written(random, "--output", PICTURES, 1.0)] if drawn else ["show"])]
+    point = random.choice(
+        ("x:1G:1M:1ms", "x:1:1:1e-300", "a:b:1:1:1", "x:1e308:1:1", "x::", "x:1:1:nan", "\x1b:1:1:1ns")
+    )
+    points = [f"--point={point}"] if random.random() < 0.15 else []
+    if random.random() < 0.15:
+        files.append(_records(random))
+        points.append(f"--from={_last(files)}")
+    return [*gpus, *config, *points, *(["plot", *_written(random, "--output", PICTURES, 1.0)] if drawn else ["show"])]
 
 
 def _asked(random: random.Random, files: list[tuple[str, bytes]], configs: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -439,9 +446,16 @@ def _explain(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]
     return [name, *settings, *_options(random, latex=(None,), gpu=GPUS)]
 
 
+def _occupancy(random: random.Random, files: list[tuple[str, bytes]]) -> list[str]:
+    counts = ("1", "32", "33", "255", "1024", "0", "-1", "1000000000000000000000", "x")
+    shared = random.choice(("0", "1", "48Ki", "48 KiB", "227KiB", "1e300 B", "1.5B", "-1", "nan", ""))
+    threads, registers = random.choice(counts), random.choice(counts)
+    return [f"--gpu={_gpu(random, files)}", f"--threads={threads}", f"--registers={registers}", f"--shared={shared}"]
+
+
 _COMMANDS: dict[str, tuple[float, Callable[[random.Random, list[tuple[str, bytes]]], list[str]]]] = {
     "flops": (8, _flops), "memory": (3, _memory), "predict": (5, _predict), "validate": (6, _validate), "compare": (3, _compare), "serve": (2, _serve),
-    "check": (2, _check),
+    "check": (2, _check), "occupancy": (1, _occupancy),
     "roofline": (2, _roofline), "sweep": (2, _sweep), "solve": (1, _solve), "explain": (0.3, _explain),
 }  # fmt: skip
 _FORMATTED = set(_COMMANDS) - {"roofline", "solve", "explain", "sweep"}

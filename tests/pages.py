@@ -33,6 +33,8 @@ PICTURES = {
     "-o docs/gallery/deepseek-v3-train.png",
     "docs/gallery/three-gpus.png": "perfmodel roofline --gpu t4 --gpu a100 --gpu h200 plot "
     "-o docs/gallery/three-gpus.png",
+    "docs/gallery/measured-h100.png": "perfmodel roofline --from benchmarks/results/h100-quick.jsonl plot "
+    "-o docs/gallery/measured-h100.png",
     "docs/gallery/sweep-expected.png": f"{SWEEP} --gpu t4 --over N=16:8Ki:log --expected "
     "--plot docs/gallery/sweep-expected.png",
     "docs/gallery/sweep-map.png": f"{SWEEP} --over N=16:4Ki:33:log --over B=1:64:25:log "

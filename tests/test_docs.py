@@ -14,7 +14,7 @@ import test_imports
 import test_programs
 from command import perfmodel
 
-from perfmodel import api, cases, hardware, planning, specfile
+from perfmodel import api, cases, hardware, planning, specfile, utilisation
 from perfmodel.cli import cli
 from perfmodel.cli import options as cli_options
 from perfmodel.units import ITEM_BYTES
@@ -174,6 +174,7 @@ DOCUMENTS = (
     "serve --config llama-2-7b --gpu a100 --rate 1 --disaggregated network",
     "predict --cases cases --gpu t4",
     "solve --op all_reduce --gpu a100 --for byte", "gpus", "systems", "models", "ops", "symbols",
+    "occupancy --gpu a100 --threads 256 --registers 80",
 )  # fmt: skip
 OPEN = {"dims", "work", "tensors", "forms", "shape"}
 
@@ -227,6 +228,7 @@ FUNCTIONS = {
     "predict": api.predict,
     "scale": planning.scale,
     "plan": planning.plan,
+    "occupancy": utilisation.occupancy,
 }
 # What an option is called as an argument, where a word of Python or the other way to name a thing is in the way.
 ARGUMENTS = {"set": "settings", "op": "config", "for": "symbol", "over": "over", "weak": "strong"}

@@ -9,6 +9,7 @@ from command import perfmodel
 
 from perfmodel import ops
 from perfmodel.explanation import explain
+from perfmodel.hardware import gpu
 from perfmodel.report.explain import page
 from perfmodel.report.latex import fragment
 from perfmodel.symbolic import formulas, op_of, words
@@ -59,6 +60,74 @@ def test_with_a_card_every_size_is_solved_for(name):
 def test_the_on_chip_memory_is_the_cards():
     # A T4's block has 64 KiB.
     assert "M = 65536 is the shared memory per block in " in shown("explain", "flash_attention", "--gpu", "t4")
+
+
+def section(text, heading):
+    """The rows of a section's table, each as its cells, and the text below it."""
+    inside = text.partition(f"\n{heading}\n")[2].partition("\n\n")[0].splitlines()
+    rows = [re.split(r" {2,}", line.strip()) for line in inside[2:]]
+    return [row for row in rows if len(row) > 3], " ".join(" ".join(row) for row in rows if len(row) <= 3)
+
+
+def test_the_tiles_of_a_product_that_fit(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    rows, note = section(shown("explain", "tiled_matmul", "--gpu", "a100"), "Traffic against tile size")
+    # Tiles of t: A and B of 4096 x 4096 are read 4096 / t times, C is written once; 2 bytes each.
+    for size, row in zip((1, 16, 32, 64, 128, 256), rows, strict=True):
+        assert row[0] == str(size)
+        assert float(row[3].split()[0]) == pytest.approx(
+            (2 * 4096 / size + 1) * 4096**2 * 2 / {"G": 1e9}[row[3].split()[1][0]], rel=1e-3
+        )
+    # 256 KiB of registers hold 65,536 sums of 4 bytes: 256 x 256.
+    assert "tile_m = tile_n = 256: its 256 x 256 sums of 4 B fill the registers of a multiprocessor, 262,144 B." in note
+
+
+def test_the_tiles_of_flash_attention_that_fit():
+    rows, note = section(shown("explain", "flash_attention", "--gpu", "t4"), "Traffic against tile size")
+    # 64 KiB / (4 x 128 x 2) = 64 rows. q and out of 32 x 2048 x 128 elements once, k and v 2048 / r times; 2 bytes.
+    assert [row[0] for row in rows] == ["1", "16", "32", "64"]
+    assert rows[-1][2] == "1.107 GB"  # (2 + 2 x 32) x 8,388,608 x 2 = 1,107,296,256
+    assert "rows r = 64: four tiles of 64 x d = 128 elements need 65,536 of 65,536 B on chip." in note
+    small = section(
+        shown("explain", "flash_attention", "--gpu", "t4", "--set", "N=32", "--set", "S=N"), "Traffic against tile size"
+    )
+    assert small[0][-1][0] == "32"
+    assert "it covers all N queries" in small[1]
+
+
+@pytest.mark.parametrize("name", ["tiled_matmul", "flash_attention", "flash_attention_backward"])
+@pytest.mark.parametrize("card", [None, "t4", "h200", "mi300x"])
+def test_larger_tiles_move_less_and_the_next_one_does_not_fit(name, card):
+    found = explain(ops.find(name), gpu=gpu(card) if card else None).tiles
+    assert [tile.traffic_byte for tile in found.tiles] == sorted((t.traffic_byte for t in found.tiles), reverse=True)
+    dims = explain(ops.find(name), gpu=gpu(card) if card else None).fused.dims
+    most, registers = found.tiles[-1], gpu(card).multiprocessor["registers"].value if card else float("inf")
+    assert most.chip_byte <= dims["M"]
+    if name == "tiled_matmul":
+        next_ = most.size + 1
+        assert 2 * next_ * 32 * 2 > dims["M"] or 4 * next_**2 > registers
+    else:
+        assert 4 * (most.size + 1) * dims["d"] * 2 > dims["M"]
+
+
+def test_an_operation_without_tiles_has_no_table():
+    for name in ("matmul", "attention", "softmax"):
+        assert explain(ops.find(name), gpu=gpu("a100")).tiles is None
+        assert "tile size" not in shown("explain", name, "--gpu", "a100")
+
+
+def test_the_figures_in_the_prose_of_the_convolution():
+    """B = 1, N = D = 8192, K = 3: 67,108,864 outputs, a filter of 24,576 and a bias of 8,192 elements, 2 bytes each."""
+    prose = " ".join(shown("explain", "conv1d").split())
+    signal, parameters = 8192 * 8192 * 2, (3 * 8192 + 8192) * 2
+    padded = (8192 + 4) * 8192 * 2
+    fused, unfused = 2 * signal + parameters, 2 * signal + 2 * padded + parameters
+    found = ops.find("conv1d")(B=1, N=8192, D=8192, K=3)
+    assert (found.traffic_byte(), sum(kernel.traffic_byte() for _, kernel in found.kernels())) == (fused, unfused)
+    figures = (fused, unfused, found.flops(), 4 * signal + parameters, 8192**2, 40 * 1024, 8192**2 // (40 * 1024))
+    assert all(f"{figure:,}" in prose for figure in figures), figures
+    assert "1.0156 times for T = 128" in prose  # 1 + 2 / 128
+    assert gpu("t4").multiprocessors.value * gpu("t4").multiprocessor["threads"].value == 40 * 1024
 
 
 def test_a_decoded_token_of_wide_layers_reaches_the_ridge_at_208_sequences():

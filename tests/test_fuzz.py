@@ -9,7 +9,7 @@ import fuzzing
 import pytest
 
 COMMANDS = ("flops", "memory", "predict", "validate", "check", "compare", "serve", "roofline", "sweep", "solve",
-            "explain")  # fmt: skip
+            "explain", "occupancy")  # fmt: skip
 
 
 @pytest.mark.parametrize("part", range(4))

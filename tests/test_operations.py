@@ -90,6 +90,7 @@ CASES = [
     *((name, sizes) for name in ("softmax", "softmax_backward") for sizes in ROWS),
     *((name, sizes) for norm in NORMS for name in (norm, f"{norm}_backward") for sizes in ROWS),
     *((name, {"B": 2, "H": 3, "N": 2, "S": 4}) for name in ("causal_mask", "full_mask")),
+    *((name, {"B": 2, "H": 3, "N": n, "S": 4}) for name in ("masked_softmax", "masked_softmax_backward") for n in (1, 2)),
     *((name, {"B": 2, "N": 4, "D": 3, "K": 3}) for name in ("conv1d", "conv1d_backward")),
     *((name, {"B": 1, "N": 2, "D": 2, "K": 5}) for name in ("conv1d", "conv1d_backward")),
     *((name, {"B": 1, "N": 3, "D": 2, "K": 1}) for name in ("conv1d", "conv1d_backward")),
@@ -394,6 +395,44 @@ def score_gradients(r):
     return r.derivatives(scores.masked_fill(~r.mask(*scores.shape[2:]), 0.0), "q k", r["dscores"])
 
 
+def masked_probabilities(r):
+    return (algorithms.FACTOR * r["scores"] + r["mask"]).softmax(-1)
+
+
+def masked_gradient(r):
+    """torch's gradient of a softmax for given probabilities, through the factor."""
+    data = r.torch.ops.aten._softmax_backward_data(r["dprobs"], r["probs"], -1, r["probs"].dtype)
+    return {"dscores": algorithms.FACTOR * data}
+
+
+def test_a_masked_softmax_and_its_gradient_are_those_of_torch(torch):
+    """Forward by loops, then backward by loops from these probabilities, against automatic derivatives. Minus infinity
+    hides keys: their probability and gradient are zero.
+    """
+    sizes = {"B": 2, "H": 3, "N": 2, "S": 4}
+    found = {}
+
+    class Hidden(Machine):
+        def input(self, name, *shape, item=2):
+            array = super().input(name, *shape, item=item)
+            if name == "mask":
+                array.values.update({place: -math.inf if place[1] > place[0] + 2 else 0.0 for place in array.indices()})
+            elif name == "probs":
+                array.values.update(found)
+            return array
+
+    forward, backward = Hidden(), Hidden()
+    algorithms.masked_softmax(forward, **sizes)
+    found.update(forward.arrays["probs"].values)
+    algorithms.masked_softmax_backward(backward, **sizes)
+    r = Reference(torch, forward.arrays, sizes)
+    by = torch.tensor(backward.arrays["dprobs"].nested(), dtype=torch.float64)
+    expected = r.derivatives(masked_probabilities(r), "scores", by)["dscores"]
+    own = torch.tensor(backward.arrays["dscores"].nested(), dtype=torch.float64)
+    torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-12)
+    assert (own[:, :, 0, 3] == 0).all()
+
+
 def layernorm_gradients(r):
     r.tensors["beta"] = r.zeros(*r["gamma"].shape)
     return r.derivatives(r.layer_norm(*r["x gamma beta"]), "x gamma beta", r["dy"])
@@ -599,6 +638,8 @@ REFERENCES = {
     "softmax_backward": lambda r: {"dx": r.torch.ops.aten._softmax_backward_data(r["dy"], r["y"], -1, r["y"].dtype)},
     "layernorm": lambda r: {"y": r.layer_norm(*r["x gamma beta"])},
     "layernorm_backward": layernorm_gradients,
+    "masked_softmax": lambda r: {"probs": masked_probabilities(r)},
+    "masked_softmax_backward": masked_gradient,
     **dict.fromkeys(("causal_mask", "full_mask"), lambda r: {"masked": r["scores"] + r["mask"]}),
     "conv1d": lambda r: {"out": r.convolved(*r["u filter bias"])},
     "conv1d_backward": conv1d_gradients,

@@ -67,5 +67,5 @@ def test_links_between_the_pages_lead_somewhere():
 def test_the_wheel_has_the_parameters_of_kernels():
     included = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert included["hardware"] == "perfmodel/data/hardware"
-    for folder in ("families", "hosts", "kernels", "links", "meanings"):
+    for folder in ("capabilities", "families", "hosts", "kernels", "links", "meanings"):
         assert list((ROOT / "hardware" / folder).glob("*.yaml")), folder

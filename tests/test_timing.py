@@ -581,6 +581,32 @@ def test_eager_stages_are_kernels_of_their_own():
     assert len(timed({**line, "impl": "math", "shape": {**shape, "H_kv": 4}}).bodies) == 16  # every head's own keys
 
 
+def test_a_masked_softmax_is_this_projects_kernel_or_three_of_torch():
+    shape = {"B": 4, "H": 16, "N": 1024, "S": 1024}
+    line = {"op": "masked_softmax", "shape": shape, "dtype": "fp16"}
+    (whole,) = timed(line).bodies
+    assert "threads per row" in whole.choice
+    plain = timed({"op": "softmax", "shape": {"rows": 65536, "cols": 1024}, "dtype": "fp16", "impl": "ours"})
+    # The mask: 1024 x 1024 elements from memory once, 1/64 of the scores, and from L2 for every row.
+    assert plain.expected_s < timed(line).expected_s < 1.3 * plain.expected_s
+    assert len(timed({**line, "impl": "naive"}).bodies) == 3  # scale, mask, softmax
+    assert timed({**line, "impl": "naive"}).expected_s > 3 * timed(line).expected_s  # 6 crossings of a score, not 2
+    back = {**line, "op": "masked_softmax_backward"}
+    assert (len(timed(back).bodies), len(timed({**back, "impl": "naive"}).bodies)) == (
+        1,
+        3,
+    )  # y dy is a kernel of torch
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 64, 64), (1, 1, 4096, 4096), (1, 1, 512, 65536), (8, 12, 384, 384)])
+@pytest.mark.parametrize("name", ["t4", "a100", "h200", "mi300x"])
+def test_a_masked_softmax_takes_no_less_than_its_bound(name, shape):
+    line = {"op": "masked_softmax", "shape": dict(zip(("B", "H", "N", "S"), shape, strict=True)), "dtype": "fp16"}
+    (found,) = predictions([case(line)], gpu(name))
+    assert found.expected.low_s > 0
+    assert found.expected.expected_s >= found.total.lower_s
+
+
 # --- laws
 
 SHAPES = {

@@ -23,6 +23,7 @@ COMMANDS = {
     "plan": ("plan", "The best division of a workload over a number of GPUs, and why others lose."),
     "serve": ("serve", "Latency, throughput, goodput and memory of a model that serves requests."),
     "predict": ("predict", "Bounds and expected times for a file of cases, compared with measured times."),
+    "occupancy": ("occupancy", "Blocks and warps of a kernel on a multiprocessor, and what limits them."),
     "trace": ("trace", "Where the time of a profiled program goes, and what would help."),
     "validate": ("validate", "Measures real kernels on this device and compares them with the model."),
     "check": ("check", "Whether measured kernels reach a share of their bound: exit code 0 or 3, for CI."),

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from perfmodel import chart
-from perfmodel.cli import options
+from perfmodel.cli import measurements, options
 from perfmodel.cli.command import Group, twice
 from perfmodel.cli.screen import echo, warn_of
 from perfmodel.errors import InputError, UsageError
@@ -33,7 +33,14 @@ dtypes = click.option(
 )  # fmt: skip
 PLOT = "perfmodel roofline plot"
 KERNELS_OF_A_PICTURE = 10  # of each workload; all others are one point
-SHARED = (options.gpus, options.configs, options.phase, options.settings, dtypes, options.fused, options.causal)
+records = click.option("--from", "records", metavar="RECORDS", help="Measured kernels: a file of 'validate --save'.")
+points = click.option(
+    "--point", "points", metavar="NAME:FLOPS:BYTES:TIME", multiple=True,
+    help="A measurement of your own, such as mine:137G:100MB:612us. May be repeated.",
+)  # fmt: skip
+SHARED = (
+    options.gpus, options.configs, options.phase, options.settings, dtypes, options.fused, options.causal, records, points,
+)  # fmt: skip
 
 
 def shared(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,12 +56,15 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
 def roofline(context: click.Context, /, **given: Any) -> None:
     """Roofline chart of one or more GPUs, with operations as points.
 
-    Without --config, the chart shows the stages of attention, multi-head attention, an MLP and a convolution.
+    Without --config, the chart shows the stages of attention, multi-head attention, an MLP and a convolution. With
+    --from or --point it shows measured kernels, each with its share of its bound; --config adds the expected ones.
 
     \b
     perfmodel roofline --gpu t4 plot
     perfmodel roofline --gpu t4 --gpu h100 --config llama-2-7b-layer plot -o layer.pdf
     perfmodel roofline --gpu a100 --config gpt2-124m --phase decode show
+    perfmodel roofline --gpu a100 --point mine:137G:100MB:612us --point softmax:335M:268MB:160us show
+    perfmodel roofline --from run.jsonl plot -o measured.svg
     """
     context.obj = given
     if context.invoked_subcommand is None:
@@ -117,15 +127,20 @@ def merged(context: click.Context, own: dict[str, Any]) -> dict[str, Any]:
 
 def charted(request: dict[str, Any], most: int | None = None) -> tuple[list[chart.Card], str]:
     """Returns the cards with their points, for each workload at most ``most``, and a description of the workloads."""
-    gpus = _gpus(request["gpus"], drawn=most is not None)
-    runs = _runs(request)
+    measured = measurements.asked(request)
+    gpus = [measured.gpu] if measured else _gpus(request["gpus"], drawn=most is not None)
+    runs = _runs(request) if request["configs"] or not measured else []
     types = dict.fromkeys(request["dtypes"] or (run.workload.dtypes["activation"] for run in runs))
+    types |= dict.fromkeys(measured.dtypes if measured and not request["dtypes"] else ())
     phases = [request["phase"]] if request["phase"] else [run.workload.default_phase for run in runs]
     phase = "/".join(dict.fromkeys(phases)) if request["configs"] or request["phase"] else None
     form = {True: "fused", False: "unfused", None: None}[request["fused"]]
-    names = [run.workload.name for run in runs] if request["configs"] else ["attention", "MLP", "convolution"]
-    what = ", ".join(filter(None, (*names, phase, form, "causal" if request["causal"] else None)))
-    return [chart.card(gpu, runs, request["dtypes"], most) for gpu in gpus], f"{', '.join(types)}: {what}"
+    default = [] if measured else ["attention", "MLP", "convolution"]
+    names = [run.workload.name for run in runs] if request["configs"] else default
+    last = ("causal" if request["causal"] else None, "measured kernels" if measured else None)
+    what = ", ".join(filter(None, (*names, phase, form, *last)))
+    cards = [chart.card(gpu, runs, tuple(types), most) for gpu in gpus]
+    return [measured.on(card) if measured else card for card in cards], f"{', '.join(types)}: {what}"
 
 
 def file_name(cards: list[chart.Card], request: dict[str, Any]) -> str:

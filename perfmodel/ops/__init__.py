@@ -16,7 +16,7 @@ FAMILIES = {
     ),
     "attention_backward": "attention_backward attention_backward_recompute",
     "flash": "flash_attention flash_attention_backward",
-    "softmax": "softmax softmax_backward causal_mask full_mask dropout dropout_backward",
+    "softmax": "softmax softmax_backward masked_softmax masked_softmax_backward causal_mask full_mask dropout dropout_backward",
     "linear": (
         "linear linear_bias linear_input_gradient linear_weight_gradient bias_gradient add_bias learned qkv output_projection logits"
     ),

@@ -59,6 +59,83 @@ def softmax_backward(rows: Size, cols: Size, act: Size = 2) -> Op:
 
 
 @operation(
+    summary="softmax(scale x + mask) of attention scores in one kernel",
+    example=Example(
+        at={"B": 1, "H": 2, "N": 3, "S": 4},
+        flops=168,
+        traffic=120,
+        because="2 heads x 12 scores x (1 + 1 + 5) = 168: scale, mask, softmax; 24 scores read and 24 written and a mask of 12 "
+        "elements read, 2 bytes each; as three kernels 6 x 24 scores and the mask: 156 elements",
+        unfused=312,
+    ),
+    sources=("Vaswani et al. 2017, sections 3.2.1 and 3.2.3", "Milakov and Gimelshein 2018"),
+    backward=(Backward("masked_softmax_backward"),),
+)
+def masked_softmax(B: Size, H: Size, N: Size, S: Size, act: Size = 2, mask: Size = 2) -> Op:
+    """7 FLOPs and, in fp16, 4 bytes per score: memory-bound on every card. Hidden scores are computed as well.
+
+    The mask has N S elements, which all B H heads share: -10000 or minus infinity where a key is hidden, 0 elsewhere.
+
+    As three kernels, each of the B H N S scores crosses memory six times: each kernel reads it and writes it. One kernel
+    scales and masks the row while it is on chip, so a score crosses memory twice. The mask is read once in both forms.
+    With many heads, fusion saves 2/3 of the bytes. Every form is memory-bound, so it saves as much of the minimum time.
+
+    The gradient of an added mask passes unchanged. So the backward kernel is that of the softmax with one more
+    multiplication: a score crosses memory three times instead of five.
+    """
+    shape, rows = (B, H, N, S), Rows("softmax", (B, H, N), S, act)
+    return Op(
+        tensors=(
+            Tensor("scores", shape, act, reads=1),
+            Tensor("mask", (N, S), mask, reads=1),
+            Tensor("scaled", shape, act, reads=1, writes=1, spill=True),
+            Tensor("masked", shape, act, reads=1, writes=1, spill=True),
+            Tensor("probs", shape, act, writes=1),
+        ),
+        work=(
+            Work("scale", each(SCALE, *shape), Engine.VECTOR, reads=("scores",), writes=("scaled",), runs=Stream()),
+            Work("mask", each(SUM, *shape), Engine.VECTOR, reads=("scaled", "mask"), writes=("masked",),
+                 runs=Stream(special="strided", dims=2)),
+            Work("softmax", each(SOFTMAX, *shape), Engine.VECTOR, reads=("masked",), writes=("probs",), runs=rows),
+        ),
+        runs=rows._replace(own=True, mask=(N, S, mask)),
+    )  # fmt: skip
+
+
+@operation(
+    summary="gradient of a masked softmax for its scores, in one kernel",
+    example=Example(
+        at={"B": 1, "H": 2, "N": 3, "S": 4},
+        flops=120,
+        traffic=144,
+        because="2 heads x 12 scores x (4 + 1) = 120: softmax gradient, scale; probs and dprobs read and dscores written, 24 "
+        "elements each, 2 bytes; as two kernels the scale reads and writes 24 elements more each: 120 elements",
+        unfused=240,
+    ),
+    sources=("Dao et al. 2022, appendix B.2",),
+)
+def masked_softmax_backward(B: Size, H: Size, N: Size, S: Size, act: Size = 2) -> Op:
+    """dscores = scale probs (dprobs - sum of probs dprobs). The mask is a constant and is not read: a hidden key has the
+    probability 0, and so the gradient 0.
+    """
+    shape, rows = (B, H, N, S), Rows("softmax", (B, H, N), S, act, backward=True)
+    return Op(
+        tensors=(
+            Tensor("probs", shape, act, reads=1),
+            Tensor("dprobs", shape, act, reads=1),
+            Tensor("dscaled", shape, act, reads=1, writes=1, spill=True),
+            Tensor("dscores", shape, act, writes=1),
+        ),
+        work=(
+            Work("gradient", each(SOFTMAX_GRADIENT, *shape), Engine.VECTOR, reads=("probs", "dprobs"),
+                 writes=("dscaled",), runs=rows),
+            Work("scale", each(SCALE, *shape), Engine.VECTOR, reads=("dscaled",), writes=("dscores",), runs=Stream()),
+        ),
+        runs=rows._replace(own=True),
+    )  # fmt: skip
+
+
+@operation(
     summary="causal mask as an added tensor of N S elements, shared by all heads",
     example=Example(
         at={"B": 2, "H": 3, "N": 4, "S": 5},

@@ -7,12 +7,13 @@ from typing import Any
 
 from perfmodel import symbolic
 from perfmodel.analysis import Analysis
-from perfmodel.explanation import Explanation, Growth
+from perfmodel.explanation import Explanation
 from perfmodel.op import Tensor, Work
 from perfmodel.report import pages
 from perfmodel.report.answer import card_lines, expected_line, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.report.solution import algorithms, link_note
+from perfmodel.report.tile_tables import note, sheet
 from perfmodel.solve import Solution
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled, significant
@@ -30,10 +31,15 @@ def page(found: Explanation) -> str:
         ("Growth", _growth(found, width)),
         ("Worked example", _example(found, width)),
         ("Numbers", _numbers(found, width)),
+        *(
+            [("Traffic against tile size", [*_indented(sheet(found.tiles), width), *_lines(note(found.tiles), width)])]
+            if found.tiles
+            else []
+        ),
         *([("From one algorithm to another", _crossovers(found, width))] if found.crossovers else []),
         *([("From memory-bound to compute-bound", _crossings(found, width))] if not found.ways else []),
         ("Backward", _backward(found, width)),
-        ("Sources", [f"  {line}" for source in operation.sources for line in wrapped(source, width - 2)]),
+        ("Sources", [line for source in operation.sources for line in _lines(source, width)]),
     )
     prose = [paragraph for text in (found.derivation, operation.doc) for paragraph in _paragraphs(text)]
     return pages.page(f"{operation.name.upper()}: {operation.summary}", prose, sections, width)
@@ -46,6 +52,10 @@ def _paragraphs(text: str) -> list[str]:
 
 def _indented(sheet: Sheet, width: int) -> list[str]:
     return [f"  {line}".rstrip() for line in table(sheet, width - 2).splitlines()]
+
+
+def _lines(text: str, width: int) -> list[str]:
+    return [f"  {line}" for line in wrapped(text, width - 2)]
 
 
 def _sizes(found: Explanation, width: int) -> list[str]:
@@ -155,19 +165,15 @@ def _crossovers(found: Explanation, width: int) -> list[str]:
 
 
 def _growth(found: Explanation, width: int) -> list[str]:
+    splits = found.formulas.unfused_byte is not None
     columns = [
         Column("name", "in", lambda g: g.name, right=False),
         Column("flops", "FLOP", lambda g: str(g.flops), right=False),
-        Column("traffic", "bytes fused" if found.formulas.unfused_byte is not None else "bytes", _traffic, right=False),
+        Column("traffic", "bytes fused" if splits else "bytes", lambda g: str(g.traffic), right=False),
+        *([Column("unfused", "bytes unfused", lambda g: str(g.unfused), right=False)] if splits else []),
         Column("intensity", "FLOP/B", lambda g: str(g.intensity), right=False),
     ]
-    if found.formulas.unfused_byte is not None:
-        columns.insert(3, Column("unfused", "bytes unfused", lambda g: str(g.unfused), right=False))
     return _indented(Sheet(columns, found.growth), width)
-
-
-def _traffic(growth: Growth) -> str:
-    return str(growth.traffic)
 
 
 def _example(found: Explanation, width: int) -> list[str]:

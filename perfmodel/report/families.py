@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from perfmodel.chart import Card, Limits
+from perfmodel.chart import Card, Limits, Point, brief
 from perfmodel.report.geometry import Box, Spot, spot
 
 SAME_PT = 3.0
@@ -27,8 +27,8 @@ def families(cards: Sequence[Card], frame: Box, span: Limits) -> list[Family]:
     kernels: dict[tuple[str, str, float], list[Spot]] = {}
     for card in cards:
         for point in card.points:
-            if point.flop_per_s:
-                key = (point.group, point.name, point.intensity)
+            if point.flop_per_s and point.named:
+                key = (point.group, _text(point), point.intensity)
                 kernels.setdefault(key, []).append((point.intensity, point.height))
     found: list[tuple[list[Spot], Family]] = []
     for (_, name, _), places in kernels.items():
@@ -41,6 +41,13 @@ def families(cards: Sequence[Card], frame: Box, span: Limits) -> list[Family]:
         if name not in near.names:
             near.names.append(name)
     return [family for _, family in sorted(found, key=lambda item: min(item[0]))]
+
+
+def _text(point: Point) -> str:
+    """Returns the name of a point, of a measured one with its FLOP/s and their share of the bound."""
+    if point.of_bound is None or point.reached is None:
+        return point.name
+    return f"{point.name}\n{brief(point.reached, 'FLOP/s', 3)}, {100 * point.of_bound:.0f} %"
 
 
 def _same(some: Sequence[Spot], others: Sequence[Spot]) -> bool:

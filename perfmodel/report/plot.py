@@ -82,7 +82,7 @@ def _drawn(
     cards: Sequence[Card], title: str, notes: Sequence[str], numbered: bool, height: float, at_worst: bool
 ) -> Any | None:
     """Returns one attempt; None if the labels do not fit."""
-    ruler, style = Ruler(), Style(cards, list(dict.fromkeys(point.group for card in cards for point in card.points)))
+    ruler, style = Ruler(), Style(cards, _groups(cards))
     kin = families(cards, Box(0, 0, AXES_PT, height), limits(cards))
     texts = ["\n".join(_lines(family.names)) for family in kin]
     if not numbered and sum(text.count("\n") + 1 for text in texts) > LINES_AT_MOST:
@@ -109,6 +109,11 @@ def _drawn(
     return page.figure if places is not None else None
 
 
+def _groups(cards: Sequence[Card]) -> list[str]:
+    """Returns the workloads of the points on the axes."""
+    return list(dict.fromkeys(point.group for card in cards for point in card.points if point.flop_per_s))
+
+
 def _legend(style: Style) -> list[list[Entry]]:
     """Returns the meaning of colours, dashes and shapes, cards first."""
     several = len(style.cards) > 1
@@ -118,14 +123,16 @@ def _legend(style: Style) -> list[list[Entry]]:
         for i, card in enumerate(style.cards)
     ]
     groups = [
-        Entry(group, FAINT if several else COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)])
+        Entry(group, FAINT if several else COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], face=_face(style, i))
         for i, group in enumerate(style.groups)
         if not by_card
     ]
     points = [point for card in style.cards for point in card.points if point.flop_per_s]
-    meanings = [Entry("expected" if any(point.reached for point in points) else "predicted", INK, "o")] * bool(points)
-    if any(point.kind == MEASURED for point in points):
-        meanings.append(Entry("measured", INK, "o", face=INK))
+    ours = [point for point in points if point.kind != MEASURED]
+    meanings = [Entry("expected" if any(point.reached for point in ours) else "predicted", INK, "o")] * bool(ours)
+    if len(ours) < len(points):
+        shares = any(point.of_bound and point.named for point in points)
+        meanings.append(Entry("measured" + ", with its share of the bound" * shares, INK, "o", face=INK))
     if any(point.reached for point in points):
         meanings.append(Entry("bound, with a line to it", INK, "_"))
     meanings.append(Entry("ridge (FLOP/byte)", INK, "o", face=INK, size=RIDGE_PT))
@@ -137,6 +144,12 @@ def _legend(style: Style) -> list[list[Entry]]:
             for share in samples
         ]  # fmt: skip
     return [cards if several else [], groups, meanings]
+
+
+def _face(style: Style, group: int) -> str:
+    """Returns the colour inside the marks of a workload in the legend: full if all were measured."""
+    kinds = {point.kind for card in style.cards for point in card.points if point.group == style.groups[group]}
+    return COLOURS[group % len(COLOURS)] if kinds == {MEASURED} else "white"
 
 
 # --- ceilings
@@ -293,7 +306,7 @@ def _lines(names: Sequence[str]) -> list[str]:
 
 
 def _unbroken(names: Sequence[str]) -> list[str]:
-    return [name.replace(" ", "\N{NO-BREAK SPACE}") for name in names]
+    return [name.replace("\n", ": ").replace(" ", "\N{NO-BREAK SPACE}") for name in names]
 
 
 def _family_label(page: Canvas, ruler: Ruler, text: str, family: Family) -> Label:

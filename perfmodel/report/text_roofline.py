@@ -10,7 +10,7 @@ from string import ascii_letters
 from typing import NamedTuple
 
 from perfmodel.analysis import PROTOCOL
-from perfmodel.chart import Card, Limits, Point, Roof, Slope, brief, decade, decades, limits, unplaced
+from perfmodel.chart import MEASURED, Card, Limits, Point, Roof, Slope, brief, decade, decades, limits, unplaced
 from perfmodel.report.answer import protocol_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.units import scaled, significant
@@ -174,6 +174,24 @@ def _ceilings(card: Card) -> Sheet:
     return Sheet(columns, rows)
 
 
+MEASURED_COLUMNS = (
+    Column("measured_s", "measured", lambda point: point.measured_s, lambda v: scaled(v, "s", 4), expendable=2),
+    Column(
+        "reached", "achieved", lambda p: p.reached if p.kind == MEASURED else None, lambda v: scaled(v, "FLOP/s", 4)
+    ),
+    Column("of_bound", "of bound", lambda point: point.of_bound, lambda value: f"{100 * value:.1f} %"),
+)
+RANKS = {"flop_per_s": 6, "expected_s": 5, "bound": 4}  # ranks of hiding of columns beside measured ones
+MEASURED_NOTE = "Achieved: FLOPs / measured time. Of bound: minimum time / measured time. Measured points are drawn at the achieved FLOP/s."
+
+
+def _less(column: Column) -> Column:
+    """Returns a column as it stands beside the measured ones: hidden before them, and with long names wrapped."""
+    return column._replace(
+        expendable=RANKS.get(column.key, column.expendable), wraps=None if column.key == "name" else column.wraps
+    )
+
+
 def _kernels(card: Card, marks: dict[tuple[str, str, float], str]) -> Sheet:
     """Returns each kernel with its letter, bottleneck, attainable FLOP/s and share of its roof."""
     columns = [
@@ -187,10 +205,18 @@ def _kernels(card: Card, marks: dict[tuple[str, str, float], str]) -> Sheet:
         Column("of_peak", "share of roof", card.of_peak, lambda value: f"{100 * value:.1f} %", expendable=2),
         Column("roof", "roof", lambda point: point.roof, right=False, expendable=4),
     ]
+    measured = [point for point in card.points if point.kind == MEASURED]
+    if measured:
+        columns = [_less(column) for column in columns if column.key not in ("of_peak", "roof")]
+        columns += MEASURED_COLUMNS
+        if not any(point.expected_s for point in card.points):
+            columns = [column for column in columns if column.key != "expected_s"]
     if len({point.group for point in card.points}) < 2:
         columns = [column for column in columns if column.key != "group"]
     zeros = unplaced([card])
-    timed = [protocol_line(PROTOCOL)] if any(point.expected_s for point in card.points) else []
-    timed += ["Letters on the chart are at the expected FLOP/s."] if any(p.reached for p in card.points) else []
+    ours = [point for point in card.points if point.kind != MEASURED]
+    timed = [protocol_line(PROTOCOL)] if any(point.expected_s for point in ours) else []
+    timed += ["Letters on the chart are at the expected FLOP/s."] if any(point.reached for point in ours) else []
+    timed += [MEASURED_NOTE] if measured else []
     notes = [*card.notes, *timed, *(f"No FLOPs, so not on the chart: {', '.join(zeros)}." for _ in zeros[:1])]
     return Sheet(columns, card.points, notes=notes)

@@ -268,10 +268,10 @@ def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, 
         return (*first, *in_order(card, launch._replace(write_byte=result)))
     if fact.backward:
         return _rows_backward(card, fact, row, impl)
-    if impl in OWN:
+    if impl in OWN or fact.own:
         from perfmodel.timing import own_rows
 
-        return own_rows.forward(card, f"{fact.function}_forward", row)
+        return own_rows.forward(card, f"{fact.function}_forward", row, mask_byte=number(fact.mask) if fact.mask else 0)
     if fact.function == "softmax":
         return in_order(card, torch_rows.softmax(row, card.before))
     return in_order(card, *torch_rows.norm(row, fact.function == "rmsnorm", card.before))
@@ -284,7 +284,7 @@ def float_or_int(item: Any) -> Any:
 
 def _rows_backward(card: Card, fact: Rows, row: Row, impl: str) -> tuple[Part, ...]:
     """torch multiplies y and dy in a kernel of its own before the softmax's gradient."""
-    if impl in OWN and fact.function != "rmsnorm":
+    if fact.own or (impl in OWN and fact.function != "rmsnorm"):
         from perfmodel.timing import own_rows
 
         own_norm = fact.function == "layernorm"

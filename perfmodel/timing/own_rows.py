@@ -108,25 +108,29 @@ def footing(card: Card, name: str, row: Row) -> Footing | None:
     return Footing(found, held, found.blocks(row.rows, held * card.multiprocessors, at_most) * found.cluster)
 
 
-def forward(card: Card, name: str, row: Row, outputs: int = 1) -> tuple[Part, ...]:
-    """A kernel that reads its rows once, or twice where they are too long."""
+def forward(card: Card, name: str, row: Row, outputs: int = 1, mask_byte: int = 0) -> tuple[Part, ...]:
+    """A kernel that reads its rows once, or twice where they are too long. A mask that rows share crosses memory once; L2
+    serves it to every row.
+
+    NB the instructions of a mask, one addition and one conversion of an element, are not in the measured weights.
+    """
     habit = HABITS[name]
-    byte = (habit.inputs + outputs) * row.byte
+    byte = (habit.inputs + outputs) * row.byte + mask_byte
     on = footing(card, name, row)
     if on is None:
-        return (Part(lambda found: twice(card, name, row, found), byte),)
-    return (Part(lambda found: once(card, name, row, on, found), byte),)
+        return (Part(lambda found: twice(card, name, row, found, mask_byte), byte),)
+    return (Part(lambda found: once(card, name, row, on, found, mask_byte), byte),)
 
 
-def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
+def once(card: Card, name: str, row: Row, on: Footing, found: float, mask_byte: int = 0) -> Body:
     """Rows that one block, or a cluster of blocks, holds."""
     habit, lay = HABITS[name], on.found
-    stream = moved(card, habit.inputs * row.byte, row.byte, found)
+    stream = moved(card, habit.inputs * row.byte + mask_byte, row.byte, found)
     turns = lay.turns or ceil(row.rows * lay.cluster / (on.blocks * lay.groups))
     per_row = habit.row + lay.vectors * (habit.place + lay.wide * habit.element)
     lanes = row.rows * lay.row_threads * lay.cluster * per_row
     # Each row of a turn, and the weights once per block; partial weight sums are written as floats.
-    turn_byte = (habit.inputs + 1) * lay.groups * row.cols * row.item / lay.cluster
+    turn_byte = (habit.inputs + 1 + bool(mask_byte)) * lay.groups * row.cols * row.item / lay.cluster
     once_byte = habit.weights * row.cols * row.item / lay.cluster
     first = minimum(on.blocks, card.multiprocessors)
     l2_s = (on.blocks * turns * turn_byte + first * once_byte) / card.l2_byte_per_s
@@ -164,15 +168,19 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float) -> Body:
     return body._replace(seconds=body.seconds + leave_s, terms=(*body.terms, Term("write partial sums", leave_s)))
 
 
-def twice(card: Card, name: str, row: Row, found: float) -> Body:
+def twice(card: Card, name: str, row: Row, found: float, mask_byte: int = 0) -> Body:
     """One block per row, which it reads twice."""
     habit = HABITS[name]
     wide = widest(row.cols, row.item)
     held = maximum(1, int(card.of_each("threads", 2048) // LONG_THREADS))
     turns = ceil(row.cols / (wide * LONG_THREADS))
-    stream = moved(card, habit.inputs * row.byte, row.byte, found)
+    stream = moved(card, habit.inputs * row.byte + mask_byte, row.byte, found)
     near = held * row.cols * row.item * (habit.inputs + habit.weights) <= card.of_each("l1_and_shared", 131072)
-    row_byte = row.cols * row.item * (habit.inputs * (1 if near else 2) + 1 + (0 if near else habit.weights))
+    row_byte = (
+        row.cols
+        * row.item
+        * (habit.inputs * (1 if near else 2) + 1 + 2 * bool(mask_byte) + (0 if near else habit.weights))
+    )
     per_row = LONG_ROW + turns * habit.inputs * wide * LONG_ELEMENT
     latency_s = first_latency_s(card, found)
     waves = ceil(row.rows / (held * card.multiprocessors))
