@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from perfmodel import ops
@@ -68,5 +69,6 @@ def alike(draw: random.Random, name: str, count: int) -> Iterator[dict[str, Any]
         first = line(draw, name, how)
         if first is not None:
             yield first
-            yield from filter(None, (line(draw, name, how) for _ in range(count - 1)))
+            others = filter(None, (line(draw, name, how) for _ in range(ATTEMPTS * count)))
+            yield from islice(others, count - 1)
             return

@@ -98,9 +98,9 @@ def test_the_tiles_of_flash_attention_that_fit():
 @pytest.mark.parametrize("name", ["tiled_matmul", "flash_attention", "flash_attention_backward"])
 @pytest.mark.parametrize("card", [None, "t4", "h200", "mi300x"])
 def test_larger_tiles_move_less_and_the_next_one_does_not_fit(name, card):
-    found = explain(ops.find(name), gpu=gpu(card) if card else None).tiles
+    page = explain(ops.find(name), gpu=gpu(card) if card else None)
+    found, dims = page.tiles, page.fused.dims
     assert [tile.traffic_byte for tile in found.tiles] == sorted((t.traffic_byte for t in found.tiles), reverse=True)
-    dims = explain(ops.find(name), gpu=gpu(card) if card else None).fused.dims
     most, registers = found.tiles[-1], gpu(card).multiprocessor["registers"].value if card else float("inf")
     assert most.chip_byte <= dims["M"]
     if name == "tiled_matmul":
