@@ -93,7 +93,7 @@ TABLE = (
     Symbol("causal", "causal mask. 1: a query sees only keys up to its own position; 0: all keys", 0, "", "flag"),
     Symbol("byte", "bytes of the tensor that each rank gives to a collective", 1 << 20, "n"),
     Symbol("gpus", "ranks of a collective, one GPU each", 8, "p"),
-    Symbol("M", "on-chip memory per multiprocessor, in bytes", 131072, card="shared_memory_per_block"),
+    Symbol("M", "on-chip memory of one block, in bytes", 131072, card="shared_memory_per_block"),
     Symbol("tile_m", "rows of an output tile", 128, "t_m"),
     Symbol("tile_n", "columns of an output tile", 128, "t_n"),
     Symbol("tile_k", "depth (in k) of a tile in on-chip memory", 32, "t_k"),

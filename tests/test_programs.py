@@ -438,7 +438,7 @@ def test_a_table_fits_the_terminal(monkeypatch, columns, steps, verbose, run):
     text = report.render(long().on("h100", run), "table", steps=steps, verbose=verbose)
     assert max(map(len, text.splitlines())) <= columns
     assert text.startswith("sketch, ")
-    for word in ("total", "expected", "at least", "100.0 %", "Peak memory: ", "A note.", "fft_r2c"):
+    for word in ("total", "kernel time", "at least", "100.0 %", "Peak memory: ", "A note.", "fft_r2c"):
         assert word in text
     assert text.count("Guess: ") == (5 if verbose else 3)
     assert ("2 more guesses: --verbose." in text) is not verbose
@@ -836,4 +836,4 @@ def test_a_machine_without_torch_is_told_so(monkeypatch, options, where):
     monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "torch" else found(name, *rest))
     ran = perfmodel("flops", *options, "--gpu", "t4")
     check_refused(ran, 1)
-    assert ran.err == f"{where}: torch is not installed; a program is read by torch. Run 'pip install torch'.\n"
+    assert ran.err == f"{where}: torch is not installed; a program is read by torch. Run 'pip install torch transformers'.\n"

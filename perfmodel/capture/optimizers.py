@@ -47,5 +47,5 @@ def prepare(tape: Tape, empty: Iterable[Any]) -> None:
             for parameter, gradient in zip(parameters, kept, strict=True):
                 parameter.grad = gradient
         if any(optimizer.state.values()):
-            tape.notes["The optimizer had no state: its second step is shown."] = None
+            tape.notes["The first step of the optimizer makes its state; the second step is shown."] = None
     tape.rewind()

@@ -121,6 +121,7 @@ def of_config(
         accepted = f"{', '.join(TORCH_TYPES)} are accepted"
         raise UsageError(f"--dtype {dtype}", "transformers does not run it", accepted, "Name one of these.")
     words = ", ".join([chosen, *(f"{name} = {value}" for name, value in sizes.items()), dtype or "bf16"])
+    words += f"; one of {replicas} replicas, B = {sizes['B'] // replicas}" if replicas > 1 else ""
     with _user_code(f"--config {config}"):
         run = step(path, chosen, **{**sizes, "B": sizes["B"] // replicas}, dtype=TORCH_TYPES[dtype or "bf16"])
         found = capture(run, name=f"{paths.label(path)}: {words}")
@@ -202,4 +203,6 @@ def _require_torch(what: str) -> None:
     from importlib.util import find_spec
 
     if find_spec("torch") is None:
-        raise InputError(what, "torch is not installed", "a program is read by torch", "Run 'pip install torch'.")
+        raise InputError(
+            what, "torch is not installed", "a program is read by torch", "Run 'pip install torch transformers'."
+        )

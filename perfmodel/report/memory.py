@@ -171,9 +171,11 @@ def judgement(answer: Memory, found: Verdict) -> str:
     card = answer.gpu.title if answer.gpu else ""
     room = _bytes(found.capacity_byte - found.reserve_byte)
     what = f"{_bytes(answer.byte_per_gpu)} needed per GPU, {room} available ({_bytes(found.capacity_byte)} minus the reserve)"
+    gpus = answer.plan.gpus
+    where = f"each of {gpus:,} x" if gpus > 1 else "one"
     if found.fits:
-        return f"Fits on one {card}: {what}, {_bytes(found.spare_byte)} to spare."
-    return f"Does not fit on one {card}: {what}, {_bytes(-found.spare_byte)} too much."
+        return f"Fits on {where} {card}: {what}, {_bytes(found.spare_byte)} to spare."
+    return f"Does not fit on {where} {card}: {what}, {_bytes(-found.spare_byte)} too much."
 
 
 def reserve_line(found: Verdict) -> str:

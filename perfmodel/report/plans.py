@@ -9,7 +9,7 @@ from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.scaling import Point, Scaling
 from perfmodel.plans.search import Found, Loss
 from perfmodel.plans.step import Model
-from perfmodel.report.answer import SCHEMA, gpu_document, sizes_line
+from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, sizes_line
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.report.views import Part, View
@@ -19,6 +19,7 @@ PAIR = (
     "Lower: data-sheet rates, all communication hidden. No overlap: data-sheet rates, no communication hidden. Expected: the "
     "time model, with the overlap that frameworks reach."
 )
+EXPECTED = "Expected: the time model, with the overlap that frameworks reach. JSON also has the bounds of each plan."
 RUN_TOKENS = 10**12
 
 
@@ -32,6 +33,19 @@ def _percent(value: float) -> str:
 
 def _bytes(value: float) -> str:
     return scaled(value, "B", 4)
+
+
+def _sizes(model: Model) -> list[str]:
+    """Returns the sizes of the workload and its data types, in a sentence each."""
+    dims = {name: size for name, size in model.dims.items() if name != "causal"}
+    return [*filter(None, [sizes_line(dims)]), dtypes_line(model.workload.dtypes)]
+
+
+def _microbatch(model: Model, given: Estimate) -> list[str]:
+    """Returns a note on the default microbatch of training."""
+    if not model.train or given.plan.microbatch > 1:
+        return []
+    return ["The microbatch is 1 unless --microbatch is given; larger ones are faster where they fit."]
 
 
 # --- JSON
@@ -113,7 +127,7 @@ def estimate_parts(model: Model, found: Estimate) -> Iterator[Part]:
         Column("share", "share", lambda term: term.seconds / whole, _percent),
     ]
     title = f"{model.workload.title}, {model.phase}, {found.plan.gpus} x {model.gpu.title}: {found.plan.words}"
-    notes = [*filter(None, [sizes_line(model.dims)]), *found.notes, PAIR]
+    notes = [*_sizes(model), *_microbatch(model, found), *found.notes, PAIR]
     yield Sheet(columns, found.terms, title=title)
     yield (f"Expected {_seconds(whole)}; lower {_seconds(found.lower_s)}, no overlap {_seconds(found.no_overlap_s)}. "
            f"{significant(found.tokens_per_s, 4)} tokens/s, {_percent(found.mfu)} of the peak.")  # fmt: skip
@@ -135,7 +149,7 @@ def _plans_sheet(found: Sequence[Estimate], title: str) -> Sheet:
         Column("tokens_per_s", "tokens/s", lambda one: one.tokens_per_s, lambda v: significant(v, 4), expendable=1),
         Column("mfu", "MFU", lambda one: one.mfu, _percent),
         Column("memory_byte", "memory", lambda one: one.memory_byte, _bytes),
-        Column("exposed_s", "exposed communication", lambda one: one.exposed_s, _seconds, expendable=2),
+        Column("exposed_s", "exposed", lambda one: one.exposed_s, _seconds, expendable=2),
         Column("bubble_s", "bubble", lambda one: one.bubble_s, _seconds, expendable=3),
     ]
     return Sheet(columns, found, title=title)
@@ -153,12 +167,15 @@ def scaling_parts(answer: Scaling) -> Iterator[Part]:
         Column("mfu", "MFU", lambda one: one.estimate.mfu, _percent, expendable=1),
         Column("memory_byte", "memory", lambda one: one.estimate.memory_byte, _bytes, expendable=2),
         Column("fits", "fits", lambda one: "yes" if one.estimate.fits else "no", right=False),
-        Column("exposed_s", "exposed communication", lambda one: one.estimate.exposed_s, _seconds, expendable=4),
+        Column("exposed_s", "exposed", lambda one: one.estimate.exposed_s, _seconds, expendable=4),
         Column("bubble_s", "bubble", lambda one: one.estimate.bubble_s, _seconds, expendable=5),
     ]
     kind = "Strong" if answer.strong else "Weak"
     title = f"{kind} scaling of {model.workload.title}, {model.phase}, {model.gpu.title}"
-    yield Sheet(columns, answer.points, title=title, notes=[PAIR, *(f"Skipped: {one}." for one in answer.skipped)])
+    first = answer.points[0]
+    counts = f"The speed-up of the first row is taken as {first.gpus:,}." if first.gpus > 1 else ""
+    own = [*_sizes(model), *_microbatch(model, first.estimate), *filter(None, [counts]), EXPECTED]
+    yield Sheet(columns, answer.points, title=title, notes=[*own, *(f"Skipped: {one}." for one in answer.skipped)])
     yield from laws(answer)
 
 
@@ -174,7 +191,10 @@ def search_parts(answer: Found) -> Iterator[Part]:
     """Yields the best plans, the Pareto set, why others lose, and the money."""
     title = f"{answer.model.workload.title}, {answer.model.phase}, {answer.gpus} x {answer.model.gpu.title}: best by {answer.objective}"
     yield _plans_sheet(answer.best, title)
-    yield f"{answer.legal:,} legal plans were compared; {answer.fitting:,} fit in memory."
+    yield " ".join(_sizes(answer.model))
+    yield (
+        f"{answer.legal:,} legal plans were compared; {answer.fitting:,} fit in memory. Exposed: communication that no kernel hides."
+    )
     yield _plans_sheet(answer.pareto, "Pareto set of time and memory")
     columns = [
         Column("axis", "axis", lambda loss: loss.axis.replace("_", " "), right=False),

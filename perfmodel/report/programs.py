@@ -126,7 +126,7 @@ def sheet(found: Answer, *, steps: bool = False, verbose: bool = False) -> Sheet
         ),
         Column("bound", "bottleneck", lambda line: line.bound, right=False, wraps=False, expendable=1),
         Column("lower_s", "at least", lambda line: line.lower_s, lambda value: scaled(value, "s", 4)),
-        Column("expected_s", "expected", lambda line: line.expected_s, lambda value: scaled(value, "s", 4)),
+        Column("expected_s", "kernel time", lambda line: line.expected_s, lambda value: scaled(value, "s", 4)),
         Column("share", "share", lambda line: line.share, lambda value: f"{100 * value:.1f} %"),
     ]
     return Sheet(columns, rows, title=title(found), total=_total(found), notes=notes(found, verbose=verbose))
@@ -201,7 +201,8 @@ def _time_line(found: Answer) -> str:
     words = f"Expected: {scaled(total.expected_s, 's', 4)} ({span(total.expected_low_s, total.expected_high_s, 's')}; "
     words += f"{found.knowledge} knowledge){_times_the_bound(total)}. "
     number = sum(row.stream == COMPUTE for row in found.rows)
-    kernel_s = f"{number:,} kernel{'s take' if number > 1 else ' takes'} {scaled(total.kernel_s, 's', 4)}"
+    talk = f", besides {len(found.rows) - number:,} of communication" if number < len(found.rows) else ""
+    kernel_s = f"{number:,} kernel{'s take' if number > 1 else ' takes'} {scaled(total.kernel_s, 's', 4)}{talk}"
     if found.run in ("graph", "ideal"):
         return f"{words}{kernel_s}; the gaps between them in a replay would add {scaled(total.gaps_s, 's', 3)}."
     return (

@@ -8,6 +8,7 @@ from perfmodel.analysis import PROTOCOL
 from perfmodel.report.answer import protocol_line
 from perfmodel.report.sheet import Column, Sheet, render
 from perfmodel.sweep import BOUNDS, Chunk, Plan
+from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled, significant
 
 SHOWN = 40
@@ -99,6 +100,10 @@ def sizes(plan: Plan) -> str:
     """Returns the constant sizes, and the expressions of sizes that follow swept ones."""
     first = {one.symbol: one.first for one in plan.axes}
     found = plan.workload.dims(plan.phase, {**plan.settings, **first}, checked=False)
-    constant = [f"{name} = {value}" for name, value in found.items() if name not in plan.varying and value is not None]
+    constant = [
+        f"{name} = {value}"
+        for name, value in found.items()
+        if name not in plan.varying and value is not None and SYMBOLS[name].kind != "item"
+    ]
     tied = [f"{name} = {plan.given[name].text}" for name in found if name in plan.varying and name not in plan.symbols]
     return ", ".join([*constant, *tied])
