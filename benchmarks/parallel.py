@@ -1,8 +1,8 @@
 """Errors of parallel steps, and their scaling: python benchmarks/parallel.py [--gpu GPU] [--plot FILE] RECORDS.jsonl ...
 
 RECORDS are runs of ``torchrun ... validate --suite parallel``, or of cases of steps like its own. Prints the mean error by
-kind of step, of times and of peak memory. Then the efficiency of data parallelism, measured beside predicted: strong scaling
-keeps the batch, weak scaling the batch of each replica, both against one GPU of the same file. ``--plot`` draws it.
+kind of step, of times and of peak memory, and then the measured and predicted efficiency of data parallelism. Strong scaling
+keeps the batch, weak scaling the batch of each replica, both relative to one GPU of the same file. ``--plot`` draws it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from perfmodel import records, validation
 from perfmodel.capture.steps import program
 from perfmodel.hardware import gpu
 
-AT_ONCE = 0.05  # the bar of the difference
+TOLERANCE = 0.05  # accepted difference of predicted and measured efficiency
 
 
 class Run(NamedTuple):
-    """A training step: how it was measured, and its measured and predicted seconds."""
+    """A training step, with its measured and predicted seconds. ``batch`` is the global batch."""
 
     config: str
     tokens: int
@@ -44,7 +44,7 @@ class Scaled(NamedTuple):
 
 
 def training(cases: Iterable[validation.Compared]) -> Iterator[Run]:
-    """The steps of data parallelism and of one GPU."""
+    """Yields the training steps of data parallelism and of one GPU."""
     for one in cases:
         record, plan = one.record, one.record.get("plan", {})
         if record.get("phase") != "train" or record.get("impl") != "transformers" or one.measured_s is None:
@@ -57,7 +57,7 @@ def training(cases: Iterable[validation.Compared]) -> Iterator[Run]:
 
 
 def scaled(runs: list[Run]) -> Iterator[Scaled]:
-    """Every step of several GPUs against those of one GPU with the same batch, and with the same batch per replica."""
+    """Yields the efficiency of every step of several GPUs, relative to one GPU with the same batch and with that of a replica."""
     alone = {(run.config, run.tokens, run.batch): run for run in runs if run.gpus == 1}
     for run in runs:
         if run.gpus == 1:
@@ -84,8 +84,8 @@ def errors(cases: Iterable[validation.Compared]) -> None:
             memory.setdefault(name, []).append(peak / one.record["peak_byte"] - 1)
     print("| steps | cases | mean error | bias | peak memory |\n|---|---:|---:|---:|---:|")
     for name, own in times.items():
-        peak = f"{mean(map(abs, memory[name])):.1%}" if name in memory else ""
-        print(f"| {name} | {len(own)} | {mean(map(abs, own)):.1%} | {mean(own):+.1%} | {peak} |")
+        of_peak = f"{mean(map(abs, memory[name])):.1%}" if name in memory else ""
+        print(f"| {name} | {len(own)} | {mean(map(abs, own)):.1%} | {mean(own):+.1%} | {of_peak} |")
 
 
 def efficiencies(found: list[Scaled]) -> None:
@@ -102,9 +102,9 @@ def efficiencies(found: list[Scaled]) -> None:
         for kind in ("strong", "weak"):
             own = [one.predicted - one.measured for one in found if one.run.zero == zero and one.kind == kind]
             if own:
-                inside = sum(abs(difference) <= AT_ONCE for difference in own)
+                inside = sum(abs(difference) <= TOLERANCE for difference in own)
                 print(
-                    f"ZeRO {zero}, {kind}: {mean(map(abs, own)):.3f} mean difference, {inside} of {len(own)} within {AT_ONCE}"
+                    f"ZeRO {zero}, {kind}: {mean(map(abs, own)):.3f} mean difference, {inside} of {len(own)} within {TOLERANCE}"
                 )
 
 

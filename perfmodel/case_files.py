@@ -27,9 +27,8 @@ class Refused(NamedTuple):
     error: str
 
 
-FORMS = 4096  # forms of lines that are kept of a file
-# Number of cases that are cached per file, because suites repeat their shapes.
-REMEMBERED = 1 << 16
+# Numbers of forms and of cases that are cached per file, because suites repeat their lines.
+FORMS, REMEMBERED = 4096, 1 << 16
 
 
 def any_case(line: Mapping[str, Any], where: str = "case") -> Case | StepCase:
@@ -74,8 +73,10 @@ def read(
 
 
 class Form(NamedTuple):
-    """A line that others repeat with other sizes: its case, the names of its sizes in the shape and as symbols, the sizes
-    that follow from them, where the numbers of the shape begin, and all numbers of the line.
+    """A line that others repeat with other sizes.
+
+    ``names`` and ``symbols`` are its sizes as the shape and as ``symbols.py`` spell them. ``ties`` are the sizes that follow
+    from them. ``start`` is the place of the first number of the shape in ``numbers``, all numbers of the line.
     """
 
     case: Case

@@ -10,13 +10,13 @@ CLOCKS = ("base", "boost", "tensor")
 AGREES = 0.005  # largest relative difference of a figure from what its parts give
 
 # Values of fitted and measured figures by file and name: those that were read in this process, and those that
-# ``timing.registry`` sets for a while.
+# ``timing.changes`` sets temporarily.
 READ: dict[tuple[str, str], float] = {}
 CHANGED: dict[tuple[str, str], float] = {}
 
 
 def stated(file: str, name: str, value: float) -> float:
-    """Returns a fitted or measured figure of a file, or the value that it is given for a while."""
+    """Returns a fitted or measured figure of a file, or its temporary value."""
     READ[file, name] = value
     return CHANGED.get((file, name), value)
 

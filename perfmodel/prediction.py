@@ -230,7 +230,7 @@ def priced(launched: Launched, gpu: Gpu, protocol: str) -> tuple[Bounds, Expecte
 
 
 def influences(case: Case | StepCase | Refused, gpu: Gpu, knowledge: str | None = None) -> list[Influence]:
-    """What the expected time of a case owes to each parameter; empty for a whole step and for a case without a time."""
+    """Returns the influence of each parameter on the time of a case; empty for a whole step and a case without a time."""
     from perfmodel.timing.influences import influences as of_time
 
     if isinstance(case, (Refused, StepCase)):

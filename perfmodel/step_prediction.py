@@ -1,4 +1,4 @@
-"""Predictions of steps: a workload under a plan, or the program that transformers runs on one rank of it."""
+"""Predictions of steps: a workload under a plan, or one rank's program of a transformers model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Captured = Callable[[StepCase], Program]
 
 
 class Predicted(NamedTuple):
-    """Counts and bounds of one GPU, the expected time, and the most bytes that the GPU needs at once."""
+    """Counts and bounds of one GPU, the expected time, and the peak memory of that GPU."""
 
     total: Total
     expected: Expected
@@ -47,7 +47,10 @@ def predicted(case: StepCase, gpu: Gpu, knowledge: str | None, captured: Capture
 
 
 def _planned(case: StepCase, gpu: Gpu, knowledge: str | None) -> Predicted:
-    """A workload under a plan. The model of plans has no range, so the range is that of kernels of any kind."""
+    """Returns the prediction of a workload under a plan.
+
+    The model of plans states no range, so the range is the spread of kernels of any kind.
+    """
     model = asking.model(
         case.workload, gpu, case.system or None, case.phase, case.sizes, causal=case.phase != "decode",
         knowledge=knowledge,
@@ -64,7 +67,7 @@ def _planned(case: StepCase, gpu: Gpu, knowledge: str | None) -> Predicted:
 
 
 def _kernels(model: Model, plan: Plan, microbatches: int) -> Iterator[Kernel]:
-    """The kernels of a rank in one step, without the optimizer. A stage has an equal share of the layers."""
+    """Yields the kernels of a rank in one step, without the optimizer. A stage has an equal share of the layers."""
     rank = model.rank(plan)
     for _, repeat, steps in layers(rank.division.steps, rank.dims):
         times = max(1, repeat // plan.pp) * microbatches
@@ -73,7 +76,7 @@ def _kernels(model: Model, plan: Plan, microbatches: int) -> Iterator[Kernel]:
 
 
 def _run(case: StepCase, program: Program, gpu: Gpu, knowledge: str | None) -> Predicted:
-    """A program, launched by the host."""
+    """Returns the prediction of a program that the host launches."""
     divided = case.plan.gpus > 1
     plan, system = (case.plan, case.system or None) if divided else (None, None)
     found = run.on(program, gpu, "eager", knowledge, plan=plan, system=system)

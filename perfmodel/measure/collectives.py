@@ -50,7 +50,7 @@ class Call:
     def __init__(self, ranks: Ranks, line: Mapping[str, Any]) -> None:
         torch = ranks.torch
         self.ranks, self.kind, self.protocol = ranks, str(line["op"]), str(line.get("protocol", "warm"))
-        self.type = getattr(torch, {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[line["dtype"]])
+        self.type = ranks.type_of(line["dtype"])
         self.byte = int(line["shape"]["byte"])
         n = self.byte // self.type.itemsize
         self.parts = 1 if self.kind == patterns.ALL_GATHER else ranks.size

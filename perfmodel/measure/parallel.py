@@ -1,4 +1,4 @@
-"""Steps that ranks run together: the suite ``parallel``, and what measures each of its cases."""
+"""The suite ``parallel`` of steps that ranks run together, and the measurement of each case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from perfmodel.measure.collectives import Call
 from perfmodel.measure.layers import Kernels, Width, compiled_kernels, plain_kernels
 from perfmodel.measure.pipeline import Pipeline
 from perfmodel.measure.ranked import Measurable
-from perfmodel.measure.ranks import Ranks
+from perfmodel.measure.ranks import TORCH_TYPES, Ranks
 from perfmodel.measure.tensor_parallel import Layers
 from perfmodel.measure.training import Builder, Training
 from perfmodel.patterns import KINDS
@@ -30,8 +30,7 @@ TOKENS = tuple((B, S) for B in (1, 16, 64) for S in (2048, 8192))
 MODELS = (("gpt2", 1024, (8, 16)), ("tinyllama-1.1b", 512, (4, 8)), ("tinyllama-1.1b", 1024, (4, 8)))
 STACK = {"N": 2048, "L": 8}
 MICROBATCHES = (4, 8)
-DTYPES = ("bf16", "fp16", "fp32")
-SMALL = {"D": 256, "H": 8, "H_kv": 4, "F": 512}  # on a processor
+SMALL = {"D": 256, "H": 8, "H_kv": 4, "F": 512}  # on a CPU
 
 
 def suite(ranks: int, *, cuda: bool) -> list[Line]:
@@ -46,7 +45,7 @@ def suite(ranks: int, *, cuda: bool) -> list[Line]:
 
 
 def _few(ranks: int) -> Iterator[Line]:
-    """Training on a processor."""
+    """Yields training steps for a CPU."""
     yield from _trained((("smollm2-135m", 32, (1,)),), ranks, "fp32", L=1)
     yield from _pipelines({**SMALL, "N": 64, "L": ranks}, ranks, "fp32")
 
@@ -59,7 +58,7 @@ def _layers(
     widths: tuple[Line, ...], prompts: tuple[tuple[int, int], ...], tokens: tuple[tuple[int, int], ...], ranks: int, dtype: str,
     protocol: str,
 ) -> Iterator[Line]:  # fmt: skip
-    """Layers by width, on one rank and divided over all of them."""
+    """Yields layers of each width, on one rank and divided over all of them."""
     words = {"dtype": dtype, "impl": LAYERS, "protocol": protocol}
     for width in widths:
         for plan in ({}, {"tp": ranks}):
@@ -72,7 +71,7 @@ def _layers(
 def _trained(
     models: tuple[tuple[str, int, tuple[int, ...]], ...], ranks: int, dtype: str, **more: int
 ) -> Iterator[Line]:
-    """Training on one rank and over all of them: with its batches kept (strong scaling), and per rank (weak scaling)."""
+    """Yields training on one rank and on all of them, with the same batch (strong scaling) and the same per rank (weak)."""
     words = {"dtype": dtype, "impl": TRANSFORMERS, "protocol": "eager"}
     for config, N, batches in models:
         for B in batches:
@@ -84,7 +83,7 @@ def _trained(
 
 
 def _pipelines(shape: Line, ranks: int, dtype: str) -> Iterator[Line]:
-    """A stack of layers with microbatches of one sequence, on one rank and with each schedule over all of them."""
+    """Yields a stack of layers with microbatches of one sequence, on one rank and with each schedule over all of them."""
     words = {"dtype": dtype, "impl": LAYERS, "protocol": "eager"}
     own = {"microbatch": 1, "optimizer": "none"}
     for m in MICROBATCHES:
@@ -124,7 +123,7 @@ def refused(case: StepCase, ranks: int) -> InputError | None:
         (case.impl == TRANSFORMERS and not train, f"phase {case.phase} of transformers", "train is accepted"),
         (case.impl == TRANSFORMERS and plan.zero not in (0, 3), f"zero {plan.zero}", "0 (DDP) and 3 (FSDP2) are accepted"),
         (case.impl == LAYERS and case.config != LAYER, f"config {case.config} of layers", f"{LAYER} is accepted"),
-        (case.dtype not in DTYPES, f"dtype {case.dtype}", f"{', '.join(DTYPES)} are accepted"),
+        (case.dtype not in TORCH_TYPES, f"dtype {case.dtype}", f"{', '.join(TORCH_TYPES)} are accepted"),
         (train and case.impl == LAYERS and case.protocol != "eager", "a warm training step", "eager is accepted"),
         (usual != type(plan)() or any(getattr(plan, name) > 1 for name in ("tp", "pp", "dp") if name not in own),
          f"plan {plan.words}", f"{own[0]} is accepted in phase {case.phase} of {case.impl}"),
@@ -135,7 +134,7 @@ def refused(case: StepCase, ranks: int) -> InputError | None:
 
 
 def _of_layers(case: StepCase) -> list[tuple[bool, str, str]]:
-    """What layers need: whole heads on each rank, and equal stages and microbatches."""
+    """Returns requirements of layers: whether each is violated, what was found, and what is accepted."""
     plan, shape = case.plan, case.shape
     if case.phase != "train":
         missing = [name for name in ("N" if case.phase == "prefill" else "S",) if name not in shape]

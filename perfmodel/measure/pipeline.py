@@ -1,7 +1,7 @@
 """Measures training steps of a stack of decoder layers whose stages are the ranks: GPipe and 1F1B.
 
-Microbatches pass through the stages forward, their gradients backward. The last stage begins with a given gradient of its
-result, so there is no loss. The gradients of every stage are compared with those of the undivided stack.
+Microbatches pass through the stages forward, their gradients backward. The backward pass starts from a random gradient of
+the last result, so there is no loss. The gradients of every stage are compared with those of the undivided stack.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Pipeline:
         self.ranks, self.case, self.width, self.kernels = ranks, case, width, kernels
         self.stages = case.plan.pp
         self.stage = ranks.rank if self.stages > 1 else 0
-        self.type = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[case.dtype]
+        self.type = ranks.type_of(case.dtype)
         own, batch = case.shape["L"] // self.stages, case.plan.microbatch or 1
         self.count = case.shape["B"] // batch
         self.layers = self._layers(range(self.stage * own, (self.stage + 1) * own))

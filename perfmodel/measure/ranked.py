@@ -25,7 +25,7 @@ class Measurable(Protocol):
 def records(
     ranks: Ranks, cases: Iterable[Mapping[str, Any]], make: Callable[[Ranks, Mapping[str, Any]], Measurable]
 ) -> Iterator[Line]:
-    """Yields the record of every case, on all ranks alike. An error on one rank is the error of the case."""
+    """Yields the record of every case, the same on all ranks. An error on one rank is the error of the case."""
     for line in cases:
         ranks.begin()
         yield {"schema": SCHEMA, **case_of(line), **_found(ranks, line, make)}
@@ -37,7 +37,7 @@ def records(
 def _found(
     ranks: Ranks, line: Mapping[str, Any], make: Callable[[Ranks, Mapping[str, Any]], Measurable]
 ) -> Mapping[str, Any]:
-    """The times of a case, or its error."""
+    """Returns the fields of a case's times, or of its error."""
     try:
         one = ranks.agreed(lambda: make(ranks, line))
         told = next(filter(None, ranks.gathered(ranks.agreed(one.wrong))), "")

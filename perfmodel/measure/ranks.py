@@ -1,4 +1,4 @@
-"""The ranks that torchrun starts: one process per GPU through NCCL, or processes of this processor through gloo.
+"""The ranks that torchrun starts: one process per GPU through NCCL, or processes on this CPU through gloo.
 
 Every rank runs the same commands. A second group through gloo carries times and decisions, so that these never wait for
 the collective that is measured.
@@ -17,6 +17,7 @@ from perfmodel.measure import environment
 
 COMMAND = "torchrun --nproc_per_node 2 -m perfmodel"
 LIMIT = timedelta(seconds=120)
+TORCH_TYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 Value = TypeVar("Value")
 
@@ -45,6 +46,10 @@ class Ranks:
     def first(self) -> bool:
         """Whether this rank reports."""
         return self.rank == 0
+
+    def type_of(self, dtype: str) -> Any:
+        """Returns the torch data type of a name such as ``bf16``."""
+        return getattr(self.torch, TORCH_TYPES[dtype])
 
     def meet(self) -> None:
         """Waits for all ranks."""

@@ -22,7 +22,7 @@ def sampled(
     budget_s: float = BUDGET_S,
     fewest: int = FEWEST,
 ) -> Samples:
-    """Measures a few times, then as often as the budget allows. A measured run is of so many calls."""
+    """Returns samples: a few runs first, then as many as the budget allows. One run is of ``calls`` calls."""
 
     def slowest(number: int) -> list[float]:
         ranks.meet()
@@ -35,7 +35,7 @@ def sampled(
 
 
 def graph(ranks: Ranks, run: Callable[[], object], calls: int) -> Callable[[], None]:
-    """Captures some calls, which must have run before, in a CUDA graph, and returns the function of its replay."""
+    """Captures ``calls`` calls in a CUDA graph and returns the function that replays it. The call must have run before."""
     torch = ranks.torch
     captured, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

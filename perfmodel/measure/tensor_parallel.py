@@ -6,6 +6,7 @@ own run one after another, and the time is divided by their number.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from perfmodel.measure.layers import Kernels, Layer, Turn, Width, plain_kernels, turn
@@ -13,7 +14,7 @@ from perfmodel.measure.ranks import Ranks
 from perfmodel.measure.replays import graph, replays, sampled, wall
 from perfmodel.step_cases import StepCase
 
-CHAIN, CHAIN_OF_HOST = 4, 2  # layers that run one after another
+CHAIN, CHAIN_ON_CPU = 4, 2  # layers that run one after another
 WARM_UP = 3
 BUDGET_S, FEWEST = 0.4, 5
 # Largest relative difference of what a layer adds to its input, by data type.
@@ -30,10 +31,10 @@ class Layers:
         B, S = case.shape.get("B", 1), case.shape.get("S", 0)
         decode = case.phase == "decode"
         N = 1 if decode else case.shape["N"]
-        self.type = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[case.dtype]
+        self.type = ranks.type_of(case.dtype)
         self.layers = [
             Layer(torch, width, number, self.type, ranks.device, kernels=kernels, tp=tp, rank=ranks.rank, dist=ranks.dist)
-            for number in range(CHAIN if ranks.cuda else CHAIN_OF_HOST)
+            for number in range(CHAIN if ranks.cuda else CHAIN_ON_CPU)
         ]  # fmt: skip
         self.source = torch.Generator(device=ranks.device)
         self.source.manual_seed(1)
@@ -62,7 +63,7 @@ class Layers:
             return x
 
     def wrong(self) -> str:
-        """Compares the first sequences of the first layer with the undivided one in float32."""
+        """Compares the first layer with the undivided one in float32, on the first sequences. Returns the error, or nothing."""
         torch, device = self.ranks.torch, self.ranks.device
         with torch.no_grad():
             found = self.layers[0].run(self.x, self.turned, self.caches[0])[:CHECKED].float()
@@ -79,26 +80,21 @@ class Layers:
         return f"wrong result: it differs by {difference:.2g} of the layer's change from the undivided layer"
 
     def measured(self) -> dict[str, Any]:
-        """Returns the time of one layer."""
+        """Returns the time of one layer, as fields of a record."""
         ranks, count = self.ranks, len(self.layers)
         for _ in range(WARM_UP):
             ranks.agreed(self.run)
         ranks.synchronize()
         if ranks.cuda and self.case.protocol == "warm":
             replay = ranks.agreed(lambda: graph(ranks, self.run, 1))
-            found = sampled(
-                ranks,
-                lambda number: replays(ranks, replay, count, number),
-                calls=count,
-                budget_s=BUDGET_S,
-                fewest=FEWEST,
-            )
+            times = partial(replays, ranks, replay, count)
         else:
-            found = sampled(
-                ranks, lambda n: [wall(ranks, self.run) / count for _ in range(n)], calls=count, budget_s=BUDGET_S,
-                fewest=FEWEST,
-            )  # fmt: skip
-        return dict(found.fields())
+            times = partial(self._walls, count)
+        return dict(sampled(ranks, times, calls=count, budget_s=BUDGET_S, fewest=FEWEST).fields())
+
+    def _walls(self, count: int, number: int) -> list[float]:
+        """Returns microseconds of one of ``count`` layers, launched by the host, for each of ``number`` runs."""
+        return [wall(self.ranks, self.run) / count for _ in range(number)]
 
 
 def _in_float32(layer: Layer) -> Layer:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from perfmodel.measure.ranks import Ranks
+from perfmodel.measure.ranks import TORCH_TYPES, Ranks
 from perfmodel.measure.replays import sampled, wall
 from perfmodel.step_cases import StepCase
 
@@ -18,7 +18,6 @@ SEED = 0
 WARM_UP = 2
 BUDGET_S, FEWEST = 0.5, 5
 AGREE = {"bf16": 1e-2, "fp16": 1e-2, "fp32": 1e-4}  # largest relative difference of losses
-TORCH_TYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 Builder = Callable[..., Callable[[], Any]]
 
@@ -38,7 +37,7 @@ class Training:
         )  # fmt: skip
 
     def _divided(self, model: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The model over the ranks, and this rank's share of the batch."""
+        """Returns the model divided over the ranks, and this rank's share of the batch."""
         torch, dp = self.ranks.torch, self.case.plan.dp
         if dp > 1:
             given = {name: x.chunk(dp)[self.ranks.rank].contiguous() for name, x in given.items()}
@@ -69,14 +68,14 @@ class Training:
 
 
 def replicated(ranks: Ranks, model: Any) -> Any:
-    """Returns the model with DistributedDataParallel."""
+    """Returns the model under DistributedDataParallel."""
     from torch.nn.parallel import DistributedDataParallel
 
     return DistributedDataParallel(model, device_ids=[ranks.device.index] if ranks.cuda else None)
 
 
 def sharded(ranks: Ranks, model: Any) -> Any:
-    """Returns the model with FSDP2: every decoder block, and the rest together."""
+    """Returns the model under FSDP2, which shards every decoder block, and the rest together."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 

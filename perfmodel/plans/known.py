@@ -1,4 +1,4 @@
-"""Plans that a search has estimated, and whether they rule out another plan by its bound."""
+"""Plans that a search has estimated, and whether they exclude another plan by its bound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORST = (float("inf"), float("inf"))
 
 
 class Candidate(NamedTuple):
-    """A plan that fits: its ``value`` is at least ``bound``. ``plan`` has any ZeRO stage, ``zero`` is its own."""
+    """A plan that fits in memory, and the lower bound of its value. Use ``zero``, not the ZeRO stage of ``plan``."""
 
     bound: Value
     order: Order
@@ -22,7 +22,7 @@ class Candidate(NamedTuple):
     byte: int
     plan: Plan
     zero: int
-    rough: bool = False  # whether a larger bound can be computed
+    rough: bool = False  # whether ``bound`` is the rough one
 
 
 class Timed(NamedTuple):
@@ -69,6 +69,7 @@ class Known:
         return place > 0 and self._front[place - 1][1] <= one.byte
 
     def add(self, one: Timed) -> None:
+        """Adds an estimated plan."""
         self.timed.append(one)
         insort(self._best, one.value)
         del self._best[self._top :]

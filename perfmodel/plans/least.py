@@ -3,7 +3,7 @@
 The expected time of a kernel is never below its bound from the data sheet, the longest of memory and the engines. That of
 a matrix product is never below its FLOPs at the rate that the power limit allows either. The bytes and the FLOPs of a kernel
 are affine in the microbatch, or concave where more sequences read more rows of a table or more experts. So at any
-microbatch they are at least the interpolation between the smallest and the largest microbatch.
+microbatch they are at least the linear interpolation between the smallest and the largest microbatch.
 
 Sizes that are divided by a degree may be rounded up. If such a size at the largest microbatch is the multiple of that at
 the smallest, then it is the multiple at each microbatch. Kernels whose sizes are not, and collectives whose bytes are not,
@@ -77,23 +77,21 @@ class Least(NamedTuple):
     core_s: float
 
     def again_s(self, recompute: str, *, layer: bool) -> float:
-        """What recomputation adds at least to the backward pass."""
+        """Returns the least time that recomputation adds to the backward pass."""
         if recompute == "full" and layer:
             return self.forward_s
         return self.core_s if recompute == "selective" else 0.0
 
 
 class Floor:
-    """The bounds of ranks that differ in the microbatch alone, from those with one sequence and with the most."""
+    """The bounds of ranks that differ in the microbatch alone, from the smallest (one sequence) and the largest."""
 
     def __init__(self, small: Rank, large: Rank, prices: Prices) -> None:
         self._prices, self._range = prices, large.plan.microbatch - small.plan.microbatch
-        self._layers = tuple(
-            _layer(small, large, start, end, prices) for _, _, start, end in small.groups
-        )  # fmt: skip
+        self._layers = tuple(_layer(small, large, start, end, prices) for _, _, start, end in small.groups)
 
     def at(self, plan: Plan) -> tuple[Least, ...]:
-        """The bounds of each part at the microbatch of a plan."""
+        """Returns the bounds of each part at the microbatch of a plan."""
         share = (plan.microbatch - 1) / self._range if self._range else 0.0
         return tuple(
             Least(

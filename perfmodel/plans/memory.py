@@ -111,7 +111,7 @@ class Holder:
     # --- memory
 
     def memory(self, plan: Plan) -> tuple[Line, ...]:
-        """The lines of the stage that needs most memory."""
+        """Returns the lines of the stage that needs most memory."""
         found = [
             self._stage_lines(plan, number, stage)
             for number, stage in enumerate(self.stages(plan))
@@ -120,7 +120,7 @@ class Holder:
         return tuple(max(found, key=lambda lines: sum(line.byte_per_gpu for line in lines)))
 
     def memory_byte(self, plan: Plan) -> int:
-        """Bytes of the stage that needs most memory."""
+        """Returns the bytes of the stage that needs most memory."""
         return sum(line.byte_per_gpu for line in self.memory(plan))
 
     def _stage_lines(self, plan: Plan, number: int, stage: Stage) -> list[Line]:
@@ -141,8 +141,9 @@ class Holder:
         )
 
     def bytes_of(self, group: Group) -> Iterator[tuple[Plan, list[int]]]:
-        """For each recomputation mode and number of chunks of a group, the bytes of its stages of ZeRO: ``memory_byte``
-        of many plans at once.
+        """Yields a plan for each recomputation mode and number of chunks of a group, with its bytes at each ZeRO stage.
+
+        The bytes are those of ``memory_byte``, computed for many plans at once.
         """
         plan, m, parts = group.plan, self.microbatches(group.plan), self.parts(group.plan)
         places = [(n, stage) for n, stage in enumerate(self.stages(plan)) if n in (0, 1, plan.pp - 1)]

@@ -59,7 +59,7 @@ class Piece:
         return Kernel(step.name, step.operation.name, times(step, self._dims), self.op, step)
 
     def numbers(self, number: Callable[[Kernel], int]) -> Numbers:
-        """The kernels that run, in order, as ``number`` numbers them."""
+        """Returns the numbers that ``number`` gives to the kernels that run, in order."""
         if self._numbers is None:
             where = self._pieces
             running = tuple(
@@ -94,7 +94,7 @@ class Piece:
 
     @cached_property
     def content(self) -> int:
-        """A number that steps share that keep the same bytes: their account of activations is equal."""
+        """A number that is the same for steps that keep the same activations."""
         page, flow = self.page, self.step.flow
         passed = tuple(
             (t.name, t.size_byte, bool(t.reads), bool(t.writes))

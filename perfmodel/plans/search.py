@@ -6,11 +6,15 @@ which takes the time of 1F1B with more activations, and selective recomputation 
 changes nothing. Zero bubble is a bound, not a schedule.
 
 The memory of every legal plan is computed, so the numbers of legal and of fitting plans are exact. Each plan that fits has
-two bounds, which are the same for all ZeRO stages. One is the time of its microbatches through the pipeline, to which
-replicas and the optimizer only add. The rough one is at most that: the same time with kernels at the bounds of the data sheet
-and the power limit, so that no kernel is timed (``least.py``). Plans are taken in the order of their bounds, of which the
-first is the rough one. Then the plan gets its other bound, and at its next turn it is estimated, unless the plans estimated
-before show that the answer cannot contain it. That is so where all three hold:
+two lower bounds of its time, which are the same for all ZeRO stages:
+
+- the close bound is the time of its microbatches through the pipeline; replicas and the optimizer only add to it;
+- the rough bound is never larger: kernels run at the bounds of the data sheet and the power limit, so that no kernel is
+  timed (``least.py``).
+
+Plans wait in the order of their bounds, at first the rough ones. On its first turn a plan gets its close bound, on its second
+turn it is estimated. On either turn it is dropped if the plans estimated before exclude it from the answer. They do if all
+three hold:
 
 - it is not among the best: as many plans as are shown have a smaller value than its bound;
 - it is not in the Pareto set: a plan with a smaller time than its bound needs no more memory;
@@ -65,7 +69,7 @@ class Found(NamedTuple):
 
 
 def plans(model: Model, gpus: int, fixed: dict[str, Any] | None = None) -> Iterator[Plan]:
-    """Every legal plan on a number of GPUs. ``fixed`` holds the fields that are given."""
+    """Yields every legal plan on a number of GPUs. ``fixed`` holds the fields that are given."""
     for group in groups(model.shape, gpus, fixed or {}, _modes(model)):
         for zero in group.zeros:
             for mode in group.modes:
@@ -81,7 +85,7 @@ def search(
     model: Model, gpus: int, *, objective: str = "time", top: int = 10, fixed: dict[str, Any] | None = None,
     price_per_hour: float | None = None,
 ) -> Found:  # fmt: skip
-    """The best plans, the Pareto set of time and memory, and why other values of each axis lose."""
+    """Returns the best plans, the Pareto set of time and memory, and the best plan with another value on each axis."""
     if objective not in OBJECTIVES:
         raise InputError(
             f"objective {shown(objective)}", "it is not an objective", f"{', '.join(OBJECTIVES)} are accepted",
@@ -124,7 +128,7 @@ def search(
 
 
 def value_of(objective: str) -> Callable[[float, int, int], Value]:
-    """The figure that an objective minimizes, of seconds, bytes and GPUs, then the one that decides between equal plans."""
+    """Returns the function of seconds, bytes and GPUs that an objective minimizes. Its second figure breaks ties."""
     if objective == "memory":
         return lambda seconds, byte, gpus: (float(byte), seconds)
     if objective == "cost":
@@ -133,7 +137,7 @@ def value_of(objective: str) -> Callable[[float, int, int], Value]:
 
 
 def _fitting(model: Model, group: Group, rank: Callable[[float, int, int], Value], start: int) -> Iterator[Candidate]:
-    """The plans of a group that fit in memory, with their rough bounds."""
+    """Yields the plans of a group that fit in memory, with their rough bounds."""
     gpus = group.plan.gpus
     for plan, sizes in model.bytes_of(group):
         bound_s = 0.0
@@ -145,7 +149,7 @@ def _fitting(model: Model, group: Group, rank: Callable[[float, int, int], Value
 
 
 def _pareto(ranked: Sequence[Timed]) -> Iterator[Timed]:
-    """Plans than which no other is both faster and smaller, fastest first."""
+    """Yields the plans of the Pareto set of time and memory, fastest first."""
     least = float("inf")
     for one in sorted(ranked, key=lambda one: (one.seconds, one.byte, one.order)):
         if one.byte < least:
@@ -154,7 +158,7 @@ def _pareto(ranked: Sequence[Timed]) -> Iterator[Timed]:
 
 
 def _losses(model: Model, best: Estimate, ranked: Sequence[Timed]) -> Iterator[Loss]:
-    """For each axis the best plan with another value, with the terms by which it differs, the largest first."""
+    """Yields for each axis the best plan with another value, and the terms that differ, the largest first."""
     for axis in AXES:
         other = next((one for one in ranked if getattr(one.plan, axis) != getattr(best.plan, axis)), None)
         if other is None:

@@ -16,7 +16,7 @@ from perfmodel.plans.plan import INTERLEAVED, ONE_F_ONE_B, Plan, Shape, divides,
 class Group(NamedTuple):
     """Legal plans that differ only in the ZeRO stage, recomputation and chunks, in every combination.
 
-    A microbatch costs a rank the same under all of them, but for recomputation.
+    One microbatch takes a rank the same time under all of them, except for recomputation.
     """
 
     plan: Plan
@@ -40,7 +40,10 @@ def chunked(plan: Plan, chunks: int) -> Plan:
 
 
 def groups(shape: Shape, gpus: int, fixed: dict[str, Any], modes: Sequence[str] = RECOMPUTE) -> Iterator[Group]:
-    """Every legal plan on a number of GPUs. ``fixed`` holds the fields that are given, ``modes`` those of training."""
+    """Yields the groups of all legal plans on a number of GPUs.
+
+    ``fixed`` holds the fields that are given, ``modes`` the recomputation modes of training.
+    """
     for tp in divisors(gpus):
         if not divides(tp, shape):
             continue
@@ -55,7 +58,7 @@ def groups(shape: Shape, gpus: int, fixed: dict[str, Any], modes: Sequence[str] 
 
 
 def _options(shape: Shape, plan: Plan, fixed: dict[str, Any], modes: Sequence[str]) -> Iterator[Group]:
-    """The groups of given degrees."""
+    """Yields the groups of plans with given degrees."""
     own, replicas = shape.batch // plan.dp, plan.dp * plan.cp
     choices: dict[str, Sequence[Any]] = {
         "ep": divisors(plan.dp) if shape.experts else (1,),

@@ -1,4 +1,4 @@
-"""What a host takes to launch a program's kernels, from ``hardware/hosts``."""
+"""Times of the host that launches a program's kernels, from ``hardware/hosts``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ DEFAULT = "server"
 class HostTimes(NamedTuple):
     """Seconds of the host.
 
-    ``operator_s``: an operator with its first launch, and all Python around it. ``recorded_s``: what autograd adds while
-    it records. ``backward_s``, ``optimizer_s``: an operator of these phases. ``view_s``, ``backward_view_s``: an operator
-    that launches nothing. ``module_s``: entering a module. ``kernel_s``: each further launch of one operator.
-    ``compiled_s``: a launch by compiled code. ``start_s``: from the call of the program to its first operator, ``compiled_start_s`` where guards are
-    checked first;
-    ``latency_s``: from a launch to the start of its kernel; ``gap_s``: between two kernels that wait in the queue;
-    ``read_s``: until a value of the device is known; ``end_s``: from the last kernel's end to the host's notice.
-    ``unit_s``: Python of FSDP around a layer: before its forward pass, before and after its backward pass. ``shard_s``: of
-    the optimizer for each shard. ``stream_s``: between two kernels that this host launches one by one, as ``perfmodel calibrate`` reads it.
+    Operators: ``operator_s`` is an operator with its first launch and all Python around it; ``recorded_s`` is what autograd
+    adds while it records. ``backward_s`` and ``optimizer_s`` are an operator of these phases, ``view_s`` and
+    ``backward_view_s`` one that launches nothing. ``kernel_s`` is each further launch of one operator, ``compiled_s`` a
+    launch by compiled code. ``module_s`` is the time to enter a module.
+
+    Start and end: ``start_s`` is from the call of the program to its first operator, ``compiled_start_s`` the same where
+    guards are checked first. ``latency_s`` is from a launch to the start of its kernel, ``gap_s`` between two kernels in
+    the queue. ``read_s`` is until a value of the device is known, ``end_s`` from the end of the last kernel until the host
+    notices it.
+
+    FSDP: ``unit_s`` is each run of its Python hooks around a layer, ``shard_s`` the optimizer's time for each shard.
+    ``stream_s`` is the time between two kernels launched one by one, as ``perfmodel calibrate`` measures it.
     """
 
     operator_s: float
@@ -48,7 +51,7 @@ class HostTimes(NamedTuple):
     stream_s: float
 
     def as_measured(self, stream_s: float | None) -> HostTimes:
-        """The figures of a host whose launches were measured: all of its work takes that much longer or shorter."""
+        """Returns the figures scaled to a measured ``stream_s``, if there is one; ``latency_s`` and ``gap_s`` are not scaled."""
         if not stream_s:
             return self
         factor = stream_s / self.stream_s
@@ -58,7 +61,7 @@ class HostTimes(NamedTuple):
         )
 
     def before_s(self, step: Step, run: str, recorded: bool) -> float:
-        """The time of an operator up to the end of its first launch. ``recorded``: a backward pass follows."""
+        """Returns the time of an operator up to the end of its first launch. ``recorded``: a backward pass follows."""
         if step.phase == "replicas":  # launched by code of torch that is not Python
             return (self.compiled_s if step.stream else self.operator_s) + step.host.units * self.unit_s
         if run == "compiled":

@@ -30,8 +30,7 @@ class Step(NamedTuple):
     """One call of a program.
 
     ``module`` is the path of the module that makes it, such as ``model.layers.0.mlp``. ``stream``: kernels of different
-    streams run at the same time. ``frees`` are the storages that
-    nothing refers to any more after it. ``source`` is the operator or kernel name as its origin spells it.
+    streams run at the same time. ``frees`` are the storages that nothing refers to any more after it. ``source`` is the operator or kernel name as its origin spells it.
     """
 
     call: Call

@@ -1,4 +1,4 @@
-"""A training program as one of several replicas runs it: under DistributedDataParallel, or sharded by FSDP.
+"""A training program as one of several replicas runs it, under DistributedDataParallel or FSDP.
 
 The program is that of one GPU with the batch of one replica. The wrapper's kernels and collectives are added to it as
 steps like any other (``summing``, ``sharding``), the collectives in a stream of their own.
@@ -17,7 +17,7 @@ DIVIDED = ("dp", "zero")  # the fields of a plan that divide a program
 
 
 class Replicas:
-    """How many replicas there are, and what each does besides the program. One replica does nothing else."""
+    """The number of replicas, and the wrapper that divides a program among them. One replica has no wrapper."""
 
     def __init__(self, plan: Plan) -> None:
         other = next((name for name in Plan._fields if name not in DIVIDED and getattr(plan, name) != Plan._field_defaults[name]), "")  # fmt: skip
@@ -30,7 +30,7 @@ class Replicas:
         self.number, self.zero = plan.dp, plan.zero
 
     def program(self, program: Program) -> Program:
-        """The program of one replica."""
+        """Returns the program of one replica."""
         if self.number == 1:
             return program
         found = gradients(program)

@@ -31,6 +31,7 @@ from perfmodel.timing.stream import NEAR
 from perfmodel.timing.weights import Mechanism
 
 RUNS = ("eager", "graph", "compiled", "ideal")
+MEMORY_POWER = Mechanism("programs").weight("memory power")
 
 
 class Row(NamedTuple):
@@ -142,9 +143,6 @@ def _workspace(gpu: Gpu) -> int:
     return next(byte for least, byte in WORKSPACE_BYTE.items() if capability >= least)
 
 
-MEMORY_POWER = Mechanism("programs").weight("memory power")
-
-
 def _warmed(prices: Prices, program: Program) -> Card:
     """The card at the rate of products that the power limit allows in this program.
 
@@ -175,7 +173,7 @@ def _warmed(prices: Prices, program: Program) -> Card:
 
 
 def _rows(program: Program, prices: Prices) -> Iterator[Row]:
-    """Every kernel after the ones before it."""
+    """Yields the row of each kernel in order. What L2 holds depends on the kernels before it."""
     reuse, arrivals = Reuse(prices.card), Arrivals(program, prices.gpu)
     for number, step in enumerate(program.steps):
         kernels = prices.kernels(step.call)
@@ -208,7 +206,7 @@ class Arrivals:
         self.touched_byte = dict.fromkeys(program.resident, 0.0)
 
     def least_s(self, step: Step, kernel: Kernel, *, first: bool) -> float:
-        """The least time in which bytes that were not read before arrive, for the first kernel of a call."""
+        """Returns the least time in which bytes that were not read before arrive; 0 after the first kernel of a call."""
         byte = 0.0
         for operand in {operand.storage: operand for operand in step.call.operands}.values():
             if operand.storage in self.touched_byte:
@@ -252,14 +250,14 @@ def _timed(program: Program, rows: tuple[Row, ...], card: Card, run: str) -> tup
 def _total(program: Program, rows: Sequence[Row], end_s: float, gap_s: float) -> Total:
     """Sums over rows. Kernels of different streams may run at the same time, so their bounds do not add."""
     own = [row for row in rows if row.stream == COMPUTE]
-    talk = [row for row in rows if row.stream != COMPUTE]
+    communication = [row for row in rows if row.stream != COMPUTE]
     kernel_s = sum(row.expected_s for row in own)
     width = sum(row.spread * row.expected_s for row in own) / kernel_s if kernel_s else 0.0
     seconds: dict[str, float] = {}
     for row in own:
         seconds[row.bound] = seconds.get(row.bound, 0.0) + row.lower_s
     moved = sum(row.read_byte + row.write_byte for row in rows)
-    lower_s = max(sum(row.lower_s for row in group) for group in (own, talk))
+    lower_s = max(sum(row.lower_s for row in group) for group in (own, communication))
     return Total(
         flops=sum(row.flops for row in rows),
         contraction_flops=sum(row.contraction_flops for row in rows),
@@ -276,7 +274,7 @@ def _total(program: Program, rows: Sequence[Row], end_s: float, gap_s: float) ->
         unknown_s=sum(row.expected_s for row in rows if not (row.known and row.modelled)),
         kernels=len(rows),
         bound=max(seconds, key=lambda name: seconds[name], default="memory"),
-        communication_s=sum(row.expected_s for row in talk),
+        communication_s=sum(row.expected_s for row in communication),
         exposed_s=sum(row.exposed_s for row in own),
     )
 
@@ -298,8 +296,9 @@ def compulsory_byte(program: Program) -> int:
 
 
 def _host(card: Card) -> HostTimes:
-    """The host's figures; where this user has calibrated the card, at the speed of the host of that calibration. Shipped
-    readings are those of another host.
+    """Returns the host's figures, scaled to this host if the user has calibrated the card.
+
+    Shipped readings are those of another host, so they do not scale them.
     """
     readings = measured.of(card.gpu) if card.knowledge == "calibrated" else None
     own = readings is not None and not shipped(readings.file)

@@ -1,8 +1,8 @@
 """A step under FSDP: ``fully_shard`` on each layer and on the whole model.
 
-A replica keeps a shard of every parameter. A layer is gathered before it runs, forward and again backward (ZeRO 3; forward
-only with ZeRO 2), the next layer meanwhile. The sums of its gradients are scattered after its backward pass. The optimizer
-updates the shards.
+A replica keeps a shard of every parameter. A layer is gathered before its forward pass and, with ZeRO 3, again before its
+backward pass, while the layer before it in that pass still runs. The sums of its gradients are scattered after its
+backward pass. The optimizer updates the shards.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from perfmodel.programs.wrapping import COMMUNICATION, PHASE, Gradient, Wrapped,
 
 _LAYER = re.compile(r"^(?:[^.]+\.)*?\d+(?=\.|$)")  # the path up to the first number: one of a list of layers
 ROOT = ""
-HOOKS = Host(units=1)
+HOOKS = Host(units=1)  # FSDP runs its Python hooks once before this step
 
 
 class _Unit(NamedTuple):
-    """The parameters that FSDP gathers at once: those of a layer, or all others. ``gathered`` is their flat tensor."""
+    """The parameters that FSDP gathers at once: those of a layer, or with the name ``ROOT`` all others."""
 
     name: str
     storages: tuple[int, ...]
@@ -32,11 +32,11 @@ class _Unit(NamedTuple):
 
 
 class Sharded(Wrapped):
-    """FSDP."""
+    """A program under FSDP, on one of ``ranks`` replicas. ``zero`` 3 gathers layers again for the backward pass, 2 does not."""
 
     def __init__(self, source: Program, found: Sequence[Gradient], ranks: int, zero: int) -> None:
         super().__init__(source, ranks)
-        self.found, self.again = found, zero == 3
+        self.found, self.gathers_again = found, zero == 3
         self.parameters = {storage for storage, one in source.resident.items() if one.role == "parameter"}
         self.shards: dict[int, Operand] = {}  # shards of parameters and gradients by the storage of the whole
         self._frees: dict[int, tuple[int, ...]] = {}
@@ -54,7 +54,10 @@ class Sharded(Wrapped):
         self._shard_states()
 
     def _units(self) -> dict[str, _Unit]:
-        """The units in order, the rest last."""
+        """Returns the units by name, and replaces the resident parameters by their shards.
+
+        The data type of a unit is that of a gradient as large as one of its parameters, or fp32 without one.
+        """
         types = {one.tensor.byte: one.tensor.dtype for one in self.found}
         groups: dict[str, list[int]] = {}
         for storage, one in self.source.resident.items():
@@ -73,7 +76,7 @@ class Sharded(Wrapped):
         return found
 
     def _spans(self, phase: str, own: Mapping[str, _Unit]) -> dict[str, tuple[int, int]]:
-        """The first and the last step of each unit in a phase; the rest spans the phase."""
+        """Returns the first and the last step of each unit in a phase. The root unit spans the phase."""
         numbers = [number for number, step in enumerate(self.source.steps) if step.phase == phase]
         found: dict[str, tuple[int, int]] = {ROOT: (numbers[0], numbers[-1])} if numbers else {}
         for number in numbers:
@@ -83,7 +86,7 @@ class Sharded(Wrapped):
         return found
 
     def _gathering(self, unit: _Unit) -> tuple[list[Step], list[Step]]:
-        """The steps that begin to gather a unit, and those that end it: copies in and out around the collective."""
+        """Returns the steps that begin to gather a unit (copy in, collective) and those that end it (copy out)."""
         shards = [self.shards[storage] for storage in unit.storages]
         part, whole = self.flat(sum(x.storage_byte for x in shards), unit.dtype), self.flat(unit.byte, unit.dtype)
         copy_in = Call("_foreach_copy_", (_parts(part, shards), tuple(shards)), {}, (part,))
@@ -105,12 +108,12 @@ class Sharded(Wrapped):
         begin, end = self._gathering(unit)
         place = self.before.setdefault(first, [])
         place[:] = [*begin, *end, *place] if unit.name == ROOT else [*place, *begin, *end]
-        if unit.name != ROOT and (self.again or not backward):
+        if unit.name != ROOT and (self.gathers_again or not backward):
             self._free(last, unit.storages)
 
     def _backward(self, unit: _Unit, first: int, following: _Unit | None) -> None:
-        """Before the backward pass of a layer: its parameters, and the next layer's begin to be gathered."""
-        if not self.again:
+        """Gathers a layer before its backward pass, and begins to gather the following layer."""
+        if not self.gathers_again:
             return
         begun = unit.name in self._gathers
         begin, end = ([], self._gathers.pop(unit.name)) if begun else self._gathering(unit)
@@ -120,7 +123,7 @@ class Sharded(Wrapped):
         self.before.setdefault(first, []).extend([*begin, *end, *ahead])
 
     def _scatter(self, unit: _Unit, backward: Mapping[str, tuple[int, int]]) -> None:
-        """After the backward pass of a unit: its gradients in one tensor, of which each rank gets the sum of its part."""
+        """Joins the gradients of a unit after its backward pass; each rank gets the sum of its part."""
         if unit.name not in backward:
             return
         own = [one for one in self.found if unit_of(one.module) in (unit.name, *([] if unit.name else self._foreign()))]
@@ -142,7 +145,7 @@ class Sharded(Wrapped):
         self.after.setdefault(last, []).extend([copy_in, scatter])
 
     def _foreign(self) -> set[str]:
-        """Layers that have gradients but no parameters of their own."""
+        """Returns the layers that have gradients but no parameters of their own."""
         own = {unit_of(one.name) for one in self.source.resident.values() if one.role == "parameter"}
         return {unit_of(one.module) for one in self.found} - own
 
@@ -167,7 +170,7 @@ class Sharded(Wrapped):
         )
 
     def changed(self, step: Step) -> Step:
-        """The optimizer works on shards."""
+        """Returns a step of the source, with shards for the optimizer."""
         if step.phase != "optimizer":
             return step
         call = step.call
@@ -181,7 +184,7 @@ class Sharded(Wrapped):
         )
 
     def _sharded(self, value: Any) -> Any:
-        """Tensors replaced by their shards."""
+        """Returns the value with its tensors replaced by their shards."""
         if isinstance(value, Operand):
             if value.storage in self.shards:
                 return self.shards[value.storage]
@@ -194,11 +197,11 @@ class Sharded(Wrapped):
 
 
 def unit_of(path: str) -> str:
-    """The layer that a module or a parameter belongs to, empty for none: ``model.layers.3`` of ``model.layers.3.mlp``."""
+    """Returns the layer of a module or a parameter, or ``ROOT``: ``model.layers.3`` for ``model.layers.3.mlp``."""
     found = _LAYER.match(path)
     return found.group() if found else ROOT
 
 
 def _parts(whole: Operand, shards: Sequence[Operand]) -> tuple[Operand, ...]:
-    """The places of shards in a flat tensor."""
+    """Returns the shards as parts of a flat tensor."""
     return tuple(x._replace(storage=whole.storage, storage_byte=whole.storage_byte) for x in shards)

@@ -17,7 +17,7 @@ FIRST_BUCKET_BYTE, BUCKET_BYTE = 2**20, 25 * 2**20  # defaults of torch
 
 
 def buckets(found: Iterable[Gradient]) -> Iterator[list[Gradient]]:
-    """Gradients in the order in which they are complete, until a bucket is full. The first one is small, so that
+    """Yields buckets of gradients, in the order in which these are complete. The first bucket is small, so that
     communication begins early.
     """
     held, limit_byte = list[Gradient](), FIRST_BUCKET_BYTE
@@ -31,7 +31,7 @@ def buckets(found: Iterable[Gradient]) -> Iterator[list[Gradient]]:
 
 
 class Summed(Wrapped):
-    """DistributedDataParallel."""
+    """A program under DistributedDataParallel, on one of ``ranks`` replicas."""
 
     def __init__(self, source: Program, found: Sequence[Gradient], ranks: int) -> None:
         super().__init__(source, ranks)

@@ -18,17 +18,17 @@ COMPUTE = 0  # the stream of everything but communication
 
 
 class Timed(NamedTuple):
-    """What a kernel needs of a timeline: the number of its step, and its seconds."""
+    """A kernel: the number of its step, and its seconds when it runs alone."""
 
     step: int
     seconds: float
 
 
 class Times(NamedTuple):
-    """The end of a program, and for each kernel the seconds that its stream waits before it.
+    """The end of a program, and delays of each kernel.
 
-    ``waits_s``: for the host and between kernels. ``exposed_s``: for kernels of other streams. ``slowed_s``: what each
-    takes longer beside communication.
+    ``waits_s``: its stream waits for the host, with the gap between kernels. ``exposed_s``: its stream waits for kernels of
+    other streams. ``slowed_s``: the kernel takes longer beside communication.
     """
 
     end_s: float
@@ -40,8 +40,10 @@ class Times(NamedTuple):
 def run(
     program: Program, kernels: Iterable[Timed], host: HostTimes | None, way: str = "eager", lost: float = 0.0
 ) -> Times:
-    """The timeline of a program. ``way``: how the host launches kernels; without a host they wait for each other only.
-    ``lost``: the share of their speed that kernels lose beside communication.
+    """Returns the timeline of a program.
+
+    ``way`` is the run, ``eager`` or ``compiled``. Without a host, kernels wait for each other only. ``lost`` is the share
+    of their speed that kernels lose beside communication.
     """
     line = _Line(program, host, way, lost)
     by_step: dict[int, list[float]] = {}
@@ -96,13 +98,13 @@ class _Line:
         if stream != COMPUTE:
             self.beside.append((start_s, end_s))
         elif self.beside:
-            end_s = self._slowed_s(start_s, seconds)
+            end_s = self._slowed_end_s(start_s, seconds)
         self.slowed_s.append(end_s - start_s - seconds)
         self.free_s[stream] = end_s
         return end_s
 
-    def _slowed_s(self, start_s: float, left_s: float) -> float:
-        """The end of a kernel of ``left_s`` seconds that runs beside communication for some time."""
+    def _slowed_end_s(self, start_s: float, left_s: float) -> float:
+        """Returns the end of a kernel of ``left_s`` seconds that is slower while communication runs."""
         while self.beside and self.beside[0][1] <= start_s:
             self.beside.popleft()
         now_s = start_s
@@ -118,11 +120,11 @@ class _Line:
         return now_s + left_s
 
     def _needed_s(self, step: Step) -> float:
-        """When other streams have written what a step reads."""
+        """Returns the time at which other streams have written what a step reads."""
         ends = (self.written.get(x.storage) for x in step.call.operands)
         return max((end_s for stream, end_s in filter(None, ends) if stream != step.stream), default=0.0)
 
     def end_s(self) -> float:
-        """When the host notices the end of all streams; without a host, when they end."""
+        """Returns the time at which the host notices the end of all streams; without a host, that end."""
         last_s = max(self.free_s.values(), default=0.0)
         return max(self.host_s, last_s + self.host.end_s) if self.host else last_s

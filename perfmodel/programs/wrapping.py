@@ -21,7 +21,7 @@ class Gradient(NamedTuple):
 
 
 def gradients(program: Program) -> list[Gradient]:
-    """The tensors that the backward pass makes and leaves behind, in the order in which they are complete."""
+    """Returns the tensors that the backward pass makes and leaves behind, in the order in which they are complete."""
     made: dict[int, Gradient] = {}
     for number, step in enumerate(program.steps):
         if step.phase == "optimizer":
@@ -35,7 +35,7 @@ def gradients(program: Program) -> list[Gradient]:
 
 
 class Wrapped:
-    """A program whose steps get others before and after them."""
+    """A program with steps added before and after its own."""
 
     def __init__(self, source: Program, ranks: int) -> None:
         self.source, self.ranks = source, ranks
@@ -46,12 +46,12 @@ class Wrapped:
         self._newest = max([*known, *source.resident], default=0)
 
     def storage(self) -> int:
-        """The number of a new storage."""
+        """Returns the number of a new storage."""
         self._newest += 1
         return self._newest
 
     def flat(self, byte: Any, dtype: str) -> Operand:
-        """A new tensor of one dimension."""
+        """Returns a new tensor of one dimension, of at least ``byte`` bytes."""
         number = ceil_div(int(byte), int(ITEMS[dtype]))
         return Operand((number,), dtype, (1,), self.storage(), int(number * ITEMS[dtype]))
 
@@ -61,17 +61,17 @@ class Wrapped:
         return Step(call, module, PHASE, COMMUNICATION, source=kind)
 
     def program(self) -> Program:
-        """The program with all steps."""
+        """Returns the program with the added steps."""
         steps = list[Step]()
         for number, step in enumerate(self.source.steps):
             steps += [*self.before.get(number, ()), self.changed(step), *self.after.get(number, ())]
         return self.source._replace(steps=tuple(steps), resident=self.resident)
 
     def changed(self, step: Step) -> Step:
-        """One of the program's own steps."""
+        """Returns one of the program's own steps as the wrapper runs it."""
         return step
 
 
 def dense(x: Operand) -> Operand:
-    """A dense tensor as one dimension."""
+    """Returns a dense tensor as a tensor of one dimension."""
     return x._replace(shape=(x.numel,), strides=(1,))

@@ -17,8 +17,7 @@ from perfmodel.arithmetic import register
 from perfmodel.timing.branches import MixedError, SingleError, UnlikeError
 from perfmodel.timing.terms import Body
 
-# Up to so many points, one after another is quicker.
-FEW = 6
+FEW = 6  # up to this number, evaluating points one by one is faster
 _NESTED = (tuple, np.ndarray)
 # Names of a kernel's form, which reports print for single cases only.
 NAMES = ("name", "choice", "algorithm")
@@ -113,7 +112,7 @@ def varies(value: Any) -> bool:
 
 
 def taken(value: Any, where: Any) -> Any:
-    """The same value at some of its points."""
+    """Returns the value at some of its points."""
     if isinstance(value, np.ndarray):
         return value[where]
     if not isinstance(value, tuple):
@@ -125,7 +124,7 @@ def taken(value: Any, where: Any) -> Any:
 
 
 def joined(where: NDArray[np.bool_], there: Any, elsewhere: Any, name: str = "") -> Any:
-    """The results of two paths as one."""
+    """Returns the results of two paths as one: ``there`` where the condition holds."""
     if there is elsewhere:
         return there
     if isinstance(there, tuple) and type(there) is type(elsewhere) and len(there) == len(elsewhere):
@@ -146,7 +145,7 @@ def joined(where: NDArray[np.bool_], there: Any, elsewhere: Any, name: str = "")
 
 
 def singly(function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
-    """A function of plain numbers, called once for every distinct set of arguments."""
+    """Returns the results of a function of plain numbers, called once for every distinct set of arguments."""
     columns = [np.asarray(one) for one in _columns(given)]
     rows, places = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     results = [function(*_filled(given, iter(row))) for row in rows.tolist()]
@@ -178,10 +177,10 @@ def _filled(value: Any, row: Iterator[float]) -> Any:
 def at_points(
     function: Callable[[dict[str, Any]], tuple[Any, ...]], sizes: Mapping[str, Any], count: int, results: int
 ) -> NDArray[np.float64]:
-    """The results of a function of sizes at so many points, one row for each result.
+    """Returns the results of a function of sizes at ``count`` points, one row for each result.
 
-    ``sizes`` are numbers, and arrays of ``count`` numbers. The function runs on all points at once, on those of each path
-    if its conditions differ, and on single points where it takes plain numbers only.
+    ``sizes`` are numbers, and arrays of ``count`` numbers. The function runs on all points at once. If its
+    conditions differ, it runs on the points of each path; if it takes plain numbers only, on single points.
     """
     found = np.empty((results, count))
     if count <= FEW:
@@ -213,7 +212,7 @@ def _narrowed(sizes: Mapping[str, Any]) -> dict[str, Any]:
 def _one_by_one(
     function: Callable[[dict[str, Any]], tuple[Any, ...]], sizes: Mapping[str, Any], found: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Every point with plain integers."""
+    """Fills in the results of every point, called with plain integers, and returns them."""
     columns = {name: np.asarray(value).astype(np.int64).tolist() for name, value in sizes.items() if np.ndim(value)}
     for i in range(found.shape[1]):
         found[:, i] = function({**sizes, **{name: column[i] for name, column in columns.items()}})

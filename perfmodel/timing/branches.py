@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from perfmodel.arithmetic import highest
 
-MOST_APART = 16  # of the values of ``uniform``, each of which has its own path
+MOST_APART = 16  # largest difference of the values that ``uniform`` divides, as each value is a path of its own
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -27,7 +27,7 @@ class MixedError(Exception):
 
 
 class SingleError(Exception):
-    """A calculation that takes plain numbers, not arrays."""
+    """A calculation that needs plain numbers was given arrays."""
 
 
 class UnlikeError(Exception):
@@ -58,18 +58,18 @@ def by_paths(function: Function) -> Function:
 
 
 def uniform(value: Any) -> int:
-    """The value as an integer, such as a number of launches. Points are divided where it differs by little."""
+    """Returns the value as an integer, such as a number of launches. Points with different values are divided."""
     if isinstance(value, (int, float)):
         return int(value)
     most, least = highest(value), -highest(-value)
     if most - least > MOST_APART:
         raise SingleError
-    # Halves the range where the points differ, and holds everywhere where they do not.
+    # Where points differ, this condition raises MixedError, and each division halves the range.
     return most if value <= (most + least) // 2 else least
 
 
 def by_points(function: Function) -> Function:
-    """Decorator: a function of plain numbers alone, called once for every distinct set of its arguments."""
+    """Decorator: calls a function of plain numbers once for every distinct set of its arguments."""
 
     @wraps(function)
     def applied(*given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Another value for a parameter, for a while: in the modules that keep it, or in the file that states it."""
+"""Temporary changes of a parameter, in the modules that keep it or in the file that states it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from perfmodel.timing import parameters
 from perfmodel.timing.registry import Parameter
 from perfmodel.timing.weights import GIVEN
 
+# Where a module keeps a value: the dictionary, its key, and the path inside of the value there.
+Place = tuple[dict[Any, Any], Any, tuple[Any, ...]]
 # Packages whose modules may keep parameters, or times that follow from them.
 SCOPE = tuple(f"perfmodel.{name}." for name in ("timing", "programs", "traces"))
-# Modules that keep the contents of files: they are read again where a figure of a file changes.
+# Modules that cache the contents of files. Their caches are cleared when a figure of a file changes.
 READERS = ("parameters", "links", "hosts", "measured", "registry")
 
 
@@ -45,7 +47,7 @@ def changed(parameter: Parameter, value: float) -> Iterator[None]:
 
 
 def forget(files: bool = True) -> None:
-    """Drops remembered times, and with ``files`` the contents of files."""
+    """Clears cached times, and with ``files`` cached contents of files."""
     for reads, found in _remembering(len(sys.modules)):
         if files or not reads:
             found.cache_clear()
@@ -54,7 +56,7 @@ def forget(files: bool = True) -> None:
 
 @lru_cache(maxsize=1)
 def _remembering(modules: int) -> list[tuple[bool, Any]]:
-    """The functions that remember results, and whether these are contents of files."""
+    """Returns the functions with a cache, and whether it holds contents of files. ``modules`` renews the answer."""
     return [
         (module.__name__.rpartition(".")[2] in READERS, found)
         for module in _modules()
@@ -70,9 +72,6 @@ def _modules() -> list[Any]:
         for name, module in list(sys.modules.items())
         if name.startswith(SCOPE) or name == "perfmodel.measured"
     ]  # fmt: skip
-
-
-Place = tuple[dict[Any, Any], Any, tuple[Any, ...]]
 
 
 def _put_everywhere(file: str, name: str, value: float) -> list[tuple[dict[Any, Any], Any, Any]]:
@@ -95,7 +94,7 @@ def _put_everywhere(file: str, name: str, value: float) -> list[tuple[dict[Any, 
 
 
 def _with(old: Any, path: tuple[Any, ...], new: float) -> Any:
-    """The tuple with one of its values replaced."""
+    """Returns the tuple with the value at the path replaced."""
     if not path:
         return new
     items = [_with(one, path[1:], new) if at == path[0] else one for at, one in enumerate(old)]
@@ -104,8 +103,10 @@ def _with(old: Any, path: tuple[Any, ...], new: float) -> Any:
 
 @lru_cache(maxsize=1)
 def _places(given: int, modules: int) -> dict[tuple[str, str], list[Place]]:
-    """Where modules keep the values that they were given: a fraction is known by its identity, as no two are the same
-    object; a whole number by the name of its variable.
+    """Returns the places where modules keep the values that they were given, by file and name.
+
+    A fraction is found by its identity, because each is an object of its own. A whole number is found by the name of its
+    variable. ``given`` and ``modules`` renew the answer when either number changes.
     """
     wanted = {id(one): (file, name) for file, own in GIVEN.items() for name, one in own.items() if type(one) is float}
     whole: dict[str, list[tuple[str, str]]] = {}

@@ -1,4 +1,4 @@
-"""What an estimate owes to each parameter: the relative change of the time per relative change of the parameter."""
+"""Sensitivity of an estimate to each parameter: relative change of the time per relative change of the parameter."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ class Influence(NamedTuple):
 
 
 def influences(seconds: Callable[[Gpu], float], gpu: Gpu) -> list[Influence]:
-    """What a time on a card owes to each parameter, the largest influence first. The others did not enter.
+    """Returns the influence of each parameter that enters a time on a card, the largest first.
 
     Whole numbers, such as the threads of a warp or the multiprocessors of a card, are not moved. Files are read again
-    at first, so that the candidates are what this time needs. Mechanisms are left out whose weights move nothing together.
+    first, so that the candidates are the figures that this time reads. A mechanism is skipped if moving all of its weights
+    at once does not change the time.
     """
     forget()
     figures.READ.clear()
@@ -49,7 +50,7 @@ def influences(seconds: Callable[[Gpu], float], gpu: Gpu) -> list[Influence]:
 
 
 def _sheet(gpu: Gpu) -> Iterator[tuple[Parameter, Gpu]]:
-    """Figures of the data sheet, each with a card that has 1 % more of it."""
+    """Yields the figures of the data sheet, each with the card on which it is 1 % larger."""
 
     def stated(figure: Figure | LinkFigure, name: str, unit: str, means: str) -> Parameter:
         source = gpu.sources.get(figure.source, figure.source)
@@ -86,7 +87,7 @@ def _sheet(gpu: Gpu) -> Iterator[tuple[Parameter, Gpu]]:
 
 
 def _candidates(seconds: Callable[[], float]) -> list[Parameter]:
-    """Parameters that may enter the time, without what their files say of them."""
+    """Returns the parameters that may enter the time, without units, meanings and sources."""
     base = seconds()
     found = []
     for file, own in list(GIVEN.items()):
@@ -103,7 +104,7 @@ def _candidates(seconds: Callable[[], float]) -> list[Parameter]:
 
 
 def _full(parameter: Parameter) -> Parameter:
-    """The parameter with what its file says of it."""
+    """Returns the parameter with its unit, meaning and source."""
     if parameter.kind == "weight":
         return mechanism(os.path.basename(parameter.file).removesuffix(".yaml"))[parameter.name]
     assert isinstance(parameter.value, float)
@@ -111,6 +112,6 @@ def _full(parameter: Parameter) -> Parameter:
 
 
 def most_uncertain(found: Iterable[Influence]) -> Influence | None:
-    """The parameter whose own spread moves the time most, of those whose spread is known."""
+    """Returns the parameter whose spread changes the time most; None if no spread is known."""
     known = (one for one in found if one.parameter.spread)
     return max(known, key=lambda one: abs(one.share) * (one.parameter.spread or 0.0), default=None)

@@ -1,8 +1,8 @@
 """Every parameter of the time model: its value, its unit, what it means and where it comes from.
 
 Four folders of ``hardware`` state parameters: ``kernels`` (weights and facts of the mechanisms), ``families``, ``links``
-and ``hosts``. A card's ``.measured.yaml`` replaces some of them by readings. ``changes`` gives a parameter another value
-for a while, ``influences`` says what an estimate owes to it.
+and ``hosts``. A card's ``.measured.yaml`` replaces some of them by readings. ``changes`` changes a parameter temporarily;
+``influences`` is the sensitivity of an estimate to it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Parameter(NamedTuple):
     """A parameter with its file and its source.
 
     ``kind``: ``weight`` and ``fact`` of a mechanism; ``family``, ``link``, ``host``, ``reading``, ``data sheet``. ``value``
-    is text where a fact is a list. ``points``: of the data set that it was fitted on, as far as known. ``spread``:
-    how uncertain it is, relative: the quartiles of a reading, or the mean error of the fit.
+    is text where a fact is a list. ``points``: number of points that it was fitted on, empty if unknown. ``spread``:
+    relative uncertainty, half the distance of the quartiles of a reading, or the mean error of the fit.
     """
 
     file: str
@@ -68,7 +68,7 @@ def _numbers(page: Page, path: str = "") -> Iterator[tuple[str, float]]:
 
 @cache
 def mechanism(name: str) -> dict[str, Parameter]:
-    """The facts and weights of a mechanism by name, with what its file says of them."""
+    """Returns the facts and weights of a mechanism by name, with their units, meanings and sources."""
     path = os.path.join(FOLDER, f"{name}.yaml")
     page = load(path)
     sources = page.mapping("sources")
@@ -96,7 +96,7 @@ def _is_number(text: str) -> bool:
 
 
 def described(path: str, name: str, value: float) -> Parameter:
-    """A figure of a file other than those of mechanisms, with its unit, meaning and source."""
+    """Returns a figure of a family, a link, a host or a reading, with its unit, meaning and source."""
     kind = _KINDS.get(os.path.basename(os.path.dirname(path)), "reading")
     if kind == "reading":
         return _reading(path, name, value)

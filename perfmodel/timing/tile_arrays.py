@@ -1,7 +1,7 @@
 """The fastest tile and split of many products at once: a minimum over an axis of tiles.
 
-The times of one tile and split are those of ``tiles``, here for arrays of one row per tile. A stream that is alone as long
-as a tile already known excludes a tile, so the overlap is computed for few of them.
+The times of one tile and split are those of ``tiles``, here for arrays of one row per tile. A tile is excluded if one of its
+streams alone takes as long as a known tile, so the overlap is computed for few tiles.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _column(choices: tuple[Choice, ...]) -> Choice:
 
 
 def least_s(card: Card, size: Product, dtype: str, given: Limits) -> Any:
-    """The time of every product by its fastest tile and split."""
+    """Returns the time of every product with its fastest tile and split."""
     grid = grid_of(card, size, dtype, given)
     every, shared, count = _column(grid.choices), grid._replace(choices=()), card.multiprocessors
     length = next(one.size for one in (*size, *given) if isinstance(one, np.ndarray))
@@ -94,10 +94,10 @@ def _times(choice: Choice, units: Size, steps: Size, powered_s: Size, count: int
 
 def _lowered(least: Points, places: Any, times: Any) -> Points:
     """The least times, or those of tiles at some places where they are shorter."""
-    points_ = places % least.size
-    order = np.argsort(points_, kind="stable")
-    starts = np.flatnonzero(np.diff(points_[order], prepend=-1))
-    own = points_[order][starts]
+    columns = places % least.size
+    order = np.argsort(columns, kind="stable")
+    starts = np.flatnonzero(np.diff(columns[order], prepend=-1))
+    own = columns[order][starts]
     found = least.copy()
     found[own] = np.minimum(found[own], np.minimum.reduceat(np.asarray(times)[order], starts))
     return found

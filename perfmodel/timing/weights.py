@@ -55,7 +55,7 @@ class Mechanism:
         return tuple((int(first), int(second)) for first, second in split)
 
     def words(self, name: str) -> list[str]:
-        """A list in a form of its own; empty where the file has none."""
+        """A list of words; empty where the file has none."""
         return self._texts[name].split() if name in self._texts else []
 
 
