@@ -836,4 +836,7 @@ def test_a_machine_without_torch_is_told_so(monkeypatch, options, where):
     monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "torch" else found(name, *rest))
     ran = perfmodel("flops", *options, "--gpu", "t4")
     check_refused(ran, 1)
-    assert ran.err == f"{where}: torch is not installed; a program is read by torch. Run 'pip install torch transformers'.\n"
+    assert (
+        ran.err
+        == f"{where}: torch is not installed; a program is read by torch. Run 'pip install torch transformers'.\n"
+    )
