@@ -190,5 +190,6 @@ def plan_words(line: Mapping[str, Any]) -> str:
 def case_name(line: Mapping[str, Any]) -> str:
     """Returns what a line names: the function of an elementwise case, the config and phase of a step, or ``op``."""
     if line.get("op") == STEP:
-        return f"{paths.stem(str(line.get('config', '?')))} {line.get('phase', '?')}"
+        name = str(line.get("config", "?"))
+        return f"{name if paths.is_name(name) else paths.stem(name)} {line.get('phase', '?')}"
     return str(line.get("kind", line.get("op", "?")))

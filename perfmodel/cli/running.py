@@ -36,7 +36,8 @@ def described(run: Stored) -> Gpu:
     from perfmodel.hardware import described as read
     from perfmodel.specfile import parse
 
-    return read(parse(str(run.environment["card"]), f"{run.file}:1"), f"{run.file}:1")
+    where = f"{run.file or 'this run'}:1"
+    return read(parse(str(run.environment["card"]), where), where)
 
 
 def cases(path: str, name: str) -> list[Mapping[str, Any]]:
