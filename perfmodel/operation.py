@@ -70,6 +70,7 @@ class Operation:
         self.backward: tuple[Backward, ...] = page.get("backward", ())
         self.apart: bool = page.get("apart", False)
         self.per_token: bool = page.get("per_token", False)
+        self.stores = ""  # the format of its weights, where they are quantised
 
     def __repr__(self) -> str:
         return f"<operation {self.name}({', '.join(self.arguments)})>"

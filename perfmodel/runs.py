@@ -34,6 +34,7 @@ class Gemm(NamedTuple):
     ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
     bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
     rows of the result are aligned to less than 4 bytes. ``whole``: the library does not split the sum along k.
+    ``converts``: the right operand is stored in a narrow type, and the kernel converts it to that of the left one.
     """
 
     m: Factors
@@ -45,6 +46,7 @@ class Gemm(NamedTuple):
     aligned: int = 0
     odd: bool = False
     whole: bool = False
+    converts: bool = False
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
@@ -55,7 +57,7 @@ class GroupedGemm(NamedTuple):
     """Matrix products of several groups: ``rows`` rows distributed over ``groups`` experts.
 
     In the forward pass, each group multiplies its rows by its own (k, n) matrix. With ``summed``, the rows are the
-    inner dimension: each group's result is (k, n), the gradient of its matrix.
+    inner dimension: each group's result is (k, n), the gradient of its matrix. ``converts`` is as in ``Gemm``.
     """
 
     rows: Factors
@@ -64,6 +66,7 @@ class GroupedGemm(NamedTuple):
     groups: Factors
     items: Items = Items()
     summed: bool = False
+    converts: bool = False
 
     def even(self) -> Gemm:
         """The batch of products in which all groups have the same number of rows, rounded up."""
@@ -71,7 +74,7 @@ class GroupedGemm(NamedTuple):
         each = ceil(number(self.rows) / groups)
         if self.summed:
             return Gemm(self.k, each, self.n, groups, self.items)
-        return Gemm(each, self.k, self.n, groups, self.items)
+        return Gemm(each, self.k, self.n, groups, self.items, converts=self.converts)
 
 
 # Implementations of a product in a narrow data type, as serving stacks run it, with the scales by which they quantise the left
@@ -84,7 +87,8 @@ class Quantisation(NamedTuple):
     """Conversion of a matrix to a narrow data type before a product.
 
     ``scales``: ``static`` (the scale is given), ``token`` (one scale for each row, found by the same kernel) or ``tensor`` (one
-    scale, which kernels before it find in all elements) or ``block`` (one for 128 elements of a row).
+    scale, which kernels before it find in all elements) or ``block`` (one for ``run`` elements of a row). ``largest`` and
+    ``cast`` are the two parts of ``tensor``. ``scale``: bytes of a scale.
     """
 
     rows: Factors
@@ -92,6 +96,8 @@ class Quantisation(NamedTuple):
     scales: str
     item: Size = 2
     result: Size = 1
+    run: Size = 128
+    scale: Size = 4
 
 
 class Rows(NamedTuple):

@@ -82,6 +82,7 @@ TABLE = (
     Symbol("K_w", "width of a filter or pooling window", 3, follows="K_h"),
     Symbol("groups", "groups of channels that are convolved or normalised separately", 1, "G", follows="1"),
     Symbol("pixels", "positions of a channel: height x width", 3136),
+    Symbol("group", "elements along the input width that share a scale", 128, "g"),
     Symbol("taps", "pixels read per interpolated pixel (1: nearest, 4: bilinear, 16: bicubic)", 4),
     Symbol(
         "W",
@@ -104,6 +105,9 @@ TABLE = (
     Symbol("out", "bytes per element of a result that may differ from the activations", 2, "b_{out}", "item"),
     Symbol("state", "bytes per element of an optimizer's moments", 4, "b_{state}", "item"),
     Symbol("mask", "bytes per mask element", 2, "b_{mask}", "item"),
+    Symbol("packed", "bytes per element of a quantised tensor", 1, "b_{q}", "item"),
+    Symbol("scale", "bytes per scale of quantised elements", 2, "b_{s}", "item"),
+    Symbol("zero", "bytes per zero point of quantised weights (0.5: 4 bits)", 1, "b_{z}", "item"),
     Symbol("index", "bytes per token index", 8, "b_{idx}", "item"),
 )
 

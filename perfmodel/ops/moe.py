@@ -77,21 +77,18 @@ def route_backward(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Siz
     )
 
 
-def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size, weight: Size, *, bias: bool) -> Op:
+def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size, weight: Size) -> Op:
     """B N A rows times the weights of their experts. Only the weights of distinct experts are read."""
-    one = D_in * D_out + (D_out if bias else 0)
-    adds = (Work("bias", each(SUM, B, N, A, D_out), Engine.VECTOR),) if bias else ()
+    distinct = expected_distinct(E, A, B * N)
     return Op(
         tensors=(
             Tensor("x", (B, N, A, D_in), act, reads=1),
-            Tensor("experts", (E, one), weight, kind=Kind.PARAMETER, used=A * one),
-            Tensor(
-                "distinct experts", (whole(expected_distinct(E, A, B * N) * one),), weight, reads=1, kind=Kind.WEIGHT
-            ),
+            Tensor("experts", (E, D_in * D_out), weight, kind=Kind.PARAMETER, used=A * D_in * D_out),
+            Tensor("distinct experts", (whole(distinct * D_in * D_out),), weight, reads=1, kind=Kind.WEIGHT),
             Tensor("y", (B, N, A, D_out), act, writes=1),
         ),
-        work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR), *adds),
-        runs=GroupedGemm((B, N, A), D_in, D_out, expected_distinct(E, A, B * N), Items(act, weight, act)),
+        work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
+        runs=GroupedGemm((B, N, A), D_in, D_out, distinct, Items(act, weight, act)),
     )
 
 
@@ -110,7 +107,7 @@ def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Siz
 )
 def expert_linear(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2) -> Op:
     """NB the rows of a first layer are gathered A times from B N tokens. Each gathered row counts as a read."""
-    return routed(B, N, D_in, D_out, E, A, act, weight, bias=False)
+    return routed(B, N, D_in, D_out, E, A, act, weight)
 
 
 @operation(
@@ -129,7 +126,14 @@ def expert_linear_bias(
     B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
 ) -> Op:
     """Each row adds the bias of its expert."""
-    return routed(B, N, D_in, D_out, E, A, act, weight, bias=True)
+    bare = routed(B, N, D_in, D_out, E, A, act, weight)
+    distinct = whole(expected_distinct(E, A, B * N) * D_out)
+    biases = (
+        Tensor("biases", (E, D_out), weight, kind=Kind.PARAMETER, used=A * D_out),
+        Tensor("distinct biases", (distinct,), weight, reads=1, kind=Kind.WEIGHT),
+    )
+    adds = Work("bias", each(SUM, B, N, A, D_out), Engine.VECTOR)
+    return bare._replace(tensors=(*bare.tensors, *biases), work=(*bare.work, adds))
 
 
 @operation(

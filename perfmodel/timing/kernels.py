@@ -12,8 +12,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, total
-from perfmodel.op import Op
-from perfmodel.roofline import WEIGHTS
+from perfmodel.op import WEIGHTS, Op
 from perfmodel.runs import (
     Collective,
     Concatenate,

@@ -5,7 +5,7 @@ the largest element and once more to convert it. ``tensor``: a block per part of
 smaller kernels make the scale from it, and an elementwise kernel converts.
 
 Fitted on half of the fp8 products of an H100 SXM (vLLM 0.24, SGLang 0.5 and TRT-LLM 1.3, ai-dynamo/aiconfigurator 095f58a);
-``static`` also holds on a B200 and an L40S. ``block``: an elementwise kernel that finds a scale for each 128 elements.
+``static`` also holds on a B200 and an L40S. ``block``: an elementwise kernel that finds a scale for each run of elements.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _data = Mechanism("quantisation")
 STATIC_THREADS, STATIC_LEAST, TOKEN_THREADS, TOKEN_VECTOR = _data.facts(
     "static threads", "static least", "token threads", "token vector"
 )
-GROUP, SCALE_BYTE, SMALL = _data.facts("group", "scale byte", "small")
+SCALE_BYTE, SMALL = _data.facts("scale byte", "small")
 STATIC_ROW, STATIC_ELEMENT, TOKEN_ROW, TOKEN_ELEMENT = _data.weights(
     "static row", "static element", "token row", "token element"
 )
@@ -38,11 +38,12 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
     if fact.scales in ("static", "token"):
         return in_order(card, _by_rows(fact, rows, cols, read, write))
     if fact.scales == "block":
-        scales = rows * ceil(cols / GROUP) * SCALE_BYTE
+        scales = rows * ceil(cols / fact.run) * float(fact.scale)
         return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "scale per group"),)
     largest = _flat(card, read, 0.0, LARGEST * rows * cols, "largest element")
     scale = _flat(card, SCALE_BYTE, SCALE_BYTE, 0.0, "scale")
-    return (largest, *(scale,) * SMALL, _flat(card, read, write, 0.0, "quantise"))
+    found, cast = (largest, *(scale,) * SMALL), _flat(card, read, write, 0.0, "quantise")
+    return {"largest": found, "cast": (cast,)}.get(fact.scales, (*found, cast))
 
 
 def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float) -> Launch:

@@ -14,7 +14,7 @@ MORE_TILES = {"hopper": _data.pairs("more tiles hopper")}
 BATCH_TILES = {name: _data.pairs(f"batch tiles {name}") for name in ("volta", "turing", "ampere", "ada")}
 STEP_BYTE, VECTOR_STEP = _data.facts("step byte", "vector step")
 WIDE, ALONE, PAIRED = _data.facts("wide", "alone", "paired")
-ODD = _data.weight("odd")
+ODD, CONVERTED = _data.weights("odd", "converted")
 
 
 class Choice(NamedTuple):
@@ -45,14 +45,15 @@ def wave(count: int, tile_m: int, tile_n: int) -> tuple[float, float]:
 
 
 def choices_of(
-    card: Card, dtype: str, left: float, right: float, aligned: int, batched: bool
+    card: Card, dtype: str, left: float, right: float, aligned: int, batched: bool, converts: bool = False
 ) -> tuple[tuple[Choice, ...], bool]:
     """The tiles that a library has for such a product on this card, and whether it chooses among many."""
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
     rates = (card.peak_flop_per_s[dtype], card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
     more = MORE_TILES.get(card.generation, ()) if on_tensor and left == right == 2 and aligned == WIDE else ()
-    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned, more)
+    weight_s = CONVERTED * card.multiprocessors / card.lane_per_s if converts else 0.0
+    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned, more, weight_s)
 
 
 @lru_cache(maxsize=1024)
@@ -65,9 +66,11 @@ def _made(
     right: float,
     aligned: int,
     more: tuple[tuple[int, int], ...],
+    weight_s: float,
 ) -> tuple[tuple[Choice, ...], bool]:
     """The table of tiles. ``batches_of`` names the generation whose batched kernels are used (empty: no batch).
-    ``aligned`` is 0 for an odd result.
+    ``aligned`` is 0 for an odd result. ``weight_s``: time of a multiprocessor to convert one
+    quantised weight.
     """
     peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
     tiles: tuple[tuple[int, int], ...] = TENSOR_TILES + more if on_tensor else VECTOR_TILES
@@ -82,13 +85,14 @@ def _made(
     found = []
     for tile_m, tile_n in tiles:
         area, fetch_byte = tile_m * tile_n, (tile_m * left + tile_n * right) * step_k
+        convert_s = weight_s * tile_n * step_k
         multiply_s = 2.0 * area * step_k * (1.0 + how.edge * (1 / tile_m + 1 / tile_n)) / peak
         together = 1 if area >= ALONE else 2 if area >= PAIRED else 4
         found.append(
             Choice(
                 tile_m,
                 tile_n,
-                max(multiply_s, fetch_byte / draw),
+                max(multiply_s, fetch_byte / draw, convert_s),
                 fetch_byte / (l2_byte_per_s * how.sharing),
                 how.start_s + area / (how.drain_per_clock * clock_hz),
                 count * together,

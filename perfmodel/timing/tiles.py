@@ -13,6 +13,9 @@ Alignment: rows that start at multiples of 16 bytes are loaded by wide copies. R
 copies and run older kernels, whose matrix instruction does not reach the peak of the newest. Rows aligned to 2 bytes
 pass through registers, element by element.
 
+Quantised weights: a kernel that reads weights in a narrow type converts them in registers, once for every row of tiles. A
+step takes at least as long as these instructions. Such kernels do not split the sum along k.
+
 Long products are limited by the board's power: the clock falls until the board keeps to its limit.
 """
 
@@ -33,7 +36,7 @@ _data = Mechanism("tiles")
 SPLITS = _data.sizes("splits")
 FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
 ALIGNMENTS = (WIDE, 4, 2, 1)  # bytes: wide copies, narrow copies (4, 2), through registers
-SHARPNESS, LEFT_IN_L2 = _data.weights("sharpness", "left in l2")
+SHARPNESS, LEFT_IN_L2, CONVERSION_S = _data.weights("sharpness", "left in l2", "conversion s")
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
@@ -44,8 +47,8 @@ class Product(NamedTuple):
     """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
 
     ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
-    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd`` and
-    ``whole`` are as in ``Gemm``.
+    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd``,
+    ``whole`` and ``converts`` are as in ``Gemm``.
     """
 
     m: Size
@@ -60,6 +63,7 @@ class Product(NamedTuple):
     aligned: int = 0
     odd: bool = False
     whole: bool = False
+    converts: bool = False
 
     @classmethod
     def of(cls, fact: Gemm) -> "Product":
@@ -68,7 +72,19 @@ class Product(NamedTuple):
         items = (item if isinstance(item, int) else float(item) for item in fact.items)
         m, k, n, batch = sizes
         left, right, result = items
-        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd, whole=fact.whole)
+        return cls(
+            m,
+            k,
+            n,
+            batch,
+            left,
+            right,
+            result,
+            aligned=fact.aligned,
+            odd=fact.odd,
+            whole=fact.whole,
+            converts=fact.converts,
+        )
 
     @property
     def operands_byte(self) -> Size:
@@ -127,10 +143,11 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
     given = limits(card, size, dtype, found)
+    lead_s = how.lead_s + (CONVERSION_S if size.converts else 0.0)
     if not isinstance(given.powered_s + given.compulsory_s, float):
         from perfmodel.timing import tile_arrays
 
-        return Body(tile_arrays.least_s(card, size, dtype, given) + how.lead_s, (), "tiles")
+        return Body(tile_arrays.least_s(card, size, dtype, given) + lead_s, (), "tiles")
     _, powered_s, compulsory_s, _ = given
     near = tried.get(found) if tried else None
     if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
@@ -149,12 +166,12 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
         ),
         SHARPNESS,
     )
-    terms = (*terms, Term("pipeline fill and drain", how.lead_s))
+    terms = (*terms, Term("pipeline fill and drain", lead_s))
     if split > 1:
         terms = (*terms, Term("split-k sum", sum_s))
     engine = "tensor" if on_tensor else "vector"
     words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
-    return Body(seconds + how.lead_s + sum_s, terms, "tiles", words)
+    return Body(seconds + lead_s + sum_s, terms, "tiles", words)
 
 
 def _fastest(
@@ -226,9 +243,19 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
     on_tensor = dtype in card.tilings
     step_k = step_of(size.left, size.right) if on_tensor else VECTOR_STEP
     # A vector-matrix product has its own kernels, which split.
-    whole = size.whole or (not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
+    whole = (
+        size.whole
+        or size.converts
+        or (not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
+    )
     choices, choosy = choices_of(
-        card, dtype, size.left, size.right, 0 if size.odd else given.aligned, not on_tensor and bool(size.batch > 1)
+        card,
+        dtype,
+        size.left,
+        size.right,
+        0 if size.odd else given.aligned,
+        not on_tensor and bool(size.batch > 1),
+        size.converts,
     )
     left_byte, right_byte = size.m * size.k * size.left, size.k * size.n * size.right
     again = (
