@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from perfmodel import symbolic
 from perfmodel.analysis import Analysis, analyse
 from perfmodel.errors import InputError, did_you_mean
+from perfmodel.expert_tables import Spread, spread
 from perfmodel.op import Op
 from perfmodel.operation import Operation
 from perfmodel.roofline import rates
@@ -32,7 +33,7 @@ class Growth(NamedTuple):
 
 class Explanation(NamedTuple):
     """Everything that an ``explain`` page shows. ``ways`` and ``crossovers`` are the algorithms of a collective, ``tiles``
-    the tiles that fit on chip.
+    the tiles that fit on chip, ``experts`` how the tokens spread over experts.
     """
 
     operation: Operation
@@ -47,6 +48,7 @@ class Explanation(NamedTuple):
     ways: tuple[Way, ...] = ()
     crossovers: tuple[Crossover, ...] = ()
     tiles: Tiles | None = None
+    experts: Spread | None = None
 
 
 # Sizes that are equal in self-attention. Cost is quadratic in the sequence length when both grow together.
@@ -92,6 +94,7 @@ def explain(
         if isinstance(op.runs, Collective)
         else (),
         tiles=tiles(operation, workload, gpu, fused.dims, settings, knowledge),
+        experts=spread(operation, fused.dims),
     )
 
 

@@ -6,7 +6,7 @@ only for a time. An operation without a fact is timed by its bytes, with a wide 
 """
 
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from perfmodel import patterns
 from perfmodel.arithmetic import Size, exact_div, is_one, maximum, product, visible_keys, whole
@@ -53,11 +53,21 @@ class Gemm(NamedTuple):
         return self._replace(items=Items(item, item, item))
 
 
+class Routed(NamedTuple):
+    """How the rows of a grouped product are distributed: ``tokens`` tokens choose A of E experts each (see ``routing``)."""
+
+    tokens: Factors
+    E: Size
+    A: Size
+    routing: Any = 0
+
+
 class GroupedGemm(NamedTuple):
     """Matrix products of several groups: ``rows`` rows distributed over ``groups`` experts.
 
     In the forward pass, each group multiplies its rows by its own (k, n) matrix. With ``summed``, the rows are the
-    inner dimension: each group's result is (k, n), the gradient of its matrix. ``converts`` is as in ``Gemm``.
+    inner dimension: each group's result is (k, n), the gradient of its matrix. ``converts`` is as in ``Gemm``. ``routed``:
+    how many rows each expert gets; None if that is unknown.
     """
 
     rows: Factors
@@ -67,6 +77,7 @@ class GroupedGemm(NamedTuple):
     items: Items = Items()
     summed: bool = False
     converts: bool = False
+    routed: Routed | None = None
 
     def even(self) -> Gemm:
         """The batch of products in which all groups have the same number of rows, rounded up."""

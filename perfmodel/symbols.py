@@ -9,7 +9,8 @@ from typing import NamedTuple
 class Symbol(NamedTuple):
     """One symbol.
 
-    ``kind`` is a size, an item size in bytes, an optional size (None by default) or a flag (0 or 1). ``follows`` is the
+    ``kind`` is a size, an item size in bytes, an optional size (None by default), a flag (0 or 1) or a
+    routing. ``follows`` is the
     default as an expression of other sizes, used if the operation has them. ``card`` is the property of a card that is
     the default on that card.
     """
@@ -51,6 +52,13 @@ TABLE = (
     Symbol("D_out", "output width of a linear layer", 4096, "D_{out}"),
     Symbol("E", "routed experts per layer", 8),
     Symbol("A", "experts per token", 2),
+    Symbol(
+        "routing",
+        "how tokens choose experts: the exponent of a Zipf law (0: uniform), or a count for each expert, as 40:30:20:10",
+        0,
+        r"\rho",
+        "routing",
+    ),
     Symbol("F_e", "feed-forward width of one expert", 14336, "F_e"),
     Symbol("r", "rank of the key-value latent (MLA)", 512),
     Symbol("d_r", "rotary dimensions of a head (MLA)", 64, "d_r"),

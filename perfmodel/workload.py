@@ -5,7 +5,7 @@ from collections.abc import Mapping as Dict
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from perfmodel import formats, ops, quantisation
+from perfmodel import formats, ops, quantisation, routing
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, near_or_known, one_line, printable, shown
 from perfmodel.expression import Expression
@@ -232,6 +232,8 @@ def size_or_expression(name: str, text: str, where: str) -> int | float | Expres
         if text not in ("0", "1"):
             raise InputError(where, f"{shown(text)} is not a flag", "0 or 1 is accepted")
         return int(text)
+    if SYMBOLS[name].kind == "routing":
+        return routing.from_text(text, where)  # type: ignore[return-value]
     if text[0].isalpha() or text[0] in "(_" or any(c in text for c in "*/%"):
         if text.casefold() in ("nan", "inf", "infinity"):
             return size_from_text(text, where)

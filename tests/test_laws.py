@@ -54,6 +54,8 @@ def valid_sizes(operation):
                 sizes[name] = draw(st.sampled_from((1, 2, 4, 8)))
             elif kind == "flag":
                 sizes[name] = draw(st.integers(0, 1))
+            elif kind == "routing":
+                sizes[name] = draw(st.sampled_from((0, 0, 1, 1.3)))
             elif kind == "optional":
                 sizes[name] = draw(st.none() | st.integers(1, 12))
             else:
@@ -209,7 +211,7 @@ def test_nothing_shrinks_when_a_size_grows(name):
 
     def law(operation, sizes):
         once = operation(**sizes)
-        held = ("M", "groups", "group", *(("act", "gpus") if "byte" in sizes else ()))
+        held = ("M", "groups", "group", "routing", *(("act", "gpus") if "byte" in sizes else ()))
         for symbol, value in sizes.items():
             kind = SYMBOLS[symbol].kind
             if kind == "flag" or value is None or symbol.startswith("tile_") or symbol in held:

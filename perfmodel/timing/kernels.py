@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from math import ceil
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, total
+from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, padded_rows, total
 from perfmodel.op import WEIGHTS, Op
 from perfmodel.runs import (
     Collective,
@@ -178,9 +179,12 @@ def _slower(card: Card, dtype: str) -> Card:
 
 
 def _padded(fact: GroupedGemm) -> Gemm:
-    """The batch of products over whole tiles of rows: each expert leaves half a tile empty on average, and fills at least one."""
-    even = fact.even()
-    return even if fact.summed else even._replace(m=maximum(TILE_ROWS, number(even.m) + TILE_ROWS // 2))
+    """The batch of products over whole tiles of rows, which every expert with rows fills at least once."""
+    even, routed = fact.even(), fact.routed
+    if fact.summed or routed is None:
+        return even
+    rows = padded_rows(routed.E, routed.A, number(routed.tokens), TILE_ROWS, routed.routing)
+    return even._replace(m=maximum(TILE_ROWS, ceil(rows / number(fact.groups))))
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:
