@@ -55,6 +55,7 @@ from perfmodel.timing.weights import Mechanism
 
 OWN = ("ours", "fused")
 UNMODELLED = "unmodelled"
+ROUNDING = 1e-6
 _data = Mechanism("kernels")
 PRODUCT, PRODUCT_CODE = _data.weights("product", "product code")
 SPECIAL = _data.group("special")
@@ -184,7 +185,8 @@ def _padded(fact: GroupedGemm) -> Gemm:
     if fact.summed or routed is None:
         return even
     rows = padded_rows(routed.E, routed.A, number(routed.tokens), TILE_ROWS, routed.routing)
-    return even._replace(m=maximum(TILE_ROWS, ceil(rows / number(fact.groups))))
+    # Both numbers are expected ones, so their quotient may miss a whole number of tiles by a rounding error.
+    return even._replace(m=maximum(TILE_ROWS, ceil(rows / fact.groups - ROUNDING)))
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:
