@@ -15,6 +15,7 @@ ROWS_CHECKED = 64
 INNER_TILES = 8  # tiles along the input that torch's layout of 4-bit weights keeps together
 GROUPS = (32, 64, 128, 256)
 BLOCK = 128
+FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # by exponent of two bits and mantissa of one
 LARGEST = 448.0  # of an 8-bit float of 4 exponent bits
 
 
@@ -44,6 +45,8 @@ def _against(x: Any, w: Any) -> Any:
 
 def _int4(bench: Bench) -> Program:
     """torch's product of bfloat16 with 4-bit weights: (q - 8) scale + zero, scales and zeros of 2 bytes."""
+    if bench.impl == "ours":
+        return _unpacked(bench)
     torch, (rows, D_in, D_out), group = bench.torch, _sizes(bench), bench.shape["group"]
     if bench.case.dtype != "bf16" or group not in GROUPS or D_in % max(group, 128) or D_out % 64:
         raise bench.refuse(
@@ -105,6 +108,52 @@ def _fp8(bench: Bench) -> Program:
     return Program(
         lambda: torch._scaled_mm(x, w.t(), s_x, s_w.t(), out_dtype=torch.bfloat16, use_fast_accum=False), compare
     )
+
+
+def _unpacked(bench: Bench) -> Program:
+    """A kernel of this package for few rows. Bits are random; scales keep the results near one."""
+    torch, (rows, D_in, D_out), group = bench.torch, _sizes(bench), bench.shape["group"]
+    if bench.device != "cuda":
+        raise bench.refuse("the CUDA kernels need a GPU", "a GPU is accepted")
+    from perfmodel.measure.kernels import unpack
+
+    blocks = D_in // group
+    if (
+        rows > unpack.MOST_ROWS
+        or D_in % max(group, unpack.ACCESS)
+        or blocks % 2
+        or bench.case.dtype not in ("bf16", "fp16")
+    ):
+        raise bench.refuse(
+            "the kernel converts for few rows",
+            f"bf16 and fp16, up to {unpack.MOST_ROWS} rows and an even number of groups are accepted",
+        )
+    bits = bench.indices(D_out * D_in // 2, 256).view(D_out, D_in // 2).to(torch.uint8)
+    packed, w = unpacked_weights(bench, bits, blocks)
+    x = bench.normal(rows, D_in)
+    return Program(lambda: unpack.product(x, packed), _against(x, w.T))
+
+
+def unpacked_weights(bench: Bench, bits: Any, blocks: int) -> tuple[Any, Any]:
+    """Returns the packed weights for the kernel and the weights (D_out, D_in) in float64."""
+    from perfmodel.measure.kernels.unpack import Packed
+
+    torch, D_out, group, size = bench.torch, bits.shape[0], bench.shape["group"], bits.shape[1] * 2
+    halves = torch.stack((bits & 15, bits >> 4), -1).flatten(1).long()
+    if bench.op == "linear_int4":
+        scales = (bench.normal(D_out, blocks).abs() + 0.5) * size**-0.5 / 4
+        zeros = bench.indices(D_out * blocks // 2, 256).view(D_out, blocks // 2).to(torch.uint8)
+        each = torch.stack((zeros & 15, zeros >> 4), -1).flatten(1)
+        wide = (halves - each.repeat_interleave(group, 1)).double() * scales.double().repeat_interleave(group, 1)
+        return Packed(bench.op, group, bits, scales, zeros), wide
+    values = torch.tensor([sign * value for sign in (1, -1) for value in FP4], dtype=torch.float64, device=bits.device)
+    if bench.op == "linear_mxfp4":
+        scales = (118 + bench.indices(D_out * blocks, 5).view(D_out, blocks)).to(torch.uint8)
+        wide = values[halves] * (2.0 ** (scales.double() - 127)).repeat_interleave(group, 1)
+        return Packed(bench.op, group, bits, scales), wide
+    scales = (40 + bench.indices(D_out * blocks, 16).view(D_out, blocks)).to(torch.uint8)
+    wide = values[halves] * scales.view(torch.float8_e4m3fn).double().repeat_interleave(group, 1)
+    return Packed(bench.op, group, bits, scales, whole=0.125), wide * 0.125
 
 
 def _quantise(bench: Bench) -> Program:
@@ -197,6 +246,7 @@ def rows_of_experts(E: int, A: int, tokens: int, routing: Any) -> list[int]:
 _PROGRAMS = {
     "linear_int4": _int4,
     "linear_int8": _int8,
+    **dict.fromkeys(("linear_mxfp4", "linear_nvfp4"), _unpacked),
     "linear_fp8": _fp8,
     "expert_linear": _experts,
     **{f"quantise_{kind}": _quantise for kind in ("static", "tensor", "token", "block")},
