@@ -182,7 +182,9 @@ _ENVIRONMENT: dict[str, Check] = {
     "streams": _streams,
 }
 _RECORD: dict[str, Check] = {
-    **dict.fromkeys(("op", "kind", "dtype", "weights", "impl", "protocol", "direction", "activation", "torch", "system"), _text),
+    **dict.fromkeys(
+        ("op", "kind", "dtype", "weights", "impl", "protocol", "direction", "activation", "torch", "system"), _text
+    ),
     **dict.fromkeys(("config", "phase"), _text),
     **dict.fromkeys(("error", "failed"), _text),
     **_TIMES,
