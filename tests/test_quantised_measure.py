@@ -164,3 +164,12 @@ def test_a_program_computes_its_reference_on_a_gpu(line):
         pytest.skip("this device lacks some of these products")
     found = Device("cuda").measure({**line, "protocol": "warm"})
     assert "error" not in found, found
+
+
+def test_a_value_between_two_8_bit_floats_may_be_rounded_to_either():
+    """Neighbours of 1 are 1 / 8 apart: 1.0625 may be 1 or 1.125; 1.07 is 1.125, and 1.125 is not rounded to 1."""
+    from perfmodel.measure.workloads.quantised import nearest
+
+    exact = torch.tensor([1.0625, 1.0625, 1.07, 1.125], dtype=torch.float64)
+    got = torch.tensor([1.0, 1.125, 1.0, 1.0], dtype=torch.float64)
+    assert nearest(torch, exact, got).tolist() == [1.0, 1.125, 1.125, 1.125]

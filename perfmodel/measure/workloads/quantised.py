@@ -15,6 +15,7 @@ ROWS_CHECKED = 64
 INNER_TILES = 8  # tiles along the input that torch's layout of 4-bit weights keeps together
 GROUPS = (32, 64, 128, 256)
 BLOCK = 128
+TIE = 1e-4  # distances of two neighbours that agree so nearly are equal in float32
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # by exponent of two bits and mantissa of one
 LARGEST = 448.0  # of an 8-bit float of 4 exponent bits
 
@@ -184,9 +185,8 @@ def _quantise(bench: Bench) -> Program:
             scale = wide.unflatten(1, (-1, run)).abs().amax(-1) / LARGEST
         out = found if kind == "static" else found[0]
         every = scale.repeat_interleave(cols // scale.shape[1], 1)
-        wanted = (wide / every).clamp(-LARGEST, LARGEST).float().to(torch.float8_e4m3fn).double()
-        # A quotient on the border between two values may be rounded to either.
-        yield "the 8-bit floats", out.view(torch.float8_e4m3fn)[part].double(), wanted
+        got = out.view(torch.float8_e4m3fn)[part].double()
+        yield "the 8-bit floats", got, nearest(torch, (wide / every).clamp(-LARGEST, LARGEST), got)
         if kind != "static":
             given = found[1].double()
             yield (
@@ -196,6 +196,13 @@ def _quantise(bench: Bench) -> Program:
             )
 
     return Program(kernels[kind], compare)
+
+
+def nearest(torch: Any, exact: Any, got: Any) -> Any:
+    """The nearest 8-bit float of each exact value; of two that are equally near, the given one."""
+    rounded = exact.float().to(torch.float8_e4m3fn).double()
+    as_near = (got - exact).abs() <= (rounded - exact).abs() * (1 + TIE)
+    return torch.where(as_near, got, rounded)
 
 
 def _experts(bench: Bench) -> Program:
