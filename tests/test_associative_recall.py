@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the example trains with torch")
 
-from examples.associative_recall import data, price, train  # noqa: E402
+from examples.associative_recall import data, look, price, train  # noqa: E402
 from examples.associative_recall.by_hand import by_hand  # noqa: E402
 from examples.associative_recall.data import SMALL, Task  # noqa: E402
 from examples.associative_recall.model import Recaller, Sizes  # noqa: E402
@@ -64,13 +64,14 @@ def test_no_position_sees_a_later_one():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_two_layers_recall_and_one_does_not(seed):
-    one, two = (
-        train.train(SMALL, Sizes(layers, width=32, inner=64), 250, seed, every=250).accuracies[250] for layers in (1, 2)
-    )
+    one, two = (train.train(SMALL, Sizes(layers, width=32, inner=64), 250, seed, every=250) for layers in (1, 2))
     # One layer sees which values occur, not which belongs to the key: a guess among four is right in 1 of 4, and more
     # often where values repeat.
-    assert 0.2 < one < 0.6
-    assert two >= 0.98
+    assert 0.2 < one.accuracies[250] < 0.6
+    assert two.accuracies[250] >= 0.98
+    # The trained heads are those that are written by hand.
+    assert max(look.previous_token(two.model, SMALL)) > 0.5
+    assert max(look.induction(two.model, SMALL)) > 0.5
 
 
 def test_the_weights_by_hand_answer_every_string_of_a_task():
@@ -96,6 +97,7 @@ def test_the_heads_by_hand_are_a_previous_token_head_and_an_induction_head():
     with torch.no_grad():
         first, second = (pattern[0, 0] for pattern in model.patterns(given))
     assert first[1:].argmax(-1).tolist() == list(range(14))
+    assert look.previous_token(model, SMALL) == look.induction(model, SMALL) == [pytest.approx(1)]
     for query in range(8, 15, 2):
         seen = given[0, : second[query].argmax()].tolist()
         assert seen[-1] == int(given[0, query])  # the token before the attended one is the key itself

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the example trains with torch")
 
-from examples.fused_training import amdahl, data, kernels, measure, rows, train  # noqa: E402
+from examples.fused_training import amdahl, data, kernels, measure, report, rows, train  # noqa: E402
 from examples.fused_training.model import Sizes, Translator  # noqa: E402
 
 SMALL = Sizes(vocabulary=50, width=16, heads=2, inner=24, layers=1)
@@ -132,3 +132,26 @@ def test_a_part_that_fails_does_not_end_the_others(tmp_path):
 def test_the_record_of_an_epoch_has_its_quartiles_and_losses():
     found = measure.of_epoch(train.Epoch([3.0, 2.0, 1.0, 0.5], [9.0, 1.0, 2.0, 3.0], 7), skipped=1)
     assert (found["median_ms"], found["total_s"], found["losses"]) == (2.0, 0.015, [3.0, 2.0, 1.0, 0.5])
+
+
+def test_the_calls_of_a_step_are_those_of_the_model():
+    ways = {"naive": 10.0, "fused": 2.0}
+    lines = [
+        {"kind": "kernel", "op": op, "direction": direction, "way": way, "shape": shape, "dtype": "bf16",
+         "protocol": "warm", "median_us": time}
+        for op, shape in (("softmax", [4, 8, 16, 16]), ("masked softmax", [4, 8, 16, 16]), ("LayerNorm", [64, 512]))
+        for direction in ("forward", "backward")
+        for way, time in ways.items()
+    ]  # fmt: skip
+    found = {part.name: part for part in report.parts(lines, "bf16", 4, 16)}
+    # 12 layers attend to themselves, 6 of them masked, and 6 to the encoder; 2 norms in 6 layers, 3 in 6, and 2 at the end.
+    assert found["masked softmax forward"].before_s == pytest.approx(6 * 10e-6)
+    assert found["softmax backward"].after_s == pytest.approx(12 * 2e-6)
+    assert found["LayerNorm forward"].before_s == pytest.approx(32 * 10e-6)
+    with torch.device("meta"):
+        model = Translator("fused")
+    assert sum(type(one).__name__ == "Softmax" for one in model.modules()) == 6 + 12
+
+
+def test_losses_are_compared_by_their_largest_difference():
+    assert report.apart({"losses": [1.0, 2.2]}, {"losses": [1.0, 2.0]}) == pytest.approx(0.1)
