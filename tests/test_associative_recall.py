@@ -129,3 +129,43 @@ def test_the_record_shows_that_two_layers_suffice():
     assert all(share < 0.4 for (layers, _), share in reached.items() if layers < 2)
     assert all(share >= 0.9 for (layers, _), share in reached.items() if layers >= 2)
     assert sum(line["seconds"] for line in lines if line["seed"] == 0) < 120
+
+
+# --- the commands of the README
+
+
+def ran(module, monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", [module.__name__, *map(str, arguments)])
+    module.main()
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_training_writes_a_record_of_each_depth_and_seed(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "run.jsonl"
+    out = ran(train, monkeypatch, capsys, "--layers", 0, 1, "--steps", 2, "--seeds", 3, "-o", path)
+    assert [line.split()[:2] for line in out] == [["layers", "seed"], ["0", "3"], ["1", "3"]]
+    first, *lines = map(json.loads, path.read_text().splitlines())
+    assert first["environment"]["torch"] == torch.__version__
+    assert [line["sizes"]["layers"] for line in lines] == [0, 1]
+    assert all(len(line["losses"]) == 2 and list(line["accuracies"]) == ["2"] for line in lines)
+
+
+def test_the_model_by_hand_answers_aloud(monkeypatch, capsys):
+    from examples.associative_recall import by_hand as module
+
+    told = dict(line.split(maxsplit=1) for line in ran(module, monkeypatch, capsys))
+    whole, queries = told["input"].split(), told["queries"].split()
+    pairs = dict(zip(whole[0:16:2], whole[1:16:2], strict=True))
+    assert told["answers"].split() == [pairs[key] for key in queries]
+    assert told["right"] == "100.00% of 1,000 strings"
+
+
+def test_the_price_says_what_it_needs_to_measure(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "price.jsonl"
+    out = ran(price, monkeypatch, capsys, "--strings", 2, "--gpu", "t4", "-o", path)
+    assert [line.split()[4] for line in out[1:]] == ["eager", "graph"]
+    line = json.loads(path.read_text().splitlines()[1])
+    assert line["contraction_flops"] == line["torch_flops"] > 0
+    if not torch.cuda.is_available():
+        with pytest.raises(SystemExit, match="torch finds no CUDA device; --measure needs one"):
+            ran(price, monkeypatch, capsys, "--measure")
