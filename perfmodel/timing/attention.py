@@ -49,7 +49,8 @@ class BackEnd(NamedTuple):
     ``tiles``: tiles by the largest head size that uses them; ``narrow``: tiles where the keys are split. ``share``:
     share of the engine's peak that its products reach. ``slots``: vector instructions per pair besides the exponential.
     ``start``: first loads and last stores of a block, in memory latencies. ``mask``: vector instructions per pair of a
-    step that the mask crosses. ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``:
+    step that the mask crosses. ``uneven``: the same where queries or keys do not fill the last tile, 0 if it is no
+    different. ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``:
     weight of (longest - mean) block time. ``cuts``: rule by which the keys are split. ``packs``: whether the heads of a
     group share a tile: for one query, for all, or not. ``join``, ``part``: the joining kernel, fixed and per part, in
     latencies. ``stream``: share of the read rate of a decoding kernel; ``decode``: its start in latencies. ``plan``:
@@ -88,6 +89,7 @@ class BackEnd(NamedTuple):
     drop: float = 0.0
     masked_stream: float = 0.0
     masked_decode: float = 0.0
+    uneven: float = 0.0
 
 
 def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size, gradient: bool) -> tuple[Part, ...]:
@@ -158,7 +160,10 @@ def _busy(
     blocks = heads * ceil(rows / tile.queries) * parts
     width = padded(how, size.width) + padded(how, size.value_width)
     area_s = tile.queries * pair_s(card, dtype, 2.0 * width, how.share, how.slots + _more(how, size))
-    mask_s = tile.queries * how.mask * count / card.lane_per_s
+    crossed = how.mask
+    if how.uneven:
+        crossed = where(maximum(rows % tile.queries, size.keys % tile.keys) > 0, how.uneven, how.mask)
+    mask_s = tile.queries * crossed * count / card.lane_per_s
     start_s = how.start * card.dram_latency_s
     # Equal parts are whole steps; under a causal mask some are empty, so the mean counts.
     own = each / parts if size.causal else where(parts == 1, each, ceil(each / tile.keys / parts) * tile.keys)

@@ -70,7 +70,7 @@ SERVING_LATEST = SERVING._replace(
     title="TRT-LLM attention of a serving stack", tiles=_tiles("tiles latest serving"), packs="one", **_stated("latest serving"),
 )  # fmt: skip
 PAGED = FLASH._replace(
-    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, cold=0.0, **_stated("paged"),
+    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, uneven=0.0, cold=0.0, **_stated("paged"),
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
 # The back end that torch chooses: cuDNN where it has kernels for the card, otherwise FlashAttention (Ampere and later).
