@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from many import for_each
 
 pytest.importorskip("torch", reason="the models are instantiated with torch")
 pytest.importorskip("transformers", reason="the models are those of transformers")
@@ -47,7 +48,7 @@ def named(of):
     }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind in KINDS])
+@for_each("kind", [kind for kind in DECODERS if kind in KINDS])
 def test_a_description_holds_the_defaults_of_its_config_class(kind):
     """Only optional keys. If the class has no default, the size is derived or required."""
     made = CONFIG_MAPPING[kind]

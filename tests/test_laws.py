@@ -11,6 +11,7 @@ from itertools import chain
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from many import for_each
 
 from perfmodel import ops
 from perfmodel.arithmetic import visible_pairs
@@ -20,7 +21,7 @@ from perfmodel.operation import Operation
 from perfmodel.symbols import SYMBOLS, TABLE
 
 NAMES = tuple(ops.FAMILY_OF)
-every_operation = pytest.mark.parametrize("name", NAMES)
+every_operation = for_each("name", NAMES)
 few = settings(max_examples=10)
 
 # Sizes of independent work: twice as many, twice the FLOPs.
@@ -283,7 +284,7 @@ GROWTH = [
 ]
 
 
-@pytest.mark.parametrize(("name", "symbols", "flops", "traffic"), GROWTH)
+@for_each(("name", "symbols", "flops", "traffic"), GROWTH)
 def test_counts_grow_by_the_order_of_the_textbook(name, symbols, flops, traffic):
     operation = ops.find(name)
     large = {name: value * 64 for name, value in operation.example.at.items()}
@@ -344,19 +345,19 @@ def is_gradient(name):
     return name.endswith(("_backward", "_gradient", "_recompute"))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not is_gradient(name)])
+@for_each("name", [name for name in NAMES if not is_gradient(name)])
 def test_every_operation_of_a_model_has_its_backward_pass(name):
     assert bool(ops.find(name).backward) == (name not in NO_GRADIENT)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if is_gradient(name)])
+@for_each("name", [name for name in NAMES if is_gradient(name)])
 def test_every_gradient_belongs_to_an_operation(name):
     named = chain.from_iterable((b.operation, b.fused) for other in ops.every() for b in other.backward)
     assert name in set(named)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if ops.find(name).backward])
-@pytest.mark.parametrize("fused", [False, True])
+@for_each("name", [name for name in NAMES if ops.find(name).backward])
+@for_each("fused", [False, True])
 def test_a_backward_pass_is_complete_and_in_its_domain(name, fused):
     def law(operation, sizes):
         for op in gradients(name, sizes, fused):
@@ -396,7 +397,7 @@ def test_recomputing_attention_takes_five_products_for_two(name):
     holds(name, law)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if ops.find(name).backward])
+@for_each("name", [name for name in NAMES if ops.find(name).backward])
 def test_a_gradient_moves_at_least_what_comes_in_and_goes_out(name):
     """At the sizes of the forward example, a backward pass writes at least one gradient."""
     operation = ops.find(name)
@@ -459,7 +460,7 @@ def test_the_notation_table_says_each_letter_once():
     ] == []
 
 
-@pytest.mark.parametrize("family", ops.FAMILIES)
+@for_each("family", ops.FAMILIES)
 def test_a_familys_file_holds_no_operation_that_the_table_leaves_out(family):
     module = import_module(f"perfmodel.ops.{family}")
     pages = {value.name for value in vars(module).values() if isinstance(value, Operation)}

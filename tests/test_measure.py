@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import given_rates
 import pytest
 from command import perfmodel as command
+from many import for_each
 
 from perfmodel import measured, ops, records, validation
 from perfmodel.cases import PROTOCOLS, case
@@ -102,7 +103,7 @@ def name(line):
 # --- programs
 
 
-@pytest.mark.parametrize("line", [*SMALL, *TORCH_ONLY], ids=name)
+@for_each("line", [*SMALL, *TORCH_ONLY])
 def test_a_program_of_torch_agrees_with_float64(line):
     found = compared(line)
     assert not found.wrong
@@ -194,7 +195,7 @@ def by_2_percent(found):
     return found * 1.02 if hasattr(found, "dtype") else tuple(one * 1.02 for one in found)
 
 
-@pytest.mark.parametrize("line", PROGRAMS, ids=name)
+@for_each("line", PROGRAMS)
 def test_a_kernel_of_a_program_agrees_with_float64(line):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from perfmodel.measure.workloads import build
