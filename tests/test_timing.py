@@ -10,6 +10,7 @@ import pytest
 from command import perfmodel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from many import for_each
 
 from perfmodel import block, eager, measured, runs
 from perfmodel.analysis import analyse
@@ -694,10 +695,8 @@ LINES = [
 PROTOCOLS = ("cold", "warm", "rotating", "eager")
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
-@pytest.mark.parametrize(
-    "name", ["h200", "a100", "t4", "v100-pcie-32gb", "l4", "b200-sxm-180gb", "mi300x", "epyc-7763"]
-)
+@for_each("line", LINES)
+@for_each("name", ["h200", "a100", "t4", "v100-pcie-32gb", "l4", "b200-sxm-180gb", "mi300x", "epyc-7763"])
 def test_never_below_the_bound_and_always_in_its_range(line, name):
     for state in parameters.KNOWLEDGE[: parameters.KNOWLEDGE.index(parameters.best_knowledge(gpu(name))) + 1]:
         for protocol in PROTOCOLS:
@@ -709,7 +708,7 @@ def test_never_below_the_bound_and_always_in_its_range(line, name):
             assert found.expected.unclamped_s >= 0.8 * found.total.lower_s
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
+@for_each("line", LINES)
 def test_eager_takes_longest_and_warm_no_longer_than_cold_but_for_late_writes(line):
     cold, warm, rotating, eager = (timed({**line, "protocol": protocol}) for protocol in PROTOCOLS)
     late_s = sum(term.seconds for term in warm.terms if term.name == "write-back of the previous run")
@@ -718,7 +717,7 @@ def test_eager_takes_longest_and_warm_no_longer_than_cold_but_for_late_writes(li
     assert warm.expected_s * (1 - 1e-9) <= rotating.expected_s
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
+@for_each("line", LINES)
 def test_a_faster_card_is_never_slower(line):
     card = parameters.card(SHEET)
     now = timed(line, card).expected_s
