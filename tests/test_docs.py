@@ -165,6 +165,7 @@ DOCUMENTS = (
     "flops --config gpt2-124m --gpu t4",
     "flops --config llama-2-7b-layer --gpu t4 --phase decode",
     "flops --config mlp-4096 --symbolic",
+    "flops --config decoder-block --products",
     "memory --config gpt2 --gpu t4 --phase train --set B=64",
     "memory --config gpt2 --gpu t4 --solve B",
     "compare --config gpt2 --gpu t4 --speedup attention=2",
@@ -236,7 +237,7 @@ ARGUMENTS = {"set": "settings", "op": "config", "for": "symbol", "over": "over",
 PROGRAM = {"module", "input", "via", "run"}  # for ``capture`` and ``on``
 # Options of a plan, which ``divide`` takes as a mapping.
 PLAN = {"system", *(name.replace("_", "-") for name in cli_options.PLAN_FIELDS)}
-PRINTING = {"hardware", "format", "output", "plot", "symbolic", "steps", "verbose", "columns", "help"}
+PRINTING = {"hardware", "format", "output", "plot", "symbolic", "products", "steps", "verbose", "columns", "help"}
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)
