@@ -26,10 +26,11 @@ BLOCK = pages.BLOCK
 NAMED = re.compile(r"`([^`\s]+)`")
 
 SHOWN = [(page, line) for page in pages.PAGES for line, output in pages.shown(page) if pages.runs_here(line) and output]
-# Commands of the text and of blocks without their output, each once.
+# Commands of the text and of blocks without their output, each once. Those of the questions run with their chapters.
 LINES = {
     line: page
     for page in pages.PAGES
+    if page != "docs/questions.md"
     for line in (*(line for line, output in pages.shown(page) if not output), *pages.named(page))
     if pages.runs_here(line) and (page, line) not in SHOWN
 }

@@ -7,6 +7,7 @@ from typing import Any
 # A path as the pages link to it, and the page of the site.
 PLACES = {
     "](../benchmarks/README.md": "](reference/accuracy.md",
+    "](../../benchmarks/README.md": "](../reference/accuracy.md",
     "](../docs/": "](../",
     "](../README.md#how-far-to-trust-it": "](reference/accuracy.md",
     "](README.md": "](index.md",
