@@ -25,7 +25,7 @@ LAYERS = (
     ("figures", "hardware", "systems", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
     (
         "step_cases", "case_files", "step_prediction", "totals", "roofline", "analysis", "prediction", "validation", "timing", "footprint", "plans", "serving", "service", "comparison", "sweep", "symbolic", "solve",
-        "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking", "residency", "measured_points", "tile_tables",
+        "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking", "residency", "measured_points", "tile_tables", "products", "context_tables",
     ),
     ("report", "measure"),
     ("cli", "api", "planning", "answers", "capture", "given", "utilisation", "pytest_plugin", "__main__"),

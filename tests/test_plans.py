@@ -360,6 +360,7 @@ def test_weak_scaling_keeps_the_batch_of_a_replica(tmp_path):
     path = tmp_path / "s.svg"
     ran = perfmodel("scale", "--config", "tinyllama-1.1b", "--gpu", "h100", "--over", "gpus=1:4:x2", "--weak", "--phase", "train",
                     "--plot", str(path))  # fmt: skip
+    assert "mathdefault" not in path.read_text("utf-8")  # labels are numbers, not formulas
     assert ran.code == 0
     assert "Gustafson" in path.read_text()
 
