@@ -74,10 +74,10 @@ def operations(workloads: Iterable[Workload]) -> dict[str, Operation]:
     return found
 
 
-def program(workloads: Sequence[Workload], gpus: Sequence[Gpu]) -> str:
-    """The JavaScript of the page's model."""
+def program(workloads: Sequence[Workload], gpus: Sequence[Gpu], *, every: bool = False) -> str:
+    """The JavaScript of the page's model: with the operations of the workloads, or with ``every`` one."""
     made = Program(REPLACED, OMITTED, ABSENT)
-    known = operations(workloads)
+    known = {one.name: one for one in ops.every()} if every else operations(workloads)
     texts = _texts(known.values(), workloads)
     joined = {gpu.name: systems.default(gpu) for gpu in gpus}
     levels = [(level, gpu) for gpu in gpus for level in (joined[gpu.name].scale_up, joined[gpu.name].network) if level]

@@ -100,9 +100,10 @@ class Column {
     const line = Object.fromEntries(shown.table.headings.map((heading, at) => [heading, shown.table.lines[row][at]]));
     const places = cases[perfmodel.case_of(state.model, state.phase, state.form || forms(state)[0] || "", isFused(state), isCausal(state))]?.[own.name];
     const values = { ...Object.fromEntries(shown.analysis.dims.$items()), ...items(state) };
-    const formula = (place, value, unit) => {
-      if (!places) return `<dd>${text(value)}</dd>`;
-      const tree = trees[places[place]], exact = exactValue(tree, values);
+    const formula = (place, value, unit, count) => {
+      const tree = trees[places?.[place]], exact = tree === undefined ? null : exactValue(tree, values);
+      // A formula whose cases depend on an item size, such as that of the optimizer, is left out where it is another case's.
+      if (tree === undefined || (exact !== null && Number(exact) !== count)) return `<dd>${text(value)}</dd>`;
       const number = exact === null ? value : `${exact.toLocaleString("en-US")} ${unit}`;
       return `<dd>${formulaOf(tree)} = ${text(number)}<br><span class="filled">${formulaOf(tree, values)}</span></dd>`;
     };
@@ -110,7 +111,7 @@ class Column {
     const parts = [["memory", bounds.memory_s], ...bounds.engine_s.$items()].map(([name, seconds]) => `${name} ${s(seconds)}`).join(", ");
     this.shownRow = row;
     this.part(".details").innerHTML = `<h3>${text(own.name)}${own.repeat > 1 ? ` × ${own.repeat}` : ""}</h3><dl>
-      <dt>FLOP</dt>${formula(0, line.FLOP, "FLOP")}<dt>bytes</dt>${formula(1, line.traffic, "B")}
+      <dt>FLOP</dt>${formula(0, line.FLOP, "FLOP", own.flops)}<dt>bytes</dt>${formula(1, line.traffic, "B", own.traffic_byte)}
       <dt>intensity</dt><dd>${text(line["FLOP/B"])} FLOP/B; ${ridges(shown)}</dd>
       <dt>bound</dt><dd>${text(bounds.bound)}: ${parts}</dd>
       <dt>time</dt><dd>at least ${s(bounds.lower_s)}, expected ${s(expected.expected_s)} (${s(expected.low_s)} to ${s(expected.high_s)})</dd>

@@ -153,6 +153,8 @@ class Calls(Expressions):
         return f"{{{', '.join(parts)}}}"
 
     def _unknown(self, node: ast.Call, function: str) -> str:
+        if not node.keywords and not function.startswith("super."):
+            return f"$call({', '.join([function, *map(self._element, node.args)])})"
         if not node.keywords:
             return f"{function}({', '.join(map(self._element, node.args))})"
         return f"$apply({function}, [{', '.join(map(self._element, node.args))}], {self._spread(node)})"

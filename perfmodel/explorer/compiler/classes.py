@@ -102,11 +102,13 @@ class Class:
         """The declaration."""
         members = [*self._constructor(), *self.members.values()]
         constants = [
-            f"static {name} = {self.program.literal(value, self.file, None)};"
+            f"{name}: {self.program.literal(value, self.file, None)}"
             for name, value in self._own.items()
             if not name.startswith("_") and isinstance(value, (str, int, float)) and not hasattr(self.kind, "_fields")
         ]
-        lines = [f"class {self.name} extends {self.parent} {{ {' '.join([*constants, *members])} }}"]
+        lines = [f"class {self.name} extends {self.parent} {{ {' '.join(members)} }}"]
+        if constants:
+            lines.append(f"$constants({self.name}, {{{', '.join(constants)}}});")
         if self._is_direct_tuple:
             lines.append(f"$fields({self.name}, {json.dumps(list(self.kind._fields))});")  # type: ignore[attr-defined]
         return "\n".join([*lines, *self.signatures])

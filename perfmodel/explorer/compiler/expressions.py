@@ -129,12 +129,15 @@ class Expressions:
         if arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
             raise self.refuse(node)
         names = [one.arg for one in arguments.args]
-        defaults = [self.expression(one) for one in arguments.defaults]
+        given = [self.expression(one) for one in arguments.defaults]
+        # A default has the value of the place where the function is made, not of the call.
+        kept = [f"$d{self.program.count()}" for _ in given]
         around, self.scope = self.scope, Scope(set(names), self.scope)
         body = self.expression(node.body)
         self.scope = around
-        written = self.written(names, defaults)
-        return f"(({written}) => {body if not body.startswith('{') else f'({body})'})"
+        body = f"({body})" if body.startswith("{") else body
+        made = f"(({self.written(names, kept)}) => {body})"
+        return f"(({', '.join(kept)}) => {made})({', '.join(given)})" if given else made
 
     @staticmethod
     def written(names: list[str], defaults: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,8 +66,10 @@ class Statements(Patterns, Calls):
                 written.append(identifier(name))
             elif defaults is not None and name in defaults:
                 written.append(f"{identifier(name)} = {self.program.literal(defaults[name], self.file, node)}")
-            else:
+            elif isinstance(nodes[name], ast.Constant) or isinstance(self.static(nodes[name]), (int, float, str)):
                 written.append(f"{identifier(name)} = {self.expression(nodes[name])}")
+            else:
+                raise self.refuse(nodes[name], f"the default of '{name}' of an inner function")
         if arguments.kwarg:
             written.append(f"{identifier(arguments.kwarg.arg)} = $dict()")
         if arguments.vararg:
@@ -81,10 +84,15 @@ class Statements(Patterns, Calls):
         text = self.function(node, "$", prefix="function")
         generator = text.startswith("function*")
         name = identifier(node.name)
+        own = Parameters.of_node(node.args)
         if generator:
-            return f"const {name} = (function* {text[len('function* $') :]}).bind(this);"
-        head, _, body = text[len("function $") :].partition(") {")
-        return f"const {name} = {head}) => {{{body};"
+            made = f"(function* {text[len('function* $') :]}).bind(this)"
+        else:
+            head, _, body = text[len("function $") :].partition(") {")
+            made = f"{head}) => {{{body}"
+        if own.rest or own.others or len(own.fixed) > own.positional:
+            made = f"$signed({made}, {json.dumps(own.signature)})"
+        return f"const {name} = {made};"
 
     # --- statements
 

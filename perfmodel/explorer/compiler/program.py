@@ -182,6 +182,11 @@ class Program:
             return self.reference(value, file, node)
         if isinstance(value, type):
             return self._class(value, file, node)
+        if inspect.ismethod(value):
+            self.uses(value.__name__)
+            return f"$bound({self.literal(value.__self__, file, node, shared=True)}, {json.dumps(value.__name__)})"
+        if inspect.isbuiltin(value):
+            raise UntranslatableError(file, node, f"the function '{value.__module__}.{value.__qualname__}'")
         if isinstance(value, ast.AST):
             return self._tree(value)
         container = isinstance(value, (tuple, list, dict, MappingProxyType, set, frozenset))

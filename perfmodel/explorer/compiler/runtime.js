@@ -12,6 +12,9 @@ class $OverflowError extends $Exception {}
 class $StopIteration extends $Exception {}
 class $AssertionError extends $Exception {}
 class $RuntimeError extends $Exception {}
+const $CLASS = Symbol("class");
+// A call of what may be a class.
+function $call(f, ...args) { return f.prototype?.[$CLASS] ? new f(...args) : f(...args); }
 class $None {}
 class $object_ {}
 function $int(value = 0, base = 10) { return typeof value === "string" ? parseInt(value, base) : Math.trunc(+value); }
@@ -46,6 +49,7 @@ function $fields(kind, names) {
   kind._fields = names; kind.prototype._fields = names;
   kind._make = (values) => new kind(...values);
 }
+function $constants(kind, values) { Object.assign(kind, values); Object.assign(kind.prototype, values); }
 function $list_of(value) {
   if (Array.isArray(value)) return value;
   if (!(value instanceof $Tuple)) return [...value];
@@ -53,6 +57,8 @@ function $list_of(value) {
   for (let i = 0; i < names.length; i++) made[i] = value[names[i]];
   return made;
 }
+
+for (const kind of [$Exception, $Object, $Callable, $Tuple]) kind.prototype[$CLASS] = true;
 
 // --- keyword arguments
 function $signed(f, signature) {
@@ -106,6 +112,7 @@ function $partial(f, ...given) {
   return (...more) => $apply(f, [...args, ...more], words);
 }
 function $bound(object, name) {
+  if (typeof object === "string" && (name === "value" || name === "name")) return name === "value" ? $value(object) : $name(object);
   if (Object.hasOwn(object, name)) return object[name];
   const f = object["$" + name] ?? object[name];
   return typeof f === "function" ? f.bind(object) : f;
@@ -476,7 +483,13 @@ function $str(value = "") {
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (value instanceof $Exception) return value.message;
-  return typeof value === "number" ? String(value) : $repr(value);
+  return typeof value === "number" ? $number(value) : $repr(value);
+}
+function $number(value) {
+  if (Number.isInteger(value)) return Number.isSafeInteger(value) ? String(value) : BigInt(value).toString();
+  const size = Math.abs(value);
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
+  return size >= 1e-4 && size < 1e16 ? String(value) : value.toExponential().replace(/e([+-])(\d)$/, "e$10$2");
 }
 function $repr(value) {
   if (typeof value === "string") return `'${value}'`;
@@ -485,6 +498,7 @@ function $repr(value) {
 }
 function $substituted(pattern, by, text) { return text.replace(new RegExp(pattern, "g"), by); }
 function $grouped(text) {
+  if (text.includes("e")) return text;
   const dot = text.indexOf("."), from = text[0] === "-" ? 1 : 0, end = dot < 0 ? text.length : dot;
   let made = text.slice(end), at = end;
   for (; at - 3 > from; at -= 3) made = "," + text.slice(at - 3, at) + made;
@@ -526,7 +540,7 @@ function $format(value, spec) {
   else if (kind === "f") text = $fixed(value, digits);
   else if (kind === "%") text = $fixed(100 * value, digits) + "%";
   else if (kind === "g") text = $general(value, digits || 1);
-  else if (comma && typeof value === "number") text = Number.isInteger(value) && !Number.isSafeInteger(value) ? BigInt(value).toString() : String(value);
+  else if (comma && typeof value === "number") text = $number(value);
   else text = $str(value);
   if (comma) text = $grouped(text);
   if (width) text = side === "<" ? text.padEnd(width) : text.padStart(width);
