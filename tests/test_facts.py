@@ -14,7 +14,7 @@ from perfmodel.cases import case
 from perfmodel.hardware import gpu
 from perfmodel.mixes import SUM
 from perfmodel.op import Engine, Op, Tensor, Work, each
-from perfmodel.timing import parameters, sequence, tiles
+from perfmodel.timing import parameters, products, sequence
 from perfmodel.timing.kernels import UNMODELLED, parts
 from perfmodel.timing.walks import Attended
 from perfmodel.workload import workload
@@ -81,7 +81,7 @@ def test_a_window_of_4096_costs_the_keys_of_a_window_of_4096():
 
 @pytest.mark.parametrize(
     ("name", "phase", "share"),
-    [("mixtral-8x7b", "train", 0.6), ("qwen3-30b-a3b", "train", 0.3), ("deepseek-v2-lite", "train", 0.3), ("gpt-oss-20b", "train", 0.3)],
+    [("mixtral-8x7b", "train", 0.55), ("qwen3-30b-a3b", "train", 0.3), ("deepseek-v2-lite", "train", 0.3), ("gpt-oss-20b", "train", 0.3)],
 )  # fmt: skip
 def test_training_with_experts_runs_near_its_bound(name, phase, share):
     """The gradients of an expert are products over its rows. A flattened tensor had given 10.77 s, 24 times the bound.
@@ -101,7 +101,7 @@ def test_rows_are_shared_out_over_the_distinct_experts():
     op = ops.find("expert_weight_gradient")(B=1, N=100, D_in=32, D_out=48, E=8, A=2)
     (fact,) = runs.each(op.runs)
     # 200 rows over 8 x (1 - 0.75^100) = 8 experts: 25 rows each, summed into matrices of 32 x 48
-    assert tiles.Product.of(fact.even())[:4] == (32, 25, 48, 8)
+    assert products.Product.of(fact.even())[:4] == (32, 25, 48, 8)
     forward = runs.each(ops.find("expert_linear")(B=1, N=3, D_in=32, D_out=48, E=8, A=2).runs)[0].even()
     assert forward[0] == ceil(6 / round(8 * (1 - 0.75**3)))
 

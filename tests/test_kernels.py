@@ -180,6 +180,27 @@ def test_the_softmax_of_masked_rows():
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("cols", [40, 1024, 32768])
+def test_the_scale_of_a_softmax_and_of_its_gradient(cols):
+    torch = card()
+    from perfmodel.errors import InputError
+    from perfmodel.measure import kernels
+
+    x, dy = (torch.randn(3, 8, cols, device="cuda") for _ in range(2))
+    mask = torch.zeros(8, cols, device="cuda").masked_fill(torch.rand(8, cols, device="cuda") < 0.5, float("-inf"))
+    mask[:, 0] = 0
+    for hidden in (None, mask):
+        exact = x.double().requires_grad_()
+        wanted = torch.softmax(0.3 * exact + (0 if hidden is None else hidden.double()), -1)
+        wanted.backward(dy.double())
+        y = kernels.softmax(x, hidden, 0.3)
+        close(y, wanted.detach(), "float32")
+        close(kernels.softmax_backward(y, dy, 0.3), exact.grad, "float32")
+    with pytest.raises(InputError, match="a positive number is accepted"):
+        kernels.softmax(x, scale=0.0)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("offset", [0.0, 30.0])

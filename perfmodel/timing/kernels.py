@@ -43,7 +43,7 @@ from perfmodel.runs import (
     number,
 )
 from perfmodel.runs import each as each_fact
-from perfmodel.timing import instructions, parameters, tiles, torch_rows
+from perfmodel.timing import instructions, parameters, products, tiles, torch_rows
 from perfmodel.timing.blocks import elementwise, in_order
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
@@ -69,9 +69,9 @@ def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     facts = each_fact(op.runs)
     if len(facts) == 1:
         return _mechanism(facts[0])(card, facts[0], op, dtype, impl)
-    products = [product for product in map(_gemm, facts) if product is not None]
-    if facts and len(products) == len(facts):
-        return _products(card, products, op, dtype)
+    gemms = [product for product in map(_gemm, facts) if product is not None]
+    if facts and len(gemms) == len(facts):
+        return _products(card, gemms, op, dtype)
     return (_unmodelled(card, op),)
 
 
@@ -195,10 +195,10 @@ def alike(op: Op) -> tuple[Any, ...] | None:
 
     Products of B sequences of N tokens are alike whose B x N is equal. None for other kernels.
     """
-    products = _plain(op)
-    if not products:
+    gemms = _plain(op)
+    if not gemms:
         return None
-    sizes = tuple((tiles.Product.of(fact), fact.rotates) for fact in products)
+    sizes = tuple((products.Product.of(fact), fact.rotates) for fact in gemms)
     byte = (*_bytes(op), op.traffic_byte())
     return sizes, byte, *op.flops_by_kind().items()
 
@@ -206,30 +206,30 @@ def alike(op: Op) -> tuple[Any, ...] | None:
 def _plain(op: Op) -> list[Gemm]:
     """The products that an operation runs; none if it runs another kernel too."""
     facts = each_fact(op.runs)
-    products = [
+    gemms = [
         fact.even() if isinstance(fact, GroupedGemm) else fact
         for fact in facts
         if isinstance(fact, (Gemm, GroupedGemm))
     ]
-    return products if len(products) == len(facts) else []
+    return gemms if len(gemms) == len(facts) else []
 
 
 def powered_s(card: Card, op: Op, dtype: str) -> float:
     """The time of the FLOPs of matrix products at the rate that the power limit allows, which the time by tiles is never
     below. 0 for other kernels and for products with a vector, which need no tiles.
     """
-    products = [tiles.Product.of(fact) for fact in _plain(op)]
-    if not products or any(size.m == 1 or size.n == 1 for size in products):
+    sizes = [products.Product.of(fact) for fact in _plain(op)]
+    if not sizes or any(size.m == 1 or size.n == 1 for size in sizes):
         return 0.0
     counted = sum(count for (_, product), count in op.flops_by_kind().items() if product)
-    flops = min(counted, sum(2.0 * size.batch * size.m * size.k * size.n for size in products))
+    flops = min(counted, sum(2.0 * size.batch * size.m * size.k * size.n for size in sizes))
     return float(flops / rate(card, dtype, 0.0))
 
 
 def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:
     """Matrix products; several under one operation run one after another."""
     read, write, byte, weights = _bytes(op)
-    plain = [tiles.Product.of(fact) for fact in facts]
+    plain = [products.Product.of(fact) for fact in facts]
     reads = read / sum(size.batch * size.operands_byte for size in plain)
     writes = write / sum(size.batch * size.result_byte for size in plain)
     sizes = [size._replace(reads=reads, writes=writes) for size in plain]
@@ -249,10 +249,10 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
 
 
 @by_paths
-def _quicker(card: Card, size: tiles.Product, dtype: str, found: Size, tried: dict[float, tiles.Shortlist]) -> Body:
+def _quicker(card: Card, size: products.Product, dtype: str, found: Size, tried: dict[float, tiles.Shortlist]) -> Body:
     """Tiles; or for a matrix and a vector the kernel without them, if it is quicker and tiles are not at their best."""
     vector = bool(minimum(size.m, size.n) == 1)
-    if not vector or (dtype in card.tilings and tiles.alignment(size) == tiles.ALIGNMENTS[0]):
+    if not vector or (dtype in card.tilings and products.alignment(size) == products.ALIGNMENTS[0]):
         return tiles.body(card, size, dtype, found, tried)
     from perfmodel.timing import vectors
 

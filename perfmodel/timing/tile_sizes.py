@@ -1,16 +1,14 @@
 """The tiles that libraries have for matrix products, and what a step of each takes on a card."""
 
 from functools import lru_cache
-from math import sqrt
 from typing import NamedTuple
 
+from perfmodel.arithmetic import Size, maximum
 from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("tiles")
 TENSOR_TILES, VECTOR_TILES = _data.pairs("tensor tiles"), _data.pairs("vector tiles")
-# For 16-bit operands in wide copies.
-MORE_TILES = {"hopper": _data.pairs("more tiles hopper")}
 BATCH_TILES = {name: _data.pairs(f"batch tiles {name}") for name in ("volta", "turing", "ampere", "ada")}
 STEP_BYTE, VECTOR_STEP = _data.facts("step byte", "vector step")
 WIDE, ALONE, PAIRED = _data.facts("wide", "alone", "paired")
@@ -37,10 +35,10 @@ def step_of(left: float, right: float) -> int:
     return max(1, int(STEP_BYTE // max(left, right)))
 
 
-def wave(count: int, tile_m: int, tile_n: int) -> tuple[float, float]:
+def wave(count: int, tile_m: Size, tile_n: Size) -> tuple[Size, Size]:
     """Rows and columns of the result that one tile on each multiprocessor covers, as nearly square as possible."""
-    across = max(1.0, sqrt(count * tile_n / tile_m))
-    down = max(1.0, count / across)
+    across = maximum(1.0, (count * tile_n / tile_m) ** 0.5)
+    down = maximum(1.0, count / across)
     return across * tile_m, down * tile_n
 
 
@@ -51,8 +49,7 @@ def choices_of(
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
     rates = (card.peak_flop_per_s[dtype], card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
-    more = MORE_TILES.get(card.generation, ()) if on_tensor and left == right == 2 and aligned == WIDE else ()
-    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned, more)
+    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned)
 
 
 @lru_cache(maxsize=1024)
@@ -64,13 +61,12 @@ def _made(
     left: float,
     right: float,
     aligned: int,
-    more: tuple[tuple[int, int], ...],
 ) -> tuple[tuple[Choice, ...], bool]:
     """The table of tiles. ``batches_of`` names the generation whose batched kernels are used (empty: no batch).
     ``aligned`` is 0 for an odd result.
     """
     peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
-    tiles: tuple[tuple[int, int], ...] = TENSOR_TILES + more if on_tensor else VECTOR_TILES
+    tiles: tuple[tuple[int, int], ...] = TENSOR_TILES if on_tensor else VECTOR_TILES
     if batches_of and not on_tensor:
         tiles = BATCH_TILES.get(batches_of, VECTOR_TILES)
     share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.crooked, how.crooked_draw))

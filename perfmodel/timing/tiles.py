@@ -7,7 +7,8 @@ last wave takes as long as a full one: 133 tiles on 132 multiprocessors take two
 (split-k) gives more tiles of fewer steps; a second kernel adds the partial sums.
 
 Every tile reads its strips of both operands through L2. Operands that do not stay in L2 are read from memory once for
-each group of tiles in flight. The library is assumed to choose the tile and the split that this model finds fastest.
+each group of tiles in flight. The library is assumed to choose the tile and the split that this model finds fastest,
+except where its own estimate is known (``picked_tiles``).
 
 Alignment: rows that start at multiples of 16 bytes are loaded by wide copies. Rows aligned to 4 or 8 bytes need narrow
 copies and run older kernels, whose matrix instruction does not reach the peak of the newest. Rows aligned to 2 bytes
@@ -19,66 +20,23 @@ Long products are limited by the board's power: the clock falls until the board 
 from math import ceil, inf
 from typing import NamedTuple
 
-from perfmodel.arithmetic import Size, maximum, minimum
-from perfmodel.runs import Gemm, number
+from perfmodel.arithmetic import Size
+from perfmodel.timing import picked_tiles
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
-from perfmodel.timing.power import rate as powered_rate
-from perfmodel.timing.stream import NOTHING_LEFT, rate
+from perfmodel.timing.products import Limits, Product, again_s, limits, reread_s
 from perfmodel.timing.terms import Body, Term, at_once_s, overlapped
-from perfmodel.timing.tile_sizes import VECTOR_STEP, WIDE, Choice, choices_of, step_of
+from perfmodel.timing.tile_sizes import VECTOR_STEP, Choice, choices_of, step_of
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("tiles")
 SPLITS = _data.sizes("splits")
 FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
-ALIGNMENTS = (WIDE, 4, 2, 1)  # bytes: wide copies, narrow copies (4, 2), through registers
-SHARPNESS, LEFT_IN_L2 = _data.weights("sharpness", "left in l2")
+SHARPNESS = _data.weight("sharpness")
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
 SHORTLISTS = 32  # kept of one product, each for another share found in L2
-
-
-class Product(NamedTuple):
-    """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
-
-    ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
-    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd`` and
-    ``whole`` are as in ``Gemm``.
-    """
-
-    m: Size
-    k: Size
-    n: Size
-    batch: Size = 1
-    left: float = 2
-    right: float = 2
-    result: float = 2
-    reads: Size = 1.0
-    writes: Size = 1.0
-    aligned: int = 0
-    odd: bool = False
-    whole: bool = False
-
-    @classmethod
-    def of(cls, fact: Gemm) -> "Product":
-        """Returns the product that a fact describes, as numbers."""
-        sizes = (number(size) for size in fact[:4])
-        items = (item if isinstance(item, int) else float(item) for item in fact.items)
-        m, k, n, batch = sizes
-        left, right, result = items
-        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd, whole=fact.whole)
-
-    @property
-    def operands_byte(self) -> Size:
-        """Bytes of both operands of one product of the batch."""
-        return self.m * self.k * self.left + self.k * self.n * self.right
-
-    @property
-    def result_byte(self) -> Size:
-        """Bytes of one result of the batch."""
-        return self.m * self.n * self.result
 
 
 class Shortlist(NamedTuple):
@@ -87,35 +45,6 @@ class Shortlist(NamedTuple):
     choices: tuple[Choice, ...]
     least_s: float
     powered_s: float
-
-
-def alignment(size: Product) -> int:
-    """Bytes to which the rows of all matrices are aligned."""
-    left_byte, right_byte = size.k * size.left, size.n * size.right
-    return size.aligned or next((byte for byte in ALIGNMENTS if not left_byte % byte + right_byte % byte), 1)
-
-
-class Limits(NamedTuple):
-    """What does not depend on the tile: the alignment of the rows in bytes, the time by the power limit, the time of
-    the bytes that move once, and the rate of memory.
-    """
-
-    aligned: int
-    powered_s: Size
-    compulsory_s: Size
-    bandwidth_byte_per_s: Size
-
-
-def limits(card: Card, size: Product, dtype: str, found: Size) -> Limits:
-    """The figures of a product that every tile shares."""
-    operand_byte = size.batch * size.operands_byte * size.reads
-    result_byte = size.batch * size.result_byte * size.writes
-    bandwidth = rate(card, operand_byte, result_byte)
-    from_memory = operand_byte + result_byte - minimum(result_byte, LEFT_IN_L2 * card.l2_byte)
-    flops = 2.0 * size.batch * size.m * size.n * size.k
-    powered_s = flops / powered_rate(card, dtype, flops)
-    aligned = alignment(size) if dtype in card.tilings else WIDE
-    return Limits(aligned, powered_s, from_memory * (1.0 - found) / bandwidth, bandwidth)
 
 
 @by_paths
@@ -127,6 +56,8 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     on_tensor = dtype in card.tilings
     how = card.tilings[dtype if on_tensor else "vector"]
     given = limits(card, size, dtype, found)
+    if picked_tiles.picks(card, size, dtype, given.aligned):
+        return picked_tiles.body(card, size, dtype, found, given)
     if not isinstance(given.powered_s + given.compulsory_s, float):
         from perfmodel.timing import tile_arrays
 
@@ -217,8 +148,7 @@ class Grid(NamedTuple):
 
     def again_s(self, choice: Choice, m: Size, n: Size) -> Size:
         """Time to read operands that do not fit in L2 again for each wave of tiles."""
-        further_m, further_n = maximum(1.0, m / choice.wave_m) - 1.0, maximum(1.0, n / choice.wave_n) - 1.0
-        return self.left_s * further_n + self.right_s * further_m
+        return again_s((self.left_s, self.right_s), (m, n), (choice.wave_m, choice.wave_n))
 
 
 def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
@@ -230,15 +160,10 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
     choices, choosy = choices_of(
         card, dtype, size.left, size.right, 0 if size.odd else given.aligned, not on_tensor and bool(size.batch > 1)
     )
-    left_byte, right_byte = size.m * size.k * size.left, size.k * size.n * size.right
-    again = (
-        (left_byte + right_byte > NOTHING_LEFT * card.l2_byte) * size.batch * size.reads / given.bandwidth_byte_per_s
-    )
+    left_s, right_s = reread_s(card, size, given)
     part_s = 8.0 * size.m * size.n * size.batch / card.l2_byte_per_s
     how = card.tilings[dtype if on_tensor else "vector"]
-    return Grid(
-        choices, choosy, ceil(size.k / step_k), whole, how.split_s, part_s, again * left_byte, again * right_byte
-    )
+    return Grid(choices, choosy, ceil(size.k / step_k), whole, how.split_s, part_s, left_s, right_s)
 
 
 def too_large(choice: Choice, m: Size, n: Size) -> Size:
