@@ -27,7 +27,7 @@ LAYERS = (
         "step_cases", "case_files", "step_prediction", "totals", "roofline", "analysis", "prediction", "validation", "timing", "footprint", "plans", "serving", "service", "comparison", "sweep", "symbolic", "solve",
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking", "residency", "measured_points", "tile_tables", "products", "context_tables",
     ),
-    ("report", "measure"),
+    ("report", "measure", "explorer"),
     ("cli", "api", "planning", "answers", "capture", "given", "utilisation", "pytest_plugin", "__main__"),
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -37,7 +37,7 @@ THIRD_PARTY = {
     "yaml": {"specfile"},
     "platformdirs": {"paths"},
     "numpy": {"sweep", "timing", "measure"},
-    "sympy": {"symbolic", "solve"},
+    "sympy": {"symbolic", "solve", "explorer"},
     "matplotlib": {"report"},
     "PIL": {"report"},
     "rich": {"report"},

@@ -53,6 +53,8 @@ from perfmodel.timing.rows import Row
 from perfmodel.timing.terms import Body, Term, quicker
 from perfmodel.timing.weights import Mechanism
 
+# A mechanism: the launches of a kernel from the card, its fact, its operation, the data type and the implementation.
+Mechanic = Callable[[Card, Any, Op, str, str], tuple[Part, ...]]
 OWN = ("ours", "fused")
 UNMODELLED = "unmodelled"
 _data = Mechanism("kernels")
@@ -73,16 +75,20 @@ def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     return (_unmodelled(card, op),)
 
 
-def _mechanism(fact: Fact) -> Callable[[Card, Any, Op, str, str], tuple[Part, ...]]:
+def _mechanism(fact: Fact) -> Mechanic:
     if isinstance(fact, Stage):
         return _stage
     if isinstance(fact, Rows) and fact.function not in ROWS:
         return _by_bytes
     if type(fact) in _FAMILIES:
-        found: Callable[[Card, Any, Op, str, str], tuple[Part, ...]]
-        found = import_module(f"perfmodel.timing.{_FAMILIES[type(fact)]}").MECHANISMS[type(fact)]
-        return found
+        return family(_FAMILIES[type(fact)])[type(fact)]
     return _MECHANISMS.get(type(fact), _by_bytes)
+
+
+def family(name: str) -> dict[type, Mechanic]:
+    """The mechanisms of a file."""
+    found: dict[type, Mechanic] = import_module(f"perfmodel.timing.{name}").MECHANISMS
+    return found
 
 
 def _gemm(fact: Fact) -> Gemm | None:
@@ -336,7 +342,7 @@ _FAMILIES: dict[type, str] = {
     Collective: "exchange",
     Quantisation: "quantisation",
 }
-_MECHANISMS: dict[type, Callable[[Card, Any, Op, str, str], tuple[Part, ...]]] = {
+_MECHANISMS: dict[type, Mechanic] = {
     Gemm: _product,
     GroupedGemm: _grouped,
     Rows: _rows,
