@@ -16,7 +16,18 @@ from perfmodel.timing.arrays import Points, points, taken
 from perfmodel.timing.card import Card
 from perfmodel.timing.terms import at_once_s
 from perfmodel.timing.tile_sizes import Choice
-from perfmodel.timing.tiles import FEWEST_STEPS, SHARPNESS, SPLITS, Grid, Limits, Product, grid_of, tiled_s, too_large
+from perfmodel.timing.tiles import (
+    FEWEST_STEPS,
+    SHARPNESS,
+    SPLITS,
+    Grid,
+    Limits,
+    Product,
+    filled,
+    grid_of,
+    tiled_s,
+    too_large,
+)
 
 AT_ONCE = 32768  # tiles times points, so that an array stays in the cache of the CPU
 _PARTS = points([[split] for split in SPLITS[1:]])
@@ -49,7 +60,8 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     tiles = np.ceil(size.m / every.tile_m) * (np.ceil(size.n / every.tile_n) * size.batch)
     again = np.any(grid.left_s)
     memory_s = given.compulsory_s + grid.again_s(every, size.m, size.n) if again else given.compulsory_s
-    busy_s, l2_s = _times(every, tiles, grid.steps, given.powered_s, count)
+    held_s = given.powered_s * filled(every, tiles, size.batch * size.m * size.n)
+    busy_s, l2_s = _times(every, tiles, grid.steps, held_s, count)
     longest_s = _each(np.maximum(np.maximum(busy_s, l2_s), memory_s), length)
     large = too_large(every, size.m, size.n) if grid.choosy else False
     if np.any(large):
@@ -66,7 +78,7 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     if grid.whole or not np.any(fits):
         return least
     pairs = np.flatnonzero(_each(fits, length))
-    own = [_at(one, pairs, length) for one in (tiles, grid.steps, given.powered_s, grid.part_s, memory_s, least)]
+    own = [_at(one, pairs, length) for one in (tiles, grid.steps, held_s, grid.part_s, memory_s, least)]
     choice = taken(every, (pairs // length, 0))
     return _lowered(least, pairs, _split(choice, own, grid.sum_s, count))
 
@@ -105,8 +117,8 @@ def _lowered(least: Points, places: Any, times: Any) -> Points:
 
 def _split(choice: Choice, own: list[Any], fixed_s: float, count: int) -> Any:
     """The least times of tiles whose sum along k is split: one row for each number of parts."""
-    tiles, steps_all, powered_s, part_s, memory_s, before = own
-    busy_s, l2_s = _times(choice, tiles * _PARTS, np.ceil(steps_all / _PARTS), powered_s, count)
+    tiles, steps_all, held_s, part_s, memory_s, before = own
+    busy_s, l2_s = _times(choice, tiles * _PARTS, np.ceil(steps_all / _PARTS), held_s, count)
     sum_s = fixed_s + part_s * _PARTS
     fits = (steps_all >= FEWEST_STEPS * _PARTS) & (tiles * _PARTS <= 2 * count)
     better = fits & (np.maximum(np.maximum(busy_s, l2_s), memory_s) + sum_s < before)
