@@ -32,7 +32,7 @@ def main() -> None:
         named = TILE.match(one["kernels"][0])
         assert named is not None, one["kernels"]
         columns, rows, across, down = map(int, named.groups()[:4])
-        pick = picked_tiles.pick(m, n, batch, -(-k // picked_tiles.STEP), count, False)
+        pick = picked_tiles.pick(m, n, batch, -(-k // picked_tiles.STEP), count)
         tiles = -(-m // rows) * -(-n // columns) * batch
         waves, least = (
             -(-(-(-m // high) * -(-n // wide) * batch) // count)

@@ -82,7 +82,7 @@ NAMED = [
 @pytest.mark.parametrize(("shape", "named"), NAMED)
 def test_the_picked_tile_needs_as_many_waves_as_the_one_that_cublas_launched(shape, named):
     m, k, n, batch = shape
-    pick = picked_tiles.pick(m, n, batch, -(-k // 64), 132, False)
+    pick = picked_tiles.pick(m, n, batch, -(-k // 64), 132)
 
     def waves_area(tile_m, tile_n):
         return -(-(-(-m // tile_m) * -(-n // tile_n) * batch) // 132) * tile_m * tile_n
@@ -104,7 +104,7 @@ def test_the_pick_is_the_least_of_all_tiles_and_parts():
                 if tiles * parts <= 132 and steps >= 2 * parts:
                     added = split + part * m * n * batch * parts / 132
                     works[high, wide, parts] = ceil(steps / parts) * work + added
-        pick = picked_tiles.pick(m, n, batch, steps, 132, False)
+        pick = picked_tiles.pick(m, n, batch, steps, 132)
         assert isclose(works[tuple(pick)], min(works.values()), rel_tol=1e-12)
 
 

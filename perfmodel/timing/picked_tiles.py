@@ -56,7 +56,7 @@ def picks(card: Card, size: Product, dtype: str, aligned: int) -> bool:
         card.generation in GENERATIONS
         and dtype in card.tilings
         and aligned == WIDE
-        and not size.odd
+        and not (size.odd or size.scales or size.tiles)
         and bool(size.left == ITEM)
         and bool(size.right == ITEM)
         and bool(minimum(size.m, size.n) > 1)
@@ -69,7 +69,7 @@ def split_work(work: Size, steps: Size, parts: Size, results: Size, count: int) 
 
 
 @lru_cache(maxsize=4096)
-def pick(m: int, n: int, batch: int, steps: int, count: int, whole: bool) -> Pick:
+def pick(m: int, n: int, batch: int, steps: int, count: int) -> Pick:
     """Returns the tile that the library picks for a product of so many steps along k on so many multiprocessors."""
     least, best, few = inf, Pick(0, 0), []
     for tile_m, tile_n, work in tiles():
@@ -80,7 +80,7 @@ def pick(m: int, n: int, batch: int, steps: int, count: int, whole: bool) -> Pic
         if 2 * number <= count:
             few.append((number, tile_m, tile_n, work))
     least *= steps
-    if whole or least <= SPLIT:
+    if least <= SPLIT:
         return best
     for number, tile_m, tile_n, work in few:
         for parts in SPLITS:
@@ -96,10 +96,10 @@ def picked(card: Card, size: Product, steps: Size) -> Pick:
     """The pick for a product, or for each of many."""
     arguments = (size.m, size.n, size.batch, steps)
     if all(isinstance(one, int) for one in arguments):
-        return pick(size.m, size.n, size.batch, steps, card.multiprocessors, size.whole)
+        return pick(size.m, size.n, size.batch, steps, card.multiprocessors)
     from perfmodel.timing import tile_arrays
 
-    return tile_arrays.picked(*arguments, card.multiprocessors, size.whole)
+    return tile_arrays.picked(*arguments, card.multiprocessors)
 
 
 def sectors(row_byte: Size) -> Size:
