@@ -160,11 +160,11 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
     """The tiles of a library for a product, and what they share."""
     on_tensor = dtype in card.tilings
     step_k = step_of(size.left, size.right) if on_tensor else VECTOR_STEP
-    # A vector-matrix product has its own kernels, which split.
+    # Libraries do not split the sums of a batch. A vector-matrix product has its own kernels, which split.
     whole = (
         size.scales in WHOLE
         or bool(size.tiles)
-        or (not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
+        or (bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
     )
     own = size.tiles or (of_product(card.generation, dtype, size.scales, size.m, size.n) if on_tensor else ())
     items, aligned = (size.left, size.right), 0 if size.odd else given.aligned
