@@ -44,8 +44,12 @@ def predicted(cases: Sequence[Case], card: Rates, timed: Card) -> Iterator[Found
         return
     first = cases[0]
     dims = sizes(first, card)
-    table = np.array([tuple(case.dims.values()) for case in cases], dtype=np.float64)
-    dims.update((name, table[:, place]) for place, name in enumerate(first.dims) if SYMBOLS[name].kind not in FIXED)
+    columns = [*zip(*(case.dims.values() for case in cases), strict=True)]
+    dims.update(
+        (name, np.array(column, dtype=np.float64))
+        for name, column in zip(first.dims, columns, strict=True)
+        if SYMBOLS[name].kind not in FIXED
+    )
     timed = timed._replace(before=True) if first.older_rows else timed
     for low in range(0, len(cases), POINTS):
         part = slice(low, low + POINTS)
