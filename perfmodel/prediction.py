@@ -112,25 +112,26 @@ def _at_once(
 ) -> list[tuple[Total, Expected] | None]:
     """The predictions of distinct cases, as far as they are found together: of kinds with many cases."""
     alike: dict[int, list[int]] = {}
-    for place, (kind, _) in enumerate(same):
+    values: list[tuple[Any, ...]] = []
+    for place, (kind, own_values) in enumerate(same):
         alike.setdefault(kind, []).append(place)
-    done: list[tuple[Total, Expected] | None] = [None] * sum(map(len, alike.values()))
+        values.append(own_values)
+    done: list[tuple[Total, Expected] | None] = [None] * len(values)
     if max(map(len, alike.values()), default=0) <= FEW:
         return done
     from perfmodel.sweep import cases
 
     distinct = dict(zip(reversed(places), reversed(asked), strict=True))  # the first of equal ones
     for own in alike.values():
-        if len(own) > FEW:
-            kind_cases = [case for place in own if isinstance(case := distinct[place], Case)]
+        first = distinct[own[0]]
+        if len(own) > FEW and isinstance(first, Case):
             try:
-                rate = card(kind_cases[0].dtype)
+                rate = card(first.dtype)
             except PerfmodelError:
                 continue  # every case tells why
-            for place, found in zip(
-                own, cases.predicted(kind_cases, rate, timed), strict=False
-            ):  # none of a collective
-                done[place] = found
+            found = cases.predicted(first, [values[place] for place in own], rate, timed)
+            for place, one in zip(own, found, strict=False):  # none of a collective
+                done[place] = one
     return done
 
 
