@@ -26,8 +26,6 @@ from perfmodel.units import ITEM_BYTES
 
 EAGER = ("naive", "math")
 WIDE = "fp32"
-# Products of these come from CUTLASS or DeepGEMM, which do not split the sum.
-WHOLE = ("static", "token", "block")
 HALF = 2  # bytes of half precision
 ALIGNED = 8  # elements; with one row of scores per head, the number of keys is rounded up to a multiple
 
@@ -56,7 +54,7 @@ def _quantised(kernel: Kernel, fact: Gemm, scales: str) -> Iterator[Kernel]:
     op = Op((wide, narrow), work, Quantisation(rows, cols, scales, HALF, fact.items.left))
     yield kernel._replace(name=f"{kernel.name}.quantise", op=op)
     results = tuple(tensor._replace(item=HALF) if tensor.writes else tensor for tensor in rest)
-    product = fact._replace(items=fact.items._replace(result=HALF), whole=scales in WHOLE)
+    product = fact._replace(items=fact.items._replace(result=HALF), scales=scales)
     yield kernel._replace(op=kernel.op._replace(tensors=(left, *results), runs=product))
 
 
