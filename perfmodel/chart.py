@@ -121,11 +121,18 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = (), most: int | 
     """Returns a card's roofs for the data types, by default those of the workloads, with the workloads' kernels as
     points. With ``most``, a workload of more kernels shows those with the longest times, and all others as one point.
     """
-    own = [run.workload.dtypes["activation"] for run in runs]
-    shown = [rates(gpu, dtype) for dtype in dict.fromkeys(dtypes or own)]
     answers = [
         analyse(r.workload, phase=r.phase, gpu=gpu, settings=r.settings, fused=r.fused, causal=r.causal) for r in runs
     ]
+    return drawn(gpu, runs, answers, dtypes, most)._replace(too_large=tuple(_too_large(answers)))
+
+
+def drawn(
+    gpu: Gpu, runs: Sequence[Run], answers: Sequence[Analysis], dtypes: Sequence[str] = (), most: int | None = None
+) -> Card:
+    """Returns the same from analyses that are known, without the workloads that are too large."""
+    own = [run.workload.dtypes["activation"] for run in runs]
+    shown = [rates(gpu, dtype) for dtype in dict.fromkeys(dtypes or own)]
     roofs = {roof.name: roof.flop_per_s for rate in shown for roof in rate.roofs.values()}
     slopes = [Slope(MEMORY, gpu.bandwidth_byte_per_s.value)]
     slopes += [Slope(name, gpu.caches[key].value) for key, name in CACHES.items() if key in gpu.caches]
@@ -140,7 +147,6 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = (), most: int | 
             for point in _points(answer, rates(gpu, dtype), run, most)
         ),
         notes=(f"{gpu.title}: {label(gpu.file)}, {gpu.knowledge}.", *_missing(gpu, shown)),
-        too_large=tuple(_too_large(answers)),
     )
 
 

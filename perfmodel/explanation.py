@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from perfmodel import symbolic
 from perfmodel.analysis import Analysis, analyse
+from perfmodel.context_tables import Contexts, contexts
 from perfmodel.errors import InputError, did_you_mean
 from perfmodel.expert_tables import Spread, spread
 from perfmodel.op import Op
@@ -33,7 +34,8 @@ class Growth(NamedTuple):
 
 class Explanation(NamedTuple):
     """Everything that an ``explain`` page shows. ``ways`` and ``crossovers`` are the algorithms of a collective, ``tiles``
-    the tiles that fit on chip, ``experts`` how the tokens spread over experts.
+    the tiles that fit on chip, ``contexts`` the bytes of attention scores against the context, ``experts`` how the tokens
+    spread over experts.
     """
 
     operation: Operation
@@ -49,6 +51,7 @@ class Explanation(NamedTuple):
     crossovers: tuple[Crossover, ...] = ()
     tiles: Tiles | None = None
     experts: Spread | None = None
+    contexts: Contexts | None = None
 
 
 # Sizes that are equal in self-attention. Cost is quadratic in the sequence length when both grow together.
@@ -95,6 +98,7 @@ def explain(
         else (),
         tiles=tiles(operation, workload, gpu, fused.dims, settings, knowledge),
         experts=spread(operation, fused.dims),
+        contexts=contexts(op, gpu, fused.dims["act"]) if "act" in fused.dims else None,
     )
 
 

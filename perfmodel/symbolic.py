@@ -239,8 +239,18 @@ def sum_of(expression: Any) -> tuple[sympy.Expr, list[sympy.Expr]]:
     sums = [factor for factor in factors if isinstance(factor, sympy.Add)]
     if len(sums) != 1:
         return sympy.Integer(1), [expression]
-    terms = sorted(sums[0].args, key=lambda t: (t.could_extract_minus_sign(), -_degree(t), _rank(t)))
+    terms = terms_of(sums[0])
     return sympy.Mul(*(factor for factor in factors if factor is not sums[0])), terms
+
+
+def factors_of(product: sympy.Expr) -> list[sympy.Expr]:
+    """The factors of a product in the order in which formulas show them."""
+    return sorted(sympy.Mul.make_args(product), key=_rank)
+
+
+def terms_of(terms: sympy.Expr) -> list[sympy.Expr]:
+    """The terms of a sum in the order in which formulas show them: positive ones first."""
+    return sorted(terms.args, key=lambda t: (t.could_extract_minus_sign(), -_degree(t), _rank(t)))
 
 
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -263,7 +273,7 @@ class _Text(sympy.printing.str.StrPrinter):  # type: ignore[misc]
         return sign + (top if denominator == 1 else f"{top} / {self._product(denominator, divisor=True)}")
 
     def _product(self, expr: sympy.Expr, divisor: bool = False) -> str:
-        factors = sorted(sympy.Mul.make_args(expr), key=_rank)
+        factors = factors_of(expr)
         inner = " ".join(
             f"({self._print(f)})" if isinstance(f, sympy.Add) and len(factors) > 1 else self._print(f) for f in factors
         )
@@ -283,8 +293,7 @@ class _Text(sympy.printing.str.StrPrinter):  # type: ignore[misc]
         return f"{shown}^({self._print(exponent)})"
 
     def _print_Add(self, expr: sympy.Expr, order: str | None = None) -> str:
-        terms = sorted(expr.args, key=lambda t: (t.could_extract_minus_sign(), -_degree(t), _rank(t)))
-        parts = [self._print(term) for term in terms]
+        parts = [self._print(term) for term in terms_of(expr)]
         return " ".join([parts[0], *(f"- {p[1:]}" if p.startswith("-") else f"+ {p}" for p in parts[1:])])
 
     def _print_Max(self, expr: sympy.Expr) -> str:

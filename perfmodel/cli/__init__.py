@@ -15,6 +15,7 @@ COMMANDS = {
     "flops": ("flops", "FLOPs, bytes, bottleneck and time of a workload, by block or by kernel."),
     "compare": ("compare", "Workloads and GPUs side by side, and the overall speed-up when one part gets faster."),
     "roofline": ("roofline", "Roofline chart of one or more GPUs, with operations as points."),
+    "explore": ("explore", "A page with sliders: roofline, times and memory of models on GPUs, in one HTML file."),
     "explain": ("explain", "One operation explained: derivation, formulas, growth, example."),
     "solve": ("solve", "The size at which an operation turns from memory-bound to compute-bound, in closed form."),
     "sweep": ("sweep", "An operation or a workload over ranges of sizes: a table, CSV, JSON Lines or a plot."),

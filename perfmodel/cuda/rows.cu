@@ -224,17 +224,15 @@ __device__ __forceinline__ float power_of_two(float x) {
 #if FAMILY == 1
 // --- softmax ---------------------------------------------------------------------------------------------------------
 
-// y = softmax(x + mask) along rows. With MASK, the mask row is row % mask_rows. A row that is entirely -inf becomes
-// zeros. Every warp computes powers relative to its own maximum, and the warps exchange maxima and sums together.
-__device__ __forceinline__ float logit(const vec& x, int v, const element* hidden) {
-    float e = to_float(x.e[v]);
-    return MASK ? e + to_float(hidden[v]) : e;
-}
-
+// y = softmax(scale x + mask) along rows, with scale > 0. With MASK, the mask row is row % mask_rows. A row that is
+// entirely -inf becomes zeros. Every warp computes powers relative to its own maximum, and the warps exchange maxima and
+// sums together. The scale needs no instruction: it is part of the multiply-add with the mask, or of the base of the
+// powers.
 extern "C" __global__ void BLOCKS
 softmax_forward(const element* __restrict__ x, const element* __restrict__ mask, element* __restrict__ y, long long rows,
-                int cols, int turns, int mask_rows) {
+                int cols, int turns, int mask_rows, float factor) {
     CROSSING
+    const float base = MASK ? LOG2E : factor * LOG2E;
 #define FETCH(s, n) fetch(0, s, x + (n) * cols, cols)
     FOR_ROWS(FETCH) {
         NEXT_ROW(FETCH)
@@ -245,20 +243,22 @@ softmax_forward(const element* __restrict__ x, const element* __restrict__ mask,
 #pragma unroll
             for (int i = 0; i < VPT; ++i) {
                 if (HAS(i)) {
-                    vec in = got(0, stage, i, x + n * cols);
+                    vec in = got(0, stage, i, x + n * cols), plus;
+                    if (MASK) plus = load(hidden + AT(i));
 #pragma unroll
                     for (int v = 0; v < VEC; ++v) {
-                        f[i * VEC + v] = logit(in, v, hidden + AT(i));
+                        float e = to_float(in.e[v]);
+                        f[i * VEC + v] = MASK ? fmaf(e, factor, to_float(plus.e[v])) : e;
                         top = fmaxf(top, f[i * VEC + v]);
                     }
                 }
             }
         }
-        top = within<max_of, LANES>(top) * LOG2E;
+        top = within<max_of, LANES>(top) * base;
         float shift = top == max_of::none() ? 0.0f : top, sum = 0.0f;
         if (here) {
             EACH(i, v) {
-                float e = power_of_two(fmaf(f[i * VEC + v], LOG2E, -shift));
+                float e = power_of_two(fmaf(f[i * VEC + v], base, -shift));
                 f[i * VEC + v] = e;
                 sum += e;
             }
@@ -292,18 +292,19 @@ softmax_forward(const element* __restrict__ x, const element* __restrict__ mask,
 // again.
 extern "C" __global__ void __launch_bounds__(THREADS)
 softmax_long_forward(const element* __restrict__ x, const element* __restrict__ mask, element* __restrict__ y,
-                     long long rows, int cols, int mask_rows) {
+                     long long rows, int cols, int mask_rows, float factor) {
     __shared__ float scratch[2][32];
     for (long long n = blockIdx.x; n < rows; n += gridDim.x) {
         const element* p = x + n * cols;
         const element* m = MASK ? mask + n % mask_rows * cols : nullptr;
         float top = max_of::none(), sum = 0.0f;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec in = load(p + at);
+            vec in = load(p + at), plus;
+            if (MASK) plus = load(m + at);
             float f[VEC], high = top;
 #pragma unroll
             for (int v = 0; v < VEC; ++v) {
-                f[v] = to_float(in.e[v]) + (MASK ? to_float(m[at + v]) : 0.0f);
+                f[v] = fmaf(to_float(in.e[v]), factor, MASK ? to_float(plus.e[v]) : 0.0f);
                 high = fmaxf(high, f[v]);
             }
             if (high > max_of::none()) {
@@ -318,11 +319,12 @@ softmax_long_forward(const element* __restrict__ x, const element* __restrict__ 
         float total = reduce<sum_of, THREADS>(part, scratch[1]);
         float scale = total > 0.0f ? 1.0f / total : 0.0f, shift = all > max_of::none() ? all : 0.0f;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec in = load(p + at);
+            vec in = load(p + at), plus;
+            if (MASK) plus = load(m + at);
             float out[VEC];
 #pragma unroll
             for (int v = 0; v < VEC; ++v) {
-                float e = to_float(in.e[v]) + (MASK ? to_float(m[at + v]) : 0.0f);
+                float e = fmaf(to_float(in.e[v]), factor, MASK ? to_float(plus.e[v]) : 0.0f);
                 out[v] = exp2f((e - shift) * 1.4426950408889634f) * scale;
             }
             store(y + n * cols + at, packed(out));
@@ -331,10 +333,10 @@ softmax_long_forward(const element* __restrict__ x, const element* __restrict__ 
     }
 }
 
-// dx = y (dy - sum of y dy).
+// dx = scale y (dy - sum of y dy).
 extern "C" __global__ void BLOCKS
 softmax_backward(const element* __restrict__ y, const element* __restrict__ dy, element* __restrict__ dx, long long rows,
-                 int cols, int turns) {
+                 int cols, int turns, float factor) {
     CROSSING
 #define FETCH(s, n) fetch(0, s, y + (n) * cols, cols), fetch(1, s, dy + (n) * cols, cols)
     FOR_ROWS(FETCH) {
@@ -353,14 +355,14 @@ softmax_backward(const element* __restrict__ y, const element* __restrict__ dy, 
                 }
             }
         }
-        sum = sums({sum, 0.0f}, cross).a;
+        sum = sums({sum, 0.0f}, cross).a * factor;
         if (here) {
 #pragma unroll
             for (int i = 0; i < VPT; ++i) {
                 if (HAS(i)) {
                     float out[VEC];
 #pragma unroll
-                    for (int v = 0; v < VEC; ++v) out[v] = to_float(a.v[i].e[v]) * (to_float(g.v[i].e[v]) - sum);
+                    for (int v = 0; v < VEC; ++v) out[v] = to_float(a.v[i].e[v]) * fmaf(to_float(g.v[i].e[v]), factor, -sum);
                     store(dx + n * cols + AT(i), packed(out));
                 }
             }
@@ -371,7 +373,7 @@ softmax_backward(const element* __restrict__ y, const element* __restrict__ dy, 
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 softmax_long_backward(const element* __restrict__ y, const element* __restrict__ dy, element* __restrict__ dx,
-                      long long rows, int cols) {
+                      long long rows, int cols, float factor) {
     __shared__ float scratch[32];
     for (long long n = blockIdx.x; n < rows; n += gridDim.x) {
         float sum = 0.0f;
@@ -380,12 +382,12 @@ softmax_long_backward(const element* __restrict__ y, const element* __restrict__
 #pragma unroll
             for (int v = 0; v < VEC; ++v) sum = fmaf(to_float(a.e[v]), to_float(g.e[v]), sum);
         }
-        sum = reduce<sum_of, THREADS>(sum, scratch);
+        sum = reduce<sum_of, THREADS>(sum, scratch) * factor;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
             vec a = load(y + n * cols + at), g = load(dy + n * cols + at);
             float out[VEC];
 #pragma unroll
-            for (int v = 0; v < VEC; ++v) out[v] = to_float(a.e[v]) * (to_float(g.e[v]) - sum);
+            for (int v = 0; v < VEC; ++v) out[v] = to_float(a.e[v]) * fmaf(to_float(g.e[v]), factor, -sum);
             store(dx + n * cols + at, packed(out));
         }
         __syncthreads();

@@ -27,6 +27,8 @@ SLOWER = 0.97  # flag a measurement as throttled if the clock drops below this s
 STREAMED = (
     "softmax",
     "softmax_backward",
+    "masked_softmax",
+    "masked_softmax_backward",
     "layernorm",
     "layernorm_backward",
     "rmsnorm",

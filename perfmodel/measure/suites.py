@@ -47,7 +47,7 @@ def full(seed: int = SEED) -> list[Line]:
     random = Random(seed)
     cases = [
         *quick(), *_products(random), *_row_cases(random), *_elementwise_cases(random), *_attention_cases(random), *_decode_cases(random),
-        *_conv1d_cases(random), *_layer_cases(random), *some_programs(),
+        *_conv1d_cases(random), *_layer_cases(random), *some_programs(), *masked(),
     ]  # fmt: skip
     seen: dict[str, Line] = {repr(case): case for case in cases}
     return list(seen.values())
@@ -171,6 +171,19 @@ def _row_cases(random: Random) -> Iterator[Line]:
                 yield _rows(op, rows, cols, impl, ("bf16", "fp32")[i // 2 % 2], "warm" if i == 3 else "cold")
 
 
+def masked() -> list[Line]:
+    """Returns cases of the softmax of masked attention scores, forward and backward, by our kernel and by separate ones."""
+    sizes = ((64, 8, 64, 64), (16, 8, 256, 256), (4, 16, 1024, 1024), (1, 32, 2048, 2048), (1, 8, 4096, 8192))
+    shapes = [dict(zip(("B", "H", "N", "S"), size, strict=True)) for size in sizes]
+    both = [(shape, dtype, "cold") for shape in shapes for dtype in ("fp16", "fp32")]
+    return [
+        _case(op, shape, dtype, protocol, impl=impl)
+        for op in ("masked_softmax", "masked_softmax_backward")
+        for impl in ("fused", "naive")
+        for shape, dtype, protocol in (*both, *((shape, "fp16", "warm") for shape in shapes[:3]))
+    ]
+
+
 def _elementwise_cases(random: Random) -> Iterator[Line]:
     for kind in ("add", "mul", "relu", "gelu", "silu", "tanh", "exp", "scale", "sigmoid", "div", "gelu_tanh"):
         for i in range(4):
@@ -272,5 +285,5 @@ def _heads(which: int, D: int) -> Line:
 
 
 SUITES: dict[str, Callable[[], list[Line]]] = {
-    "quick": quick, "full": full, "programs": programs, "quantised": quantised, "processor": processor,
+    "quick": quick, "full": full, "programs": programs, "masked": masked, "quantised": quantised, "processor": processor,
 }  # fmt: skip

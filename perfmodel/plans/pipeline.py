@@ -77,7 +77,7 @@ def stages(repeats: Sequence[int], pp: int, runs: Sequence[int] = ()) -> tuple[S
     sizes = [base + (1 <= stage <= more) for stage in range(pp)]
     found, start = [], 0
     for stage, size in enumerate(sizes):
-        kinds = [kind for *_, kind in order[start : start + size]]
+        kinds = [kind for _, _, kind in order[start : start + size]]
         start += size
         counts = tuple(kinds.count(kind) for kind in range(len(repeats)))
         found.append(Stage(counts, stage == 0, stage == pp - 1))

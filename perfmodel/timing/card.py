@@ -40,7 +40,7 @@ class Tiling(NamedTuple):
 class Card(NamedTuple):
     """A card's rates as kernels reach them.
 
-    ``near_byte``: L1 of a multiprocessor. ``idle_share``: clock after a pause between calls, divided by the highest
+    ``through_byte_per_s``: a stream through L2, 0 where it is unknown. ``near_byte``: L1 of a multiprocessor. ``idle_share``: clock after a pause between calls, divided by the highest
     clock; work of ``settle_s`` brings it half way back. ``serving_share``: the share of the peak that a serving stack's
     attention kernel reaches. ``before``: the row kernels are those of torch before 2.3. ``system``: of collectives, by
     default that of the card.
@@ -58,6 +58,7 @@ class Card(NamedTuple):
     write_byte_per_s: float
     l2_byte: float
     l2_byte_per_s: float
+    through_byte_per_s: float
     lane_per_s: float
     cold_s: float
     warm_s: float

@@ -26,6 +26,7 @@ from perfmodel.timing.blocks import Launch, in_order, starting
 from perfmodel.timing.card import Card
 from perfmodel.timing.convolution import OUTPUT
 from perfmodel.timing.part import Part, limited
+from perfmodel.timing.products import Product
 from perfmodel.timing.terms import Body, Term
 from perfmodel.timing.weights import Mechanism
 
@@ -63,7 +64,7 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
     else:
         on_tensor = dtype in card.tilings
         padded = fact._replace(C=_eights(channels), C_out=_eights(number(fact.C_out))) if on_tensor else fact
-        plain = tiles.Product.of(padded.gemm)
+        plain = Product.of(padded.gemm)
         size = plain._replace(
             reads=read / (plain.batch * plain.operands_byte), writes=write / (plain.batch * plain.result_byte)
         )
@@ -83,7 +84,7 @@ def _eights(channels: int) -> int:
     return ceil(channels / 8) * 8
 
 
-def _product(card: Card, size: tiles.Product, dtype: str, few_s: float, found: float) -> Body:
+def _product(card: Card, size: Product, dtype: str, few_s: float, found: float) -> Body:
     body = tiles.body(card, size, dtype, found)
     more_s = body.seconds * ((IMPLICIT if dtype in card.tilings else IMPLICIT_VECTOR) - 1.0) + few_s
     terms = (*body.terms, Term("addresses of patches", more_s))

@@ -32,6 +32,7 @@ from perfmodel.runs import (
     Quantisation,
     Random,
     Reduction,
+    Routed,
     Rows,
     Scatter,
     Sort,
@@ -43,16 +44,19 @@ from perfmodel.runs import (
     number,
 )
 from perfmodel.runs import each as each_fact
-from perfmodel.timing import instructions, parameters, tiles, torch_rows
+from perfmodel.timing import instructions, parameters, products, tiles, torch_rows
 from perfmodel.timing.blocks import elementwise, in_order
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part, limited
 from perfmodel.timing.power import rate
 from perfmodel.timing.rows import Row
+from perfmodel.timing.stack_tiles import Sides, of_experts
 from perfmodel.timing.terms import Body, Term, quicker
 from perfmodel.timing.weights import Mechanism
 
+# A mechanism: the launches of a kernel from the card, its fact, its operation, the data type and the implementation.
+Mechanic = Callable[[Card, Any, Op, str, str], tuple[Part, ...]]
 OWN = ("ours", "fused")
 UNMODELLED = "unmodelled"
 ROUNDING = 1e-6
@@ -60,7 +64,7 @@ _data = Mechanism("kernels")
 PRODUCT, PRODUCT_CODE = _data.weights("product", "product code")
 SPECIAL = _data.group("special")
 GROUPED, SORT_S = _data.weights("grouped", "sort s")
-TILE_ROWS = _data.fact("tile rows")
+TILE_ROWS, DIVISOR = _data.facts("tile rows", "divisor")
 
 
 def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -68,22 +72,26 @@ def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     facts = each_fact(op.runs)
     if len(facts) == 1:
         return _mechanism(facts[0])(card, facts[0], op, dtype, impl)
-    products = [product for product in map(_gemm, facts) if product is not None]
-    if facts and len(products) == len(facts):
-        return _products(card, products, op, dtype)
+    gemms = [product for product in map(_gemm, facts) if product is not None]
+    if facts and len(gemms) == len(facts):
+        return _products(card, gemms, op, dtype)
     return (_unmodelled(card, op),)
 
 
-def _mechanism(fact: Fact) -> Callable[[Card, Any, Op, str, str], tuple[Part, ...]]:
+def _mechanism(fact: Fact) -> Mechanic:
     if isinstance(fact, Stage):
         return _stage
     if isinstance(fact, Rows) and fact.function not in ROWS:
         return _by_bytes
     if type(fact) in _FAMILIES:
-        found: Callable[[Card, Any, Op, str, str], tuple[Part, ...]]
-        found = import_module(f"perfmodel.timing.{_FAMILIES[type(fact)]}").MECHANISMS[type(fact)]
-        return found
+        return family(_FAMILIES[type(fact)])[type(fact)]
     return _MECHANISMS.get(type(fact), _by_bytes)
+
+
+def family(name: str) -> dict[type, Mechanic]:
+    """The mechanisms of a file."""
+    found: dict[type, Mechanic] = import_module(f"perfmodel.timing.{name}").MECHANISMS
+    return found
 
 
 def _gemm(fact: Fact) -> Gemm | None:
@@ -161,7 +169,8 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
         return _products(card, [fact.even()], op, dtype)
     term = Term("sort rows by expert", SORT_S)
     sort = Part(lambda found: Body(term.seconds, (term,), "experts", "sort rows by expert"), 0)
-    (product,) = _products(card, [_padded(fact)], op, dtype)
+    aligned = 0 if number(fact.k) % DIVISOR == 0 else 1
+    (product,) = _products(card, [_padded(card, fact)._replace(aligned=aligned)], op, dtype, _expert_tiles(card, fact))
     assert product.limited is not None
     whole = product.limited
 
@@ -169,6 +178,17 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
         return whole(_slower(card, dtype), found)._replace(mechanism="experts")
 
     return (sort, product._replace(body=partial(body, card), limited=body))
+
+
+def _expert_tiles(card: Card, fact: GroupedGemm) -> tuple[Sides, ...]:
+    """The tiles of a stack's kernel for experts; those of a library where the operation does not state its tokens.
+
+    NB the operation does not say which side is the inner width of the experts, so that a model's width may be taken for it.
+    """
+    if not fact.tokens:
+        return ()
+    k, n = number(fact.k), number(fact.n)
+    return of_experts(card.generation, number(fact.tokens), number(fact.experts), (k, n, n // 2))
 
 
 def _slower(card: Card, dtype: str) -> Card:
@@ -179,14 +199,26 @@ def _slower(card: Card, dtype: str) -> Card:
     return card._replace(tilings={**card.tilings, dtype: how._replace(issue=GROUPED * how.issue)})
 
 
-def _padded(fact: GroupedGemm) -> Gemm:
-    """The batch of products over whole tiles of rows, which every expert with rows fills at least once."""
-    even, routed = fact.even(), fact.routed
-    if fact.summed or routed is None:
+def _padded(card: Card, fact: GroupedGemm) -> Gemm:
+    """The batch of products over whole tiles of rows. Each expert leaves half a tile empty on average, none where all have the
+    same rows, and fills at least one.
+    """
+    even, own = fact.even(), _expert_tiles(card, fact)
+    if fact.summed:
         return even
-    rows = padded_rows(routed.E, routed.A, number(routed.tokens), TILE_ROWS, routed.routing)
-    # Both numbers are expected ones, so their quotient may miss a whole number of tiles by a rounding error.
-    return even._replace(m=maximum(TILE_ROWS, ceil(rows / fact.groups - ROUNDING)))
+    high = own[0].tile_m if len(own) == 1 else TILE_ROWS
+    tiles_each = maximum(1.0, number(even.m) / high + (0.0 if fact.balanced else 0.5))
+    if fact.routed and fact.routed.routing:
+        tiles_each = _skewed_tiles(fact.routed, high, fact.groups)
+    whole = ceil(tiles_each)
+    groups = number(even.batch) if fact.balanced else maximum(1, ceil(number(even.batch) * tiles_each / whole))
+    return even._replace(m=high * whole, batch=groups)
+
+
+def _skewed_tiles(routed: Routed, high: int, groups: Size) -> Size:
+    """Expected tiles of a distinct expert, where some are more popular than others."""
+    rows = padded_rows(routed.E, routed.A, number(routed.tokens), high, routed.routing)
+    return maximum(1.0, rows / high / groups - ROUNDING)
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:
@@ -194,10 +226,10 @@ def alike(op: Op) -> tuple[Any, ...] | None:
 
     Products of B sequences of N tokens are alike whose B x N is equal. None for other kernels.
     """
-    products = _plain(op)
-    if not products:
+    gemms = _plain(op)
+    if not gemms:
         return None
-    sizes = tuple((tiles.Product.of(fact), fact.rotates) for fact in products)
+    sizes = tuple((products.Product.of(fact), fact.rotates) for fact in gemms)
     byte = (*_bytes(op), op.traffic_byte())
     return sizes, byte, *op.flops_by_kind().items()
 
@@ -205,33 +237,33 @@ def alike(op: Op) -> tuple[Any, ...] | None:
 def _plain(op: Op) -> list[Gemm]:
     """The products that an operation runs; none if it runs another kernel too."""
     facts = each_fact(op.runs)
-    products = [
+    gemms = [
         fact.even() if isinstance(fact, GroupedGemm) else fact
         for fact in facts
         if isinstance(fact, (Gemm, GroupedGemm))
     ]
-    return products if len(products) == len(facts) else []
+    return gemms if len(gemms) == len(facts) else []
 
 
 def powered_s(card: Card, op: Op, dtype: str) -> float:
     """The time of the FLOPs of matrix products at the rate that the power limit allows, which the time by tiles is never
     below. 0 for other kernels and for products with a vector, which need no tiles.
     """
-    products = [tiles.Product.of(fact) for fact in _plain(op)]
-    if not products or any(size.m == 1 or size.n == 1 for size in products):
+    sizes = [products.Product.of(fact) for fact in _plain(op)]
+    if not sizes or any(size.m == 1 or size.n == 1 for size in sizes):
         return 0.0
     counted = sum(count for (_, product), count in op.flops_by_kind().items() if product)
-    flops = min(counted, sum(2.0 * size.batch * size.m * size.k * size.n for size in products))
+    flops = min(counted, sum(2.0 * size.batch * size.m * size.k * size.n for size in sizes))
     return float(flops / rate(card, dtype, 0.0))
 
 
-def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:
+def _products(card: Card, facts: list[Gemm], op: Op, dtype: str, own: tuple[Sides, ...] = ()) -> tuple[Part, ...]:
     """Matrix products; several under one operation run one after another."""
     read, write, byte, weights = _bytes(op)
-    plain = [tiles.Product.of(fact) for fact in facts]
+    plain = [products.Product.of(fact) for fact in facts]
     reads = read / sum(size.batch * size.operands_byte for size in plain)
     writes = write / sum(size.batch * size.result_byte for size in plain)
-    sizes = [size._replace(reads=reads, writes=writes) for size in plain]
+    sizes = [size._replace(reads=reads, writes=writes, tiles=own) for size in plain]
     rotating = sum(number((f.k, f.n, f.batch, f.items.right)) if f.rotates else 0 for f in facts)
 
     tried: list[dict[float, tiles.Shortlist]] = [{} for _ in sizes]
@@ -248,10 +280,10 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, 
 
 
 @by_paths
-def _quicker(card: Card, size: tiles.Product, dtype: str, found: Size, tried: dict[float, tiles.Shortlist]) -> Body:
+def _quicker(card: Card, size: products.Product, dtype: str, found: Size, tried: dict[float, tiles.Shortlist]) -> Body:
     """Tiles; or for a matrix and a vector the kernel without them, if it is quicker and tiles are not at their best."""
     vector = bool(minimum(size.m, size.n) == 1)
-    if not vector or (dtype in card.tilings and tiles.alignment(size) == tiles.ALIGNMENTS[0]):
+    if not vector or (dtype in card.tilings and products.alignment(size) == products.ALIGNMENTS[0]):
         return tiles.body(card, size, dtype, found, tried)
     from perfmodel.timing import vectors
 
@@ -341,7 +373,7 @@ _FAMILIES: dict[type, str] = {
     Collective: "exchange",
     Quantisation: "quantisation",
 }
-_MECHANISMS: dict[type, Callable[[Card, Any, Op, str, str], tuple[Part, ...]]] = {
+_MECHANISMS: dict[type, Mechanic] = {
     Gemm: _product,
     GroupedGemm: _grouped,
     Rows: _rows,

@@ -21,7 +21,7 @@ from perfmodel.op import Engine
 from perfmodel.paths import folders, label, report
 from perfmodel.specfile import load
 from perfmodel.timing.card import Card, Tiling
-from perfmodel.timing.stream import L2_FILL
+from perfmodel.timing.stream import L2_FILL, THROUGH
 from perfmodel.timing.weights import Mechanism
 
 KNOWLEDGE = ("datasheet", "family", "calibrated")
@@ -156,6 +156,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         write_byte_per_s=min(bandwidth * stream["write"], L2_FILL * l2_byte_per_s),
         l2_byte=max(1.0, l2_byte * cache_["capacity"]),
         l2_byte_per_s=l2_byte_per_s,
+        through_byte_per_s=THROUGH * l2_byte_per_s if known.name != ANY else 0.0,
         lane_per_s=_lanes_flop_per_s(gpu) / 2.0 * known.value("clock", "lanes"),
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,
@@ -223,6 +224,9 @@ def _tilings(gpu: Gpu, known: Family) -> dict[str, Tiling]:
         served = _served(gpu, dtype)
         if served:
             found[dtype] = _tiling(known, served if served in known.sections else "tensor")
+    for section in known.sections:  # of a data type with scales, such as "fp8 block"
+        if section.partition(" ")[0] in found and " " in section:
+            found[section] = _tiling(known, section)
     return found
 
 
@@ -236,7 +240,8 @@ def _tiling(known: Family, section: str) -> Tiling:
     if section == "vector":  # its loads need no alignment
         values = {**dict.fromkeys(("small", "small_draw", "crooked", "crooked_draw"), 1.0), **known.sections["vector"]}
     else:
-        values = {**known.sections["tensor"], **known.sections[section]}
+        general = known.sections.get(section.partition(" ")[0], {})
+        values = {**known.sections["tensor"], **general, **known.sections[section]}
     return Tiling(
         edge=values["edge"],
         draw_byte_per_clock=values["draw"],
@@ -261,13 +266,15 @@ def with_readings(found: Card, own: measured.Measured) -> Card:
         return otherwise if value is None else value
 
     held = {dtype: reading("matmul", f"{dtype} sustained", value) for dtype, value in found.held_flop_per_s.items()}
+    l2_byte_per_s = reading("l2", "read", found.l2_byte_per_s)
     fma, host_s = own.value("fma", "fp32"), own.value("launch", "stream")
     return found._replace(
         read_byte_per_s=reading("stream", "read", found.read_byte_per_s),
         copy_byte_per_s=reading("stream", "copy", found.copy_byte_per_s),
         add_byte_per_s=reading("stream", "add", found.add_byte_per_s),
         write_byte_per_s=reading("stream", "write", found.write_byte_per_s),
-        l2_byte_per_s=reading("l2", "read", found.l2_byte_per_s),
+        l2_byte_per_s=l2_byte_per_s,
+        through_byte_per_s=found.through_byte_per_s * l2_byte_per_s / found.l2_byte_per_s,
         lane_per_s=fma / 2.0 if fma else found.lane_per_s,
         cold_s=reading("launch", "replay cold", found.cold_s),
         warm_s=reading("launch", "replay warm", found.warm_s),

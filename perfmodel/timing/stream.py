@@ -15,7 +15,8 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("stream")
-NOTHING_LEFT, HELD_BACK, LAZY = _data.weights("nothing left", "held back", "lazy")
+NOTHING_LEFT, HELD_BACK = _data.weights("nothing left", "held back")
+THROUGH = _data.weight("through")  # of L2's read rate: ``parameters`` gives each card its rate
 L2_WRITE, L2_FILL, NEAR = _data.weights("l2 write", "l2 fill", "near")
 
 
@@ -56,12 +57,22 @@ def rate(card: Card, read_byte: Size, write_byte: Size) -> Size:
     return where(share <= 1 / 3, reading, where(share <= 1 / 2, adding, writing))
 
 
+def held_byte(card: Card, read_byte: Size, write_byte: Size) -> Size:
+    """Bytes that are still in L2, not yet written back, when a stream ends.
+
+    A stream passes through L2 faster than memory takes it, until L2 holds as many dirty lines as it may.
+    """
+    if read_byte + write_byte <= 0 or not card.through_byte_per_s:
+        return 0.0
+    behind = maximum(0.0, 1.0 - rate(card, read_byte, write_byte) / card.through_byte_per_s)
+    return minimum(behind * (read_byte + write_byte), minimum(write_byte, HELD_BACK * card.l2_byte))
+
+
 def moved(card: Card, read_byte: Size, write_byte: Size, found: Size = 0.0) -> Moved:
     """Seconds for bytes read and written once, of which L2 holds the share ``found``."""
     if read_byte + write_byte <= 0:
         return Moved(0.0, 0.0)
-    held = minimum(LAZY * write_byte, HELD_BACK * card.l2_byte)
-    from_memory = (read_byte + write_byte - held) * (1.0 - found)
+    from_memory = (read_byte + write_byte - held_byte(card, read_byte, write_byte)) * (1.0 - found)
     return Moved(from_memory / rate(card, read_byte, write_byte), (read_byte + write_byte) / card.l2_byte_per_s)
 
 
@@ -72,7 +83,7 @@ def first_latency_s(card: Card, found: Size) -> Size:
 
 def late_s(card: Card, read_byte: Size, write_byte: Size) -> Size:
     """DRAM time to write back the lines that are still dirty in L2 when the kernel ends."""
-    held = minimum(LAZY * write_byte, HELD_BACK * card.l2_byte)
+    held = held_byte(card, read_byte, write_byte)
     return held / rate(card, read_byte, write_byte) if held else 0.0
 
 

@@ -7,7 +7,8 @@ last wave takes as long as a full one: 133 tiles on 132 multiprocessors take two
 (split-k) gives more tiles of fewer steps; a second kernel adds the partial sums.
 
 Every tile reads its strips of both operands through L2. Operands that do not stay in L2 are read from memory once for
-each group of tiles in flight. The library is assumed to choose the tile and the split that this model finds fastest.
+each group of tiles in flight. The library is assumed to choose the tile and the split that this model finds fastest,
+except where its own estimate is known (``picked_tiles``).
 
 Alignment: rows that start at multiples of 16 bytes are loaded by wide copies. Rows aligned to 4 or 8 bytes need narrow
 copies and run older kernels, whose matrix instruction does not reach the peak of the newest. Rows aligned to 2 bytes
@@ -16,85 +17,35 @@ pass through registers, element by element.
 Quantised weights: a kernel that reads weights in a narrow type converts them in registers, once for every row of tiles. A
 step takes at least as long as these instructions. Such kernels do not split the sum along k.
 
-Long products are limited by the board's power: the clock falls until the board keeps to its limit.
+Long products are limited by the board's power: the clock falls until the board keeps to its limit. A tile that reaches beyond
+the result takes as much power as a full one.
 """
 
 from math import ceil, inf
 from typing import NamedTuple
 
-from perfmodel.arithmetic import Size, maximum, minimum
-from perfmodel.runs import Gemm, number
+from perfmodel.arithmetic import Size
+from perfmodel.timing import picked_tiles
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
-from perfmodel.timing.power import rate as powered_rate
-from perfmodel.timing.stream import NOTHING_LEFT, rate
+from perfmodel.timing.products import Limits, Product, again_s, limits, reread_s
+from perfmodel.timing.stack_tiles import of_product
 from perfmodel.timing.terms import Body, Term, at_once_s, overlapped
-from perfmodel.timing.tile_sizes import VECTOR_STEP, WIDE, Choice, choices_of, step_of
+from perfmodel.timing.tile_sizes import VECTOR_STEP, Choice, choices_of, step_of, tiling
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("tiles")
 SPLITS = _data.sizes("splits")
 FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
-ALIGNMENTS = (WIDE, 4, 2, 1)  # bytes: wide copies, narrow copies (4, 2), through registers
-SHARPNESS, LEFT_IN_L2, CONVERSION_S = _data.weights("sharpness", "left in l2", "conversion s")
+# Products with these scales come from CUTLASS or DeepGEMM, which do not split the sum.
+WHOLE = ("static", "token", "block")
+SHARPNESS, UNSPLIT_STEP_S, CONVERSION_S = _data.weights("sharpness", "unsplit step s", "conversion s")
+# Multiply-adds below which a library does not split the sum, and the largest k.
+UNSPLIT = {"ada": _data.facts("unsplit ada", "unsplit k ada")}
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
 SHORTLISTS = 32  # kept of one product, each for another share found in L2
-
-
-class Product(NamedTuple):
-    """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
-
-    ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
-    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd``,
-    ``whole`` and ``converts`` are as in ``Gemm``.
-    """
-
-    m: Size
-    k: Size
-    n: Size
-    batch: Size = 1
-    left: float = 2
-    right: float = 2
-    result: float = 2
-    reads: Size = 1.0
-    writes: Size = 1.0
-    aligned: int = 0
-    odd: bool = False
-    whole: bool = False
-    converts: bool = False
-
-    @classmethod
-    def of(cls, fact: Gemm) -> "Product":
-        """Returns the product that a fact describes, as numbers."""
-        sizes = (number(size) for size in fact[:4])
-        items = (item if isinstance(item, int) else float(item) for item in fact.items)
-        m, k, n, batch = sizes
-        left, right, result = items
-        return cls(
-            m,
-            k,
-            n,
-            batch,
-            left,
-            right,
-            result,
-            aligned=fact.aligned,
-            odd=fact.odd,
-            whole=fact.whole,
-            converts=fact.converts,
-        )
-
-    @property
-    def operands_byte(self) -> Size:
-        """Bytes of both operands of one product of the batch."""
-        return self.m * self.k * self.left + self.k * self.n * self.right
-
-    @property
-    def result_byte(self) -> Size:
-        """Bytes of one result of the batch."""
-        return self.m * self.n * self.result
 
 
 class Shortlist(NamedTuple):
@@ -105,35 +56,6 @@ class Shortlist(NamedTuple):
     powered_s: float
 
 
-def alignment(size: Product) -> int:
-    """Bytes to which the rows of all matrices are aligned."""
-    left_byte, right_byte = size.k * size.left, size.n * size.right
-    return size.aligned or next((byte for byte in ALIGNMENTS if not left_byte % byte + right_byte % byte), 1)
-
-
-class Limits(NamedTuple):
-    """What does not depend on the tile: the alignment of the rows in bytes, the time by the power limit, the time of
-    the bytes that move once, and the rate of memory.
-    """
-
-    aligned: int
-    powered_s: Size
-    compulsory_s: Size
-    bandwidth_byte_per_s: Size
-
-
-def limits(card: Card, size: Product, dtype: str, found: Size) -> Limits:
-    """The figures of a product that every tile shares."""
-    operand_byte = size.batch * size.operands_byte * size.reads
-    result_byte = size.batch * size.result_byte * size.writes
-    bandwidth = rate(card, operand_byte, result_byte)
-    from_memory = operand_byte + result_byte - minimum(result_byte, LEFT_IN_L2 * card.l2_byte)
-    flops = 2.0 * size.batch * size.m * size.n * size.k
-    powered_s = flops / powered_rate(card, dtype, flops)
-    aligned = alignment(size) if dtype in card.tilings else WIDE
-    return Limits(aligned, powered_s, from_memory * (1.0 - found) / bandwidth, bandwidth)
-
-
 @by_paths
 def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[float, Shortlist] | None = None) -> Body:
     """Returns the time of a batch of products with the tile and the split that make it least.
@@ -141,16 +63,18 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     ``tried``: the shortlists of this product by ``found``, for callers that ask again under another power limit.
     """
     on_tensor = dtype in card.tilings
-    how = card.tilings[dtype if on_tensor else "vector"]
+    how = tiling(card, dtype, size.scales)
     given = limits(card, size, dtype, found)
     lead_s = how.lead_s + (CONVERSION_S if size.converts else 0.0)
     # Kernels with quantised weights have a wider range: libraries differ more in them than in plain products.
     mechanism = "conversion" if size.converts else "tiles"
+    if picked_tiles.picks(card, size, dtype, given.aligned):
+        return picked_tiles.body(card, size, dtype, found, given)
     if not isinstance(given.powered_s + given.compulsory_s, float):
         from perfmodel.timing import tile_arrays
 
         return Body(tile_arrays.least_s(card, size, dtype, given) + lead_s, (), mechanism)
-    _, powered_s, compulsory_s, _ = given
+    powered_s, compulsory_s = given.powered_s, given.compulsory_s
     near = tried.get(found) if tried else None
     if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
         near = None
@@ -162,7 +86,7 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s = best
     seconds, terms = overlapped(
         (
-            ("matrix product", max(work_s, powered_s) + edges_s),
+            ("matrix product", work_s + edges_s),
             ("memory", compulsory_s + again_s),
             ("L2", l2_s),
         ),
@@ -179,13 +103,14 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
 def _fastest(
     card: Card, size: Product, dtype: str, given: Limits, near: Shortlist | None
 ) -> tuple[tuple[int, int, int, float, float, float, float, float], Shortlist]:
-    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2,
-    the sum of the parts, and operands that are read from memory again; and the shortlist, the only tiles tried if given.
+    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications (at the rate that the
+    power limit allows), wave edges, L2, the sum of the parts, and operands that are read from memory again; and the shortlist, the only tiles tried if given.
     """
     grid = grid_of(card, size, dtype, given)
     steps_all, count = grid.steps, card.multiprocessors
     _, powered_s, compulsory_s, _ = given
     least, limit, best = inf, inf, None
+    results = size.batch * size.m * size.n
     tried: list[tuple[float, Choice]] = []
     for choice in near.choices if near else grid.choices:
         tile_m, tile_n = choice[:2]
@@ -194,13 +119,13 @@ def _fastest(
         tiles = -(-size.m // tile_m) * -(-size.n // tile_n) * size.batch
         if tiles * steps_all * choice.step_s > limit * count:
             continue
-        memory_s = None
+        memory_s, held_s = None, powered_s * filled(choice, tiles, results)
         for split in SPLITS:
             if split > 1 and (grid.whole or steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
                 break
             work_s, edges_s, l2_s = tiled_s(choice, tiles * split, ceil(steps_all / split), count)
             sum_s = grid.sum_s + grid.part_s * split if split > 1 else 0.0
-            busy_s = (work_s if work_s > powered_s else powered_s) + edges_s
+            busy_s = (work_s if work_s > held_s else held_s) + edges_s
             # Overlap never makes the longest shorter.
             longest_s = busy_s if busy_s > l2_s else l2_s
             if longest_s + sum_s >= limit or compulsory_s + sum_s >= limit:
@@ -214,7 +139,7 @@ def _fastest(
             tried.append((whole_s, choice))
             if whole_s < least:
                 least, limit = whole_s, whole_s * (1.0 + NEAR)
-                best = (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s)
+                best = (tile_m, tile_n, split, max(work_s, held_s), edges_s, l2_s, sum_s, again_s)
     assert best is not None
     close = dict.fromkeys(choice for whole_s, choice in tried if whole_s <= limit)
     return best, Shortlist(tuple(close), least, powered_s)
@@ -236,38 +161,48 @@ class Grid(NamedTuple):
 
     def again_s(self, choice: Choice, m: Size, n: Size) -> Size:
         """Time to read operands that do not fit in L2 again for each wave of tiles."""
-        further_m, further_n = maximum(1.0, m / choice.wave_m) - 1.0, maximum(1.0, n / choice.wave_n) - 1.0
-        return self.left_s * further_n + self.right_s * further_m
+        return again_s((self.left_s, self.right_s), (m, n), (choice.wave_m, choice.wave_n))
 
 
 def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
     """The tiles of a library for a product, and what they share."""
     on_tensor = dtype in card.tilings
     step_k = step_of(size.left, size.right) if on_tensor else VECTOR_STEP
-    # A vector-matrix product has its own kernels, which split.
+    small = on_tensor and not size.scales and not size.tiles and _unsplit(card.generation, size)
+    # Libraries do not split the sums of a batch. A vector-matrix product has its own kernels, which split.
     whole = (
-        size.whole
+        small
+        or size.scales in WHOLE
+        or bool(size.tiles)
         or size.converts
-        or (not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
+        or (bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
     )
-    choices, choosy = choices_of(
-        card,
-        dtype,
-        size.left,
-        size.right,
-        0 if size.odd else given.aligned,
-        not on_tensor and bool(size.batch > 1),
-        size.converts,
-    )
-    left_byte, right_byte = size.m * size.k * size.left, size.k * size.n * size.right
-    again = (
-        (left_byte + right_byte > NOTHING_LEFT * card.l2_byte) * size.batch * size.reads / given.bandwidth_byte_per_s
-    )
+    own = size.tiles or (of_product(card.generation, dtype, size.scales, size.m, size.n) if on_tensor else ())
+    items, aligned = (size.left, size.right), 0 if size.odd else given.aligned
+    batched = not on_tensor and bool(size.batch > 1)
+    choices, choosy = choices_of(card, dtype, items, aligned, batched, size.scales, own, size.converts)
+    if small:
+        choices = tuple(choice._replace(step_s=max(choice.step_s, UNSPLIT_STEP_S)) for choice in choices)
+    left_s, right_s = reread_s(card, size, given)
     part_s = 8.0 * size.m * size.n * size.batch / card.l2_byte_per_s
-    how = card.tilings[dtype if on_tensor else "vector"]
-    return Grid(
-        choices, choosy, ceil(size.k / step_k), whole, how.split_s, part_s, again * left_byte, again * right_byte
+    how = tiling(card, dtype, size.scales)
+    return Grid(choices, choosy, ceil(size.k / step_k), whole, how.split_s, part_s, left_s, right_s)
+
+
+def _unsplit(generation: str, size: Product) -> bool:
+    """Whether a library leaves the sum of so small a product whole. Its blocks are few and wait for memory at every step."""
+    most, longest = UNSPLIT.get(generation, (0, 0))
+    return (
+        bool(most)
+        and bool(size.m > 1)
+        and bool(size.k <= longest)
+        and bool(size.batch * size.m * size.n * size.k < most)
     )
+
+
+def filled(choice: Choice, tiles: Size, results: Size) -> Size:
+    """Elements of all tiles divided by those of the result: the rest of a tile is computed too, and takes power."""
+    return tiles * (choice.tile_m * choice.tile_n) / results
 
 
 def too_large(choice: Choice, m: Size, n: Size) -> Size:

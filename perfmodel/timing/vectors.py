@@ -5,8 +5,8 @@ from __future__ import annotations
 from perfmodel.arithmetic import Size, maximum
 from perfmodel.timing.blocks import elementwise
 from perfmodel.timing.card import Card
+from perfmodel.timing.products import ALIGNMENTS, Product, alignment
 from perfmodel.timing.terms import Body, Term
-from perfmodel.timing.tiles import ALIGNMENTS, Product, alignment
 from perfmodel.timing.weights import Mechanism
 
 LANES, SINGLY, SUMS_S = Mechanism("vectors").weights("lanes", "singly", "sums s")

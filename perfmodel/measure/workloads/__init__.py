@@ -23,7 +23,17 @@ from perfmodel.workload import ROLES
 FAMILY = {
     **dict.fromkeys(("matmul", "gemm"), "products"),
     **dict.fromkeys(
-        ("softmax", "softmax_backward", "layernorm", "layernorm_backward", "rmsnorm", "rmsnorm_backward"), "rows"
+        (
+            "softmax",
+            "softmax_backward",
+            "masked_softmax",
+            "masked_softmax_backward",
+            "layernorm",
+            "layernorm_backward",
+            "rmsnorm",
+            "rmsnorm_backward",
+        ),
+        "rows",
     ),
     **dict.fromkeys(FUNCTIONS, "elementwise"),
     **dict.fromkeys(("attention", "multi_head_attention", "cross_attention", "attention_decode"), "attention"),

@@ -1,4 +1,4 @@
-"""Softmax and normalisation of rows, forward and backward, by torch or by kernels of this package."""
+"""Softmax, masked softmax and normalisation of rows, forward and backward, by torch or by kernels of this package."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from perfmodel.measure.workloads import Bench
 
 EPSILON = 1e-5
 ROWS_CHECKED = 256
+HEAD_SCALE = 0.125  # 1 / sqrt(64), for heads of 64 elements
 
 
 def build(bench: Bench) -> Program:
     """The program of the operation that the case names."""
     own = bench.impl in ("ours", "fused")
-    if bench.impl == "naive":
+    if bench.impl == "naive" and bench.op not in _MASKED:
         raise bench.refuse("no program measures its separate kernels", "torch and ours are accepted")
     if own and bench.device != "cuda":
         raise bench.refuse("the CUDA kernels need a GPU", "torch is accepted on a CPU")
@@ -57,6 +58,56 @@ def _softmax_backward(bench: Bench, own: bool) -> Program:
 
         return Program(lambda: kernels.softmax_backward(y, dy), compare)
     return Program(lambda: torch._softmax_backward_data(dy, y, -1, y.dtype), compare)
+
+
+def _masked_softmax(bench: Bench, own: bool) -> Program:
+    """softmax(scale x + mask) with a causal mask of N S elements: one kernel of this package, or three of torch."""
+    torch = bench.torch
+    B, H, N, S = _scores(bench)
+    x = bench.normal(B, H, N, S, scale=3 / HEAD_SCALE)
+    mask = torch.zeros(N, S, dtype=bench.dtype, device=x.device)
+    mask.masked_fill_(torch.ones(N, S, dtype=torch.bool, device=x.device).triu(S - N + 1), float("-inf"))
+    part = _some(B * H * N)
+
+    def compare(out: Any) -> Pairs:
+        wide = (x.double() * HEAD_SCALE + mask.double()).view(-1, S)[part]
+        e = torch.exp(wide - wide.amax(-1, keepdim=True))
+        yield "the masked softmax", out.view(-1, S)[part], e / e.sum(-1, keepdim=True)
+
+    if own:
+        from perfmodel.measure import kernels
+
+        return Program(lambda: kernels.softmax(x, mask, HEAD_SCALE), compare)
+    return Program(lambda: torch.softmax(x * HEAD_SCALE + mask, -1), compare)
+
+
+def _masked_softmax_backward(bench: Bench, own: bool) -> Program:
+    """The gradient for the scores: one kernel of this package, or torch's kernels of the softmax and of the scale."""
+    torch = bench.torch
+    y = torch.softmax(bench.normal(*_scores(bench), scale=3), -1)
+    dy = bench.normal(*y.shape)
+    part = _some(y[..., 0].numel())
+
+    def compare(out: Any) -> Pairs:
+        p, g = (one.view(-1, y.shape[-1])[part].double() for one in (y, dy))
+        wanted = HEAD_SCALE * p * (g - (p * g).sum(-1, keepdim=True))
+        yield "the masked softmax's gradient", out.view(-1, y.shape[-1])[part], wanted
+
+    if own:
+        from perfmodel.measure import kernels
+
+        return Program(lambda: kernels.softmax_backward(y, dy, HEAD_SCALE), compare)
+    return Program(lambda: torch._softmax_backward_data(dy, y, -1, y.dtype) * HEAD_SCALE, compare)
+
+
+def _scores(bench: Bench) -> tuple[int, ...]:
+    """Returns the shape of the scores; with more queries than keys, the first queries would see no key."""
+    B, H, N, S = (bench.shape[name] for name in "BHNS")
+    if N > S:
+        raise bench.refuse(
+            f"{N} queries of {S} keys, so the causal mask leaves rows without a key", "S of N or more is accepted"
+        )
+    return B, H, N, S
 
 
 def _norm(bench: Bench, own: bool) -> Program:
@@ -122,8 +173,11 @@ def _norm_backward(bench: Bench, own: bool) -> Program:
 _PROGRAMS = {
     "softmax": _softmax,
     "softmax_backward": _softmax_backward,
+    "masked_softmax": _masked_softmax,
+    "masked_softmax_backward": _masked_softmax_backward,
     "layernorm": _norm,
     "rmsnorm": _norm,
     "layernorm_backward": _norm_backward,
     "rmsnorm_backward": _norm_backward,
 }
+_MASKED = ("masked_softmax", "masked_softmax_backward")

@@ -16,14 +16,17 @@ from perfmodel.strictjson import dumped
 
 _HERE = os.path.dirname(__file__)
 # Nothing is loaded from anywhere: the browser itself enforces it.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 
 
 def document(
-    title: str, body: Iterable[str], data: Any = None, scripts: Iterable[str] = (), styles: Iterable[str] = ()
-) -> str:
-    """Returns the page. ``body`` is HTML; ``data`` is what its scripts read; scripts and styles are paths."""
-    code = "\n".join(read(path) for path in (os.path.join(_HERE, "page.js"), *scripts))
+    title: str, body: Iterable[str], data: Any = None, scripts: Iterable[str] = (), styles: Iterable[str] = (),
+    program: str = "",
+) -> str:  # fmt: skip
+    """Returns the page. ``body`` is HTML; ``data`` is what its scripts read; scripts and styles are paths, ``program`` is a
+    script that is generated.
+    """
+    code = "\n".join([*([ended(program)] if program else []), *map(read, (os.path.join(_HERE, "page.js"), *scripts))])
     look = "\n".join(read(path) for path in (os.path.join(_HERE, "page.css"), *styles))
     given = dumped(data if data is not None else {}).replace("<", "\\u003c")  # no text can end the script element
     inside = "\n".join(body)
@@ -35,6 +38,11 @@ def document(
         f"{inside}\n"
         f'<script type="application/json" id="page-data">{given}</script>\n<script>\n{code}</script>\n</body>\n</html>\n'
     )
+
+
+def ended(script: str) -> str:
+    """Returns a script in which nothing ends the script element."""
+    return script.replace("</", "<\\/")
 
 
 def read(path: str) -> str:

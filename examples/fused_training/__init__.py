@@ -1,0 +1,1 @@
+"""A translation Transformer trained with our fused softmax and LayerNorm kernels, against torch's and a naive composition."""
