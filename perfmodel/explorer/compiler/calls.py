@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from perfmodel.explorer.compiler.expressions import Expressions
-from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, METHODS
+from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, METHOD_OWNERS, METHODS
 from perfmodel.explorer.compiler.scope import MISSING
 
 
@@ -126,6 +126,10 @@ class Calls(Expressions):
     def _method(self, node: ast.Call, attribute: ast.Attribute) -> str:
         name = attribute.attr
         self.program.uses(name)
+        if name not in METHODS | self.program.method_names | self.program.fields:
+            owners = [kind.__name__ for kind in METHOD_OWNERS if hasattr(kind, name)]
+            if owners:
+                raise self.refuse(node, f"the method '{owners[0]}.{name}'")
         base = self.expression(attribute.value)
         if name == "_replace":
             if node.args or any(word.arg is None for word in node.keywords):
