@@ -108,7 +108,8 @@ def defaults(only: list[str]) -> Iterator[Case]:
 
         def model(config: Any = config, counts: list[instantiated.Counts] = counts) -> instantiated.Counts:
             if not counts:
-                counts.append(measured(instantiated.causal(config)))
+                with torch.device("meta"):
+                    counts.append(measured(instantiated.causal(config)))
             return counts[0]
 
         cases = [compared(kind, kind, document, model) for document in documents(config, name)]
@@ -122,11 +123,10 @@ def heads(only: list[str]) -> Iterator[Case]:
     for kind, found in instantiated.classes(kinds):
         config = instantiated.configured(kind)
         config.num_labels = 2 if found.__name__.endswith("QuestionAnswering") else 5
-        device = "cpu" if instantiated.looks_at_numbers(kind, found.__name__) else "meta"
 
-        def model(found: Any = found, config: Any = config, device: str = device) -> instantiated.Counts:
-            made = instantiated.instance(found, config, device)
-            forward, _ = instantiated.products(made, **instantiated.inputs(made, device))
+        def model(found: Any = found, config: Any = config) -> instantiated.Counts:
+            made = instantiated.instance(found, config)
+            forward, _ = instantiated.products(made, **instantiated.inputs(made))
             return instantiated.Counts(instantiated.parameters(made), forward)
 
         length = None if kind == "vit" else instantiated.LENGTH  # the number of patches is fixed by the image size

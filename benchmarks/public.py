@@ -18,11 +18,15 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import modules
+from modules import LATENT, SERVED, Found
+
 from perfmodel import block, eager
 from perfmodel.block import Kernel
 from perfmodel.cases import Case, case
 from perfmodel.hardware import gpu
 from perfmodel.roofline import lower_under, rates
+from perfmodel.runs import GroupedGemm, number
 from perfmodel.timing.card import Card
 from perfmodel.timing.expectation import Expected
 from perfmodel.timing.sequence import expected
@@ -42,6 +46,8 @@ class Measurement(NamedTuple):
     copies: int = 1  # copies of the weights, used in rotation
     source: str = ""
     impl: str = ""  # where it differs from the implementation of the first line
+    even: bool = False  # every expert got the same number of rows
+    constant: bool = False  # all operands were constants
 
     @property
     def line(self) -> dict[str, Any]:
@@ -65,9 +71,8 @@ class Prepared(NamedTuple):
     def of(cls, one: Measurement) -> Prepared:
         read = [case(line) for line in one.lines]
         card = rates(gpu(one.card), read[0].dtype)
-        found = [
-            (kernel, lower_under(kernel.op, card, own.protocol).lower_s) for own in read for kernel in _launched(own)
-        ]
+        kernels = [(evenly(kernel) if one.even else kernel, own) for own in read for kernel in _launched(own)]
+        found = [(kernel, lower_under(kernel.op, card, own.protocol).lower_s) for kernel, own in kernels]
         return cls(one, read[0], tuple(found))
 
     @property
@@ -79,6 +84,7 @@ class Prepared(NamedTuple):
         if self.one.copies > 1:
             card = rotating(card, self.one.line, self.one.copies)
         card = card._replace(before=True) if self.case.older_rows else card
+        card = card._replace(held_flop_per_s=card.peak_flop_per_s) if self.one.constant else card
         impl = self.one.impl or self.case.words.get("impl", "")
         return expected(card, self.kernels, self.case.dtype, impl=impl, protocol=self.case.protocol)[1]
 
@@ -87,6 +93,19 @@ def _launched(read: Case) -> tuple[Kernel, ...]:
     running = block.kernels(read.steps, read.dims, fused=read.fused, backward=read.backward)
     return tuple(
         k for k in eager.launched(running, read.words.get("impl", ""), read.dtype) if read.forward or not k.forward
+    )
+
+
+def evenly(kernel: Kernel) -> Kernel:
+    """The kernel of experts with as many distinct ones as rows allow. Operations state those of random choices."""
+    fact = kernel.op.runs
+    if not isinstance(fact, GroupedGemm):
+        return kernel
+    groups = min(int(fact.experts), number(fact.rows))
+    read = (groups * number(fact.k) * number(fact.n),)
+    tensors = (t._replace(shape=read) if t.name == "distinct experts" else t for t in kernel.op.tensors)
+    return kernel._replace(
+        op=kernel.op._replace(tensors=tuple(tensors), runs=fact._replace(groups=groups, balanced=True))
     )
 
 
@@ -175,10 +194,12 @@ def serving(folder: Path) -> Iterator[Measurement]:
         for row in table.sample(min(len(table), ROWS), random_state=1).to_dict("records"):
             found = reader(path.name, row, at, stack)
             if found is not None:
-                group, lines = found
-                copies = ROTATED[stack] if lines[0]["op"] == "matmul" else 1
-                impl = "serving" if group.startswith(LATENT) else ""
-                yield Measurement(SERVING_CARDS[at], group, lines, float(row["latency"]) * 1e-3, copies, stack, impl)
+                copies = ROTATED[stack] if found.lines[0]["op"] == "matmul" else 1
+                impl = "serving" if found.group.startswith(LATENT) else ""
+                yield Measurement(
+                    SERVING_CARDS[at], found.group, found.lines, float(row["latency"]) * 1e-3, copies, stack, impl,
+                    found.even, found.constant,
+                )  # fmt: skip
 
 
 def _pandas(what: str) -> Any:
@@ -211,18 +232,14 @@ def layers(folder: Path) -> Iterator[Measurement]:
                         yield Measurement("a100-sxm4-80gb", LAYERS, (line,), measured_s, 1, "vidur")
 
 
-Found = tuple[str, tuple[dict[str, Any], ...]]
-SERVED = {"protocol": "warm"}
-
-
 def _product_case(name: str, row: Mapping[str, Any], at: str, stack: str) -> Found | None:
     shape = {key: int(row[key]) for key in ("m", "k", "n")}
     if row["gemm_dtype"] == "bfloat16":
-        return "matmul bf16", ({"op": "matmul", "shape": shape, "dtype": "bf16", "impl": "torch", **SERVED},)
+        return Found("matmul bf16", ({"op": "matmul", "shape": shape, "dtype": "bf16", "impl": "torch", **SERVED},))
     impl = SCALES.get((row["gemm_dtype"], stack))
     if impl is None:
         return None
-    return f"matmul fp8, {impl}", ({"op": "matmul", "shape": shape, "dtype": "fp8", "impl": impl, **SERVED},)
+    return Found(f"matmul fp8, {impl}", ({"op": "matmul", "shape": shape, "dtype": "fp8", "impl": impl, **SERVED},))
 
 
 def _attention_case(name: str, row: Mapping[str, Any], at: str, stack: str) -> Found | None:
@@ -239,96 +256,16 @@ def _attention_case(name: str, row: Mapping[str, Any], at: str, stack: str) -> F
     }  # fmt: skip
     impl = "paged" if (at, stack) in PAGED else "serving"
     line = {"op": "attention", "shape": shape, "dtype": "bf16", "impl": impl, "causal": not decode, **SERVED}
-    return f"attention {'decode' if decode else 'prompt'} bf16", (line,)
-
-
-# Experts without a gate, by width and inner width: Nemotron's, whose activation is a squared ReLU.
-UNGATED = ((2048, 5120), (2688, 1856))
-VISITED = 8  # rows of each expert, on average, from which a power law leaves none without rows
-
-
-def _experts_case(name: str, row: Mapping[str, Any], at: str, stack: str) -> Found | None:
-    """Experts that all lie on one GPU. NB a power law of the routing is priced as if it were uniform."""
-    T, D, A, E = (int(row[key]) for key in ("num_tokens", "hidden_size", "topk", "num_experts"))
-    F = int(row["inter_size"]) // int(row["moe_tp_size"])
-    uneven = row["distribution"] != "balanced" and T * A < VISITED * E
-    if row["moe_dtype"] != "bfloat16" or int(row["moe_ep_size"]) > 1 or uneven:
-        return None
-    gated = (
-        at != "h100_sxm" or (D, int(row["inter_size"])) not in UNGATED
-    )  # the older stack has no kernel without a gate
-    experts = {"op": "expert_linear", "dtype": "bf16", "impl": "serving", **SERVED}
-    between: dict[str, Any] = {
-        "op": "silu_gate",
-        "shape": {"numel": T * A * F},
-        "dtype": "bf16",
-        "impl": "fused",
-        **SERVED,
-    }
-    if not gated:
-        between = {
-            "op": "elementwise",
-            "kind": "relu",
-            "shape": {"numel": T * A * F},
-            "dtype": "bf16",
-            "impl": "torch",
-            **SERVED,
-        }
-    return "experts bf16", (
-        {**experts, "shape": {"B": 1, "N": T, "D_in": D, "D_out": (1 + gated) * F, "E": E, "A": A}},
-        between,
-        {**experts, "shape": {"B": 1, "N": T, "D_in": F, "D_out": D, "E": E, "A": A}},
-        {"op": "combine_experts", "shape": {"B": 1, "N": T, "D": D, "A": A}, "dtype": "bf16", **SERVED},
-    )
-
-
-LATENT = "latent attention"
-# Sizes of DeepSeek-V3: width, ranks of queries and of keys and values, head sizes.
-WIDTH, QUERY_RANK, RANK, ROTARY, PLAIN = 7168, 1536, 512, 64, 128
-
-
-def _latent_case(name: str, row: Mapping[str, Any], at: str, stack: str) -> Found | None:
-    """A whole module: projections, norms, rotation and attention. NB copies between them have no operation here."""
-    decode = "generation" in name
-    if (
-        "fp8" in row["kv_cache_dtype"]
-        or "fp8" in row["gemm_type"]
-        or (not decode and row["kernel_source"] != "FLASH_ATTN")
-    ):
-        return None
-    B, N, H = int(row["batch_size"]), int(row["isl"]), int(row["num_heads"])
-    common = {"dtype": "bf16", **SERVED}
-
-    def linear(inner: int, outer: int) -> dict[str, Any]:
-        return {"op": "linear", "shape": {"B": B, "N": N, "D_in": inner, "D_out": outer}, "impl": "torch", **common}
-
-    def norm(width: int) -> dict[str, Any]:
-        return {"op": "rmsnorm", "shape": {"rows": B * N, "cols": width}, "impl": "torch", **common}
-
-    def absorbed(inner: int, outer: int) -> dict[str, Any]:
-        return {"op": "matmul", "shape": {"batch": H, "m": B * N, "k": inner, "n": outer}, "impl": "torch", **common}
-
-    heads = {"B": B, "H": H, "N": N, "r": RANK, "d_r": ROTARY}
-    first = (
-        linear(WIDTH, QUERY_RANK + RANK + ROTARY), norm(QUERY_RANK), linear(QUERY_RANK, H * (PLAIN + ROTARY)), norm(RANK),
-        {"op": "rope", "shape": {"B": B, "N": N, "H": H, "H_kv": 1, "d": ROTARY}, **common},
-    )  # fmt: skip
-    if decode:
-        attention = {"op": "mla_latent_attention", "shape": {**heads, "S": int(row["step"]) + 1}, **common}
-        middle: tuple[dict[str, Any], ...] = (absorbed(PLAIN, RANK), attention, absorbed(RANK, PLAIN))
-    else:
-        shape = {**heads, "S": N, "d": PLAIN, "d_v": PLAIN}
-        middle = (linear(RANK, 2 * H * PLAIN), {"op": "mla_attention", "shape": shape, "causal": True, **common})
-    return f"{LATENT} {'decode' if decode else 'prompt'} bf16", (*first, *middle, linear(H * PLAIN, WIDTH))
+    return Found(f"attention {'decode' if decode else 'prompt'} bf16", (line,))
 
 
 READERS = {
     "gemm_perf.parquet": _product_case,
     "context_attention_perf.parquet": _attention_case,
     "generation_attention_perf.parquet": _attention_case,
-    "moe_perf.parquet": _experts_case,
-    "mla_context_module_perf.parquet": _latent_case,
-    "mla_generation_module_perf.parquet": _latent_case,
+    "moe_perf.parquet": modules.experts,
+    "mla_context_module_perf.parquet": modules.latent,
+    "mla_generation_module_perf.parquet": modules.latent,
 }
 DEEPBENCH = {"Results FP32": "fp32", "Results - FP16 ip, Mixed math": "fp16"}
 

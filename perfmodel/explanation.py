@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from perfmodel import symbolic
 from perfmodel.analysis import Analysis, analyse
+from perfmodel.context_tables import Contexts, contexts
 from perfmodel.errors import InputError, did_you_mean
 from perfmodel.op import Op
 from perfmodel.operation import Operation
@@ -32,7 +33,7 @@ class Growth(NamedTuple):
 
 class Explanation(NamedTuple):
     """Everything that an ``explain`` page shows. ``ways`` and ``crossovers`` are the algorithms of a collective, ``tiles``
-    the tiles that fit on chip.
+    the tiles that fit on chip, ``contexts`` the bytes of attention scores against the context.
     """
 
     operation: Operation
@@ -47,6 +48,7 @@ class Explanation(NamedTuple):
     ways: tuple[Way, ...] = ()
     crossovers: tuple[Crossover, ...] = ()
     tiles: Tiles | None = None
+    contexts: Contexts | None = None
 
 
 # Sizes that are equal in self-attention. Cost is quadratic in the sequence length when both grow together.
@@ -92,6 +94,7 @@ def explain(
         if isinstance(op.runs, Collective)
         else (),
         tiles=tiles(operation, workload, gpu, fused.dims, settings, knowledge),
+        contexts=contexts(op, gpu, fused.dims["act"]) if "act" in fused.dims else None,
     )
 
 

@@ -33,7 +33,8 @@ class Gemm(NamedTuple):
 
     ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
     bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
-    rows of the result are aligned to less than 4 bytes. ``whole``: the library does not split the sum along k.
+    rows of the result are aligned to less than 4 bytes. ``scales``: how a serving stack quantised the left operand, one of
+    ``SCALES``; its kernel then has tiles of its own and, but for one scale per tensor, does not split the sum along k.
     """
 
     m: Factors
@@ -44,7 +45,7 @@ class Gemm(NamedTuple):
     rotates: bool = False
     aligned: int = 0
     odd: bool = False
-    whole: bool = False
+    scales: str = ""
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
@@ -55,7 +56,9 @@ class GroupedGemm(NamedTuple):
     """Matrix products of several groups: ``rows`` rows distributed over ``groups`` experts.
 
     In the forward pass, each group multiplies its rows by its own (k, n) matrix. With ``summed``, the rows are the
-    inner dimension: each group's result is (k, n), the gradient of its matrix.
+    inner dimension: each group's result is (k, n), the gradient of its matrix. ``tokens``: rows before each was sent to
+    several experts. ``experts``: all of them, those without a row included. Both decide the tiles of a serving stack. ``balanced``:
+    all groups have the same number of rows.
     """
 
     rows: Factors
@@ -64,6 +67,9 @@ class GroupedGemm(NamedTuple):
     groups: Factors
     items: Items = Items()
     summed: bool = False
+    tokens: Factors = 0
+    experts: Size = 0
+    balanced: bool = False
 
     def even(self) -> Gemm:
         """The batch of products in which all groups have the same number of rows, rounded up."""

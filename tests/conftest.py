@@ -16,6 +16,7 @@ settings.load_profile("repeatable")
 
 NOBODYS = tempfile.TemporaryDirectory(prefix="perfmodel-tests-")
 os.environ["XDG_DATA_HOME"] = NOBODYS.name  # also applies to processes that tests start
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch; waiting threads would take time from the other worker
 os.environ.pop("COLUMNS", None)  # set in parallel workers; tables have their width without a terminal
 
 

@@ -68,7 +68,7 @@ class Late(BaseException):
 # --- sources
 
 
-class _Text(yaml.SafeLoader):
+class _Text(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Reads every YAML scalar as text, as perfmodel does."""
 
 
@@ -81,8 +81,12 @@ def _pages(pattern: str) -> tuple[tuple[str, str], ...]:
 
 
 def _yaml(random: random.Random, pattern: str) -> Any:
-    pages = [page for name, page in _pages(pattern) if name != "short-names.yaml"]
-    return yaml.load(random.choice(pages), Loader=_Text)
+    return _tree(random.choice([page for name, page in _pages(pattern) if name != "short-names.yaml"]))
+
+
+@cache
+def _tree(page: str) -> Any:
+    return yaml.load(page, Loader=_Text)
 
 
 @cache

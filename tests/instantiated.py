@@ -1,4 +1,7 @@
-"""Models of transformers on the meta device, and the counts of torch for them."""
+"""Models of transformers, and the counts of torch for them.
+
+Small models run on the processor. The meta device takes longer, because torch computes its shapes in Python.
+"""
 
 from __future__ import annotations
 
@@ -69,19 +72,17 @@ def configured(kind: str, **more):
     return made(**{**small, **OWN.get(kind, {}), **more})
 
 
-def instance(found, config, device: str = "meta"):
+def instance(found, config):
     """Returns a model of this class, with attention and experts as plain products."""
     config._attn_implementation, config._experts_implementation = "eager", "batched_mm"
-    with torch.device(device):
-        return found(config).eval()
+    return found(config).eval()
 
 
-def causal(config, device: str = "meta"):
+def causal(config):
     """Returns the causal language model of a config. For a multimodal config this is its text part."""
     text = config.get_text_config()
     text._experts_implementation = "batched_mm"
-    with torch.device(device):
-        return transformers.AutoModelForCausalLM.from_config(text, attn_implementation="eager").eval()
+    return transformers.AutoModelForCausalLM.from_config(text, attn_implementation="eager").eval()
 
 
 def causal_kinds() -> tuple[str, ...]:
@@ -140,14 +141,6 @@ PARTS = (
 )
 
 
-def looks_at_numbers(kind: str, name: str) -> bool:
-    """Whether a class depends on the values of its inputs (a mask, a padding token, a position), so that it cannot run
-    on the meta device.
-    """
-    own = kind in ("gpt2", "megatron-bert", "openai-gpt")
-    return own or name.endswith(("T5ForSequenceClassification", "ModernBertForMultipleChoice"))
-
-
 def classes(kinds):
     """Yields every class of these model types from its module: (model type, class)."""
     for kind in kinds:
@@ -160,16 +153,15 @@ def classes(kinds):
                     yield kind, found
 
 
-def inputs(model, device: str):
+def inputs(model):
     """Returns the inputs of a forward pass. A sequence ends with its eos token."""
     tokens = torch.ones(1, LENGTH, dtype=torch.long)
     tokens[0, -1] = 2
-    tokens = tokens.to(device)
     names = inspect.signature(model.forward).parameters
     if "pixel_values" in names:
-        return {"pixel_values": torch.empty(1, 3, 8, 8, device=device)}
+        return {"pixel_values": torch.empty(1, 3, 8, 8)}
     if "input_features" in names:
-        found = {"input_features": torch.empty(1, 10, 2 * LENGTH, device=device)}
+        found = {"input_features": torch.empty(1, 10, 2 * LENGTH)}
         return found | ({"decoder_input_ids": tokens} if "decoder_input_ids" in names else {})
     if "MultipleChoice" in type(model).__name__:
         return {"input_ids": tokens[None]}

@@ -7,6 +7,7 @@ from functools import partial
 from math import prod
 
 import pytest
+from many import for_each
 
 from perfmodel.aten import is_known, launched, rules
 from perfmodel.aten.asking import asked, compact, together
@@ -486,7 +487,7 @@ ELEMENTWISE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CALLS)
+@for_each("name", CALLS)
 def test_a_rule_gives_the_kernels_and_sizes_of_its_example(name):
     example, *expected = CALLS[name]
     assert example.name == name
@@ -500,7 +501,7 @@ def test_copies_read_and_write_the_tensor(name):
     assert moved(call(name, X)) == (48, 48)  # 24 elements of two bytes
 
 
-@pytest.mark.parametrize("name", FILLS)
+@for_each("name", FILLS)
 def test_fills_write_their_result(name):
     assert shown(call(name, X, results=X)) == [("fill", ELEMENTS)]
     assert moved(call(name, 6, results=i64(6))) == (0, 48)
@@ -512,13 +513,13 @@ def test_sums_read_the_tensor_and_write_each_result(name):
     assert kernel(call(name, X, results=t())).op.flops() == 24
 
 
-@pytest.mark.parametrize("name", RANDOM)
+@for_each("name", RANDOM)
 def test_random_numbers_write_their_result(name):
     assert shown(call(name, X, results=X)) == [("random", ELEMENTS)]
     assert moved(call(name, X)) == (0, 48)
 
 
-@pytest.mark.parametrize(("name", "flops", "reads"), ELEMENTWISE, ids=[name for name, *_ in ELEMENTWISE])
+@for_each(("name", "flops", "reads"), ELEMENTWISE)
 def test_an_elementwise_call_reads_its_operands_and_writes_its_result(name, flops, reads):
     found = kernel(call(name, *[X] * reads, results=X))
     assert (found.sizes, found.op.flops()) == ({"numel": 24}, 24 * flops)
@@ -534,7 +535,7 @@ def test_every_rule_has_an_example():
 # --- operators that launch nothing, and those that are unknown
 
 
-@pytest.mark.parametrize("name", sorted(VIEWS))
+@for_each("name", sorted(VIEWS))
 def test_views_launch_nothing(name):
     assert launched(call(name, X, results=X)) == ()
     assert is_known(name)
@@ -754,7 +755,7 @@ IN_PLACE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*IN_PLACE, "fill", "zero", "bernoulli", "normal", "_foreach_add", "_fused_adamw"])
+@for_each("name", [*IN_PLACE, "fill", "zero", "bernoulli", "normal", "_foreach_add", "_fused_adamw"])
 def test_a_call_in_place_has_the_counts_of_one_that_is_not(name):
     operands = (LIST, LIST, LIST, LIST) if name.startswith("_f") else (f32(6, 4),) * 3
     (new,), (old,) = launched(call(name, *operands)), launched(call(f"{name}_", *operands))
@@ -788,7 +789,7 @@ RECORDED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@for_each("name", RECORDED)
 def test_a_call_without_results_has_the_kernels_of_one_with_results(name):
     """A profiler trace has no results."""
     one, results = RECORDED[name]
@@ -875,7 +876,7 @@ TRAFFIC = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("text", TRAFFIC)
+@for_each("text", TRAFFIC)
 def test_traffic_is_the_bytes_of_inputs_and_outputs(text):
     """Bytes by torch's own sizes of what each call gets and returns: an input's storage where it is repeated."""
     torch = pytest.importorskip("torch", reason="torch runs the calls")

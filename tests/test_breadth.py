@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from many import for_each
 
 pytest.importorskip("torch", reason="the models are instantiated with torch")
 pytest.importorskip("transformers", reason="the models are those of transformers")
 
-from instantiated import causal, causal_kinds, configured, counted, looks_at_numbers, strange, told
+from instantiated import causal, causal_kinds, configured, counted, strange, told
 from transformers import CONFIG_MAPPING
 
 from perfmodel.importers import FAMILIES
@@ -22,7 +23,7 @@ KINDS = [kind for kind in FAMILIES if kind in causal_kinds() and kind not in ELS
 def test_a_family_has_the_counts_of_its_instance(kind, tmp_path):
     """The window is shorter than the sequence, so a decoding step shows which layers have one."""
     config = configured(kind)
-    model = causal(config, "cpu" if looks_at_numbers(kind, "") else "meta")
+    model = causal(config)
     config.architectures = [type(model).__name__]
     config.save_pretrained(tmp_path)
     found = counted(model)
@@ -47,7 +48,7 @@ def named(of):
     }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind in KINDS])
+@for_each("kind", [kind for kind in DECODERS if kind in KINDS])
 def test_a_description_holds_the_defaults_of_its_config_class(kind):
     """Only optional keys. If the class has no default, the size is derived or required."""
     made = CONFIG_MAPPING[kind]

@@ -8,6 +8,7 @@ from itertools import chain, pairwise
 import pytest
 import ranks as loops
 from command import perfmodel
+from many import for_each
 
 from perfmodel import hardware, ops, patterns, systems
 from perfmodel.errors import InputError
@@ -52,8 +53,8 @@ def expected(kind, given):
     }[kind]
 
 
-@pytest.mark.parametrize("way", SIMULATED, ids="-".join)
-@pytest.mark.parametrize("p", range(1, 18))
+@for_each("way", SIMULATED)
+@for_each("p", range(1, 18))
 def test_messages_are_those_of_simulated_ranks(way, p):
     """Sums, bytes, additions and steps. Parts are unequal where the ranks do not divide the elements."""
     kind, algorithm = way
@@ -209,8 +210,8 @@ def faster(system, factor):
     return system._replace(scale_up=level._replace(one_way_byte_per_s=more), network=network)
 
 
-@pytest.mark.parametrize("kind", patterns.KINDS)
-@pytest.mark.parametrize("ranks", [(2, None), (8, None), (16, None), (16, 1), (64, 8)])
+@for_each("kind", patterns.KINDS)
+@for_each("ranks", [(2, None), (8, None), (16, None), (16, 1), (64, 8)])
 def test_laws_of_the_time(kind, ranks):
     """Never below the bound; more bytes never quicker; more bandwidth never slower; the terms add up."""
     p, local = ranks

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from many import for_each
 
 import perfmodel
 from perfmodel import InputError, UsageError, kernels
@@ -179,7 +180,7 @@ CODE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", CODE)
+@for_each("text", CODE)
 def test_no_code_is_accepted_or_run(text):
     with pytest.raises(InputError, match=r"cannot be read from the arguments; x.shape\[0\], x.numel\(\),"):
         softmax(rows=text)

@@ -26,10 +26,11 @@ BLOCK = pages.BLOCK
 NAMED = re.compile(r"`([^`\s]+)`")
 
 SHOWN = [(page, line) for page in pages.PAGES for line, output in pages.shown(page) if pages.runs_here(line) and output]
-# Commands of the text and of blocks without their output, each once.
+# Commands of the text and of blocks without their output, each once. Those of the questions run with their chapters.
 LINES = {
     line: page
     for page in pages.PAGES
+    if page != "docs/questions.md"
     for line in (*(line for line, output in pages.shown(page) if not output), *pages.named(page))
     if pages.runs_here(line) and (page, line) not in SHOWN
 }
@@ -165,6 +166,7 @@ DOCUMENTS = (
     "flops --config gpt2-124m --gpu t4",
     "flops --config llama-2-7b-layer --gpu t4 --phase decode",
     "flops --config mlp-4096 --symbolic",
+    "flops --config decoder-block --products",
     "memory --config gpt2 --gpu t4 --phase train --set B=64",
     "memory --config gpt2 --gpu t4 --solve B",
     "compare --config gpt2 --gpu t4 --speedup attention=2",
@@ -236,7 +238,7 @@ ARGUMENTS = {"set": "settings", "op": "config", "for": "symbol", "over": "over",
 PROGRAM = {"module", "input", "via", "run"}  # for ``capture`` and ``on``
 # Options of a plan, which ``divide`` takes as a mapping.
 PLAN = {"system", *(name.replace("_", "-") for name in cli_options.PLAN_FIELDS)}
-PRINTING = {"hardware", "format", "output", "plot", "symbolic", "steps", "verbose", "columns", "help"}
+PRINTING = {"hardware", "format", "output", "plot", "symbolic", "products", "steps", "verbose", "columns", "help"}
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)

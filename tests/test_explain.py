@@ -116,6 +116,34 @@ def test_an_operation_without_tiles_has_no_table():
         assert "tile size" not in shown("explain", name, "--gpu", "a100")
 
 
+def test_the_scores_of_a_head_against_the_context():
+    """2 N² bytes in fp16. A T4: 65,536 B of a block, 40 of them, 4 MiB of L2, and 14 to 16 GB of memory."""
+    text = shown("explain", "attention", "--gpu", "t4")
+    inside = text.partition("\nScores against context\n")[2].partition("\n\n")[0]
+    rows = [re.split(r" {2,}", line.strip()) for line in inside.splitlines()[2:12]]
+    assert [row[0] for row in rows][:4] == ["256", "512", "1,024", "2,048"]
+    for tokens, byte, level in rows:
+        needed = 2 * int(tokens.replace(",", "")) ** 2
+        value, unit = byte.split()
+        assert float(value) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[unit] == pytest.approx(needed, rel=1e-3)
+        assert level == (
+            "shared memory of all multiprocessors"
+            if needed <= 40 * 65_536
+            else "device memory"
+            if needed < 14e9
+            else "none"
+        )
+    # 2 x 181² = 65,522 and 2 x 182² = 66,248; 2 x 1144² = 2,617,472 and 2 x 1145² = 2,622,050.
+    note = " ".join(inside.split())
+    assert "181 in the shared memory of a block (65,536 B), 1,144 in the shared memory of all multiprocessors" in note
+    assert "1,448 in L2 (4,194,304 B)" in note  # 2 x 1448² = 4,193,408 and 2 x 1449² = 4,199,202
+
+
+@pytest.mark.parametrize("name", ["softmax", "flash_attention", "attention_decode", "route", "matmul"])
+def test_an_operation_without_a_square_of_scores_has_no_table_of_contexts(name):
+    assert "Scores against context" not in shown("explain", name)
+
+
 def test_the_figures_in_the_prose_of_the_convolution():
     """B = 1, N = D = 8192, K = 3: 67,108,864 outputs, a filter of 24,576 and a bias of 8,192 elements, 2 bytes each."""
     prose = " ".join(shown("explain", "conv1d").split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil, isclose, prod
 
 import pytest
+from many import for_each
 
 from perfmodel import eager, ops, runs
 from perfmodel.analysis import analyse
@@ -27,7 +28,7 @@ def made(operation):
     return operation(**operation.example.at)
 
 
-@pytest.mark.parametrize("operation", EVERY, ids=lambda o: o.name)
+@for_each("operation", EVERY)
 def test_every_operation_and_every_stage_says_how_it_runs(operation):
     op = made(operation)
     assert runs.each(op.runs), operation.name
@@ -48,7 +49,7 @@ def stated(op):
     return sum(map(multiply_adds, runs.each(op.runs)))
 
 
-@pytest.mark.parametrize("operation", EVERY, ids=lambda o: o.name)
+@for_each("operation", EVERY)
 def test_the_products_that_are_stated_do_the_counted_work(operation):
     """2 m k n of the facts equals the counted FLOPs, kernel by kernel, if nothing is masked."""
     for op in (made(operation), *(kernel for _, kernel in made(operation).kernels())):
@@ -56,8 +57,8 @@ def test_the_products_that_are_stated_do_the_counted_work(operation):
             assert 2 * stated(op) == op.contraction_flops(), operation.name
 
 
-@pytest.mark.parametrize("W", [None, 1, 3, 128, 4096])
-@pytest.mark.parametrize(("N", "S"), [(8, 8), (1, 9), (5, 9), (512, 512), (8192, 8192)])
+@for_each("W", [None, 1, 3, 128, 4096])
+@for_each(("N", "S"), [(8, 8), (1, 9), (5, 9), (512, 512), (8192, 8192)])
 def test_a_window_is_stated_and_not_inferred(N, S, W):
     op = ops.find("attention")(B=2, H=4, H_kv=2, N=N, S=S, d=8, causal=1, W=W)
     size = Attended.of(op.runs)
@@ -213,7 +214,7 @@ def test_a_walk_under_a_window_is_that_of_its_tiles(N, part):
     assert isclose(mean, sum(steps) / len(steps), rel_tol=0.06)
 
 
-@pytest.mark.parametrize("operation", EVERY, ids=lambda o: o.name)
+@for_each("operation", EVERY)
 def test_rotating_lies_between_warm_and_cold(operation):
     """No protocol finds more or less than all of the data in L2, whatever the operation."""
     op = made(operation)

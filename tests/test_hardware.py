@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from many import for_each
 
 from perfmodel import hardware
 from perfmodel.errors import InputError
@@ -127,7 +128,7 @@ def test_a_pin_moves_two_bits_per_memory_clock(gpu: Gpu) -> None:
         assert gpu.memory["pin_rate"].value == pytest.approx(2 * gpu.memory["clock"].value, rel=0.001)
 
 
-@pytest.mark.parametrize("kind", ["tensor", "tensor_fp16_accumulate"])
+@for_each("kind", ["tensor", "tensor_fp16_accumulate"])
 def test_a_sparse_peak_is_twice_the_dense_one(gpu: Gpu, kind: str) -> None:
     for dtype, sparse in gpu.peaks[f"{kind}_sparse"].items():
         dense = gpu.peaks[kind][dtype]

@@ -1,6 +1,6 @@
 """The heads of every kind of family against the instantiated model: parameters, and products that torch dispatches.
 
-Models have a few layers of small widths on the meta device. ``benchmarks/breadth.py`` tests every family.
+Models have a few layers of small widths. ``benchmarks/breadth.py`` tests every family.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from instantiated import (
     configured,
     inputs,
     instance,
-    looks_at_numbers,
     parameters,
     products,
     strange,
@@ -43,9 +42,8 @@ def test_every_class_has_the_counts_of_its_instance(kind, tmp_path):
             config.num_labels = 2  # a start and an end
         config.save_pretrained(tmp_path / name)
         path = str(tmp_path / name / "config.json")
-        device = "cpu" if looks_at_numbers(kind, name) else "meta"
-        model = instance(found, config, device)
-        forward, _ = products(model, **inputs(model, device))
+        model = instance(found, config)
+        forward, _ = products(model, **inputs(model))
         told_of[name] = told(path, kind, None if kind == "vit" else LENGTH, decode=False), strange(path)
         counted_of[name] = (parameters(model), forward, None), []
     assert counted_of

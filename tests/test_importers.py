@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+from many import for_each
 
 from perfmodel import analyse
 from perfmodel.errors import InputError
@@ -156,7 +157,7 @@ NO_DEFAULT = ("dots1",)
 
 
 @needs_transformers
-@pytest.mark.parametrize(("kind", "keys"), [*((kind, {}) for kind in FAMILIES if kind not in NO_DEFAULT), *VARIANTS])
+@for_each(("kind", "keys"), [*((kind, {}) for kind in FAMILIES if kind not in NO_DEFAULT), *VARIANTS])
 def test_every_default_is_the_config_class_own(kind, keys):
     """Removing a key of the default config changes nothing, or the key is required."""
     whole = default_config(kind, **keys)
@@ -171,7 +172,7 @@ def test_every_default_is_the_config_class_own(kind, keys):
 
 
 @needs_transformers
-@pytest.mark.parametrize(("kind", "keys"), [*((kind, {}) for kind in FAMILIES if kind not in NO_DEFAULT), *VARIANTS])
+@for_each(("kind", "keys"), [*((kind, {}) for kind in FAMILIES if kind not in NO_DEFAULT), *VARIANTS])
 def test_a_default_config_holds_nothing_strange(kind, keys):
     assert not any("which is not known here" in told for told in model(default_config(kind, **keys), "x").not_counted)
 

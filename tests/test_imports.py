@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from many import for_each
 
 import perfmodel
 
@@ -24,7 +25,7 @@ LAYERS = (
     ("figures", "hardware", "systems", "workload", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
     (
         "step_cases", "case_files", "step_prediction", "totals", "roofline", "analysis", "prediction", "validation", "timing", "footprint", "plans", "serving", "service", "comparison", "sweep", "symbolic", "solve",
-        "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking", "residency", "measured_points", "tile_tables",
+        "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking", "residency", "measured_points", "tile_tables", "products", "context_tables",
     ),
     ("report", "measure", "explorer"),
     ("cli", "api", "planning", "answers", "capture", "given", "utilisation", "pytest_plugin", "__main__"),
@@ -93,7 +94,7 @@ def test_every_module_has_its_layer():
     assert placed == set(MODULES), f"place these in LAYERS: {', '.join(sorted(set(MODULES) - placed))}"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@for_each("module", MODULES)
 def test_imports_go_down_only(module):
     upwards = [
         f"{MODULES[module].name}:{line} imports {name}"
@@ -103,12 +104,12 @@ def test_imports_go_down_only(module):
     assert upwards == []
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("ops.")])
+@for_each("module", [name for name in MODULES if name.startswith("ops.")])
 def test_an_operations_file_imports_no_other(module):
     assert [name for name, _ in own(MODULES[module]) if name == "ops" or name.startswith("ops.")] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
+@for_each("module", MODULES)
 def test_third_party_packages_stay_in_their_modules(module):
     foreign = {top(name) for name, _ in imports(MODULES[module])} - {"perfmodel"} - sys.stdlib_module_names
     astray = {name for name in foreign if top(module) not in THIRD_PARTY.get(name, set())}

@@ -82,6 +82,36 @@ def test_a_layout_holds_its_row_and_fits_the_card(monkeypatch, processors, share
                 assert max(sums, found.shared_byte(inputs) + layouts.weights_byte(name, found)) <= shared - 2048
 
 
+def test_the_attributes_of_a_device_are_read_once(monkeypatch):
+    from types import SimpleNamespace
+
+    from perfmodel.measure.kernels import launch
+
+    read = []
+
+    class Device:
+        def __init__(self, number):
+            read.append(number)
+            self.attributes = {"MultiProcessorCount": 10 + number, "MaxSharedMemoryPerBlockOptin": 232448}
+            self.compute_capability = "90"
+
+    current = [0]
+    runtime = SimpleNamespace(getDevice=lambda: current[0])
+    lib = SimpleNamespace(cuda=SimpleNamespace(Device=Device, runtime=runtime))
+    monkeypatch.setattr(launch, "cupy", lambda: lib)
+    for cached in (launch._attributes, launch._capability):
+        cached.cache_clear()
+    try:
+        assert [launch.multiprocessors() for _ in range(3)] == [10, 10, 10]
+        assert (launch.shared_at_most(), launch.clusters()) == (230400, True)
+        current[0] = 1
+        assert launch.multiprocessors() == 11
+        assert read == [0, 0, 1]  # attributes, capability; attributes of the other
+    finally:
+        for cached in (launch._attributes, launch._capability):
+            cached.cache_clear()
+
+
 def card():
     """Returns torch with a CUDA device if CuPy is installed too, or skips with the reason."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -196,6 +226,9 @@ def test_the_scale_of_a_softmax_and_of_its_gradient(cols):
         y = kernels.softmax(x, hidden, 0.3)
         close(y, wanted.detach(), "float32")
         close(kernels.softmax_backward(y, dy, 0.3), exact.grad, "float32")
+    shifted = torch.cat((mask.flatten()[:1], mask.flatten()))[1:].view(mask.shape)  # not aligned to 16 bytes
+    assert shifted.data_ptr() % 16 == 4
+    assert torch.equal(kernels.softmax(x, shifted, 0.3), y)
     with pytest.raises(InputError, match="a positive number is accepted"):
         kernels.softmax(x, scale=0.0)
 

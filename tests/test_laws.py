@@ -11,6 +11,7 @@ from itertools import chain
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from many import for_each
 
 from perfmodel import ops
 from perfmodel.arithmetic import visible_pairs
@@ -20,7 +21,7 @@ from perfmodel.operation import Operation
 from perfmodel.symbols import SYMBOLS, TABLE
 
 NAMES = tuple(ops.FAMILY_OF)
-every_operation = pytest.mark.parametrize("name", NAMES)
+every_operation = for_each("name", NAMES)
 few = settings(max_examples=10)
 
 # Sizes of independent work: twice as many, twice the FLOPs.
@@ -110,12 +111,90 @@ def counts(op):
 # --- one operation
 
 
-@every_operation
-def test_integers_give_exact_integers(name):
-    def law(operation, sizes):
-        assert {type(count) for count in counts(operation(**sizes))} == {int}
+LAWS = []
 
-    holds(name, law)
+
+def law(function):
+    """Adds a law that holds at all sizes: of an operation, the sizes, and the operation at these sizes."""
+    LAWS.append(function)
+    return function
+
+
+@law
+def integers_give_exact_integers(operation, sizes, op):
+    assert {type(count) for count in counts(op)} == {int}
+
+
+@law
+def flops_are_the_sum_of_their_parts(operation, sizes, op):
+    assert op.flops() == sum(op.primitives().values()) == sum(op.engine_flops().values())
+    assert 0 <= op.contraction_flops() <= op.flops()
+    assert set(op.engine_flops()) <= set(Engine)
+
+
+@law
+def traffic_is_the_sum_of_its_parts(operation, sizes, op):
+    assert op.traffic_byte() == op.read_byte() + op.write_byte()
+    assert op.traffic_byte() == sum(tensor.traffic_byte for tensor in op.tensors if not tensor.spill)
+
+
+@law
+def separate_kernels_move_at_least_what_one_moves_and_do_the_same_work(operation, sizes, op):
+    kernels = [kernel for _, kernel in op.kernels()]
+    assert op.traffic_byte() <= unfused_byte(op)
+    again = sum(work.amount.mix.total * work.amount.times for work in op.work if work.again)
+    assert not kernels or sum(kernel.flops() for kernel in kernels) == op.flops() + again
+    assert not kernels or sum(kernel.contraction_flops() for kernel in kernels) == op.contraction_flops()
+    assert len(kernels) != 1
+
+
+@law
+def traffic_is_at_least_each_input_and_output_once(operation, sizes, op):
+    outer = [tensor for tensor in op.tensors if not tensor.spill]
+    once = sum(t.size_byte * (bool(t.reads) + bool(t.writes)) for t in outer if t.reads or t.writes)
+    assert op.compulsory_byte() == once
+    # A sliding window may hide keys from all queries: they are not read at all.
+    assert op.traffic_byte() >= once or sizes.get("W") is not None
+
+
+@law
+def twice_the_independent_work_is_twice_the_flops(operation, sizes, op):
+    double = {symbol: 2 * sizes[symbol] for symbol in independent(operation)}
+    twice = operation(**{**sizes, **double})
+    assert twice.flops() == 2 * op.flops()
+    assert op.traffic_byte() <= twice.traffic_byte() <= 2 * op.traffic_byte()
+
+
+@law
+def nothing_shrinks_when_a_size_grows(operation, sizes, op):
+    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory, larger tiles or more groups may
+    reduce them, as may more ranks, or larger elements of a tensor that is given in bytes.
+    """
+    held = ("M", "groups", *(("act", "gpus") if "byte" in sizes else ()))
+    for symbol, value in sizes.items():
+        kind = SYMBOLS[symbol].kind
+        if kind == "flag" or value is None or symbol.startswith("tile_") or symbol in held:
+            continue
+        larger = {**sizes, symbol: 2 * value}
+        if not all(operation.holds(rule, larger) for rule in operation.valid):
+            continue
+        more = operation(**larger)
+        assert more.flops() >= op.flops(), symbol
+        assert more.compulsory_byte() >= op.compulsory_byte(), symbol
+
+
+@every_operation
+def test_every_law_holds(name):
+    operation = ops.find(name)
+
+    @settings(max_examples=15)
+    @given(valid_sizes(operation))
+    def asked(sizes):
+        op = operation(**sizes)
+        for holds_for in LAWS:
+            holds_for(operation, sizes, op)
+
+    asked()
 
 
 @every_operation
@@ -131,88 +210,6 @@ def test_huge_sizes_lose_no_digit(name):
     )
     assert op.flops() == large * one.flops()
     assert {type(count) for count in counts(op)} == {int}
-
-
-@every_operation
-def test_flops_are_the_sum_of_their_parts(name):
-    def law(operation, sizes):
-        op = operation(**sizes)
-        assert op.flops() == sum(op.primitives().values()) == sum(op.engine_flops().values())
-        assert 0 <= op.contraction_flops() <= op.flops()
-        assert set(op.engine_flops()) <= set(Engine)
-
-    holds(name, law)
-
-
-@every_operation
-def test_traffic_is_the_sum_of_its_parts(name):
-    def law(operation, sizes):
-        op = operation(**sizes)
-        assert op.traffic_byte() == op.read_byte() + op.write_byte()
-        assert op.traffic_byte() == sum(tensor.traffic_byte for tensor in op.tensors if not tensor.spill)
-
-    holds(name, law)
-
-
-@every_operation
-def test_separate_kernels_move_at_least_what_one_moves_and_do_the_same_work(name):
-    def law(operation, sizes):
-        op = operation(**sizes)
-        kernels = [kernel for _, kernel in op.kernels()]
-        assert op.traffic_byte() <= unfused_byte(op)
-        again = sum(work.amount.mix.total * work.amount.times for work in op.work if work.again)
-        assert not kernels or sum(kernel.flops() for kernel in kernels) == op.flops() + again
-        assert not kernels or sum(kernel.contraction_flops() for kernel in kernels) == op.contraction_flops()
-        assert len(kernels) != 1
-
-    holds(name, law)
-
-
-@every_operation
-def test_traffic_is_at_least_each_input_and_output_once(name):
-    def law(operation, sizes):
-        op = operation(**sizes)
-        outer = [tensor for tensor in op.tensors if not tensor.spill]
-        once = sum(t.size_byte * (bool(t.reads) + bool(t.writes)) for t in outer if t.reads or t.writes)
-        assert op.compulsory_byte() == once
-        # A sliding window may hide keys from all queries: they are not read at all.
-        assert op.traffic_byte() >= once or sizes.get("W") is not None
-
-    holds(name, law)
-
-
-@every_operation
-def test_twice_the_independent_work_is_twice_the_flops(name):
-    def law(operation, sizes):
-        double = {symbol: 2 * sizes[symbol] for symbol in independent(operation)}
-        once, twice = operation(**sizes), operation(**{**sizes, **double})
-        assert twice.flops() == 2 * once.flops()
-        assert once.traffic_byte() <= twice.traffic_byte() <= 2 * once.traffic_byte()
-
-    holds(name, law)
-
-
-@every_operation
-def test_nothing_shrinks_when_a_size_grows(name):
-    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory, larger tiles or more groups may
-    reduce them, as may more ranks, or larger elements of a tensor that is given in bytes.
-    """
-
-    def law(operation, sizes):
-        once = operation(**sizes)
-        held = ("M", "groups", *(("act", "gpus") if "byte" in sizes else ()))
-        for symbol, value in sizes.items():
-            kind = SYMBOLS[symbol].kind
-            if kind == "flag" or value is None or symbol.startswith("tile_") or symbol in held:
-                continue
-            larger = {**sizes, symbol: 2 * value}
-            if not all(operation.holds(rule, larger) for rule in operation.valid):
-                continue
-            more = operation(**larger)
-            assert more.flops() >= once.flops(), symbol
-            assert more.compulsory_byte() >= once.compulsory_byte(), symbol
-
-    holds(name, law)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "tile_m" in ops.find(name).arguments])
@@ -283,7 +280,7 @@ GROWTH = [
 ]
 
 
-@pytest.mark.parametrize(("name", "symbols", "flops", "traffic"), GROWTH)
+@for_each(("name", "symbols", "flops", "traffic"), GROWTH)
 def test_counts_grow_by_the_order_of_the_textbook(name, symbols, flops, traffic):
     operation = ops.find(name)
     large = {name: value * 64 for name, value in operation.example.at.items()}
@@ -344,22 +341,21 @@ def is_gradient(name):
     return name.endswith(("_backward", "_gradient", "_recompute"))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not is_gradient(name)])
+@for_each("name", [name for name in NAMES if not is_gradient(name)])
 def test_every_operation_of_a_model_has_its_backward_pass(name):
     assert bool(ops.find(name).backward) == (name not in NO_GRADIENT)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if is_gradient(name)])
+@for_each("name", [name for name in NAMES if is_gradient(name)])
 def test_every_gradient_belongs_to_an_operation(name):
     named = chain.from_iterable((b.operation, b.fused) for other in ops.every() for b in other.backward)
     assert name in set(named)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if ops.find(name).backward])
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_backward_pass_is_complete_and_in_its_domain(name, fused):
+@for_each("name", [name for name in NAMES if ops.find(name).backward])
+def test_a_backward_pass_is_complete_and_in_its_domain(name):
     def law(operation, sizes):
-        for op in gradients(name, sizes, fused):
+        for op in chain.from_iterable(gradients(name, sizes, fused) for fused in (False, True)):
             assert {type(count) for count in counts(op)} == {int}
             assert op.flops() > 0
 
@@ -396,7 +392,7 @@ def test_recomputing_attention_takes_five_products_for_two(name):
     holds(name, law)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if ops.find(name).backward])
+@for_each("name", [name for name in NAMES if ops.find(name).backward])
 def test_a_gradient_moves_at_least_what_comes_in_and_goes_out(name):
     """At the sizes of the forward example, a backward pass writes at least one gradient."""
     operation = ops.find(name)
@@ -459,7 +455,7 @@ def test_the_notation_table_says_each_letter_once():
     ] == []
 
 
-@pytest.mark.parametrize("family", ops.FAMILIES)
+@for_each("family", ops.FAMILIES)
 def test_a_familys_file_holds_no_operation_that_the_table_leaves_out(family):
     module = import_module(f"perfmodel.ops.{family}")
     pages = {value.name for value in vars(module).values() if isinstance(value, Operation)}

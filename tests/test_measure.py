@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import given_rates
 import pytest
 from command import perfmodel as command
+from many import for_each
 
 from perfmodel import measured, ops, records, validation
 from perfmodel.cases import PROTOCOLS, case
@@ -102,7 +103,7 @@ def name(line):
 # --- programs
 
 
-@pytest.mark.parametrize("line", [*SMALL, *TORCH_ONLY], ids=name)
+@for_each("line", [*SMALL, *TORCH_ONLY])
 def test_a_program_of_torch_agrees_with_float64(line):
     found = compared(line)
     assert not found.wrong
@@ -194,7 +195,7 @@ def by_2_percent(found):
     return found * 1.02 if hasattr(found, "dtype") else tuple(one * 1.02 for one in found)
 
 
-@pytest.mark.parametrize("line", PROGRAMS, ids=name)
+@for_each("line", PROGRAMS)
 def test_a_kernel_of_a_program_agrees_with_float64(line):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from perfmodel.measure.workloads import build
@@ -812,14 +813,19 @@ def test_an_interruption_before_the_first_case_is_answered(tmp_path, monkeypatch
     assert "interrupted; 0 cases were measured" in ran.err
 
 
-@pytest.mark.xdist_group("processor")
-def test_without_torch_nothing_says_torch(tmp_path, monkeypatch, quick_start):
-    """NumPy runs the cases instead of torch, so neither the table nor the notes name torch."""
+@pytest.fixture
+def without_torch(tmp_path, monkeypatch):
+    """Processes that a test starts find no torch, and run their cases with NumPy."""
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "torch.py").write_text("raise ModuleNotFoundError('hidden', name='torch')\n")
     root = str(Path(__file__).parent.parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "hidden"), root]))
     monkeypatch.setattr(environment, "torch_with_gpu", lambda: None)
+
+
+@pytest.mark.xdist_group("processor")
+def test_without_torch_nothing_says_torch(tmp_path, without_torch, quick_start):
+    """Neither the table nor the notes name torch."""
     suite = tmp_path / "cases.jsonl"
     softmax = {"op": "softmax", "shape": {"rows": 8, "cols": 8}, "dtype": "fp32"}
     suite.write_text("".join(json.dumps(line) + "\n" for line in ({**ADD, "impl": "torch"}, softmax)))
@@ -838,7 +844,7 @@ def test_a_file_of_another_device_is_not_resumed(tmp_path, quick_start):
         session.Log(path, session.device("cpu"))
 
 
-def test_an_interruption_keeps_what_was_measured(tmp_path):
+def test_an_interruption_keeps_what_was_measured(tmp_path, without_torch):
     """An interrupted run leaves the environment and the finished cases in the file, and can be resumed."""
     if sys.platform == "win32":
         pytest.skip("signals are those of POSIX")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 from perfmodel import analyse, ops
 from perfmodel.block import gradients, kernels
@@ -273,7 +274,7 @@ def test_what_one_operation_keeps(name, sizes, byte):
     assert size_byte(answer.training.activations.layers[-1].first) == byte
 
 
-@pytest.mark.parametrize("name", sorted(name for name in ops.FAMILY_OF if ops.find(name).backward))
+@for_each("name", sorted(name for name in ops.FAMILY_OF if ops.find(name).backward))
 def test_no_operation_keeps_more_than_its_gradients_read(name):
     """A tensor that two gradients read counts for both here, and once in the kept bytes."""
     found = single(ops.find(name))
@@ -283,8 +284,8 @@ def test_no_operation_keeps_more_than_its_gradients_read(name):
         assert kept(answer)["outside the layers"] <= reads
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
-@pytest.mark.parametrize("name", sorted(name for name in ops.FAMILY_OF if ops.find(name).backward))
+@for_each("fused", [True, False])
+@for_each("name", sorted(name for name in ops.FAMILY_OF if ops.find(name).backward))
 def test_a_forward_pass_moves_all_that_is_kept(name, fused):
     """Every kept tensor is an operand of a forward kernel of the training step, which reads or writes it.
 
@@ -632,8 +633,8 @@ def test_windows_in_some_layers_bound_nothing():
     assert found.next_byte_per_gpu - found.byte_per_gpu >= 21 * 2 * 8 * 256 * 2
 
 
-@pytest.mark.parametrize("capacity", [0, 1, 2, 3, 7, 8, 9, 1000, 10**15])
-@pytest.mark.parametrize("at_most", [1, 2, 9, 10**6])
+@for_each("capacity", [0, 1, 2, 3, 7, 8, 9, 1000, 10**15])
+@for_each("at_most", [1, 2, 9, 10**6])
 def test_the_search_finds_the_end(capacity, at_most):
     found = solved("B", lambda size: size, capacity, at_most=at_most)
     assert found.largest == min(capacity, at_most)

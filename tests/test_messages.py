@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import pytest
 from command import MESSAGE, check_message, check_refused, perfmodel
+from many import for_each
 
 from perfmodel import api
 from perfmodel.errors import InputError, NoDeviceError, UsageError, ValidationError, did_you_mean, near_or_known, shown
@@ -155,7 +156,7 @@ def line_id(case):
     return " ".join(case[0]).encode("unicode_escape").decode()[:60]
 
 
-@pytest.mark.parametrize(("arguments", "code", "start"), COMMAND_LINES, ids=map(line_id, COMMAND_LINES))
+@for_each(("arguments", "code", "start"), COMMAND_LINES)
 def test_a_bad_command_line_is_refused_in_one_line(arguments, code, start):
     ran = perfmodel(*arguments)
     check_refused(ran, code)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from command import perfmodel
+from many import for_each
 
 from perfmodel import analyse
 from perfmodel.errors import InputError
@@ -137,7 +138,7 @@ def test_every_model_in_configs_has_its_published_total():
     assert set(TOTALS) == set(MODELS)
 
 
-@pytest.mark.parametrize("name", TOTALS)
+@for_each("name", TOTALS)
 def test_parameters_are_those_that_are_published(name):
     assert counted(name).parameters.total == TOTALS[name]
 
@@ -214,7 +215,7 @@ def test_a_short_name_is_the_published_config(path):
 # --- laws for every workload
 
 
-@pytest.mark.parametrize("name", files("configs"))
+@for_each("name", files("configs"))
 def test_every_workload_runs_on_a_card_in_every_phase(name):
     card = gpu("h100")
     for phase in workload(name).phases:
@@ -225,7 +226,7 @@ def test_every_workload_runs_on_a_card_in_every_phase(name):
         assert 0 < total.compulsory_byte <= total.traffic_byte
 
 
-@pytest.mark.parametrize("name", MODELS)
+@for_each("name", MODELS)
 def test_a_models_file_holds_what_its_importer_reads(name):
     """A model file has only keys that its importer reads."""
 
@@ -526,6 +527,6 @@ SHIPPED = [ROOT / "configs" / f"{name}.json" for name in MODELS]
 PUBLISHED = sorted((ORACLE / "configs").glob("*.json"))
 
 
-@pytest.mark.parametrize("path", [*SHIPPED, *PUBLISHED], ids=lambda path: path.stem)
+@for_each("path", [*SHIPPED, *PUBLISHED])
 def test_a_published_config_holds_nothing_strange(path):
     assert not any("which is not known here" in told for told in workload(str(path)).not_counted)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import MESSAGE, check_refused, perfmodel
+from many import for_each
 
 import perfmodel as library
 from perfmodel.errors import InputError
@@ -32,7 +33,7 @@ HEADER = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("capability", "threads", "registers", "shared_byte", "blocks"), HEADER)
+@for_each(("capability", "threads", "registers", "shared_byte", "blocks"), HEADER)
 def test_blocks_are_those_of_the_rules_of_cuda(capability, threads, registers, shared_byte, blocks):
     card = gpu(CARDS[capability])
     assert card.compute_capability == capability

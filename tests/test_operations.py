@@ -16,6 +16,7 @@ import algorithms
 import pytest
 from algorithms import ELEMENTWISE
 from machine import Machine
+from many import for_each
 
 from perfmodel import ops
 from perfmodel.arithmetic import expected_distinct, visible_pairs
@@ -140,7 +141,7 @@ def case_id(case):
     return f"{name}-" + "-".join(f"{key}{value}" for key, value in sizes.items())
 
 
-each_case = pytest.mark.parametrize(("name", "sizes"), CASES, ids=map(case_id, CASES))
+each_case = for_each(("name", "sizes"), CASES)
 
 
 def executed(name, sizes, apart=False):
@@ -245,7 +246,7 @@ def test_distinct_experts_are_the_mean_over_all_choices():
 # --- hand-worked examples
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each("name", NAMES)
 def test_a_hand_worked_example_is_reproduced(name):
     operation = ops.find(name)
     example = operation.example
@@ -269,7 +270,7 @@ def test_an_examples_arithmetic_comes_out():
         assert math.prod(map(sum, factors)) == int(value), text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each("name", NAMES)
 def test_an_example_gives_its_reason_in_numbers(name):
     assert len(re.findall(r"\d+", ops.find(name).example.because)) >= 2
 
@@ -744,7 +745,7 @@ def test_every_operation_has_loops_and_a_reference_by_torch():
     assert REFERENCES.keys() | STEPPED == alone
 
 
-@pytest.mark.parametrize(("name", "sizes"), CHECKED, ids=map(case_id, CHECKED))
+@for_each(("name", "sizes"), CHECKED)
 def test_the_loops_compute_what_torch_computes(torch, name, sizes):
     machine = executed(name, sizes)
     reference = Reference(torch, machine.arrays, sizes)
@@ -770,7 +771,7 @@ def test_the_loops_of_adam_take_torchs_step(torch, name, start):
     torch.testing.assert_close(found, weight.detach(), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each("name", NAMES)
 def test_a_spilled_tensor_is_read_by_as_many_kernels_as_it_says(name):
     op = ops.find(name)(**ops.find(name).example.at)
     for tensor in op.tensors:

@@ -7,8 +7,8 @@ import json
 from importlib import import_module
 from pathlib import Path
 
-import pytest
 from command import perfmodel
+from many import for_each
 
 import perfmodel as package
 from perfmodel.case_files import read
@@ -54,7 +54,7 @@ def test_code_holds_no_fitted_number():
     assert not [found for found in module_floats() if found[1] not in PLAIN and found[0] not in COMPUTING]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each("name", NAMES)
 def test_every_constant_has_a_unit_a_meaning_and_a_source(name):
     found = registry.mechanism(name)
     assert found
@@ -68,7 +68,7 @@ def test_every_constant_has_a_unit_a_meaning_and_a_source(name):
             assert one.points == "unknown" or int(one.points) >= 0, one.name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each("name", NAMES)
 def test_code_reads_every_constant_as_yaml_does(name):
     for place in ("timing", "programs", "traces"):
         for path in (TIMING.parent / place).glob("*.py"):
@@ -81,9 +81,9 @@ def test_code_reads_every_constant_as_yaml_does(name):
 
 
 def test_families_links_and_hosts_are_explained():
-    kinds = {one.kind for one in registry.every() if one.means and one.source}
-    assert kinds == {"weight", "fact", "family", "link", "host"}
-    assert all(one.means and one.source and one.unit for one in registry.every())
+    found = [*registry.every()]
+    assert {one.kind for one in found} == {"weight", "fact", "family", "link", "host"}
+    assert all(one.means and one.source and one.unit for one in found)
 
 
 def test_a_changed_constant_returns():

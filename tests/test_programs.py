@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 from perfmodel.answers.programs import CapturedProgram
 from perfmodel.aten.asking import compact
@@ -692,9 +693,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "code", "start"), REFUSED, ids=[" ".join(case[0]) or "no name" for case in REFUSED]
-)
+@for_each(("arguments", "options", "code", "start"), REFUSED)
 def test_a_program_that_cannot_be_read_is_refused_in_one_line(source, arguments, options, code, start):
     ran = flops(*arguments, **options)
     check_refused(ran, code)

@@ -1,4 +1,4 @@
-"""Two processes of torchrun measure collectives and steps through gloo; readings of links reach the expected times."""
+"""Two ranks measure collectives and steps through gloo; readings of links reach the expected times."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from perfmodel.hardware import gpu
 from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.links import known, link
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-            ranks_that_check.__file__)  # fmt: skip
+RANKS = (sys.executable, ranks_that_check.__file__)
 
 
 def lines(kinds=patterns.KINDS, gpus=2):
@@ -57,7 +56,7 @@ def test_two_processes_measure_collectives_and_steps(tmp_path):
     asked += steps(str(config)) if find_spec("transformers") else list(steps(""))[:5]
     cases.write_text("".join(json.dumps(line) + "\n" for line in asked))
     ran = subprocess.run(
-        [*TORCHRUN, "validate", "--gpu", "cpu", "--suite", str(cases), "--save", str(save), "--format", "json"],
+        [*RANKS, "validate", "--gpu", "cpu", "--suite", str(cases), "--save", str(save), "--format", "json"],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

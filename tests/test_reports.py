@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 from perfmodel import analyse
 from perfmodel.grouping import blocks, percentages
@@ -58,7 +59,7 @@ def test_training_has_its_backward_pass_apart_and_the_loss_and_the_optimizer_by_
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", files("configs"))
+@for_each("name", files("configs"))
 def test_every_kernel_is_in_one_block_and_the_blocks_add_up(name):
     answer = analyse(name, gpu="a100")
     found = blocks(answer)
@@ -124,8 +125,8 @@ def test_a_training_step_of_a_small_model_takes_half_a_screen():
     assert len(shown("flops", "--config", "gpt2-124m", "--gpu", "t4", "--phase", "train", "--steps").splitlines()) > 40
 
 
-@pytest.mark.parametrize("name", files("configs"))
-@pytest.mark.parametrize("card", [None, "t4"])
+@for_each("name", files("configs"))
+@for_each("card", [None, "t4"])
 def test_at_most_four_notes_unless_all_are_asked_for(name, card):
     answer = analyse(name, gpu=card, phase=None, settings=None)
     for steps in (False, True):

@@ -11,6 +11,7 @@ from math import cos, radians, sin
 from pathlib import Path
 
 import pytest
+from many import for_each
 
 from perfmodel import chart
 from perfmodel.__main__ import main
@@ -148,8 +149,8 @@ def test_work_without_flops_has_no_place() -> None:
     assert card.of_peak(point(card, "conv1d.pad")) is None
 
 
-@pytest.mark.parametrize("name", CARDS)
-@pytest.mark.parametrize("config", CONFIGS)
+@for_each("name", CARDS)
+@for_each("config", CONFIGS)
 def test_every_point_lies_under_its_slope_and_its_roof(name: str, config: str) -> None:
     for phase in workload(config).phases:
         card = of(name, config, phase=phase)

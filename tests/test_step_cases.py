@@ -6,6 +6,7 @@ import json
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 import perfmodel as library
 from perfmodel import records, validation
@@ -41,7 +42,7 @@ def test_a_step_is_read():
     assert step_case(LAYER).plan == Plan()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "told"),
     [
         ({"config": "gtp2"}, "no file has this name"),
@@ -233,9 +234,9 @@ def exchanges(stages, stage, m, schedule):
     return [one for one in found if one], passes
 
 
-@pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
-@pytest.mark.parametrize("stages", [1, 2, 4, 8])
-@pytest.mark.parametrize("m", [1, 3, 4, 8])
+@for_each("schedule", ["1f1b", "gpipe"])
+@for_each("stages", [1, 2, 4, 8])
+@for_each("m", [1, 3, 4, 8])
 def test_no_stage_waits_for_a_message_that_never_comes(stages, m, schedule):
     """Messages without buffers: a stage goes on when the other end of each of its messages has come to it too."""
     made = [exchanges(stages, stage, m, schedule) for stage in range(stages)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
 from hypothesis import settings
+from many import for_each
 
 FILES = sorted(Path(__file__).parent.glob("*.py"))
 
@@ -17,7 +17,7 @@ def test_examples_are_the_same_every_time():
     assert settings(max_examples=3).derandomize  # what a test sets adds to the profile
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.stem != "conftest"], ids=lambda file: file.stem)
+@for_each("file", [file for file in FILES if file.stem != "conftest"])
 def test_no_file_draws_examples_in_its_own_way(file):
     """conftest.py has the only profile. Only there are ``derandomize``, ``database`` and a seed set."""
     nodes = list(ast.walk(ast.parse(file.read_text("utf-8"))))

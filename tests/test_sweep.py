@@ -16,6 +16,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 from perfmodel import ops
 from perfmodel.analysis import analyse
@@ -132,7 +133,7 @@ def test_one_sequence_of_all_tokens_is_the_same_work(operation, phase):
         assert apart.expected == joined.expected
 
 
-@pytest.mark.parametrize("operation", list(ops.every()), ids=lambda operation: operation.name)
+@for_each("operation", list(ops.every()))
 def test_every_operation_takes_arrays(operation):
     sizes = {name: value for name, value in operation.example.at.items() if SYMBOLS[name].kind != "flag"}
     symbol = next(name for name in operation.required if SYMBOLS[name].kind == "size")
@@ -218,7 +219,7 @@ def skipped(found, over, points, **choices):
     return sum(chunk.points - chunk.flops.size for chunk in chunks), first and ready.why(first)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("over", "choices", "count", "reason"),
     [
         ({"H_kv": [1, 2, 3]}, {}, 1, "H_kv = 3: attention: H % H_kv == 0 does not hold at H = 32, H_kv = 3"),
@@ -230,7 +231,7 @@ def skipped(found, over, points, **choices):
         ({"N": [1, 2]}, {}, 0, None),
     ],
 )
-@pytest.mark.parametrize("points", [1, 2, 100])
+@for_each("points", [1, 2, 100])
 def test_points_outside_the_domain_are_skipped_and_counted(over, choices, count, reason, points):
     found, why = skipped(workload("llama-2-7b-layer"), over, points, **choices)
     assert found == count
@@ -378,7 +379,7 @@ def test_counts_are_exact_whatever_their_size(tmp_path):
         assert found == [(2 * m * k, 2 * (m * k + k + m)) for m in over["m"]]
 
 
-@pytest.mark.parametrize("operation", list(ops.every()), ids=lambda operation: operation.name)
+@for_each("operation", list(ops.every()))
 def test_large_counts_of_every_operation_are_those_of_its_analysis(operation):
     """The example with every size times 2^6, 2^9 and 2^20: below 2^53, below 2^62 and above."""
     sizes = {name: value for name, value in operation.example.at.items() if SYMBOLS[name].kind in ("size", "optional")}

@@ -10,6 +10,7 @@ import pytest
 from command import perfmodel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from many import for_each
 
 from perfmodel import block, eager, measured, runs
 from perfmodel.analysis import analyse
@@ -81,7 +82,7 @@ NAMED = [
 @pytest.mark.parametrize(("shape", "named"), NAMED)
 def test_the_picked_tile_needs_as_many_waves_as_the_one_that_cublas_launched(shape, named):
     m, k, n, batch = shape
-    pick = picked_tiles.pick(m, n, batch, -(-k // 64), 132, False)
+    pick = picked_tiles.pick(m, n, batch, -(-k // 64), 132)
 
     def waves_area(tile_m, tile_n):
         return -(-(-(-m // tile_m) * -(-n // tile_n) * batch) // 132) * tile_m * tile_n
@@ -103,7 +104,7 @@ def test_the_pick_is_the_least_of_all_tiles_and_parts():
                 if tiles * parts <= 132 and steps >= 2 * parts:
                     added = split + part * m * n * batch * parts / 132
                     works[high, wide, parts] = ceil(steps / parts) * work + added
-        pick = picked_tiles.pick(m, n, batch, steps, 132, False)
+        pick = picked_tiles.pick(m, n, batch, steps, 132)
         assert isclose(works[tuple(pick)], min(works.values()), rel_tol=1e-12)
 
 
@@ -694,10 +695,8 @@ LINES = [
 PROTOCOLS = ("cold", "warm", "rotating", "eager")
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
-@pytest.mark.parametrize(
-    "name", ["h200", "a100", "t4", "v100-pcie-32gb", "l4", "b200-sxm-180gb", "mi300x", "epyc-7763"]
-)
+@for_each("line", LINES)
+@for_each("name", ["h200", "a100", "t4", "v100-pcie-32gb", "l4", "b200-sxm-180gb", "mi300x", "epyc-7763"])
 def test_never_below_the_bound_and_always_in_its_range(line, name):
     for state in parameters.KNOWLEDGE[: parameters.KNOWLEDGE.index(parameters.best_knowledge(gpu(name))) + 1]:
         for protocol in PROTOCOLS:
@@ -709,7 +708,7 @@ def test_never_below_the_bound_and_always_in_its_range(line, name):
             assert found.expected.unclamped_s >= 0.8 * found.total.lower_s
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
+@for_each("line", LINES)
 def test_eager_takes_longest_and_warm_no_longer_than_cold_but_for_late_writes(line):
     cold, warm, rotating, eager = (timed({**line, "protocol": protocol}) for protocol in PROTOCOLS)
     late_s = sum(term.seconds for term in warm.terms if term.name == "write-back of the previous run")
@@ -718,7 +717,7 @@ def test_eager_takes_longest_and_warm_no_longer_than_cold_but_for_late_writes(li
     assert warm.expected_s * (1 - 1e-9) <= rotating.expected_s
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {line.get('impl', '')}")
+@for_each("line", LINES)
 def test_a_faster_card_is_never_slower(line):
     card = parameters.card(SHEET)
     now = timed(line, card).expected_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from many import for_each
 
 from perfmodel.errors import InputError
 from perfmodel.expression import Expression
@@ -204,7 +205,7 @@ def test_item_sizes():
 AT = {"B": 2, "N": 10, "D": 12, "H": 4, "S": 3}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "value"),
     [
         ("B*N", 20),
@@ -258,16 +259,13 @@ def test_a_name_without_a_value_is_refused():
         Expression("Q*2", "here")(AT)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+@for_each("text", [
         "", " ", "N+", "(N", "N)", "N N", "2**3", "N**2", "-N", "+N", "~N", "not N", "N and S", "N if S else B", "[N]", "(N,)",
         "{N}", "N[0]", "N.real", "f(N)", "abs(N)", "min(N)", "min(N, S, D)",
         "min(N, b=S)", "pow(N, S)", "N.min(S, D)", "min(*N)", "__import__('os')", "lambda: N", "N:=3", "'N'", "1.5", "1e3", "1j", "True",
         "None", "N < S < D", "N is S", "N in S", "N @ S", "N << 2", "N | S", "N; S", "N\nS", "N = 3", "*N", "await N",
         "10000000000000000", "N" + "+N" * 200, "(" * 300 + "N" + ")" * 300, "N\0", "#", "N # comment\n", "…", "0777",
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_what_is_no_expression_of_sizes(text):
     with pytest.raises(InputError, match="is not an expression of sizes; an expression of sizes is accepted"):
         Expression(text, "here")

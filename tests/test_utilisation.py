@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from many import for_each
 
 import perfmodel
 from perfmodel import InputError, UsageError, mfu
@@ -219,7 +220,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "told"), REFUSED, ids=[told[:50] for _, told in REFUSED])
+@for_each(("options", "told"), REFUSED)
 def test_what_is_refused(options, told):
     with pytest.raises((InputError, UsageError)) as caught:
         mfu(**options)

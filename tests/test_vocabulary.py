@@ -7,6 +7,7 @@ import json
 import click
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 from perfmodel import ops, records
 from perfmodel.analysis import analyse
@@ -42,7 +43,7 @@ def example(operation):
 # --- one vocabulary
 
 
-@pytest.mark.parametrize("name", [name for name in ops.FAMILY_OF if name not in COMPOSITES])
+@for_each("name", [name for name in ops.FAMILY_OF if name not in COMPOSITES])
 def test_a_case_of_every_operation_has_the_counts_of_its_worked_example(name):
     """Item sizes are those of fp16 unless the example states others in its shape."""
     operation = ops.find(name)
@@ -56,7 +57,7 @@ def test_a_case_of_every_operation_has_the_counts_of_its_worked_example(name):
     assert found.expected.expected_s > 0
 
 
-@pytest.mark.parametrize("name", ops.FAMILY_OF)
+@for_each("name", ops.FAMILY_OF)
 def test_every_operation_has_an_answer_in_flops(name):
     ran = perfmodel("flops", "--op", name, "--gpu", "t4", "--format", "json")
     assert (ran.code, ran.err) == (0, "")
@@ -122,7 +123,7 @@ def test_the_names_of_cases_are_the_operations_and_few_workloads():
 # --- implementations
 
 
-@pytest.mark.parametrize("name", [*ops.FAMILY_OF, "layer"])
+@for_each("name", [*ops.FAMILY_OF, "layer"])
 def test_naive_is_accepted_where_there_are_several_kernels(name):
     split = name in COMPOSITES or splits(ops.find(name), backward=True)
     assert ("naive" in kind(name).words.get("impl", ())) == split
@@ -299,7 +300,7 @@ ONCE = [
 ]
 
 
-@pytest.mark.parametrize(("words", "option"), ONCE, ids=lambda part: part.opts[0] if isinstance(part, click.Option) else " ".join(part))  # fmt: skip
+@for_each(("words", "option"), ONCE)  # fmt: skip
 def test_an_option_that_counts_once_is_refused_twice(words, option):
     given = [option.opts[0]] if option.is_flag else [option.opts[0], "1"]
     ran = perfmodel(*words, *given, *given)

@@ -94,13 +94,15 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float(error.norm() / wanted.detach().norm()) if bool(error.isfinite().all()) else float("inf")
 
 
-def model_cases(dtype: str, B: int, N: int, heads: int = 8, width: int = 512) -> Iterator[Case]:
-    """Yields the cases of a training step of the model: the shapes of its row functions, with a warm L2."""
+def model_cases(dtype: str, B: int, N: int, protocol: str = "warm", heads: int = 8, width: int = 512) -> Iterator[Case]:
+    """Yields the cases of a training step of the model: the shapes of its row functions, with a warm L2 or as calls of the
+    host (``eager``).
+    """
     for op in OPS:
         shape = (B * N, width) if op == "LayerNorm" else (B, heads, N, N)
         for direction in ("forward", "backward"):
             for way in rows.WAYS:
-                yield Case(op, direction, way, shape, dtype, "warm")
+                yield Case(op, direction, way, shape, dtype, protocol)
 
 
 def large_cases() -> Iterator[Case]:

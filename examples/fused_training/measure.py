@@ -67,6 +67,7 @@ def parts(steps: int) -> Iterator[Part]:
     yield from (epoch_part(way, main, steps, "graph") for way in WAYS)
     yield from alone(kernels.model_cases(*main))
     yield from (epoch_part(way, main, EAGER_STEPS, "eager") for way in WAYS)
+    yield from alone(kernels.model_cases(*main, "eager"))
     for size in SETTINGS[1:]:
         yield from (epoch_part(way, size, steps, "graph") for way in WAYS)
         yield from alone(kernels.model_cases(*size))

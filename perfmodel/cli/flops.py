@@ -40,6 +40,7 @@ COMMAND = "perfmodel flops"
 @options.verbose
 @options.columns
 @click.option("--symbolic", is_flag=True, help="Show formulas in the workload's symbols instead of numbers.")
+@click.option("--products", is_flag=True, help="Count matrix products: as they run, and one for each head.")
 @options.formats("table", "json", "csv", "markdown")
 def flops(
     config: str | None,
@@ -62,6 +63,7 @@ def flops(
     verbose: bool,
     columns: str,
     symbolic: bool,
+    products: bool,
     form: str,
     system: str | None,
     **planned: Any,
@@ -96,7 +98,7 @@ def flops(
 
         scale.estimate(COMMAND, config, gpu, system, fields, {
             "--op": operation, "--run": run, "--count": count, "--symbolic": symbolic,
-            "--steps": steps, "--columns": columns or None,
+            "--products": products, "--steps": steps, "--columns": columns or None,
         }, phase=phase, settings=settings, dtype=dtype, fused=fused, causal=causal, form=decode_form, logits=logits,
             knowledge=knowledge, output=form)  # fmt: skip
         return
@@ -110,7 +112,7 @@ def flops(
         )
         options.refuse_together(COMMAND, first, {
             "--fused/--unfused": None if fused is None else "given", "--causal": causal, "--count": count, "--form": decode_form,
-            "--logits": logits, "--symbolic": symbolic,
+            "--logits": logits, "--symbolic": symbolic, "--products": products,
         }, "it changes formulas, and a program runs the code as it is")  # fmt: skip
         programs.show(
             COMMAND, module, config, inputs, run, gpu, phase=phase, dtype=dtype, settings=options.read_settings(settings),
@@ -132,6 +134,17 @@ def flops(
     wanted: dict[str, Any] = {"phase": phase, "settings": given, "fused": fused, "causal": causal}
     chosen = chosen.with_logits(logits) if logits else chosen
     keys = options.column_keys(columns, form)
+    if products:
+        from perfmodel.products import products as counted
+        from perfmodel.report.products import render as rendered
+
+        unused: dict[str, Any] = {
+            "--gpu": gpu, "--symbolic": symbolic, "--steps": steps, "--columns": columns or None, "--count": count,
+            "--causal": causal, "--fused/--unfused": None if fused is None else "given",
+        }  # fmt: skip
+        options.refuse_together(COMMAND, "--products", unused, "it counts products of the unfused form")
+        echo(rendered(counted(chosen, phase=phase, settings=given, form=decode_form), form), nl=False)
+        return
     if symbolic and keys:
         raise UsageError(
             "--columns", "it has no effect with --symbolic", "it is accepted for numbers", "Remove one of the two."

@@ -228,11 +228,6 @@ __device__ __forceinline__ float power_of_two(float x) {
 // entirely -inf becomes zeros. Every warp computes powers relative to its own maximum, and the warps exchange maxima and
 // sums together. The scale needs no instruction: it is part of the multiply-add with the mask, or of the base of the
 // powers.
-__device__ __forceinline__ float logit(const vec& x, int v, const element* hidden, float scale) {
-    float e = to_float(x.e[v]);
-    return MASK ? fmaf(e, scale, to_float(hidden[v])) : e;
-}
-
 extern "C" __global__ void BLOCKS
 softmax_forward(const element* __restrict__ x, const element* __restrict__ mask, element* __restrict__ y, long long rows,
                 int cols, int turns, int mask_rows, float factor) {
@@ -248,10 +243,12 @@ softmax_forward(const element* __restrict__ x, const element* __restrict__ mask,
 #pragma unroll
             for (int i = 0; i < VPT; ++i) {
                 if (HAS(i)) {
-                    vec in = got(0, stage, i, x + n * cols);
+                    vec in = got(0, stage, i, x + n * cols), plus;
+                    if (MASK) plus = load(hidden + AT(i));
 #pragma unroll
                     for (int v = 0; v < VEC; ++v) {
-                        f[i * VEC + v] = logit(in, v, hidden + AT(i), factor);
+                        float e = to_float(in.e[v]);
+                        f[i * VEC + v] = MASK ? fmaf(e, factor, to_float(plus.e[v])) : e;
                         top = fmaxf(top, f[i * VEC + v]);
                     }
                 }
@@ -302,11 +299,12 @@ softmax_long_forward(const element* __restrict__ x, const element* __restrict__ 
         const element* m = MASK ? mask + n % mask_rows * cols : nullptr;
         float top = max_of::none(), sum = 0.0f;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec in = load(p + at);
+            vec in = load(p + at), plus;
+            if (MASK) plus = load(m + at);
             float f[VEC], high = top;
 #pragma unroll
             for (int v = 0; v < VEC; ++v) {
-                f[v] = fmaf(to_float(in.e[v]), factor, MASK ? to_float(m[at + v]) : 0.0f);
+                f[v] = fmaf(to_float(in.e[v]), factor, MASK ? to_float(plus.e[v]) : 0.0f);
                 high = fmaxf(high, f[v]);
             }
             if (high > max_of::none()) {
@@ -321,11 +319,12 @@ softmax_long_forward(const element* __restrict__ x, const element* __restrict__ 
         float total = reduce<sum_of, THREADS>(part, scratch[1]);
         float scale = total > 0.0f ? 1.0f / total : 0.0f, shift = all > max_of::none() ? all : 0.0f;
         for (int at = threadIdx.x * VEC; at < cols; at += THREADS * VEC) {
-            vec in = load(p + at);
+            vec in = load(p + at), plus;
+            if (MASK) plus = load(m + at);
             float out[VEC];
 #pragma unroll
             for (int v = 0; v < VEC; ++v) {
-                float e = fmaf(to_float(in.e[v]), factor, MASK ? to_float(m[at + v]) : 0.0f);
+                float e = fmaf(to_float(in.e[v]), factor, MASK ? to_float(plus.e[v]) : 0.0f);
                 out[v] = exp2f((e - shift) * 1.4426950408889634f) * scale;
             }
             store(y + n * cols + at, packed(out));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -138,6 +139,9 @@ def _driver() -> str | None:
 def _version(package: str) -> str | None:
     from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
+    with suppress(PackageNotFoundError):
+        return version(package)
+    # A distribution of another name, such as cupy-cuda12x. Reading the files of all distributions takes a second.
     for name in packages_distributions().get(package, ()):
         try:
             return version(name)

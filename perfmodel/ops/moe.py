@@ -91,7 +91,9 @@ def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Siz
             Tensor("y", (B, N, A, D_out), act, writes=1),
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR), *adds),
-        runs=GroupedGemm((B, N, A), D_in, D_out, expected_distinct(E, A, B * N), Items(act, weight, act)),
+        runs=GroupedGemm(
+            (B, N, A), D_in, D_out, expected_distinct(E, A, B * N), Items(act, weight, act), tokens=(B, N), experts=E
+        ),
     )
 
 

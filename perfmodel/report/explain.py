@@ -9,11 +9,10 @@ from perfmodel import symbolic
 from perfmodel.analysis import Analysis
 from perfmodel.explanation import Explanation
 from perfmodel.op import Tensor, Work
-from perfmodel.report import pages
+from perfmodel.report import context_tables, pages, tile_tables
 from perfmodel.report.answer import card_lines, expected_line, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.report.solution import algorithms, link_note
-from perfmodel.report.tile_tables import note, sheet
 from perfmodel.solve import Solution
 from perfmodel.symbols import SYMBOLS
 from perfmodel.units import scaled, significant
@@ -31,11 +30,8 @@ def page(found: Explanation) -> str:
         ("Growth", _growth(found, width)),
         ("Worked example", _example(found, width)),
         ("Numbers", _numbers(found, width)),
-        *(
-            [("Traffic against tile size", [*_indented(sheet(found.tiles), width), *_lines(note(found.tiles), width)])]
-            if found.tiles
-            else []
-        ),
+        *([("Traffic against tile size", _table(found.tiles, tile_tables, width))] if found.tiles else []),
+        *([("Scores against context", _table(found.contexts, context_tables, width))] if found.contexts else []),
         *([("From one algorithm to another", _crossovers(found, width))] if found.crossovers else []),
         *([("From memory-bound to compute-bound", _crossings(found, width))] if not found.ways else []),
         ("Backward", _backward(found, width)),
@@ -52,6 +48,11 @@ def _paragraphs(text: str) -> list[str]:
 
 def _indented(sheet: Sheet, width: int) -> list[str]:
     return [f"  {line}".rstrip() for line in table(sheet, width - 2).splitlines()]
+
+
+def _table(found: Any, module: Any, width: int) -> list[str]:
+    """Returns a table and the note below it."""
+    return [*_indented(module.sheet(found), width), *_lines(module.note(found), width)]
 
 
 def _lines(text: str, width: int) -> list[str]:

@@ -81,11 +81,12 @@ def _save_png(figure: Any, file: Any) -> None:
     """Writes a PNG with a palette of 256 colours: a third of the size of one with true colours."""
     from PIL import Image, PngImagePlugin
 
-    whole = BytesIO()
-    figure.savefig(whole, format="png", dpi=DPI)
+    pixels = BytesIO()
+    figure.savefig(pixels, format="rgba", dpi=DPI)
+    width, height = (int(inches * DPI) for inches in figure.get_size_inches())
     about = PngImagePlugin.PngInfo()
     for key, value in METADATA[".png"].items():
         about.add_text(key, value)
-    with Image.open(whole) as picture:
-        small = picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    whole = Image.frombuffer("RGBA", (width, height), pixels.getvalue(), "raw", "RGBA", 0, 1).convert("RGB")
+    small = whole.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     small.save(file, format="png", optimize=True, dpi=(DPI, DPI), pnginfo=about)

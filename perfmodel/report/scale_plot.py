@@ -54,12 +54,12 @@ def _axes(answer: Scaling, left: Any, right: Any, gpus: list[int]) -> None:
     kind = "Strong" if answer.strong else "Weak"
     left.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="speed-up")
     right.set(xscale="log", xlabel="GPUs", ylabel="efficiency", ylim=(0, 1.1))
+    some = gpus[:: 1 + len(gpus) // 8]
+    for axis in (left.xaxis, right.xaxis, left.yaxis):
+        axis.set_ticks(some, labels=[f"{p:,}" for p in some])
+        axis.set_ticks([], minor=True)
     for axes in (left, right):
-        axes.set_xticks(gpus[:: 1 + len(gpus) // 8], labels=[f"{p:,}" for p in gpus[:: 1 + len(gpus) // 8]])
-        axes.set_xticks([], minor=True)
         axes.grid(color=GRID, linewidth=0.4)
-    powers = [10**n for n in range(len(str(gpus[-1])) + 1)]
-    left.set_yticks(powers, labels=[f"{power:,}" for power in powers])
     left.set_ylim(gpus[0] / 1.5, gpus[-1] * 1.5)
     left.legend(loc="upper left", fontsize=7)
     left.set_title(

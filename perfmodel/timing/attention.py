@@ -39,7 +39,7 @@ from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("attention")
 EXPONENTIALS, SHARPNESS, STREAM_PARTS, FEW = _data.weights("exponentials", "sharpness", "stream parts", "few")
-SLOTS, TINY_BYTE = _data.facts("slots", "tiny byte")
+SLOTS, TINY_BYTE, WIDE = _data.facts("slots", "tiny byte", "wide")
 SUMS, CONVERSION, HEADS = _data.weights("sums", "conversion", "heads")
 
 
@@ -49,7 +49,8 @@ class BackEnd(NamedTuple):
     ``tiles``: tiles by the largest head size that uses them; ``narrow``: tiles where the keys are split. ``share``:
     share of the engine's peak that its products reach. ``slots``: vector instructions per pair besides the exponential.
     ``start``: first loads and last stores of a block, in memory latencies. ``mask``: vector instructions per pair of a
-    step that the mask crosses. ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``:
+    step that the mask crosses. ``uneven``: the same where queries or keys do not fill the last tile, 0 if it is no
+    different. ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``:
     weight of (longest - mean) block time. ``cuts``: rule by which the keys are split. ``packs``: whether the heads of a
     group share a tile: for one query, for all, or not. ``join``, ``part``: the joining kernel, fixed and per part, in
     latencies. ``stream``: share of the read rate of a decoding kernel; ``decode``: its start in latencies. ``plan``:
@@ -57,7 +58,8 @@ class BackEnd(NamedTuple):
     the gradient kernel. ``cold``: code fetched from memory, in latencies. ``power``: factor of the rate that the power
     limit allows. ``widths``: step of head sizes that have kernels. ``clears``: whether counters are cleared first.
     ``added``, ``drop``: vector instructions per pair of a mask and of dropout. ``masked_stream``, ``masked_decode``:
-    ``stream`` and ``decode`` of the decoding kernel that takes a mask.
+    ``stream`` and ``decode`` of the decoding kernel that takes a mask. ``short``: tiles of prompts of few queries.
+    ``wide``: factor of ``share`` for heads of more than 256 elements.
     """
 
     title: str
@@ -88,6 +90,9 @@ class BackEnd(NamedTuple):
     drop: float = 0.0
     masked_stream: float = 0.0
     masked_decode: float = 0.0
+    uneven: float = 0.0
+    short: tuple[tuple[int, Tile], ...] = ()
+    wide: float = 1.0
 
 
 def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size, gradient: bool) -> tuple[Part, ...]:
@@ -141,6 +146,9 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: Size) -
     seconds, terms = overlapped(
         (("products and softmax", busy_s), ("memory", stream.dram_s), ("L2", maximum(stream.l2_s, passed_s))), SHARPNESS
     )
+    if _short(how, size, rows):  # such a block walks one step: it loads, computes and stores one after another
+        moved_s = maximum(stream.dram_s, maximum(stream.l2_s, passed_s))
+        seconds, terms = busy_s + moved_s, (Term("products and softmax", busy_s), Term("loads and stores", moved_s))
     choice = f"{how.title}: tiles of {tile.queries} queries x {tile.keys} keys"
     if parts > 1:
         joined = Term("combine split keys", (how.join + parts * how.part) * latency_s)
@@ -157,8 +165,12 @@ def _busy(
     each, longest, edges = walked(size, rows, tile, rows // size.queries)
     blocks = heads * ceil(rows / tile.queries) * parts
     width = padded(how, size.width) + padded(how, size.value_width)
-    area_s = tile.queries * pair_s(card, dtype, 2.0 * width, how.share, how.slots + _more(how, size))
-    mask_s = tile.queries * how.mask * count / card.lane_per_s
+    share = how.share * how.wide if size.width > WIDE else how.share
+    area_s = tile.queries * pair_s(card, dtype, 2.0 * width, share, how.slots + _more(how, size))
+    crossed = how.mask
+    if how.uneven:
+        crossed = where(maximum(rows % tile.queries, size.keys % tile.keys) > 0, how.uneven, how.mask)
+    mask_s = tile.queries * crossed * count / card.lane_per_s
     start_s = how.start * card.dram_latency_s
     # Equal parts are whole steps; under a causal mask some are empty, so the mean counts.
     own = each / parts if size.causal else where(parts == 1, each, ceil(each / tile.keys / parts) * tile.keys)
@@ -280,9 +292,16 @@ def padded(how: BackEnd, width: Size) -> Size:
     return -(-width // step) * step
 
 
+def _short(how: BackEnd, size: Attended, rows: Size) -> bool:
+    """Whether a library has tiles of their own for prompts of so few queries."""
+    return bool(how.short) and bool(size.queries > 1) and bool(rows <= tile_of(how.short, size.width).queries)
+
+
 def _cut(how: BackEnd, size: Attended, rows: Size, heads: Size, group: Size, count: int) -> tuple[Tile, Size]:
     """The tile, and the number of parts of the keys."""
     tile = tile_of(how.tiles, size.width)
+    if _short(how, size, rows):
+        return tile_of(how.short, size.width), 1
     if not how.cuts:
         return tile, 1
     narrow = tile_of(how.narrow, size.width)

@@ -67,10 +67,11 @@ SERVING_BEFORE = SERVING._replace(
 )  # fmt: skip
 # Blackwell's data-centre chips: TRT-LLM's kernels as FlashInfer calls them. A block holds two tiles of 128 queries of one head.
 SERVING_LATEST = SERVING._replace(
-    title="TRT-LLM attention of a serving stack", tiles=_tiles("tiles latest serving"), packs="one", **_stated("latest serving"),
+    title="TRT-LLM attention of a serving stack", tiles=_tiles("tiles latest serving"), short=_tiles("short latest serving"),
+    packs="one", **_stated("latest serving"),
 )  # fmt: skip
 PAGED = FLASH._replace(
-    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, cold=0.0, **_stated("paged"),
+    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, uneven=0.0, cold=0.0, **_stated("paged"),
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
 # The back end that torch chooses: cuDNN where it has kernels for the card, otherwise FlashAttention (Ampere and later).

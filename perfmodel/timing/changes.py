@@ -59,14 +59,16 @@ def _remembering(modules: int) -> list[tuple[bool, Any]]:
     """Returns the functions with a cache, and whether it holds contents of files. ``modules`` renews the answer."""
     return [
         (module.__name__.rpartition(".")[2] in READERS, found)
-        for module in _modules()
+        for module in _modules(modules)
         for found in vars(module).values()
         if hasattr(found, "cache_clear") and getattr(found, "__module__", "") == module.__name__
         if module.__name__ != __name__
     ]
 
 
-def _modules() -> list[Any]:
+@lru_cache(maxsize=1)
+def _modules(loaded: int) -> list[Any]:
+    """Returns the modules that may keep parameters. ``loaded`` is the number of all modules, and renews the answer."""
     return [
         module
         for name, module in list(sys.modules.items())
@@ -76,7 +78,7 @@ def _modules() -> list[Any]:
 
 def _put_everywhere(file: str, name: str, value: float) -> list[tuple[dict[Any, Any], Any, Any]]:
     """Puts the value wherever modules keep the one of the file. Returns what undoes it."""
-    given, modules = sum(map(len, GIVEN.values())), len(_modules())
+    given, modules = sum(map(len, GIVEN.values())), len(_modules(len(sys.modules)))
     places = _places(given, modules).get((file, name), [])
     if not places:  # a module was loaded while the parameter had another value
         _places.cache_clear()
@@ -115,7 +117,7 @@ def _places(given: int, modules: int) -> dict[tuple[str, str], list[Place]]:
             if type(one) is int:
                 whole.setdefault(name.upper().replace(" ", "_"), []).append((file, name))
     found: dict[tuple[str, str], list[Place]] = {}
-    for module in _modules():
+    for module in _modules(len(sys.modules)):
         own_name = module.__name__.rpartition(".")[2]
         for variable, one in list(vars(module).items()):
             if not variable.isupper():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from math import ceil
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, total
@@ -50,6 +51,7 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part, limited
 from perfmodel.timing.power import rate
 from perfmodel.timing.rows import Row
+from perfmodel.timing.stack_tiles import Sides, of_experts
 from perfmodel.timing.terms import Body, Term, quicker
 from perfmodel.timing.weights import Mechanism
 
@@ -61,7 +63,7 @@ _data = Mechanism("kernels")
 PRODUCT, PRODUCT_CODE = _data.weights("product", "product code")
 SPECIAL = _data.group("special")
 GROUPED, SORT_S = _data.weights("grouped", "sort s")
-TILE_ROWS = _data.fact("tile rows")
+TILE_ROWS, DIVISOR = _data.facts("tile rows", "divisor")
 
 
 def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -166,7 +168,8 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
         return _products(card, [fact.even()], op, dtype)
     term = Term("sort rows by expert", SORT_S)
     sort = Part(lambda found: Body(term.seconds, (term,), "experts", "sort rows by expert"), 0)
-    (product,) = _products(card, [_padded(fact)], op, dtype)
+    aligned = 0 if number(fact.k) % DIVISOR == 0 else 1
+    (product,) = _products(card, [_padded(card, fact)._replace(aligned=aligned)], op, dtype, _expert_tiles(card, fact))
     assert product.limited is not None
     whole = product.limited
 
@@ -174,6 +177,17 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
         return whole(_slower(card, dtype), found)._replace(mechanism="experts")
 
     return (sort, product._replace(body=partial(body, card), limited=body))
+
+
+def _expert_tiles(card: Card, fact: GroupedGemm) -> tuple[Sides, ...]:
+    """The tiles of a stack's kernel for experts; those of a library where the operation does not state its tokens.
+
+    NB the operation does not say which side is the inner width of the experts, so that a model's width may be taken for it.
+    """
+    if not fact.tokens:
+        return ()
+    k, n = number(fact.k), number(fact.n)
+    return of_experts(card.generation, number(fact.tokens), number(fact.experts), (k, n, n // 2))
 
 
 def _slower(card: Card, dtype: str) -> Card:
@@ -184,10 +198,18 @@ def _slower(card: Card, dtype: str) -> Card:
     return card._replace(tilings={**card.tilings, dtype: how._replace(issue=GROUPED * how.issue)})
 
 
-def _padded(fact: GroupedGemm) -> Gemm:
-    """The batch of products over whole tiles of rows: each expert leaves half a tile empty on average, and fills at least one."""
-    even = fact.even()
-    return even if fact.summed else even._replace(m=maximum(TILE_ROWS, number(even.m) + TILE_ROWS // 2))
+def _padded(card: Card, fact: GroupedGemm) -> Gemm:
+    """The batch of products over whole tiles of rows. Each expert leaves half a tile empty on average, none where all have the
+    same rows, and fills at least one.
+    """
+    even, own = fact.even(), _expert_tiles(card, fact)
+    if fact.summed:
+        return even
+    high = own[0].tile_m if len(own) == 1 else TILE_ROWS
+    tiles_each = maximum(1.0, number(even.m) / high + (0.0 if fact.balanced else 0.5))
+    whole = ceil(tiles_each)
+    groups = number(even.batch) if fact.balanced else maximum(1, ceil(number(even.batch) * tiles_each / whole))
+    return even._replace(m=high * whole, batch=groups)
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:
@@ -226,13 +248,13 @@ def powered_s(card: Card, op: Op, dtype: str) -> float:
     return float(flops / rate(card, dtype, 0.0))
 
 
-def _products(card: Card, facts: list[Gemm], op: Op, dtype: str) -> tuple[Part, ...]:
+def _products(card: Card, facts: list[Gemm], op: Op, dtype: str, own: tuple[Sides, ...] = ()) -> tuple[Part, ...]:
     """Matrix products; several under one operation run one after another."""
     read, write, byte, weights = _bytes(op)
     plain = [products.Product.of(fact) for fact in facts]
     reads = read / sum(size.batch * size.operands_byte for size in plain)
     writes = write / sum(size.batch * size.result_byte for size in plain)
-    sizes = [size._replace(reads=reads, writes=writes) for size in plain]
+    sizes = [size._replace(reads=reads, writes=writes, tiles=own) for size in plain]
     rotating = sum(number((f.k, f.n, f.batch, f.items.right)) if f.rotates else 0 for f in facts)
 
     tried: list[dict[float, tiles.Shortlist]] = [{} for _ in sizes]

@@ -224,6 +224,9 @@ def _tilings(gpu: Gpu, known: Family) -> dict[str, Tiling]:
         served = _served(gpu, dtype)
         if served:
             found[dtype] = _tiling(known, served if served in known.sections else "tensor")
+    for section in known.sections:  # of a data type with scales, such as "fp8 block"
+        if section.partition(" ")[0] in found and " " in section:
+            found[section] = _tiling(known, section)
     return found
 
 
@@ -237,7 +240,8 @@ def _tiling(known: Family, section: str) -> Tiling:
     if section == "vector":  # its loads need no alignment
         values = {**dict.fromkeys(("small", "small_draw", "crooked", "crooked_draw"), 1.0), **known.sections["vector"]}
     else:
-        values = {**known.sections["tensor"], **known.sections[section]}
+        general = known.sections.get(section.partition(" ")[0], {})
+        values = {**known.sections["tensor"], **general, **known.sections[section]}
     return Tiling(
         edge=values["edge"],
         draw_byte_per_clock=values["draw"],

@@ -2,8 +2,9 @@
 
 cuBLAS picks the tile with the least time of the tensor engine: waves of tiles, times steps along k, times the work of a
 step, of which small tiles lose more at their edges. Memory and L2 do not enter, so the pick may be far from the fastest
-tile. The kernel names of 670 products on an H100 show this rule (``benchmarks/tiles.py``). The library has more than 200
-tiles; a quarter of them gives the same times. The sum along k is split only if the parts of all tiles fit in one wave.
+tile. The kernel names of 665 products on an H100 show this rule (``benchmarks/tiles.py``). The library has more than 200
+tiles; a quarter of them gives the same times. The sum along k is split only if the parts of all tiles fit in one wave,
+and never that of a batch.
 
 The time of the picked tile has four streams. Multiplications and memory are as in ``tiles``. The operands of a step come
 through L2, whose reads the tiles of a thread-block cluster share: wide clusters where the tiles leave a tenth of the card
@@ -56,7 +57,7 @@ def picks(card: Card, size: Product, dtype: str, aligned: int) -> bool:
         card.generation in GENERATIONS
         and dtype in card.tilings
         and aligned == WIDE
-        and not size.odd
+        and not (size.odd or size.scales or size.tiles)
         and bool(size.left == ITEM)
         and bool(size.right == ITEM)
         and bool(minimum(size.m, size.n) > 1)
@@ -69,7 +70,7 @@ def split_work(work: Size, steps: Size, parts: Size, results: Size, count: int) 
 
 
 @lru_cache(maxsize=4096)
-def pick(m: int, n: int, batch: int, steps: int, count: int, whole: bool) -> Pick:
+def pick(m: int, n: int, batch: int, steps: int, count: int) -> Pick:
     """Returns the tile that the library picks for a product of so many steps along k on so many multiprocessors."""
     least, best, few = inf, Pick(0, 0), []
     for tile_m, tile_n, work in tiles():
@@ -80,7 +81,7 @@ def pick(m: int, n: int, batch: int, steps: int, count: int, whole: bool) -> Pic
         if 2 * number <= count:
             few.append((number, tile_m, tile_n, work))
     least *= steps
-    if whole or least <= SPLIT:
+    if batch > 1 or least <= SPLIT:
         return best
     for number, tile_m, tile_n, work in few:
         for parts in SPLITS:
@@ -96,10 +97,10 @@ def picked(card: Card, size: Product, steps: Size) -> Pick:
     """The pick for a product, or for each of many."""
     arguments = (size.m, size.n, size.batch, steps)
     if all(isinstance(one, int) for one in arguments):
-        return pick(size.m, size.n, size.batch, steps, card.multiprocessors, size.whole)
+        return pick(size.m, size.n, size.batch, steps, card.multiprocessors)
     from perfmodel.timing import tile_arrays
 
-    return tile_arrays.picked(*arguments, card.multiprocessors, size.whole)
+    return tile_arrays.picked(*arguments, card.multiprocessors)
 
 
 def sectors(row_byte: Size) -> Size:

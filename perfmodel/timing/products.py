@@ -6,6 +6,7 @@ from perfmodel.arithmetic import Size, maximum, minimum
 from perfmodel.runs import Gemm, number
 from perfmodel.timing.card import Card
 from perfmodel.timing.power import rate as powered_rate
+from perfmodel.timing.stack_tiles import Sides
 from perfmodel.timing.stream import NOTHING_LEFT, rate
 from perfmodel.timing.tile_sizes import WIDE
 from perfmodel.timing.weights import Mechanism
@@ -19,7 +20,7 @@ class Product(NamedTuple):
 
     ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
     than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd`` and
-    ``whole`` are as in ``Gemm``.
+    ``scales`` are as in ``Gemm``. ``tiles``: those of the kernel, where it is no library's choice.
     """
 
     m: Size
@@ -33,7 +34,8 @@ class Product(NamedTuple):
     writes: Size = 1.0
     aligned: int = 0
     odd: bool = False
-    whole: bool = False
+    scales: str = ""
+    tiles: tuple[Sides, ...] = ()
 
     @classmethod
     def of(cls, fact: Gemm) -> "Product":
@@ -42,7 +44,7 @@ class Product(NamedTuple):
         items = (item if isinstance(item, int) else float(item) for item in fact.items)
         m, k, n, batch = sizes
         left, right, result = items
-        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd, whole=fact.whole)
+        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd, scales=fact.scales)
 
     @property
     def operands_byte(self) -> Size:

@@ -1,7 +1,7 @@
 """Kernels that quantise the left operand of a product, as serving stacks launch them before it.
 
 ``static``: one block per row, which multiplies by a known scale. ``token``: one block per row, which reads its row once for
-the largest element and once more to convert it. ``tensor``: a block per part of the matrix finds the largest element,
+the largest element and once more to convert it; where many rows fill the card, one warp per row. ``tensor``: a block per part of the matrix finds the largest element,
 smaller kernels make the scale from it, and an elementwise kernel converts.
 
 Fitted on half of the fp8 products of an H100 SXM (vLLM 0.24, SGLang 0.5 and TRT-LLM 1.3, ai-dynamo/aiconfigurator 095f58a);
@@ -15,7 +15,7 @@ from math import ceil
 from perfmodel.arithmetic import floor_div, maximum
 from perfmodel.op import Op
 from perfmodel.runs import Quantisation, number
-from perfmodel.timing.blocks import Launch, elementwise, in_order
+from perfmodel.timing.blocks import WARP, Launch, elementwise, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.weights import Mechanism
@@ -25,6 +25,7 @@ STATIC_THREADS, STATIC_LEAST, TOKEN_THREADS, TOKEN_VECTOR = _data.facts(
     "static threads", "static least", "token threads", "token vector"
 )
 GROUP, SCALE_BYTE, SMALL = _data.facts("group", "scale byte", "small")
+TOKEN_WARPS, TOKEN_FILLED, WARP_VECTOR = _data.facts("token warps", "token filled", "warp vector")
 STATIC_ROW, STATIC_ELEMENT, TOKEN_ROW, TOKEN_ELEMENT = _data.weights(
     "static row", "static element", "token row", "token element"
 )
@@ -36,7 +37,8 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
     rows, cols = number(fact.rows), number(fact.cols)
     read, write = rows * cols * float(fact.item), rows * cols * float(fact.result)
     if fact.scales in ("static", "token"):
-        return in_order(card, _by_rows(fact, rows, cols, read, write))
+        many = fact.scales == "token" and rows >= TOKEN_FILLED * TOKEN_WARPS * card.multiprocessors
+        return in_order(card, (_by_warps if many else _by_rows)(fact, rows, cols, read, write))
     if fact.scales == "block":
         scales = rows * ceil(cols / GROUP) * SCALE_BYTE
         return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "scale per group"),)
@@ -55,6 +57,16 @@ def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float
     return Launch(
         "scale per row", rows, TOKEN_THREADS, read, write, work, steps, 2.0, near_waits=steps, again_byte=read,
         held_byte=cols * float(fact.item), mechanism="stack",
+    )  # fmt: skip
+
+
+def _by_warps(fact: Quantisation, rows: int, cols: int, read: float, write: float) -> Launch:
+    """One warp for each row."""
+    steps = ceil(cols / WARP / WARP_VECTOR)
+    work = TOKEN_ROW + 2 * steps * WARP_VECTOR * TOKEN_ELEMENT
+    return Launch(
+        "scale per row, by warps", ceil(rows / TOKEN_WARPS), WARP * TOKEN_WARPS, read, write, work, steps, near_waits=steps,
+        again_byte=read, held_byte=TOKEN_WARPS * cols * float(fact.item), mechanism="stack",
     )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def _meaning(kind: str, name: str) -> tuple[str, str]:
             key = "half"
         elif section == "power" and key in (*parameters.DTYPES, "vector"):
             key = "energy"
-        elif section in ("tensor", "vector", *parameters.DTYPES):
+        elif section.partition(" ")[0] in ("tensor", "vector", *parameters.DTYPES):
             section = "tiling"
     elif kind == "link" and section != "common":
         section = "protocol"

@@ -19,7 +19,7 @@ from perfmodel.timing.picked_tiles import Pick
 from perfmodel.timing.products import Limits, Product
 from perfmodel.timing.terms import at_once_s
 from perfmodel.timing.tile_sizes import Choice
-from perfmodel.timing.tiles import FEWEST_STEPS, SHARPNESS, SPLITS, Grid, grid_of, tiled_s, too_large
+from perfmodel.timing.tiles import FEWEST_STEPS, SHARPNESS, SPLITS, Grid, filled, grid_of, tiled_s, too_large
 
 AT_ONCE = 32768  # tiles times points, so that an array stays in the cache of the CPU
 _PARTS = points([[split] for split in SPLITS[1:]])
@@ -52,7 +52,8 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     tiles = np.ceil(size.m / every.tile_m) * (np.ceil(size.n / every.tile_n) * size.batch)
     again = np.any(grid.left_s)
     memory_s = given.compulsory_s + grid.again_s(every, size.m, size.n) if again else given.compulsory_s
-    busy_s, l2_s = _times(every, tiles, grid.steps, given.powered_s, count)
+    held_s = given.powered_s * filled(every, tiles, size.batch * size.m * size.n)
+    busy_s, l2_s = _times(every, tiles, grid.steps, held_s, count)
     longest_s = _each(np.maximum(np.maximum(busy_s, l2_s), memory_s), length)
     large = too_large(every, size.m, size.n) if grid.choosy else False
     if np.any(large):
@@ -69,7 +70,7 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     if grid.whole or not np.any(fits):
         return least
     pairs = np.flatnonzero(_each(fits, length))
-    own = [_at(one, pairs, length) for one in (tiles, grid.steps, given.powered_s, grid.part_s, memory_s, least)]
+    own = [_at(one, pairs, length) for one in (tiles, grid.steps, held_s, grid.part_s, memory_s, least)]
     choice = taken(every, (pairs // length, 0))
     return _lowered(least, pairs, _split(choice, own, grid.sum_s, count))
 
@@ -108,8 +109,8 @@ def _lowered(least: Points, places: Any, times: Any) -> Points:
 
 def _split(choice: Choice, own: list[Any], fixed_s: float, count: int) -> Any:
     """The least times of tiles whose sum along k is split: one row for each number of parts."""
-    tiles, steps_all, powered_s, part_s, memory_s, before = own
-    busy_s, l2_s = _times(choice, tiles * _PARTS, np.ceil(steps_all / _PARTS), powered_s, count)
+    tiles, steps_all, held_s, part_s, memory_s, before = own
+    busy_s, l2_s = _times(choice, tiles * _PARTS, np.ceil(steps_all / _PARTS), held_s, count)
     sum_s = fixed_s + part_s * _PARTS
     fits = (steps_all >= FEWEST_STEPS * _PARTS) & (tiles * _PARTS <= 2 * count)
     better = fits & (np.maximum(np.maximum(busy_s, l2_s), memory_s) + sum_s < before)
@@ -127,9 +128,9 @@ def _tiles() -> Any:
     return points(picked_tiles.tiles()).T[:, :, np.newaxis]
 
 
-def picked(m: Size, n: Size, batch: Size, steps: Size, count: int, whole: Size) -> Pick:
+def picked(m: Size, n: Size, batch: Size, steps: Size, count: int) -> Pick:
     """The tile and the parts that the library picks for each of many products, as ``picked_tiles.pick``."""
-    given: list[Any] = [points(one) for one in np.broadcast_arrays(m, n, batch, steps, whole)]
+    given: list[Any] = [points(one) for one in np.broadcast_arrays(m, n, batch, steps)]
     found = np.empty((3, given[0].size))
     block = max(1, AT_ONCE // len(picked_tiles.tiles()))
     for low in range(0, found.shape[1], block):
@@ -138,7 +139,7 @@ def picked(m: Size, n: Size, batch: Size, steps: Size, count: int, whole: Size) 
     return Pick(*(row.view(Points) for row in found))
 
 
-def _picked(count: int, m: Points, n: Points, batch: Points, steps: Points, whole: Points) -> Any:
+def _picked(count: int, m: Points, n: Points, batch: Points, steps: Points) -> Any:
     """Rows, columns and parts of the picks of a block of products."""
     rows, columns, work = _tiles()
     tiles = np.ceil(m / rows) * (np.ceil(n / columns) * batch)
@@ -146,7 +147,7 @@ def _picked(count: int, m: Points, n: Points, batch: Points, steps: Points, whol
     first = np.argmin(np.asarray(waves_work), axis=0)
     least = waves_work[first, np.arange(m.size)] * steps
     parts = np.ones(m.size)
-    split = (least > picked_tiles.SPLIT) & (steps >= 4) & np.logical_not(whole)
+    split = (least > picked_tiles.SPLIT) & (steps >= 4) & (batch == 1)
     pairs = np.flatnonzero((2 * tiles <= count) & split)
     if pairs.size:
         at, own = pairs % m.size, pairs // m.size

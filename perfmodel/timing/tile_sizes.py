@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from perfmodel.arithmetic import Size, maximum
 from perfmodel.timing.card import Card, Tiling
+from perfmodel.timing.stack_tiles import Sides
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("tiles")
@@ -42,53 +43,70 @@ def wave(count: int, tile_m: Size, tile_n: Size) -> tuple[Size, Size]:
     return across * tile_m, down * tile_n
 
 
+def tiling(card: Card, dtype: str, scales: str = "") -> Tiling:
+    """How products of this type run; those of a serving stack in a narrow type may have figures of their own."""
+    name = f"{dtype} {scales}"
+    return card.tilings[name if name in card.tilings else dtype if dtype in card.tilings else "vector"]
+
+
 def choices_of(
-    card: Card, dtype: str, left: float, right: float, aligned: int, batched: bool
+    card: Card,
+    dtype: str,
+    items: tuple[float, float],
+    aligned: int,
+    batched: bool,
+    scales: str = "",
+    own: tuple[Sides, ...] = (),
 ) -> tuple[tuple[Choice, ...], bool]:
-    """The tiles that a library has for such a product on this card, and whether it chooses among many."""
-    on_tensor = dtype in card.tilings
-    how = card.tilings[dtype if on_tensor else "vector"]
+    """The tiles that a library has for such a product on this card, and whether it chooses among many. ``own``: those of a
+    stack's kernel.
+    """
+    on_tensor, (left, right) = dtype in card.tilings, items
     rates = (card.peak_flop_per_s[dtype], card.multiprocessors, card.clock_hz, card.l2_byte_per_s)
-    return _made(how, on_tensor, card.generation if batched else "", rates, left, right, aligned)
+    tiles = TENSOR_TILES if on_tensor else VECTOR_TILES
+    if batched and not on_tensor:
+        tiles = BATCH_TILES.get(card.generation, VECTOR_TILES)
+    sides = own or tuple(Sides(*pair) for pair in tiles)
+    step_k = step_of(left, right) if on_tensor else VECTOR_STEP
+    return _made(tiling(card, dtype, scales), sides, rates, step_k, left, right, aligned), len(sides) > 4
 
 
 @lru_cache(maxsize=1024)
 def _made(
     how: Tiling,
-    on_tensor: bool,
-    batches_of: str,
+    tiles: tuple[Sides, ...],
     rates: tuple[float, int, float, float],
+    step_k: int,
     left: float,
     right: float,
     aligned: int,
-) -> tuple[tuple[Choice, ...], bool]:
-    """The table of tiles. ``batches_of`` names the generation whose batched kernels are used (empty: no batch).
-    ``aligned`` is 0 for an odd result.
-    """
+) -> tuple[Choice, ...]:
+    """The table of tiles. ``aligned`` is 0 for an odd result."""
     peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
-    tiles: tuple[tuple[int, int], ...] = TENSOR_TILES if on_tensor else VECTOR_TILES
-    if batches_of and not on_tensor:
-        tiles = BATCH_TILES.get(batches_of, VECTOR_TILES)
     share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.crooked, how.crooked_draw))
     if not aligned:
         share, drawn = share * ODD, drawn * ODD
     peak = peak_flop_per_s * how.issue / count * share
     draw = how.draw_byte_per_clock * clock_hz * drawn
-    step_k = step_of(left, right) if on_tensor else VECTOR_STEP
     found = []
-    for tile_m, tile_n in tiles:
+    for tile_m, tile_n, resident, down, across in tiles:
         area, fetch_byte = tile_m * tile_n, (tile_m * left + tile_n * right) * step_k
         multiply_s = 2.0 * area * step_k * (1.0 + how.edge * (1 / tile_m + 1 / tile_n)) / peak
-        together = 1 if area >= ALONE else 2 if area >= PAIRED else 4
+        together = resident or (1 if area >= ALONE else 2 if area >= PAIRED else 4)
         found.append(
             Choice(
                 tile_m,
                 tile_n,
                 max(multiply_s, fetch_byte / draw),
-                fetch_byte / (l2_byte_per_s * how.sharing),
+                _shared_byte(fetch_byte, tile_m * left * step_k, down, across, how.sharing) / l2_byte_per_s,
                 how.start_s + area / (how.drain_per_clock * clock_hz),
                 count * together,
                 *wave(count, tile_m, tile_n),
             )
         )
-    return tuple(found), len(tiles) > 4
+    return tuple(found)
+
+
+def _shared_byte(byte: float, left_byte: float, down: int, across: int, sharing: float) -> float:
+    """Bytes of L2 for the operands of a step, where several multiprocessors take part of them from one read."""
+    return left_byte / across + (byte - left_byte) / down if across else byte / sharing

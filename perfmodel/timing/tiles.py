@@ -14,7 +14,8 @@ Alignment: rows that start at multiples of 16 bytes are loaded by wide copies. R
 copies and run older kernels, whose matrix instruction does not reach the peak of the newest. Rows aligned to 2 bytes
 pass through registers, element by element.
 
-Long products are limited by the board's power: the clock falls until the board keeps to its limit.
+Long products are limited by the board's power: the clock falls until the board keeps to its limit. A tile that reaches beyond
+the result takes as much power as a full one.
 """
 
 from math import ceil, inf
@@ -25,14 +26,19 @@ from perfmodel.timing import picked_tiles
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.products import Limits, Product, again_s, limits, reread_s
+from perfmodel.timing.stack_tiles import of_product
 from perfmodel.timing.terms import Body, Term, at_once_s, overlapped
-from perfmodel.timing.tile_sizes import VECTOR_STEP, Choice, choices_of, step_of
+from perfmodel.timing.tile_sizes import VECTOR_STEP, Choice, choices_of, step_of, tiling
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("tiles")
 SPLITS = _data.sizes("splits")
 FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
-SHARPNESS = _data.weight("sharpness")
+# Products with these scales come from CUTLASS or DeepGEMM, which do not split the sum.
+WHOLE = ("static", "token", "block")
+SHARPNESS, UNSPLIT_STEP_S = _data.weights("sharpness", "unsplit step s")
+# Multiply-adds below which a library does not split the sum, and the largest k.
+UNSPLIT = {"ada": _data.facts("unsplit ada", "unsplit k ada")}
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
@@ -54,7 +60,7 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     ``tried``: the shortlists of this product by ``found``, for callers that ask again under another power limit.
     """
     on_tensor = dtype in card.tilings
-    how = card.tilings[dtype if on_tensor else "vector"]
+    how = tiling(card, dtype, size.scales)
     given = limits(card, size, dtype, found)
     if picked_tiles.picks(card, size, dtype, given.aligned):
         return picked_tiles.body(card, size, dtype, found, given)
@@ -62,7 +68,7 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
         from perfmodel.timing import tile_arrays
 
         return Body(tile_arrays.least_s(card, size, dtype, given) + how.lead_s, (), "tiles")
-    _, powered_s, compulsory_s, _ = given
+    powered_s, compulsory_s = given.powered_s, given.compulsory_s
     near = tried.get(found) if tried else None
     if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
         near = None
@@ -74,7 +80,7 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s = best
     seconds, terms = overlapped(
         (
-            ("matrix product", max(work_s, powered_s) + edges_s),
+            ("matrix product", work_s + edges_s),
             ("memory", compulsory_s + again_s),
             ("L2", l2_s),
         ),
@@ -91,13 +97,14 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
 def _fastest(
     card: Card, size: Product, dtype: str, given: Limits, near: Shortlist | None
 ) -> tuple[tuple[int, int, int, float, float, float, float, float], Shortlist]:
-    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications, wave edges, L2,
-    the sum of the parts, and operands that are read from memory again; and the shortlist, the only tiles tried if given.
+    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications (at the rate that the
+    power limit allows), wave edges, L2, the sum of the parts, and operands that are read from memory again; and the shortlist, the only tiles tried if given.
     """
     grid = grid_of(card, size, dtype, given)
     steps_all, count = grid.steps, card.multiprocessors
     _, powered_s, compulsory_s, _ = given
     least, limit, best = inf, inf, None
+    results = size.batch * size.m * size.n
     tried: list[tuple[float, Choice]] = []
     for choice in near.choices if near else grid.choices:
         tile_m, tile_n = choice[:2]
@@ -106,13 +113,13 @@ def _fastest(
         tiles = -(-size.m // tile_m) * -(-size.n // tile_n) * size.batch
         if tiles * steps_all * choice.step_s > limit * count:
             continue
-        memory_s = None
+        memory_s, held_s = None, powered_s * filled(choice, tiles, results)
         for split in SPLITS:
             if split > 1 and (grid.whole or steps_all < FEWEST_STEPS * split or tiles * split > 2 * count):
                 break
             work_s, edges_s, l2_s = tiled_s(choice, tiles * split, ceil(steps_all / split), count)
             sum_s = grid.sum_s + grid.part_s * split if split > 1 else 0.0
-            busy_s = (work_s if work_s > powered_s else powered_s) + edges_s
+            busy_s = (work_s if work_s > held_s else held_s) + edges_s
             # Overlap never makes the longest shorter.
             longest_s = busy_s if busy_s > l2_s else l2_s
             if longest_s + sum_s >= limit or compulsory_s + sum_s >= limit:
@@ -126,7 +133,7 @@ def _fastest(
             tried.append((whole_s, choice))
             if whole_s < least:
                 least, limit = whole_s, whole_s * (1.0 + NEAR)
-                best = (tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s)
+                best = (tile_m, tile_n, split, max(work_s, held_s), edges_s, l2_s, sum_s, again_s)
     assert best is not None
     close = dict.fromkeys(choice for whole_s, choice in tried if whole_s <= limit)
     return best, Shortlist(tuple(close), least, powered_s)
@@ -155,15 +162,40 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
     """The tiles of a library for a product, and what they share."""
     on_tensor = dtype in card.tilings
     step_k = step_of(size.left, size.right) if on_tensor else VECTOR_STEP
-    # A vector-matrix product has its own kernels, which split.
-    whole = size.whole or (not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
-    choices, choosy = choices_of(
-        card, dtype, size.left, size.right, 0 if size.odd else given.aligned, not on_tensor and bool(size.batch > 1)
+    small = on_tensor and not size.scales and not size.tiles and _unsplit(card.generation, size)
+    # Libraries do not split the sums of a batch. A vector-matrix product has its own kernels, which split.
+    whole = (
+        small
+        or size.scales in WHOLE
+        or bool(size.tiles)
+        or (bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
     )
+    own = size.tiles or (of_product(card.generation, dtype, size.scales, size.m, size.n) if on_tensor else ())
+    items, aligned = (size.left, size.right), 0 if size.odd else given.aligned
+    batched = not on_tensor and bool(size.batch > 1)
+    choices, choosy = choices_of(card, dtype, items, aligned, batched, size.scales, own)
+    if small:
+        choices = tuple(choice._replace(step_s=max(choice.step_s, UNSPLIT_STEP_S)) for choice in choices)
     left_s, right_s = reread_s(card, size, given)
     part_s = 8.0 * size.m * size.n * size.batch / card.l2_byte_per_s
-    how = card.tilings[dtype if on_tensor else "vector"]
+    how = tiling(card, dtype, size.scales)
     return Grid(choices, choosy, ceil(size.k / step_k), whole, how.split_s, part_s, left_s, right_s)
+
+
+def _unsplit(generation: str, size: Product) -> bool:
+    """Whether a library leaves the sum of so small a product whole. Its blocks are few and wait for memory at every step."""
+    most, longest = UNSPLIT.get(generation, (0, 0))
+    return (
+        bool(most)
+        and bool(size.m > 1)
+        and bool(size.k <= longest)
+        and bool(size.batch * size.m * size.n * size.k < most)
+    )
+
+
+def filled(choice: Choice, tiles: Size, results: Size) -> Size:
+    """Elements of all tiles divided by those of the result: the rest of a tile is computed too, and takes power."""
+    return tiles * (choice.tile_m * choice.tile_n) / results
 
 
 def too_large(choice: Choice, m: Size, n: Size) -> Size:

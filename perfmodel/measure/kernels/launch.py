@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from perfmodel.cuda import FOLDER
-from perfmodel.cuda.layouts import widest
+from perfmodel.cuda.layouts import VECTOR_BYTE, widest
 from perfmodel.errors import InputError, NoDeviceError
 
 OLDEST = 70  # sm_70, Volta: the first with the warp shuffles and fp16 conversions of the sources
@@ -55,6 +55,14 @@ def array(value: Any, name: str) -> Array:
     return found
 
 
+def aligned(found: Array, name: str) -> Array:
+    """Returns the array, or a copy if it does not begin at a multiple of the widest access."""
+    if found.pointer % VECTOR_BYTE == 0:
+        return found
+    source = found.source
+    return array(source.clone() if hasattr(source, "clone") else source.copy(), name)
+
+
 def empty(like: Array, shape: tuple[int, ...], dtype: str = "") -> Array:
     """Returns an uninitialised array of the same library on the same device."""
     dtype = dtype or like.dtype
@@ -93,7 +101,7 @@ def module(source: str, dtype: str, **settings: int) -> Any:
     text = (folder / "common.cuh").read_text() + (folder / source).read_text()
     flags = [f"-D{name}={value}" for name, value in settings.items()]
     lib = cupy()
-    capability = int(lib.cuda.Device().compute_capability)
+    capability = _capability(device())
     if capability < OLDEST:
         raise NoDeviceError(
             "kernels", f"this device is sm_{capability}", f"sm_{OLDEST} and newer are accepted", "Use torch's kernels."
@@ -129,7 +137,7 @@ class Footprint(NamedTuple):
 
 def footprints() -> list[Footprint]:
     """Returns the footprint of every kernel launched since ``launched`` was cleared."""
-    most = int(cupy().cuda.Device().attributes["MaxThreadsPerMultiProcessor"])
+    most = int(_attributes(device())["MaxThreadsPerMultiProcessor"])
     found = []
     for name, (compiled, threads, shared_byte) in launched.items():
         function, blocks = kernel(compiled, name), blocks_per_multiprocessor(compiled, name, threads, shared_byte)
@@ -171,16 +179,32 @@ def blocks_per_multiprocessor(compiled: Any, name: str, threads: int, shared_byt
     return max(1, int(occupancy(function.kernel.ptr, threads, shared_byte)))
 
 
+@cache
+def _attributes(device: int) -> dict[str, int]:
+    """The attributes of a device. Reading them takes longer than a launch."""
+    return dict(cupy().cuda.Device(device).attributes)
+
+
+@cache
+def _capability(device: int) -> int:
+    return int(cupy().cuda.Device(device).compute_capability)
+
+
+def device() -> int:
+    """Returns the number of the current device."""
+    return int(cupy().cuda.runtime.getDevice())
+
+
 def shared_at_most() -> int:
     """Returns the shared memory that a block may request, in bytes, less a margin for static shared memory."""
-    return int(cupy().cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]) - 2048
+    return int(_attributes(device())["MaxSharedMemoryPerBlockOptin"]) - 2048
 
 
 def clusters() -> bool:
     """Whether this device has thread block clusters (sm_90 and newer)."""
-    return int(cupy().cuda.Device().compute_capability) >= 90
+    return _capability(device()) >= 90
 
 
 def multiprocessors() -> int:
     """Returns the number of multiprocessors of the current device."""
-    return int(cupy().cuda.Device().attributes["MultiProcessorCount"])
+    return int(_attributes(device())["MultiProcessorCount"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from perfmodel.cuda import layouts
@@ -25,7 +26,10 @@ MOST_BLOCKS = 2**31 - 1
 def layout(name: str, rows: int, cols: int, inputs: int, *arrays: Array) -> Layout | None:
     """Returns the layout of a kernel on the current device, or None if a row does not fit in a block's registers."""
     chip = layouts.Chip(multiprocessors(), shared_at_most(), clusters())
-    return layouts.layout(name, rows, cols, vector(cols, arrays[0].dtype, *arrays), inputs, chip)
+    return _layout(name, rows, cols, vector(cols, arrays[0].dtype, *arrays), inputs, chip)
+
+
+_layout = lru_cache(1024)(layouts.layout)  # a program repeats its shapes
 
 
 def run(

@@ -6,7 +6,7 @@ from math import isfinite, prod
 from typing import Any
 
 from perfmodel.errors import InputError
-from perfmodel.measure.kernels.launch import array, cupy, empty
+from perfmodel.measure.kernels.launch import aligned, array, cupy, empty
 from perfmodel.measure.kernels.rows import layout, run, run_long
 
 
@@ -16,7 +16,7 @@ def softmax(x: Any, mask: Any = None, scale: float = 1.0) -> Any:
     """
     a, factor = array(x, "softmax: x"), _factor(scale, "softmax: scale")
     rows, cols = prod(a.shape[:-1]), a.shape[-1]
-    m = array(mask, "softmax: mask") if mask is not None else None
+    m = aligned(array(mask, "softmax: mask"), "softmax: mask") if mask is not None else None
     if m is not None and (m.dtype != a.dtype or a.shape[len(a.shape) - len(m.shape) :] != m.shape):
         raise InputError(
             "softmax",
