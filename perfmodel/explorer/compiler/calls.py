@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import json
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from perfmodel.explorer.compiler.expressions import Expressions
 from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, METHOD_OWNERS, METHODS
 from perfmodel.explorer.compiler.scope import MISSING
+from perfmodel.strictjson import dumped
 
 
 class Parameters:
@@ -55,7 +55,7 @@ class Calls(Expressions):
         named = isinstance(node, ast.Attribute) and node.attr in self.program.method_names
         if isinstance(node, ast.Attribute) and named and self.static(node) is MISSING:
             self.program.uses(node.attr)
-            return f"$bound({self.expression(node.value)}, {json.dumps(node.attr)})"
+            return f"$bound({self.expression(node.value)}, {dumped(node.attr)})"
         return super()._element(node)
 
     def _call(self, node: ast.Call) -> str:
@@ -184,7 +184,7 @@ class Calls(Expressions):
         if extra and not own.others:
             raise self.refuse(node, f"the keyword '{next(iter(extra))}'")
         if own.others:
-            pairs = ", ".join(f"[{json.dumps(name)}, {value}]" for name, value in extra.items())
+            pairs = ", ".join(f"[{dumped(name)}, {value}]" for name, value in extra.items())
             places.append(f"$dict([{pairs}])")
         rest = given[own.positional :]
         if rest and not own.rest:

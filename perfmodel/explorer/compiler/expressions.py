@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from enum import Enum
 from types import GenericAlias, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from perfmodel.explorer.compiler.errors import UntranslatableError
 from perfmodel.explorer.compiler.library import METHODS
 from perfmodel.explorer.compiler.scope import MISSING, Scope, identifier
+from perfmodel.strictjson import dumped
 
 if TYPE_CHECKING:
     from perfmodel.explorer.compiler.program import Program
@@ -84,7 +84,7 @@ class Expressions:
         if node.attr in ("value", "name"):
             return f"${node.attr}({base})"  # an enumeration's member is its text
         if node.attr in METHODS and node.attr not in self.program.fields:
-            return f"$bound({base}, {json.dumps(node.attr)})"
+            return f"$bound({base}, {dumped(node.attr)})"
         return f"{base}.{node.attr}"
 
     def _tuple(self, node: ast.Tuple | ast.List) -> str:
@@ -115,7 +115,7 @@ class Expressions:
 
     def _joinedstr(self, node: ast.JoinedStr) -> str:
         parts = [self.expression(part) for part in node.values]
-        return f"({' + '.join([json.dumps(''), *parts])})"
+        return f"({' + '.join([dumped(''), *parts])})"
 
     def _formattedvalue(self, node: ast.FormattedValue) -> str:
         value = self.expression(node.value)

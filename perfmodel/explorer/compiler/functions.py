@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from perfmodel.explorer.compiler.calls import Calls, Parameters
 from perfmodel.explorer.compiler.patterns import Patterns
 from perfmodel.explorer.compiler.scope import Scope, assigned, identifier
+from perfmodel.strictjson import dumped
 
 
 class Statements(Patterns, Calls):
@@ -91,7 +91,7 @@ class Statements(Patterns, Calls):
             head, _, body = text[len("function $") :].partition(") {")
             made = f"{head}) => {{{body}"
         if own.rest or own.others or len(own.fixed) > own.positional:
-            made = f"$signed({made}, {json.dumps(own.signature)})"
+            made = f"$signed({made}, {dumped(own.signature)})"
         return f"const {name} = {made};"
 
     # --- statements

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from perfmodel.explorer.compiler.functions import Statements
 from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, LEFT_OUT, REMEMBERED
 from perfmodel.explorer.compiler.scope import Scope, outer
 from perfmodel.explorer.compiler.source import of_function
+from perfmodel.strictjson import dumped
 
 
 class Program:
@@ -96,7 +96,7 @@ class Program:
             return replaced
         if isinstance(value, ModuleType):
             if value.__name__ in self._absent:
-                return f"$absent({json.dumps(value.__name__)})"
+                return f"$absent({dumped(value.__name__)})"
             raise UntranslatableError(file, node, f"the module '{value.__name__}' as a value")
         if isinstance(value, type):
             return self._class(value, file, node)
@@ -128,7 +128,7 @@ class Program:
         if not function.__module__.startswith("perfmodel"):
             raise UntranslatableError(file, node, f"the function '{function.__module__}.{function.__qualname__}'")
         if function.__module__ in self._absent:
-            return f"$absent({json.dumps(function.__qualname__)})"
+            return f"$absent({dumped(function.__qualname__)})"
         remembered = hasattr(value, "cache_parameters")
         known = id(value) in self._names
         name = self._name_of(value, function.__module__, function.__name__)
@@ -169,7 +169,7 @@ class Program:
         text = translator.function(node, plain, defaults=defaults)
         if wrapper:
             text += f"\nconst {name} = {wrapper}({plain});"
-        self._signatures[name] = f"$signed({name}, {json.dumps(own.signature)});"
+        self._signatures[name] = f"$signed({name}, {dumped(own.signature)});"
         return text
 
     # --- values
@@ -184,7 +184,7 @@ class Program:
             return self._class(value, file, node)
         if inspect.ismethod(value):
             self.uses(value.__name__)
-            return f"$bound({self.literal(value.__self__, file, node, shared=True)}, {json.dumps(value.__name__)})"
+            return f"$bound({self.literal(value.__self__, file, node, shared=True)}, {dumped(value.__name__)})"
         if inspect.isbuiltin(value):
             raise UntranslatableError(file, node, f"the function '{value.__module__}.{value.__qualname__}'")
         if isinstance(value, ast.AST):
@@ -293,7 +293,7 @@ def _scalar(value: Any) -> str:
     if isinstance(value, Enum):
         value = value.value
     if value is None or isinstance(value, (bool, str)):
-        return json.dumps(value, ensure_ascii=False)
+        return dumped(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return repr(value)
