@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from perfmodel.explorer.compiler.expressions import Expressions
+from perfmodel.explorer.compiler.comprehensions import Comprehensions
 from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, METHOD_OWNERS, METHODS
 from perfmodel.explorer.compiler.scope import MISSING
 from perfmodel.strictjson import dumped
@@ -47,7 +47,7 @@ class Parameters:
         return f"{self.positional}{marks} {' '.join(self.fixed)}"
 
 
-class Calls(Expressions):
+class Calls(Comprehensions):
     """Translates calls."""
 
     def _element(self, node: ast.expr) -> str:

@@ -155,6 +155,9 @@ class Statements(Patterns, Calls):
     def _loop(self, node: ast.For | ast.While, head: str) -> str:
         if not node.orelse:
             return f"{head} {{ {self.block(node.body)} }}"
+        inner = (one for one in ast.walk(node) if isinstance(one, (ast.For, ast.While)) and one is not node)
+        if any(isinstance(one, ast.Break) for loop in inner for one in ast.walk(loop)):
+            raise self.refuse(node, "'else' of a loop around a loop with 'break'")
         label = f"$loop{self.program.count()}"
         return f"{label}: {{ {head} {{ {self.block(node.body)} }} {self.block(node.orelse)} }}".replace(
             "break;", f"break {label};"

@@ -9,8 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from functools import cached_property, partial
 from types import FunctionType, MappingProxyType, ModuleType
@@ -22,7 +21,7 @@ from perfmodel.explorer.compiler.errors import UntranslatableError
 from perfmodel.explorer.compiler.functions import Statements
 from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, LEFT_OUT, REMEMBERED
 from perfmodel.explorer.compiler.scope import Scope, outer
-from perfmodel.explorer.compiler.source import of_function
+from perfmodel.explorer.compiler.source import fields, method_names, of_function
 from perfmodel.strictjson import dumped
 
 
@@ -59,21 +58,12 @@ class Program:
     @cached_property
     def fields(self) -> frozenset[str]:
         """The fields of all named tuples."""
-        return frozenset(name for kind in self._kinds() for name in getattr(kind, "_fields", ()))
-
-    @staticmethod
-    def _kinds() -> list[type]:
-        modules = [module for name, module in sys.modules.items() if name.startswith("perfmodel")]
-        return list(
-            {id(one): one for module in modules for one in vars(module).values() if isinstance(one, type)}.values()
-        )
+        return fields()
 
     @cached_property
     def method_names(self) -> frozenset[str]:
         """The names of all methods: an attribute of such a name may be a method that is passed on."""
-        return frozenset(
-            name for kind in self._kinds() for name, one in vars(kind).items() if isinstance(one, FunctionType)
-        )
+        return method_names()
 
     def count(self) -> int:
         self._number += 1
@@ -297,6 +287,3 @@ def _scalar(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return repr(value)
-
-
-Entry = Callable[..., Any]
