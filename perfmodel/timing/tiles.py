@@ -39,7 +39,7 @@ WHOLE = ("static", "token", "block")
 ALIGNMENTS = (WIDE, 4, 2, 1)  # bytes: wide copies, narrow copies (4, 2), through registers
 SHARPNESS, LEFT_IN_L2, UNSPLIT_STEP_S = _data.weights("sharpness", "left in l2", "unsplit step s")
 # Multiply-adds below which a library does not split the sum, and the largest k.
-UNSPLIT = {"ada": _data.facts("unsplit ada", "unsplit k ada")}
+UNSPLIT_ADA, UNSPLIT_K_ADA = _data.facts("unsplit ada", "unsplit k ada")
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
@@ -134,10 +134,11 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     on_tensor = dtype in card.tilings
     how = tiling(card, dtype, size.scales)
     given = limits(card, size, dtype, found)
+    mechanism = f"tiles {dtype} {size.scales}" if size.scales else "tiles" if on_tensor else "tiles vector"
     if not isinstance(given.powered_s + given.compulsory_s, float):
         from perfmodel.timing import tile_arrays
 
-        return Body(tile_arrays.least_s(card, size, dtype, given) + how.lead_s, (), "tiles")
+        return Body(tile_arrays.least_s(card, size, dtype, given) + how.lead_s, (), mechanism)
     powered_s, compulsory_s = given.powered_s, given.compulsory_s
     near = tried.get(found) if tried else None
     if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
@@ -161,7 +162,7 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
         terms = (*terms, Term("split-k sum", sum_s))
     engine = "tensor" if on_tensor else "vector"
     words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
-    return Body(seconds + how.lead_s + sum_s, terms, "tiles", words)
+    return Body(seconds + how.lead_s + sum_s, terms, mechanism, words)
 
 
 def _fastest(
@@ -260,13 +261,10 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
 
 def _unsplit(generation: str, size: Product) -> bool:
     """Whether a library leaves the sum of so small a product whole. Its blocks are few and wait for memory at every step."""
-    most, longest = UNSPLIT.get(generation, (0, 0))
-    return (
-        bool(most)
-        and bool(size.m > 1)
-        and bool(size.k <= longest)
-        and bool(size.batch * size.m * size.n * size.k < most)
-    )
+    if generation != "ada":
+        return False
+    sums = size.batch * size.m * size.n * size.k
+    return bool(size.m > 1) and bool(size.k <= UNSPLIT_K_ADA) and bool(sums < UNSPLIT_ADA)
 
 
 def filled(choice: Choice, tiles: Size, results: Size) -> Size:
