@@ -66,7 +66,7 @@ FITS = {
             ("power", "bf16"), ("launch", "warm"), ("attention", "serving"), *PRODUCT, ("fp8", "lead"), ("fp8", "draw"),
             *(("fp8 block", name) for name in ("lead", "draw", "issue")),
         ),
-        ("matmul", "attention"),
+        ("matmul bf16", "matmul fp8", "attention"),
     ),
     "blackwell": Fit(
         "hopper",
@@ -167,6 +167,9 @@ def report(generation: str, found: Sequence[Measurement]) -> None:
     sets = grouped(own, how.groups)
     inside = {name: [ready for ready in ones if not ready.one.held_out][:FITTED] for name, ones in sets.items()}
     apart = {name: [ready for ready in ones if ready.one.held_out] for name, ones in sets.items()}
+    inside, apart = (
+        {name: ones for name, ones in half.items() if inside[name] and apart[name]} for half in (inside, apart)
+    )
     start = {figure: value(neighbour, figure) for figure in how.figures}
     best = fitted(list(inside.values()), known, start)
     family, theirs = changed(known, best), changed(known, start)
