@@ -15,9 +15,10 @@ from command import check_refused, perfmodel
 
 from perfmodel import hardware, ops
 from perfmodel.errors import InputError
-from perfmodel.explorer import controls, model
+from perfmodel.explorer import charting, controls, model
 from perfmodel.explorer import page as pages
 from perfmodel.explorer.compiler.errors import UntranslatableError
+from perfmodel.explorer.compiler.library import METHODS
 from perfmodel.explorer.compiler.program import Program
 from perfmodel.roofline import rates
 from perfmodel.solve import solve
@@ -387,6 +388,7 @@ def translated(entries):
 @pytest.mark.parametrize(("line", "what"), [
     ("with value: pass", "the statement 'with value:'"),
     ("return eval('value')", "the function 'builtins.eval'"),
+    ("return value.zfill(3)", "the method 'str.zfill'"),
     ("return value @ value", "'value @ value'"),
     ("first, *rest, last = value", "a starred target that is not the last"),
     ("return os.path.join(value, value)", "the function 'posixpath.join'"),
@@ -397,6 +399,11 @@ def test_what_has_no_translation_is_named_with_file_and_line(tmp_path, line, wha
         translated({"function": module.function})
     assert f"{module.__name__}.py:3: " in str(refused.value)
     assert what in str(refused.value)
+
+
+def test_the_runtime_has_every_method_that_the_compiler_knows():
+    missing = [name for name in METHODS if not re.search(rf"^  [$]?{name}[(]", charting.runtime(), re.MULTILINE)]
+    assert sorted(missing) == ["fromkeys"]  # of the class dict alone
 
 
 def test_every_operation_and_mechanism_is_translated(subjects):
@@ -415,7 +422,7 @@ def test_translated_functions_return_what_python_returns(chromium, tmp_path):
     program = translated({name: getattr(module, name) for name in names} | {"plain": module.plain})
     chromium.errors.clear()
     chromium.open("about:blank")
-    chromium.run(f"window.sample = (() => {{\n{pages.runtime()}\n{program}\n}})(); 0")
+    chromium.run(f"window.sample = (() => {{\n{charting.runtime()}\n{program}\n}})(); 0")
     for name in names:
         found = chromium.run(f"JSON.stringify(sample.plain(sample.{name}()))")
         assert json.loads(found) == json.loads(json.dumps(module.plain(getattr(module, name)()))), name

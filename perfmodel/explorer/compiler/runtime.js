@@ -575,6 +575,9 @@ $own(String.prototype, {
   casefold() { return this.toLowerCase(); },
   capitalize() { return this.slice(0, 1).toUpperCase() + this.slice(1).toLowerCase(); },
   replace(from, to) { return this.replaceAll(from, to); },
+  isdigit() { return /^\d+$/.test(this); },
+  isdecimal() { return /^\d+$/.test(this); },
+  isalpha() { return /^\p{L}+$/u.test(this); },
   isprintable() { return !/[\u0000-\u001f\u007f-\u009f]/.test(this); },
   count(part) { return this.split(part).length - 1; },
 });
