@@ -71,8 +71,12 @@ class Prepared(NamedTuple):
     def of(cls, one: Measurement) -> Prepared:
         read = [case(line) for line in one.lines]
         card = rates(gpu(one.card), read[0].dtype)
-        kernels = [(evenly(kernel) if one.even else kernel, own) for own in read for kernel in _launched(own)]
-        found = [(kernel, lower_under(kernel.op, card, own.protocol).lower_s) for kernel, own in kernels]
+        kernels = [(kernel, own) for own in read for kernel in _launched(own)]
+        # NB the bound of even rows is that of random choices: the source's rows are nearly even, not more.
+        found = [
+            (evenly(kernel) if one.even else kernel, lower_under(kernel.op, card, own.protocol).lower_s)
+            for kernel, own in kernels
+        ]
         return cls(one, read[0], tuple(found))
 
     @property

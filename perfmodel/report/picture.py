@@ -66,15 +66,20 @@ def settings() -> Iterator[None]:
 
 def save(figure: Any, path: str, where: str) -> None:
     """Writes the picture in the format of the path's ending."""
-    ending = os.path.splitext(checked(path, where))[1].lower()
-    drawn = BytesIO()  # a pipe has no positions, which PDF and PNG need
+    contents = drawn(figure, os.path.splitext(checked(path, where))[1].lower())
+    with writing.replacing(path, where) as file:
+        file.write(contents)
+
+
+def drawn(figure: Any, ending: str) -> bytes:
+    """Returns the contents of a file with this ending."""
+    file = BytesIO()  # a pipe has no positions, which PDF and PNG need
     with settings():
         if ending == ".png":
-            _save_png(figure, drawn)
+            _save_png(figure, file)
         else:
-            figure.savefig(drawn, format=ending[1:], dpi=DPI, metadata=METADATA[ending])
-    with writing.replacing(path, where) as file:
-        file.write(drawn.getbuffer())
+            figure.savefig(file, format=ending[1:], dpi=DPI, metadata=METADATA[ending])
+    return file.getvalue()
 
 
 def _save_png(figure: Any, file: Any) -> None:

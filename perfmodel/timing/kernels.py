@@ -264,7 +264,7 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str, own: tuple[Side
         if len(bodies) == 1:
             return bodies[0]
         terms = tuple(term for each in bodies for term in each.terms)
-        return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
+        return Body(sum(each.seconds for each in bodies), terms, bodies[0].mechanism, bodies[0].choice)
 
     code_s = PRODUCT_CODE * card.dram_latency_s
     return (limited(card, body, byte, fresh_byte=weights, right_byte=rotating, among_s=code_s),)
@@ -278,7 +278,8 @@ def _quicker(card: Card, size: products.Product, dtype: str, found: Size, tried:
         return tiles.body(card, size, dtype, found, tried)
     from perfmodel.timing import vectors
 
-    return quicker(tiles.body(card, size, dtype, found, tried), vectors.body(card, size, found))
+    tiled = tiles.body(card, size, dtype, found, tried)
+    return quicker(tiled, vectors.body(card, size, found)._replace(mechanism=tiled.mechanism))
 
 
 def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -301,7 +302,7 @@ def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, 
 
         return own_rows.forward(card, f"{fact.function}_forward", row, mask_byte=number(fact.mask) if fact.mask else 0)
     if fact.function == "softmax":
-        return in_order(card, torch_rows.softmax(row, card.before))
+        return in_order(card, torch_rows.softmax(row, card.before)._replace(mechanism="rows softmax"))
     return in_order(card, *torch_rows.norm(row, fact.function == "rmsnorm", card.before))
 
 

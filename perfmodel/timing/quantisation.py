@@ -41,22 +41,22 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
         return in_order(card, (_by_warps if many else _by_rows)(fact, rows, cols, read, write))
     if fact.scales == "block":
         scales = rows * ceil(cols / GROUP) * SCALE_BYTE
-        return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "scale per group"),)
-    largest = _flat(card, read, 0.0, LARGEST * rows * cols, "largest element")
-    scale = _flat(card, SCALE_BYTE, SCALE_BYTE, 0.0, "scale")
-    return (largest, *(scale,) * SMALL, _flat(card, read, write, 0.0, "quantise"))
+        return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "block", "scale per group"),)
+    largest = _flat(card, read, 0.0, LARGEST * rows * cols, "tensor", "largest element")
+    scale = _flat(card, SCALE_BYTE, SCALE_BYTE, 0.0, "tensor", "scale")
+    return (largest, *(scale,) * SMALL, _flat(card, read, write, 0.0, "tensor", "quantise"))
 
 
 def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float) -> Launch:
     """One block for each row."""
     if fact.scales == "static":
         work = STATIC_ROW + STATIC_ELEMENT * maximum(STATIC_LEAST, cols / STATIC_THREADS)
-        return Launch("static scale", rows, STATIC_THREADS, read, write, work, mechanism="stack")
+        return Launch("static scale", rows, STATIC_THREADS, read, write, work, mechanism="quantisation static")
     steps = ceil(cols / TOKEN_THREADS / TOKEN_VECTOR)
     work = TOKEN_ROW + 2 * steps * TOKEN_VECTOR * TOKEN_ELEMENT
     return Launch(
         "scale per row", rows, TOKEN_THREADS, read, write, work, steps, 2.0, near_waits=steps, again_byte=read,
-        held_byte=cols * float(fact.item), mechanism="stack",
+        held_byte=cols * float(fact.item), mechanism="quantisation token",
     )  # fmt: skip
 
 
@@ -66,14 +66,14 @@ def _by_warps(fact: Quantisation, rows: int, cols: int, read: float, write: floa
     work = TOKEN_ROW + 2 * steps * WARP_VECTOR * TOKEN_ELEMENT
     return Launch(
         "scale per row, by warps", ceil(rows / TOKEN_WARPS), WARP * TOKEN_WARPS, read, write, work, steps, near_waits=steps,
-        again_byte=read, held_byte=TOKEN_WARPS * cols * float(fact.item), mechanism="stack",
+        again_byte=read, held_byte=TOKEN_WARPS * cols * float(fact.item), mechanism="quantisation token",
     )  # fmt: skip
 
 
-def _flat(card: Card, read: float, write: float, lanes: float, name: str) -> Part:
+def _flat(card: Card, read: float, write: float, lanes: float, scales: str, name: str) -> Part:
     """An elementwise kernel."""
     return Part(
-        lambda found: elementwise(card, read, write, lanes, found, name)._replace(mechanism="stack"),
+        lambda found: elementwise(card, read, write, lanes, found, name)._replace(mechanism=f"quantisation {scales}"),
         floor_div(read + write, 1),
     )
 

@@ -38,7 +38,7 @@ FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
 WHOLE = ("static", "token", "block")
 SHARPNESS, UNSPLIT_STEP_S = _data.weights("sharpness", "unsplit step s")
 # Multiply-adds below which a library does not split the sum, and the largest k.
-UNSPLIT = {"ada": _data.facts("unsplit ada", "unsplit k ada")}
+UNSPLIT_ADA, UNSPLIT_K_ADA = _data.facts("unsplit ada", "unsplit k ada")
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
@@ -64,10 +64,11 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     given = limits(card, size, dtype, found)
     if picked_tiles.picks(card, size, dtype, given.aligned):
         return picked_tiles.body(card, size, dtype, found, given)
+    mechanism = f"tiles {dtype} {size.scales}" if size.scales else "tiles" if on_tensor else "tiles vector"
     if not isinstance(given.powered_s + given.compulsory_s, float):
         from perfmodel.timing import tile_arrays
 
-        return Body(tile_arrays.least_s(card, size, dtype, given) + how.lead_s, (), "tiles")
+        return Body(tile_arrays.least_s(card, size, dtype, given) + how.lead_s, (), mechanism)
     powered_s, compulsory_s = given.powered_s, given.compulsory_s
     near = tried.get(found) if tried else None
     if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
@@ -91,7 +92,7 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
         terms = (*terms, Term("split-k sum", sum_s))
     engine = "tensor" if on_tensor else "vector"
     words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
-    return Body(seconds + how.lead_s + sum_s, terms, "tiles", words)
+    return Body(seconds + how.lead_s + sum_s, terms, mechanism, words)
 
 
 def _fastest(
@@ -184,13 +185,10 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
 
 def _unsplit(generation: str, size: Product) -> bool:
     """Whether a library leaves the sum of so small a product whole. Its blocks are few and wait for memory at every step."""
-    most, longest = UNSPLIT.get(generation, (0, 0))
-    return (
-        bool(most)
-        and bool(size.m > 1)
-        and bool(size.k <= longest)
-        and bool(size.batch * size.m * size.n * size.k < most)
-    )
+    if generation != "ada":
+        return False
+    sums = size.batch * size.m * size.n * size.k
+    return bool(size.m > 1) and bool(size.k <= UNSPLIT_K_ADA) and bool(sums < UNSPLIT_ADA)
 
 
 def filled(choice: Choice, tiles: Size, results: Size) -> Size:
