@@ -65,6 +65,7 @@ PRODUCT, PRODUCT_CODE = _data.weights("product", "product code")
 SPECIAL = _data.group("special")
 GROUPED, SORT_S = _data.weights("grouped", "sort s")
 TILE_ROWS, DIVISOR = _data.facts("tile rows", "divisor")
+UNPACK, UNPACKED_ROW = _data.weights("unpack", "unpacked row")
 
 
 def parts(card: Card, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -157,7 +158,18 @@ def _stage(card: Card, fact: Stage, op: Op, dtype: str, impl: str) -> tuple[Part
 
 
 def _product(card: Card, fact: Gemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    if impl in OWN and fact.converts:
+        return _unpacked(card, fact, op)
     return _products(card, [fact], op, dtype)
+
+
+def _unpacked(card: Card, fact: Gemm, op: Op) -> tuple[Part, ...]:
+    """This package's product with packed weights: each weight is converted once and multiplied for each row, without the
+    tensor engine.
+    """
+    read, write, byte, weights = _bytes(op)
+    lanes = (UNPACK + UNPACKED_ROW * number(fact.m)) * number(fact.k) * number(fact.n) * number(fact.batch)
+    return (Part(lambda found: elementwise(card, read, write, lanes, found, "unpack and multiply"), byte, weights),)
 
 
 def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:

@@ -6,6 +6,8 @@ smaller kernels make the scale from it, and an elementwise kernel converts.
 
 Fitted on half of the fp8 products of an H100 SXM (vLLM 0.24, SGLang 0.5 and TRT-LLM 1.3, ai-dynamo/aiconfigurator 095f58a);
 ``static`` also holds on a B200 and an L40S. ``block``: an elementwise kernel that finds a scale for each run of elements.
+
+This package's own kernels are streams: a row with one scale stays in registers.
 """
 
 from __future__ import annotations
@@ -30,25 +32,34 @@ TOKEN_WARPS, TOKEN_FILLED, WARP_VECTOR = _data.facts("token warps", "token fille
 STATIC_ROW, STATIC_ELEMENT, TOKEN_ROW, TOKEN_ELEMENT = _data.weights(
     "static row", "static element", "token row", "token element"
 )
-GROUP_ELEMENT, LARGEST = _data.weights("group element", "largest")
+GROUP_ELEMENT, LARGEST, OWN_ELEMENT = _data.weights("group element", "largest", "own element")
 
 
 def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """The kernels of one quantisation, in order. Their range is that of a stack."""
     rows, cols = number(fact.rows), number(fact.cols)
     read, write = rows * cols * float(fact.item), rows * cols * float(fact.result)
+    if impl in OWN and fact.scales in ("static", "token", "block"):
+        scales = 0.0 if fact.scales == "static" else rows * ceil(cols / _run(fact, cols)) * float(fact.scale)
+        return (_flat(card, read, write + scales, OWN_ELEMENT * rows * cols, "own", "quantise"),)
     if fact.scales in ("static", "token"):
         many = fact.scales == "token" and rows >= TOKEN_FILLED * TOKEN_WARPS * card.multiprocessors
         return in_order(card, (_by_warps if many else _by_rows)(fact, rows, cols, read, write))
     if fact.scales == "block":
         scales = rows * ceil(cols / fact.run) * float(fact.scale)
         return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "block", "scale per group"),)
-    largest = _flat(card, read, 0.0, LARGEST * rows * cols, "tensor", "largest element")
+    own = impl in OWN
+    largest = _flat(card, read, 0.0, (OWN_ELEMENT if own else LARGEST) * rows * cols, "tensor", "largest element")
     scale = _flat(card, SCALE_BYTE, SCALE_BYTE, 0.0, "tensor", "scale")
     # This package clears one word and finds the scale in the kernel that converts.
-    small = 1 if impl in OWN else SMALL
+    small = 1 if own else SMALL
     found, cast = (largest, *(scale,) * small), _flat(card, read, write, 0.0, "tensor", "quantise")
     return {"largest": found, "cast": (cast,)}.get(fact.scales, (*found, cast))
+
+
+def _run(fact: Quantisation, cols: int) -> int:
+    """Elements of a row with one scale."""
+    return int(fact.run) if fact.scales == "block" else cols
 
 
 def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float) -> Launch:
