@@ -99,14 +99,13 @@ def _launched(read: Case) -> tuple[Kernel, ...]:
 def evenly(kernel: Kernel) -> Kernel:
     """The kernel of experts with as many distinct ones as rows allow. Operations state those of random choices."""
     fact = kernel.op.runs
-    if not isinstance(fact, GroupedGemm):
+    if not isinstance(fact, GroupedGemm) or fact.routed is None:
         return kernel
-    groups = min(int(fact.experts), number(fact.rows))
+    groups = min(int(fact.routed.E), number(fact.rows))
+    fact = fact._replace(groups=groups, routed=fact.routed._replace(balanced=True))
     read = (groups * number(fact.k) * number(fact.n),)
     tensors = (t._replace(shape=read) if t.name == "distinct experts" else t for t in kernel.op.tensors)
-    return kernel._replace(
-        op=kernel.op._replace(tensors=tuple(tensors), runs=fact._replace(groups=groups, balanced=True))
-    )
+    return kernel._replace(op=kernel.op._replace(tensors=tuple(tensors), runs=fact))
 
 
 def rotating(card: Card, line: Mapping[str, Any], copies: int) -> Card:

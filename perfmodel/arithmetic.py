@@ -190,9 +190,26 @@ def is_zero(value: Size) -> bool:
     return isinstance(value, int) and value == 0
 
 
-def expected_distinct(E: Size, A: Size, tokens: Size) -> Size:
-    """Expected number of the E experts used by at least one token, if each picks A at random: E (1 - (1 - A/E)^tokens)."""
-    return E * (1 - (1 - A / E) ** tokens)
+def expected_distinct(E: Size, A: Size, tokens: Size, routing: Any = 0) -> Size:
+    """Expected number of the E experts used by at least one token, if each picks A at random: E (1 - (1 - A/E)^tokens).
+
+    With a ``routing`` (see ``routing.py``), each expert has a share of its own in the place of A/E.
+    """
+    if is_zero(routing):
+        return E * (1 - (1 - A / E) ** tokens)
+    from perfmodel.routing import alike
+
+    return total(number * (1 - (1 - share) ** tokens) for share, number in alike(E, A, routing))
+
+
+def padded_rows(E: Size, A: Size, tokens: Size, tile: int, routing: Any = 0) -> Size:
+    """Expected rows of all experts, each expert's rounded up to whole tiles."""
+    own = _own("padded_rows", E, A, tokens)
+    if own:
+        return own(E, A, tokens, tile, routing)
+    from perfmodel import routing as choices
+
+    return choices.padded_rows(E, A, tokens, tile, routing)
 
 
 def lacks(base: Fraction, exponent: Fraction) -> Fraction:

@@ -9,7 +9,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from perfmodel import ops
-from perfmodel.arithmetic import is_zero, stored_byte
+from perfmodel.arithmetic import is_zero, whole_bytes
+from perfmodel.arithmetic import stored_byte as byte_of
 from perfmodel.expression import Expression
 from perfmodel.op import Kind, Op, Tensor
 from perfmodel.operation import Backward, Operation, checked_value
@@ -233,6 +234,12 @@ def parameters(forward: Iterable[Kernel]) -> Parameters:
     return Parameters(count, active, embedding)
 
 
+def stored_byte(forward: Iterable[Kernel]) -> int:
+    """Bytes of all weights with their scales and zero points, over all repeats. Tied weights are counted once."""
+    held = (kernel.op.stored_byte() * kernel.repeat for kernel in forward if not kernel.step.tied)
+    return int(whole_bytes(sum(held)))
+
+
 def cache_byte_per_token(forward: Iterable[Kernel]) -> int:
     """Bytes of keys and values that one token of one sequence adds to the cache, over all repeats."""
     found = 0
@@ -240,7 +247,7 @@ def cache_byte_per_token(forward: Iterable[Kernel]) -> int:
         for tensor in kernel.op.tensors:
             if tensor.kind is Kind.CACHE and kernel.step.cached:
                 batch, heads, _, width = tensor.shape
-                found += stored_byte(heads * width, tensor.item) * kernel.repeat if batch else 0
+                found += byte_of(heads * width, tensor.item) * kernel.repeat if batch else 0
     return found
 
 

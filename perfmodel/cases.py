@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from perfmodel import ops
+from perfmodel import ops, routing
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
@@ -309,7 +309,8 @@ def size(symbol: str, value: Any, where: str) -> Any:
     if value is None:
         raise InputError(where, f"{said(value)} is not a whole number", SIZES_ACCEPTED)
     if isinstance(value, str):
-        value = (item_from_text if SYMBOLS[symbol].kind == "item" else size_from_text)(value, where)
+        readers = {"item": item_from_text, "routing": routing.from_text}
+        value = readers.get(SYMBOLS[symbol].kind, size_from_text)(value, where)
     return checked_value(symbol, value, where)
 
 

@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from perfmodel import ops
 from perfmodel.arithmetic import ceil_div
 from perfmodel.block import Kernel
 from perfmodel.mixes import NOTHING, SCALE
 from perfmodel.op import MULTIPLY, Engine, Mix, Op, Tensor, Work, each
-from perfmodel.runs import NARROW, SCALES, Gemm, Quantisation, Stage, Stream, number
+from perfmodel.runs import NARROW, SCALES, Gemm, Stage, Stream, number
 from perfmodel.units import ITEM_BYTES
 
 EAGER = ("naive", "math")
@@ -48,14 +49,13 @@ def _quantised(kernel: Kernel, fact: Gemm, scales: str) -> Iterator[Kernel]:
     """The quantisation of the left operand, and the product with a result in half precision."""
     left, *rest = kernel.op.tensors
     rows, cols = number(fact.batch) * number(fact.m), number(fact.k)
-    wide = left._replace(name="wide", item=HALF, reads=1, writes=0)
-    narrow = left._replace(reads=0, writes=1)
-    work = (Work("quantise", each(SCALE, rows, cols), Engine.VECTOR),)
-    op = Op((wide, narrow), work, Quantisation(rows, cols, scales, HALF, fact.items.left))
+    quantise = ops.find(f"quantise_{scales}")
+    op = quantise.function(rows, cols, act=HALF, packed=fact.items.left)
     yield kernel._replace(name=f"{kernel.name}.quantise", op=op)
     results = tuple(tensor._replace(item=HALF) if tensor.writes else tensor for tensor in rest)
     product = fact._replace(items=fact.items._replace(result=HALF), scales=scales)
-    yield kernel._replace(op=kernel.op._replace(tensors=(left, *results), runs=product))
+    factors = op.tensor("scales")._replace(reads=1, writes=0)
+    yield kernel._replace(op=kernel.op._replace(tensors=(left, factors, *results), runs=product))
 
 
 def _naive(kernel: Kernel, stage: Stage, dtype: str) -> Iterator[Kernel]:

@@ -10,6 +10,7 @@ from perfmodel import symbolic
 from perfmodel.analysis import Analysis, analyse
 from perfmodel.context_tables import Contexts, contexts
 from perfmodel.errors import InputError, did_you_mean
+from perfmodel.expert_tables import Spread, spread
 from perfmodel.op import Op
 from perfmodel.operation import Operation
 from perfmodel.roofline import rates
@@ -33,7 +34,8 @@ class Growth(NamedTuple):
 
 class Explanation(NamedTuple):
     """Everything that an ``explain`` page shows. ``ways`` and ``crossovers`` are the algorithms of a collective, ``tiles``
-    the tiles that fit on chip, ``contexts`` the bytes of attention scores against the context.
+    the tiles that fit on chip, ``contexts`` the bytes of attention scores against the context, ``experts`` how the tokens
+    spread over experts.
     """
 
     operation: Operation
@@ -49,6 +51,7 @@ class Explanation(NamedTuple):
     crossovers: tuple[Crossover, ...] = ()
     tiles: Tiles | None = None
     contexts: Contexts | None = None
+    experts: Spread | None = None
 
 
 # Sizes that are equal in self-attention. Cost is quadratic in the sequence length when both grow together.
@@ -95,6 +98,7 @@ def explain(
         else (),
         tiles=tiles(operation, workload, gpu, fused.dims, settings, knowledge),
         contexts=contexts(op, gpu, fused.dims["act"]) if "act" in fused.dims else None,
+        experts=spread(operation, fused.dims),
     )
 
 

@@ -102,6 +102,17 @@ class Expression:
         return a // b
 
 
+class Constant(Expression):
+    """A value that is no number, such as the shares of experts, in the place of an expression."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        super().__init__("0", where)
+        self._constant = value
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        return self._constant
+
+
 def _compared(operator: ast.cmpop, a: Any, b: Any) -> Any:
     match operator:
         case ast.Lt():

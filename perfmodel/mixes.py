@@ -33,6 +33,13 @@ CHOICE = Mix(SELECT)
 OPPOSITE = Mix(NEGATE)
 DIFFERENCE = Mix(SUBTRACT)
 WEIGHTED = Mix(MULTIPLY, ADD)
+# A quantised weight as a number: minus the zero point, times the scale.
+SHIFTED_SCALE = Mix(SUBTRACT, MULTIPLY)
+# Quantisation. The largest magnitude, per element: one maximum, as instructions drop a sign without work. Per scale:
+# largest value over the type's largest, and the reciprocal. The cast, per element: times the reciprocal, two limits.
+MAGNITUDE = Mix(MAX)
+SCALE_OF_LARGEST = Mix(MULTIPLY, DIVIDE)
+QUANTISE = Mix(MULTIPLY, (2, MAX))
 # A random integer as a number between two limits.
 UNIFORM = Mix(MULTIPLY, ADD)
 

@@ -26,12 +26,19 @@ class Engine(StrEnum):
 
 
 class Kind(StrEnum):
-    """The role of a tensor in a model: activation, trained parameter, weights held by another tensor, or cache."""
+    """The role of a tensor in a model: activation, trained parameter, weights held by another tensor, cache, or scales
+    and zero points that are stored with quantised parameters.
+    """
 
     ACTIVATION = "activation"
     PARAMETER = "parameter"
     WEIGHT = "weight"
     CACHE = "cache"
+    SCALE = "scale"
+
+
+# Roles of tensors that stay in memory from step to step and that no kernel of a forward pass writes.
+WEIGHTS = (Kind.PARAMETER, Kind.WEIGHT, Kind.SCALE)
 
 
 class Primitive(NamedTuple):
@@ -173,11 +180,15 @@ class Work(NamedTuple):
 
 
 class Op(NamedTuple):
-    """What an operation moves and does at given sizes. ``runs`` says how it runs as one kernel (see ``runs.py``)."""
+    """What an operation moves and does at given sizes. ``runs`` says how it runs as one kernel (see ``runs.py``).
+
+    ``computes``: the data type of its products where it is not that of the activations, as in a product of fp8.
+    """
 
     tensors: tuple[Tensor, ...]
     work: tuple[Work, ...]
     runs: Facts = None
+    computes: str = ""
 
     @property
     def done(self) -> tuple[Work, ...]:
@@ -226,6 +237,10 @@ class Op(NamedTuple):
     def parameters(self) -> Size:
         """Trained numbers that the operation holds."""
         return total(tensor.elements for tensor in self.tensors if tensor.kind is Kind.PARAMETER)
+
+    def stored_byte(self) -> Size:
+        """Bytes of the parameters, with the scales of quantised ones."""
+        return total(tensor.size_byte for tensor in self.tensors if tensor.kind in (Kind.PARAMETER, Kind.SCALE))
 
     def active_parameters(self) -> Size:
         """Trained numbers that one token needs."""

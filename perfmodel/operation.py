@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from perfmodel import routing
 from perfmodel.errors import InputError, did_you_mean
 from perfmodel.expression import Expression
 from perfmodel.op import Op
@@ -70,6 +71,7 @@ class Operation:
         self.backward: tuple[Backward, ...] = page.get("backward", ())
         self.apart: bool = page.get("apart", False)
         self.per_token: bool = page.get("per_token", False)
+        self.stores = ""  # the format of its weights, where they are quantised
 
     def __repr__(self) -> str:
         return f"<operation {self.name}({', '.join(self.arguments)})>"
@@ -142,6 +144,8 @@ def checked_value(name: str, value: object, where: str) -> Any:
         return int(value)
     if kind == "optional" and value is None:
         return None
+    if kind == "routing":
+        return routing.checked(value, where)
     return checked_item(value, where) if kind == "item" else checked_size(value, where)
 
 

@@ -33,7 +33,7 @@ from perfmodel.totals import total as totalled
 if TYPE_CHECKING:
     from perfmodel.timing.influences import Influence
 
-FIXED = ("item", "flag")  # kinds of symbols that are no sizes
+FIXED = ("item", "flag", "routing")  # kinds of symbols that are no sizes
 AT_ONCE = 1 << 17  # cases that are read before they are predicted together
 FEW = 6  # up to so many cases of a kind are predicted one by one
 # The kind of a case, and the values of all its symbols.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from perfmodel.arithmetic import Size, maximum, minimum, total
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu
-from perfmodel.op import Engine, Kind, Op
+from perfmodel.op import WEIGHTS, Engine, Op
 from perfmodel.paths import label
 from perfmodel.patterns import least_byte
 from perfmodel.runs import Collective, Facts
@@ -103,8 +103,14 @@ def rates(gpu: Gpu, dtype: str) -> Rates:
     return Rates(gpu, dtype, gpu.bandwidth_byte_per_s.value, roofs)
 
 
+def computing(op: Op, card: Rates) -> Rates:
+    """The roofs of a kernel: those of the type in which its products run."""
+    return card if op.computes in ("", card.dtype) else rates(card.gpu, op.computes)
+
+
 def bounds(op: Op, card: Rates) -> Bounds:
     """Bounds of one kernel, or of many if the sizes are arrays."""
+    card = computing(op, card)
     found = overlapping(op.traffic_byte(), op.engine_flops(), card)
     return with_links(found, link_s(op.runs, card.gpu)) if isinstance(op.runs, Collective) else found
 
@@ -159,7 +165,7 @@ def reusing_l2(op: Op, card: Rates, *, weights: bool = True, pauses: bool = Fals
     may stay too. ``pauses``: between two runs L2 may write back what the first one left in it, so the capacity counts for
     reads at the start of a run and again for writes at its end.
     """
-    cache = card.gpu.caches.get("l2")
+    cache, card = card.gpu.caches.get("l2"), computing(op, card)
     traffic_byte, engine_flops = op.traffic_byte(), op.engine_flops()
     if cache is None:
         return overlapping(traffic_byte, engine_flops, card).lower_s
@@ -182,9 +188,6 @@ def _saved_byte(left_byte: Size, tensors: Iterable[tuple[Size, Size]]) -> Size:
         saved_byte += stays_byte * (traffic_byte / size_byte)
         left_byte -= stays_byte
     return saved_byte
-
-
-WEIGHTS = (Kind.PARAMETER, Kind.WEIGHT)
 
 
 def together(parts: Iterable[tuple[Bounds, Any]]) -> Bounds:

@@ -6,7 +6,7 @@ only for a time. An operation without a fact is timed by its bytes, with a wide 
 """
 
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from perfmodel import patterns
 from perfmodel.arithmetic import Size, exact_div, is_one, maximum, product, visible_keys, whole
@@ -35,6 +35,7 @@ class Gemm(NamedTuple):
     bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
     rows of the result are aligned to less than 4 bytes. ``scales``: how a serving stack quantised the left operand, one of
     ``SCALES``; its kernel then has tiles of its own and, but for one scale per tensor, does not split the sum along k.
+    ``converts``: the right operand is stored in a narrow type, and the kernel converts it to that of the left one.
     """
 
     m: Factors
@@ -46,19 +47,32 @@ class Gemm(NamedTuple):
     aligned: int = 0
     odd: bool = False
     scales: str = ""
+    converts: bool = False
 
     def widened(self, item: Size) -> "Gemm":
         """The same product with all operands stored in elements of ``item`` bytes."""
         return self._replace(items=Items(item, item, item))
 
 
+class Routed(NamedTuple):
+    """How the rows of a grouped product are distributed: ``tokens`` tokens choose A of E experts each (see ``routing``).
+
+    ``balanced``: all experts that have rows have the same number, as in benchmarks.
+    """
+
+    tokens: Factors
+    E: Size
+    A: Size
+    routing: Any = 0
+    balanced: bool = False
+
+
 class GroupedGemm(NamedTuple):
     """Matrix products of several groups: ``rows`` rows distributed over ``groups`` experts.
 
     In the forward pass, each group multiplies its rows by its own (k, n) matrix. With ``summed``, the rows are the
-    inner dimension: each group's result is (k, n), the gradient of its matrix. ``tokens``: rows before each was sent to
-    several experts. ``experts``: all of them, those without a row included. Both decide the tiles of a serving stack. ``balanced``:
-    all groups have the same number of rows.
+    inner dimension: each group's result is (k, n), the gradient of its matrix. ``converts`` is as in ``Gemm``. ``routed``:
+    how many rows each expert gets, which decides the tiles of a serving stack; None if that is unknown.
     """
 
     rows: Factors
@@ -67,9 +81,8 @@ class GroupedGemm(NamedTuple):
     groups: Factors
     items: Items = Items()
     summed: bool = False
-    tokens: Factors = 0
-    experts: Size = 0
-    balanced: bool = False
+    converts: bool = False
+    routed: Routed | None = None
 
     def even(self) -> Gemm:
         """The batch of products in which all groups have the same number of rows, rounded up."""
@@ -77,7 +90,7 @@ class GroupedGemm(NamedTuple):
         each = ceil(number(self.rows) / groups)
         if self.summed:
             return Gemm(self.k, each, self.n, groups, self.items)
-        return Gemm(each, self.k, self.n, groups, self.items)
+        return Gemm(each, self.k, self.n, groups, self.items, converts=self.converts)
 
 
 # Implementations of a product in a narrow data type, as serving stacks run it, with the scales by which they quantise the left
@@ -90,7 +103,8 @@ class Quantisation(NamedTuple):
     """Conversion of a matrix to a narrow data type before a product.
 
     ``scales``: ``static`` (the scale is given), ``token`` (one scale for each row, found by the same kernel) or ``tensor`` (one
-    scale, which kernels before it find in all elements) or ``block`` (one for 128 elements of a row).
+    scale, which kernels before it find in all elements) or ``block`` (one for ``run`` elements of a row). ``largest`` and
+    ``cast`` are the two parts of ``tensor``. ``scale``: bytes of a scale.
     """
 
     rows: Factors
@@ -98,6 +112,8 @@ class Quantisation(NamedTuple):
     scales: str
     item: Size = 2
     result: Size = 1
+    run: Size = 128
+    scale: Size = 4
 
 
 class Rows(NamedTuple):

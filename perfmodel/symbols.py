@@ -9,7 +9,8 @@ from typing import NamedTuple
 class Symbol(NamedTuple):
     """One symbol.
 
-    ``kind`` is a size, an item size in bytes, an optional size (None by default) or a flag (0 or 1). ``follows`` is the
+    ``kind`` is a size, an item size in bytes, an optional size (None by default), a flag (0 or 1) or a
+    routing. ``follows`` is the
     default as an expression of other sizes, used if the operation has them. ``card`` is the property of a card that is
     the default on that card.
     """
@@ -51,6 +52,13 @@ TABLE = (
     Symbol("D_out", "output width of a linear layer", 4096, "D_{out}"),
     Symbol("E", "routed experts per layer", 8),
     Symbol("A", "experts per token", 2),
+    Symbol(
+        "routing",
+        "how tokens choose experts: the exponent of a Zipf law (0: uniform), or a count for each expert, as 40:30:20:10",
+        0,
+        r"\rho",
+        "routing",
+    ),
     Symbol("F_e", "feed-forward width of one expert", 14336, "F_e"),
     Symbol("r", "rank of the key-value latent (MLA)", 512),
     Symbol("d_r", "rotary dimensions of a head (MLA)", 64, "d_r"),
@@ -82,6 +90,7 @@ TABLE = (
     Symbol("K_w", "width of a filter or pooling window", 3, follows="K_h"),
     Symbol("groups", "groups of channels that are convolved or normalised separately", 1, "G", follows="1"),
     Symbol("pixels", "positions of a channel: height x width", 3136),
+    Symbol("group", "elements along the input width that share a scale", 128, "g"),
     Symbol("taps", "pixels read per interpolated pixel (1: nearest, 4: bilinear, 16: bicubic)", 4),
     Symbol(
         "W",
@@ -104,6 +113,9 @@ TABLE = (
     Symbol("out", "bytes per element of a result that may differ from the activations", 2, "b_{out}", "item"),
     Symbol("state", "bytes per element of an optimizer's moments", 4, "b_{state}", "item"),
     Symbol("mask", "bytes per mask element", 2, "b_{mask}", "item"),
+    Symbol("packed", "bytes per element of a quantised tensor", 1, "b_{q}", "item"),
+    Symbol("scale", "bytes per scale of quantised elements", 2, "b_{s}", "item"),
+    Symbol("zero", "bytes per zero point of quantised weights (0.5: 4 bits)", 1, "b_{z}", "item"),
     Symbol("index", "bytes per token index", 8, "b_{idx}", "item"),
 )
 

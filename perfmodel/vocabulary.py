@@ -79,6 +79,9 @@ IMPLEMENTATIONS: Mapping[str, tuple[str, ...]] = {
     "qkv": ("torch", "fused", "naive"),
     **dict.fromkeys(("matmul", "linear"), ("torch", *SCALES)),
     "expert_linear": ("torch", "serving"),
+    **dict.fromkeys(("linear_int4", "linear_int8", "linear_fp8"), ("torch",)),
+    **dict.fromkeys(("quantise_static", "quantise_token", "quantise_block"), ("ours",)),
+    "quantise_tensor": ("naive", "ours"),
     **dict.fromkeys(COLLECTIVES, ("nccl", "gloo", "serving")),
 }
 # Operations that torch runs as one kernel.

@@ -5,7 +5,7 @@ from collections.abc import Mapping as Dict
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from perfmodel import ops
+from perfmodel import formats, ops, quantisation, routing
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, near_or_known, one_line, printable, shown
 from perfmodel.expression import Expression
@@ -25,7 +25,10 @@ DTYPE_ROLES = ("weight", "activation", "cache")
 
 
 class Workload(NamedTuple):
-    """A workload before its sizes are chosen, from a file or for one operation."""
+    """A workload before its sizes are chosen, from a file or for one operation.
+
+    ``plain``: the same workload without quantisation, where its weights are quantised. A training step is that of ``plain``.
+    """
 
     name: str
     file: str
@@ -44,6 +47,7 @@ class Workload(NamedTuple):
     decode: Dict[str, tuple[Step, ...]] = MappingProxyType({})
     longest: int | None = None
     logits: str = "all"
+    plain: "Workload | None" = None
 
     def __repr__(self) -> str:
         return f"<Workload {self.name}: {self.title}, {len(self.steps)} steps, {', '.join(self.phases)}>"
@@ -53,7 +57,9 @@ class Workload(NamedTuple):
         loss.
         """
         name = self.form_in(phase, form)
-        return self.decode[name] if name else (*self.steps, *(self.loss if phase == "train" else ()))
+        if name:
+            return self.decode[name]
+        return (*(self.plain or self).steps, *self.loss) if phase == "train" else self.steps
 
     def form_in(self, phase: str, form: str | None = None) -> str:
         """The name of a phase's form, by default the first; empty for a phase without forms."""
@@ -82,8 +88,44 @@ class Workload(NamedTuple):
         return frozenset(own)
 
     def with_dtype(self, dtype: str) -> "Workload":
-        """The workload with one data type for all roles."""
-        return self._replace(dtypes=dict.fromkeys(DTYPE_ROLES, checked_dtype(dtype)))
+        """The workload with one data type for all roles.
+
+        It replaces quantised weights that the model's config states. Those that were chosen by ``NAME@FORMAT`` stay.
+        """
+        dtypes = dict.fromkeys(DTYPE_ROLES, checked_dtype(dtype))
+        if self.plain is None:
+            return self._replace(dtypes=dtypes)
+        plain = self.plain._replace(dtypes=dtypes)
+        return self._replace(dtypes=dtypes, plain=plain) if self.name != self.plain.name else plain
+
+    def with_weights(self, text: str) -> "Workload":
+        """The workload with the weights of its layers in a quantised format, such as ``int4-g128``."""
+        where = f"{self.name}: weights {shown(text)}"
+        form = formats.named(text, where)
+        plain = self.plain or self
+        chosen = quantisation.of_layers(plain.steps, form)
+        if not any(map(chosen, plain.steps)):
+            products = ", ".join(quantisation.PRODUCTS)
+            raise InputError(
+                where, "it has no product of weights", f"a workload with {products} is accepted", "Remove it."
+            )
+        found = plain.stored(chosen, f"Weights of the layers are in {form.text}: {form.means}.")
+        title = f"{plain.title}, weights in {form.text}"
+        return found._replace(name=f"{plain.name.partition('@')[0]}@{form.text}", title=title)
+
+    def stored(self, chosen: quantisation.Chosen, note: str) -> "Workload":
+        """The workload with the weights of each step in the format that is chosen for it."""
+        return self._replace(
+            steps=quantisation.quantised(self.steps, chosen),
+            decode={name: quantisation.quantised(steps, chosen) for name, steps in self.decode.items()},
+            plain=self,
+            notes=(*self.notes, f"{note} A training step has unquantised weights."),
+        )
+
+    @property
+    def stores(self) -> bool:
+        """Whether any weights are quantised, but for training."""
+        return any(step.operation.stores for step in self.steps)
 
     def with_logits(self, which: str) -> "Workload":
         """The workload with the logits of all positions, or of the last position of each sequence."""
@@ -190,6 +232,8 @@ def size_or_expression(name: str, text: str, where: str) -> int | float | Expres
         if text not in ("0", "1"):
             raise InputError(where, f"{shown(text)} is not a flag", "0 or 1 is accepted")
         return int(text)
+    if SYMBOLS[name].kind == "routing":
+        return routing.from_text(text, where)  # type: ignore[return-value]
     if text[0].isalpha() or text[0] in "(_" or any(c in text for c in "*/%"):
         if text.casefold() in ("nan", "inf", "infinity"):
             return size_from_text(text, where)
@@ -198,7 +242,10 @@ def size_or_expression(name: str, text: str, where: str) -> int | float | Expres
 
 
 def workload(name: str) -> Workload:
-    """The workload of that name or file."""
+    """The workload of that name or file; ``NAME@FORMAT`` has the weights of its layers in a quantised format."""
+    base, sign, form = name.rpartition("@")
+    if sign and base and not os.path.exists(name):
+        return workload(base).with_weights(form)
     path = find("configs", name)
     return imported(path) if path.endswith(".json") else parsed(load(path), printable(stem(path)), path)
 
@@ -210,7 +257,7 @@ def imported(path: str) -> Workload:
     model = load_model(path)
     STEPS.check(len(model.steps), path)
     name = _called(path, model.name)
-    return Workload(
+    found = Workload(
         name=name,
         file=path,
         title=f"{name}: {model.title}",
@@ -225,6 +272,7 @@ def imported(path: str) -> Workload:
         decode=model.decode or {},
         longest=model.longest,
     )
+    return found.stored(model.stored, model.stored_note) if model.stored else found
 
 
 def _called(path: str, name: str) -> str:

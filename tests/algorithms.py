@@ -827,6 +827,100 @@ def conv_backward(m, *, B, N, D_in, D_out, K, stride=1):
         dbias[o] = total
 
 
+# --- quantised weights and activations
+
+LARGEST = 448.0  # of an 8-bit float with 4 exponent bits
+
+
+def _dequantised(m, D_in, D_out, group, item, scale, zero=None):
+    """The matrix of weights on chip, each converted once: minus the zero point of its block, times the scale."""
+    w, scales = m.input("w", D_in, D_out, item=item), m.input("s", -(-D_in // group), D_out, item=scale)
+    zeros = m.input("z", *scales.shape, item=zero) if zero else None
+    found = m.scratch(D_in, D_out)
+    for i, o in w.indices():
+        block = i // group, o
+        found[i, o] = ((w[i, o] - zeros[block]) if zeros else w[i, o]) * scales[block]
+    return found
+
+
+def linear_int4(m, *, B, N, D_in, D_out, group):
+    x, w = m.input("x", B, N, D_in), _dequantised(m, D_in, D_out, group, 0.5, 2, 0.5)
+    _linear(m, x, w, m.output("y", B, N, D_out))
+
+
+def linear_mxfp4(m, *, B, N, D_in, D_out, group):
+    x, w = m.input("x", B, N, D_in), _dequantised(m, D_in, D_out, group, 0.5, 1)
+    _linear(m, x, w, m.output("y", B, N, D_out))
+
+
+def linear_nvfp4(m, *, B, N, D_in, D_out, group):
+    x, w, t = m.input("x", B, N, D_in), _dequantised(m, D_in, D_out, group, 0.5, 1), m.input("t", 1, item=4)
+    y = m.output("y", B, N, D_out)
+    for z, n, o in y.indices():
+        y[z, n, o] = dot(m, ((x[z, n, i], w[i, o]) for i in range(D_in))) * t[0]
+
+
+def linear_int8(m, *, B, N, D_in, D_out):
+    x, w, s = m.input("x", B, N, D_in), m.input("w", D_in, D_out, item=1), m.input("s", D_out)
+    y = m.output("y", B, N, D_out)
+    for z, n, o in y.indices():
+        y[z, n, o] = dot(m, ((x[z, n, i], w[i, o]) for i in range(D_in))) * s[o]
+
+
+def linear_fp8(m, *, B, N, D_in, D_out, group):
+    """The sum over each run of inputs is scaled by both operands. Their product is one factor of a block of results."""
+    x, w, y = m.input("x", B, N, D_in, item=1), m.input("w", D_in, D_out, item=1), m.output("y", B, N, D_out)
+    runs = -(-D_in // group)
+    s_x, s_w = m.input("s_x", B, N, runs, item=4), m.input("s_w", runs, -(-D_out // group), item=4)
+    for z, n, o in y.indices():
+        total = m.zero()
+        for run in range(runs):
+            inputs = range(run * group, min(D_in, (run + 1) * group))
+            factor = s_x[z, n, run].value * s_w[run, o // group].value
+            total = total + dot(m, ((x[z, n, i], w[i, o]) for i in inputs)) * factor
+        y[z, n, o] = total
+
+
+def _factor(m, x, places):
+    """The reciprocal of the scale of some elements, from the largest of them. A sign costs nothing."""
+    largest = m.zero()
+    for place in places:
+        largest = largest.maximum(abs(x[place].value))
+    return Number(m, 1.0) / (largest * (1.0 / LARGEST))
+
+
+def _cast(x, factor):
+    return (x * factor).maximum(-LARGEST).minimum(LARGEST)
+
+
+def quantise_static(m, *, rows, cols):
+    x, scales, y = m.input("x", rows, cols), m.input("scales", 1, item=4), m.output("y", rows, cols, item=1)
+    for place in y.indices():
+        y[place] = _cast(x[place], scales[0])
+
+
+def quantise_tensor(m, *, rows, cols):
+    x, y, scales = m.input("x", rows, cols), m.output("y", rows, cols, item=1), m.output("scales", 1, item=4)
+    scales[0] = _factor(m, x, list(x.indices()))
+    m.next_kernel()
+    for place in y.indices():
+        y[place] = _cast(x[place], scales[0])
+
+
+def quantise_token(m, *, rows, cols):
+    quantise_block(m, rows=rows, cols=cols, group=cols)
+
+
+def quantise_block(m, *, rows, cols, group):
+    x, y = m.input("x", rows, cols), m.output("y", rows, cols, item=1)
+    scales = m.output("scales", rows, -(-cols // group), item=4)
+    for row, run in scales.indices():
+        places = [(row, col) for col in range(run * group, min(cols, (run + 1) * group))]
+        scales[row, run] = _factor(m, x, places)
+        for place in places:
+            y[place] = _cast(x[place], scales[row, run])
+
+
 # --- experts, every token sent to all of them, so that what is chosen and what is distinct is known
 
 

@@ -33,6 +33,9 @@ ONE = {"VEC": 1, "TPR": 1, "VPT": 1, "STAGES": 1, "THREADS": 32, "CLUSTER": 1, "
     [
         ("conv1d.cu", "sm_90", {"T_FP16": "", "VEC": 8, "K": 3, "RUN": 8, "STRIP": 8, "THREADS": 256, "TALL": 4}),
         ("conv1d.cu", "sm_75", {"T_FP32": "", "VEC": 1, "K": 1, "RUN": 2, "STRIP": 16, "THREADS": 64}),
+        ("quantise.cu", "sm_90", {"T_BF16": "", "VEC": 8, "THREADS": 256, "LANES": 16}),
+        ("quantise.cu", "sm_89", {"T_FP32": "", "VEC": 4, "THREADS": 256, "LANES": 32}),
+        ("quantise.cu", "sm_80", {"T_FP16": "", "VEC": 8, "THREADS": 256, "LANES": 1}),
         ("rows.cu", "sm_90", {"T_FP16": "", "FAMILY": 1, **ROW, "STAGES": 0, "MASK": 1}),
         ("rows.cu", "sm_90", {"T_BF16": "", "FAMILY": 2, **ROW, "HELD": 0}),
         ("rows.cu", "sm_90", {"T_BF16": "", "FAMILY": 3, **ROW, "CLUSTER": 2, "STAGES": 3}),
@@ -255,3 +258,37 @@ def test_the_norms_and_their_gradients(shape, dtype, offset):
     wanted.backward(dy.double())
     for found, of in zip(kernels.layernorm_backward(dy, x, w, mean, rstd), exact, strict=True):
         close(found, of.grad, dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(1, 128), (33, 256), (700, 4096), (257, 14336)])
+def test_quantised_rows_are_the_nearest_8_bit_floats(dtype, shape):
+    """Against float64 on the device: each value within half a step of its neighbours, scales exact to float32."""
+    torch = card()
+    if torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("this device has no conversion to 8-bit floats")
+    from perfmodel.measure.kernels import quantise
+
+    torch.manual_seed(3)
+    x = torch.randn(shape, device="cuda").to(getattr(torch, dtype))
+    wide = x.double()
+    found = {
+        "token": (quantise.quantise_token(x), wide.abs().amax(1, keepdim=True) / 448),
+        "block": (quantise.quantise_block(x, 128), wide.unflatten(1, (-1, 128)).abs().amax(2) / 448),
+        "tensor": (quantise.quantise_tensor(x), wide.abs().max().view(1, 1) / 448),
+    }
+    turned = quantise.quantise_block(x, 128, turned=True)[1].t()
+    assert torch.equal(turned, found["block"][0][1])
+    for (bits, scales), wanted in found.values():
+        torch.testing.assert_close(scales.double().view(wanted.shape), wanted, rtol=1e-6, atol=0)
+        every = wanted.expand(shape[0], -1).repeat_interleave(shape[1] // wanted.shape[1], 1)
+        exact, got = wide / every, bits.view(torch.float8_e4m3fn).double()
+        assert float(got.abs().max()) == 448
+        assert bool(((got - exact).abs() <= exact.abs() / 16 * 1.001 + 2.0**-10).all())
+    given = torch.full((1,), 1000.0, device="cuda")
+    static = quantise.quantise_static(x, given).view(torch.float8_e4m3fn).double()
+    assert bool(((static - (wide * 1000).clamp(-448, 448)).abs() <= wide.abs() * 1000 / 16 * 1.001 + 2.0**-10).all())
+    zeros = quantise.quantise_token(torch.zeros_like(x))
+    assert not zeros[0].any()
+    assert not zeros[1].any()

@@ -31,7 +31,11 @@ SHARED = {
     **dict.fromkeys(("batch_norm", "batch_norm_inference", "batch_norm_backward"), ("C",)),
     **dict.fromkeys(("adam_step", "sgd_step", "foreach", "gradient_norm"), ("params", "tensors")),
     "copy": ("numel", "distinct"),
+    # All tokens share the weights, which are converted once.
+    **dict.fromkeys(("linear_int4", "linear_mxfp4", "linear_nvfp4"), ("D_out",)),
 }
+# One scale for all elements: nothing that doubles.
+WHOLE = ("quantise_tensor",)
 
 
 def independent(operation):
@@ -51,6 +55,8 @@ def valid_sizes(operation):
                 sizes[name] = draw(st.sampled_from((1, 2, 4, 8)))
             elif kind == "flag":
                 sizes[name] = draw(st.integers(0, 1))
+            elif kind == "routing":
+                sizes[name] = draw(st.sampled_from((0, 0, 1, 1.3)))
             elif kind == "optional":
                 sizes[name] = draw(st.none() | st.integers(1, 12))
             else:
@@ -161,16 +167,16 @@ def traffic_is_at_least_each_input_and_output_once(operation, sizes, op):
 def twice_the_independent_work_is_twice_the_flops(operation, sizes, op):
     double = {symbol: 2 * sizes[symbol] for symbol in independent(operation)}
     twice = operation(**{**sizes, **double})
-    assert twice.flops() == 2 * op.flops()
+    assert twice.flops() == 2 * op.flops() - (2 if operation.name in WHOLE else 0)
     assert op.traffic_byte() <= twice.traffic_byte() <= 2 * op.traffic_byte()
 
 
 @law
 def nothing_shrinks_when_a_size_grows(operation, sizes, op):
-    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory, larger tiles or more groups may
-    reduce them, as may more ranks, or larger elements of a tensor that is given in bytes.
+    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory, larger tiles, more groups or longer
+    runs with one scale may reduce them, as may more ranks, or larger elements of a tensor that is given in bytes.
     """
-    held = ("M", "groups", *(("act", "gpus") if "byte" in sizes else ()))
+    held = ("M", "groups", "group", "routing", *(("act", "gpus") if "byte" in sizes else ()))
     for symbol, value in sizes.items():
         kind = SYMBOLS[symbol].kind
         if kind == "flag" or value is None or symbol.startswith("tile_") or symbol in held:
@@ -200,6 +206,11 @@ def test_every_law_holds(name):
 @every_operation
 def test_huge_sizes_lose_no_digit(name):
     """Beyond 2^53, where a float would round."""
+    if name in WHOLE:
+        op = ops.find(name)(rows=10**15, cols=10**15)
+        assert op.flops() == 4 * 10**30 + 2
+        assert {type(count) for count in counts(op)} == {int}
+        return
     operation = ops.find(name)
     symbols = independent(operation)
     unit = 48 if symbols == ("byte",) else 1  # whole elements in equal parts
@@ -330,7 +341,7 @@ def gradients(name, sizes, fused=False):
 # A mask and a positional table pass their gradient on unchanged. Decoding and the optimizer have no backward pass. The
 # vector loops of benchmarks are not part of a model. A program has the kernels of its backward pass as calls of its own.
 NO_GRADIENT = {
-    *" ".join(ops.FAMILIES[family] for family in ("movement", "selection", "indexing", "reductions", "optimizer", "collectives")).split(),
+    *" ".join(ops.FAMILIES[family] for family in ("movement", "selection", "indexing", "reductions", "optimizer", "collectives", "quantised")).split(),
     "batch_norm_inference",
     "causal_mask", "full_mask", "learned", "attention_decode", "mla_cached_attention", "mla_latent_attention", "adam",
     "saxpy", "dot", "stream_copy", "stream_scale", "stream_add", "stream_triad",
@@ -451,7 +462,7 @@ def test_the_notation_table_says_each_letter_once():
     assert [
         symbol.name
         for symbol in TABLE
-        if not (symbol.typical in (0, 1) if symbol.kind == "flag" else symbol.typical > 0)
+        if not (symbol.typical in (0, 1) if symbol.kind in ("flag", "routing") else symbol.typical > 0)
     ] == []
 
 

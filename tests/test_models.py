@@ -479,7 +479,10 @@ STRANGE = [
         "the config key position_embedding_type = 'relative_key', which",
     ),
     ({"add_cross_attention": True}, "the config key add_cross_attention = true, which"),
-    ({"quantization_config": {"bits": 4}}, "the quantisation of the stored weights (counts are of the unquantised"),
+    (
+        {"quantization_config": {"bits": 3, "quant_method": "gptq"}},
+        "the quantisation of the stored weights by 'gptq' with 3 bits (counts are of unquantised weights)",
+    ),
     ({"vision_config": {"depth": 4}}, "the vision tower"),
 ]
 

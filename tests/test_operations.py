@@ -115,6 +115,12 @@ CASES = [
     *((name, {"B": 2, "N": 3, "D": 2}) for name in ("wkv", "wkv_backward", "token_shift", "token_shift_backward")),
     *((name, {"B": 2, "N": 3, "D": 2}) for name in ("mean", "mean_backward")),
     ("learned", {"rows": 3, "cols": 4}),
+    *((name, {**LINEAR, "D_in": size, "group": 4}) for name in ("linear_int4", "linear_mxfp4", "linear_nvfp4", "linear_fp8")
+      for size in (4, 6, 8)),
+    ("linear_fp8", {**LINEAR, "D_in": 6, "D_out": 5, "group": 3}),
+    ("linear_int8", LINEAR),
+    *((f"quantise_{name}", {"rows": 3, "cols": 4}) for name in ("static", "tensor", "token")),
+    *(("quantise_block", {"rows": 2, "cols": 7, "group": n}) for n in (2, 7, 8)),
     ("adam", {"params": 5}),
     *((name, {"numel": 6}) for name in ("dropout", "dropout_backward", "dot", *ELEMENTWISE)),
     ("copy", {"numel": 6, "distinct": 6, "run": 2}),
@@ -460,6 +466,38 @@ def clamped(r, gate, up):
     return gate * (1.702 * gate).sigmoid() * (up + 1)
 
 
+def dequantised(r, repeats):
+    """The weights in float64: every scale and zero point repeated over its block."""
+
+    def spread(name):
+        return r[name].repeat_interleave(repeats, 0)[: r["w"].shape[0]]
+
+    w = r["w"] - spread("z") if "z" in r.tensors else r["w"]
+    return w * spread("s")
+
+
+def block_scaled(r):
+    """Both operands with their scales, then one product."""
+    (x, w), group = r["x w"], r.sizes["group"]
+    s_x = r["s_x"].repeat_interleave(group, -1)[..., : x.shape[-1]]
+    s_w = r["s_w"].repeat_interleave(group, 0).repeat_interleave(group, 1)[: w.shape[0], : w.shape[1]]
+    return (x * s_x) @ (w * s_w)
+
+
+def narrowed(r):
+    """Rows cut into runs, padded with zeros, each divided by its largest magnitude."""
+    group = r.sizes.get("group", r.sizes["cols"])
+    runs = r.F.pad(r["x"], (0, -r.sizes["cols"] % group)).unflatten(1, (-1, group))
+    factors = algorithms.LARGEST / runs.abs().amax(2)
+    y = (runs * factors[..., None]).flatten(1)[:, : r.sizes["cols"]]
+    return {"y": y, "scales": factors}
+
+
+def narrowed_alike(r):
+    factor = algorithms.LARGEST / r["x"].abs().max()
+    return {"y": r["x"] * factor, "scales": factor.view(1)}
+
+
 def gate_fed(r):
     gate, up = (r["x"] @ r["w_gate_up"][:, half] for half in (0, 1))
     return {"y": (r.F.silu(gate) * up) @ r["w_down"]}
@@ -620,6 +658,13 @@ REFERENCES = {
     "matmul": lambda r: {"c": r["a"] @ r["b"]},
     **dict.fromkeys(PRODUCTS, lambda r: {"y": r["x"] @ r["w"]}),
     "linear_bias": lambda r: {"y": r["x"] @ r["w"] + r["b"]},
+    **dict.fromkeys(("linear_int4", "linear_mxfp4"), lambda r: {"y": r["x"] @ dequantised(r, r.sizes["group"])}),
+    "linear_nvfp4": lambda r: {"y": r["x"] @ dequantised(r, r.sizes["group"]) * r["t"]},
+    "linear_int8": lambda r: {"y": r["x"] @ (r["w"] * r["s"])},
+    "linear_fp8": lambda r: {"y": block_scaled(r)},
+    "quantise_static": lambda r: {"y": (r["x"] * r["scales"]).clamp(-algorithms.LARGEST, algorithms.LARGEST)},
+    "quantise_tensor": narrowed_alike,
+    **dict.fromkeys(("quantise_token", "quantise_block"), narrowed),
     "linear_input_gradient": lambda r: {"dx": r["dy"] @ r["w"].mT},
     "linear_weight_gradient": lambda r: {"dw": r["x"].flatten(0, 1).mT @ r["dy"].flatten(0, 1)},
     "bias_gradient": lambda r: {"db": r["dy"].sum((0, 1))},

@@ -231,9 +231,9 @@ def _sized_by_window(found: Workload, phase: str) -> bool:
 
 def distinct(found: Iterable[Named]) -> list[Named]:
     """Returns the cards or workloads without duplicates; two names of one file are duplicates."""
-    known: dict[str, Named] = {}
+    known: dict[tuple[str, str], Named] = {}
     for one in found:
-        known[realpath(one.file)] = one
+        known[realpath(one.file), one.name.partition("@")[2]] = one
         limit, option = (GPUS, "--gpu") if isinstance(one, Gpu) else (WORKLOADS, "--config")
         limit.check(len(known), option)
     return list(known.values())

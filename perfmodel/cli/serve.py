@@ -10,10 +10,12 @@ from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.scale import named
 from perfmodel.cli.screen import echo
+from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.units import size_from_text
 from perfmodel.workload import workload
 
+LOAD = ("B", "N", "S")  # sizes that a load of requests gives
 WHERE = "perfmodel serve"
 SIZES = ("prompt", "output", "chunk", "batch", "block", "draft_length")
 
@@ -52,6 +54,7 @@ SIZES = ("prompt", "output", "chunk", "batch", "block", "draft_length")
 @click.option("--ttft", type=float, help="Target in seconds: mean time to the first token.")
 @click.option("--tpot", type=float, help="Target in seconds: mean time per output token.")
 @options.dtype
+@options.settings
 @options.decode_form
 @options.knowledge
 @options.reserve
@@ -59,7 +62,7 @@ SIZES = ("prompt", "output", "chunk", "batch", "block", "draft_length")
 @options.formats("table", "json")
 def serve(
     config: str | None, gpu: str | None, system: str | None, tp: int, rate: float | None, draft: str | None,
-    ttft: float | None, tpot: float | None, dtype: str | None, decode_form: str | None, knowledge: str | None,
+    ttft: float | None, tpot: float | None, dtype: str | None, settings: tuple[str, ...], decode_form: str | None, knowledge: str | None,
     reserve: str | None, verbose: bool, form: str, **given: Any,
 ) -> None:  # fmt: skip
     """Time to the first token, time per token, throughput and memory of a model that serves requests.
@@ -80,6 +83,13 @@ def serve(
         "--draft-length": given["draft_length"], "--acceptance": given["acceptance"],
     }, "it belongs to speculative decoding")  # fmt: skip
     chosen, card = named(WHERE, config, gpu, dtype)
+    sizes = options.read_settings(settings)
+    for name in LOAD:
+        if name in sizes:
+            raise UsageError(
+                f"{WHERE}: --set {name}", "the load gives this size",
+                "sizes of the model, such as routing, are accepted", "Use --prompt, --output or --batch instead.",
+            )  # fmt: skip
     asked: dict[str, Any] = {
         name: _size(name, value) if name in SIZES else value for name, value in given.items() if value is not None
     }
@@ -87,7 +97,7 @@ def serve(
     found = service(
         chosen, read_gpu(card), system=system, tp=tp, request=Request(**asked), rate=rate, targets=Targets(ttft, tpot),
         draft=drafter.with_dtype(dtype) if drafter and dtype else drafter, form=decode_form, knowledge=knowledge,
-        reserve=values.reserve(reserve),
+        settings=sizes, reserve=values.reserve(reserve),
     )  # fmt: skip
     echo(report.render(report.view(found, verbose), form), nl=False)
 

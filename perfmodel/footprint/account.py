@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel import block
@@ -11,6 +11,7 @@ from perfmodel.footprint import inference, lines
 from perfmodel.footprint.activations import Activations, activations, size_byte
 from perfmodel.footprint.flow import layers
 from perfmodel.footprint.lines import Line, Model, Moment, Plan
+from perfmodel.op import Op
 from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import ROLES, Workload
 
@@ -45,8 +46,12 @@ class Account:
         self.dims = dict(dims)
         self.steps = workload._replace(loss=()).steps_in(phase, form)
         self._at = {"causal": 0, **self.dims}
-        total = block.parameters(block.wholes(workload.steps, self._at)).total
-        self.model = Model(total, _largest(workload.steps, self._at), self._item("weight"))
+        forward = tuple(block.wholes(workload.steps, self._at))
+        held = _largest(workload.steps, self._at, Op.parameters)
+        stored = None
+        if workload.stores and phase != "train":
+            stored = lines.Stored(block.stored_byte(forward), _largest(workload.steps, self._at, Op.stored_byte))
+        self.model = Model(block.parameters(forward).total, held, self._item("weight"), stored)
         self._trained: dict[str, Training] = {}
         self._inferred: list[Line] | None = None
 
@@ -213,10 +218,10 @@ def _attends(steps: Sequence[block.Step]) -> bool:
     return any("attention" in step.operation.name for step in steps)
 
 
-def _largest(steps: Sequence[block.Step], dims: Mapping[str, Any]) -> int:
-    """Parameters of the largest layer, or of the largest step outside the layers."""
+def _largest(steps: Sequence[block.Step], dims: Mapping[str, Any], figure: Callable[[Op], int]) -> int:
+    """A figure of an operation, summed over the largest layer, or of the largest step outside the layers."""
     found = 0
     for name, _, running in layers(steps, dims):
-        held = [kernel.op.parameters() for kernel in block.kernels(running, dims)]
+        held = [figure(kernel.op) for kernel in block.kernels(running, dims)]
         found = max(found, sum(held) if name else max(held, default=0))
     return found

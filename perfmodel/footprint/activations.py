@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 from perfmodel.arithmetic import is_zero
 from perfmodel.block import Gradient, Step, gradients
 from perfmodel.footprint.flow import Flow, Key, Stored, layers, stored
-from perfmodel.op import Kind, Op, Tensor
+from perfmodel.op import WEIGHTS, Op, Tensor
 
 RECOMPUTE = ("none", "selective", "full")
 SQUARES = ("scores", "probs")
 OUTSIDE = "outside the layers"
-_WEIGHTS = (Kind.PARAMETER, Kind.WEIGHT)
 
 
 class Kept(NamedTuple):
@@ -156,7 +155,7 @@ def _remembered(backward: Sequence[Gradient], known: Mapping[str, Tensor]) -> It
             continue
         for tensor in gradient.op.tensors:
             forward = known.get(tensor.name, tensor)
-            if is_zero(tensor.reads) or _is_gradient(tensor.name, known) or {tensor.kind, forward.kind} & {*_WEIGHTS}:
+            if is_zero(tensor.reads) or _is_gradient(tensor.name, known) or {tensor.kind, forward.kind} & {*WEIGHTS}:
                 continue
             inner = tensor.name in taken
             yield tensor._replace(name=f"{tensor.name} of {gradient.backward.operation}") if inner else forward
@@ -168,7 +167,7 @@ def _gradient_byte(gradient: Gradient, known: Mapping[str, Tensor]) -> int:
     if not _names_gradients(gradient, known):
         held = sum(known[name].size_byte for name in gradient.backward.keeps)
         return sum(int(tensor.size_byte) for tensor in gradient.op.tensors) - int(held)
-    weights = {name for name, tensor in known.items() if tensor.kind in _WEIGHTS}
+    weights = {name for name, tensor in known.items() if tensor.kind in WEIGHTS}
     alone = len(gradient.kernels) == 1
 
     def counts(tensor: Tensor) -> bool:

@@ -14,7 +14,7 @@ from perfmodel.arithmetic import product, stored_byte, whole_bytes
 from perfmodel.block import Kernel, Step, kernels
 from perfmodel.expression import Expression
 from perfmodel.footprint.flow import Flow, Key, layers, stored
-from perfmodel.op import Kind, Tensor
+from perfmodel.op import WEIGHTS, Kind, Tensor
 
 # Elements that a layer keeps per sequence from one token to the next.
 STATES = {
@@ -162,7 +162,7 @@ def _passes(tensor: Tensor, step: Step) -> bool:
 
     An operand that is only read and is not in the step's flow comes from no other step: it is a weight or an index.
     """
-    if tensor.spill or tensor.kind in (Kind.PARAMETER, Kind.WEIGHT):
+    if tensor.spill or tensor.kind in WEIGHTS:
         return False
     return bool(tensor.writes or (tensor.reads and (tensor.name in step.flow or not step.flow)))
 

@@ -50,20 +50,45 @@ class Moment(NamedTuple):
     formula: str
 
 
+class Stored(NamedTuple):
+    """Bytes of quantised weights with their scales and zero points: of a model, and of its largest layer."""
+
+    all: int
+    largest: int
+
+
 class Model(NamedTuple):
-    """Parameters of a model, parameters of its largest layer, and bytes per parameter."""
+    """Parameters of a model, parameters of its largest layer, and bytes per parameter.
+
+    ``stored`` replaces parameters times bytes where weights are quantised.
+    """
 
     parameters: int
     largest: int
     item: int | float
+    stored: Stored | None = None
 
 
 def weights(model: Model, plan: Plan) -> list[Line]:
     """The weights. ZeRO stage 3 keeps a shard of them and gathers one layer at a time."""
+    if model.stored:
+        return _quantised(model, model.stored, plan)
     lines = [_sharded("weights", ((model.item, ""),), model.parameters, plan, 3, "weights")]
     if plan.zero == 3 and plan.gpus > 1:
         formula = f"{model.item} bytes x {model.largest:,} parameters of the largest layer, gathered while it runs"
         lines.append(Line("gathered weights", _bytes(model.item, model.largest), formula, "weights"))
+    return lines
+
+
+def _quantised(model: Model, stored: Stored, plan: Plan) -> list[Line]:
+    """Quantised weights, each tensor with its own bytes per element."""
+    share = plan.gpus if plan.zero == 3 else 1
+    formula = f"{stored.all:,} bytes of {model.parameters:,} parameters with scales and zero points"
+    formula += f", one of {share:,} shards" if share > 1 else ""
+    lines = [Line("weights", ceil_div(stored.all, share), formula, "weights")]
+    if share > 1:
+        formula = f"{stored.largest:,} bytes of the largest layer, gathered while it runs"
+        lines.append(Line("gathered weights", stored.largest, formula, "weights"))
     return lines
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from perfmodel.errors import InputError, shown
+from perfmodel.importers import quantised
 from perfmodel.importers.config import Config
 from perfmodel.importers.decoders import DECODERS
 from perfmodel.importers.model import Model
@@ -54,9 +55,12 @@ def model(document: dict[str, Any], where: str) -> Model:
     config.refuse_remote_code()
     build: Callable[[Config], Model] = import_module(f"perfmodel.importers.families.{FAMILIES[kind]}").build
     found, dtype = build(config), config.dtype()
+    stored = quantised.read(config, found.steps)
     return found._replace(
+        stored=stored.chosen,
+        stored_note=stored.note,
         notes=tuple(dict.fromkeys((*found.notes, *config.notes, *config.assumptions()))),
-        not_counted=tuple(dict.fromkeys((*found.not_counted, *config.not_counted(kind)))),
+        not_counted=tuple(dict.fromkeys((*found.not_counted, *stored.not_counted, *config.not_counted(kind)))),
         longest=config.longest(),
         name=config.own_name(),
         dtype=dtype,

@@ -87,8 +87,6 @@ UNREAD: Mapping[str, frozenset[str]] = {
 
 # Keys of features that are known but not counted.
 UNCOUNTED = {
-    "quantization_config": "the quantisation of the stored weights (counts are of the unquantised architecture)",
-    "compression_config": "the compression of the stored weights (counts are of the uncompressed architecture)",
     "num_nextn_predict_layers": "the layers that predict further tokens in training",
     "vision_config": "the vision tower",
     "audio_config": "the audio tower",

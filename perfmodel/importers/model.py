@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from perfmodel.block import Step
+from perfmodel.quantisation import Chosen
 
 
 class Model(NamedTuple):
@@ -16,6 +17,7 @@ class Model(NamedTuple):
     - ``longest``: the number of positions that the model supports.
     - ``name``: the name that the config gives.
     - ``dtype``: the data type that the config gives.
+    - ``stored``: the formats of quantised weights, by step; ``stored_note`` names them.
     """
 
     title: str
@@ -28,3 +30,5 @@ class Model(NamedTuple):
     longest: int | None = None
     name: str = ""
     dtype: str = "fp16"
+    stored: Chosen | None = None
+    stored_note: str = ""

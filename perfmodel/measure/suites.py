@@ -1,4 +1,6 @@
-"""Built-in cases of ``validate``: ``quick``, ``full`` and ``programs`` for a GPU, and a small suite for a processor."""
+"""Built-in cases of ``validate``: ``quick``, ``full``, ``programs`` and ``quantised`` for a GPU, and a small suite for a
+processor.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from random import Random
 from typing import Any
 
 from perfmodel.measure.program_cases import programs, some_programs
+from perfmodel.measure.quantised_cases import quantised
 
 Line = dict[str, Any]
 
@@ -282,5 +285,5 @@ def _heads(which: int, D: int) -> Line:
 
 
 SUITES: dict[str, Callable[[], list[Line]]] = {
-    "quick": quick, "full": full, "programs": programs, "masked": masked, "processor": processor,
+    "quick": quick, "full": full, "programs": programs, "masked": masked, "quantised": quantised, "processor": processor,
 }  # fmt: skip

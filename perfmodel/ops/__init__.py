@@ -45,6 +45,10 @@ FAMILIES = {
     "loss": ("cross_entropy cross_entropy_backward log_softmax log_softmax_backward nll_loss nll_loss_backward"),
     "conv1d": "conv1d conv1d_backward conv conv_backward",
     "matmul": "matmul gemm tiled_matmul",
+    "quantised": (
+        "linear_int4 linear_int8 linear_mxfp4 linear_nvfp4 linear_fp8 quantise_static quantise_tensor quantise_token "
+        "quantise_block"
+    ),
     "movement": "copy concatenate fill",
     "selection": "where masked_fill compare integer random",
     "indexing": "gather scatter scatter_add",

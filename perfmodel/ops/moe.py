@@ -1,8 +1,8 @@
 """Mixture of experts: a router sends each token to A of E feed-forward networks.
 
 A token needs the arithmetic of A networks, but the weights that are read grow with the batch. T tokens with random
-choices use E (1 - (1 - A/E)^T) distinct experts: A for one token, and nearly all E once T is a few times E / A. NB
-trained routers are not uniform, so real batches use somewhat fewer experts.
+choices use E (1 - (1 - A/E)^T) distinct experts: A for one token, and nearly all E once T is a few times E / A.
+Trained routers are not uniform, so real batches use somewhat fewer experts: ``routing`` states how popular each one is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from perfmodel.arithmetic import Size, expected_distinct, whole
 from perfmodel.mixes import CHOOSE, COMBINE, ROUTE_GRADIENT, SCALE, SOFTMAX, SUM
 from perfmodel.op import Engine, Kind, Op, Tensor, Work, contract, each
 from perfmodel.operation import Backward, Example, Valid, operation
-from perfmodel.runs import GroupedGemm, Items, Reduction, Rows, Stream
+from perfmodel.runs import GroupedGemm, Items, Reduction, Routed, Rows, Stream
 
 _LINEAR_BACKWARD = (Backward("expert_input_gradient"), Backward("expert_weight_gradient"))
 
@@ -77,22 +77,19 @@ def route_backward(B: Size, N: Size, E: Size, A: Size, act: Size = 2, index: Siz
     )
 
 
-def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size, weight: Size, *, bias: bool) -> Op:
+def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size, weight: Size, routing: Size) -> Op:
     """B N A rows times the weights of their experts. Only the weights of distinct experts are read."""
-    one = D_in * D_out + (D_out if bias else 0)
-    adds = (Work("bias", each(SUM, B, N, A, D_out), Engine.VECTOR),) if bias else ()
+    distinct = expected_distinct(E, A, B * N, routing)
     return Op(
         tensors=(
             Tensor("x", (B, N, A, D_in), act, reads=1),
-            Tensor("experts", (E, one), weight, kind=Kind.PARAMETER, used=A * one),
-            Tensor(
-                "distinct experts", (whole(expected_distinct(E, A, B * N) * one),), weight, reads=1, kind=Kind.WEIGHT
-            ),
+            Tensor("experts", (E, D_in * D_out), weight, kind=Kind.PARAMETER, used=A * D_in * D_out),
+            Tensor("distinct experts", (whole(distinct * D_in * D_out),), weight, reads=1, kind=Kind.WEIGHT),
             Tensor("y", (B, N, A, D_out), act, writes=1),
         ),
-        work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR), *adds),
+        work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
         runs=GroupedGemm(
-            (B, N, A), D_in, D_out, expected_distinct(E, A, B * N), Items(act, weight, act), tokens=(B, N), experts=E
+            (B, N, A), D_in, D_out, distinct, Items(act, weight, act), routed=Routed((B, N), E, A, routing)
         ),
     )
 
@@ -110,9 +107,11 @@ def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Siz
     valid=(CHOICE,),
     backward=_LINEAR_BACKWARD,
 )
-def expert_linear(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2) -> Op:
+def expert_linear(
+    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2, routing: Size = 0
+) -> Op:
     """NB the rows of a first layer are gathered A times from B N tokens. Each gathered row counts as a read."""
-    return routed(B, N, D_in, D_out, E, A, act, weight, bias=False)
+    return routed(B, N, D_in, D_out, E, A, act, weight, routing)
 
 
 @operation(
@@ -128,10 +127,17 @@ def expert_linear(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, a
     backward=(*_LINEAR_BACKWARD, Backward("expert_bias_gradient")),
 )
 def expert_linear_bias(
-    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
+    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2, routing: Size = 0
 ) -> Op:
     """Each row adds the bias of its expert."""
-    return routed(B, N, D_in, D_out, E, A, act, weight, bias=True)
+    bare = routed(B, N, D_in, D_out, E, A, act, weight, routing)
+    distinct = whole(expected_distinct(E, A, B * N, routing) * D_out)
+    biases = (
+        Tensor("biases", (E, D_out), weight, kind=Kind.PARAMETER, used=A * D_out),
+        Tensor("distinct biases", (distinct,), weight, reads=1, kind=Kind.WEIGHT),
+    )
+    adds = Work("bias", each(SUM, B, N, A, D_out), Engine.VECTOR)
+    return bare._replace(tensors=(*bare.tensors, *biases), work=(*bare.work, adds))
 
 
 @operation(
@@ -146,7 +152,7 @@ def expert_linear_bias(
     valid=(CHOICE,),
 )
 def expert_input_gradient(
-    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
+    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2, routing: Size = 0
 ) -> Op:
     """The gradient of each row times the transposed weights of its expert."""
     return Op(
@@ -154,7 +160,7 @@ def expert_input_gradient(
             Tensor("dy", (B, N, A, D_out), act, reads=1),
             Tensor(
                 "distinct experts",
-                (whole(expected_distinct(E, A, B * N) * D_in * D_out),),
+                (whole(expected_distinct(E, A, B * N, routing) * D_in * D_out),),
                 weight,
                 reads=1,
                 kind=Kind.WEIGHT,
@@ -162,7 +168,14 @@ def expert_input_gradient(
             Tensor("dx", (B, N, A, D_in), act, writes=1),
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
-        runs=GroupedGemm((B, N, A), D_out, D_in, expected_distinct(E, A, B * N), Items(act, weight, act)),
+        runs=GroupedGemm(
+            (B, N, A),
+            D_out,
+            D_in,
+            expected_distinct(E, A, B * N, routing),
+            Items(act, weight, act),
+            routed=Routed((B, N), E, A, routing),
+        ),
     )
 
 
@@ -178,17 +191,19 @@ def expert_input_gradient(
     valid=(CHOICE,),
 )
 def expert_weight_gradient(
-    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2
+    B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2, routing: Size = 0
 ) -> Op:
     """Only experts with tokens have a gradient."""
     return Op(
         tensors=(
             Tensor("x", (B, N, A, D_in), act, reads=1),
             Tensor("dy", (B, N, A, D_out), act, reads=1),
-            Tensor("dw", (whole(expected_distinct(E, A, B * N) * D_in * D_out),), weight, writes=1),
+            Tensor("dw", (whole(expected_distinct(E, A, B * N, routing) * D_in * D_out),), weight, writes=1),
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
-        runs=GroupedGemm((B, N, A), D_in, D_out, expected_distinct(E, A, B * N), Items(act, act, weight), summed=True),
+        runs=GroupedGemm(
+            (B, N, A), D_in, D_out, expected_distinct(E, A, B * N, routing), Items(act, act, weight), summed=True
+        ),
     )
 
 
@@ -203,12 +218,14 @@ def expert_weight_gradient(
     sources=("gpt-oss model card 2025, differentiated",),
     valid=(CHOICE,),
 )
-def expert_bias_gradient(B: Size, N: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2) -> Op:
+def expert_bias_gradient(
+    B: Size, N: Size, D_out: Size, E: Size, A: Size, act: Size = 2, weight: Size = 2, routing: Size = 0
+) -> Op:
     """One addition per element of dy."""
     return Op(
         tensors=(
             Tensor("dy", (B, N, A, D_out), act, reads=1),
-            Tensor("db", (whole(expected_distinct(E, A, B * N) * D_out),), weight, writes=1),
+            Tensor("db", (whole(expected_distinct(E, A, B * N, routing) * D_out),), weight, writes=1),
         ),
         work=(Work("sum", each(SUM, B, N, A, D_out), Engine.VECTOR),),
         runs=Reduction(1, (B, N, A), D_out, act, weight),

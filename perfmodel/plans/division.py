@@ -11,6 +11,7 @@ it take the place of the all-reduce.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any, NamedTuple
 
 from perfmodel.arithmetic import ceil_div
@@ -19,6 +20,7 @@ from perfmodel.patterns import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, REDUCE_SCATTE
 from perfmodel.plans.pieces import Piece, Pieces
 from perfmodel.plans.plan import Plan
 from perfmodel.plans.readers import PRODUCTS
+from perfmodel.routing import Rank, busiest
 
 FULL, SHARED, PARTIAL = "full", "shared", "partial"
 EXPERTS = ("expert_linear", "expert_linear_bias")
@@ -145,7 +147,7 @@ class _Walk:
         changed, state = self._sizes(number, step, values, whole.reads)
         if self.plan.cp > 1:
             self._ring(step, values)
-        own = tuple((k, v) for k, v in changed.items() if v != values.get(k) and isinstance(v, int))
+        own = tuple((k, v) for k, v in changed.items() if v != values.get(k) and isinstance(v, (int, tuple)))
         piece = self.pieces.piece(number, self.at, self.dims, own)
         for name, byte in piece.writes:
             self._state[name], self._byte[name] = state, byte
@@ -272,18 +274,30 @@ class _Walk:
         return {name: value for name, value in other.items() if value != values.get(name)}
 
     def _experts(self, step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
-        """E / ep experts, which receive as many rows as the rank sends. Notes the two all-to-all of a layer."""
+        """E / ep experts, which receive as many rows as the rank sends, or the rows of the busiest rank. Notes the two
+        all-to-all of a layer.
+        """
         name, ep = step.operation.name, self.plan.ep
-        sends = ep > 1 and (name == "combine_experts" or (name in EXPERTS and not self._sent))
-        if sends:
+        if ep == 1 or not (name == "combine_experts" or name in EXPERTS):
+            return {}
+        rank = self._busiest(values) if self.dims.get("routing") else None
+        load = rank.load if rank else 1
+        if name == "combine_experts" or not self._sent:
             self._sent = name in EXPERTS
             tokens = values["B"] * (self._tokens["N"] if self.plan.sequence_parallel else values["N"])
-            byte = int(tokens * values["A"] * self.dims["D"] * values["act"])
+            byte = int(tokens * values["A"] * self.dims["D"] * values["act"] * load)
             self.exchanges.append(Exchange(ALL_TO_ALL, byte, "ep", step.name))
             self._backward(Exchange(ALL_TO_ALL, byte, "ep", step.name, backward=True))
-        if ep == 1 or name not in EXPERTS:
+        if name not in EXPERTS:
             return {}
-        return {"E": values["E"] // ep, "N": values["N"] * values["A"], "A": 1}
+        own = {"E": values["E"] // ep, "N": ceil(values["N"] * values["A"] * load), "A": 1}
+        return {**own, "routing": rank.shares} if rank else own
+
+    def _busiest(self, values: Mapping[str, Any]) -> Rank:
+        """The rank whose experts get most rows. It sets the pace of the group."""
+        rank = busiest(self.dims["E"], values["A"], self.plan.ep, self.dims["routing"])
+        self._note(f"The busiest of {self.plan.ep} ranks of experts gets {rank.load:.3g} times the mean of the rows.")
+        return rank
 
     def _ring(self, step: Step, values: Mapping[str, Any]) -> None:
         """Keys and values pass around the context-parallel ring, once forward, and with their gradients backward."""

@@ -6,32 +6,43 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from perfmodel.arithmetic import whole_bytes
-from perfmodel.footprint.lines import Line, Model, training_states, weights
+from perfmodel.footprint.lines import Line, Model, Stored, training_states, weights
 from perfmodel.footprint.lines import Plan as Shares
 from perfmodel.plans.pipeline import Stage, in_flight
 from perfmodel.plans.plan import Plan
-from perfmodel.plans.rank import Held, Part
+from perfmodel.plans.rank import Held, Own, Part
 
 MESSAGES = 4  # buffers of a microbatch's stream
 BUCKET_BYTE = 25 * 2**20  # of torch's DistributedDataParallel
 
 
 class Parameters(NamedTuple):
-    """Parameters of one rank on a stage, those of experts among them, and those of its largest layer."""
+    """Parameters of one rank on a stage, those of experts among them, and those of its largest layer.
+
+    ``stored``: the same in bytes, where weights are quantised.
+    """
 
     all: int
     experts: int
     largest: int
+    stored: Parameters | None = None
 
 
 def parameters(parts: Sequence[Part], stage: Stage, pp: int) -> Parameters:
     """Parameters of a stage. With a pipeline, a tied output matrix is a copy on the last stage."""
+    own = _summed(parts, parts, stage, pp)
+    stored = [part.stored for part in parts if part.stored]
+    return own._replace(stored=_summed(parts, stored, stage, pp)) if stored else own
+
+
+def _summed(parts: Sequence[Part], figures: Sequence[Part | Own], stage: Stage, pp: int) -> Parameters:
+    """The figures of the parts of a stage with their repeats."""
     found, experts, largest, counts = 0, 0, 0, iter(stage.counts)
-    for part, first in zip(parts, outside(parts), strict=True):
+    for part, own, first in zip(parts, figures, outside(parts), strict=True):
         times = next(counts) if part.name else int(stage.first if first else stage.last)
-        number = part.parameters + (part.tied if pp > 1 else 0)
-        found, experts = found + times * number, experts + times * part.experts
-        largest = max(largest, part.largest) if times else largest
+        number = own.parameters + (own.tied if pp > 1 else 0)
+        found, experts = found + times * number, experts + times * own.experts
+        largest = max(largest, own.largest) if times else largest
     return Parameters(found, experts, largest)
 
 
@@ -48,13 +59,16 @@ def states(own: Parameters, plan: Plan, item: float, *, train: bool, where: str)
     """Weights, gradients and optimizer states: dense parameters are sharded over dp x cp, experts' over dp / ep."""
     lines: dict[str, Line] = {}
     replicas = plan.dp * plan.cp
-    for number, largest, share in (
-        (own.all - own.experts, own.largest, replicas),
-        (own.experts, 0, replicas // plan.ep),
+    byte = own.stored
+    dense = Stored(byte.all - byte.experts, byte.largest) if byte else None
+    sparse = Stored(byte.experts, 0) if byte else None
+    for number, largest, share, stored in (
+        (own.all - own.experts, own.largest, replicas, dense),
+        (own.experts, 0, replicas // plan.ep, sparse),
     ):
         if not number:
             continue
-        model, shares = Model(number, largest, item), Shares(share, plan.zero, plan.recompute, plan.optimizer)
+        model, shares = Model(number, largest, item, stored), Shares(share, plan.zero, plan.recompute, plan.optimizer)
         for line in [*weights(model, shares), *(training_states(model, shares, where) if train else ())]:
             before = lines.get(line.name)
             lines[line.name] = line if before is None else line._replace(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from perfmodel import block
 from perfmodel.block import Kernel, Step
-from perfmodel.expression import Expression
+from perfmodel.expression import Constant, Expression
 from perfmodel.footprint import activations
 from perfmodel.footprint.activations import SQUARES, Page
 from perfmodel.footprint.flow import layers, times
@@ -20,7 +20,7 @@ from perfmodel.op import Op
 from perfmodel.plans.readers import Readers
 
 At = tuple[int, int]  # the microbatch and the context-parallel degree, which give the sizes of a rank
-Own = tuple[tuple[str, int], ...]
+Own = tuple[tuple[str, Any], ...]
 
 
 class Whole(NamedTuple):
@@ -145,7 +145,7 @@ class Pieces:
         if key not in self._pieces:
             step = self.steps[number]
             if own:
-                fixed = {name: Expression(str(value), step.name) for name, value in own}
+                fixed = {name: constant(value, step.name) for name, value in own}
                 step = step._replace(sizes={**step.sizes, **fixed})
             self._pieces[key] = Piece(number, step, own, dims, self)
         return self._pieces[key]
@@ -159,3 +159,8 @@ class Pieces:
                 start += len(steps)
             self._groups[at] = tuple(found)
         return self._groups[at]
+
+
+def constant(value: Any, where: str) -> Expression:
+    """A value that a plan sets, as a size of a step: a number, or the shares of the experts of a rank."""
+    return Expression(str(value), where) if isinstance(value, int) else Constant(value, where)

@@ -104,11 +104,15 @@ class Prices:
     def number(self, kernel: Kernel) -> int:
         """A number that kernels of the same operation and shape share, and products of the same sizes."""
         same = alike(kernel.op)
-        key = (kernel.operation, kernel.op) if same is None else (same, kernel.dtype)
+        key = (kernel.operation, kernel.op) if same is None else (same, self.dtype_of(kernel))
         found = self._numbers.setdefault(key, len(self._known))
         if found == len(self._known):
             self._known.append(kernel)
         return found
+
+    def dtype_of(self, kernel: Kernel) -> str:
+        """The data type in which a kernel's products run."""
+        return kernel.op.computes or kernel.dtype or self.dtype
 
     def sequence(self, kernels: Iterable[Kernel]) -> list[Cost]:
         """The cost of each kernel of a sequence, for one repeat."""
@@ -132,7 +136,7 @@ class Prices:
     def _launches(self, number: int) -> tuple[Part, ...]:
         if number not in self._parts:
             kernel = self._known[number]
-            launched = parts(self.card, kernel.op, kernel.dtype or self.dtype, self.back_end(kernel))
+            launched = parts(self.card, kernel.op, self.dtype_of(kernel), self.back_end(kernel))
             once = {id(part): part._replace(body=cache(part.body)) for part in launched}
             self._parts[number] = tuple(once[id(part)] for part in launched)
         return self._parts[number]
@@ -168,7 +172,7 @@ class Prices:
         if number not in self._resources:
             bound, kernel = self._bound(number), self._known[number]
             engines_s = (bound.engine_s.get(engine, 0.0) for engine in Engine)
-            products_s = powered_s(self.card, kernel.op, kernel.dtype or self.dtype)
+            products_s = powered_s(self.card, kernel.op, self.dtype_of(kernel))
             self._resources[number] = bound.memory_s, *engines_s, products_s
         return self._resources[number]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from perfmodel.block import Kernel
 from perfmodel.footprint import inference
 from perfmodel.footprint.activations import Activations, of_pages, size_byte
 from perfmodel.footprint.lines import Line, cache_lines, state_lines, workspace_line
+from perfmodel.op import Op
 from perfmodel.plans.division import EXPERTS, Division, Exchange, divided
 from perfmodel.plans.pieces import Numbers, Piece, Pieces
 from perfmodel.plans.plan import Plan
@@ -56,9 +57,20 @@ class Held(NamedTuple):
         return Held(grown, at(self.outside, other.outside), at(self.passing, other.passing))
 
 
+class Own(NamedTuple):
+    """Parameters of one repeat of a part: all, those of experts among them, which expert parallelism divides, those that
+    are tied to another step, and the most that ZeRO gathers at once: a layer or a step.
+    """
+
+    parameters: int
+    experts: int
+    tied: int
+    largest: int
+
+
 class Part(NamedTuple):
-    """Steps that repeat together on a rank: the parameters of one repeat, those of experts among them, which expert
-    parallelism divides, those that are tied to another step, and the most that ZeRO gathers at once: a layer or a step.
+    """Steps that repeat together on a rank: their parameters as in ``Own``, and where weights are quantised, the bytes in
+    which these are stored.
     """
 
     name: str
@@ -67,6 +79,7 @@ class Part(NamedTuple):
     experts: int
     tied: int
     largest: int
+    stored: Own | None = None
 
 
 class Segment(NamedTuple):
@@ -99,8 +112,9 @@ class Rank:
 
     def parts(self) -> tuple[Part, ...]:
         """The kinds of layers in order, with the steps between them as parts without a name."""
+        quantised = self.workload.stores and not self.train
         return tuple(
-            Part(name, repeat, *_parameters((p.whole for p in self.division.pieces[start:end]), layer=bool(name)))
+            _part(name, repeat, [piece.whole for piece in self.division.pieces[start:end]], quantised)
             for name, repeat, start, end in self.groups
         )
 
@@ -196,15 +210,20 @@ def _talk(exchanges: Sequence[Exchange], prices: Prices, plan: Plan, step_s: Map
     return whole._replace(exposed_s=whole.exposed_s + late_s)
 
 
-def _parameters(forward: Iterable[Kernel], *, layer: bool) -> tuple[int, int, int, int]:
-    """Parameters of one repeat: all, those of experts, those tied to another step, and the most gathered at once."""
+def _part(name: str, repeat: int, forward: Sequence[Kernel], quantised: bool) -> Part:
+    stored = _own(forward, Op.stored_byte, layer=bool(name)) if quantised else None
+    return Part(name, repeat, *_own(forward, Op.parameters, layer=bool(name)), stored)
+
+
+def _own(forward: Iterable[Kernel], figure: Callable[[Op], int], *, layer: bool) -> Own:
+    """A figure of the kernels of one repeat."""
     own = experts = tied = largest = 0
     for kernel in forward:
-        number = int(kernel.op.parameters())
+        number = int(figure(kernel.op))
         if kernel.step.tied:
             tied += number
             continue
         own += number
         largest = max(largest, number)
         experts += number if kernel.operation in EXPERTS else 0
-    return own, experts, tied, own if layer else largest
+    return Own(own, experts, tied, own if layer else largest)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from perfmodel.block import Step
 
 PRODUCTS = ("linear", "linear_bias", "expert_linear", "expert_linear_bias", "logits")
+# Kernels that prepare the input of a product.
+QUANTISERS = ("quantise_static", "quantise_tensor", "quantise_token", "quantise_block")
 NORMS = ("layernorm", "rmsnorm")
 # Operations that need every feature of a token.
 WHOLE = ("residual", "add", "combine_experts", "route", "token_shift")
@@ -36,7 +38,7 @@ class Readers:
         if name in NORMS:
             return (
                 bool(after)
-                and not any(self._steps[at].operation.name in PRODUCTS for at in after)
+                and not any(self._steps[at].operation.name in (*PRODUCTS, *QUANTISERS) for at in after)
                 and all(map(self._accepts, after))
             )
         return all(map(self._accepts, after))

@@ -7,9 +7,10 @@ from typing import Any
 
 from perfmodel import symbolic
 from perfmodel.analysis import Analysis
+from perfmodel.expert_tables import Spread
 from perfmodel.explanation import Explanation
 from perfmodel.op import Tensor, Work
-from perfmodel.report import context_tables, pages, tile_tables
+from perfmodel.report import context_tables, expert_tables, pages, tile_tables
 from perfmodel.report.answer import card_lines, expected_line, sizes_line
 from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.report.solution import algorithms, link_note
@@ -32,6 +33,7 @@ def page(found: Explanation) -> str:
         ("Numbers", _numbers(found, width)),
         *([("Traffic against tile size", _table(found.tiles, tile_tables, width))] if found.tiles else []),
         *([("Scores against context", _table(found.contexts, context_tables, width))] if found.contexts else []),
+        *([("Experts", _experts(found.experts, width))] if found.experts else []),
         *([("From one algorithm to another", _crossovers(found, width))] if found.crossovers else []),
         *([("From memory-bound to compute-bound", _crossings(found, width))] if not found.ways else []),
         ("Backward", _backward(found, width)),
@@ -163,6 +165,12 @@ def _crossovers(found: Explanation, width: int) -> list[str]:
         first, *rest = wrapped(text, width - 4)
         lines += [f"  {first}", *(f"    {line}" for line in rest)]
     return lines
+
+
+def _experts(found: Spread, width: int) -> list[str]:
+    """How the tokens spread over experts, tiles and ranks."""
+    lines = [*_lines(expert_tables.summary(found), width), *_indented(expert_tables.padding(found), width)]
+    return [*lines, *(_indented(expert_tables.ranks(found), width) if found.ranks else [])]
 
 
 def _growth(found: Explanation, width: int) -> list[str]:

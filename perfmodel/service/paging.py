@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from perfmodel import block as blocks
-from perfmodel.arithmetic import ceil_div, whole_bytes
+from perfmodel.arithmetic import ceil_div
 from perfmodel.footprint import inference
 from perfmodel.footprint.lines import cache_lines, state_lines
 from perfmodel.footprint.reserve import DEFAULT, Reserve
@@ -69,6 +69,6 @@ def _resident(stepper: Stepper, step: Chunk) -> tuple[int, int]:
     """Bytes of the weights, and of the tensors between kernels in a step."""
     dims = stepper.dims(step)
     steps = divided(stepper.workload.steps_in("decode", stepper.form), dims, stepper.plan(dims), train=False).steps
-    own = blocks.parameters(blocks.wholes(steps, dims))
+    own = tuple(blocks.wholes(steps, dims))
     space = inference.workspace(steps, dims, fused=stepper.workload.fused, keeps_cache=True)
-    return int(whole_bytes(own.total * dims.get("weight", 2))), space.operand_byte + space.waiting_byte
+    return blocks.stored_byte(own), space.operand_byte + space.waiting_byte

@@ -17,7 +17,7 @@ from perfmodel import block, symbolic
 from perfmodel.errors import InputError, did_you_mean
 from perfmodel.expression import Expression
 from perfmodel.op import Engine
-from perfmodel.roofline import LINK, Rates
+from perfmodel.roofline import LINK, Rates, rates
 from perfmodel.runs import Collective
 from perfmodel.solve.algorithms import Crossover, crossovers
 from perfmodel.solve.crossings import Accepted, Asked, Crossing, Limit, by_roof, crossings
@@ -94,6 +94,8 @@ def solve(
 
     x = symbolic.symbol(name)
     found = at(x)
+    narrow = {kernel.op.computes for kernel in found}
+    card = rates(card.gpu, narrow.pop()) if len(narrow) == 1 and narrow != {""} else card
     formulas = list(
         symbolic.kernels_of(
             workload, phase, _free(workload, phase, {**settings, name: None}), fused=fused, causal=causal

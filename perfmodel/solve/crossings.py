@@ -11,7 +11,7 @@ import sympy
 from perfmodel import symbolic
 from perfmodel.errors import InputError
 from perfmodel.op import Engine, Kind
-from perfmodel.roofline import MEMORY, Bounds, Rates, bounds, together
+from perfmodel.roofline import MEMORY, Bounds, Rates, Roof, bounds, computing, together
 from perfmodel.solve.pieces import Run, root, run_at
 from perfmodel.units import LARGEST_SIZE
 
@@ -121,13 +121,22 @@ class _Change(NamedTuple):
 
 
 def by_roof(kernels: list[Any], card: Rates) -> dict[Engine, sympy.Expr]:
-    """FLOPs of all kernels by the engine whose roof limits them."""
+    """FLOPs of all kernels by the engine whose roof limits them.
+
+    A product in a narrower type than the card's rates counts as many FLOPs as its time allows at these rates.
+    """
     work: dict[Engine, Any] = {}
     for kernel in kernels:
+        own = computing(kernel.op, card)
         for engine, count in kernel.op.engine_flops().items():
-            on = card.roofs[engine].engine
-            work[on] = work.get(on, 0) + kernel.repeat * count
+            on = own.roofs[engine].engine
+            share = 1 if own is card else _rational(card.roofs[on]) / _rational(own.roofs[engine])
+            work[on] = work.get(on, 0) + kernel.repeat * count * share
     return {engine: symbolic.expanded(count) for engine, count in work.items() if count != 0}
+
+
+def _rational(roof: Roof) -> sympy.Rational:
+    return sympy.Rational(roof.flop_per_s)
 
 
 def crossings(signs: Signs, formulas: list[Any], asked: Asked) -> Crossings:
@@ -259,6 +268,9 @@ def _closed_form(formulas: list[Any], card: Rates, engine: Engine, x: Any) -> An
     traffic = sympy.expand(sum(kernel.repeat * kernel.op.traffic_byte() for kernel in formulas))
     flops = by_roof(formulas, card).get(engine, sympy.Integer(0))
     top, _ = sympy.fraction(sympy.together(flops - symbolic.RIDGE * traffic))
+    # Numbers of blocks, of which this size is no part.
+    fixed = {one: sympy.Dummy(positive=True, integer=True) for one in top.atoms(sympy.ceiling) if not one.has(x)}
+    top = top.xreplace(fixed)
     if symbolic.rounds(top) or not top.is_polynomial(x):
         return None
     polynomial = sympy.Poly(sympy.expand(top), x)
@@ -267,4 +279,4 @@ def _closed_form(formulas: list[Any], card: Rates, engine: Engine, x: Any) -> An
     if polynomial.degree() != 1:
         return None
     slope, constant = polynomial.all_coeffs()
-    return symbolic.quotient(-constant, slope)
+    return symbolic.quotient(-constant, slope).xreplace({dummy: one for one, dummy in fixed.items()})

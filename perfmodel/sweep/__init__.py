@@ -183,7 +183,7 @@ def _check_symbols(workload: Workload, symbols: Sequence[str], settings: Mapping
     """Raise unless each swept symbol is a size of the workload and is not set."""
     where = f"{workload.name}: sweep"
     settable = workload.settable()
-    known = [name for name in SYMBOLS if name in settable and SYMBOLS[name].kind != "flag"]
+    known = [name for name in SYMBOLS if name in settable and SYMBOLS[name].kind not in ("flag", "routing")]
     if not symbols:
         raise InputError(
             where,

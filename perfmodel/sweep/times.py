@@ -109,7 +109,12 @@ class Clock:
     def _launched(self, kernel: Kernel) -> Launched:
         """A kernel with its bound and its launches on the card."""
         flops, lower_s = kernel.op.contraction_flops() * kernel.repeat, bounds(kernel.op, self.card).lower_s
-        return Launched(kernel, lower_s, parts(self.known, kernel.op, kernel.dtype or self.card.dtype, ""), flops)
+        return Launched(
+            kernel,
+            lower_s,
+            parts(self.known, kernel.op, kernel.op.computes or kernel.dtype or self.card.dtype, ""),
+            flops,
+        )
 
 
 def seconds(plan: Plan) -> float:

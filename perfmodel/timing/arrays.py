@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arithmetic import register
+from perfmodel.arithmetic import padded_rows, register
 from perfmodel.timing.branches import MixedError, SingleError, UnlikeError
 from perfmodel.timing.terms import Body
 
@@ -96,6 +96,7 @@ register(
     exact_div=lambda a, b: a / b,
     whole=np.rint,
     common_divisor=lambda a, b: points(np.gcd(np.asarray(a, np.int64), np.asarray(b, np.int64))),
+    padded_rows=lambda *given: singly(padded_rows, given),
     maximum=np.maximum,
     minimum=np.minimum,
 )

@@ -12,9 +12,8 @@ from importlib import import_module
 from math import ceil
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, total
-from perfmodel.op import Op
-from perfmodel.roofline import WEIGHTS
+from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, padded_rows, total
+from perfmodel.op import WEIGHTS, Op
 from perfmodel.runs import (
     Collective,
     Concatenate,
@@ -59,6 +58,7 @@ from perfmodel.timing.weights import Mechanism
 Mechanic = Callable[[Card, Any, Op, str, str], tuple[Part, ...]]
 OWN = ("ours", "fused")
 UNMODELLED = "unmodelled"
+ROUNDING = 1e-6
 _data = Mechanism("kernels")
 PRODUCT, PRODUCT_CODE = _data.weights("product", "product code")
 SPECIAL = _data.group("special")
@@ -180,14 +180,14 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
 
 
 def _expert_tiles(card: Card, fact: GroupedGemm) -> tuple[Sides, ...]:
-    """The tiles of a stack's kernel for experts; those of a library where the operation does not state its tokens.
+    """The tiles of a stack's kernel for experts; those of a library where the operation does not state how rows are routed.
 
     NB the operation does not say which side is the inner width of the experts, so that a model's width may be taken for it.
     """
-    if not fact.tokens:
+    if fact.routed is None:
         return ()
     k, n = number(fact.k), number(fact.n)
-    return of_experts(card.generation, number(fact.tokens), number(fact.experts), (k, n, n // 2))
+    return of_experts(card.generation, number(fact.routed.tokens), number(fact.routed.E), (k, n, n // 2))
 
 
 def _slower(card: Card, dtype: str) -> Card:
@@ -199,17 +199,18 @@ def _slower(card: Card, dtype: str) -> Card:
 
 
 def _padded(card: Card, fact: GroupedGemm) -> Gemm:
-    """The batch of products over whole tiles of rows. Each expert leaves half a tile empty on average, none where all have the
-    same rows, and fills at least one.
-    """
-    even, own = fact.even(), _expert_tiles(card, fact)
-    if fact.summed:
+    """The batch of products over whole tiles of rows, which every expert with rows fills at least once."""
+    even, own, routed = fact.even(), _expert_tiles(card, fact), fact.routed
+    if fact.summed or routed is None:
         return even
     high = own[0].tile_m if len(own) == 1 else TILE_ROWS
-    tiles_each = maximum(1.0, number(even.m) / high + (0.0 if fact.balanced else 0.5))
+    if routed.balanced:
+        return even._replace(m=high * ceil(number(even.m) / high))
+    rows = padded_rows(routed.E, routed.A, number(routed.tokens), high, routed.routing)
+    # Both numbers are expected ones, so their quotient may miss a whole number of tiles by a rounding error.
+    tiles_each = maximum(1.0, rows / high / fact.groups - ROUNDING)
     whole = ceil(tiles_each)
-    groups = number(even.batch) if fact.balanced else maximum(1, ceil(number(even.batch) * tiles_each / whole))
-    return even._replace(m=high * whole, batch=groups)
+    return even._replace(m=high * whole, batch=maximum(1, ceil(number(even.batch) * tiles_each / whole)))
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:

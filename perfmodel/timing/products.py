@@ -20,7 +20,7 @@ class Product(NamedTuple):
 
     ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
     than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd`` and
-    ``scales`` are as in ``Gemm``. ``tiles``: those of the kernel, where it is no library's choice.
+    ``scales`` and ``converts`` are as in ``Gemm``. ``tiles``: those of the kernel, where it is no library's choice.
     """
 
     m: Size
@@ -35,6 +35,7 @@ class Product(NamedTuple):
     aligned: int = 0
     odd: bool = False
     scales: str = ""
+    converts: bool = False
     tiles: tuple[Sides, ...] = ()
 
     @classmethod
@@ -44,7 +45,10 @@ class Product(NamedTuple):
         items = (item if isinstance(item, int) else float(item) for item in fact.items)
         m, k, n, batch = sizes
         left, right, result = items
-        return cls(m, k, n, batch, left, right, result, aligned=fact.aligned, odd=fact.odd, scales=fact.scales)
+        return cls(
+            m, k, n, batch, left, right, result,
+            aligned=fact.aligned, odd=fact.odd, scales=fact.scales, converts=fact.converts,
+        )  # fmt: skip
 
     @property
     def operands_byte(self) -> Size:

@@ -5,7 +5,7 @@ the largest element and once more to convert it; where many rows fill the card, 
 smaller kernels make the scale from it, and an elementwise kernel converts.
 
 Fitted on half of the fp8 products of an H100 SXM (vLLM 0.24, SGLang 0.5 and TRT-LLM 1.3, ai-dynamo/aiconfigurator 095f58a);
-``static`` also holds on a B200 and an L40S. ``block``: an elementwise kernel that finds a scale for each 128 elements.
+``static`` also holds on a B200 and an L40S. ``block``: an elementwise kernel that finds a scale for each run of elements.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from perfmodel.timing.part import Part
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("quantisation")
+OWN = ("ours", "fused")
 STATIC_THREADS, STATIC_LEAST, TOKEN_THREADS, TOKEN_VECTOR = _data.facts(
     "static threads", "static least", "token threads", "token vector"
 )
-GROUP, SCALE_BYTE, SMALL = _data.facts("group", "scale byte", "small")
+SCALE_BYTE, SMALL = _data.facts("scale byte", "small")
 TOKEN_WARPS, TOKEN_FILLED, WARP_VECTOR = _data.facts("token warps", "token filled", "warp vector")
 STATIC_ROW, STATIC_ELEMENT, TOKEN_ROW, TOKEN_ELEMENT = _data.weights(
     "static row", "static element", "token row", "token element"
@@ -37,14 +38,18 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
     rows, cols = number(fact.rows), number(fact.cols)
     read, write = rows * cols * float(fact.item), rows * cols * float(fact.result)
     if fact.scales in ("static", "token"):
-        many = fact.scales == "token" and rows >= TOKEN_FILLED * TOKEN_WARPS * card.multiprocessors
+        filled = rows >= TOKEN_FILLED * TOKEN_WARPS * card.multiprocessors
+        many = fact.scales == "token" and impl not in OWN and filled
         return in_order(card, (_by_warps if many else _by_rows)(fact, rows, cols, read, write))
     if fact.scales == "block":
-        scales = rows * ceil(cols / GROUP) * SCALE_BYTE
+        scales = rows * ceil(cols / fact.run) * float(fact.scale)
         return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "scale per group"),)
     largest = _flat(card, read, 0.0, LARGEST * rows * cols, "largest element")
     scale = _flat(card, SCALE_BYTE, SCALE_BYTE, 0.0, "scale")
-    return (largest, *(scale,) * SMALL, _flat(card, read, write, 0.0, "quantise"))
+    # This package clears one word and finds the scale in the kernel that converts.
+    small = 1 if impl in OWN else SMALL
+    found, cast = (largest, *(scale,) * small), _flat(card, read, write, 0.0, "quantise")
+    return {"largest": found, "cast": (cast,)}.get(fact.scales, (*found, cast))
 
 
 def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float) -> Launch:

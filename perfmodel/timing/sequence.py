@@ -80,7 +80,8 @@ def _run(
     if len(given) > 1 or any(kernel.repeat > 1 for kernel, _ in given):
         card = settled(card, dtype, sum(kernel.op.contraction_flops() * kernel.repeat for kernel, _ in given))
     launches = [
-        Launched(kernel, lower_s, parts(card, kernel.op, kernel.dtype or dtype, impl)) for kernel, lower_s in given
+        Launched(kernel, lower_s, parts(card, kernel.op, kernel.op.computes or kernel.dtype or dtype, impl))
+        for kernel, lower_s in given
     ]
     return card, _rows(card, launches, protocol, Bodies())
 

@@ -13,7 +13,7 @@ TENSOR_TILES, VECTOR_TILES = _data.pairs("tensor tiles"), _data.pairs("vector ti
 BATCH_TILES = {name: _data.pairs(f"batch tiles {name}") for name in ("volta", "turing", "ampere", "ada")}
 STEP_BYTE, VECTOR_STEP = _data.facts("step byte", "vector step")
 WIDE, ALONE, PAIRED = _data.facts("wide", "alone", "paired")
-ODD = _data.weight("odd")
+ODD, CONVERTED = _data.weights("odd", "converted")
 
 
 class Choice(NamedTuple):
@@ -57,6 +57,7 @@ def choices_of(
     batched: bool,
     scales: str = "",
     own: tuple[Sides, ...] = (),
+    converts: bool = False,
 ) -> tuple[tuple[Choice, ...], bool]:
     """The tiles that a library has for such a product on this card, and whether it chooses among many. ``own``: those of a
     stack's kernel.
@@ -68,7 +69,8 @@ def choices_of(
         tiles = BATCH_TILES.get(card.generation, VECTOR_TILES)
     sides = own or tuple(Sides(*pair) for pair in tiles)
     step_k = step_of(left, right) if on_tensor else VECTOR_STEP
-    return _made(tiling(card, dtype, scales), sides, rates, step_k, left, right, aligned), len(sides) > 4
+    weight_s = CONVERTED * card.multiprocessors / card.lane_per_s if converts else 0.0
+    return _made(tiling(card, dtype, scales), sides, rates, step_k, left, right, aligned, weight_s), len(sides) > 4
 
 
 @lru_cache(maxsize=1024)
@@ -80,8 +82,11 @@ def _made(
     left: float,
     right: float,
     aligned: int,
+    weight_s: float,
 ) -> tuple[Choice, ...]:
-    """The table of tiles. ``aligned`` is 0 for an odd result."""
+    """The table of tiles. ``aligned`` is 0 for an odd result. ``weight_s``: time of a multiprocessor to convert one quantised
+    weight.
+    """
     peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
     share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.crooked, how.crooked_draw))
     if not aligned:
@@ -91,13 +96,14 @@ def _made(
     found = []
     for tile_m, tile_n, resident, down, across in tiles:
         area, fetch_byte = tile_m * tile_n, (tile_m * left + tile_n * right) * step_k
+        convert_s = weight_s * tile_n * step_k
         multiply_s = 2.0 * area * step_k * (1.0 + how.edge * (1 / tile_m + 1 / tile_n)) / peak
         together = resident or (1 if area >= ALONE else 2 if area >= PAIRED else 4)
         found.append(
             Choice(
                 tile_m,
                 tile_n,
-                max(multiply_s, fetch_byte / draw),
+                max(multiply_s, fetch_byte / draw, convert_s),
                 _shared_byte(fetch_byte, tile_m * left * step_k, down, across, how.sharing) / l2_byte_per_s,
                 how.start_s + area / (how.drain_per_clock * clock_hz),
                 count * together,

@@ -14,6 +14,9 @@ Alignment: rows that start at multiples of 16 bytes are loaded by wide copies. R
 copies and run older kernels, whose matrix instruction does not reach the peak of the newest. Rows aligned to 2 bytes
 pass through registers, element by element.
 
+Quantised weights: a kernel that reads weights in a narrow type converts them in registers, once for every row of tiles. A
+step takes at least as long as these instructions. Such kernels do not split the sum along k.
+
 Long products are limited by the board's power: the clock falls until the board keeps to its limit. A tile that reaches beyond
 the result takes as much power as a full one.
 """
@@ -36,7 +39,7 @@ SPLITS = _data.sizes("splits")
 FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
 # Products with these scales come from CUTLASS or DeepGEMM, which do not split the sum.
 WHOLE = ("static", "token", "block")
-SHARPNESS = _data.weight("sharpness")
+SHARPNESS, CONVERSION_S = _data.weights("sharpness", "conversion s")
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
@@ -62,10 +65,11 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     given = limits(card, size, dtype, found)
     if picked_tiles.picks(card, size, dtype, given.aligned):
         return picked_tiles.body(card, size, dtype, found, given)
+    lead_s = how.lead_s + (CONVERSION_S if size.converts else 0.0)
     if not isinstance(given.powered_s + given.compulsory_s, float):
         from perfmodel.timing import tile_arrays
 
-        return Body(tile_arrays.least_s(card, size, dtype, given) + how.lead_s, (), "tiles")
+        return Body(tile_arrays.least_s(card, size, dtype, given) + lead_s, (), "tiles")
     powered_s, compulsory_s = given.powered_s, given.compulsory_s
     near = tried.get(found) if tried else None
     if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
@@ -84,12 +88,12 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
         ),
         SHARPNESS,
     )
-    terms = (*terms, Term("pipeline fill and drain", how.lead_s))
+    terms = (*terms, Term("pipeline fill and drain", lead_s))
     if split > 1:
         terms = (*terms, Term("split-k sum", sum_s))
     engine = "tensor" if on_tensor else "vector"
     words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
-    return Body(seconds + how.lead_s + sum_s, terms, "tiles", words)
+    return Body(seconds + lead_s + sum_s, terms, "tiles", words)
 
 
 def _fastest(
@@ -163,13 +167,14 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
     # A vector-matrix product has its own kernels, which split.
     whole = (
         size.scales in WHOLE
+        or size.converts
         or bool(size.tiles)
         or (not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
     )
     own = size.tiles or (of_product(card.generation, dtype, size.scales, size.m, size.n) if on_tensor else ())
     items, aligned = (size.left, size.right), 0 if size.odd else given.aligned
     batched = not on_tensor and bool(size.batch > 1)
-    choices, choosy = choices_of(card, dtype, items, aligned, batched, size.scales, own)
+    choices, choosy = choices_of(card, dtype, items, aligned, batched, size.scales, own, size.converts)
     left_s, right_s = reread_s(card, size, given)
     part_s = 8.0 * size.m * size.n * size.batch / card.l2_byte_per_s
     how = tiling(card, dtype, size.scales)

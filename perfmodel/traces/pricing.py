@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from perfmodel.aten.calls import Call, Launched
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
+from perfmodel.op import WEIGHTS
 from perfmodel.programs.pricing import Kernel, Prices
-from perfmodel.roofline import WEIGHTS, Bounds, together
+from perfmodel.roofline import Bounds, together
 from perfmodel.timing.card import Card
 from perfmodel.traces.linking import Tied
 

@@ -71,6 +71,20 @@ FAMILY = {
         "training",
     ),
     **dict.fromkeys(("linear", "linear_bias", "output_projection", "logits", "qkv", "mlp", "layer"), "layers"),
+    **dict.fromkeys(
+        (
+            "linear_int4",
+            "linear_int8",
+            "linear_fp8",
+            "quantise_static",
+            "quantise_tensor",
+            "quantise_token",
+            "quantise_block",
+            "expert_linear",
+        ),
+        "quantised",
+    ),
+    **dict.fromkeys(("mla_attention", "mla_latent_attention"), "latent"),
 }
 
 # Item sizes that may differ from those of the data type, by operation: those of results, and masks of one byte.

@@ -11,6 +11,7 @@ from perfmodel.measure.workloads import Bench
 from perfmodel.measure.workloads.attention import attend
 from perfmodel.measure.workloads.elementwise import REFERENCES
 from perfmodel.measure.workloads.references import Layer
+from perfmodel.runs import NARROW
 
 ROWS_CHECKED = 64
 EPSILON = 1e-5
@@ -79,6 +80,8 @@ def _some(rows: int) -> slice:
 def _linear(bench: Bench) -> Program:
     """One linear layer over all tokens, with a bias for ``linear_bias``."""
     size, functional = bench.shape, bench.torch.nn.functional
+    if bench.case.dtype in NARROW:
+        raise bench.refuse(f"no program measures {bench.op} in {bench.case.dtype}", "matmul is accepted")
     inner, outer = {
         "output_projection": lambda: (size["H"] * size["d"], size["D"]),
         "logits": lambda: (size["D"], size["V"]),

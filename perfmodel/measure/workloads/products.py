@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from perfmodel.measure.program import Pairs, Program
 from perfmodel.measure.workloads import Bench
+from perfmodel.runs import SCALES
 
 ROWS_CHECKED = 64
+BLOCK = 128
 
 
 def build(bench: Bench) -> Program:
@@ -40,12 +43,74 @@ def _narrow(bench: Bench, m: int, k: int, n: int, batch: int) -> Program:
             f"torch has no such product in {bench.case.dtype}", "matmul with batch 1 on a GPU is accepted"
         )
     torch = bench.torch
+    if bench.impl in SCALES and bench.case.dtype == "int8":
+        raise bench.refuse("no kernel here quantises to int8", "fp8 is accepted")
     if bench.case.dtype == "int8":
         a = torch.randint(-8, 8, (m, k), device=bench.device, dtype=torch.int8)
         b = torch.randint(-8, 8, (n, k), device=bench.device, dtype=torch.int8).t()
         return Program(lambda: torch._int_mm(a, b), lambda out: _rows(bench, out, a, b))
+    if bench.impl in SCALES:
+        return _scaled(bench, m, k, n, SCALES[bench.impl])
     a, b = bench.normal(m, k), bench.normal(n, k).t()
     one = torch.ones((), device=bench.device)
     return Program(
         lambda: torch._scaled_mm(a, b, one, one, out_dtype=torch.bfloat16), lambda out: _rows(bench, out, a, b)
     )
+
+
+def _scaled(bench: Bench, m: int, k: int, n: int, scales: str) -> Program:
+    """A product of 8-bit floats with its left operand quantised from bfloat16 before it, by a kernel of this package.
+
+    The reference quantises in the same way, so it holds the product to its arithmetic.
+    """
+    torch, made = bench.torch, {"device": bench.device}
+    if scales == "block" and (k % 512 or n % BLOCK):
+        raise bench.refuse("torch has no such product of blocks", "k in multiples of 512 and n of 128 are accepted")
+    a, b = bench.normal(m, k).to(torch.bfloat16), bench.normal(n, k)
+    shape = {"token": (1, n), "block": (n // BLOCK, k // BLOCK)}.get(scales, (1,))
+    right = (torch.rand(shape, **made) + 0.5) * k**-0.5
+    right = right.t() if scales == "block" else right
+    quantise = _quantiser(bench, scales)
+
+    def run() -> Any:
+        x, left = quantise(a)
+        return torch._scaled_mm(x, b.t(), left, right, out_dtype=torch.bfloat16)
+
+    def compare(out: Any) -> Pairs:
+        x, left = quantise(a)
+        step = max(1, m // ROWS_CHECKED)
+        wide = (x.double() * _spread(left, m, k))[::step]
+        yield "the product", out[::step], wide @ (b.t().double() * _spread(right, k, n))
+
+    return Program(run, compare)
+
+
+def _quantiser(bench: Bench, scales: str) -> Callable[[Any], tuple[Any, Any]]:
+    """Returns the function from the left operand to its 8-bit floats and their scales."""
+    from perfmodel.measure.kernels import quantise
+
+    narrow = bench.torch.float8_e4m3fn
+    if scales == "static":
+        factor, scale = (bench.torch.full((1,), value, device=bench.device) for value in (64.0, 1 / 64.0))
+        return lambda a: (quantise.quantise_static(a, factor).view(narrow), scale)
+    kernels: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+        "token": quantise.quantise_token,
+        "tensor": quantise.quantise_tensor,
+        "block": lambda a: quantise.quantise_block(a, BLOCK, turned=True),
+    }
+
+    def run(a: Any) -> tuple[Any, Any]:
+        found, own = kernels[scales](a)
+        return found.view(narrow), own.t() if scales == "block" else own
+
+    return run
+
+
+def _spread(scales: Any, rows: int, cols: int) -> Any:
+    """The scale of every element in float64: one for all, for a row or column, or for a block."""
+    wide = scales.double()
+    if wide.dim() < 2:
+        return wide
+    for axis, size in enumerate((rows, cols)):
+        wide = wide.repeat_interleave(size // wide.shape[axis], axis)
+    return wide
