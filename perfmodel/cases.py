@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from perfmodel import ops, routing
+from perfmodel import formats, ops, routing
 from perfmodel.block import Step
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
 from perfmodel.operation import checked_value
+from perfmodel.quantisation import PRODUCTS, quantised
 from perfmodel.records import WRITTEN, measured_s
 from perfmodel.runs import NARROW, SCALES
 from perfmodel.symbols import ALIASES, SYMBOLS
@@ -103,6 +104,9 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
             f"{where}: impl", f"{words['impl']} is given, but {name} in the {direction} direction is one kernel",
             "it is accepted for operations of several kernels", "Remove it.",
         )  # fmt: skip
+    steps = _steps(found, words, where)
+    if "weights" in line and name in PRODUCTS:
+        steps, words = _stored(line, steps, words, where)
     return Case(
         line=line,
         where=where,
@@ -110,7 +114,7 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
         dtype=dtype,
         protocol=protocol,
         words=words,
-        steps=_steps(found, words, where),
+        steps=steps,
         dims={**dims, "causal": int(words.get("causal", "false") == "true")},
         fused=words.get("impl", "") not in STAGED,
         forward=direction != "backward",
@@ -120,6 +124,22 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
         older_rows=_older(line, where),
         **_place(line, name, where),
     )
+
+
+def _stored(
+    line: Mapping[str, Any], steps: tuple[Step, ...], words: dict[str, str], where: str
+) -> tuple[tuple[Step, ...], dict[str, str]]:
+    """Returns the steps with their weights in the format of the line, and the words with this format."""
+    text = line["weights"]
+    if not isinstance(text, str):
+        raise InputError(f"{where}: weights", f"{said(text)} is not a format of weights", formats.ACCEPTED)
+    form = formats.named(text, f"{where}: weights")
+    if words.get("direction", "forward") != "forward" or words.get("impl") in (*SCALES, STAGES, "naive"):
+        raise InputError(
+            f"{where}: weights", "the case has a backward pass or several kernels",
+            "quantised weights are accepted in the forward direction of one kernel", "Remove one of the two.",
+        )  # fmt: skip
+    return quantised(steps, lambda step: form), {**words, "weights": form.text}
 
 
 def _place(line: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
@@ -160,6 +180,7 @@ def _operation(line: Mapping[str, Any], where: str) -> str:
 def _refuse_strangers(line: Mapping[str, Any], found: Kind, name: str, where: str) -> None:
     """Refuses keys that are not used. A key with a default value, such as a forward direction, is ignored."""
     own = PLACE if name in COLLECTIVES else ("kind",) if line["op"] == ELEMENTWISE else ()
+    own = ("weights",) if name in PRODUCTS else own
     known = (*COMMON, *own, *found.words, *_window(found))
     for key, value in line.items():
         if key in known or key in WRITTEN or _repeats(line, key):

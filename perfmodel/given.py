@@ -54,9 +54,11 @@ def named(config: Config) -> Workload | Operation:
 
 def workload(config: Config, dtype: str | None = None, card: Gpu | None = None) -> Workload:
     """Returns the workload, converted to ``dtype`` if given. Sizes that depend on the card are set for an operation."""
-    found = named(config)
+    name, _, weights = config.partition("@") if isinstance(config, str) else ("", "", "")
+    found = named(name if name in ops.FAMILY_OF else config)
     if isinstance(found, Operation):
-        return single(found, checked_dtype(dtype or "fp16"), card.sizes() if card else {})
+        one = single(found, checked_dtype(dtype or "fp16"), card.sizes() if card else {})
+        return one.with_weights(weights) if weights else one
     return found.with_dtype(dtype) if dtype else found
 
 

@@ -20,7 +20,7 @@ METHOD = 2  # version of the measurement method. 2: unsteady cases on a GPU are 
 
 # Keys that identify a case; all other keys of a line describe the measurement.
 CASE_KEYS = (
-    "op", "kind", "shape", "dtype", "dtypes", "impl", "protocol", "causal", "window", "direction", "activation",
+    "op", "kind", "shape", "dtype", "dtypes", "weights", "impl", "protocol", "causal", "window", "direction", "activation",
     "torch", "system", "ranks_per_node", "config", "phase", "plan",
 )  # fmt: skip
 # Keys of a measured time, and their unit in seconds.
@@ -182,7 +182,9 @@ _ENVIRONMENT: dict[str, Check] = {
     "streams": _streams,
 }
 _RECORD: dict[str, Check] = {
-    **dict.fromkeys(("op", "kind", "dtype", "impl", "protocol", "direction", "activation", "torch", "system"), _text),
+    **dict.fromkeys(
+        ("op", "kind", "dtype", "weights", "impl", "protocol", "direction", "activation", "torch", "system"), _text
+    ),
     **dict.fromkeys(("config", "phase"), _text),
     **dict.fromkeys(("error", "failed"), _text),
     **_TIMES,

@@ -315,10 +315,11 @@ def parsed(page: Mapping, name: str, file: str) -> Workload:
         loss=_loss(steps) if page.choice("loss", ("cross_entropy", "none"), "none") == "cross_entropy" else (),
         notes=page.texts("notes"),
     )
+    weights = page.text("weights", "")
     page.finish()
     if not steps:
         raise InputError(f"{file}: steps", "the list is empty", "at least one step is required", "Add '- op: …'.")
-    return found
+    return found.with_weights(weights)._replace(name=name) if weights else found
 
 
 def _phases(page: Mapping) -> tuple[str, ...]:

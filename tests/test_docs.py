@@ -128,11 +128,11 @@ def test_the_page_of_workloads_names_every_key(accepted, tmp_path):
 
 
 def test_the_example_of_a_workload_uses_every_key(accepted, tmp_path):
-    """Each key of the reader stands in the example, but for the one that another of them replaces."""
+    """Each key of the reader stands in the example, but for the one that another of them replaces, and quantised weights."""
     (text,) = (text for _, name, text in BLOCK.findall(PAGES["workloads"]) if name == "block.yaml")
     (tmp_path / "block.yaml").write_text(text)
     workload(str(tmp_path / "block.yaml"))
-    assert {key for key in accepted if not re.search(rf"\b{key}:", text)} <= {"dtype"}
+    assert {key for key in accepted if not re.search(rf"\b{key}:", text)} <= {"dtype", "weights"}
 
 
 def test_the_page_of_cards_names_every_key(accepted, tmp_path):

@@ -36,6 +36,10 @@ ONE = {"VEC": 1, "TPR": 1, "VPT": 1, "STAGES": 1, "THREADS": 32, "CLUSTER": 1, "
         ("quantise.cu", "sm_90", {"T_BF16": "", "VEC": 8, "THREADS": 256, "LANES": 16}),
         ("quantise.cu", "sm_89", {"T_FP32": "", "VEC": 4, "THREADS": 256, "LANES": 32}),
         ("quantise.cu", "sm_80", {"T_FP16": "", "VEC": 8, "THREADS": 256, "LANES": 1}),
+        *(
+            ("unpack.cu", "sm_90", {kind: "", "VEC": 8, "ROWS": 8, "THREADS": 256, "FORMAT": form, "GROUP": group})
+            for kind, form, group in (("T_FP16", 1, 128), ("T_BF16", 2, 32), ("T_BF16", 3, 16))
+        ),
         ("rows.cu", "sm_90", {"T_FP16": "", "FAMILY": 1, **ROW, "STAGES": 0, "MASK": 1}),
         ("rows.cu", "sm_90", {"T_BF16": "", "FAMILY": 2, **ROW, "HELD": 0}),
         ("rows.cu", "sm_90", {"T_BF16": "", "FAMILY": 3, **ROW, "CLUSTER": 2, "STAGES": 3}),

@@ -10,6 +10,7 @@ import pytest
 from command import perfmodel
 
 from perfmodel import block, formats, hardware, quantisation
+from perfmodel.cases import case
 from perfmodel.errors import InputError
 from perfmodel.importers import model
 from perfmodel.importers.quantised import METHODS
@@ -315,3 +316,44 @@ def test_every_format_quantises_every_kind_of_product():
             assert len(parts) == len(plain.kernels())
             if parts:
                 assert sum(op.flops() for _, op in parts) == found.flops()
+
+
+def test_cases_operations_and_workload_files_take_a_format(tmp_path):
+    """A linear layer of 4096 x 4096 with 16 tokens: the bytes of linear_int4, for a case, an operation and a file."""
+    sizes = {"B": 1, "N": 16, "D_in": 4096, "D_out": 4096}
+    lines = [
+        {"op": "linear", "shape": sizes, "dtype": "bf16", "weights": "awq-g64"},
+        {"op": "linear_int4", "shape": {**sizes, "group": 64}, "dtype": "bf16"},
+        {"op": "linear", "shape": sizes, "dtype": "bf16"},
+    ]
+    path = tmp_path / "cases.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    out = json.loads(perfmodel("predict", "--cases", str(path), "--gpu", "h100", "--format", "json").out)["cases"]
+    assert out[0]["traffic_byte"] == out[1]["traffic_byte"] < out[2]["traffic_byte"]
+    assert out[0]["expected_s"] == out[1]["expected_s"]
+    given = [word for name, size in sizes.items() for word in ("--set", f"{name}={size}")]
+    found = json.loads(perfmodel("flops", "--op", "linear@awq-g64", *given, "--format", "json").out)
+    assert found["total"]["traffic_byte"] == out[0]["traffic_byte"]
+    file = tmp_path / "layer.yaml"
+    file.write_text(
+        "title: A layer\nweights: awq-g64\nsteps: [{op: linear, sizes: {B: 1, N: 16, D_in: 4096, D_out: 4096}}]\n"
+    )
+    assert json.loads(perfmodel("flops", "--config", str(file), "--format", "json").out)["total"] == found["total"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ({"weights": "int5"}, "weights: 'int5' is not a format of weights"),
+        ({"weights": 4}, "weights: 4 is not a format of weights"),
+        (
+            {"weights": "awq", "direction": "forward_backward"},
+            "quantised weights are accepted in the forward direction",
+        ),
+        ({"op": "softmax", "shape": {"rows": 2, "cols": 2}, "weights": "awq"}, "'weights' is not a key of a case"),
+    ],
+)
+def test_a_case_with_a_format_that_cannot_be_is_told(line, told):
+    with pytest.raises(InputError) as caught:
+        case({"op": "linear", "shape": {"B": 1, "N": 1, "D_in": 8, "D_out": 8}, "dtype": "bf16", **line})
+    assert told in str(caught.value)

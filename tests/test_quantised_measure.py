@@ -99,3 +99,77 @@ def test_a_scaled_product_computes_its_reference_on_a_gpu(impl):
     line = {"op": "matmul", "shape": {"m": 64, "k": 1024, "n": 512}, "dtype": "fp8", "impl": impl, "protocol": "warm"}
     found = Device("cuda").measure(line)
     assert "error" not in found, found
+
+
+def bits_of(value, exponent_bits, mantissa_bits):
+    """The magnitude of a small float, by its fields."""
+    bias = 2 ** (exponent_bits - 1) - 1
+    exponent, mantissa = value >> mantissa_bits & (2**exponent_bits - 1), value & (2**mantissa_bits - 1)
+    if exponent == 0:
+        return mantissa / 2**mantissa_bits * 2.0 ** (1 - bias)
+    return (1 + mantissa / 2**mantissa_bits) * 2.0 ** (exponent - bias)
+
+
+@pytest.mark.parametrize(("op", "group"), [("linear_int4", 32), ("linear_mxfp4", 32), ("linear_nvfp4", 16)])
+def test_the_reference_decodes_the_bits_of_its_format(op, group):
+    """Weight by weight from the packed bytes: the first of a byte in its low half, scales and zero points by column."""
+    from perfmodel.measure.workloads import Bench
+    from perfmodel.measure.workloads.quantised import unpacked_weights
+
+    D_in, D_out = 128, 6
+    line = {
+        "op": op,
+        "shape": {"B": 1, "N": 1, "D_in": D_in, "D_out": D_out, "group": group},
+        "dtype": "bf16",
+        "impl": "ours",
+    }
+    bench = Bench(torch, "cpu", case(line))
+    bits = bench.indices(D_out * D_in // 2, 256).view(D_out, D_in // 2).to(torch.uint8)
+    packed, wide = unpacked_weights(bench, bits, D_in // group)
+    for column in range(D_out):
+        for i in range(D_in):
+            half = int(bits[column, i // 2]) >> 4 * (i % 2) & 15
+            block, scale = i // group, float(packed.scales[column, i // group])
+            if op == "linear_int4":
+                zero = int(packed.zeros[column, block // 2]) >> 4 * (block % 2) & 15
+                expected = (half - zero) * scale
+            else:
+                sign, magnitude = (-1) ** (half >> 3), bits_of(half & 7, 2, 1)
+                factor = 2.0 ** (scale - 127) if op == "linear_mxfp4" else bits_of(int(scale), 4, 3) * packed.whole
+                expected = sign * magnitude * factor
+            assert float(wide[column, i]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize(
+    ("op", "group"), [("linear_int4", 128), ("linear_int4", 32), ("linear_mxfp4", 32), ("linear_nvfp4", 16)]
+)
+def test_a_product_with_unpacked_weights_computes_its_reference_on_a_gpu(op, group, rows):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    shape = {"B": 1, "N": rows, "D_in": 1024, "D_out": 520, "group": group}
+    for dtype in ("bf16", "fp16"):
+        found = Device("cuda").measure({"op": op, "shape": shape, "dtype": dtype, "impl": "ours", "protocol": "warm"})
+        assert "error" not in found, found
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("line", RUNS, ids=lambda line: line["op"])
+def test_a_program_computes_its_reference_on_a_gpu(line):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    if torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("this device lacks some of these products")
+    found = Device("cuda").measure({**line, "protocol": "warm"})
+    assert "error" not in found, found
+
+
+def test_a_value_between_two_8_bit_floats_may_be_rounded_to_either():
+    """Neighbours of 1 are 1 / 8 apart: 1.0625 may be 1 or 1.125; 1.07 is 1.125, and 1.125 is not rounded to 1."""
+    from perfmodel.measure.workloads.quantised import nearest
+
+    exact = torch.tensor([1.0625, 1.0625, 1.07, 1.125], dtype=torch.float64)
+    got = torch.tensor([1.0, 1.125, 1.0, 1.0], dtype=torch.float64)
+    assert nearest(torch, exact, got).tolist() == [1.0, 1.125, 1.125, 1.125]

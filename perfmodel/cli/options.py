@@ -22,7 +22,10 @@ from perfmodel.workload import COUNTS, LOGITS, PHASES, Workload, setting, single
 Value = TypeVar("Value")
 Named = TypeVar("Named", Gpu, Workload)
 
-CONFIG = "a name from 'perfmodel models', a YAML file, or a Hugging Face config.json."
+CONFIG = (
+    "a name from 'perfmodel models', a YAML file, or a Hugging Face config.json. NAME@awq and other formats of "
+    "docs/quantised.md have quantised weights."
+)
 config = click.option("--config", metavar="NAME|FILE", help=f"Workload: {CONFIG}")
 configs = click.option(
     "--config", "configs", metavar="NAME|FILE", multiple=True, help=f"Workload: {CONFIG} May be repeated."
@@ -249,7 +252,9 @@ def chosen(
         found = "neither --op nor --config is given" if operation_name is None else "--op and --config are both given"
         raise UsageError(command, found, "exactly one of them is accepted", "Name an operation or a workload.")
     if operation_name is not None:
-        return single(ops.find(operation_name), dtype_name or "fp16", card.sizes() if card else {})
+        name, _, weights = operation_name.partition("@")
+        one = single(ops.find(name), dtype_name or "fp16", card.sizes() if card else {})
+        return one.with_weights(weights) if weights else one
     found_workload = workload(str(config_name))
     return found_workload.with_dtype(dtype_name) if dtype_name else found_workload
 

@@ -70,8 +70,10 @@ def read(c: Config, steps: Sequence[Step]) -> Quantised:
     if not any(map(chosen, steps)):
         return Quantised(not_counted=(f"the quantisation by {method}, which leaves out every layer",))
     note = f"Weights of the layers are in {form.text}, by {key} of the config: {form.means}."
-    more = (f"{single} entries for modules of single layers that stay unquantised ({key})",) if single else ()
-    return Quantised(chosen, note, more)
+    more = [f"{single} entries for modules of single layers that stay unquantised ({key})"] if single else []
+    if page.get("kv_cache_scheme"):
+        more.append("the quantisation of the cache (kv_cache_scheme): --set cache=1 counts one byte per element")
+    return Quantised(chosen, note, tuple(more))
 
 
 def _described(page: Mapping[str, Any], method: Any) -> str:

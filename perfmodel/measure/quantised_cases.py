@@ -41,6 +41,10 @@ def _weights(random: Random) -> Iterator[Line]:
         yield _linear(op, 16, 4096, 4096, "warm")
         for _ in range(6):
             yield _linear(op, random.randint(1, 512), 512 * random.randint(2, 16), 256 * random.randint(4, 48))
+    for op, group in (("linear_int4", 128), ("linear_mxfp4", 32), ("linear_nvfp4", 16)):
+        for D_in, D_out in WIDTHS:
+            for rows in (1, 4, 8):
+                yield _case(op, {"B": 1, "N": rows, "D_in": D_in, "D_out": D_out, "group": group}, impl="ours")
     for group in (32, 64, 256):
         shape = {"B": 1, "N": 16, "D_in": 4096, "D_out": 14336, "group": group, "zero": 2}
         yield _case("linear_int4", shape, impl="torch")

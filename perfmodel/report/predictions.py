@@ -91,7 +91,7 @@ def how(line: Mapping[str, Any]) -> str:
     words += ["causal"] if line.get("causal") in (True, "true") else []
     words += [f"window {line['window']}"] if line.get("window") is not None else []
     words += [f"{role} {dtype}" for role, dtype in line.get("dtypes", {}).items()]
-    words += [str(line[key]) for key in ("impl", "direction", "activation", "protocol") if key in line]
+    words += [str(line[key]) for key in ("impl", "direction", "activation", "weights", "protocol") if key in line]
     words += [f"torch {line['torch']}"] if line.get("torch") is not None else []
     return ", ".join(word for word in words if word != "forward")
 

@@ -66,10 +66,12 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     if picked_tiles.picks(card, size, dtype, given.aligned):
         return picked_tiles.body(card, size, dtype, found, given)
     lead_s = how.lead_s + (CONVERSION_S if size.converts else 0.0)
+    # Kernels with quantised weights have a wider range: libraries differ more in them than in plain products.
+    mechanism = "conversion" if size.converts else "tiles"
     if not isinstance(given.powered_s + given.compulsory_s, float):
         from perfmodel.timing import tile_arrays
 
-        return Body(tile_arrays.least_s(card, size, dtype, given) + lead_s, (), "tiles")
+        return Body(tile_arrays.least_s(card, size, dtype, given) + lead_s, (), mechanism)
     powered_s, compulsory_s = given.powered_s, given.compulsory_s
     near = tried.get(found) if tried else None
     if near and abs(powered_s - near.powered_s) > STEADY * near.least_s:
@@ -93,7 +95,7 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
         terms = (*terms, Term("split-k sum", sum_s))
     engine = "tensor" if on_tensor else "vector"
     words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
-    return Body(seconds + lead_s + sum_s, terms, "tiles", words)
+    return Body(seconds + lead_s + sum_s, terms, mechanism, words)
 
 
 def _fastest(

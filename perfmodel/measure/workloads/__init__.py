@@ -75,6 +75,8 @@ FAMILY = {
         (
             "linear_int4",
             "linear_int8",
+            "linear_mxfp4",
+            "linear_nvfp4",
             "linear_fp8",
             "quantise_static",
             "quantise_tensor",
@@ -173,6 +175,11 @@ def refused(case: Case) -> InputError | None:
         return InputError(
             case.where, f"one process cannot measure {case.op}", "one process per GPU is required",
             "Run 'torchrun --nproc_per_node 2 -m perfmodel validate --suite FILE'.",
+        )  # fmt: skip
+    if "weights" in case.line:
+        return InputError(
+            f"{case.where}: weights", "no program stores the weights of another operation in a format",
+            "linear_int4 and other operations with quantised weights are accepted", "Choose one of them.",
         )  # fmt: skip
     if case.op not in FAMILY:
         return InputError(

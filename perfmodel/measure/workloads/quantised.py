@@ -15,6 +15,8 @@ ROWS_CHECKED = 64
 INNER_TILES = 8  # tiles along the input that torch's layout of 4-bit weights keeps together
 GROUPS = (32, 64, 128, 256)
 BLOCK = 128
+TIE = 1e-4  # distances of two neighbours that agree so nearly are equal in float32
+FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # by exponent of two bits and mantissa of one
 LARGEST = 448.0  # of an 8-bit float of 4 exponent bits
 
 
@@ -44,6 +46,8 @@ def _against(x: Any, w: Any) -> Any:
 
 def _int4(bench: Bench) -> Program:
     """torch's product of bfloat16 with 4-bit weights: (q - 8) scale + zero, scales and zeros of 2 bytes."""
+    if bench.impl == "ours":
+        return _unpacked(bench)
     torch, (rows, D_in, D_out), group = bench.torch, _sizes(bench), bench.shape["group"]
     if bench.case.dtype != "bf16" or group not in GROUPS or D_in % max(group, 128) or D_out % 64:
         raise bench.refuse(
@@ -107,6 +111,52 @@ def _fp8(bench: Bench) -> Program:
     )
 
 
+def _unpacked(bench: Bench) -> Program:
+    """A kernel of this package for few rows. Bits are random; scales keep the results near one."""
+    torch, (rows, D_in, D_out), group = bench.torch, _sizes(bench), bench.shape["group"]
+    if bench.device != "cuda":
+        raise bench.refuse("the CUDA kernels need a GPU", "a GPU is accepted")
+    from perfmodel.measure.kernels import unpack
+
+    blocks = D_in // group
+    if (
+        rows > unpack.MOST_ROWS
+        or D_in % max(group, unpack.ACCESS)
+        or blocks % 2
+        or bench.case.dtype not in ("bf16", "fp16")
+    ):
+        raise bench.refuse(
+            "the kernel converts for few rows",
+            f"bf16 and fp16, up to {unpack.MOST_ROWS} rows and an even number of groups are accepted",
+        )
+    bits = bench.indices(D_out * D_in // 2, 256).view(D_out, D_in // 2).to(torch.uint8)
+    packed, w = unpacked_weights(bench, bits, blocks)
+    x = bench.normal(rows, D_in)
+    return Program(lambda: unpack.product(x, packed), _against(x, w.T))
+
+
+def unpacked_weights(bench: Bench, bits: Any, blocks: int) -> tuple[Any, Any]:
+    """Returns the packed weights for the kernel and the weights (D_out, D_in) in float64."""
+    from perfmodel.measure.kernels.unpack import Packed
+
+    torch, D_out, group, size = bench.torch, bits.shape[0], bench.shape["group"], bits.shape[1] * 2
+    halves = torch.stack((bits & 15, bits >> 4), -1).flatten(1).long()
+    if bench.op == "linear_int4":
+        scales = (bench.normal(D_out, blocks).abs() + 0.5) * size**-0.5 / 4
+        zeros = bench.indices(D_out * blocks // 2, 256).view(D_out, blocks // 2).to(torch.uint8)
+        each = torch.stack((zeros & 15, zeros >> 4), -1).flatten(1)
+        wide = (halves - each.repeat_interleave(group, 1)).double() * scales.double().repeat_interleave(group, 1)
+        return Packed(bench.op, group, bits, scales, zeros), wide
+    values = torch.tensor([sign * value for sign in (1, -1) for value in FP4], dtype=torch.float64, device=bits.device)
+    if bench.op == "linear_mxfp4":
+        scales = (118 + bench.indices(D_out * blocks, 5).view(D_out, blocks)).to(torch.uint8)
+        wide = values[halves] * (2.0 ** (scales.double() - 127)).repeat_interleave(group, 1)
+        return Packed(bench.op, group, bits, scales), wide
+    scales = (40 + bench.indices(D_out * blocks, 16).view(D_out, blocks)).to(torch.uint8)
+    wide = values[halves] * scales.view(torch.float8_e4m3fn).double().repeat_interleave(group, 1)
+    return Packed(bench.op, group, bits, scales, whole=0.125), wide * 0.125
+
+
 def _quantise(bench: Bench) -> Program:
     """Kernels of this package. The reference divides by the scale and rounds to the nearest 8-bit float."""
     if bench.device != "cuda":
@@ -135,9 +185,8 @@ def _quantise(bench: Bench) -> Program:
             scale = wide.unflatten(1, (-1, run)).abs().amax(-1) / LARGEST
         out = found if kind == "static" else found[0]
         every = scale.repeat_interleave(cols // scale.shape[1], 1)
-        wanted = (wide / every).clamp(-LARGEST, LARGEST).float().to(torch.float8_e4m3fn).double()
-        # A quotient on the border between two values may be rounded to either.
-        yield "the 8-bit floats", out.view(torch.float8_e4m3fn)[part].double(), wanted
+        got = out.view(torch.float8_e4m3fn)[part].double()
+        yield "the 8-bit floats", got, nearest(torch, (wide / every).clamp(-LARGEST, LARGEST), got)
         if kind != "static":
             given = found[1].double()
             yield (
@@ -147,6 +196,13 @@ def _quantise(bench: Bench) -> Program:
             )
 
     return Program(kernels[kind], compare)
+
+
+def nearest(torch: Any, exact: Any, got: Any) -> Any:
+    """The nearest 8-bit float of each exact value; of two that are equally near, the given one."""
+    rounded = exact.float().to(torch.float8_e4m3fn).double()
+    as_near = (got - exact).abs() <= (rounded - exact).abs() * (1 + TIE)
+    return torch.where(as_near, got, rounded)
 
 
 def _experts(bench: Bench) -> Program:
@@ -197,6 +253,7 @@ def rows_of_experts(E: int, A: int, tokens: int, routing: Any) -> list[int]:
 _PROGRAMS = {
     "linear_int4": _int4,
     "linear_int8": _int8,
+    **dict.fromkeys(("linear_mxfp4", "linear_nvfp4"), _unpacked),
     "linear_fp8": _fp8,
     "expert_linear": _experts,
     **{f"quantise_{kind}": _quantise for kind in ("static", "tensor", "token", "block")},
