@@ -7,13 +7,14 @@ fitted to. All other figures stay as the family's file has them.
 
 Prints each figure (neighbour, fitted, in the file, and what the half kept apart loses without it), the errors of both halves
 before and after, the errors of every source that is left out of the fit, and how many figures each family has of its own.
-Then prints the ranges that hold the middle 83 % of the half kept apart. It writes nothing: a fitted figure is rounded and copied to the file by hand, with its source.
+Then prints the ranges that hold the middle 83 % of the fitted half, and what the files' ranges hold of the half kept apart. It writes nothing: a fitted figure is rounded and copied to the file by hand, with its source.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import log
 from pathlib import Path
@@ -48,14 +49,25 @@ class Fit(NamedTuple):
 
 
 FITS = {
+    "volta": Fit("turing", (("power", "vector"),), ("matmul fp32",)),
     "turing": Fit("volta", (("power", "vector"), ("power", "fp16")), ("matmul",)),
     "ampere": Fit("hopper", (("power", "bf16"), ("launch", "warm"), *PRODUCT), ("matmul bf16", "matmul fp16")),
     "ada": Fit(
         "ampere",
-        (("power", "bf16"), ("launch", "warm"), ("l2", "capacity"), *PRODUCT),
-        ("matmul bf16",),
+        (
+            ("power", "bf16"), ("launch", "warm"), ("l2", "capacity"), *PRODUCT, ("tensor", "start"), ("tensor", "split"),
+            *(("fp8", name) for name in ("edge", "draw", "sharing", "drain")),
+        ),
+        ("matmul",),
     ),
-    "hopper": Fit("ampere", (("power", "bf16"), ("launch", "warm"), ("attention", "serving"), *PRODUCT), ("matmul bf16", "attention")),
+    "hopper": Fit(
+        "ampere",
+        (
+            ("power", "bf16"), ("launch", "warm"), ("attention", "serving"), *PRODUCT, ("fp8", "lead"), ("fp8", "draw"),
+            *(("fp8 block", name) for name in ("lead", "draw", "issue")),
+        ),
+        ("matmul bf16", "matmul fp8", "attention"),
+    ),
     "blackwell": Fit(
         "hopper",
         (("power", "bf16"), ("launch", "warm"), ("attention", "serving"), ("fp8", "lead"), ("power", "fp8"), *PRODUCT),
@@ -76,10 +88,12 @@ def changed(known: Family, figures: Figures) -> Family:
 
 
 def value(known: Family, figure: Figure) -> float:
-    """A figure of a family; a data type without a section of its own has that of the tensor engine."""
+    """A figure of a family; scales without a section of their own have that of their data type, and a data type without one
+    that of the tensor engine.
+    """
     section, name = figure
-    sections = known.sections
-    return sections[section][name] if name in sections.get(section, {}) else sections["tensor"][name]
+    places = (section, section.partition(" ")[0], "tensor")
+    return next(known.sections[place][name] for place in places if name in known.sections.get(place, {}))
 
 
 def cards(names: Iterable[str], known: Family) -> dict[str, Card]:
@@ -153,6 +167,9 @@ def report(generation: str, found: Sequence[Measurement]) -> None:
     sets = grouped(own, how.groups)
     inside = {name: [ready for ready in ones if not ready.one.held_out][:FITTED] for name, ones in sets.items()}
     apart = {name: [ready for ready in ones if ready.one.held_out] for name, ones in sets.items()}
+    inside, apart = (
+        {name: ones for name, ones in half.items() if inside[name] and apart[name]} for half in (inside, apart)
+    )
     start = {figure: value(neighbour, figure) for figure in how.figures}
     best = fitted(list(inside.values()), known, start)
     family, theirs = changed(known, best), changed(known, start)
@@ -179,26 +196,45 @@ def report(generation: str, found: Sequence[Measurement]) -> None:
         )
 
 
-def ranges(found: Sequence[Measurement]) -> None:
-    """Prints the half range of each mechanism that holds the middle share of the half kept apart."""
-    print(
-        "\n## Ranges\n\n| family | mechanism | cases | in range | half range | in the file |\n|---|---|---:|---:|---:|---:|"
-    )
-    needed: dict[tuple[str, str], dict[str, list[float]]] = {}
-    inside: dict[tuple[str, str], list[bool]] = {}
-    for ready in (Prepared.of(one) for one in found if one.held_out):
+class Ranged(NamedTuple):
+    """A measurement's mechanism, the half range that would hold it, and whether the range holds it."""
+
+    mechanism: str
+    needed: float
+    inside: bool
+
+    @classmethod
+    def of(cls, ready: Prepared) -> Ranged:
         card = parameters.card(gpu(ready.one.card), "family")
         time, measured_s = ready.expected(card), ready.one.measured_s
-        longest = max(time.bodies, key=lambda body: body.seconds)
-        at = card.generation, longest.mechanism
         ratio = measured_s / time.expected_s
-        needed.setdefault(at, {}).setdefault(ready.one.group, []).append(max(ratio, 1 / ratio) - 1)
-        inside.setdefault(at, []).append(time.low_s <= measured_s <= time.high_s)
-    for at, groups in sorted(needed.items()):
-        halves = [sorted(ones)[min(len(ones) - 1, round(COVERED * len(ones)))] for ones in groups.values()]
-        held = parameters.family(at[0]).value("spread", at[1])
-        half = mean(halves) / parameters.WIDER["family"]
-        print(f"| {at[0]} | {at[1]} | {len(inside[at])} | {mean(inside[at]):.0%} | {half:.3f} | {held:.3g} |")
+        longest = max(time.bodies, key=lambda body: body.seconds)
+        half = (max(ratio, 1 / ratio) - 1) / parameters.WIDER["family"]
+        return cls(longest.mechanism, half, time.low_s <= measured_s <= time.high_s)
+
+
+def ranges(found: Sequence[Measurement]) -> None:
+    """Prints the half range of each mechanism that holds the middle share of the fitted half, and what the ranges of the files
+    hold of both halves.
+    """
+    print(
+        "\n## Ranges\n\n| card and kind | longest mechanism | half range | in the file | cases | held, fitted half | held, apart |"
+        "\n|---|---|---:|---:|---:|---:|---:|"
+    )
+    groups: dict[tuple[str, str], tuple[list[Ranged], list[Ranged]]] = {}
+    for one in found:
+        groups.setdefault((one.card, one.group), ([], []))[one.held_out].append(Ranged.of(Prepared.of(one)))
+    for (card, group), (fitted_half, apart) in sorted(groups.items()):
+        mechanism = Counter(one.mechanism for one in fitted_half).most_common(1)[0][0]
+        halves = sorted(one.needed for one in fitted_half if one.mechanism == mechanism)
+        half = halves[min(len(halves) - 1, round(COVERED * len(halves)))]
+        held = parameters.card(gpu(card), "family").half_range(mechanism) / parameters.WIDER["family"]
+        shares = (mean(one.inside for one in ones) for ones in (fitted_half, apart))
+        print(
+            f"| {card}: {group} | {mechanism} | {half:.3f} | {held:.3g} | {len(fitted_half) + len(apart)} | "
+            + " | ".join(f"{share:.0%}" for share in shares)
+            + " |"
+        )
 
 
 def counted() -> None:

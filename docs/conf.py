@@ -39,6 +39,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "mathml", "outside", "lexers"]
 exclude_patterns = ["_build", "README.md", "site"]
 html_theme = "furo"
 html_static_path = ["site/static"]
+html_extra_path = ["schema", "../llms.txt"]
 html_css_files = ["book.css"]
 html_show_sphinx = False
 html_copy_source = False

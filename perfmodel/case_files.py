@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from perfmodel.cases import Case, case
@@ -45,7 +46,7 @@ def read(
     place. A repeated line gives the same case at another place.
     """
     known: dict[str, Case | StepCase] = {}
-    forms: dict[tuple[str, ...], Form] = {}
+    forms: dict[str, Form] = {}
     filled = ((number, text) for number, text in enumerate(lines, 1) if text.strip())
     for number, text in CASES.counted(filled, file):
         where = f"{file}:{number}"
@@ -76,46 +77,50 @@ class Form(NamedTuple):
     """A line that others repeat with other sizes.
 
     ``names`` and ``symbols`` are its sizes as the shape and as ``symbols.py`` spell them. ``ties`` are the sizes that follow
-    from them. ``start`` is the place of the first number of the shape in ``numbers``, all numbers of the line.
+    from them. ``before`` and ``after`` are the numbers of the line around those of the shape. ``last`` is the place after
+    the shape's last number.
     """
 
     case: Case
     names: tuple[str, ...]
     symbols: tuple[str, ...]
     ties: tuple[tuple[str, Expression], ...]
-    start: int
-    numbers: list[str]
+    before: list[str]
+    after: list[str]
+    last: int
 
 
-_NUMBERS = re.compile("([0-9]+)")
-_DIGITS = len(str(LARGEST_SIZE)) - 1  # with which no size is too large
+# A number as a shape may hold it. A zero at its start, or more digits, are not accepted as a size, and stay in the text
+# between the numbers, which such lines have in common with no form.
+_NUMBERS = re.compile(f"([1-9][0-9]{{0,{len(str(LARGEST_SIZE)) - 2}}})")
+_MARK = "1"  # in place of a number; no text between numbers holds it
+assert Case._fields[:2] == ("line", "where")
+_DIMS = Case._fields.index("dims")
+_case: Callable[[tuple[Any, ...]], Case] = partial(tuple.__new__, Case)  # ``_make`` without its check of the length
 
 
-def _repeated(text: str, where: str, forms: Mapping[tuple[str, ...], Form]) -> Case | None:
+def _repeated(text: str, where: str, forms: Mapping[str, Form]) -> Case | None:
     """Returns the case of a line that differs from an earlier one in its sizes alone; None if it needs a closer look."""
     parts = _NUMBERS.split(text)
-    form = forms.get(tuple(parts[::2]))
+    form = forms.get(_MARK.join(parts[::2]))
     if form is None:
         return None
-    numbers, start, end = parts[1::2], form.start, form.start + len(form.names)
-    sizes = numbers[start:end]
-    if numbers[:start] != form.numbers[:start] or numbers[end:] != form.numbers[end:]:
+    case, names, symbols, ties, before, after, last = form
+    numbers, start = parts[1::2], len(before)
+    if numbers[last:] != after or (before and numbers[:start] != before):
         return None
-    if any(size[0] == "0" or len(size) > _DIGITS for size in sizes):
-        return None
-    values = [*map(int, sizes)]
-    dims = dict(form.case.dims)
-    dims.update(zip(form.symbols, values, strict=True))
+    values = [*map(int, numbers[start:last])]
+    dims = {**case.dims, **dict(zip(symbols, values, strict=True))}
     try:
-        for symbol, size in form.ties:
+        for symbol, size in ties:
             dims[symbol] = size(dims)
     except InputError:
         return None
-    line = {**form.case.line, "shape": dict(zip(form.names, values, strict=True))}
-    return form.case._replace(line=line, where=where, dims=dims)
+    line = {**case.line, "shape": dict(zip(names, values, strict=True))}
+    return _case((line, where, *case[2:_DIMS], dims, *case[_DIMS + 1 :]))
 
 
-def _keep(text: str, found: Case | StepCase, forms: dict[tuple[str, ...], Form]) -> None:
+def _keep(text: str, found: Case | StepCase, forms: dict[str, Form]) -> None:
     """Keeps the form of a line, if its sizes are numbers of its shape."""
     if not isinstance(found, Case) or SYMBOLS.keys() & found.line.keys() or len(forms) >= FORMS:
         return
@@ -123,16 +128,18 @@ def _keep(text: str, found: Case | StepCase, forms: dict[tuple[str, ...], Form])
         return
     names = tuple(found.line["shape"])
     symbols = tuple(ALIASES.get(name) or name for name in names)
-    before, _, after = text.partition('"shape"')
-    parts, start = _NUMBERS.split(text), len(_NUMBERS.findall(before))
+    ahead, _, behind = text.partition('"shape"')
+    parts, start = _NUMBERS.split(text), len(_NUMBERS.findall(ahead))
+    last, numbers = start + len(names), parts[1::2]
     values = [str(size) for size in found.line["shape"].values()]
-    if parts[1::2][start : start + len(values)] != values or '"shape"' in after or _NUMBERS.search("".join(names)):
+    if numbers[start:last] != values or '"shape"' in behind or _NUMBERS.search("".join(names)):
         return
     if all(SYMBOLS[symbol].kind == "size" for symbol in symbols):
         ties = kind(found.op).ties
         follow = (name for name in kind(found.op).shape if name in ties and name not in symbols)
         tied = tuple((name, expression(ties[name], name)) for name in follow)
-        forms[tuple(parts[::2])] = Form(found, names, symbols, tied, start, parts[1::2])
+        form = Form(found, names, symbols, tied, numbers[:start], numbers[last:], last)
+        forms[_MARK.join(parts[::2])] = form
 
 
 def _names_line(found: Case | StepCase) -> bool:

@@ -28,6 +28,7 @@ from perfmodel.units import ITEM_BYTES
 EAGER = ("naive", "math")
 WIDE = "fp32"
 HALF = 2  # bytes of half precision
+WIDE_COPY = 16  # bytes
 ALIGNED = 8  # elements; with one row of scores per head, the number of keys is rounded up to a multiple
 
 
@@ -92,13 +93,17 @@ def _math(kernel: Kernel, stage: Stage, dtype: str) -> Iterator[Kernel]:
 def _own(kernel: Kernel, stage: Stage) -> Kernel:
     """The kernel of the stage itself.
 
-    With one query per head, the scores are contiguous along the heads, so the number of keys never misaligns rows.
+    With one query per head, the scores are contiguous along the heads, so the number of keys never misaligns rows. With
+    more, an odd number of keys misaligns the rows of the scores alone: q and k are read along the head size.
     """
     gemm, (q, k) = stage.kernel, kernel.op.tensors[:2]
-    if stage.role == "scores" and isinstance(gemm, Gemm) and q.shape[2] == 1 and q.shape[1] == k.shape[1]:
-        aligned = gemm._replace(n=ceil_div(number(gemm.n), ALIGNED) * ALIGNED)
-        return kernel._replace(op=kernel.op._replace(runs=stage._replace(kernel=aligned)))
-    return kernel
+    if stage.role != "scores" or not isinstance(gemm, Gemm):
+        return kernel
+    if q.shape[2] == 1 and q.shape[1] == k.shape[1]:
+        gemm = gemm._replace(n=ceil_div(number(gemm.n), ALIGNED) * ALIGNED)
+    elif number(gemm.n) * gemm.items.result % 4 != 0 and number(gemm.k) * gemm.items.left % WIDE_COPY == 0:
+        gemm = gemm._replace(odd=True)
+    return kernel._replace(op=kernel.op._replace(runs=stage._replace(kernel=gemm)))
 
 
 def _stage_of(kernel: Kernel) -> Stage:

@@ -14,7 +14,7 @@ from perfmodel.hardware import Gpu
 from perfmodel.operation import Operation
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import checked_dtype
-from perfmodel.workload import Workload, setting, single
+from perfmodel.workload import Workload, setting, single, with_weights
 from perfmodel.workload import workload as _workload
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def workload(config: Config, dtype: str | None = None, card: Gpu | None = None) 
     found = named(name if name in ops.FAMILY_OF else config)
     if isinstance(found, Operation):
         one = single(found, checked_dtype(dtype or "fp16"), card.sizes() if card else {})
-        return one.with_weights(weights) if weights else one
+        return with_weights(one, weights) if weights else one
     return found.with_dtype(dtype) if dtype else found
 
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 FIXED = ("item", "flag", "routing")  # kinds of symbols that are no sizes
 AT_ONCE = 1 << 17  # cases that are read before they are predicted together
 FEW = 6  # up to so many cases of a kind are predicted one by one
-# The kind of a case, and the values of all its symbols.
-Same = tuple[tuple[Any, ...], tuple[Any, ...]]
+# The number of the kind of a case, and the values of all its symbols.
+Same = tuple[int, tuple[Any, ...]]
 
 
 class Prediction(NamedTuple):
@@ -78,7 +78,10 @@ def predictions(
     given, number = iter(cases), 0
     while asked := tuple(islice(given, AT_ONCE)):
         known_places: dict[Same, int] = {}
-        places = [known_places.setdefault(_same(c), len(known_places)) if isinstance(c, Case) else -1 for c in asked]
+        kinds: dict[tuple[Any, ...], int] = {}
+        places = [
+            known_places.setdefault(_same(c, kinds), len(known_places)) if isinstance(c, Case) else -1 for c in asked
+        ]
         done = _at_once(asked, places, known_places, card, timed)
         for case, place in zip(asked, places, strict=True):
             number += 1
@@ -108,26 +111,27 @@ def _at_once(
     timed: Card,
 ) -> list[tuple[Total, Expected] | None]:
     """The predictions of distinct cases, as far as they are found together: of kinds with many cases."""
-    alike: dict[tuple[Any, ...], list[int]] = {}
-    for place, (kind, _) in enumerate(same):
+    alike: dict[int, list[int]] = {}
+    values: list[tuple[Any, ...]] = []
+    for place, (kind, own_values) in enumerate(same):
         alike.setdefault(kind, []).append(place)
-    done: list[tuple[Total, Expected] | None] = [None] * sum(map(len, alike.values()))
+        values.append(own_values)
+    done: list[tuple[Total, Expected] | None] = [None] * len(values)
     if max(map(len, alike.values()), default=0) <= FEW:
         return done
     from perfmodel.sweep import cases
 
     distinct = dict(zip(reversed(places), reversed(asked), strict=True))  # the first of equal ones
     for own in alike.values():
-        if len(own) > FEW:
-            kind_cases = [case for place in own if isinstance(case := distinct[place], Case)]
+        first = distinct[own[0]]
+        if len(own) > FEW and isinstance(first, Case):
             try:
-                rate = card(kind_cases[0].dtype)
+                rate = card(first.dtype)
             except PerfmodelError:
                 continue  # every case tells why
-            for place, found in zip(
-                own, cases.predicted(kind_cases, rate, timed), strict=False
-            ):  # none of a collective
-                done[place] = found
+            found = cases.predicted(first, [values[place] for place in own], rate, timed)
+            for place, one in zip(own, found, strict=False):  # none of a collective
+                done[place] = one
     return done
 
 
@@ -136,14 +140,31 @@ def back_end(case: Case) -> str:
     return case.words.get("impl", "")
 
 
-def _same(case: Case) -> Same:
+# Fields of a case that its kind consists of, besides its words and its symbols.
+_KIND = itemgetter(
+    *map(
+        Case._fields.index,
+        (
+            "op",
+            "dtype",
+            "protocol",
+            "fused",
+            "forward",
+            "backward",
+            "older_rows",
+            "by_card",
+            "system",
+            "ranks_per_node",
+        ),
+    )
+)
+
+
+def _same(case: Case, kinds: dict[tuple[Any, ...], int]) -> Same:
     """What a prediction depends on: the kind of a case, which does not depend on its sizes, and all values."""
     symbols, values = tuple(case.dims), tuple(case.dims.values())
-    kind = (
-        case.op, case.dtype, case.protocol, case.fused, case.forward, case.backward, case.older_rows, case.by_card,
-        case.system, case.ranks_per_node, *case.words.values(), symbols, _fixed(symbols)(values),
-    )  # fmt: skip
-    return kind, values
+    kind = _KIND(case), tuple(case.words.values()), symbols, _fixed(symbols)(values)
+    return kinds.setdefault(kind, len(kinds)), values
 
 
 @cache

@@ -11,7 +11,6 @@ a token chooses an expert once: what is more goes to the others in proportion.
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import lru_cache
 from math import erfc, exp, floor, inf, isfinite, lgamma, log, log1p, prod, sqrt
 from typing import Any, NamedTuple
@@ -92,7 +91,10 @@ def _capped(weights: list[float], A: int) -> list[float]:
 
 def alike(E: int, A: int, routing: Routing) -> tuple[tuple[float, int], ...]:
     """The different shares, each with the number of experts that have it."""
-    return tuple(Counter(shares(E, A, routing)).items())
+    found: dict[float, int] = {}
+    for share in shares(E, A, routing):
+        found[share] = found.get(share, 0) + 1
+    return tuple(found.items())
 
 
 def distinct(E: int, A: int, tokens: float, routing: Routing = UNIFORM) -> float:

@@ -21,8 +21,17 @@ _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|(?P<open>[\[{])|(?P<close>[\]}])')
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-# Made once: ``json.dumps`` makes one for every call.
-_ENCODER = json.JSONEncoder(allow_nan=False)
+def _encoder() -> Callable[[Any], str]:
+    """Returns the function that encodes plain values. ``json`` makes an encoder in C for every call, and this one once."""
+    own, make = json.JSONEncoder(allow_nan=False), getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return own.encode
+    texts = json.encoder.encode_basestring_ascii
+    parts = make(None, own.default, texts, None, own.key_separator, own.item_separator, False, False, False)
+    return lambda value: "".join(parts(value, 0))
+
+
+_encode = _encoder()
 
 
 def dumped(
@@ -31,7 +40,7 @@ def dumped(
     """Returns JSON text. A figure that is NaN or infinite is an error, because JSON has no such numbers."""
     try:
         if indent is None and not sort_keys and default is None:
-            return _ENCODER.encode(value)
+            return _encode(value)
         return json.dumps(value, indent=indent, sort_keys=sort_keys, default=default, allow_nan=False)
     except ValueError as error:
         if "JSON compliant" not in str(error):

@@ -98,30 +98,6 @@ class Workload(NamedTuple):
         plain = self.plain._replace(dtypes=dtypes)
         return self._replace(dtypes=dtypes, plain=plain) if self.name != self.plain.name else plain
 
-    def with_weights(self, text: str) -> "Workload":
-        """The workload with the weights of its layers in a quantised format, such as ``int4-g128``."""
-        where = f"{self.name}: weights {shown(text)}"
-        form = formats.named(text, where)
-        plain = self.plain or self
-        chosen = quantisation.of_layers(plain.steps, form)
-        if not any(map(chosen, plain.steps)):
-            products = ", ".join(quantisation.PRODUCTS)
-            raise InputError(
-                where, "it has no product of weights", f"a workload with {products} is accepted", "Remove it."
-            )
-        found = plain.stored(chosen, f"Weights of the layers are in {form.text}: {form.means}.")
-        title = f"{plain.title}, weights in {form.text}"
-        return found._replace(name=f"{plain.name.partition('@')[0]}@{form.text}", title=title)
-
-    def stored(self, chosen: quantisation.Chosen, note: str) -> "Workload":
-        """The workload with the weights of each step in the format that is chosen for it."""
-        return self._replace(
-            steps=quantisation.quantised(self.steps, chosen),
-            decode={name: quantisation.quantised(steps, chosen) for name, steps in self.decode.items()},
-            plain=self,
-            notes=(*self.notes, f"{note} A training step has unquantised weights."),
-        )
-
     @property
     def stores(self) -> bool:
         """Whether any weights are quantised, but for training."""
@@ -175,6 +151,30 @@ class Workload(NamedTuple):
         booleans = {symbol for step in self.steps for symbol in step.operation.booleans}
         read = self.settable() - booleans
         return {symbol: value for symbol, value in found.items() if symbol in read}
+
+
+def with_weights(given: Workload, text: str) -> Workload:
+    """The workload with the weights of its layers in a quantised format, such as ``int4-g128``."""
+    where = f"{given.name}: weights {shown(text)}"
+    form = formats.named(text, where)
+    plain = given.plain or given
+    chosen = quantisation.of_layers(plain.steps, form)
+    if not any(map(chosen, plain.steps)):
+        products = ", ".join(quantisation.PRODUCTS)
+        raise InputError(where, "it has no product of weights", f"a workload with {products} is accepted", "Remove it.")
+    found = stored(plain, chosen, f"Weights of the layers are in {form.text}: {form.means}.")
+    title = f"{plain.title}, weights in {form.text}"
+    return found._replace(name=f"{plain.name.partition('@')[0]}@{form.text}", title=title)
+
+
+def stored(given: Workload, chosen: quantisation.Chosen, note: str) -> Workload:
+    """The workload with the weights of each step in the format that is chosen for it."""
+    return given._replace(
+        steps=quantisation.quantised(given.steps, chosen),
+        decode={name: quantisation.quantised(steps, chosen) for name, steps in given.decode.items()},
+        plain=given,
+        notes=(*given.notes, f"{note} A training step has unquantised weights."),
+    )
 
 
 def is_logits(step: Step) -> bool:
@@ -245,7 +245,7 @@ def workload(name: str) -> Workload:
     """The workload of that name or file; ``NAME@FORMAT`` has the weights of its layers in a quantised format."""
     base, sign, form = name.rpartition("@")
     if sign and base and not os.path.exists(name):
-        return workload(base).with_weights(form)
+        return with_weights(workload(base), form)
     path = find("configs", name)
     return imported(path) if path.endswith(".json") else parsed(load(path), printable(stem(path)), path)
 
@@ -272,7 +272,7 @@ def imported(path: str) -> Workload:
         decode=model.decode or {},
         longest=model.longest,
     )
-    return found.stored(model.stored, model.stored_note) if model.stored else found
+    return stored(found, model.stored, model.stored_note) if model.stored else found
 
 
 def _called(path: str, name: str) -> str:
@@ -319,7 +319,7 @@ def parsed(page: Mapping, name: str, file: str) -> Workload:
     page.finish()
     if not steps:
         raise InputError(f"{file}: steps", "the list is empty", "at least one step is required", "Add '- op: …'.")
-    return found.with_weights(weights)._replace(name=name) if weights else found
+    return with_weights(found, weights)._replace(name=name) if weights else found
 
 
 def _phases(page: Mapping) -> tuple[str, ...]:

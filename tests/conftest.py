@@ -4,8 +4,10 @@ Modules loaded at collection are excluded from garbage collection.
 
 import gc
 import os
+import re
 import tempfile
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,11 +29,19 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group("gpu"))
 
 
+# Files of long tests, which start first, so that the workers end together.
+LONG = tuple(
+    f"test_{name}" for name in ("ranks", "docs", "explain", "measure", "plans", "roofline", "sweep", "bad_input")
+)
+LOADS_TORCH = re.compile(r'import (torch|transformers|instantiated|pages)|"torch"|perfmodel\.capture')
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Gives a whole file to one worker, or a group of tests, so that what a file loads and prepares is made once.
 
-    xdist would hand out the tests one by one, each with a message, and search all of them for the next.
+    xdist would hand out the tests one by one, each with a message, and search all of them for the next. The first worker
+    prefers files that need torch, so that the others load it late or never.
     """
     if config.getoption("dist") != "loadgroup":
         return None
@@ -42,7 +52,22 @@ def pytest_xdist_make_scheduler(config, log):
             group = super()._split_scope(nodeid)
             return group if group != nodeid else nodeid.partition("::")[0]
 
+        def _assign_work_unit(self, node):
+            first = node is self.nodes[0]
+
+            def place(scope):
+                file = next(iter(self.workqueue[scope])).partition("::")[0]
+                return needs_torch(config.rootpath / file) != first, not Path(file).name.startswith(LONG)
+
+            self.workqueue.move_to_end(min(self.workqueue, key=place), last=False)
+            super()._assign_work_unit(node)
+
     return Files(config, log)
+
+
+@cache
+def needs_torch(path):
+    return path.is_file() and LOADS_TORCH.search(path.read_text("utf-8")) is not None
 
 
 def pytest_collection_finish():

@@ -13,27 +13,29 @@ import pytest
 
 def for_each(names, values):
     """Runs a test for each value, like ``pytest.mark.parametrize``, in one item. All failures are shown, each with its
-    value. Fixtures are shared by all values, so the test must not change them.
+    value. Fixtures are shared by all values, so the test must not change them. A function as ``values`` is called when the
+    test runs.
     """
-    names, values = [*names] if isinstance(names, tuple) else [names], [*values]
+    names = [*names] if isinstance(names, tuple) else [names]
 
     def around(test):
         @functools.wraps(test)
         def over_all(**fixtures):
-            failed, skipped = [], None
-            for value in values:
+            failed, skipped = [], []
+            every = [*(values() if callable(values) else values)]
+            for value in every:
                 given = dict(zip(names, value if len(names) > 1 else (value,), strict=True))
                 try:
                     test(**fixtures, **given)
                 except pytest.skip.Exception as skip:
-                    skipped = skip
+                    skipped.append(skip)
                 except Exception as error:
                     error.add_note(f"with {', '.join(f'{name} = {part!r:.300}' for name, part in given.items())}")
                     failed.append(error)
             if failed:
-                raise ExceptionGroup(f"{len(failed)} of {len(values)} values", failed)
-            if skipped:
-                raise skipped
+                raise ExceptionGroup(f"{len(failed)} of {len(every)} values", failed)
+            if len(skipped) == len(every) > 0:
+                raise skipped[0]
 
         own = inspect.signature(test)
         others = [parameter for name, parameter in own.parameters.items() if name not in names]

@@ -1,4 +1,5 @@
-"""Rewrites the outputs that README.md and docs/*.md show: ``python tests/refresh_docs.py``, with ``--pictures`` those too.
+"""Rewrites the outputs that README.md and docs/*.md show, and the JSON schemas: ``python tests/refresh_docs.py``, with
+``--pictures`` those too.
 
 Run it after a change of anything that is printed, and read the difference before it is committed.
 """
@@ -15,6 +16,7 @@ os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(
 )  # readings of this machine would change the times
 
 import pages
+import schemas
 
 
 def main() -> None:
@@ -24,6 +26,9 @@ def main() -> None:
         if text != pages.read(page):
             path.write_text(text, encoding="utf-8")
             print(f"rewritten: {page}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in schemas.COMMANDS:
+            schemas.path(name).write_text(schemas.text(name, Path(folder)), encoding="utf-8")
     if "--pictures" in sys.argv[1:]:
         os.chdir(pages.ROOT)
         for picture, line in pages.PICTURES.items():

@@ -17,7 +17,8 @@ COMMAND = re.compile(r"^!(perfmodel .*)$", re.MULTILINE)
 
 
 def cells(chapter):
-    return CELL.findall(EXECUTED[chapter].read_text(encoding="utf-8"))
+    found = CELL.findall(EXECUTED[chapter].read_text(encoding="utf-8"))
+    return [re.sub(r"^:tags: .*\n", "", cell) for cell in found]
 
 
 def picture(name):

@@ -15,9 +15,10 @@ from command import check_refused, perfmodel
 
 from perfmodel import hardware, ops
 from perfmodel.errors import InputError
-from perfmodel.explorer import controls, model
+from perfmodel.explorer import charting, controls, model
 from perfmodel.explorer import page as pages
 from perfmodel.explorer.compiler.errors import UntranslatableError
+from perfmodel.explorer.compiler.library import METHODS
 from perfmodel.explorer.compiler.program import Program
 from perfmodel.roofline import rates
 from perfmodel.solve import solve
@@ -114,7 +115,7 @@ def figures(state):
     ]  # fmt: skip
 
 
-def drawn_state(draw, configs):
+def drawn_state(draw, configs, cards):
     """A random state as JSON: places of the workload and the card, then what the controls can say."""
     number = draw.randrange(len(configs))
     chosen = configs[number]
@@ -139,7 +140,7 @@ def drawn_state(draw, configs):
     form = draw.choice(forms) if forms and draw.random() < 0.5 else None
     return [
         number,
-        draw.randrange(len(GPUS)),
+        draw.randrange(cards),
         phase,
         sizes,
         dtypes,
@@ -160,7 +161,7 @@ def same(ours, theirs):
 @needs_browser
 def test_figures_are_those_of_the_library(browser, subjects):
     draw = random.Random(20261126)
-    states = [drawn_state(draw, subjects[0]) for _ in range(STATES)]
+    states = [drawn_state(draw, subjects[0], len(GPUS)) for _ in range(STATES)]
     browser.run(FIGURES + "; window.figures = figures")
     found = json.loads(browser.run(f"JSON.stringify({json.dumps(states)}.map(figures))"))
     computed = 0
@@ -355,7 +356,7 @@ def test_the_command_writes_a_page(tmp_path):
     path = tmp_path / "page.html"
     ran = perfmodel("explore", "--config", "gpt2-124m", "--gpu", "t4", "--gpu", "t4", "-o", str(path))
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.startswith(f"Wrote {path} (")
+    assert ran.out == f"Wrote {path}.\n"
     assert "GPT-2" in path.read_text(encoding="utf-8")
     again = perfmodel("explore", "--config", "gpt2-124m", "--gpu", "t4", "-o", str(path))
     assert (again.code, again.err) == (0, "")  # a file of this program is replaced without a note
@@ -387,6 +388,7 @@ def translated(entries):
 @pytest.mark.parametrize(("line", "what"), [
     ("with value: pass", "the statement 'with value:'"),
     ("return eval('value')", "the function 'builtins.eval'"),
+    ("return value.zfill(3)", "the method 'str.zfill'"),
     ("return value @ value", "'value @ value'"),
     ("first, *rest, last = value", "a starred target that is not the last"),
     ("return os.path.join(value, value)", "the function 'posixpath.join'"),
@@ -397,6 +399,11 @@ def test_what_has_no_translation_is_named_with_file_and_line(tmp_path, line, wha
         translated({"function": module.function})
     assert f"{module.__name__}.py:3: " in str(refused.value)
     assert what in str(refused.value)
+
+
+def test_the_runtime_has_every_method_that_the_compiler_knows():
+    missing = [name for name in METHODS if not re.search(rf"^  [$]?{name}[(]", charting.runtime(), re.MULTILINE)]
+    assert sorted(missing) == ["fromkeys"]  # of the class dict alone
 
 
 def test_every_operation_and_mechanism_is_translated(subjects):
@@ -415,7 +422,7 @@ def test_translated_functions_return_what_python_returns(chromium, tmp_path):
     program = translated({name: getattr(module, name) for name in names} | {"plain": module.plain})
     chromium.errors.clear()
     chromium.open("about:blank")
-    chromium.run(f"window.sample = (() => {{\n{pages.runtime()}\n{program}\n}})(); 0")
+    chromium.run(f"window.sample = (() => {{\n{charting.runtime()}\n{program}\n}})(); 0")
     for name in names:
         found = chromium.run(f"JSON.stringify(sample.plain(sample.{name}()))")
         assert json.loads(found) == json.loads(json.dumps(module.plain(getattr(module, name)()))), name

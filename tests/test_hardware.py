@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,12 @@ def card(name: str) -> Gpu:
     return hardware.gpu(str(FOLDER / f"{name}.yaml"))
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
-def gpu(request: pytest.FixtureRequest) -> Gpu:
-    return hardware.gpu(str(request.param))
+@cache
+def cards() -> list[Gpu]:
+    return [hardware.gpu(str(path)) for path in FILES]
+
+
+every_card = for_each("gpu", cards)
 
 
 def peaks(gpu: Gpu) -> Iterator[tuple[str, Figure]]:
@@ -54,6 +58,7 @@ def test_there_are_files() -> None:
     assert {"t4", "a100-sxm4-80gb", "h100-sxm5-80gb", "mi300x", "epyc-7763", "textbook-a100"} <= {p.stem for p in FILES}
 
 
+@every_card
 def test_it_loads_and_carries_what_a_roofline_needs(gpu: Gpu) -> None:
     assert gpu.knowledge == "datasheet"
     assert "fp32" in gpu.peaks["vector"]
@@ -61,6 +66,7 @@ def test_it_loads_and_carries_what_a_roofline_needs(gpu: Gpu) -> None:
     assert all(figure.value > 0 for figure in figures(gpu))
 
 
+@every_card
 def test_a_peak_is_multiprocessors_times_width_times_clock(gpu: Gpu) -> None:
     for name, figure in peaks(gpu):
         derived = gpu.derived_peak(figure)
@@ -70,16 +76,19 @@ def test_a_peak_is_multiprocessors_times_width_times_clock(gpu: Gpu) -> None:
             assert derived == pytest.approx(figure.value, rel=0.05 if figure.note else 0.005), name
 
 
+@every_card
 def test_a_clock_that_a_peak_names_is_in_the_file(gpu: Gpu) -> None:
     for name, figure in peaks(gpu):
         assert figure.per_sm_clock is None or figure.clock in gpu.clocks, name
 
 
+@every_card
 def test_clocks_rise_from_base_over_tensor_to_boost(gpu: Gpu) -> None:
     clocks = [gpu.clocks[name].value for name in ("base", "tensor", "boost") if name in gpu.clocks]
     assert clocks == sorted(clocks)
 
 
+@every_card
 def test_memory_bandwidth_is_bus_times_pin_rate(gpu: Gpu) -> None:
     if {"bus", "pin_rate"} <= gpu.memory.keys():
         derived = gpu.memory["bus"].value * gpu.memory["pin_rate"].value / 8
@@ -104,6 +113,7 @@ def test_capacity_is_what_the_driver_reports(name: str, driver_byte: int, sheet_
     assert gpu.capacity_byte.source != gpu.memory["sheet_capacity"].source
 
 
+@every_card
 def test_a_capacity_is_the_drivers_or_says_that_it_is_not(gpu: Gpu) -> None:
     sheet = gpu.memory.get("sheet_capacity")
     if sheet is None:
@@ -123,11 +133,13 @@ def test_the_stored_measurements_agree_with_the_capacities() -> None:
         assert gpu.capacity_byte.value == read.get("memory_byte", gpu.capacity_byte.value)
 
 
+@every_card
 def test_a_pin_moves_two_bits_per_memory_clock(gpu: Gpu) -> None:
     if {"clock", "pin_rate"} <= gpu.memory.keys():
         assert gpu.memory["pin_rate"].value == pytest.approx(2 * gpu.memory["clock"].value, rel=0.001)
 
 
+@every_card
 @for_each("kind", ["tensor", "tensor_fp16_accumulate"])
 def test_a_sparse_peak_is_twice_the_dense_one(gpu: Gpu, kind: str) -> None:
     for dtype, sparse in gpu.peaks[f"{kind}_sparse"].items():
@@ -135,12 +147,14 @@ def test_a_sparse_peak_is_twice_the_dense_one(gpu: Gpu, kind: str) -> None:
         assert sparse.value == pytest.approx(2 * dense.value, rel=0.01) or sparse.note, f"{dtype}: {sparse.value:.4g}"
 
 
+@every_card
 def test_the_tensor_engine_is_no_slower_than_the_vector_engine(gpu: Gpu) -> None:
     for dtype, tensor in gpu.peaks["tensor"].items():
         if dtype in gpu.peaks["vector"]:
             assert tensor.value >= gpu.peaks["vector"][dtype].value, dtype
 
 
+@every_card
 def test_a_narrower_type_is_no_slower(gpu: Gpu) -> None:
     for kind in ("tensor", "vector"):
         rates = [
@@ -149,12 +163,14 @@ def test_a_narrower_type_is_no_slower(gpu: Gpu) -> None:
         assert rates == sorted(rates), kind
 
 
+@every_card
 def test_every_source_is_used_and_dated(gpu: Gpu) -> None:
     assert {figure.source for figure in figures(gpu)} == set(gpu.sources)
     for source in gpu.sources.values():
         assert re.search(r"\bread 20\d\d-\d\d$", source), source
 
 
+@every_card
 def test_a_block_fits_its_multiprocessor(gpu: Gpu) -> None:
     limits = {name: figure.value for name, figure in gpu.multiprocessor.items()}
     if limits:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import licences
 import pytest
 import yaml
 from command import perfmodel as command
@@ -69,3 +71,33 @@ def test_the_wheel_has_the_parameters_of_kernels():
     assert included["hardware"] == "perfmodel/data/hardware"
     for folder in ("capabilities", "families", "hosts", "kernels", "links", "meanings"):
         assert list((ROOT / "hardware" / folder).glob("*.yaml")), folder
+
+
+# --- licences
+
+LISTED = licences.listed()
+
+
+def test_every_direct_dependency_has_a_licence_on_the_page():
+    assert len(LISTED) >= 30
+    for package, needed in licences.direct().items():
+        assert LISTED[package][1] == needed
+    assert all(licences.families(text) for text, _ in LISTED.values())
+    assert "GPL" not in " ".join(text for text, _ in LISTED.values())
+
+
+@pytest.mark.parametrize("package", LISTED)
+def test_the_page_states_the_licence_of_the_metadata(package):
+    """If this fails after a change of a dependency: ``python tests/licences.py``."""
+    try:
+        found = licences.licence(distribution(package))
+    except PackageNotFoundError:
+        pytest.skip(f"{package} is not installed")
+    assert not found or licences.families(found) == licences.families(LISTED[package][0])
+
+
+def test_the_page_has_what_a_plain_installation_brings():
+    plain = {package for package, needed in licences.direct().items() if needed == "perfmodel"}
+    brought = {own for package in plain for own in licences.brought(package, set())}
+    assert len(brought) >= 8
+    assert brought - set(LISTED) == set()

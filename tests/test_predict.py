@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from command import perfmodel
 
+from perfmodel.case_files import read
+from perfmodel.hardware import gpu
+from perfmodel.prediction import predictions
+from perfmodel.report.predictions import case_document, case_texts
 from perfmodel.vocabulary import NAMES
 
 MATMUL = '{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}}'
@@ -118,3 +122,17 @@ def test_a_back_end_that_the_card_does_not_have_is_told(gpu, words, told):
     ran = perfmodel("predict", "--cases", "-", "--gpu", gpu, "--format", "json", stdin=line)
     notes = " ".join(json.loads(ran.out)["cases"][0].get("roof_notes", []))
     assert (told in notes) if told else ("kernel" not in notes)
+
+
+def test_the_text_of_a_case_is_that_of_its_document():
+    """Cases with and without a protocol, of several bottlenecks, measured, with keys of an answer, and with an error."""
+    product = {"op": "matmul", "shape": {"m": 64, "k": 64, "n": 64}, "dtype": "fp16"}
+    sizes = (64, 65, 512, 4096)
+    lines = [
+        {**product, "shape": {"m": m, "k": m, "n": m}, **more} for m in sizes for more in ({}, {"protocol": "warm"})
+    ]
+    lines += [{"op": "softmax", "shape": {"rows": m, "cols": m}, "dtype": "fp64"} for m in sizes]
+    lines += [{**product, "measured_us": 5.0}, {**product, "flops": 3, "comment": "50 %r"}, {**product, "dtype": "x"}]
+    found = [*predictions(read([json.dumps(line) for line in lines], "cases"), gpu("t4"))]
+    assert [json.loads(text) for text in case_texts(found)] == [case_document(one) for one in found]
+    assert [*case_texts(found)] == [json.dumps(case_document(one)) for one in found]

@@ -18,7 +18,7 @@ from perfmodel.plans.asking import model as plans_of
 from perfmodel.plans.plan import Plan
 from perfmodel.timing import parameters
 from perfmodel.timing.tile_sizes import choices_of
-from perfmodel.workload import workload
+from perfmodel.workload import stored, workload
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -89,7 +89,7 @@ def imported(config):
     plain = workload("llama-3-8b")._replace(
         steps=found.steps, decode={}, sizes=workload_sizes(found.sizes), notes=(), plain=None
     )
-    return plain.stored(found.stored, "") if found.stored else plain
+    return stored(plain, found.stored, "") if found.stored else plain
 
 
 def workload_sizes(sizes):

@@ -131,7 +131,7 @@ def test_a_model_of_many_kernels_shows_those_that_hold_most_of_the_time() -> Non
     assert others.height < others.flop_per_s <= 989.4e12
     assert [found.name for found in named][-1] == "optimizer"
     assert max(len(found.name) for found in named) < 30
-    assert figure_of(deepseek()).get_size_inches()[1] < 6
+    assert page("ten")[0].get_size_inches()[1] < 6
 
 
 def test_short_names_tell_kernels_apart() -> None:
@@ -333,10 +333,16 @@ PICTURES = {
 }
 
 
+@cache
+def page(which: str):  # type: ignore[no-untyped-def]
+    """Returns a picture, and every text on it with its corners."""
+    found = figure_of(*PICTURES[which]())
+    return found, written(found)
+
+
 @pytest.mark.parametrize("which", PICTURES)
 def test_no_text_overlaps_another_or_leaves_the_page(which: str) -> None:
-    found = figure_of(*PICTURES[which]())
-    texts = written(found)
+    found, texts = page(which)
     width, height = found.get_size_inches() * found.dpi
     for text, box in texts:
         assert all(-1 <= x <= width + 1 and -1 <= y <= height + 1 for x, y in box), text
@@ -370,7 +376,7 @@ def test_the_picture_of_a_run_holds_the_same_laws(run: str, monkeypatch, tmp_pat
 
 def test_every_kernel_is_named_in_full() -> None:
     cards = PICTURES["training"]()
-    words = " ".join(text for text, _ in written(figure_of(*cards)))
+    words = " ".join(text for text, _ in page("training")[1])
     names = {point.name for card in cards for point in card.points}
     assert len(names) > 40
     assert [name for name in names if name not in words] == []
@@ -379,11 +385,11 @@ def test_every_kernel_is_named_in_full() -> None:
 def test_text_is_large_enough_for_print() -> None:
     from matplotlib.text import Text
 
-    assert min(text.get_fontsize() for text in figure_of(founding("t4")).findobj(Text)) >= 8
+    assert min(text.get_fontsize() for text in page("t4")[0].findobj(Text)) >= 8
 
 
 def test_ridges_roofs_and_slopes_carry_their_values() -> None:
-    words = {text for text, _ in written(figure_of(founding("a100-sxm4-80gb")))}
+    words = {text for text, _ in page("a100")[1]}
     assert {"153", "38.25", "1.195", "tensor fp16 312 TFLOP/s", "memory 2.039 TB/s", "L2 7.219 TB/s"} <= words
     assert "No FLOPs, so not on the axes: conv1d.pad." in words
 
@@ -400,7 +406,7 @@ def test_measured_points_and_ceilings_join_predicted_ones() -> None:
 
 
 def test_the_legend_says_what_is_drawn() -> None:
-    words = {text for text, _ in written(figure_of(founding("t4")))}
+    words = {text for text, _ in page("t4")[1]}
     assert {"expected", "bound, with a line to it", "ridge (FLOP/byte)", "30 % of time"} <= words
 
 

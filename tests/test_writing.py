@@ -8,17 +8,20 @@ import ast
 import json
 import os
 import stat
+from functools import cache
 from pathlib import Path
 from threading import Thread
 
 import pytest
 from command import check_refused, perfmodel
+from matplotlib.figure import Figure
 
 import perfmodel as package
 from perfmodel import writing
 from perfmodel.errors import InputError
 from perfmodel.measure import session
 from perfmodel.records import Stored
+from perfmodel.report import picture
 
 SWEEP = ("sweep", "--op", "matmul", "--gpu", "t4", "--over", "m=1:4")
 ROOFLINE = ("roofline", "--gpu", "t4", "--config", "mlp-4096", "plot")
@@ -38,13 +41,23 @@ writers = pytest.mark.parametrize(
 )
 
 
+draw = picture.drawn
+
+
+@cache
+def empty(ending):
+    """Returns the contents of a small picture of nothing."""
+    return draw(Figure(figsize=(1, 1)), ending)
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A folder with a stored run, and a processor that needs no measuring."""
+    """A folder with a stored run, a processor that needs no measuring, and pictures that are drawn at once."""
     monkeypatch.chdir(tmp_path)
     Path("run.jsonl").write_text(f"{json.dumps(ENVIRONMENT)}\n{json.dumps(RECORD)}\n")
     card = (Path(package.paths.PACKAGED) / "hardware" / "epyc-7763.yaml").read_text()
     monkeypatch.setattr("perfmodel.measure.processor.hardware_file", lambda: f"# Measured in a moment\n{card}")
+    monkeypatch.setattr(picture, "drawn", lambda _, ending: empty(ending))
     return tmp_path
 
 

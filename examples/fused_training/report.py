@@ -20,6 +20,13 @@ def read(path: Path | str) -> list[Line]:
     return [line for line in lines if "kind" in line and "error" not in line]
 
 
+def environment(path: Path | str) -> str:
+    """Returns the GPU and the versions of a record as text."""
+    with Path(path).open(encoding="utf-8") as file:
+        found = json.loads(file.readline())["environment"]
+    return f"{found['gpu']}, torch {found['torch']}, CUDA {found['cuda']}, driver {found['driver']}, {found['date']}"
+
+
 def epochs(lines: Iterable[Line]) -> dict[tuple[str, int, int, str], dict[str, Line]]:
     """Returns the epochs of each setting (type, sentences, words, run), by way."""
     found: dict[tuple[str, int, int, str], dict[str, Line]] = defaultdict(dict)

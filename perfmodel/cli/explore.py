@@ -10,7 +10,6 @@ from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo, warn_of
 from perfmodel.errors import one_line
 from perfmodel.hardware import gpu as read_gpu
-from perfmodel.units import scaled
 from perfmodel.workload import workload
 
 WHERE = "perfmodel explore"
@@ -39,6 +38,5 @@ def explore(configs: tuple[str, ...], gpus: tuple[str, ...], output: str) -> Non
     known = options.distinct(map(workload, configs or CONFIGS))
     from perfmodel.explorer.page import page
 
-    text = page(known, cards)
-    writing.write(output, f"{WHERE} -o", text)
-    echo(f"Wrote {one_line(output)} ({scaled(len(text.encode()), 'B', 3)}).")
+    writing.write(output, f"{WHERE} -o", page(known, cards))
+    echo(f"Wrote {one_line(output)}.")

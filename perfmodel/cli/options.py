@@ -17,7 +17,7 @@ from perfmodel.limits import GPUS, WORKLOADS
 from perfmodel.operation import Operation
 from perfmodel.paths import hardware_folder
 from perfmodel.units import ITEM_BYTES
-from perfmodel.workload import COUNTS, LOGITS, PHASES, Workload, setting, single, workload
+from perfmodel.workload import COUNTS, LOGITS, PHASES, Workload, setting, single, with_weights, workload
 
 Value = TypeVar("Value")
 Named = TypeVar("Named", Gpu, Workload)
@@ -254,7 +254,7 @@ def chosen(
     if operation_name is not None:
         name, _, weights = operation_name.partition("@")
         one = single(ops.find(name), dtype_name or "fp16", card.sizes() if card else {})
-        return one.with_weights(weights) if weights else one
+        return with_weights(one, weights) if weights else one
     found_workload = workload(str(config_name))
     return found_workload.with_dtype(dtype_name) if dtype_name else found_workload
 

@@ -16,8 +16,9 @@ from perfmodel.hardware import Gpu
 from perfmodel.plans.asking import plan_of
 from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.step import Model
-from perfmodel.report.answer import expected_line, speed_lines, title, warnings
+from perfmodel.report.answer import expected_line, left_out, speed_lines, title
 from perfmodel.report.breakdown import step_sheet
+from perfmodel.report.fit import warned
 from perfmodel.roofline import bounds, rates, together
 from perfmodel.workload import Workload
 
@@ -71,13 +72,14 @@ def shown(state: State) -> Shown:
         causal=state.causal, form=state.form,
     )  # fmt: skip
     run = chart.Run(workload, state.phase, state.sizes, state.fused, state.causal)
-    return Shown(answer, table(answer), chart.drawn(state.gpu, [run], [answer]), resident(answer), estimate(state))
+    held = resident(answer)
+    return Shown(answer, table(answer, held), chart.drawn(state.gpu, [run], [answer]), held, estimate(state))
 
 
-def table(answer: Analysis) -> Table:
-    """The table of an analysis."""
+def table(answer: Analysis, held: Resident | None) -> Table:
+    """The table of an analysis, with the memory that it needs."""
     found = step_sheet(answer)
-    notes = [*expected_line(answer), *speed_lines(answer), *warnings(answer)]
+    notes = [*expected_line(answer), *speed_lines(answer), *warned(held), *left_out(answer)]
     headings = [column.heading for column in found.columns]
     return Table(title(answer), headings, [found.cells(row) for row in found.rows], found.cells(found.total), notes)
 

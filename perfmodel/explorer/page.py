@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Iterable, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import perfmodel
 from perfmodel import arithmetic, chart, errors, expression, ops, paths, systems, units
 from perfmodel.block import Step
-from perfmodel.explorer import controls, model
+from perfmodel.explorer import charting, controls, model
 from perfmodel.explorer.compiler.program import Program
 from perfmodel.explorer.formulas import Collector, case_of
 from perfmodel.hardware import Gpu
@@ -25,6 +23,7 @@ REPLACED = {
     arithmetic._own: "$nothing",
     errors.did_you_mean: "$nothing",
     errors.near_or_known: "$nothing",
+    errors.printable: "$str",
     expression._parse: "$parsed",
     parameters.card: "$card",
     systems.default: "$system",
@@ -37,23 +36,16 @@ REPLACED = {
 # What the interface calls, and the attributes that it reads.
 ENTRIES = {
     "State": model.State, "shown": model.shown, "crossing": model.crossing, "controls": controls.controls,
-    "case_of": case_of, "limits": chart.limits, "decades": chart.decades, "decade": chart.decade, "brief": chart.brief,
-    "short": chart.short, "scaled": units.scaled, "significant": units.significant, "item_bytes": units.ITEM_BYTES,
+    "case_of": case_of, **charting.FUNCTIONS, "short": chart.short, "scaled": units.scaled, "significant": units.significant, "item_bytes": units.ITEM_BYTES,
     "dict": dict, "InputError": errors.InputError, "UsageError": errors.UsageError,
 }  # fmt: skip
 _READ_TEXT = """
-default_phase parts height ridge fits byte room_byte memory_byte tokens_per_s gpus bound title
+default_phase fits byte room_byte memory_byte tokens_per_s gpus bound title
 """
-READ = tuple(_READ_TEXT.split())
+READ = (*_READ_TEXT.split(), *charting.READ)
 INTERFACE = ("state.js", "formulas.js", "chart.js", "panels.js", "controls.js", "main.js")
 ABSENT = frozenset({"perfmodel.timing.arrays", "perfmodel.timing.tile_arrays"})
 OMITTED = frozenset({(expression.Expression, "at")})
-
-
-@cache
-def runtime() -> str:
-    """The part that is written in JavaScript: Python's builtin functions."""
-    return files("perfmodel.explorer.compiler").joinpath("runtime.js").read_text("utf-8")
 
 
 def every_step(workload: Workload) -> Iterable[Step]:
@@ -113,9 +105,10 @@ def page(workloads: Sequence[Workload], gpus: Sequence[Gpu]) -> str:
     for workload in workloads:
         collector.add(workload)
     body = html.read(_path("page.html")).replace("{{version}}", perfmodel.__version__)
-    made = f"const perfmodel = (() => {{\n{runtime()}\n{program(workloads, gpus)}\n}})();"
-    data = collector.found._asdict()
-    return html.document("perfmodel explorer", [body], data, map(_path, INTERFACE), [_path("style.css")], program=made)
+    data, made = collector.found._asdict(), charting.wrapped(program(workloads, gpus))
+    return html.document(
+        "perfmodel explorer", [body], data, map(_path, INTERFACE), [_path("style.css"), charting.STYLE], program=made
+    )
 
 
 def _path(name: str) -> str:

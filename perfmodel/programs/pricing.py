@@ -122,7 +122,7 @@ class Prices:
             bodies.append(body)
             own_s = START_S + body.seconds + ramp_s(card, not near) + part.code_s + part.among_s
             seconds += own_s
-            width += own_s * card.spread.get(body.mechanism, card.spread["any"])
+            width += own_s * card.half_range(body.mechanism)
             if part.byte < card.l2_byte:  # the next launch finds what this one touched
                 share, near = 1.0, True
         held_s = max(seconds, kernel.bounds.lower_s)

@@ -217,7 +217,12 @@ def notes(answer: Analysis, *, steps: bool = True, verbose: bool = True) -> list
 
 def warnings(answer: Analysis) -> list[str]:
     """Returns notes that a reader must know: the workload does not fit, parts are not counted, a roof is replaced."""
-    lines = fit_lines(answer)
+    return [*fit_lines(answer), *left_out(answer)]
+
+
+def left_out(answer: Analysis) -> list[str]:
+    """Returns the same without what does not fit."""
+    lines = []
     if answer.not_counted:
         first, *others = answer.not_counted
         lines.append(f"Not counted: {first}{f'; and {len(others)} more' if others else ''}.")

@@ -17,7 +17,11 @@ def fit_lines(answer: Analysis) -> list[str]:
         return []
     from perfmodel.footprint.resident import resident
 
-    found = resident(answer)
+    return warned(resident(answer))
+
+
+def warned(found: Resident | None) -> list[str]:
+    """Returns the sentence of a memory estimate that does not fit."""
     return [f"Warning: {found.sentence}"] if found and found.sentence else []
 
 

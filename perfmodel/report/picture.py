@@ -66,26 +66,32 @@ def settings() -> Iterator[None]:
 
 def save(figure: Any, path: str, where: str) -> None:
     """Writes the picture in the format of the path's ending."""
-    ending = os.path.splitext(checked(path, where))[1].lower()
-    drawn = BytesIO()  # a pipe has no positions, which PDF and PNG need
+    contents = drawn(figure, os.path.splitext(checked(path, where))[1].lower())
+    with writing.replacing(path, where) as file:
+        file.write(contents)
+
+
+def drawn(figure: Any, ending: str) -> bytes:
+    """Returns the contents of a file with this ending."""
+    file = BytesIO()  # a pipe has no positions, which PDF and PNG need
     with settings():
         if ending == ".png":
-            _save_png(figure, drawn)
+            _save_png(figure, file)
         else:
-            figure.savefig(drawn, format=ending[1:], dpi=DPI, metadata=METADATA[ending])
-    with writing.replacing(path, where) as file:
-        file.write(drawn.getbuffer())
+            figure.savefig(file, format=ending[1:], dpi=DPI, metadata=METADATA[ending])
+    return file.getvalue()
 
 
 def _save_png(figure: Any, file: Any) -> None:
     """Writes a PNG with a palette of 256 colours: a third of the size of one with true colours."""
     from PIL import Image, PngImagePlugin
 
-    whole = BytesIO()
-    figure.savefig(whole, format="png", dpi=DPI)
+    pixels = BytesIO()
+    figure.savefig(pixels, format="rgba", dpi=DPI)
+    width, height = (int(inches * DPI) for inches in figure.get_size_inches())
     about = PngImagePlugin.PngInfo()
     for key, value in METADATA[".png"].items():
         about.add_text(key, value)
-    with Image.open(whole) as picture:
-        small = picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    whole = Image.frombuffer("RGBA", (width, height), pixels.getvalue(), "raw", "RGBA", 0, 1).convert("RGB")
+    small = whole.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     small.save(file, format="png", optimize=True, dpi=(DPI, DPI), pnginfo=about)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from perfmodel.cases import DEFAULT_PROTOCOL as PROTOCOL
 from perfmodel.hardware import Gpu
 from perfmodel.paths import label
 from perfmodel.prediction import Prediction
+from perfmodel.records import MEASURED, WRITTEN
 from perfmodel.report.answer import SCHEMA, expected_document, gpu_document, protocol_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
@@ -17,13 +19,16 @@ from perfmodel.strictjson import dumped
 from perfmodel.units import scaled, significant
 from perfmodel.validation import Compared
 
+# Keys of a line that change its document, and are not copied as they are.
+OWN = WRITTEN | MEASURED.keys()
+
 
 def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = "", columns: Sequence[str] = ()) -> str:
     """Returns the predictions in the given format, with a final line break."""
     if form == "json":
         # One case per line: indented JSON uses Python's slow encoder, which would take longer than all predictions.
         head, _, tail = dumped(document((), gpu, knowledge)).rpartition("[]")
-        lines = ",\n".join(dumped(case_document(prediction)) for prediction in found)
+        lines = ",\n".join(case_texts(found))
         return f"{head}[\n{lines}\n]{tail}\n"
     return render_sheet(sheet(found, gpu, knowledge).picked(columns), form)
 
@@ -55,6 +60,41 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
         **expected_document(prediction.expected, total.lower_s or 0.0),
         **measured_document(compared(prediction)),
     }
+
+
+def case_texts(found: Iterable[Prediction]) -> Iterator[str]:
+    """Yields the JSON text of every case. Cases of one bottleneck, with the same notes and protocol, differ in their line
+    and their numbers alone, so that the text of the other fields is made once.
+    """
+    frames: dict[tuple[Any, ...], str] = {}
+    for prediction in found:
+        line, total, _, expected, notes, peak_byte = prediction
+        if total is None or expected is None or peak_byte is not None or not OWN.isdisjoint(line):
+            yield dumped(case_document(prediction))
+            continue
+        lower_s, named = total.lower_s or 0.0, line.get("protocol")
+        numbers: tuple[Any, ...] = (
+            *total[:4], total.intensity_flop_per_byte, total.lower_s, total.no_overlap_s,
+            *expected[:3], expected.expected_s - lower_s,
+        )  # fmt: skip
+        frame = frames.get((total.bound, notes, named))
+        if frame is None or not isfinite(sum(numbers[4:])):
+            document = case_document(prediction)
+            yield dumped(document)  # refuses numbers that are not finite
+            frames[total.bound, notes, named] = _frame(document, line, numbers)
+        else:
+            yield f"{dumped(line)[:-1]}, {frame % numbers}}}"
+
+
+def _frame(document: Mapping[str, Any], line: Mapping[str, Any], numbers: tuple[Any, ...]) -> str:
+    """Returns the text of a document after that of its line, with a place for each number."""
+    fields = {key: value for key, value in document.items() if key not in line}
+    places = {key for key, value in fields.items() if isinstance(value, int | float)}
+    assert tuple(fields[key] for key in fields if key in places) == numbers
+    texts = (
+        (dumped(key), "%r" if key in places else dumped(value).replace("%", "%%")) for key, value in fields.items()
+    )
+    return ", ".join(f"{key}: {text}" for key, text in texts)
 
 
 def compared(prediction: Prediction) -> Compared:

@@ -155,7 +155,7 @@ def uncertainty(card: Card, time: Expected, found: Sequence[Influence]) -> list[
         for body in time.bodies:
             shares[body.mechanism] = shares.get(body.mechanism, 0.0) + body.seconds / whole
         parts = ", ".join(
-            f"{name} {100 * card.spread.get(name, card.spread['any']):.2g} % ({100 * share:.3g} % of the time of kernels)"
+            f"{name} {100 * card.half_range(name):.2g} % ({100 * share:.3g} % of the time of kernels)"
             for name, share in sorted(shares.items(), key=lambda one: -one[1])
         )
         lines.append(f"Half of the range by mechanism: {parts}.")

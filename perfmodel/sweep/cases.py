@@ -38,19 +38,21 @@ REFUSED = (float("nan"),) * RESULTS
 Found = tuple[Total, Expected] | None
 
 
-def predicted(cases: Sequence[Case], card: Rates, timed: Card) -> Iterator[Found]:
-    """Totals and expected times of cases of one kind, in order; of collectives none."""
-    if cases[0].op in COLLECTIVES:
+def predicted(first: Case, values: Sequence[tuple[Any, ...]], card: Rates, timed: Card) -> Iterator[Found]:
+    """Totals and expected times of cases of the kind of the first, given by their sizes, in order; of collectives none."""
+    if first.op in COLLECTIVES:
         return
-    first = cases[0]
     dims = sizes(first, card)
-    table = np.array([tuple(case.dims.values()) for case in cases], dtype=np.float64)
-    dims.update((name, table[:, place]) for place, name in enumerate(first.dims) if SYMBOLS[name].kind not in FIXED)
+    dims.update(
+        (name, np.array(column, dtype=np.float64))
+        for name, column in zip(first.dims, zip(*values, strict=True), strict=True)
+        if SYMBOLS[name].kind not in FIXED
+    )
     timed = timed._replace(before=True) if first.older_rows else timed
-    for low in range(0, len(cases), POINTS):
+    for low in range(0, len(values), POINTS):
         part = slice(low, low + POINTS)
         some = {name: value[part] if np.ndim(value) else value for name, value in dims.items()}
-        yield from _found(at_points(_Figures(first, card, timed), some, len(cases[part]), RESULTS))
+        yield from _found(at_points(_Figures(first, card, timed), some, len(values[part]), RESULTS))
 
 
 def _found(found: NDArray[np.float64]) -> Iterator[Found]:

@@ -154,7 +154,8 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: Size) -
         joined = Term("combine split keys", (how.join + parts * how.part) * latency_s)
         seconds, terms, choice = seconds + joined.seconds, (*terms, joined), f"{choice}, keys in {parts} parts"
     seconds, terms = _planned(card, how, size, found, seconds, terms)
-    return Body(seconds, terms, "stack" if how.plan else "attention", choice)
+    stack = f"stack decode{' latent' * size.shared}" if size.queries == 1 else "stack"
+    return Body(seconds, terms, stack if how.plan else "attention", choice)
 
 
 def _busy(

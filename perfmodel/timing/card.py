@@ -80,6 +80,17 @@ class Card(NamedTuple):
     before: bool = False
     system: System | None = None
 
+    def half_range(self, mechanism: str) -> float:
+        """Half of the range of a mechanism. One of several words, such as a type of products, has that of its first words
+        where it has none of its own.
+        """
+        words = mechanism
+        while words:
+            if words in self.spread:
+                return self.spread[words]
+            words = words.rpartition(" ")[0]
+        return self.spread["any"]
+
     def of_each(self, name: str, otherwise: float) -> float:
         """A figure of one multiprocessor, or ``otherwise`` where the data sheet has none."""
         figure = self.gpu.multiprocessor.get(name)

@@ -32,6 +32,7 @@ from perfmodel.runs import (
     Quantisation,
     Random,
     Reduction,
+    Routed,
     Rows,
     Scatter,
     Sort,
@@ -199,18 +200,29 @@ def _slower(card: Card, dtype: str) -> Card:
 
 
 def _padded(card: Card, fact: GroupedGemm) -> Gemm:
-    """The batch of products over whole tiles of rows, which every expert with rows fills at least once."""
+    """The batch of products over whole tiles of rows, of which every expert with rows fills at least one."""
     even, own, routed = fact.even(), _expert_tiles(card, fact), fact.routed
     if fact.summed or routed is None:
         return even
     high = own[0].tile_m if len(own) == 1 else TILE_ROWS
     if routed.balanced:
         return even._replace(m=high * ceil(number(even.m) / high))
-    rows = padded_rows(routed.E, routed.A, number(routed.tokens), high, routed.routing)
-    # Both numbers are expected ones, so their quotient may miss a whole number of tiles by a rounding error.
-    tiles_each = maximum(1.0, rows / high / fact.groups - ROUNDING)
+    tiles_each = maximum(1.0, _tiles_each(fact, routed, number(even.m), high))
     whole = ceil(tiles_each)
     return even._replace(m=high * whole, batch=maximum(1, ceil(number(even.batch) * tiles_each / whole)))
+
+
+def _tiles_each(fact: GroupedGemm, routed: Routed, rows: Size, high: int) -> Size:
+    """Mean tiles of an expert with rows: the expected number where the routing is stated, otherwise half a tile is empty.
+
+    NB the expected number of a uniform choice is smaller where experts have few tiles. Measured routers are not uniform, and
+    half a tile is nearer to their times.
+    """
+    if not routed.routing:
+        return rows / high + 0.5
+    padded = padded_rows(routed.E, routed.A, number(routed.tokens), high, routed.routing)
+    # Both numbers are expected ones, so their quotient may miss a whole number of tiles by a rounding error.
+    return padded / high / fact.groups - ROUNDING
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:
@@ -265,7 +277,7 @@ def _products(card: Card, facts: list[Gemm], op: Op, dtype: str, own: tuple[Side
         if len(bodies) == 1:
             return bodies[0]
         terms = tuple(term for each in bodies for term in each.terms)
-        return Body(sum(each.seconds for each in bodies), terms, "tiles", bodies[0].choice)
+        return Body(sum(each.seconds for each in bodies), terms, bodies[0].mechanism, bodies[0].choice)
 
     code_s = PRODUCT_CODE * card.dram_latency_s
     return (limited(card, body, byte, fresh_byte=weights, right_byte=rotating, among_s=code_s),)
@@ -279,7 +291,8 @@ def _quicker(card: Card, size: products.Product, dtype: str, found: Size, tried:
         return tiles.body(card, size, dtype, found, tried)
     from perfmodel.timing import vectors
 
-    return quicker(tiles.body(card, size, dtype, found, tried), vectors.body(card, size, found))
+    tiled = tiles.body(card, size, dtype, found, tried)
+    return quicker(tiled, vectors.body(card, size, found)._replace(mechanism=tiled.mechanism))
 
 
 def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
@@ -302,7 +315,7 @@ def _rows(card: Card, fact: Rows, op: Op, dtype: str, impl: str) -> tuple[Part, 
 
         return own_rows.forward(card, f"{fact.function}_forward", row, mask_byte=number(fact.mask) if fact.mask else 0)
     if fact.function == "softmax":
-        return in_order(card, torch_rows.softmax(row, card.before))
+        return in_order(card, torch_rows.softmax(row, card.before)._replace(mechanism="rows softmax"))
     return in_order(card, *torch_rows.norm(row, fact.function == "rmsnorm", card.before))
 
 

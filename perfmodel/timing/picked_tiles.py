@@ -2,8 +2,9 @@
 
 cuBLAS picks the tile with the least time of the tensor engine: waves of tiles, times steps along k, times the work of a
 step, of which small tiles lose more at their edges. Memory and L2 do not enter, so the pick may be far from the fastest
-tile. The kernel names of 670 products on an H100 show this rule (``benchmarks/tiles.py``). The library has more than 200
-tiles; a quarter of them gives the same times. The sum along k is split only if the parts of all tiles fit in one wave.
+tile. The kernel names of 665 products on an H100 show this rule (``benchmarks/tiles.py``). The library has more than 200
+tiles; a quarter of them gives the same times. The sum along k is split only if the parts of all tiles fit in one wave,
+and never that of a batch.
 
 The time of the picked tile has four streams. Multiplications and memory are as in ``tiles``. The operands of a step come
 through L2, whose reads the tiles of a thread-block cluster share: wide clusters where the tiles leave a tenth of the card
@@ -56,7 +57,7 @@ def picks(card: Card, size: Product, dtype: str, aligned: int) -> bool:
         card.generation in GENERATIONS
         and dtype in card.tilings
         and aligned == WIDE
-        and not (size.odd or size.scales or size.tiles)
+        and not (size.odd or size.scales or size.tiles or size.converts)
         and bool(size.left == ITEM)
         and bool(size.right == ITEM)
         and bool(minimum(size.m, size.n) > 1)
@@ -80,7 +81,7 @@ def pick(m: int, n: int, batch: int, steps: int, count: int) -> Pick:
         if 2 * number <= count:
             few.append((number, tile_m, tile_n, work))
     least *= steps
-    if least <= SPLIT:
+    if batch > 1 or least <= SPLIT:
         return best
     for number, tile_m, tile_n, work in few:
         for parts in SPLITS:

@@ -19,7 +19,7 @@ class Product(NamedTuple):
     """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
 
     ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
-    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd`` and
+    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd``,
     ``scales`` and ``converts`` are as in ``Gemm``. ``tiles``: those of the kernel, where it is no library's choice.
     """
 

@@ -43,12 +43,12 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
         return in_order(card, (_by_warps if many else _by_rows)(fact, rows, cols, read, write))
     if fact.scales == "block":
         scales = rows * ceil(cols / fact.run) * float(fact.scale)
-        return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "scale per group"),)
-    largest = _flat(card, read, 0.0, LARGEST * rows * cols, "largest element")
-    scale = _flat(card, SCALE_BYTE, SCALE_BYTE, 0.0, "scale")
+        return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "block", "scale per group"),)
+    largest = _flat(card, read, 0.0, LARGEST * rows * cols, "tensor", "largest element")
+    scale = _flat(card, SCALE_BYTE, SCALE_BYTE, 0.0, "tensor", "scale")
     # This package clears one word and finds the scale in the kernel that converts.
     small = 1 if impl in OWN else SMALL
-    found, cast = (largest, *(scale,) * small), _flat(card, read, write, 0.0, "quantise")
+    found, cast = (largest, *(scale,) * small), _flat(card, read, write, 0.0, "tensor", "quantise")
     return {"largest": found, "cast": (cast,)}.get(fact.scales, (*found, cast))
 
 
@@ -56,12 +56,12 @@ def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float
     """One block for each row."""
     if fact.scales == "static":
         work = STATIC_ROW + STATIC_ELEMENT * maximum(STATIC_LEAST, cols / STATIC_THREADS)
-        return Launch("static scale", rows, STATIC_THREADS, read, write, work, mechanism="stack")
+        return Launch("static scale", rows, STATIC_THREADS, read, write, work, mechanism="quantisation static")
     steps = ceil(cols / TOKEN_THREADS / TOKEN_VECTOR)
     work = TOKEN_ROW + 2 * steps * TOKEN_VECTOR * TOKEN_ELEMENT
     return Launch(
         "scale per row", rows, TOKEN_THREADS, read, write, work, steps, 2.0, near_waits=steps, again_byte=read,
-        held_byte=cols * float(fact.item), mechanism="stack",
+        held_byte=cols * float(fact.item), mechanism="quantisation token",
     )  # fmt: skip
 
 
@@ -71,14 +71,14 @@ def _by_warps(fact: Quantisation, rows: int, cols: int, read: float, write: floa
     work = TOKEN_ROW + 2 * steps * WARP_VECTOR * TOKEN_ELEMENT
     return Launch(
         "scale per row, by warps", ceil(rows / TOKEN_WARPS), WARP * TOKEN_WARPS, read, write, work, steps, near_waits=steps,
-        again_byte=read, held_byte=TOKEN_WARPS * cols * float(fact.item), mechanism="stack",
+        again_byte=read, held_byte=TOKEN_WARPS * cols * float(fact.item), mechanism="quantisation token",
     )  # fmt: skip
 
 
-def _flat(card: Card, read: float, write: float, lanes: float, name: str) -> Part:
+def _flat(card: Card, read: float, write: float, lanes: float, scales: str, name: str) -> Part:
     """An elementwise kernel."""
     return Part(
-        lambda found: elementwise(card, read, write, lanes, found, name)._replace(mechanism="stack"),
+        lambda found: elementwise(card, read, write, lanes, found, name)._replace(mechanism=f"quantisation {scales}"),
         floor_div(read + write, 1),
     )
 

@@ -274,11 +274,10 @@ def _range(card: Card, rows: Sequence[Row], held_s: Size, lower_s: Size) -> tupl
 
 def spread(card: Card, rows: Sequence[Row]) -> tuple[Size, Size]:
     """The ends of the range as factors of the time: those of the mechanisms, weighted by their time."""
-    other = card.spread["any"]
-    shares = [(card.spread.get(body.mechanism, other), body.seconds * repeat) for repeat, bodies in
+    shares = [(card.half_range(body.mechanism), body.seconds * repeat) for repeat, bodies in
               ((row.repeat, row.bodies) for row in rows) for body in bodies]  # fmt: skip
     whole = sum(seconds for _, seconds in shares)
-    half = sum(half * seconds for half, seconds in shares) / whole if whole > 0 else other
+    half = sum(half * seconds for half, seconds in shares) / whole if whole > 0 else card.spread["any"]
     return 1.0 / (1.0 + half), 1.0 + half
 
 
@@ -287,7 +286,7 @@ def _after_pauses(card: Card, given: tuple[tuple[Kernel, Size], ...], dtype: str
     settle_s, card = card.settle_s, card._replace(settle_s=0.0)
     settled_card, rows = _run(card, given, dtype, impl, "eager")
     bodies = [body for row in rows for body in row.bodies]
-    if card.idle_share >= 1.0 or any(body.mechanism not in CLOCKED for body in bodies):
+    if card.idle_share >= 1.0 or any(body.mechanism.partition(" ")[0] not in CLOCKED for body in bodies):
         return settled_card, rows
     busy_s = sum(body.seconds for body in bodies)
     up = busy_s**2 / (busy_s**2 + settle_s**2)

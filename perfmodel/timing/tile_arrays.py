@@ -147,7 +147,7 @@ def _picked(count: int, m: Points, n: Points, batch: Points, steps: Points) -> A
     first = np.argmin(np.asarray(waves_work), axis=0)
     least = waves_work[first, np.arange(m.size)] * steps
     parts = np.ones(m.size)
-    split = (least > picked_tiles.SPLIT) & (steps >= 4)
+    split = (least > picked_tiles.SPLIT) & (steps >= 4) & (batch == 1)
     pairs = np.flatnonzero((2 * tiles <= count) & split)
     if pairs.size:
         at, own = pairs % m.size, pairs // m.size

@@ -39,7 +39,9 @@ SPLITS = _data.sizes("splits")
 FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
 # Products with these scales come from CUTLASS or DeepGEMM, which do not split the sum.
 WHOLE = ("static", "token", "block")
-SHARPNESS, CONVERSION_S = _data.weights("sharpness", "conversion s")
+SHARPNESS, CONVERSION_S, UNSPLIT_STEP_S = _data.weights("sharpness", "conversion s", "unsplit step s")
+# Multiply-adds below which a library does not split the sum, and the largest k.
+UNSPLIT_ADA, UNSPLIT_K_ADA = _data.facts("unsplit ada", "unsplit k ada")
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
 # the change of a stream changes the whole by at most as much, and streams that are too short to count by 0.02 %.
 NEAR, STEADY = 1e-3, 1e-4
@@ -66,8 +68,7 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     if picked_tiles.picks(card, size, dtype, given.aligned):
         return picked_tiles.body(card, size, dtype, found, given)
     lead_s = how.lead_s + (CONVERSION_S if size.converts else 0.0)
-    # Kernels with quantised weights have a wider range: libraries differ more in them than in plain products.
-    mechanism = "conversion" if size.converts else "tiles"
+    mechanism = _mechanism(size, dtype, on_tensor)
     if not isinstance(given.powered_s + given.compulsory_s, float):
         from perfmodel.timing import tile_arrays
 
@@ -96,6 +97,15 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     engine = "tensor" if on_tensor else "vector"
     words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
     return Body(seconds + lead_s + sum_s, terms, mechanism, words)
+
+
+def _mechanism(size: Product, dtype: str, on_tensor: bool) -> str:
+    """The name whose range a product has. Libraries differ more in kernels with quantised weights than in plain products."""
+    if size.converts:
+        return "conversion"
+    if size.scales:
+        return f"tiles {dtype} {size.scales}"
+    return "tiles" if on_tensor else "tiles vector"
 
 
 def _fastest(
@@ -166,21 +176,33 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
     """The tiles of a library for a product, and what they share."""
     on_tensor = dtype in card.tilings
     step_k = step_of(size.left, size.right) if on_tensor else VECTOR_STEP
-    # A vector-matrix product has its own kernels, which split.
+    small = on_tensor and not (size.scales or size.tiles or size.converts) and _unsplit(card.generation, size)
+    # Libraries do not split the sums of a batch. A vector-matrix product has its own kernels, which split.
     whole = (
-        size.scales in WHOLE
+        small
         or size.converts
+        or size.scales in WHOLE
         or bool(size.tiles)
-        or (not on_tensor and bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
+        or (bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
     )
     own = size.tiles or (of_product(card.generation, dtype, size.scales, size.m, size.n) if on_tensor else ())
     items, aligned = (size.left, size.right), 0 if size.odd else given.aligned
     batched = not on_tensor and bool(size.batch > 1)
     choices, choosy = choices_of(card, dtype, items, aligned, batched, size.scales, own, size.converts)
+    if small:
+        choices = tuple(choice._replace(step_s=max(choice.step_s, UNSPLIT_STEP_S)) for choice in choices)
     left_s, right_s = reread_s(card, size, given)
     part_s = 8.0 * size.m * size.n * size.batch / card.l2_byte_per_s
     how = tiling(card, dtype, size.scales)
     return Grid(choices, choosy, ceil(size.k / step_k), whole, how.split_s, part_s, left_s, right_s)
+
+
+def _unsplit(generation: str, size: Product) -> bool:
+    """Whether a library leaves the sum of so small a product whole. Its blocks are few and wait for memory at every step."""
+    if generation != "ada":
+        return False
+    sums = size.batch * size.m * size.n * size.k
+    return bool(size.m > 1) and bool(size.k <= UNSPLIT_K_ADA) and bool(sums < UNSPLIT_ADA)
 
 
 def filled(choice: Choice, tiles: Size, results: Size) -> Size:

@@ -1,6 +1,6 @@
 // The roofline as SVG text. All places come from the chart data of the model.
 const text = (value) => String(value).replace(/[&<>"]/g, (one) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[one]);
-const KINDS = ["memory", "tensor", "vector", "special", "link"];
+const KINDS = ["memory", "tensor", "vector", "special", "link", "unknown"];
 const LABELS = 7, LEAST_SHARE = 0.02;
 
 function drawn(view, width, limits, chosen) {
@@ -11,8 +11,8 @@ function drawn(view, width, limits, chosen) {
     return [box.left + across * (box.right - box.left), box.bottom - up * (box.bottom - box.top)];
   };
   const cards = view.cards, [own] = cards, size = Math.min(34, width / 24);
-  const parts = [axes(limits, box, place, narrow)], words = [];
-  cards.forEach((card, at) => parts.push(roofs(card, limits, box, place, at > 0, narrow, cards.length > 1, words)));
+  const parts = [axes(limits, box, place, narrow)], words = [], titles = perfmodel.tags(cards);
+  cards.forEach((card, at) => parts.push(roofs(card, limits, box, place, at > 0, narrow, cards.length > 1 ? titles[at] : "", words)));
   const dots = [];
   cards.forEach((card, at) => card.points.forEach((point, row) => { if (point.flop_per_s) dots.push(dotOf(point, row, at, place, size)); }));
   dots.sort((a, b) => b.r - a.r);
@@ -49,7 +49,7 @@ function axes(limits, box, place, narrow) {
 }
 
 // The lines of a card. `words` collects the boxes of their names.
-function roofs(card, limits, box, place, other, narrow, several, words) {
+function roofs(card, limits, box, place, other, narrow, tag, words) {
   const kind = other ? "roof other" : "roof", [memory, ...caches] = card.slopes, found = [], heights = [];
   const top = Math.max(...card.roofs.map((roof) => roof.flop_per_s));
   const sloped = (rate, name) => {
@@ -61,7 +61,7 @@ function roofs(card, limits, box, place, other, narrow, several, words) {
   const [from, to] = sloped(memory.byte_per_s, kind);
   const angle = Math.atan2(to[1] - from[1], to[0] - from[0]), part = narrow ? 0.03 : 0.05;
   const at = [from[0] + part * (to[0] - from[0]), from[1] + part * (to[1] - from[1]) - 6];
-  const title = several && !narrow ? `${card.title}: ` : "";
+  const title = tag && `${tag}: `;
   if (!other) {
     const name = `${title}memory ${perfmodel.brief(memory.byte_per_s, "B/s")}`;
     found.push(`<text class="rooftext" x="${at[0]}" y="${at[1]}" transform="rotate(${(angle * 180) / Math.PI} ${at[0]} ${at[1]})">${text(name)}</text>`);
@@ -77,7 +77,7 @@ function roofs(card, limits, box, place, other, narrow, several, words) {
     const free = heights.every((one) => Math.abs(one - y) > 14);
     if (free && (!other || roof === card.roofs[0])) {
       heights.push(y);
-      const name = other ? `${card.title}: ${roof.name}` : `${title}${roof.name} ${perfmodel.brief(roof.flop_per_s, "FLOP/s")}`, up = other ? y + 13 : y - 5;
+      const name = other ? `${title}${roof.name}` : `${title}${roof.name} ${perfmodel.brief(roof.flop_per_s, "FLOP/s")}`, up = other ? y + 13 : y - 5;
       found.push(`<text class="rooftext" x="${box.right - 4}" y="${up}" text-anchor="end">${text(name)}</text>`);
       words.push([box.right - 4 - name.length * 6, up - 11, box.right, up + 3]);
     }
@@ -116,6 +116,18 @@ function tags(dots, box, most, names, words) {
     }
   }
   return `<g aria-hidden="true">${found.join("")}</g>`;
+}
+
+// The arrow keys move from dot to dot, of which the Tab key reaches one. Returns whether the key was one of them.
+function moveDot(root, event) {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], dot = event.target.closest("[data-row]");
+  if (!step || !dot) return false;
+  const dots = [...root.querySelectorAll(".dot[data-row]")].sort((a, b) => a.cx.baseVal.value - b.cx.baseVal.value);
+  const next = dots[(dots.indexOf(dot) + step + dots.length) % dots.length];
+  dots.forEach((one) => one.setAttribute("tabindex", one === next ? 0 : -1));
+  next.focus();
+  event.preventDefault();
+  return true;
 }
 
 // --- files

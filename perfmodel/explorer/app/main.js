@@ -90,5 +90,5 @@ const picture = () => page.columns[page.active].root.querySelector(".chart svg")
 element("svg").addEventListener("click", () => saved(new Blob([standalone(picture())], { type: "image/svg+xml" }), `${name()}.svg`));
 element("png").addEventListener("click", async () => saved(await pixels(picture()), `${name()}.png`));
 addEventListener("hashchange", load);
-new ResizeObserver(() => page.columns.forEach((column) => column.view && column.limits && column.draw())).observe(element("columns"));
+new ResizeObserver(() => page.columns.forEach((column) => column.resized())).observe(element("columns"));
 load();

@@ -26,15 +26,9 @@ class Column {
   }
   onDot(event, act) { const dot = event.target.closest?.("[data-row]"); if (dot) act(+dot.dataset.row, dot); }
   onKey(event) {
-    this.onDot(event, (row, dot) => {
-      const dots = [...this.root.querySelectorAll(".dot[data-row]")].sort((a, b) => a.cx.baseVal.value - b.cx.baseVal.value);
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (step) {
-        const next = dots[(dots.indexOf(dot) + step + dots.length) % dots.length];
-        dots.forEach((one) => one.setAttribute("tabindex", one === next ? 0 : -1));
-        next.focus();
-        event.preventDefault();
-      } else if (event.key === "Enter" || event.key === " ") {
+    if (moveDot(this.root, event)) return;
+    this.onDot(event, (row) => {
+      if (event.key === "Enter" || event.key === " ") {
         this.choose(this.view.names_full[row]);
         this.root.querySelector(`.dot[data-row="${row}"]`)?.focus();
         event.preventDefault();
@@ -57,10 +51,14 @@ class Column {
     this.part(".notes").innerHTML = notes(view).map((one) => `<li>${text(one)}</li>`).join("");
     this.part("code").textContent = command(state);
   }
+  resized() { if (this.limits && Math.abs(this.width - this.part(".chart").clientWidth) >= 1) this.draw(); }
   draw(limits) {
     this.limits = limits ?? this.limits;
     const chart = this.part(".chart"), width = Math.max(280, Math.floor(chart.clientWidth || this.root.clientWidth - 34));
+    const focused = chart.contains(document.activeElement) ? document.activeElement.dataset.row : null;
+    this.width = width;
     chart.innerHTML = drawn(this.view, width, this.limits, this.chosen);
+    if (focused !== null) chart.querySelector(`[data-row="${focused}"]`)?.focus({ preventScroll: true });
   }
   hint(dot, row) {
     this.part(".hint")?.remove();

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import json
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from perfmodel.explorer.compiler.expressions import Expressions
-from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, METHODS
+from perfmodel.explorer.compiler.comprehensions import Comprehensions
+from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, METHOD_OWNERS, METHODS
 from perfmodel.explorer.compiler.scope import MISSING
+from perfmodel.strictjson import dumped
 
 
 class Parameters:
@@ -47,7 +47,7 @@ class Parameters:
         return f"{self.positional}{marks} {' '.join(self.fixed)}"
 
 
-class Calls(Expressions):
+class Calls(Comprehensions):
     """Translates calls."""
 
     def _element(self, node: ast.expr) -> str:
@@ -55,7 +55,7 @@ class Calls(Expressions):
         named = isinstance(node, ast.Attribute) and node.attr in self.program.method_names
         if isinstance(node, ast.Attribute) and named and self.static(node) is MISSING:
             self.program.uses(node.attr)
-            return f"$bound({self.expression(node.value)}, {json.dumps(node.attr)})"
+            return f"$bound({self.expression(node.value)}, {dumped(node.attr)})"
         return super()._element(node)
 
     def _call(self, node: ast.Call) -> str:
@@ -126,6 +126,10 @@ class Calls(Expressions):
     def _method(self, node: ast.Call, attribute: ast.Attribute) -> str:
         name = attribute.attr
         self.program.uses(name)
+        if name not in METHODS | self.program.method_names | self.program.fields:
+            owners = [kind.__name__ for kind in METHOD_OWNERS if hasattr(kind, name)]
+            if owners:
+                raise self.refuse(node, f"the method '{owners[0]}.{name}'")
         base = self.expression(attribute.value)
         if name == "_replace":
             if node.args or any(word.arg is None for word in node.keywords):
@@ -180,7 +184,7 @@ class Calls(Expressions):
         if extra and not own.others:
             raise self.refuse(node, f"the keyword '{next(iter(extra))}'")
         if own.others:
-            pairs = ", ".join(f"[{json.dumps(name)}, {value}]" for name, value in extra.items())
+            pairs = ", ".join(f"[{dumped(name)}, {value}]" for name, value in extra.items())
             places.append(f"$dict([{pairs}])")
         rest = given[own.positional :]
         if rest and not own.rest:

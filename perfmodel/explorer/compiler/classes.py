@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import json
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from perfmodel.explorer.compiler.functions import Statements
 from perfmodel.explorer.compiler.library import CLASSES, METHODS
 from perfmodel.explorer.compiler.scope import Scope, outer
 from perfmodel.explorer.compiler.source import file_of, of_class
+from perfmodel.strictjson import dumped
 
 if TYPE_CHECKING:
     from perfmodel.explorer.compiler.program import Program
@@ -70,7 +70,7 @@ class Class:
         if isinstance(value, functools.cached_property):
             return (
                 f"get {name}() {{ const $found = this.$make_{name}(); "
-                f"Object.defineProperty(this, {json.dumps(name)}, {{value: $found}}); return $found; }} "
+                f"Object.defineProperty(this, {dumped(name)}, {{value: $found}}); return $found; }} "
                 + self._method(node, f"$make_{name}", value.func)
             )
         written = f"${name}" if name in METHODS else name
@@ -81,7 +81,7 @@ class Class:
         if not isinstance(value, FunctionType):
             raise UntranslatableError(self.file, node, f"the method '{name}'")
         own = Parameters.of_node(node.args, method=True)
-        self.signatures.append(f"$signed({self.name}.prototype.{written}, {json.dumps(own.signature)});")
+        self.signatures.append(f"$signed({self.name}.prototype.{written}, {dumped(own.signature)});")
         return self._method(node, written, value)
 
     def _method(self, node: ast.FunctionDef, head: str, function: Any, *, first: bool = True) -> str:
@@ -110,7 +110,7 @@ class Class:
         if constants:
             lines.append(f"$constants({self.name}, {{{', '.join(constants)}}});")
         if self._is_direct_tuple:
-            lines.append(f"$fields({self.name}, {json.dumps(list(self.kind._fields))});")  # type: ignore[attr-defined]
+            lines.append(f"$fields({self.name}, {dumped(list(self.kind._fields))});")  # type: ignore[attr-defined]
         return "\n".join([*lines, *self.signatures])
 
     @property

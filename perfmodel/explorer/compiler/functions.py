@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from perfmodel.explorer.compiler.calls import Calls, Parameters
 from perfmodel.explorer.compiler.patterns import Patterns
 from perfmodel.explorer.compiler.scope import Scope, assigned, identifier
+from perfmodel.strictjson import dumped
 
 
 class Statements(Patterns, Calls):
@@ -91,7 +91,7 @@ class Statements(Patterns, Calls):
             head, _, body = text[len("function $") :].partition(") {")
             made = f"{head}) => {{{body}"
         if own.rest or own.others or len(own.fixed) > own.positional:
-            made = f"$signed({made}, {json.dumps(own.signature)})"
+            made = f"$signed({made}, {dumped(own.signature)})"
         return f"const {name} = {made};"
 
     # --- statements
@@ -155,6 +155,9 @@ class Statements(Patterns, Calls):
     def _loop(self, node: ast.For | ast.While, head: str) -> str:
         if not node.orelse:
             return f"{head} {{ {self.block(node.body)} }}"
+        inner = (one for one in ast.walk(node) if isinstance(one, (ast.For, ast.While)) and one is not node)
+        if any(isinstance(one, ast.Break) for loop in inner for one in ast.walk(loop)):
+            raise self.refuse(node, "'else' of a loop around a loop with 'break'")
         label = f"$loop{self.program.count()}"
         return f"{label}: {{ {head} {{ {self.block(node.body)} }} {self.block(node.orelse)} }}".replace(
             "break;", f"break {label};"

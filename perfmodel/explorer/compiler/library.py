@@ -15,10 +15,12 @@ from typing import Any
 _METHODS_TEXT = """
 append extend insert pop remove index count clear copy sort get items keys values setdefault update add discard
 union issuperset issubset startswith endswith partition rpartition split join strip rstrip lstrip removesuffix
-removeprefix lower upper casefold capitalize replace format bit_length is_integer isdecimal isalpha isdigit
-isprintable intersection difference title fromkeys
+removeprefix lower upper casefold capitalize replace bit_length is_integer isdecimal isalpha isdigit
+isprintable intersection difference fromkeys
 """
 METHODS = frozenset(_METHODS_TEXT.split())
+# A method of these types that is not above has no translation.
+METHOD_OWNERS = (str, list, tuple, dict, set, frozenset, int, float)
 
 _BUILTINS_TEXT = """
 abs all any bool dict divmod enumerate filter float frozenset getattr hasattr id int isinstance iter len list
@@ -26,7 +28,7 @@ map max min next range repr reversed round set sorted str sum tuple type zip
 """
 _BUILTINS = tuple(_BUILTINS_TEXT.split())
 
-_MATH = "ceil floor sqrt log log2 log10 exp expm1 log1p gcd isfinite prod"
+_MATH = "ceil floor sqrt log log2 log10 exp expm1 log1p gcd isfinite prod lgamma"
 
 # Functions and classes of Python by their name in the runtime.
 FUNCTIONS: dict[Any, str] = {

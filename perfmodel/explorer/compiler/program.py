@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import math
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from functools import cached_property, partial
 from types import FunctionType, MappingProxyType, ModuleType
@@ -23,7 +21,8 @@ from perfmodel.explorer.compiler.errors import UntranslatableError
 from perfmodel.explorer.compiler.functions import Statements
 from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, LEFT_OUT, REMEMBERED
 from perfmodel.explorer.compiler.scope import Scope, outer
-from perfmodel.explorer.compiler.source import of_function
+from perfmodel.explorer.compiler.source import fields, method_names, of_function
+from perfmodel.strictjson import dumped
 
 
 class Program:
@@ -59,21 +58,12 @@ class Program:
     @cached_property
     def fields(self) -> frozenset[str]:
         """The fields of all named tuples."""
-        return frozenset(name for kind in self._kinds() for name in getattr(kind, "_fields", ()))
-
-    @staticmethod
-    def _kinds() -> list[type]:
-        modules = [module for name, module in sys.modules.items() if name.startswith("perfmodel")]
-        return list(
-            {id(one): one for module in modules for one in vars(module).values() if isinstance(one, type)}.values()
-        )
+        return fields()
 
     @cached_property
     def method_names(self) -> frozenset[str]:
         """The names of all methods: an attribute of such a name may be a method that is passed on."""
-        return frozenset(
-            name for kind in self._kinds() for name, one in vars(kind).items() if isinstance(one, FunctionType)
-        )
+        return method_names()
 
     def count(self) -> int:
         self._number += 1
@@ -96,7 +86,7 @@ class Program:
             return replaced
         if isinstance(value, ModuleType):
             if value.__name__ in self._absent:
-                return f"$absent({json.dumps(value.__name__)})"
+                return f"$absent({dumped(value.__name__)})"
             raise UntranslatableError(file, node, f"the module '{value.__name__}' as a value")
         if isinstance(value, type):
             return self._class(value, file, node)
@@ -128,7 +118,7 @@ class Program:
         if not function.__module__.startswith("perfmodel"):
             raise UntranslatableError(file, node, f"the function '{function.__module__}.{function.__qualname__}'")
         if function.__module__ in self._absent:
-            return f"$absent({json.dumps(function.__qualname__)})"
+            return f"$absent({dumped(function.__qualname__)})"
         remembered = hasattr(value, "cache_parameters")
         known = id(value) in self._names
         name = self._name_of(value, function.__module__, function.__name__)
@@ -169,7 +159,7 @@ class Program:
         text = translator.function(node, plain, defaults=defaults)
         if wrapper:
             text += f"\nconst {name} = {wrapper}({plain});"
-        self._signatures[name] = f"$signed({name}, {json.dumps(own.signature)});"
+        self._signatures[name] = f"$signed({name}, {dumped(own.signature)});"
         return text
 
     # --- values
@@ -184,7 +174,7 @@ class Program:
             return self._class(value, file, node)
         if inspect.ismethod(value):
             self.uses(value.__name__)
-            return f"$bound({self.literal(value.__self__, file, node, shared=True)}, {json.dumps(value.__name__)})"
+            return f"$bound({self.literal(value.__self__, file, node, shared=True)}, {dumped(value.__name__)})"
         if inspect.isbuiltin(value):
             raise UntranslatableError(file, node, f"the function '{value.__module__}.{value.__qualname__}'")
         if isinstance(value, ast.AST):
@@ -293,10 +283,7 @@ def _scalar(value: Any) -> str:
     if isinstance(value, Enum):
         value = value.value
     if value is None or isinstance(value, (bool, str)):
-        return json.dumps(value, ensure_ascii=False)
+        return dumped(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return repr(value)
-
-
-Entry = Callable[..., Any]

@@ -113,7 +113,8 @@ function $partial(f, ...given) {
 }
 function $bound(object, name) {
   if (typeof object === "string" && (name === "value" || name === "name")) return name === "value" ? $value(object) : $name(object);
-  if (Object.hasOwn(object, name)) return object[name];
+  const own = object[name];
+  if ((own !== undefined && typeof own !== "function") || Object.hasOwn(object, name)) return own;
   const f = object["$" + name] ?? object[name];
   return typeof f === "function" ? f.bind(object) : f;
 }
@@ -139,13 +140,14 @@ function $key(value) {
   return value;
 }
 function $keyOf(values) {
-  let text = "\u0001(";
-  for (const one of values) {
-    const key = $key(one);
-    text += typeof key === "string" ? (key[0] === "\u0001" ? key : JSON.stringify(key)) : typeof key === "object" && key !== null || typeof key === "function" ? "#" + $id(key) : key;
-    text += ",";
+  let text = "\u0001";
+  for (let i = 0; i < values.length; i++) {
+    const key = $key(values[i]), kind = typeof key;
+    // Texts of the model hold no control characters, so these marks keep the parts apart.
+    text += kind === "string" ? '"' + key : kind === "number" || key === null ? key : "#" + $id(key);
+    text += "\u0002";
   }
-  return text + ")";
+  return text + "\u0003";
 }
 class $Dict {
   // Values by key. Keys that are tuples have a text in their place; `k` then holds all keys themselves.
@@ -253,7 +255,10 @@ function $isTuple(value) { return Array.isArray(value) || value instanceof $Tupl
 function $in(value, container) {
   if (typeof container === "string") return container.includes(value);
   if (container instanceof $Dict || container instanceof $Set) return container.has(value);
-  if (typeof value === "string" && Array.isArray(container)) return container.includes(value);
+  if (Array.isArray(container)) {
+    if (container.includes(value)) return true;
+    if (typeof value === "string") return false;
+  }
   for (const one of container) if ($equal(one, value)) return true;
   return false;
 }
@@ -445,8 +450,16 @@ function $min(...given) {
   return $extreme(given, $less);
 }
 function $gcd(a, b) { while (b) [a, b] = [b, $mod(a, b)]; return Math.abs(a); }
+// The logarithm of the gamma function by Stirling's series, for positive numbers; below 8 by its recurrence.
+function $lgamma(x) {
+  let shift = 0;
+  while (x < 8) { shift += Math.log(x); x += 1; }
+  const s = 1 / (x * x);
+  const series = (1 / 12 - s * (1 / 360 - s * (1 / 1260 - s * (1 / 1680 - s * (1 / 1188 - s * 691 / 360360))))) / x;
+  return (x - 0.5) * Math.log(x) - x + 0.9189385332046727 + series - shift;
+}
 const $math = {
-  ceil: Math.ceil, floor: Math.floor, sqrt: Math.sqrt, log: Math.log, log2: Math.log2, log10: Math.log10, exp: Math.exp, expm1: Math.expm1,
+  lgamma: $lgamma, ceil: Math.ceil, floor: Math.floor, sqrt: Math.sqrt, log: Math.log, log2: Math.log2, log10: Math.log10, exp: Math.exp, expm1: Math.expm1,
   log1p: Math.log1p, gcd: $gcd, isfinite: Number.isFinite, prod: (values) => { let found = 1; for (const one of values) found *= one; return found; },
 };
 function $groupby(values, words = {}) {
@@ -510,16 +523,20 @@ function $even(rounded, exact, length) {
   const cut = exact.slice(0, length);
   return "02468".includes(cut.replace(".", "").slice(-1)) ? cut.replace(/\.$/, "") : rounded;
 }
+function $isHalf(twice) { const whole = Math.round(twice); return whole % 2 !== 0 && Math.abs(twice - whole) < 1e-9 * whole; }
 function $exponent(value, digits) {
-  const [mantissa, power] = value.toExponential(digits).split("e");
-  const [exact, same] = value.toExponential(Math.min(100, digits + 40)).split("e");
-  const sign = value < 0 ? 1 : 0, rounded = power === same ? $even(mantissa, exact, sign + 1 + (digits ? 1 + digits : 0)) : mantissa;
-  return `${rounded}e${power[0]}${power.slice(1).padStart(2, "0")}`;
+  let [mantissa, power] = value.toExponential(digits).split("e");
+  const size = Math.abs(value);
+  if ($isHalf((size / 10 ** Math.floor(Math.log10(size))) * 10 ** digits * 2)) {
+    const [exact, same] = value.toExponential(Math.min(100, digits + 40)).split("e");
+    if (power === same) mantissa = $even(mantissa, exact, (value < 0 ? 1 : 0) + 1 + (digits ? 1 + digits : 0));
+  }
+  return `${mantissa}e${power[0]}${power.slice(1).padStart(2, "0")}`;
 }
 function $fixed(value, digits) {
   if (Math.abs(value) >= 1e21) return BigInt(value).toString() + (digits ? "." + "0".repeat(digits) : "");
-  const rounded = value.toFixed(digits), twice = Math.abs(value) * 10 ** digits * 2;
-  if (!Number.isInteger(twice) || twice % 2 === 0) return rounded;
+  const rounded = value.toFixed(digits);
+  if (!$isHalf(Math.abs(value) * 10 ** digits * 2)) return rounded;
   const exact = value.toFixed(100);
   return $even(rounded, exact, exact.indexOf(".") + (digits ? 1 + digits : 0));
 }
@@ -566,6 +583,9 @@ $own(String.prototype, {
   casefold() { return this.toLowerCase(); },
   capitalize() { return this.slice(0, 1).toUpperCase() + this.slice(1).toLowerCase(); },
   replace(from, to) { return this.replaceAll(from, to); },
+  isdigit() { return /^\d+$/.test(this); },
+  isdecimal() { return /^\d+$/.test(this); },
+  isalpha() { return /^\p{L}+$/u.test(this); },
   isprintable() { return !/[\u0000-\u001f\u007f-\u009f]/.test(this); },
   count(part) { return this.split(part).length - 1; },
 });
@@ -574,7 +594,7 @@ $own(Array.prototype, {
   extend(values) { for (const one of values) this.push(one); return null; },
   insert(at, value) { this.splice(at, 0, value); return null; },
   pop(at = -1) { return this.splice(at, 1)[0]; },
-  index(value) { const at = this.findIndex((one) => $equal(one, value)); if (at < 0) throw new $ValueError("no such element"); return at; },
+  index(value) { const same = this.indexOf(value); if (same >= 0) return same; const at = this.findIndex((one) => $equal(one, value)); if (at < 0) throw new $ValueError("no such element"); return at; },
   count(value) { return this.filter((one) => $equal(one, value)).length; },
   clear() { this.length = 0; return null; },
   copy() { return [...this]; },

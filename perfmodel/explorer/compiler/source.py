@@ -1,4 +1,4 @@
-"""Finds the syntax tree of functions and classes. Each file is parsed once."""
+"""Finds the syntax tree of functions and classes, and the names that classes give. Each file is parsed once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 from perfmodel.explorer.compiler.errors import UntranslatableError
@@ -56,3 +57,19 @@ def of_class(kind: type) -> ast.ClassDef:
         if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
             return node
     raise UntranslatableError(file, None, f"the class {kind.__qualname__}")
+
+
+def _kinds() -> list[type]:
+    """The classes of all modules of this package that are loaded."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("perfmodel")]
+    return list({id(one): one for module in modules for one in vars(module).values() if isinstance(one, type)}.values())
+
+
+def fields() -> frozenset[str]:
+    """The fields of all named tuples."""
+    return frozenset(name for kind in _kinds() for name in getattr(kind, "_fields", ()))
+
+
+def method_names() -> frozenset[str]:
+    """The names of all methods."""
+    return frozenset(name for kind in _kinds() for name, one in vars(kind).items() if isinstance(one, FunctionType))

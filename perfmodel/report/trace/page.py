@@ -6,12 +6,14 @@ import os.path
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from perfmodel.chart import MEASURED, Card, Point, Roof, Slope
 from perfmodel.errors import printable
+from perfmodel.explorer import charting
 from perfmodel.op import Engine
 from perfmodel.paths import label
 from perfmodel.report.html import document, escape, section
 from perfmodel.report.trace.text import parts, title
-from perfmodel.roofline import LINK, rates
+from perfmodel.roofline import LINK, MEMORY, rates
 from perfmodel.traces.kernel_names import short
 from perfmodel.traces.pricing import named
 from perfmodel.traces.rows import Row, key, row_of
@@ -19,7 +21,8 @@ from perfmodel.traces.tracing import Rank, Traced
 from perfmodel.units import ITEM_BYTES, scaled
 
 _HERE = os.path.dirname(__file__)
-SCRIPTS = tuple(os.path.join(_HERE, name) for name in ("timeline.js", "roofline.js", "kernels.js"))
+SCRIPTS = tuple(os.path.join(_HERE, name) for name in ("timeline.js", "kernels.js"))
+LEAST = 1e-3  # FLOP per byte: kernels below stand at the left edge of the roofline
 MOST_KERNELS = 40_000  # that the timeline draws: the longest ones
 MOST_ROWS = 400  # of the list
 COLOURS = {"memory": "memory", "tensor": "matrix products", "vector": "vector arithmetic", "special": "special functions",
@@ -43,8 +46,12 @@ def page(found: Traced) -> str:
         "</main>",
         f"<footer><p class='note'>{' '.join(map(escape, found.notes))}</p></footer>",
     ]
-    data = {"rows": [_row(row) for row in rows], "timeline": _timeline(main, rows), "roofline": _roofline(found)}
-    return document(title(found), body, data, SCRIPTS, (os.path.join(_HERE, "page.css"),))
+    data = {"rows": [_row(row) for row in rows], "timeline": _timeline(main, rows)}
+    styles, card = (os.path.join(_HERE, "page.css"),), _roofline(found)
+    if card is None:
+        return document(title(found), body, data, SCRIPTS, styles)
+    scripts = (charting.SCRIPT, os.path.join(_HERE, "roofline.js"), *SCRIPTS)
+    return document(title(found), body, data, scripts, (*styles, charting.STYLE), charting.drawing([card]))
 
 
 def _header(found: Traced) -> str:
@@ -139,11 +146,10 @@ def _timeline_section() -> str:
 
 def _roofline_section() -> str:
     body = (
-        "<div id='roofline'><svg role='group' aria-label='Roofline with the kernels as dots'></svg>"
-        "<p class='note'>Roofs: <span class='roofs'></span>.</p>"
-        "<div class='picked' aria-live='polite'>Choose a dot with the pointer or the Tab key.</div></div>"
+        "<div id='roofline' class='column'><div class='chart'></div>"
+        "<div class='picked' aria-live='polite'>Choose a dot with the pointer, or with the Tab and arrow keys.</div></div>"
     )
-    intro = "Kernels by arithmetic intensity and by the rate that they reached; the area of a dot is its time. Kernels that compute nothing have no dot."
+    intro = "Kernels by arithmetic intensity and by the rate that they reached; the area of a dot is its time, and a line leads up to its bound. Kernels that compute nothing have no dot."
     return section("Roofline", body, intro)
 
 
@@ -237,24 +243,42 @@ def _us(seconds: float) -> float:
     return round(seconds * 1e6, 3)
 
 
-def _roofline(found: Traced) -> dict[str, Any] | None:
-    """The bandwidth of the card, and its peaks for the types of the kernels."""
+def _roofline(found: Traced) -> Card | None:
+    """The bandwidth of the card, its peaks for the types of the kernels, and the kernels as points; None without points."""
     if found.gpu is None:
         return None
-    roofs: dict[str, float] = {}
     took: dict[str, float] = {}
     for row in found.main.rows:
         if row.known and row.dtype in ITEM_BYTES:
             took[row.dtype] = took.get(row.dtype, 0.0) + row.measured_s
+    roofs: dict[float, list[str]] = {}
     for dtype in sorted(took, key=lambda name: -took[name])[:2]:
         own = rates(found.gpu, dtype)
         for engine in (Engine.TENSOR, Engine.VECTOR):
             roof = own.roofs[engine]
-            roofs.setdefault(f"{roof.name} {dtype}" if dtype not in roof.name else roof.name, roof.flop_per_s)
-    names: dict[float, list[str]] = {}
-    for name, rate in roofs.items():
-        names.setdefault(rate, []).append(name)
-    return {
-        "bandwidth": found.gpu.bandwidth_byte_per_s.value,
-        "roofs": [{"name": ", ".join(equal), "rate": rate} for rate, equal in names.items()],
-    }
+            names = roofs.setdefault(roof.flop_per_s, [])
+            name = f"{roof.name} {dtype}" if dtype not in roof.name else roof.name
+            names += [] if name in names else [name]
+    bandwidth, span_s = found.gpu.bandwidth_byte_per_s.value, found.main.spans.span_s
+    known = [row for row in found.main.rows if row.known and row.flops and row.traffic_byte]
+    points = [_point(row, span_s, bandwidth) for row in known]
+    if not roofs or not points:
+        return None
+    slopes = [Slope(MEMORY, bandwidth)]
+    ordered = sorted(roofs.items(), reverse=True)
+    return Card(
+        found.gpu.name, found.gpu.title, slopes, [Roof(", ".join(names), rate) for rate, names in ordered], points
+    )
+
+
+def _point(row: Row, span_s: float, bandwidth_byte_per_s: float) -> Point:
+    """A kernel at the rate that was measured. Its bound is drawn below the slope of the memory: data that is found in L2
+    passes it.
+    """
+    reached, intensity = row.flops / row.measured_s, max(row.flops / row.traffic_byte, LEAST)
+    bound = min(row.flops / row.lower_s, bandwidth_byte_per_s * intensity) if row.lower_s else reached
+    return Point(
+        name=printable(f"{row.op} {named(row.shape)}"), intensity=intensity, flop_per_s=max(reached, bound), kind=MEASURED,
+        bound=row.bound or "unknown", reached=reached, share=row.measured_s / span_s, measured_s=row.measured_s,
+        lower_s=row.lower_s,
+    )  # fmt: skip
