@@ -45,7 +45,9 @@ class Column {
     this.part(".tiles").innerHTML = tiles(view);
     this.draw(limits);
     this.part(".keys").innerHTML = keys(shown);
-    this.details(this.chosen);
+    // Formulas take long to lay out: they follow when the slider rests.
+    this.part(".details").classList.toggle("waiting", view.moving);
+    if (!view.moving) this.details(this.chosen, false);
     this.part(".memory-bar").innerHTML = memory(shown, gpus.get(state.gpu));
     this.table(shown);
     this.part(".notes").innerHTML = notes(view).map((one) => `<li>${text(one)}</li>`).join("");
@@ -92,7 +94,7 @@ class Column {
   }
 
   // --- the chosen step
-  details(row) {
+  details(row, whole = true) {
     const { shown, state } = this.view, own = shown.analysis.rows[row];
     if (!own) return;
     const line = Object.fromEntries(shown.table.headings.map((heading, at) => [heading, shown.table.lines[row][at]]));
@@ -115,16 +117,19 @@ class Column {
       <dt>time</dt><dd>at least ${s(bounds.lower_s)}, expected ${s(expected.expected_s)} (${s(expected.low_s)} to ${s(expected.high_s)})</dd>
       <dt>why</dt><dd>${parted(expected.terms).map(([name, seconds]) => `${text(name)} ${s(seconds)}`).join(" + ")}</dd>
       <dt>crossing</dt><dd class="own-crossing">…</dd></dl>`;
-    if (!this.view.moving) this.ownCrossing();
+    if (whole) this.ownCrossing();
   }
   ownCrossing() {
     const place = this.part(".own-crossing"), row = this.view.shown.analysis.rows[this.shownRow];
     if (place && row) place.textContent = crossings(this.view.state, row.name).join(" ");
   }
   settle() {
-    this.view.moving = false;
+    if (this.view.moving) {
+      this.view.moving = false;
+      this.part(".details").classList.remove("waiting");
+      this.details(this.chosen);
+    } else this.ownCrossing();
     this.part(".crossings").textContent = crossings(this.view.state).join(" ");
-    this.ownCrossing();
   }
 }
 
