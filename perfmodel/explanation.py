@@ -50,8 +50,8 @@ class Explanation(NamedTuple):
     ways: tuple[Way, ...] = ()
     crossovers: tuple[Crossover, ...] = ()
     tiles: Tiles | None = None
-    experts: Spread | None = None
     contexts: Contexts | None = None
+    experts: Spread | None = None
 
 
 # Sizes that are equal in self-attention. Cost is quadratic in the sequence length when both grow together.
@@ -97,8 +97,8 @@ def explain(
         if isinstance(op.runs, Collective)
         else (),
         tiles=tiles(operation, workload, gpu, fused.dims, settings, knowledge),
-        experts=spread(operation, fused.dims),
         contexts=contexts(op, gpu, fused.dims["act"]) if "act" in fused.dims else None,
+        experts=spread(operation, fused.dims),
     )
 
 

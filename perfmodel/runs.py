@@ -55,21 +55,24 @@ class Gemm(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """How the rows of a grouped product are distributed: ``tokens`` tokens choose A of E experts each (see ``routing``)."""
+    """How the rows of a grouped product are distributed: ``tokens`` tokens choose A of E experts each (see ``routing``).
+
+    ``balanced``: all experts that have rows have the same number, as in benchmarks.
+    """
 
     tokens: Factors
     E: Size
     A: Size
     routing: Any = 0
+    balanced: bool = False
 
 
 class GroupedGemm(NamedTuple):
     """Matrix products of several groups: ``rows`` rows distributed over ``groups`` experts.
 
     In the forward pass, each group multiplies its rows by its own (k, n) matrix. With ``summed``, the rows are the
-    inner dimension: each group's result is (k, n), the gradient of its matrix. ``tokens``: rows before each was sent to
-    several experts. ``experts``: all of them, those without a row included. Both decide the tiles of a serving stack. ``balanced``:
-    all groups have the same number of rows. ``converts`` is as in ``Gemm``. ``routed``: how tokens choose experts.
+    inner dimension: each group's result is (k, n), the gradient of its matrix. ``converts`` is as in ``Gemm``. ``routed``:
+    how many rows each expert gets, which decides the tiles of a serving stack; None if that is unknown.
     """
 
     rows: Factors
@@ -78,9 +81,6 @@ class GroupedGemm(NamedTuple):
     groups: Factors
     items: Items = Items()
     summed: bool = False
-    tokens: Factors = 0
-    experts: Size = 0
-    balanced: bool = False
     converts: bool = False
     routed: Routed | None = None
 

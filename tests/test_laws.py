@@ -167,16 +167,16 @@ def traffic_is_at_least_each_input_and_output_once(operation, sizes, op):
 def twice_the_independent_work_is_twice_the_flops(operation, sizes, op):
     double = {symbol: 2 * sizes[symbol] for symbol in independent(operation)}
     twice = operation(**{**sizes, **double})
-    assert twice.flops() == 2 * op.flops()
+    assert twice.flops() == 2 * op.flops() - (2 if operation.name in WHOLE else 0)
     assert op.traffic_byte() <= twice.traffic_byte() <= 2 * op.traffic_byte()
 
 
 @law
 def nothing_shrinks_when_a_size_grows(operation, sizes, op):
-    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory, larger tiles or more groups may
-    reduce them, as may more ranks, or larger elements of a tensor that is given in bytes.
+    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory, larger tiles, more groups or longer
+    runs with one scale may reduce them, as may more ranks, or larger elements of a tensor that is given in bytes.
     """
-    held = ("M", "groups", *(("act", "gpus") if "byte" in sizes else ()))
+    held = ("M", "groups", "group", "routing", *(("act", "gpus") if "byte" in sizes else ()))
     for symbol, value in sizes.items():
         kind = SYMBOLS[symbol].kind
         if kind == "flag" or value is None or symbol.startswith("tile_") or symbol in held:
@@ -221,88 +221,6 @@ def test_huge_sizes_lose_no_digit(name):
     )
     assert op.flops() == large * one.flops()
     assert {type(count) for count in counts(op)} == {int}
-
-
-@every_operation
-def test_flops_are_the_sum_of_their_parts(name):
-    def law(operation, sizes):
-        op = operation(**sizes)
-        assert op.flops() == sum(op.primitives().values()) == sum(op.engine_flops().values())
-        assert 0 <= op.contraction_flops() <= op.flops()
-        assert set(op.engine_flops()) <= set(Engine)
-
-    holds(name, law)
-
-
-@every_operation
-def test_traffic_is_the_sum_of_its_parts(name):
-    def law(operation, sizes):
-        op = operation(**sizes)
-        assert op.traffic_byte() == op.read_byte() + op.write_byte()
-        assert op.traffic_byte() == sum(tensor.traffic_byte for tensor in op.tensors if not tensor.spill)
-
-    holds(name, law)
-
-
-@every_operation
-def test_separate_kernels_move_at_least_what_one_moves_and_do_the_same_work(name):
-    def law(operation, sizes):
-        op = operation(**sizes)
-        kernels = [kernel for _, kernel in op.kernels()]
-        assert op.traffic_byte() <= unfused_byte(op)
-        again = sum(work.amount.mix.total * work.amount.times for work in op.work if work.again)
-        assert not kernels or sum(kernel.flops() for kernel in kernels) == op.flops() + again
-        assert not kernels or sum(kernel.contraction_flops() for kernel in kernels) == op.contraction_flops()
-        assert len(kernels) != 1
-
-    holds(name, law)
-
-
-@every_operation
-def test_traffic_is_at_least_each_input_and_output_once(name):
-    def law(operation, sizes):
-        op = operation(**sizes)
-        outer = [tensor for tensor in op.tensors if not tensor.spill]
-        once = sum(t.size_byte * (bool(t.reads) + bool(t.writes)) for t in outer if t.reads or t.writes)
-        assert op.compulsory_byte() == once
-        # A sliding window may hide keys from all queries: they are not read at all.
-        assert op.traffic_byte() >= once or sizes.get("W") is not None
-
-    holds(name, law)
-
-
-@every_operation
-def test_twice_the_independent_work_is_twice_the_flops(name):
-    def law(operation, sizes):
-        double = {symbol: 2 * sizes[symbol] for symbol in independent(operation)}
-        once, twice = operation(**sizes), operation(**{**sizes, **double})
-        assert twice.flops() == 2 * once.flops() - (2 if name in WHOLE else 0)
-        assert once.traffic_byte() <= twice.traffic_byte() <= 2 * once.traffic_byte()
-
-    holds(name, law)
-
-
-@every_operation
-def test_nothing_shrinks_when_a_size_grows(name):
-    """FLOPs and compulsory bytes, for each size that may double. More on-chip memory, larger tiles, more groups or longer
-    runs with one scale may reduce them, as may more ranks, or larger elements of a tensor that is given in bytes.
-    """
-
-    def law(operation, sizes):
-        once = operation(**sizes)
-        held = ("M", "groups", "group", "routing", *(("act", "gpus") if "byte" in sizes else ()))
-        for symbol, value in sizes.items():
-            kind = SYMBOLS[symbol].kind
-            if kind == "flag" or value is None or symbol.startswith("tile_") or symbol in held:
-                continue
-            larger = {**sizes, symbol: 2 * value}
-            if not all(operation.holds(rule, larger) for rule in operation.valid):
-                continue
-            more = operation(**larger)
-            assert more.flops() >= once.flops(), symbol
-            assert more.compulsory_byte() >= once.compulsory_byte(), symbol
-
-    holds(name, law)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "tile_m" in ops.find(name).arguments])

@@ -89,14 +89,7 @@ def routed(B: Size, N: Size, D_in: Size, D_out: Size, E: Size, A: Size, act: Siz
         ),
         work=(Work("product", contract(B, N, A, D_in, D_out), Engine.TENSOR),),
         runs=GroupedGemm(
-            (B, N, A),
-            D_in,
-            D_out,
-            distinct,
-            Items(act, weight, act),
-            tokens=(B, N),
-            experts=E,
-            routed=Routed((B, N), E, A, routing),
+            (B, N, A), D_in, D_out, distinct, Items(act, weight, act), routed=Routed((B, N), E, A, routing)
         ),
     )
 

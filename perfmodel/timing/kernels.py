@@ -193,14 +193,14 @@ def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tu
 
 
 def _expert_tiles(card: Card, fact: GroupedGemm) -> tuple[Sides, ...]:
-    """The tiles of a stack's kernel for experts; those of a library where the operation does not state its tokens.
+    """The tiles of a stack's kernel for experts; those of a library where the operation does not state how rows are routed.
 
     NB the operation does not say which side is the inner width of the experts, so that a model's width may be taken for it.
     """
-    if not fact.tokens:
+    if fact.routed is None:
         return ()
     k, n = number(fact.k), number(fact.n)
-    return of_experts(card.generation, number(fact.tokens), number(fact.experts), (k, n, n // 2))
+    return of_experts(card.generation, number(fact.routed.tokens), number(fact.routed.E), (k, n, n // 2))
 
 
 def _slower(card: Card, dtype: str) -> Card:
@@ -212,25 +212,29 @@ def _slower(card: Card, dtype: str) -> Card:
 
 
 def _padded(card: Card, fact: GroupedGemm) -> Gemm:
-    """The batch of products over whole tiles of rows. Each expert leaves half a tile empty on average, none where all have the
-    same rows, and fills at least one.
-    """
-    even, own = fact.even(), _expert_tiles(card, fact)
-    if fact.summed:
+    """The batch of products over whole tiles of rows, of which every expert with rows fills at least one."""
+    even, own, routed = fact.even(), _expert_tiles(card, fact), fact.routed
+    if fact.summed or routed is None:
         return even
     high = own[0].tile_m if len(own) == 1 else TILE_ROWS
-    tiles_each = maximum(1.0, number(even.m) / high + (0.0 if fact.balanced else 0.5))
-    if fact.routed and fact.routed.routing:
-        tiles_each = _skewed_tiles(fact.routed, high, fact.groups)
+    if routed.balanced:
+        return even._replace(m=high * ceil(number(even.m) / high))
+    tiles_each = maximum(1.0, _tiles_each(fact, routed, number(even.m), high))
     whole = ceil(tiles_each)
-    groups = number(even.batch) if fact.balanced else maximum(1, ceil(number(even.batch) * tiles_each / whole))
-    return even._replace(m=high * whole, batch=groups)
+    return even._replace(m=high * whole, batch=maximum(1, ceil(number(even.batch) * tiles_each / whole)))
 
 
-def _skewed_tiles(routed: Routed, high: int, groups: Size) -> Size:
-    """Expected tiles of a distinct expert, where some are more popular than others."""
-    rows = padded_rows(routed.E, routed.A, number(routed.tokens), high, routed.routing)
-    return maximum(1.0, rows / high / groups - ROUNDING)
+def _tiles_each(fact: GroupedGemm, routed: Routed, rows: Size, high: int) -> Size:
+    """Mean tiles of an expert with rows: the expected number where the routing is stated, otherwise half a tile is empty.
+
+    NB the expected number of a uniform choice is smaller where experts have few tiles. Measured routers are not uniform, and
+    half a tile is nearer to their times.
+    """
+    if not routed.routing:
+        return rows / high + 0.5
+    padded = padded_rows(routed.E, routed.A, number(routed.tokens), high, routed.routing)
+    # Both numbers are expected ones, so their quotient may miss a whole number of tiles by a rounding error.
+    return padded / high / fact.groups - ROUNDING
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:

@@ -35,8 +35,8 @@ class Product(NamedTuple):
     aligned: int = 0
     odd: bool = False
     scales: str = ""
-    tiles: tuple[Sides, ...] = ()
     converts: bool = False
+    tiles: tuple[Sides, ...] = ()
 
     @classmethod
     def of(cls, fact: Gemm) -> "Product":
@@ -46,18 +46,9 @@ class Product(NamedTuple):
         m, k, n, batch = sizes
         left, right, result = items
         return cls(
-            m,
-            k,
-            n,
-            batch,
-            left,
-            right,
-            result,
-            aligned=fact.aligned,
-            odd=fact.odd,
-            scales=fact.scales,
-            converts=fact.converts,
-        )
+            m, k, n, batch, left, right, result,
+            aligned=fact.aligned, odd=fact.odd, scales=fact.scales, converts=fact.converts,
+        )  # fmt: skip
 
     @property
     def operands_byte(self) -> Size:

@@ -43,7 +43,8 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
         scales = 0.0 if fact.scales == "static" else rows * ceil(cols / _run(fact, cols)) * float(fact.scale)
         return (_flat(card, read, write + scales, OWN_ELEMENT * rows * cols, "own", "quantise"),)
     if fact.scales in ("static", "token"):
-        many = fact.scales == "token" and rows >= TOKEN_FILLED * TOKEN_WARPS * card.multiprocessors
+        filled = rows >= TOKEN_FILLED * TOKEN_WARPS * card.multiprocessors
+        many = fact.scales == "token" and impl not in OWN and filled
         return in_order(card, (_by_warps if many else _by_rows)(fact, rows, cols, read, write))
     if fact.scales == "block":
         scales = rows * ceil(cols / fact.run) * float(fact.scale)

@@ -39,7 +39,7 @@ SPLITS = _data.sizes("splits")
 FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
 # Products with these scales come from CUTLASS or DeepGEMM, which do not split the sum.
 WHOLE = ("static", "token", "block")
-SHARPNESS, UNSPLIT_STEP_S, CONVERSION_S = _data.weights("sharpness", "unsplit step s", "conversion s")
+SHARPNESS, CONVERSION_S, UNSPLIT_STEP_S = _data.weights("sharpness", "conversion s", "unsplit step s")
 # Multiply-adds below which a library does not split the sum, and the largest k.
 UNSPLIT_ADA, UNSPLIT_K_ADA = _data.facts("unsplit ada", "unsplit k ada")
 # A tile that is slower than the fastest by NEAR stays slower while the power limit's time changes by STEADY of the whole:
@@ -65,12 +65,10 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     on_tensor = dtype in card.tilings
     how = tiling(card, dtype, size.scales)
     given = limits(card, size, dtype, found)
-    lead_s = how.lead_s + (CONVERSION_S if size.converts else 0.0)
     if picked_tiles.picks(card, size, dtype, given.aligned):
         return picked_tiles.body(card, size, dtype, found, given)
-    mechanism = f"tiles {dtype} {size.scales}" if size.scales else "tiles" if on_tensor else "tiles vector"
-    # Kernels with quantised weights have a wider range: libraries differ more in them than in plain products.
-    mechanism = "conversion" if size.converts else mechanism
+    lead_s = how.lead_s + (CONVERSION_S if size.converts else 0.0)
+    mechanism = _mechanism(size, dtype, on_tensor)
     if not isinstance(given.powered_s + given.compulsory_s, float):
         from perfmodel.timing import tile_arrays
 
@@ -99,6 +97,15 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: dict[f
     engine = "tensor" if on_tensor else "vector"
     words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
     return Body(seconds + lead_s + sum_s, terms, mechanism, words)
+
+
+def _mechanism(size: Product, dtype: str, on_tensor: bool) -> str:
+    """The name whose range a product has. Libraries differ more in kernels with quantised weights than in plain products."""
+    if size.converts:
+        return "conversion"
+    if size.scales:
+        return f"tiles {dtype} {size.scales}"
+    return "tiles" if on_tensor else "tiles vector"
 
 
 def _fastest(
@@ -169,13 +176,13 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
     """The tiles of a library for a product, and what they share."""
     on_tensor = dtype in card.tilings
     step_k = step_of(size.left, size.right) if on_tensor else VECTOR_STEP
-    small = on_tensor and not size.scales and not size.tiles and _unsplit(card.generation, size)
+    small = on_tensor and not (size.scales or size.tiles or size.converts) and _unsplit(card.generation, size)
     # Libraries do not split the sums of a batch. A vector-matrix product has its own kernels, which split.
     whole = (
         small
+        or size.converts
         or size.scales in WHOLE
         or bool(size.tiles)
-        or size.converts
         or (bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
     )
     own = size.tiles or (of_product(card.generation, dtype, size.scales, size.m, size.n) if on_tensor else ())
