@@ -156,7 +156,7 @@ def from_family(gpu: Gpu, knowledge: str, known: Family) -> Card:
         write_byte_per_s=min(bandwidth * stream["write"], L2_FILL * l2_byte_per_s),
         l2_byte=max(1.0, l2_byte * cache_["capacity"]),
         l2_byte_per_s=l2_byte_per_s,
-        through_byte_per_s=THROUGH * l2_byte_per_s if known.name != ANY else 0.0,
+        through_byte_per_s=THROUGH.get(known.name, 0.0) * l2_byte_per_s,
         lane_per_s=_lanes_flop_per_s(gpu) / 2.0 * known.value("clock", "lanes"),
         cold_s=launch["cold"] * 1e-6,
         warm_s=launch["warm"] * 1e-6,

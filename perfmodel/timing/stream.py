@@ -15,8 +15,8 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("stream")
-NOTHING_LEFT, HELD_BACK = _data.weights("nothing left", "held back")
-THROUGH = _data.weight("through")  # of L2's read rate: ``parameters`` gives each card its rate
+NOTHING_LEFT, HELD_BACK, LAZY = _data.weights("nothing left", "held back", "lazy")
+THROUGH = _data.group("through")  # of the read rate of L2, by generation
 L2_WRITE, L2_FILL, NEAR = _data.weights("l2 write", "l2 fill", "near")
 
 
@@ -60,12 +60,16 @@ def rate(card: Card, read_byte: Size, write_byte: Size) -> Size:
 def held_byte(card: Card, read_byte: Size, write_byte: Size) -> Size:
     """Bytes that are still in L2, not yet written back, when a stream ends.
 
-    A stream passes through L2 faster than memory takes it, until L2 holds as many dirty lines as it may.
+    A stream passes through L2 faster than memory takes it, until L2 holds as many dirty lines as it may. Where its rate
+    through L2 is unknown, a share of the writes is held.
     """
-    if read_byte + write_byte <= 0 or not card.through_byte_per_s:
+    if read_byte + write_byte <= 0:
         return 0.0
-    behind = maximum(0.0, 1.0 - rate(card, read_byte, write_byte) / card.through_byte_per_s)
-    return minimum(behind * (read_byte + write_byte), minimum(write_byte, HELD_BACK * card.l2_byte))
+    behind = LAZY * write_byte
+    if card.through_byte_per_s:
+        share = maximum(0.0, 1.0 - rate(card, read_byte, write_byte) / card.through_byte_per_s)
+        behind = minimum(share * (read_byte + write_byte), write_byte)
+    return minimum(behind, HELD_BACK * card.l2_byte)
 
 
 def moved(card: Card, read_byte: Size, write_byte: Size, found: Size = 0.0) -> Moved:
