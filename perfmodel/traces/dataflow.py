@@ -124,7 +124,8 @@ class Flow:
         if not inner:
             return ()
         near = (size // rows for size in self._after(place) if LEAST_WIDTH <= size // rows <= WIDEST)
-        columns = list(dict.fromkeys((*_tiled(one, rows), *near)))
+        tiled = tuple(_tiled(one, rows))
+        columns = list(tiled if len(tiled) == 1 else dict.fromkeys((*tiled, *near)))
         best = self._nearest([self._call(one, rows, k, n) for k in inner for n in columns], one)
         if not best or self._distance(best, one) > NEAR:
             inner, columns = [*inner, *self.usual], [*columns, *self.usual]
@@ -252,8 +253,12 @@ def _rows(kernels: Sequence[Seen]) -> list[int]:
 def _tiled(one: Seen, rows: int) -> Iterable[int]:
     """The columns of a product of few rows, by its blocks and their tiles, unless its blocks stay for several tiles."""
     found, grid = tile(one.activity.name), one.activity.grid
-    if found and rows <= min(found) < max(found):
-        columns = grid[0] * grid[1] * max(found)
+    if not found:
+        return
+    # cuBLAS's own kernels name the columns first; of others the longer side is assumed to be the columns.
+    wide, high = found if one.activity.name.startswith("nvjet") else (max(found), min(found))
+    if rows <= high and min(found) < max(found):
+        columns = grid[0] * grid[1] * wide
         yield from (columns // parts for parts in ((2, 4, 8) if "splitK" in one.activity.name else (1,)))
 
 
