@@ -10,10 +10,11 @@ from perfmodel import writing
 from perfmodel.cli import options, ranked, running
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo, warn_of
-from perfmodel.errors import NoDeviceError, ValidationError
+from perfmodel.errors import NoDeviceError, UsageError, ValidationError, one_line, shown
 from perfmodel.given import captured
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
+from perfmodel.validation import Outcome
 
 
 @command()
@@ -41,10 +42,11 @@ from perfmodel.records import Stored
     type=click.FloatRange(min=1),
     help="Time limit of one case. [default: 60]",
 )
-@options.formats("table", "json", "csv", "markdown")
+@options.formats("table", "json", "csv", "markdown", "html")
+@click.option("-o", "--output", metavar="FILE.html", help="Write a page with the roofline, the errors and the cases.")
 def validate(
     gpu: str | None, suite: str | None, save: str | None, stored: str | None, plot: str | None, counters: bool,
-    trace: str | None, limit: float | None, form: str,
+    trace: str | None, limit: float | None, form: str, output: str | None,
 ) -> None:  # fmt: skip
     """Measures kernels of torch and of this project, and compares them with the model.
 
@@ -54,6 +56,7 @@ def validate(
     \b
     perfmodel validate --suite quick --save run.jsonl
     perfmodel validate --from run.jsonl --plot run.png
+    perfmodel validate --from run.jsonl --format html -o run.html
     perfmodel validate --suite cases.jsonl --counters
     torchrun --nproc_per_node 2 -m perfmodel validate --suite collectives --save links.jsonl
     torchrun --nproc_per_node 4 -m perfmodel validate --suite parallel --save steps.jsonl
@@ -62,14 +65,8 @@ def validate(
         others = {"--suite": suite, "--save": save, "--counters": counters, "--trace": trace, "--limit": limit}
         because = f"a stored run is read without {', '.join(others)}"
         options.refuse_together("perfmodel validate", "--from", others, because)
-    if save is not None:
-        writing.regular(writing.checked(save, f"--save {save}"), f"--save {save}")
-    if trace is not None:
-        warn_of(writing.checked(trace, f"--trace {trace}"))
-    if plot is not None:
-        from perfmodel.report.picture import checked
-
-        warn_of(checked(plot, "--plot"))
+    _page(form, output)
+    _files(save, trace, plot)
     if stored is None and (suite in ranked.SUITES or ranked.started()):
         others = {"--counters": counters, "--trace": trace, "--limit": limit, "--plot": plot}
         options.refuse_together("perfmodel validate", "torchrun", others, "ranks measure collectives and steps only")
@@ -83,7 +80,10 @@ def validate(
     from perfmodel.validation import compare
 
     found = compare(run.records, card, run.environment, captured=captured)
-    echo(render(found, run.environment, card, form), nl=False)
+    if output is not None:
+        _write(output, found, run, card, quiet=form != "html")
+    if form != "html":
+        echo(render(found, run.environment, card, form), nl=False)
     if plot is not None:
         from perfmodel.report.validation_plot import draw
 
@@ -94,6 +94,43 @@ def validate(
         sys.exit(130)
     if found.broken:
         sys.exit(ValidationError.exit_code)
+
+
+def _files(save: str | None, trace: str | None, plot: str | None) -> None:
+    """Checks, before anything is measured, that the files can be written."""
+    if save is not None:
+        writing.regular(writing.checked(save, f"--save {save}"), f"--save {save}")
+    if trace is not None:
+        warn_of(writing.checked(trace, f"--trace {trace}"))
+    if plot is not None:
+        from perfmodel.report.picture import checked
+
+        warn_of(checked(plot, "--plot"))
+
+
+def _page(form: str, output: str | None) -> None:
+    """Refuses a page without a file, and a file that is no page."""
+    where = "perfmodel validate"
+    if output is not None:
+        if not output.lower().endswith((".html", ".htm")):
+            raise UsageError(
+                f"{where} -o {shown(output)}", "its ending is not .html", "a page is written there", "Use FILE.html."
+            )
+        writing.checked(output, f"{where} -o")
+    elif form == "html":
+        raise UsageError(where, "--format html is given without -o", "a page is written to a file", "Add -o FILE.html.")
+
+
+def _write(path: str, found: Outcome, run: Stored, card: Gpu, *, quiet: bool) -> None:
+    """Writes the page and says so, on standard error if it is not the only answer."""
+    from perfmodel.report.validation_page import page
+
+    replaced = writing.foreign(path)
+    with writing.replacing(path, "perfmodel validate -o") as file:
+        file.write(page(found, run.environment, card).encode())
+    if replaced:
+        echo(replaced, err=True)
+    echo(f"Wrote {one_line(path)}.", err=quiet)
 
 
 def _read(path: str, gpu: str | None) -> tuple[Stored, Gpu, bool]:
