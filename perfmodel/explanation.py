@@ -80,6 +80,7 @@ def explain(
     workload = single(operation, dtype, gpu.sizes() if gpu else {})
     fused = analyse(workload, gpu=gpu, settings=settings, fused=True, knowledge=knowledge)
     collective = isinstance(op.runs, Collective)
+    solvable = not collective and not settings.get("routing")  # a routing needs numbers of experts
     return Explanation(
         operation=operation,
         derivation=(import_module(operation.module).__doc__ or "").strip(),
@@ -91,7 +92,7 @@ def explain(
         unfused=analyse(workload, gpu=gpu, settings=settings, fused=False, knowledge=knowledge)
         if op.kernels()
         else None,
-        crossings=() if collective else _crossings(workload, settings, gpu, dtype, bool(op.kernels())),
+        crossings=_crossings(workload, settings, gpu, dtype, bool(op.kernels())) if solvable else (),
         ways=ways(op.runs) if isinstance(op.runs, Collective) else (),
         crossovers=crossovers(op.runs.kind, settings.get("gpus", op.runs.gpus), gpu)
         if isinstance(op.runs, Collective)

@@ -91,6 +91,11 @@ def _capped(weights: list[float], A: int) -> list[float]:
 
 def alike(E: int, A: int, routing: Routing) -> tuple[tuple[float, int], ...]:
     """The different shares, each with the number of experts that have it."""
+    if type(E) is not int or type(A) is not int:
+        raise InputError(
+            "routing", "the number of experts E, or A of them for a token, is a symbol or has several values",
+            "a routing is accepted with numbers for E and A", "Leave routing out, or set E and A to numbers.",
+        )  # fmt: skip
     found: dict[float, int] = {}
     for share in shares(E, A, routing):
         found[share] = found.get(share, 0) + 1

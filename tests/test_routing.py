@@ -9,7 +9,8 @@ from itertools import combinations, product
 from math import comb
 
 import pytest
-from command import perfmodel
+from command import check_message, perfmodel
+from many import for_each
 
 from perfmodel import expert_tables, hardware, ops, routing
 from perfmodel.analysis import analyse
@@ -237,3 +238,24 @@ def test_a_service_takes_a_routing_and_refuses_sizes_of_its_load():
     told = perfmodel("serve", "--config", "qwen3-30b-a3b", "--gpu", "h100", "--set", "N=1")
     assert told.code == 2
     assert "the load gives this size" in told.err
+
+
+@for_each(
+    "command",
+    (
+        "flops --config mixtral-8x7b --symbolic --set routing=1.2",
+        "solve --op expert_linear --gpu h100 --for E --set routing=1",
+        "solve --config mixtral-8x7b --gpu h100 --for A --set routing=1 --phase decode",
+        "sweep --op expert_linear --gpu h100 --over E=8:16:2 --set routing=1",
+    ),
+)
+def test_a_routing_needs_numbers_of_experts(command):
+    done = perfmodel(*command.split())
+    assert done.code == 1
+    check_message(done.err)
+
+
+def test_the_page_of_experts_takes_a_routing_and_a_card():
+    done = perfmodel("explain", "expert_linear", "--set", "routing=40:30:20:10", "--set", "E=4", "--gpu", "h100")
+    assert done.code == 0
+    assert "rows with padding" in done.out

@@ -97,12 +97,26 @@ def records(depths: list[int], steps: int, seeds: list[int]) -> Iterator[dict[st
             yield record(Task(), Sizes(layers=layers), steps, seed)
 
 
+def natural(text: str) -> int:
+    """Reads a number of layers."""
+    if int(text) < 0:
+        raise ValueError
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Reads a number of steps."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, nargs="+", default=[0, 1, 2, 3], help="numbers of layers [0 1 2 3]")
+    parser.add_argument("--layers", type=natural, nargs="+", default=[0, 1, 2, 3], help="numbers of layers [0 1 2 3]")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one training for each [0]")
-    parser.add_argument("--steps", type=int, default=300, help="steps of 64 strings [300]")
+    parser.add_argument("--steps", type=positive, default=300, help="steps of 64 strings [300]")
     parser.add_argument("-o", "--output", type=Path, help="file for one JSON line per training")
     given = parser.parse_args()
     torch.set_num_threads(1)  # the products are too small for a second thread

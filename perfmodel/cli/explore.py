@@ -33,10 +33,10 @@ def explore(configs: tuple[str, ...], gpus: tuple[str, ...], output: str) -> Non
     perfmodel explore --config llama-3-70b --config deepseek-v3 --gpu h100 --gpu b200 -o models.html
     """
     writing.checked(output, f"{WHERE} -o", (".html", ".htm"), "a page")
-    warn_of(output)
     cards = options.distinct(map(read_gpu, gpus or GPUS))
     known = options.distinct(map(workload, configs or CONFIGS))
     from perfmodel.explorer.page import page
 
+    warn_of(output)
     writing.write(output, f"{WHERE} -o", page(known, cards))
     echo(f"Wrote {one_line(output)}.")

@@ -83,7 +83,7 @@ def weights(model: Model, plan: Plan) -> list[Line]:
 def _quantised(model: Model, stored: Stored, plan: Plan) -> list[Line]:
     """Quantised weights, each tensor with its own bytes per element."""
     share = plan.gpus if plan.zero == 3 else 1
-    formula = f"{stored.all:,} bytes of {model.parameters:,} parameters with scales and zero points"
+    formula = f"{stored.all:,} bytes of {model.parameters:,} parameters with their scales"
     formula += f", one of {share:,} shards" if share > 1 else ""
     lines = [Line("weights", ceil_div(stored.all, share), formula, "weights")]
     if share > 1:
