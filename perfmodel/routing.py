@@ -68,7 +68,7 @@ def shares(E: int, A: int, routing: Routing = UNIFORM) -> tuple[float, ...]:
         weights = [(i + 1) ** -float(routing) for i in range(E)]
     if sum(one > 0 for one in weights) < A:
         raise InputError(
-            "routing", f"{sum(one > 0 for one in weights)} experts have tokens, and each token chooses {A}",
+            "routing", f"experts with tokens: {sum(one > 0 for one in weights)}, fewer than the {A} that a token chooses",
             "at least as many experts as a token chooses are accepted", "Correct it.",
         )  # fmt: skip
     return tuple(_capped(weights, A))
