@@ -11,8 +11,10 @@ from typing import NamedTuple
 from perfmodel import block
 from perfmodel.analysis import Analysis
 from perfmodel.op import Engine
-from perfmodel.roofline import Rates, lower_under
+from perfmodel.roofline import Rates, Roof, lower_under, rates
 from perfmodel.workload import is_logits, last_position
+
+NARROW = ("fp8", "int8", "fp4")  # types of quantised products, by their usual rate
 
 
 class Speed(NamedTuple):
@@ -44,7 +46,7 @@ def speed(answer: Analysis) -> Speed | None:
     length = dims.get("N_e" if answer.phase == "prefill" and "N_e" in dims else "N")
     products = any(row.engines[Engine.TENSOR.value] for row in answer.rows)
     tokens = dims["B"] * length if products and length and "B" in dims else None
-    roof = answer.card.roofs[Engine.TENSOR]
+    roof = _roof(answer, answer.card)
     flops = answer.total.contraction_flops - spared_flops
     return Speed(
         complete=complete,
@@ -55,6 +57,17 @@ def speed(answer: Analysis) -> Speed | None:
         roof=roof.name if products else None,
         last_logits=first and any(is_logits(row.step) for row in answer.rows),
     )
+
+
+def _roof(answer: Analysis, card: Rates) -> Roof:
+    """The roof of the products: of quantised weights that of the narrow type in which they run."""
+    tensor = Engine.TENSOR
+    reached = max(
+        (row.engines[tensor.value] / row.bounds.engine_s[tensor] for row in answer.rows
+         if row.bounds and row.bounds.engine_s.get(tensor)), default=0.0,
+    )  # fmt: skip
+    roofs = (card.roofs[tensor], *(rates(card.gpu, dtype).roofs[tensor] for dtype in NARROW))
+    return next((roof for roof in roofs if roof.flop_per_s * (1 + 1e-9) >= reached), roofs[0])
 
 
 def _other_logits(answer: Analysis, card: Rates) -> tuple[float, int]:

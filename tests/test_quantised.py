@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 from command import perfmodel
+from many import for_each
 
 from perfmodel import block, formats, hardware, quantisation
+from perfmodel.analysis import analyse
 from perfmodel.cases import case
 from perfmodel.errors import InputError
 from perfmodel.importers import model
 from perfmodel.importers.quantised import METHODS
 from perfmodel.plans.asking import model as plans_of
 from perfmodel.plans.plan import Plan
+from perfmodel.serving import speed
 from perfmodel.timing import parameters
 from perfmodel.timing.tile_sizes import choices_of
 from perfmodel.workload import stored, workload
@@ -357,3 +360,12 @@ def test_a_case_with_a_format_that_cannot_be_is_told(line, told):
     with pytest.raises(InputError) as caught:
         case({"op": "linear", "shape": {"B": 1, "N": 1, "D_in": 8, "D_out": 8}, "dtype": "bf16", **line})
     assert told in str(caught.value)
+
+
+@for_each(
+    "config", ("llama-3-8b@fp8-block", "llama-3-8b@nvfp4-w4a4", "llama-3-8b@int8-token", "llama-3-8b@awq", "llama-3-8b")
+)
+def test_the_utilisation_is_that_of_the_type_that_computes(config):
+    for card in ("h100", "b200"):
+        found = speed(analyse(workload(config), gpu=hardware.gpu(card)))
+        assert 0 < found.flops_utilisation_at_most <= 1
