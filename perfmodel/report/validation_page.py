@@ -10,7 +10,7 @@ from perfmodel.chart import MEASURED, Card, Point, card
 from perfmodel.explorer import charting
 from perfmodel.hardware import Gpu
 from perfmodel.report import trace
-from perfmodel.report.html import document, escape, section
+from perfmodel.report.html import document, escape, roofline, section
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.validation import cases_sheet, summary_sheet
 from perfmodel.step_cases import case_name
@@ -22,6 +22,7 @@ _SHARED = os.path.dirname(trace.__file__)
 SCRIPTS = tuple(os.path.join(_SHARED, name) for name in ("roofline.js", "kernels.js"))
 STYLE = os.path.join(_SHARED, "page.css")
 LEAST = 1e-3  # FLOP per byte: kernels below stand at the left edge of the roofline
+INTRO = "Kernels by arithmetic intensity and by the rate that they reached; the area of a dot is its time, and a line leads up to its bound."
 TYPES = 2  # whose peaks are drawn: those of most cases
 
 
@@ -32,7 +33,7 @@ def page(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> str:
         f"<header><div><h1>Validation on {escape(gpu.title)}</h1><p class='sub'>{escape(cases.title)}</p></div>"
         "<button type='button' data-theme-toggle>Light / dark</button></header>",
         "<main>",
-        *([_chart()] if shown.points else []),
+        *([roofline(INTRO)] if shown.points else []),
         section(summary.title, _table(summary), "Error is expected / measured − 1."),
         _cases(cases),
         "</main>",
@@ -41,15 +42,6 @@ def page(found: Outcome, environment: Mapping[str, Any], gpu: Gpu) -> str:
     scripts = (charting.SCRIPT, *SCRIPTS) if shown.points else SCRIPTS[1:]
     drawing = charting.drawing([shown]) if shown.points else ""
     return document(f"Validation on {gpu.title}", body, {}, scripts, (STYLE, charting.STYLE), drawing)
-
-
-def _chart() -> str:
-    body = (
-        "<div id='roofline' class='column'><div class='chart'></div>"
-        "<div class='picked' aria-live='polite'>Choose a dot with the pointer, or with the Tab and arrow keys.</div></div>"
-    )
-    intro = "Kernels by arithmetic intensity and by the rate that they reached; the area of a dot is its time, and a line leads up to its bound."
-    return section("Roofline", body, intro)
 
 
 def _cases(sheet: Sheet) -> str:

@@ -61,3 +61,12 @@ def section(heading: str, body: str, intro: str = "", ident: str = "") -> str:
     name = f' id="{ident}"' if ident else ""
     words = f'<p class="intro">{intro}</p>' if intro else ""
     return f'<section class="card"{name}><h2>{escape(heading)}</h2>{words}\n{body}\n</section>'
+
+
+def roofline(intro: str) -> str:
+    """Returns the part in which ``roofline.js`` draws kernels as dots, and the line that describes the chosen one."""
+    body = (
+        "<div id='roofline' class='column'><div class='chart'></div>"
+        "<div class='picked' aria-live='polite'>Choose a dot with the pointer, or with the Tab and arrow keys.</div></div>"
+    )
+    return section("Roofline", body, intro)

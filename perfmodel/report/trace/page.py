@@ -11,7 +11,7 @@ from perfmodel.errors import printable
 from perfmodel.explorer import charting
 from perfmodel.op import Engine
 from perfmodel.paths import label
-from perfmodel.report.html import document, escape, section
+from perfmodel.report.html import document, escape, roofline, section
 from perfmodel.report.trace.text import parts, title
 from perfmodel.roofline import LINK, MEMORY, rates
 from perfmodel.traces.kernel_names import short
@@ -27,6 +27,7 @@ MOST_KERNELS = 40_000  # that the timeline draws: the longest ones
 MOST_ROWS = 400  # of the list
 COLOURS = {"memory": "memory", "tensor": "matrix products", "vector": "vector arithmetic", "special": "special functions",
            LINK: "communication", "unknown": "not known"}  # fmt: skip
+INTRO = "Kernels by arithmetic intensity and by the rate that they reached; the area of a dot is its time, and a line leads up to its bound. Kernels that compute nothing have no dot."
 PARTS = ("memory", "link", "idle", "idle-other")
 
 
@@ -41,7 +42,7 @@ def page(found: Traced) -> str:
         *([_ranks(found.ranks)] if len(found.ranks) > 1 else []),
         *([_helps(found)] if found.advice else []),
         _timeline_section(),
-        *([_roofline_section()] if found.gpu else []),
+        *([roofline(INTRO)] if found.gpu else []),
         _kernels(found),
         "</main>",
         f"<footer><p class='note'>{' '.join(map(escape, found.notes))}</p></footer>",
@@ -142,15 +143,6 @@ def _timeline_section() -> str:
     )
     intro = "Each kernel on its stream, coloured by its bottleneck. Drag to move, hold Ctrl and turn the wheel to zoom."
     return section("Timeline", body, intro)
-
-
-def _roofline_section() -> str:
-    body = (
-        "<div id='roofline' class='column'><div class='chart'></div>"
-        "<div class='picked' aria-live='polite'>Choose a dot with the pointer, or with the Tab and arrow keys.</div></div>"
-    )
-    intro = "Kernels by arithmetic intensity and by the rate that they reached; the area of a dot is its time, and a line leads up to its bound. Kernels that compute nothing have no dot."
-    return section("Roofline", body, intro)
 
 
 def _kernels(found: Traced) -> str:
