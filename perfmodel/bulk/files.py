@@ -59,6 +59,11 @@ class Predictions(Sequence[Prediction]):
     def _all(self) -> list[Prediction]:
         return self.ordered((table.predictions() for table in self.tables), self.singles.values())
 
+    @property
+    def errors(self) -> list[str]:
+        """The messages of the lines that could not be done; a table has none."""
+        return [one.error for one in self.singles.values() if one.total is None]
+
     def __len__(self) -> int:
         return len(self.singles) + sum(table.alike.places.size for table in self.tables)
 

@@ -70,10 +70,9 @@ def predict(cases: str, gpu: str, knowledge: str | None, columns: str, form: str
         found = predicted(lines, name, card, knowledge=state, captured=captured, environment=environment)
         if not found:
             raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
-        if form != "table" or any(prediction.total for prediction in found):
+        if form != "table" or len(found.errors) < len(found):
             echo(render(found, card, form, state, keys), nl=False)
-    refused = [prediction.error for prediction in found if prediction.total is None]
-    for error in refused:
+    for error in found.errors:
         echo(error, err=True)
-    if refused:
+    if found.errors:
         sys.exit(InputError.exit_code)
