@@ -146,14 +146,28 @@ def joined(where: NDArray[np.bool_], there: Any, elsewhere: Any, name: str = "")
 
 
 def singly(function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
-    """Returns the results of a function of plain numbers, called once for every distinct set of arguments."""
+    """Returns the results of a function of plain numbers, called once for every distinct set of arguments.
+
+    The results are numbers, or tuples of them of one form. Points without a result are divided from the others.
+    """
     columns = [np.asarray(one) for one in _columns(given)]
     rows, places = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     results = [function(*_filled(given, iter(row))) for row in rows.tolist()]
-    places = places.reshape(-1)
-    if isinstance(results[0], tuple):
-        return tuple(points(column)[places] for column in zip(*results, strict=True))
-    return points(results)[places]
+    missing = [one is None for one in results]
+    if any(missing) and not all(missing):
+        raise MixedError(np.asarray(missing)[places.reshape(-1)])
+    return _spread(results, places.reshape(-1))
+
+
+def _spread(results: list[Any], places: NDArray[np.intp]) -> Any:
+    """The result of each point; where all have the same, that one."""
+    first = results[0]
+    if all(one == first for one in results):
+        return first
+    if not isinstance(first, tuple):
+        return points(results)[places]
+    parts = [_spread(list(column), places) for column in zip(*results, strict=True)]
+    return first._make(parts) if hasattr(first, "_make") else tuple(parts)
 
 
 def _columns(value: Any) -> Iterator[Any]:
