@@ -152,7 +152,9 @@ def singly(function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
     """
     columns = [np.asarray(one) for one in _columns(given)]
     rows, places = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-    results = [function(*_filled(given, iter(row))) for row in rows.tolist()]
+    fill = _filler(given)
+    assert fill is not None
+    results = [function(*fill(iter(row))) for row in rows.tolist()]
     missing = [one is None for one in results]
     if any(missing) and not all(missing):
         raise MixedError(np.asarray(missing)[places.reshape(-1)])
@@ -178,15 +180,21 @@ def _columns(value: Any) -> Iterator[Any]:
             yield from _columns(one)
 
 
-def _filled(value: Any, row: Iterator[float]) -> Any:
-    """The value with a number in the place of each array; whole numbers become integers, as sizes are."""
+def _filler(value: Any) -> Callable[[Iterator[float]], Any] | None:
+    """A function that fills in the arrays of a value with the next numbers of a row; None for a value without arrays."""
     if isinstance(value, np.ndarray):
-        one = next(row)
-        return int(one) if one.is_integer() else one
-    if isinstance(value, tuple) and varies(value):
-        parts = [_filled(one, row) for one in value]
-        return value._make(parts) if hasattr(value, "_make") else tuple(parts)
-    return value
+        return _next_number
+    fillers = [_filler(one) for one in value] if isinstance(value, tuple) else []
+    if not any(fillers):
+        return None
+    make, parts = getattr(value, "_make", tuple), [*zip(fillers, value, strict=True)]
+    return lambda row: make([fill(row) if fill else one for fill, one in parts])
+
+
+def _next_number(row: Iterator[float]) -> float:
+    """The next number of a row; a whole number as an integer, as sizes are."""
+    one = next(row)
+    return int(one) if one.is_integer() else one
 
 
 def at_points(
