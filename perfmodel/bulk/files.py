@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from perfmodel.bulk.figures import Values
     from perfmodel.bulk.reading import Alike
 
+SEVERAL = 4096  # lines of a file that is certainly worth loading NumPy
+
 
 class Table(NamedTuple):
     """Cases of one form with their figures, one column for each, and their notes."""
@@ -25,6 +27,10 @@ class Table(NamedTuple):
     alike: Alike
     figures: Values
     notes: tuple[str, ...]
+
+    def taken(self, rows: Any) -> Table:
+        """Some of the cases."""
+        return Table(self.alike.taken(rows), self.figures[:, rows], self.notes)
 
     def predictions(self) -> Iterator[Prediction]:
         """The prediction of each case."""
@@ -92,12 +98,9 @@ def predicted(
     """The predictions of a file of cases. ``captured`` and ``environment`` are as in ``predictions`` and ``read``."""
     given = dict(CASES.counted(filled(lines), file))
     tables = [*_tables(given, file, Model(gpu, knowledge))]
-    for table in tables:
-        for number in table.alike.places.tolist():
-            del given[number]
-    asked = [*numbered(given.items(), file, environment)]
-    first = min((int(table.alike.places[0]) for table in tables), default=None)
-    if asked and describes(asked[0][1]) and (first is None or asked[0][0] < first):
+    done = {number for table in tables for number in table.alike.places.tolist()}
+    asked = [*numbered((line for line in given.items() if line[0] not in done), file, environment)]
+    if asked and describes(asked[0][1]) and all(asked[0][0] < number for number in done):
         del asked[0]
     found = predictions((case for _, case in asked), gpu, knowledge=knowledge, captured=captured)
     return Predictions(tables, dict(zip((number for number, _ in asked), found, strict=True)))
@@ -106,8 +109,8 @@ def predicted(
 def _tables(lines: dict[int, str], file: str, model: Model) -> Iterator[Table]:
     """The tables of cases whose figures are exact; a table has at least a few."""
     texts = [text.rstrip("\r\n") for text in lines.values()]
-    if max(_alike(texts).values(), default=0) <= FEW:
-        return
+    if len(texts) <= SEVERAL and max(_alike(texts).values(), default=0) <= FEW:
+        return  # without loading NumPy
     from perfmodel.bulk import figures, reading
 
     for own in reading.alike([*lines], texts, file, FEW + 1):
@@ -116,11 +119,9 @@ def _tables(lines: dict[int, str], file: str, model: Model) -> Iterator[Table]:
             notes = model.notes(own.case.dtype, back_end(own.case))
         except PerfmodelError:
             continue  # every case tells why
-        exact = figures.sound(found)
-        if exact.all():
-            yield Table(own, found, notes)
-        elif exact.any():
-            yield Table(own.taken(exact), found[:, exact], notes)
+        table, exact = Table(own, found, notes), figures.sound(found)
+        if exact.any():
+            yield table if exact.all() else table.taken(exact)
 
 
 def _alike(texts: Sequence[str]) -> Counter[bytes]:

@@ -83,7 +83,7 @@ def _table_texts(table: Table) -> Iterable[str]:
     figures, places = table.columns(), ", ".join(f"{dumped(name)}: %d" for name in line["shape"])
     fields = {name: f"{{{places}}}" if name == "shape" else _verbatim(value) for name, value in line.items()}
     names = []
-    for name, value in case_document(next(table.predictions())).items():
+    for name, value in case_document(next(table.taken(slice(1)).predictions())).items():
         if name in figures:
             names.append(name)
             fields[name] = "%r" if isinstance(value, (int, float)) else '"%s"'
