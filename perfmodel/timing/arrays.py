@@ -124,6 +124,15 @@ def taken(value: Any, where: Any) -> Any:
     return value._make(parts) if hasattr(value, "_make") else tuple(parts)
 
 
+def blocks(value: Any, length: int, most: int) -> Iterator[tuple[slice, Any]]:
+    """The points of a value in blocks of at most ``most``, each with its place."""
+    fill, arrays = _filler(value), [*_columns(value)]
+    assert fill is not None
+    for low in range(0, length, most):
+        part = slice(low, low + most)
+        yield part, fill(array[part] for array in arrays)
+
+
 def joined(where: NDArray[np.bool_], there: Any, elsewhere: Any, name: str = "") -> Any:
     """Returns the results of two paths as one: ``there`` where the condition holds."""
     if there is elsewhere:
@@ -154,7 +163,7 @@ def singly(function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
     rows, places = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     fill = _filler(given)
     assert fill is not None
-    results = [function(*fill(iter(row))) for row in rows.tolist()]
+    results = [function(*fill(map(_number, row))) for row in rows.tolist()]
     missing = [one is None for one in results]
     if any(missing) and not all(missing):
         raise MixedError(np.asarray(missing)[places.reshape(-1)])
@@ -180,10 +189,10 @@ def _columns(value: Any) -> Iterator[Any]:
             yield from _columns(one)
 
 
-def _filler(value: Any) -> Callable[[Iterator[float]], Any] | None:
-    """A function that fills in the arrays of a value with the next numbers of a row; None for a value without arrays."""
+def _filler(value: Any) -> Callable[[Iterator[Any]], Any] | None:
+    """A function that replaces the arrays of a value by the next values of an iterator; None for one without arrays."""
     if isinstance(value, np.ndarray):
-        return _next_number
+        return next
     fillers = [_filler(one) for one in value] if isinstance(value, tuple) else []
     if not any(fillers):
         return None
@@ -191,9 +200,8 @@ def _filler(value: Any) -> Callable[[Iterator[float]], Any] | None:
     return lambda row: make([fill(row) if fill else one for fill, one in parts])
 
 
-def _next_number(row: Iterator[float]) -> float:
-    """The next number of a row; a whole number as an integer, as sizes are."""
-    one = next(row)
+def _number(one: float) -> float:
+    """The number; a whole one as an integer, as sizes are."""
     return int(one) if one.is_integer() else one
 
 
