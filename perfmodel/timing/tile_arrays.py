@@ -37,8 +37,8 @@ def least_s(card: Card, size: Product, dtype: str, given: Limits) -> Any:
     every, shared, count = _column(grid.choices), grid._replace(choices=()), card.multiprocessors
     length = next(one.size for one in (*size, *given) if isinstance(one, np.ndarray))
     found = np.empty(length).view(Points)
-    for part, own in blocks((size, shared, given), length, max(1, AT_ONCE // len(grid.choices))):
-        found[part] = _of_block(count, every, *own, found[part].size)
+    for part, (own_size, own_grid, own_given) in blocks((size, shared, given), length, AT_ONCE // len(grid.choices)):
+        found[part] = _of_block(count, every, own_size, own_grid, own_given, found[part].size)
     return found
 
 
