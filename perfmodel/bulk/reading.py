@@ -60,7 +60,8 @@ def alike(numbers: Sequence[int], lines: Sequence[str], file: str, least: int) -
             continue
         outside = np.delete(np.arange(found.numbers.shape[1]), columns)
         for own in found.split(outside):
-            first = read(own) if own.places.size >= least else None
+            if own is not found:
+                first = read(own) if own.places.size >= least else None
             if first:
                 yield _form(first[0], at[own.places], own.numbers[:, columns])
 

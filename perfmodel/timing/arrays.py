@@ -7,7 +7,6 @@ them is a truth value only if it agrees at all points; otherwise it raises ``Mix
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from perfmodel.timing.branches import MixedError, SingleError, UnlikeError
 from perfmodel.timing.terms import Body
 
 FEW = 6  # up to this number, evaluating points one by one is faster
-_NESTED = (tuple, np.ndarray)
 # Names of a kernel's form, which reports print for single cases only.
 NAMES = ("name", "choice", "algorithm")
 
@@ -112,16 +110,11 @@ def varies(value: Any) -> bool:
     return isinstance(value, np.ndarray) or (isinstance(value, tuple) and any(map(varies, value)))
 
 
-def taken(value: Any, where: Any) -> Any:
-    """Returns the value at some of its points."""
-    if isinstance(value, np.ndarray):
-        return value[where]
-    if not isinstance(value, tuple):
-        return value
-    parts = [taken(one, where) if isinstance(one, _NESTED) else one for one in value]
-    if all(map(is_, parts, value)):
-        return value
-    return value._make(parts) if hasattr(value, "_make") else tuple(parts)
+def divided(value: Any, where: NDArray[np.bool_]) -> Iterator[Any]:
+    """The value at the points where the condition holds, and at the others."""
+    fill, arrays = _filler(value), [*_columns(value)]
+    assert fill is not None
+    return (fill(array[own] for array in arrays) for own in (where, ~where))
 
 
 def blocks(value: Any, length: int, most: int) -> Iterator[tuple[slice, Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from perfmodel.arithmetic import Size, maximum
 from perfmodel.timing import picked_tiles
-from perfmodel.timing.arrays import Points, blocks, points, taken
+from perfmodel.timing.arrays import Points, blocks, points
 from perfmodel.timing.card import Card
 from perfmodel.timing.picked_tiles import Pick
 from perfmodel.timing.products import Limits, Product
@@ -70,7 +70,7 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     if not pairs.size:
         return least
     own = [_at(one, pairs, length) for one in (tiles, grid.steps, held_s, grid.part_s, memory_s, least)]
-    choice = taken(every, (pairs // length, 0))
+    choice = Choice._make(figure[pairs // length, 0] for figure in every)
     return _lowered(least, pairs, _split(choice, own, grid.sum_s, count))
 
 
