@@ -70,7 +70,8 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     if not pairs.size:
         return least
     own = [_at(one, pairs, length) for one in (tiles, grid.steps, held_s, grid.part_s, memory_s, least)]
-    choice = Choice._make(figure[pairs // length, 0] for figure in every)
+    figures: Any = every
+    choice = Choice._make(figure[pairs // length, 0] for figure in figures)
     return _lowered(least, pairs, _split(choice, own, grid.sum_s, count))
 
 
