@@ -161,7 +161,7 @@ class Grid(NamedTuple):
     choices: tuple[Choice, ...]
     choosy: bool
     steps: Size
-    whole: bool
+    whole: Size
     sum_s: float
     part_s: Size
     left_s: Size
@@ -183,7 +183,7 @@ def grid_of(card: Card, size: Product, dtype: str, given: Limits) -> Grid:
         or size.converts
         or size.scales in WHOLE
         or bool(size.tiles)
-        or (bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
+        or ((size.batch > 1) & (size.m > 1) & (size.n > 1))
     )
     own = size.tiles or (of_product(card.generation, dtype, size.scales, size.m, size.n) if on_tensor else ())
     items, aligned = (size.left, size.right), 0 if size.odd else given.aligned
