@@ -44,6 +44,25 @@ def test_cases_that_are_predicted_together_are_predicted_alike(part, seed):
     assert together > 0.9 * 14 * len(drawn.NAMED[part::4])
 
 
+@pytest.mark.parametrize("protocol", ["cold", "warm", "eager"])
+@pytest.mark.parametrize("op", ["adam_step", "sgd_step", "foreach", "gradient_norm"])
+def test_optimizer_steps_of_any_number_of_launches_are_timed_as_arrays(monkeypatch, op, protocol):
+    """From one launch to thousands, with whole and with fractional last launches; no point is evaluated alone."""
+    monkeypatch.delattr(arrays, "_one_by_one")
+    monkeypatch.setattr(arrays, "FEW", 0)
+    draw, card = random.Random(f"{op} {protocol}"), gpu("h100")
+    shapes = [{"params": tensors * int(2 ** draw.uniform(0, 24)), "tensors": tensors} for tensors in (1, 3, 30, 400, 2000)
+              for _ in range(6)]  # fmt: skip
+    shapes += [{"params": 320 * 65536 * launches, "tensors": 1} for launches in (1, 2, 3, 600, 1024, 1025, 3000)]
+    lines = [{"op": op, "shape": shape, "protocol": protocol} for shape in shapes]
+    if op == "foreach":
+        lines = [{**line, "shape": {**line["shape"], "reads": 1 + place % 6}} for place, line in enumerate(lines)]
+    asked = [case(line) for line in lines]
+    for one, found in zip(asked, predictions(asked, card), strict=True):
+        alone = predicted(one, rates(card, one.dtype), parameters.card(card))
+        assert figures(found.total, found.expected) == pytest.approx(figures(*alone), rel=SAME, abs=0.0), one
+
+
 def test_cases_that_an_operation_refuses_are_told_beside_the_others():
     shapes = [{"B": 1, "H": 8, "H_kv": heads, "N": 64 * heads, "d": 64} for heads in range(1, 12)]
     asked = [case({"op": "attention", "shape": shape}, f"line {shape['H_kv']}") for shape in shapes]
