@@ -10,11 +10,14 @@ import drawn
 import numpy as np
 import pytest
 
+from perfmodel.analysis import analyse
 from perfmodel.bulk.files import predicted as predicted_file
 from perfmodel.cases import case
+from perfmodel.given import workload
 from perfmodel.hardware import gpu
 from perfmodel.prediction import FEW, predicted, predictions
 from perfmodel.roofline import rates
+from perfmodel.sweep import plan
 from perfmodel.timing import arrays, parameters
 from perfmodel.timing.branches import MixedError, SingleError, by_paths, by_points, uniform
 
@@ -61,6 +64,23 @@ def test_optimizer_steps_of_any_number_of_launches_are_timed_as_arrays(monkeypat
     for one, found in zip(asked, predictions(asked, card), strict=True):
         alone = predicted(one, rates(card, one.dtype), parameters.card(card))
         assert figures(found.total, found.expected) == pytest.approx(figures(*alone), rel=SAME, abs=0.0), one
+
+
+@pytest.mark.parametrize("phase", ["prefill", "train"])
+def test_a_layer_of_any_width_is_timed_as_arrays(monkeypatch, phase):
+    """Head sizes, parameters and launches of the optimizer differ; no point is evaluated alone."""
+    over, card, layer = {"D": range(512, 16385, 512), "N": (1, 100, 4096)}, gpu("a100"), workload("llama-2-7b-layer")
+    (wanted,) = plan(layer, [card], over, phase=phase, expected=True).chunks()
+    with monkeypatch.context() as patch:
+        patch.delattr(arrays, "_one_by_one")
+        patch.setattr(arrays, "FEW", 0)
+        (found,) = plan(layer, [card], over, phase=phase, expected=True).chunks()
+    assert found.flops.size > 50
+    assert found.expected_s == pytest.approx(wanted.expected_s, rel=SAME, abs=0.0)
+    for i in range(0, found.flops.size, 17):
+        settings = {name: int(values[i]) for name, values in found.at.items()}
+        alone = analyse(layer, gpu=card, settings=settings, phase=phase).total.expected
+        assert found.expected_s[i] == pytest.approx(alone.expected_s, rel=SAME, abs=0.0)
 
 
 def test_cases_that_an_operation_refuses_are_told_beside_the_others():

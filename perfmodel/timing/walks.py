@@ -73,7 +73,6 @@ class Attended(NamedTuple):
         return minimum(self.keys, self.queries + self.window - 1) if self.window else self.keys
 
 
-@by_points
 def tile_of(tiles: tuple[tuple[int, Tile], ...], width: Size) -> Tile:
     """The tile that a library uses for this head size."""
     return next((tile for most, tile in tiles if width <= most), tiles[-1][1])
