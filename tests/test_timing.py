@@ -62,7 +62,7 @@ def round_card(**changed) -> Card:
     made = Card(
         gpu=SHEET, knowledge="family", generation="generic", basis="round", multiprocessors=10, clock_hz=1e9,
         read_byte_per_s=1e12, copy_byte_per_s=1e12, add_byte_per_s=1e12, write_byte_per_s=1e12, l2_byte=1.0,
-        l2_byte_per_s=1e15, through_byte_per_s=0.0, lane_per_s=1e12, cold_s=4e-6, warm_s=3e-6, node_s=1e-6, host_s={"any": 10e-6, "softmax": 12e-6}, host_hidden_s=0.0, serving_share=0.5, dram_latency_s=0.0,
+        l2_byte_per_s=1e15, through_byte_per_s=0.0, lane_per_s=1e12, cold_s=4e-6, warm_s=3e-6, graph_s=1e-6, node_s=1e-6, host_s={"any": 10e-6, "softmax": 12e-6}, host_hidden_s=0.0, serving_share=0.5, dram_latency_s=0.0,
         l2_latency_s=0.0, peak_flop_per_s={"fp16": 1e15, "fp32": 1e14}, held_flop_per_s={"fp16": 1e15, "fp32": 1e14},
         surge=1.0, patience_s=1e-3, tilings={"fp16": plain, "vector": plain}, spread={"any": 0.1},
     )  # fmt: skip
@@ -715,7 +715,8 @@ def test_eager_takes_longest_and_warm_no_longer_than_cold_but_for_late_writes(li
     late_s = sum(term.seconds for term in warm.terms if term.name == "write-back of the previous run")
     assert warm.expected_s <= cold.expected_s * (1 + 1e-9) + late_s
     assert eager.expected_s >= warm.expected_s * (1 - 1e-9)
-    assert warm.expected_s * (1 - 1e-9) <= rotating.expected_s
+    card = parameters.card(SHEET)  # a graph of several runs is launched once
+    assert warm.expected_s * (1 - 1e-9) <= rotating.expected_s + card.warm_s - card.graph_s
 
 
 @for_each("line", LINES)
