@@ -91,7 +91,7 @@ def lines() -> Iterator[str]:
     for path in sorted(RESULTS.glob("*.jsonl")):
         for text in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(text)
-            if "op" in record and "error" not in record:
+            if "op" in record and isinstance(record.get("shape"), dict) and "error" not in record:
                 line = {key: record[key] for key in KEYS if key in record}
                 kinds.setdefault(tuple(str(line.get(key, "")) for key in KEYS if key != "shape"), []).append(line)
     for found in kinds.values():

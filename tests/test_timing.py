@@ -28,6 +28,7 @@ from perfmodel.timing import (
     backends,
     blocks,
     convolution,
+    heads,
     instructions,
     kernels,
     launch,
@@ -411,7 +412,7 @@ def test_a_pair_takes_the_root_of_the_squares():
 
 
 def launches_of(size, backward=False):
-    return attention.launches(HOPPER, back_end("cudnn"), size, "bf16", 1, backward)
+    return heads.launches(HOPPER, back_end("cudnn"), size, "bf16", 1, backward)
 
 
 def test_a_call_of_attention_launches_the_kernels_of_cudnn():

@@ -19,11 +19,10 @@ from perfmodel.op import Op
 from perfmodel.runs import Quantisation, number
 from perfmodel.timing.blocks import WARP, Launch, elementwise, in_order
 from perfmodel.timing.card import Card
-from perfmodel.timing.part import Part
+from perfmodel.timing.part import OWN, Part
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("quantisation")
-OWN = ("ours", "fused")
 STATIC_THREADS, STATIC_LEAST, TOKEN_THREADS, TOKEN_VECTOR = _data.facts(
     "static threads", "static least", "token threads", "token vector"
 )
