@@ -24,6 +24,7 @@ from perfmodel.ops.embedding import embedding
 from perfmodel.prediction import predicted, predictions
 from perfmodel.roofline import rates
 from perfmodel.timing import (
+    arrays,
     attention,
     backends,
     blocks,
@@ -41,6 +42,8 @@ from perfmodel.timing import (
     sequence,
     stream,
     terms,
+    tile_arrays,
+    tile_sizes,
     tiles,
     torch_rows,
     walks,
@@ -58,7 +61,7 @@ def round_card(**changed) -> Card:
     """A card with round figures: 10 multiprocessors at 1 GHz, 1 TB/s for any mix, no latency and no launch overhead."""
     plain = Tiling(
         edge=0, draw_byte_per_clock=1e6, sharing=1, lead_s=0, start_s=0, drain_per_clock=1e9, split_s=1,
-        small=1, small_draw=1, crooked=0.5, crooked_draw=1, issue=1,
+        small=1, small_draw=1, crooked=0.5, crooked_draw=1, issue=1, wait=0, overlap=5.6,
     )  # fmt: skip
     made = Card(
         gpu=SHEET, knowledge="family", generation="generic", basis="round", multiprocessors=10, clock_hz=1e9,
@@ -188,6 +191,41 @@ def test_tiles_are_dealt_out_in_rounds():
     assert isclose(tiles.body(card, products.Product(256 * 20, 4096, 128, 1), "fp16").seconds, 2 * one, rel_tol=1e-3)
 
 
+@pytest.mark.parametrize(("number", "expected_us"), [(1, 3), (3, 3), (4, 4), (5, 4 + 3), (8, 8), (12, 12), (13, 15)])
+def test_tiles_that_a_multiprocessor_holds_wait_together(number, expected_us):
+    """Four tiles fit on each of 10 multiprocessors, a step takes 1 us of each, and operands arrive after 3 us."""
+    choice = tile_sizes.Choice(32, 32, 1e-6, 0.0, 0.0, 40, 1.0, 1.0)
+    assert tiles.step_s(choice, number, 10, 3e-6) == pytest.approx(expected_us * 1e-6)
+    assert tiles.step_s(choice, number, 10, 0.0) == pytest.approx(number * 1e-6)
+
+
+def test_the_quickest_kernel_of_a_library_runs():
+    """Hopper has two kernels for tf32. Rows that are not aligned to 16 bytes exclude the first one."""
+    dtype = "tf32"
+    card = parameters.card(gpu("h100"), "family")
+    kinds = tile_sizes.kinds(card, dtype, aligned=16)
+    assert len(kinds) == 2
+
+    def points_of(numbers):
+        return numbers._replace(
+            **{name: arrays.points([one]) for name, one in numbers._asdict().items() if type(one) is float}
+        )
+
+    quickest = set()
+    for size in (products.Product(64, 64, 64, 1, 4, 4, 4), products.Product(8192, 4096, 8192, 1, 4, 4, 4)):
+        given = products.limits(card, size, dtype, 0.0)
+        found = tiles.body(card, size, dtype).seconds
+        alone = {
+            kind: float(tile_arrays.least_s(card, size, dtype, kind, points_of(given))[0]) + card.tilings[kind].lead_s
+            for kind in kinds
+        }
+        assert found == pytest.approx(min(alone.values()))
+        quickest.add(min(alone, key=alone.get))
+    assert quickest == set(kinds)
+    assert tile_sizes.kinds(card, dtype, aligned=4) == kinds[1:]
+    assert tile_sizes.kinds(card, "fp32", aligned=16) == ("vector",)
+
+
 def test_rows_that_are_not_aligned_run_at_the_crooked_rate():
     card = round_card(read_byte_per_s=1e18, copy_byte_per_s=1e18, add_byte_per_s=1e18, write_byte_per_s=1e18)
     straight, crooked = seconds(card, 2560, 4096, 128), seconds(card, 2560, 4095, 128)
@@ -240,7 +278,7 @@ def test_operands_that_outgrow_the_cache_are_read_again():
 
     def again_byte(card):
         given = products.limits(card, size, "fp16", 0.0)
-        grid = tiles.grid_of(card, size, "fp16", given)
+        grid = tiles.grid_of(card, size, "fp16", "fp16", given)
         choice = next(one for one in grid.choices if one[:2] == (128, 256))
         return grid.again_s(choice, size.m, size.n) * given.bandwidth_byte_per_s
 

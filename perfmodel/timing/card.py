@@ -20,7 +20,9 @@ class Tiling(NamedTuple):
     ``drain_per_clock``: results that leave a multiprocessor per clock. ``split_s``: the kernel that adds the parts of a
     split sum. ``small``, ``small_draw``: factors of rate and load for rows aligned to 4 or 8 bytes; ``crooked``,
     ``crooked_draw``: for rows aligned to less. ``issue``: the share of the peak that the engine reaches inside a large
-    tile.
+    tile. ``wait``: the least time of a step of the tiles that a multiprocessor computes at
+    once, in latencies of the memory that the first access reads. ``overlap``: the
+    exponent of the overlap of products, memory and L2.
     """
 
     edge: float
@@ -35,6 +37,8 @@ class Tiling(NamedTuple):
     crooked: float
     crooked_draw: float
     issue: float
+    wait: float
+    overlap: float
 
 
 class Card(NamedTuple):

@@ -50,7 +50,7 @@ def in_turn(card: Card, facts: list[Gemm], op: Op, dtype: str, own: tuple[Sides,
     sizes = [size._replace(reads=reads, writes=writes, tiles=own) for size in plain]
     rotating = sum(number((f.k, f.n, f.batch, f.items.right)) if f.rotates else 0 for f in facts)
 
-    tried: list[dict[float, tiles.Shortlist]] = [{} for _ in sizes]
+    tried: list[tiles.Tried] = [{} for _ in sizes]
 
     def body(card: Card, found: Size) -> Body:
         bodies = [_quicker(card, size, dtype, found, own) for size, own in zip(sizes, tried, strict=True)]
@@ -64,7 +64,7 @@ def in_turn(card: Card, facts: list[Gemm], op: Op, dtype: str, own: tuple[Sides,
 
 
 @by_paths
-def _quicker(card: Card, size: Product, dtype: str, found: Size, tried: dict[float, tiles.Shortlist]) -> Body:
+def _quicker(card: Card, size: Product, dtype: str, found: Size, tried: tiles.Tried) -> Body:
     """Tiles; or for a matrix and a vector the kernel without them, if it is quicker and tiles are not at their best."""
     vector = bool(minimum(size.m, size.n) == 1)
     if not vector or (dtype in card.tilings and alignment(size) == ALIGNMENTS[0]):

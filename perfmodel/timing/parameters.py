@@ -22,6 +22,7 @@ from perfmodel.paths import folders, label, report
 from perfmodel.specfile import load
 from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.stream import L2_FILL, THROUGH
+from perfmodel.timing.tile_sizes import SHARPNESS
 from perfmodel.timing.weights import Mechanism
 
 KNOWLEDGE = ("datasheet", "family", "calibrated")
@@ -225,7 +226,7 @@ def _tilings(gpu: Gpu, known: Family) -> dict[str, Tiling]:
         served = _served(gpu, dtype)
         if served:
             found[dtype] = _tiling(known, served if served in known.sections else "tensor")
-    for section in known.sections:  # of a data type with scales, such as "fp8 block"
+    for section in known.sections:  # further kernels, such as "fp8 block" or "tf32 warp"
         if section.partition(" ")[0] in found and " " in section:
             found[section] = _tiling(known, section)
     return found
@@ -256,6 +257,8 @@ def _tiling(known: Family, section: str) -> Tiling:
         crooked=values["crooked"],
         crooked_draw=values["crooked_draw"],
         issue=values["issue"],
+        wait=values.get("wait", 0.0),
+        overlap=values.get("overlap", SHARPNESS),
     )
 
 
