@@ -39,7 +39,7 @@ def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size, g
     first = (_tiny(card),) * (size.dropout + (how.clears and not streams(how, size)))
     if masked_decode(how, size) and size.heads <= FEW * card.multiprocessors:
         numel = size.heads * size.value_width
-        return (*first, kernel, _stream(card, 8.0 * numel, size.item * numel, HEADS * numel, "join the parts"))
+        return (*first, kernel, _stream(card, 8 * numel, size.item * numel, HEADS * numel, "join the parts"))
     return (*first, kernel)
 
 
@@ -47,7 +47,7 @@ def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size)
     """The row sums, the main kernel, the sums over the heads of a group, and the conversion of dq."""
     item = size.item
     queries, outputs = size.heads * size.queries * size.width, size.heads * size.queries * size.value_width
-    sums = _stream(card, 2 * item * outputs, 4.0 * queries, SUMS * outputs, "row sums")
+    sums = _stream(card, 2 * item * outputs, 4 * queries, SUMS * outputs, "row sums")
     kernel = limited(card, lambda card, found: backward(card, how, size, dtype), byte)
     group = size.heads // size.kv_heads
     shared: tuple[Part, ...] = ()
@@ -61,7 +61,7 @@ def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size)
         sums,
         kernel,
         *shared,
-        _stream(card, 4.0 * queries, item * queries, CONVERSION * queries, "dq"),
+        _stream(card, 4 * queries, item * queries, CONVERSION * queries, "dq"),
     )
 
 
