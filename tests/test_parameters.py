@@ -209,7 +209,7 @@ ELSEWHERE = {
         "instructions": ("sequences sqrt", "sequences rsqrt"),
         "kernels": ("special random",),
         "movement": ("vector blocks", "strided cast", "fill sustained"),
-        "parameters": ("usual clock hz", "first call", "wider datasheet", "wider calibrated"),
+        "factors": ("usual clock hz", "first call", "wider datasheet", "wider calibrated"),
         "programs": ("start s", "memory power", "recorded s"),
         "reductions": ("long row",),
         "tiles": ("odd",),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from perfmodel.arithmetic import Size, floor_div
 from perfmodel.op import Op
 from perfmodel.runs import Heads
-from perfmodel.timing import parameters
+from perfmodel.timing import families
 from perfmodel.timing.attention import backward, forward, masked_decode, streams
 from perfmodel.timing.backends import BackEnd, back_end
 from perfmodel.timing.blocks import elementwise
@@ -26,7 +26,7 @@ FEW, SUMS, CONVERSION, HEADS = _data.weights("few", "sums", "conversion", "heads
 
 def heads(card: Card, fact: Heads, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """The kernels of the back end that an implementation names."""
-    how = back_end(impl, dtype, parameters.generation(card.gpu), card.serving_share)
+    how = back_end(impl, dtype, families.generation(card.gpu), card.serving_share)
     return launches(card, how, Attended.of(fact), dtype, moved_bytes(op).both, fact.backward)
 
 
