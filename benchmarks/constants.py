@@ -35,7 +35,7 @@ from perfmodel.programs.pricing import Prices
 from perfmodel.programs.program import Host, Program, Resident, Step
 from perfmodel.programs.run import on
 from perfmodel.roofline import rates
-from perfmodel.timing import parameters
+from perfmodel.timing import families, parameters
 from perfmodel.timing.changes import changed
 from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.registry import Parameter, every, mechanism, place
@@ -322,8 +322,8 @@ class Sets:
     def _family(self, name: str) -> tuple[Cases, Times]:
         """All cases on a card of the generation, or by the data sheet alone, and their times."""
         if name not in self._of_family:
-            own = [card for card in CARDS if parameters.generation(gpu(card)) == name]
-            cases = Cases(map(gpu, own[:1]), "datasheet" if name == parameters.ANY else "family")
+            own = [card for card in CARDS if families.generation(gpu(card)) == name]
+            cases = Cases(map(gpu, own[:1]), "datasheet" if name == families.ANY else "family")
             self._of_family[name] = cases, cases.times()
         return self._of_family[name]
 

@@ -29,6 +29,7 @@ from perfmodel.timing import (
     backends,
     blocks,
     convolution,
+    families,
     heads,
     instructions,
     kernels,
@@ -418,7 +419,7 @@ HOPPER, AMPERE = parameters.card(SHEET), parameters.card(gpu("a100"))
 
 
 def back_end(impl, card=HOPPER, dtype="bf16"):
-    return backends.back_end(impl, dtype, parameters.generation(card.gpu), card.serving_share)
+    return backends.back_end(impl, dtype, families.generation(card.gpu), card.serving_share)
 
 
 def attended(size, impl, card=HOPPER, found=0.0):
@@ -852,9 +853,9 @@ def test_more_than_is_known_is_refused():
         parameters.card(gpu("t4"), "measured")
 
 
-@pytest.mark.parametrize("name", [*parameters.GENERATIONS, parameters.ANY])
+@pytest.mark.parametrize("name", [*families.GENERATIONS, families.ANY])
 def test_every_family_names_its_sources(name):
-    found = parameters.family(name)
+    found = families.family(name)
     assert found.name == name
     assert all(0 < found.value("stream", mix) <= 1 for mix in ("read", "copy", "add", "write"))
 
@@ -985,7 +986,7 @@ def test_the_next_kernel_waits_for_memory_where_its_data_lie_there():
 
 
 def test_graphics_chips_of_blackwell_have_the_habits_of_ada():
-    assert [parameters.generation(gpu(name)) for name in ("rtx-5090", "b200", "rtx-4090")] == [
+    assert [families.generation(gpu(name)) for name in ("rtx-5090", "b200", "rtx-4090")] == [
         "ada",
         "blackwell",
         "ada",

@@ -144,7 +144,7 @@ def pair_s(card: Card, dtype: str, flops: Size, share: float, slots: float) -> S
 def _peak(card: Card, dtype: str) -> float:
     """The data-sheet peak; fp32 may be composed of three tf32 products."""
     peaks = card.peak_flop_per_s
-    return max(peaks[dtype], peaks.get("tf32", 0.0) / 3.0) if dtype == "fp32" else peaks[dtype]
+    return max(peaks[dtype], peaks.get("tf32", 0.0) / 3) if dtype == "fp32" else peaks[dtype]
 
 
 def _sharing(card: Card, dtype: str) -> float:
@@ -166,7 +166,7 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     turned = size._replace(queries=size.keys, keys=size.queries)  # mirrored: the last key is seen by one query
     each, longest, edges = walked(turned, size.keys, tile, 1)
     blocks = size.heads * ceil(size.keys / tile.queries)
-    flops = 6.0 * padded(how, size.width) + 4.0 * padded(how, size.value_width)
+    flops = 2.0 * (3 * padded(how, size.width) + 2 * padded(how, size.value_width))
     area_s = tile.queries * pair_s(card, dtype, flops, how.back_share, how.back_slots + _more(how, size))
     start_s = how.back_start * card.dram_latency_s
     work_s = start_s + each * area_s + edges * tile.queries * how.mask * count / card.lane_per_s

@@ -10,7 +10,7 @@ from __future__ import annotations
 from perfmodel.arithmetic import Size, floor_div
 from perfmodel.op import Op
 from perfmodel.runs import Heads
-from perfmodel.timing import parameters
+from perfmodel.timing import families
 from perfmodel.timing.attention import backward, forward, masked_decode, streams
 from perfmodel.timing.backends import BackEnd, back_end
 from perfmodel.timing.blocks import elementwise
@@ -26,7 +26,7 @@ FEW, SUMS, CONVERSION, HEADS = _data.weights("few", "sums", "conversion", "heads
 
 def heads(card: Card, fact: Heads, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """The kernels of the back end that an implementation names."""
-    how = back_end(impl, dtype, parameters.generation(card.gpu), card.serving_share)
+    how = back_end(impl, dtype, families.generation(card.gpu), card.serving_share)
     return launches(card, how, Attended.of(fact), dtype, moved_bytes(op).both, fact.backward)
 
 
@@ -39,7 +39,7 @@ def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size, g
     first = (_tiny(card),) * (size.dropout + (how.clears and not streams(how, size)))
     if masked_decode(how, size) and size.heads <= FEW * card.multiprocessors:
         numel = size.heads * size.value_width
-        return (*first, kernel, _stream(card, 8.0 * numel, size.item * numel, HEADS * numel, "join the parts"))
+        return (*first, kernel, _stream(card, 8 * numel, size.item * numel, HEADS * numel, "join the parts"))
     return (*first, kernel)
 
 
@@ -47,7 +47,7 @@ def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size)
     """The row sums, the main kernel, the sums over the heads of a group, and the conversion of dq."""
     item = size.item
     queries, outputs = size.heads * size.queries * size.width, size.heads * size.queries * size.value_width
-    sums = _stream(card, 2 * item * outputs, 4.0 * queries, SUMS * outputs, "row sums")
+    sums = _stream(card, 2 * item * outputs, 4 * queries, SUMS * outputs, "row sums")
     kernel = limited(card, lambda card, found: backward(card, how, size, dtype), byte)
     group = size.heads // size.kv_heads
     shared: tuple[Part, ...] = ()
@@ -61,7 +61,7 @@ def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size)
         sums,
         kernel,
         *shared,
-        _stream(card, 4.0 * queries, item * queries, CONVERSION * queries, "dq"),
+        _stream(card, 4 * queries, item * queries, CONVERSION * queries, "dq"),
     )
 
 

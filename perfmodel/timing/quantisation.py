@@ -70,7 +70,7 @@ def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float
     steps = ceil(cols / TOKEN_THREADS / TOKEN_VECTOR)
     work = TOKEN_ROW + 2 * steps * TOKEN_VECTOR * TOKEN_ELEMENT
     return Launch(
-        "scale per row", rows, TOKEN_THREADS, read, write, work, steps, 2.0, near_waits=steps, again_byte=read,
+        "scale per row", rows, TOKEN_THREADS, read, write, work, steps, 1.0, near_waits=steps, again_byte=read,
         held_byte=cols * float(fact.item), mechanism="quantisation token",
     )  # fmt: skip
 
