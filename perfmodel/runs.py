@@ -514,7 +514,8 @@ class Stages(NamedTuple):
     @property
     def _keys(self) -> Size:
         """Keys that a product goes over: all of them, or those in the window of a single query."""
-        return visible_keys(1, self.S, self.causal, self.W) if is_one(self.N) else self.S
+        few = visible_keys(1, self.S, self.causal, self.W)
+        return few if few is self.S or is_one(self.N) else self.S
 
     @property
     def _group(self) -> Size:

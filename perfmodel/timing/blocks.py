@@ -21,7 +21,7 @@ from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
-from perfmodel.timing.stream import kept, late_s, rate, through_l2
+from perfmodel.timing.stream import in_memory, kept, through_l2
 from perfmodel.timing.terms import Body, later, overlapped
 from perfmodel.timing.weights import Mechanism
 
@@ -112,8 +112,7 @@ def body(card: Card, launch: Launch, found: Size) -> Body:
     near, lost = _again(card, launch, at_once, each, seats)
     read, write = launch.read_byte * (1.0 - found), launch.write_byte * (1.0 - found)
     more = launch.again_byte * lost
-    late = late_s(card, read + more, write)
-    dram_s = (read + more + write) / rate(card, read + more, write) if read + more + write > 0 else 0.0
+    dram_s, late = in_memory(card, read + more, write)
     into_byte = launch.read_byte + launch.sector_byte + (0.0 if near else launch.again_byte)
     into_s, out_s = through_l2(card, into_byte, launch.write_byte)
     warps = ceil(launch.threads / WARP)

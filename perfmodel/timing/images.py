@@ -68,7 +68,7 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
         size = plain._replace(
             reads=read / (plain.batch * plain.operands_byte), writes=write / (plain.batch * plain.result_byte)
         )
-        few_s = FEW_TAP_S * number((fact.K_h, fact.K_w)) if on_tensor and channels < FEW_CHANNELS else 0.0
+        few_s = where(channels < FEW_CHANNELS, FEW_TAP_S * number((fact.K_h, fact.K_w)), 0.0) if on_tensor else 0.0
         own = (
             limited(card, lambda card, found: _product(card, size, dtype, few_s, found), floor_div(read + write, 1)),
         )
@@ -180,7 +180,7 @@ def _threads(pixels: Size) -> Size:
 
 def _rows(blocks: int, each: int, byte: float, lanes: float, waits: float) -> Launch:
     """One block per set of so many elements, read once."""
-    threads = CHANNEL_THREADS if each >= CHANNEL_THREADS else 32
+    threads = where(each >= CHANNEL_THREADS, CHANNEL_THREADS, 32)
     own = ceil(each / threads)
     return Launch(
         "statistics", blocks, threads, byte, 8 * blocks, own * lanes, 1.0 + waits * own, 1.0, mechanism="images"

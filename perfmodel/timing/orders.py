@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from perfmodel.arithmetic import Size, log2, maximum, minimum
+from perfmodel.arithmetic import Size, log2, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Sort, TopK, number
 from perfmodel.timing.blocks import BARRIER_CLOCKS, WARP, Launch, few, in_order
@@ -117,7 +117,9 @@ def top_k(card: Card, fact: TopK, op: Op, dtype: str, impl: str) -> tuple[Part, 
         number(fact.rows), number(fact.cols), number(fact.chosen), float(fact.item),
     )  # fmt: skip
     last = () if chosen == 1 else (_on_chip(rows, chosen, item),)
-    several = next(cols >= least for most, least in MULTIPLE if rows <= most)
+    several = cols >= MULTIPLE[-1][1]
+    for most, least in MULTIPLE[-2::-1]:
+        several = where(rows <= most, cols >= least, several)
     select = (
         _by_blocks(rows, cols, chosen, item, card.multiprocessors) if several else _by_row(rows, cols, chosen, item)
     )

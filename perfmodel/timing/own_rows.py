@@ -22,6 +22,7 @@ from typing import NamedTuple
 from perfmodel.arithmetic import Size, maximum, minimum
 from perfmodel.cuda.layouts import LONG_THREADS, Chip, Layout, asked_byte, layout, long_parts, most_parts, widest
 from perfmodel.timing.blocks import SCHEDULERS, WARP
+from perfmodel.timing.branches import by_paths, by_points
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
@@ -92,6 +93,7 @@ def registers(name: str, found: Layout, item: int) -> Size:
     return minimum(most, REGISTER_STEP * ceil(wanted / REGISTER_STEP))
 
 
+@by_points
 def footing(card: Card, name: str, row: Row) -> Footing | None:
     """The layout that the launcher chooses; None where the rows are read twice."""
     habit = HABITS[name]
@@ -122,6 +124,7 @@ def forward(card: Card, name: str, row: Row, outputs: int = 1, mask_byte: int = 
     return (Part(lambda found: once(card, name, row, on, found, mask_byte), byte),)
 
 
+@by_paths
 def once(card: Card, name: str, row: Row, on: Footing, found: float, mask_byte: int = 0) -> Body:
     """Rows that one block, or a cluster of blocks, holds."""
     habit, lay = HABITS[name], on.found
@@ -168,6 +171,7 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float, mask_byte: 
     return body._replace(seconds=body.seconds + leave_s, terms=(*body.terms, Term("write partial sums", leave_s)))
 
 
+@by_paths
 def twice(card: Card, name: str, row: Row, found: float, mask_byte: int = 0) -> Body:
     """One block per row, which it reads twice."""
     habit = HABITS[name]

@@ -19,7 +19,8 @@ class Part(NamedTuple):
     ``code_s``: the time to fetch its code after other kernels have run, not part of ``body``. ``among_s``: the same of a
     kernel whose fetch the protocols of single kernels count in their launch, so that it shows in programs alone. ``reads``:
     whether it reads anything; a kernel that only writes does not wait for memory. ``limited``: ``body`` as a function of
-    the card too, if the power limit can hold the kernel back; a run of kernels changes what that limit allows.
+    the card too, if the power limit can hold the kernel back; a run of kernels changes what that limit allows. ``times``:
+    of many points at once, the number of such launches in a row, each after a launch that moves the same bytes.
     """
 
     body: Callable[[Size], Body]
@@ -30,6 +31,7 @@ class Part(NamedTuple):
     among_s: float = 0.0
     reads: Size = True
     limited: Callable[[Card, Size], Body] | None = None
+    times: Size = 1
 
 
 def limited(card: Card, body: Callable[[Card, Size], Body], byte: Size, **more: Any) -> Part:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from perfmodel.arithmetic import floor_div, maximum
+from perfmodel.arithmetic import Size, floor_div, maximum
 from perfmodel.op import Op
 from perfmodel.runs import Quantisation, number
 from perfmodel.timing.blocks import WARP, Launch, elementwise, in_order
@@ -57,9 +57,9 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
     return {"largest": found, "cast": (cast,)}.get(fact.scales, (*found, cast))
 
 
-def _run(fact: Quantisation, cols: int) -> int:
+def _run(fact: Quantisation, cols: Size) -> Size:
     """Elements of a row with one scale."""
-    return int(fact.run) if fact.scales == "block" else cols
+    return number(fact.run) if fact.scales == "block" else cols
 
 
 def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float) -> Launch:

@@ -13,7 +13,7 @@ import numpy as np
 
 from perfmodel.arithmetic import Size, maximum
 from perfmodel.timing import picked_tiles
-from perfmodel.timing.arrays import Points, points, taken
+from perfmodel.timing.arrays import Points, blocks, points
 from perfmodel.timing.card import Card
 from perfmodel.timing.picked_tiles import Pick
 from perfmodel.timing.products import Limits, Product
@@ -21,7 +21,7 @@ from perfmodel.timing.terms import at_once_s
 from perfmodel.timing.tile_sizes import Choice
 from perfmodel.timing.tiles import FEWEST_STEPS, SPLITS, Grid, filled, grid_of, tiled_s, too_large
 
-AT_ONCE = 32768  # tiles times points, so that an array stays in the cache of the CPU
+AT_ONCE = 65536  # tiles times points: few blocks, each of whose arrays stays in the cache of the CPU
 _PARTS = points([[split] for split in SPLITS[1:]])
 
 
@@ -36,13 +36,8 @@ def least_s(card: Card, size: Product, dtype: str, kind: str, given: Limits) -> 
     grid = grid_of(card, size, dtype, kind, given)
     every, shared, count = _column(grid.choices), grid._replace(choices=()), card.multiprocessors
     length = next(one.size for one in (*size, *given) if isinstance(one, np.ndarray))
-    block = max(1, AT_ONCE // len(grid.choices))
-    if length <= block:
-        return _of_block(count, every, size, shared, given, length)
     found = np.empty(length).view(Points)
-    for low in range(0, length, block):
-        part: Any = slice(low, low + block)
-        own_size, own_grid, own_given = taken((size, shared, given), part)
+    for part, (own_size, own_grid, own_given) in blocks((size, shared, given), length, AT_ONCE // len(grid.choices)):
         found[part] = _of_block(count, every, own_size, own_grid, own_given, found[part].size)
     return found
 
@@ -66,12 +61,17 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     near = np.flatnonzero(longest_s < least)
     if near.size:
         least = _lowered(least, near, at_once_s([_at(one, near, length) for one in streams], grid.overlap))
-    fits = (tiles <= count) & (grid.steps >= 2 * FEWEST_STEPS) & np.logical_not(large)
-    if grid.whole or not np.any(fits):
+    if grid.whole:
         return least
-    pairs = np.flatnonzero(_each(fits, length))
+    # With k in parts, no stream is shorter than with all tiles spread over the card, and the sum of two parts is added.
+    shortest_s = np.maximum(np.maximum(tiles * grid.steps * every.step_s / count, l2_s), memory_s)
+    fits = (shortest_s + (grid.sum_s + 2 * grid.part_s) < least) & (tiles <= count) & (grid.steps >= 2 * FEWEST_STEPS)
+    pairs = np.flatnonzero(_each(fits & np.logical_not(large), length))
+    if not pairs.size:
+        return least
     own = [_at(one, pairs, length) for one in (tiles, grid.steps, held_s, grid.part_s, memory_s, least, grid.wait_s)]
-    choice = taken(every, (pairs // length, 0))
+    figures: Any = every
+    choice = Choice._make(figure[pairs // length, 0] for figure in figures)
     return _lowered(least, pairs, _split(choice, own, grid, count))
 
 
