@@ -18,7 +18,7 @@ ROOT = Path(perfmodel.__file__).parent
 
 # Imports go down only, or stay in their layer. A package represents its modules.
 LAYERS = (
-    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing", "limits", "plain", "routing"),
+    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing", "limits", "stopping", "plain", "routing"),
     ("runs", "op", "operation", "mixes", "cuda", "formats", "patterns"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),

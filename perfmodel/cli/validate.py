@@ -158,11 +158,11 @@ def _measure(
         echo(f"--suite {name} is for GPUs; the processor suite is measured instead.", err=True)
     cases = given or SUITES["processor" if here.kind == "cpu" else name]()
     run, complete = running.run(here, cases, save, limit)
-    if counters:
+    if counters and complete:
         run = run._replace(records=tuple(session.with_counters(run.records)))
         if save:
             session.rewrite(save, run)
-    if trace is not None:
+    if trace is not None and complete:
         echo(f"trace written to {session.trace(cases, here, trace)}", err=True)
     card = running.described(run) if "card" in run.environment else here.card  # a resumed run keeps its roofs
     return run, card, complete
