@@ -326,7 +326,7 @@ def test_cases_operations_and_workload_files_take_a_format(tmp_path):
     sizes = {"B": 1, "N": 16, "D_in": 4096, "D_out": 4096}
     lines = [
         {"op": "linear", "shape": sizes, "dtype": "bf16", "weights": "awq-g64"},
-        {"op": "linear_int4", "shape": {**sizes, "group": 64}, "dtype": "bf16"},
+        {"op": "linear_int4", "shape": {**sizes, "group": 64}, "dtype": "bf16", "impl": "serving"},
         {"op": "linear", "shape": sizes, "dtype": "bf16"},
     ]
     path = tmp_path / "cases.jsonl"

@@ -160,6 +160,10 @@ def _stage(card: Card, fact: Stage, op: Op, dtype: str, impl: str) -> tuple[Part
 def _product(card: Card, fact: Gemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     if impl in OWN and fact.converts:
         return _unpacked(card, fact, op)
+    if impl == "torch" and fact.converts:
+        from perfmodel.timing import weight_only
+
+        return (weight_only.by_torch(card, fact, _bytes(op)),)
     return _products(card, [fact], op, dtype)
 
 
@@ -173,10 +177,17 @@ def _unpacked(card: Card, fact: Gemm, op: Op) -> tuple[Part, ...]:
 
 
 def _grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """Products of experts: a grouped product of a library, or the Triton kernel of serving stacks.
+    """Products of experts: a grouped product of a library, that of torch, or the Triton kernel of serving stacks.
 
-    The latter sorts the rows by expert first; half of that is counted for each of two products.
+    The Triton kernel sorts the rows by expert first. Half of that time is counted for each of two products.
     """
+    if impl == "torch":
+        from perfmodel.timing import grouped
+
+        if grouped.by_torch(card, fact, dtype):
+            assert fact.routed is not None
+            own = (grouped.tile(fact, fact.routed),)
+            return grouped.parts(card, *_products(card, [grouped.padded(fact)], op, dtype, own))
     if impl != "serving":
         return _products(card, [fact.even()], op, dtype)
     term = Term("sort rows by expert", SORT_S)

@@ -37,8 +37,8 @@ from perfmodel.timing.weights import Mechanism
 _data = Mechanism("tiles")
 SPLITS = _data.sizes("splits")
 FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
-# Products with these scales come from CUTLASS or DeepGEMM, which do not split the sum.
-WHOLE = ("static", "token", "block")
+# The kernels with these scales, of CUTLASS, DeepGEMM and cuBLAS, do not split the sum.
+WHOLE = ("static", "token", "block", "torch token", "torch block")
 SHARPNESS, CONVERSION_S, UNSPLIT_STEP_S = _data.weights("sharpness", "conversion s", "unsplit step s")
 # Multiply-adds below which a library does not split the sum, and the largest k.
 UNSPLIT_ADA, UNSPLIT_K_ADA = _data.facts("unsplit ada", "unsplit k ada")
