@@ -225,7 +225,7 @@ def _numbers(found: Explanation, width: int) -> list[str]:
     lines += _indented(Sheet(columns, answers), width)
     lines += [f"  {line}" for text in found.fused.notes for line in wrapped(text, width - 2)]
     if found.fused.gpu and found.fused.card:
-        roofs, *others = card_lines(found.fused.dims, found.fused.card)
+        roofs, *others = card_lines(found.fused.dims, found.fused.card, found.fused.roof_notes)
         notes = [f"{found.fused.gpu.title}. {roofs}", *others, *expected_line(found.fused, verbose=True)]
         lines += [f"  {line}" for note in notes for line in wrapped(note, width - 2)]
     return lines

@@ -13,6 +13,7 @@ from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, sizes_lin
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.report.views import Part, View
+from perfmodel.roofline import rates
 from perfmodel.units import scaled, significant
 
 PAIR = (
@@ -127,7 +128,7 @@ def estimate_parts(model: Model, found: Estimate) -> Iterator[Part]:
         Column("share", "share", lambda term: term.seconds / whole, _percent),
     ]
     title = f"{model.workload.title}, {model.phase}, {found.plan.gpus} x {model.gpu.title}: {found.plan.words}"
-    notes = [*_sizes(model), *_microbatch(model, found), *found.notes, PAIR]
+    notes = [*_sizes(model), *_microbatch(model, found), *found.notes, *_roofs(model), PAIR]
     yield Sheet(columns, found.terms, title=title)
     yield (f"Expected {_seconds(whole)}; lower {_seconds(found.lower_s)}, no overlap {_seconds(found.no_overlap_s)}. "
            f"{significant(found.tokens_per_s, 4)} tokens/s, {_percent(found.mfu)} of the peak.")  # fmt: skip
@@ -139,6 +140,12 @@ def estimate_parts(model: Model, found: Estimate) -> Iterator[Part]:
     yield Sheet(memory, found.lines, notes=notes)
     verdict = "It fits" if found.fits else "It does not fit"
     yield f"{verdict}: {_bytes(found.memory_byte)} of {_bytes(found.room_byte or 0)} available."
+
+
+def _roofs(model: Model) -> tuple[str, ...]:
+    """Returns the types that the card lacks, and the rates at which their work runs instead."""
+    card = rates(model.gpu, model.workload.dtypes["activation"])
+    return card.notes_of(step.operation.computes for step in model.workload.steps_in(model.phase))
 
 
 def _plans_sheet(found: Sequence[Estimate], title: str) -> Sheet:

@@ -72,7 +72,8 @@ def sheet(plan: Plan, sample: Sample) -> Sheet:
     if len(rows) < sample.rows:
         notes.append(f"{len(rows)} of {sample.rows:,} rows are shown; -o FILE.csv or FILE.jsonl writes all.")
     notes += [protocol_line(PROTOCOL)] if plan.expected else []
-    notes += [note for card in plan.cards for note in card.notes]
+    computes = [step.operation.computes for step in plan.steps]
+    notes += [note for card in plan.cards for note in card.notes_of(computes)]
     return Sheet(columns, rows, title=title(plan), notes=notes)
 
 

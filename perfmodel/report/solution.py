@@ -29,7 +29,7 @@ def document(solution: Solution) -> dict[str, Any]:
         "schema": SCHEMA,
         "workload": solution.workload.name,
         "gpu": gpu_document(solution.card.gpu),
-        "roof_notes": list(solution.card.notes),
+        "roof_notes": list(_roof_notes(solution)),
         "dtype": solution.card.dtype,
         "symbol": solution.name,
         "value": solution.own,
@@ -118,12 +118,23 @@ def link_note(gpu: Gpu) -> str:
     )
 
 
+def _roof_notes(solution: Solution) -> tuple[str, ...]:
+    """Returns the types that the card lacks, and the rates at which their work runs instead."""
+    return solution.card.notes_of(step.operation.computes for step in solution.workload.steps)
+
+
 def _notes(solution: Solution) -> list[str]:
     """Returns sizes, roofs, and the meaning of letters in the formulas."""
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
     together = TOGETHER if solution.many else ""
     links = link_note(solution.card.gpu) if solution.crossovers else ""
-    notes = [links, sizes_line(shown), *card_lines(solution.sizes, solution.card), together, _letters(solution)]
+    notes = [
+        links,
+        sizes_line(shown),
+        *card_lines(solution.sizes, solution.card, _roof_notes(solution)),
+        together,
+        _letters(solution),
+    ]
     return [note for note in notes if note]
 
 
