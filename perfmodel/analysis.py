@@ -148,7 +148,7 @@ class Analysis(NamedTuple):
         limited = self.dims.get("T_w", keys) < keys  # the window already limits the keys of a chunk
         if window is not None and not self.causal and self.phase != "decode" and keys > window and not limited:
             found.append(
-                f"The window W = {window:,} is part of a causal mask: without --causal attention counts all pairs."
+                f"The window W = {window} is part of a causal mask: without --causal attention counts all pairs."
             )
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from perfmodel import routing
 from perfmodel.analysis import Analysis, Form, Row, Total
 from perfmodel.expression import Expression
 from perfmodel.grouping import Block, blocks
@@ -192,7 +193,7 @@ def chosen_sizes(answer: Analysis) -> list[str]:
         given = own.get(name)
         follows = isinstance(given, Expression) and given(dims) == value
         if value is not None and not follows and (name in named - workload.items().keys() or given != value):
-            shown.append(f"{name} = {value}")
+            shown.append(f"{name} = {routing.text(value)}")
     return shown
 
 
@@ -341,5 +342,6 @@ def dtypes_line(types: Mapping[str, str]) -> str:
 
 def sizes_line(dims: Mapping[str, Any]) -> str:
     """Returns the sizes in one sentence, without item sizes."""
-    shown = [f"{name} = {value}" for name, value in dims.items() if value is not None and SYMBOLS[name].kind != "item"]
+    named = {name: value for name, value in dims.items() if value is not None and SYMBOLS[name].kind != "item"}
+    shown = [f"{name} = {routing.text(value)}" for name, value in named.items()]
     return f"Sizes: {', '.join(shown)}." if shown else ""

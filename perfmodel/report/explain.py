@@ -16,7 +16,7 @@ from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.report.solution import algorithms, link_note
 from perfmodel.solve import Solution
 from perfmodel.symbols import SYMBOLS
-from perfmodel.units import scaled, significant
+from perfmodel.units import UNSEPARATED, scaled, significant
 
 
 def page(found: Explanation) -> str:
@@ -292,7 +292,9 @@ def _crossing_texts(solution: Solution, show: Callable[[Any], str], say: Callabl
         formula = f"{show(crossing.closed_form)} = " if crossing.closed_form is not None else ""
         sides = f"{crossing.bound_below} to {crossing.bound_above}"
         roof = f"{crossing.engine}, I = {crossing.ridge_flop_per_byte:.4g}"
-        texts.append(f"{_letter(solution, show)} = {formula}{significant(crossing.at, 5)}, {sides} ({roof})")
+        texts.append(
+            f"{_letter(solution, show)} = {formula}{significant(crossing.at, 5, UNSEPARATED)}, {sides} ({roof})"
+        )
     texts += [say(text) for text in (answer.reason, answer.left_out) if text]
     return texts
 

@@ -181,7 +181,7 @@ def scaling_parts(answer: Scaling) -> Iterator[Part]:
     title = f"{kind} scaling of {model.workload.title}, {model.phase}, {model.gpu.title}"
     first = answer.points[0]
     counts = f"The speed-up of the first row is taken as {first.gpus:,}." if first.gpus > 1 else ""
-    own = [*_sizes(model), *_microbatch(model, first.estimate), *filter(None, [counts]), EXPECTED]
+    own = [*_sizes(model), *_microbatch(model, first.estimate), *filter(None, [counts]), *_roofs(model), EXPECTED]
     yield Sheet(columns, answer.points, title=title, notes=[*own, *(f"Skipped: {one}." for one in answer.skipped)])
     yield from laws(answer)
 
@@ -198,7 +198,7 @@ def search_parts(answer: Found) -> Iterator[Part]:
     """Yields the best plans, the Pareto set, why others lose, and the money."""
     title = f"{answer.model.workload.title}, {answer.model.phase}, {answer.gpus} x {answer.model.gpu.title}: best by {answer.objective}"
     yield _plans_sheet(answer.best, title)
-    yield " ".join(_sizes(answer.model))
+    yield " ".join([*_sizes(answer.model), *_roofs(answer.model)])
     yield (
         f"{answer.legal:,} legal plans were compared; {answer.fitting:,} fit in memory. Exposed: communication that no kernel hides."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from perfmodel import routing
 from perfmodel.hardware import Gpu
 from perfmodel.paths import label
 from perfmodel.prediction import Prediction
@@ -67,7 +68,7 @@ def page(found: Prediction, card: Card, influences: Sequence[Influence]) -> str:
         Column("share", "share", lambda row: row.share),
         Column("because", "description", lambda row: row.what, right=False),
     ]
-    shape = " ".join(f"{key}={value}" for key, value in found.line["shape"].items())
+    shape = " ".join(f"{key}={routing.text(value)}" for key, value in found.line["shape"].items())
     title = f"{case_name(found.line)} {shape} on {card.gpu.title}"
     low, high = scaled(time.low_s, "s", 4), scaled(time.high_s, "s", 4)
     notes = [
