@@ -1,4 +1,4 @@
-"""What ``validate`` and ``check`` share: stored runs, case files to measure, and a run that is measured now."""
+"""Functions that ``validate`` and ``check`` share: stored runs, case files, and a new run."""
 
 from __future__ import annotations
 
