@@ -251,7 +251,7 @@ def test_a_service_takes_a_routing_and_refuses_sizes_of_its_load():
     assert plain != skewed
     told = perfmodel("serve", "--config", "qwen3-30b-a3b", "--gpu", "h100", "--set", "N=1")
     assert told.code == 2
-    assert "the load gives this size" in told.err
+    assert "this size follows from the load" in told.err
 
 
 @for_each(

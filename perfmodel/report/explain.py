@@ -34,7 +34,7 @@ def page(found: Explanation) -> str:
         *([("Traffic against tile size", _table(found.tiles, tile_tables, width))] if found.tiles else []),
         *([("Scores against context", _table(found.contexts, context_tables, width))] if found.contexts else []),
         *([("Experts", _experts(found.experts, width))] if found.experts else []),
-        *([("From one algorithm to another", _crossovers(found, width))] if found.crossovers else []),
+        *([("Crossovers between algorithms", _crossovers(found, width))] if found.crossovers else []),
         *([("From memory-bound to compute-bound", _crossings(found, width))] if not found.ways else []),
         ("Backward", _backward(found, width)),
         ("Sources", [line for source in operation.sources for line in _lines(source, width)]),

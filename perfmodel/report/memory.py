@@ -202,7 +202,7 @@ def kept_sheet(layer: Layer) -> Sheet:
         *([Column("until", "in memory", lambda row: row[1], right=False)] if layer.again else []),
         Column("formula", "shape", lambda row: row[0].formula, right=False),
         Column(
-            "steps", "needed by gradients of", lambda row: ", ".join(row[0].steps) or None, right=False, expendable=1
+            "steps", "read by the gradients of", lambda row: ", ".join(row[0].steps) or None, right=False, expendable=1
         ),
     ]
     rows = [*((tensor, "kept") for tensor in kept), *((tensor, "recomputed") for tensor in layer.again)]

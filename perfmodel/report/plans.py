@@ -180,7 +180,7 @@ def scaling_parts(answer: Scaling) -> Iterator[Part]:
     kind = "Strong" if answer.strong else "Weak"
     title = f"{kind} scaling of {model.workload.title}, {model.phase}, {model.gpu.title}"
     first = answer.points[0]
-    counts = f"The speed-up of the first row is taken as {first.gpus:,}." if first.gpus > 1 else ""
+    counts = f"Speed-ups are relative to the first row, which counts as {first.gpus:,}." if first.gpus > 1 else ""
     own = [*_sizes(model), *_microbatch(model, first.estimate), *filter(None, [counts]), *_roofs(model), EXPECTED]
     yield Sheet(columns, answer.points, title=title, notes=[*own, *(f"Skipped: {one}." for one in answer.skipped)])
     yield from laws(answer)
@@ -195,12 +195,12 @@ def laws(answer: Scaling) -> Iterator[str]:
 
 
 def search_parts(answer: Found) -> Iterator[Part]:
-    """Yields the best plans, the Pareto set, why others lose, and the money."""
+    """Yields the best plans, the Pareto set, the extra time of other plans, and the cost."""
     title = f"{answer.model.workload.title}, {answer.model.phase}, {answer.gpus} x {answer.model.gpu.title}: best by {answer.objective}"
     yield _plans_sheet(answer.best, title)
     yield " ".join([*_sizes(answer.model), *_roofs(answer.model)])
     yield (
-        f"{answer.legal:,} legal plans were compared; {answer.fitting:,} fit in memory. Exposed: communication that no kernel hides."
+        f"{answer.legal:,} legal plans were compared; {answer.fitting:,} fit in memory. Exposed: communication that does not overlap with kernels."
     )
     yield _plans_sheet(answer.pareto, "Pareto set of time and memory")
     columns = [
@@ -216,7 +216,7 @@ def search_parts(answer: Found) -> Iterator[Part]:
             expendable=1,
         ),
     ]
-    yield Sheet(columns, answer.losses, title="Why the best plan with another value of each axis loses")
+    yield Sheet(columns, answer.losses, title="Best plan with another value of each axis, and its extra time")
     yield from money(answer)
 
 

@@ -1,4 +1,4 @@
-"""The page of ``explain --time``: every term of an expected time, and every parameter that entered it."""
+"""The page of ``explain --time``: the terms of an expected time, and the parameters that it depends on."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def parameters(card: Card, time: Expected, found: Sequence[Influence]) -> str:
     ]
     notes = [
         "Influence: relative change of the time per relative change of the parameter. Parameters without influence on "
-        "this time are omitted. Whole numbers, such as the threads of a warp, are not moved.",
+        "this time are omitted. Whole numbers, such as the threads of a warp, are not varied.",
         *uncertainty(card, time, found),
         *(f"[{number}] {text}" for number, text in enumerate(sources, 1)),
     ]

@@ -195,7 +195,7 @@ def summary_sheet(found: Outcome) -> Sheet:
 
 
 def busy_notes(found: Outcome) -> list[str]:
-    """Returns notes on a run on a device that did other work as well."""
+    """Returns notes on a run during which the device did other work."""
     streams = found.streams
     if streams is None or not streams.busy:
         return []
