@@ -52,6 +52,12 @@ SENTENCES = {
     "instruction fetch": "instructions of a long kernel, loaded from DRAM one after another",
     "decode start-up": "first loads and last stores of a decoding kernel",
     "planning and cache append": "a serving stack's kernels before attention: planning, storing new keys and values",
+    "sizes of the experts": "a kernel that writes sizes and addresses of all experts, before torch's grouped product",
+    "sort rows by expert": "half of the kernels that sort the rows by expert, before two products",
+    "addition of the last block": "sum of the blocks' partial results by the block that ends last",
+    "addresses of patches": "instructions that find the elements of each patch in the image",
+    "loads and stores": "loads and stores of a short block, which do not overlap with its products",
+    "sums of a row": "sum of a row's products over the threads of a block",
     UP: "the modelled time was below the lower bound, so the bound is used",
 }
 
