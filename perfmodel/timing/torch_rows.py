@@ -103,7 +103,7 @@ def softmax_backward(row: Row) -> Launch:
     rest = maximum(0, cols + head * (wide // 2 - threads))
     vectors, tail = rest // (wide * threads), ceil(rest % (wide * threads) / threads)
     single = head + (tail if item < 4 else tail // UNROLLED + tail % UNROLLED)
-    work = BLOCK_BACK_ROW + BACK_ENDS_ROW + (vectors * wide + BACK_ENDS * (head + tail)) * element
+    work = BLOCK_BACK_ROW + head * BACK_ENDS_ROW + (vectors * wide + BACK_ENDS * (head + tail)) * element
     return Launch(
         "one block per row, two passes", rows, threads, 2 * size, size, work, 2 * (vectors + single), 3,
         again_byte=size, held_byte=2.0 * cols * item,
