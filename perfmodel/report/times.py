@@ -35,6 +35,7 @@ SENTENCES = {
     "ramp": "latency of a kernel's first memory access, which no other work hides",
     "memory": "DRAM traffic at the bandwidth for its mix of reads and writes",
     "L2": "traffic through the L2 cache",
+    "load and store": "cache lines through the load-store units of the multiprocessors",
     "instructions": "thread instructions, one per lane and clock",
     "blocks": "waves of thread blocks; each block performs its accesses, barriers and instructions in turn",
     "block latency": "waves of thread blocks; each block performs its accesses, barriers and instructions in turn",
