@@ -6,7 +6,7 @@ from typing import Any
 
 from perfmodel import ops
 from perfmodel.block import Step
-from perfmodel.errors import InputError, did_you_mean, one_line, printable
+from perfmodel.errors import InputError, did_you_mean, one_line, printable, shown
 from perfmodel.expression import Expression
 from perfmodel.limits import STEPS
 from perfmodel.operation import Operation
@@ -21,7 +21,13 @@ def workload(name: str) -> Workload:
     """The workload of that name or file; ``NAME@FORMAT`` has the weights of its layers in a quantised format."""
     base, sign, form = name.rpartition("@")
     if sign and base and not os.path.exists(name):
-        return with_weights(workload(base), form)
+        found = workload(base)
+        if "@" in found.name:
+            raise InputError(
+                f"--config {shown(name)}", f"two formats of weights are named, {found.name.partition('@')[2]} and {form}",
+                "one format is accepted", f"Write {base} or {found.name.partition('@')[0]}@{form}.",
+            )  # fmt: skip
+        return with_weights(found, form)
     path = find("configs", name)
     return imported(path) if path.endswith(".json") else parsed(load(path), printable(stem(path)), path)
 

@@ -130,6 +130,12 @@ class Workload(NamedTuple):
                 f"{self.name}: logits last", "the loss of a training step reads the logits of every position",
                 "prefill and decode are accepted", "Remove --logits.",
             )  # fmt: skip
+        if phase == "train" and self.plain is not None and self.plain.title != self.title:
+            own = self.plain.name if self.plain.name != self.name else f"{self.plain.name} without 'weights'"
+            raise InputError(
+                f"{self.name}: phase train", "its weights are quantised, and a training step updates unquantised weights",
+                "prefill and decode are accepted", f"Choose another phase, or train {own}.",
+            )  # fmt: skip
         chosen = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
         known = self.settable()
         unknown = next((name for name in chosen if name not in known), None)

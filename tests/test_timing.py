@@ -31,6 +31,7 @@ from perfmodel.timing import (
     blocks,
     convolution,
     families,
+    grouped,
     heads,
     instructions,
     kernels,
@@ -1065,20 +1066,67 @@ def test_a_serving_stack_quantises_before_an_fp8_product():
     line = {"op": "matmul", "shape": {"m": 4096, "k": 4096, "n": 4096}, "dtype": "fp8", "protocol": "warm"}
     sheet = gpu("h100-sxm5-80gb")
     seconds = {}
-    for impl in ("torch", "static_scale", "token_scale", "tensor_scale", "block_scale"):
+    for impl in ("torch", *runs.SCALES):
         total, time = predicted(case({**line, "impl": impl}), rates(sheet, "fp8"), parameters.card(sheet, "family"))
         seconds[impl] = time.expected_s
         # Read in half precision, written and read in fp8; the result in half precision. Scales of 4 bytes are written and
         # read: one, one of each row, or 32 of each row. A given one is read twice.
-        scales = {"torch": 0, "static_scale": 1, "tensor_scale": 1, "token_scale": 4096, "block_scale": 32 * 4096}[impl]
+        known = {"torch": 0, "static_scale": 1, "tensor_scale": 1, "token_scale": 4096, "block_scale": 32 * 4096}
+        scales = known[impl.removeprefix("torch_")]
         more = 0 if impl == "torch" else (2 + 1 + 1) * 4096**2 + 2 * 4 * scales
         assert total.traffic_byte == 3 * 4096**2 + more
     assert seconds["torch"] < min(seconds[impl] for impl in seconds if impl != "torch")
 
 
+def seconds_of(line, sheet="h100-sxm5-80gb"):
+    found = gpu(sheet)
+    read = case(line)
+    return predicted(read, rates(found, read.dtype), parameters.card(found, "family"))[1].expected_s
+
+
+def test_torch_runs_one_kernel_for_any_scale_of_the_whole_matrix():
+    """After a kernel of this package that quantises, the time is that of the plain fp8 product. With a scale for each row or
+    block the sum of a long row is not split, so that 16 rows take the steps of one tile one after another.
+    """
+    line = {"op": "matmul", "shape": {"m": 16, "k": 14336, "n": 4096}, "dtype": "fp8", "protocol": "warm"}
+    plain = seconds_of(line)
+    quantise = {"shape": {"rows": 16, "cols": 14336}, "dtype": "bf16", "impl": "ours", "protocol": "warm"}
+    own = seconds_of({**quantise, "op": "quantise_static"})
+    assert isclose(seconds_of({**line, "impl": "torch_static_scale"}), plain + own, rel_tol=0.1)
+    for scales in ("token", "block"):
+        assert seconds_of({**line, "impl": f"torch_{scales}_scale"}) > 1.3 * (plain + own)
+
+
+def test_the_rows_of_experts_are_padded_to_clusters():
+    """2048 tokens choose 6 of 64 experts: 192 rows each, in a cluster of two tiles of 128 rows. 16 tokens choose 2 of 8: 4 rows
+    each, in a cluster of two tiles of 64 rows. Padding is not read: 192 of 256 rows, 4 of 128.
+    """
+    fact = runs.GroupedGemm((1, 2048, 6), 7168, 4096, 64.0, routed=runs.Routed((1, 2048), 64, 6, 0))
+    found = grouped.padded(fact)
+    assert (found.m, found.batch, found.items.left) == (256, 64, 2 * 192 / 256)
+    few = grouped.padded(runs.GroupedGemm((1, 16, 2), 4096, 4096, 7.9, routed=runs.Routed((1, 16), 8, 2, 0)))
+    assert (few.m, few.batch, few.items.left) == (128, 8, 2 * 32 / (128 * 8))
+
+
+def test_torch_converts_integer_weights_again_for_every_few_rows():
+    """Twice the rows, twice the time: of 4-bit weights in tiles of 8 rows, of 8-bit weights in groups of 4."""
+    for op, tile in (("linear_int4", 8), ("linear_int8", 4)):
+        line = {"op": op, "dtype": "bf16", "impl": "torch", "protocol": "warm"}
+        few, more, same = (
+            seconds_of({**line, "shape": {"B": 1, "N": tile * 64 * by - less, "D_in": 4096, "D_out": 4096}})
+            for by, less in ((1, 0), (2, 0), (1, tile - 1))
+        )
+        assert isclose(more, 2 * few, rel_tol=0.05)
+        assert isclose(same, few, rel_tol=0.02)
+        stack = {**line, "impl": "serving", "shape": {"B": 1, "N": 2048, "D_in": 4096, "D_out": 4096}}
+        assert seconds_of({**stack, "impl": "torch"}) > 10 * seconds_of(stack)
+
+
 def test_a_quantising_implementation_refuses_half_precision():
     with pytest.raises(InputError, match="static_scale quantises the left operand, but the product is in bf16"):
         case({"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}, "dtype": "bf16", "impl": "static_scale"})
+    with pytest.raises(InputError, match="in int8; it is accepted with fp8"):
+        case({"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}, "dtype": "int8", "impl": "torch_token_scale"})
 
 
 def test_the_experts_of_a_serving_stack_are_slower_than_a_grouped_product():

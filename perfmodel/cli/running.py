@@ -1,4 +1,4 @@
-"""What ``validate`` and ``check`` share: stored runs, case files to measure, and a run that is measured now."""
+"""Functions that ``validate`` and ``check`` share: stored runs, case files, and a new run."""
 
 from __future__ import annotations
 
@@ -67,9 +67,11 @@ def cases(path: str, name: str) -> list[Mapping[str, Any]]:
     return found
 
 
-def _split(message: str) -> tuple[str, str]:
+def _split(message: str) -> tuple[str, str, str, str]:
+    """Returns the place, the rest without its last sentence, and this sentence, which says what to do."""
     where, _, rest = message.partition(": ")
-    return where, rest.rstrip(".")
+    found, _, action = rest.removesuffix(".").rpartition(". ")
+    return (where, found, "", f"{action}.") if found else (where, action, "", "")
 
 
 def run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit: float) -> tuple[Stored, bool]:

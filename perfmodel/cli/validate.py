@@ -109,7 +109,7 @@ def _files(save: str | None, trace: str | None, plot: str | None) -> None:
 
 
 def _page(form: str, output: str | None) -> None:
-    """Refuses a page without a file, and a file that is no page."""
+    """Refuses HTML without a file, and a file whose ending is not .html."""
     where = "perfmodel validate"
     if output is not None:
         if not output.lower().endswith((".html", ".htm")):

@@ -44,7 +44,9 @@ class Launch(NamedTuple):
     ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
     fewer than threads do. ``sector_byte``: bytes that only L2 delivers, such as the unused rest of sectors of 32 bytes.
     ``sharpness``: the exponent of the overlap of the four times, 0 for the usual one. ``abreast``: independent elements that
-    a thread computes at once.
+    a thread computes at once. ``shared_waits``: dependent loads of data that all blocks read, such as a norm's weights: the
+    first blocks of a multiprocessor wait for them, later ones find them in L1. ``phased``: blocks load, compute and store one after another,
+    as those with barriers do.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Launch(NamedTuple):
     sector_byte: Size = 0.0
     sharpness: float = 0.0
     abreast: int = 1
+    shared_waits: Size = 0.0
+    phased: bool = False
 
 
 def starting(threads: int) -> float:
@@ -125,18 +129,19 @@ def body(card: Card, launch: Launch, found: Size) -> Body:
         launch.waits * latency_s
         + launch.near_waits * again_s
         + (
-            maximum(maximum(launch.path, launch.instructions) / launch.abreast * CHAIN_CLOCKS, slots)
+            maximum(where(launch.path > 0, launch.path, launch.instructions) / launch.abreast * CHAIN_CLOCKS, slots)
             + launch.barriers * BARRIER_CLOCKS
         )
         / card.clock_hz
     )
     turns = maximum(1.0, each / seats)
+    first_s = launch.shared_waits * maximum(0.0, latency_s - again_s)
     clocks = (
         ("L2", where(each <= seats, into_s + out_s, maximum(into_s, out_s))),
         ("instructions", each * slots / card.clock_hz),
-        ("block latency", life_s * where(turns < FEW_TURNS, ceil(turns), turns)),
+        ("block latency", life_s * where(turns < FEW_TURNS, ceil(turns), turns) + first_s),
     )
-    sharpness = launch.sharpness or (PHASED + CROWD * seats if launch.barriers else SHARPNESS)
+    sharpness = launch.sharpness or (PHASED + CROWD * seats if launch.barriers or launch.phased else SHARPNESS)
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)
     return Body(
         seconds,

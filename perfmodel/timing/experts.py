@@ -25,10 +25,17 @@ ROUNDING = 1e-6
 
 
 def grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """Products of experts: a grouped product of a library, or the Triton kernel of serving stacks.
+    """Products of experts: a grouped product of a library, that of torch, or the Triton kernel of serving stacks.
 
-    The latter sorts the rows by expert first; half of that is counted for each of two products.
+    The Triton kernel sorts the rows by expert first. Half of that time is counted for each of two products.
     """
+    if impl == "torch":
+        from perfmodel.timing import grouped as torch_grouped
+
+        if torch_grouped.by_torch(card, fact, dtype):
+            assert fact.routed is not None
+            own = (torch_grouped.tile(fact, fact.routed),)
+            return torch_grouped.parts(card, *in_turn(card, [torch_grouped.padded(fact)], op, dtype, own))
     if impl != "serving":
         return in_turn(card, [fact.even()], op, dtype)
     term = Term("sort rows by expert", SORT_S)

@@ -26,9 +26,13 @@ CODE, UNPACK, UNPACKED_ROW = Mechanism("gemms").weights("code", "unpack", "unpac
 
 
 def product(card: Card, fact: Gemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """A matrix product by a library, or with packed weights by this package."""
+    """A matrix product by a library, or with packed weights by this package or by torch."""
     if impl in OWN and fact.converts:
         return _unpacked(card, fact, op)
+    if impl == "torch" and fact.converts:
+        from perfmodel.timing import weight_only
+
+        return (weight_only.by_torch(card, fact, moved_bytes(op)),)
     return in_turn(card, [fact], op, dtype)
 
 

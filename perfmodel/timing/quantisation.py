@@ -16,13 +16,15 @@ from math import ceil
 
 from perfmodel.arithmetic import Size, floor_div, maximum
 from perfmodel.op import Op
-from perfmodel.runs import Quantisation, number
+from perfmodel.runs import TORCH_SCALES, Quantisation, number
 from perfmodel.timing.blocks import WARP, Launch, elementwise, in_order
 from perfmodel.timing.card import Card
-from perfmodel.timing.part import OWN, Part
+from perfmodel.timing.part import OWN as KERNELS
+from perfmodel.timing.part import Part
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("quantisation")
+OWN = (*KERNELS, *TORCH_SCALES)  # before a product by torch, this package quantises
 STATIC_THREADS, STATIC_LEAST, TOKEN_THREADS, TOKEN_VECTOR = _data.facts(
     "static threads", "static least", "token threads", "token vector"
 )

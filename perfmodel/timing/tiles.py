@@ -41,8 +41,8 @@ from perfmodel.timing.weights import Mechanism
 _data = Mechanism("tiles")
 SPLITS = _data.sizes("splits")
 FEWEST_STEPS, OVERHANG = _data.facts("fewest steps", "overhang")
-# Products with these scales come from CUTLASS or DeepGEMM, which do not split the sum.
-WHOLE = ("static", "token", "block")
+# The kernels with these scales, of CUTLASS, DeepGEMM and cuBLAS, do not split the sum.
+WHOLE = ("static", "token", "block", "torch token", "torch block")
 CONVERSION_S, UNSPLIT_STEP_S = _data.weights("conversion s", "unsplit step s")
 UNSPLIT = _data.words("unsplit kernels", "+")  # kernels that do not split the sum
 # Multiply-adds below which a library does not split the sum, and the largest k.
