@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from perfmodel import block
 from perfmodel.arithmetic import Size, total
+from perfmodel.boundary import compulsory_byte
 from perfmodel.errors import InputError, shown
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, by_engine
@@ -257,8 +258,8 @@ def _form(
     if timed:
         rows, whole = _with_times(workload, running, rows, timed, protocol)
     apart = sum(row.compulsory_byte * row.repeat for row in rows)
-    compulsory_byte = apart if train else block.compulsory_byte(forward)
-    return Form(rows, summed(rows, compulsory_byte)._replace(expected=whole), block.cache_byte_per_token(forward))
+    needed_byte = apart if train else compulsory_byte(forward)
+    return Form(rows, summed(rows, needed_byte)._replace(expected=whole), block.cache_byte_per_token(forward))
 
 
 def _timed(gpu: Gpu, knowledge: str | None) -> Card:

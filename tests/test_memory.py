@@ -18,6 +18,7 @@ from many import for_each
 
 from perfmodel import analyse, ops
 from perfmodel.block import gradients, kernels
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError, SizeRangeError, UsageError
 from perfmodel.footprint import Plan, memory
 from perfmodel.footprint.activations import size_byte
@@ -29,7 +30,7 @@ from perfmodel.hardware import gpu
 from perfmodel.report.fit import certainly_fits
 from perfmodel.report.memory import document, render
 from perfmodel.units import LARGEST_SIZE
-from perfmodel.workload import single, workload
+from perfmodel.workload import single
 
 ROOT = Path(__file__).parent.parent
 ORACLE = Path(__file__).parents[2] / "shared" / "oracle"

@@ -15,11 +15,11 @@ from command import perfmodel
 from many import for_each
 
 from perfmodel import analyse
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.importers import model
 from perfmodel.paths import files
-from perfmodel.workload import workload
 
 ROOT = Path(__file__).parent.parent
 ORACLE = ROOT.parent / "shared" / "oracle"

@@ -11,6 +11,7 @@ from command import check_refused, perfmodel
 
 import perfmodel as package
 from perfmodel import block, systems
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.plans import asking
@@ -22,7 +23,6 @@ from perfmodel.plans.replicas import synchronised
 from perfmodel.plans.scaling import counts
 from perfmodel.plans.search import plans, search
 from perfmodel.plans.step import Model
-from perfmodel.workload import workload
 
 CARD = gpu("h100")
 

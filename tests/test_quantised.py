@@ -13,6 +13,7 @@ from many import for_each
 from perfmodel import block, formats, hardware, quantisation
 from perfmodel.analysis import analyse
 from perfmodel.cases import case
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.importers import model
 from perfmodel.importers.quantised import METHODS
@@ -21,7 +22,7 @@ from perfmodel.plans.plan import Plan
 from perfmodel.serving import speed
 from perfmodel.timing import parameters
 from perfmodel.timing.tile_sizes import choices_of
-from perfmodel.workload import stored, workload
+from perfmodel.workload import stored
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 3, "num_attention_heads": 4,

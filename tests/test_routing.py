@@ -14,10 +14,10 @@ from many import for_each
 
 from perfmodel import expert_tables, hardware, ops, routing
 from perfmodel.analysis import analyse
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.plans.division import divided
 from perfmodel.plans.plan import Plan
-from perfmodel.workload import workload
 
 
 def chosen(shares, draw):

@@ -15,6 +15,7 @@ from many import for_each
 from perfmodel import block, eager, measured, runs
 from perfmodel.analysis import analyse
 from perfmodel.cases import case
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.measure.workloads import Bench
@@ -54,7 +55,6 @@ from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
 from perfmodel.units import scaled
-from perfmodel.workload import workload
 
 SHEET = gpu("h200")
 

@@ -10,9 +10,10 @@ import click
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo, warn_of
+from perfmodel.config_files import workload
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
-from perfmodel.workload import Workload, workload
+from perfmodel.workload import Workload
 
 WHERE = "perfmodel scale"
 

@@ -10,10 +10,10 @@ from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.scale import named
 from perfmodel.cli.screen import echo
+from perfmodel.config_files import workload
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.units import size_from_text
-from perfmodel.workload import workload
 
 LOAD = ("B", "N", "S")  # sizes that a load of requests gives
 WHERE = "perfmodel serve"

@@ -106,7 +106,7 @@ class Footing(NamedTuple):
 def chip(card: Card) -> Chip:
     """The figures that the launcher reads from a card at hand."""
     shared = int(card.of_each("shared_memory_per_block", 48 * 1024)) - 2048
-    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9.0)
+    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9)
 
 
 def registers(name: str, found: Layout, item: int) -> Size:
