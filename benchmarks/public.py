@@ -86,6 +86,8 @@ class Prepared(NamedTuple):
 
     def expected(self, card: Card) -> Expected:
         """The expected time on a card."""
+        if self.one.source in ROTATED:
+            card = card._replace(warm_s=card.graph_s)  # a graph of several runs
         if self.one.copies > 1:
             card = rotating(card, self.one.line, self.one.copies)
         card = card._replace(before=True) if self.case.older_rows else card

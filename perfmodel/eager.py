@@ -7,7 +7,7 @@ and fills them.
 scales queries and keys, and adds the mask as a matrix. After the softmax it checks for fully masked rows.
 
 ``torch`` runs the activation and the product of a gated network as two kernels. The product before a softmax gradient
-is added by ``timing.kernels``.
+is added by ``timing.row_kernels``.
 
 The added kernels have no FLOPs: the operation's own work already includes the scale and the product.
 """

@@ -756,7 +756,9 @@ def restored():
 
 def in_types(target, *given):
     """The types in which a program's kernels compute."""
-    return {one.dtype for step in capture(target, *given).steps for one in launched(step.call) if one.op.contraction_flops()}
+    return {
+        one.dtype for step in capture(target, *given).steps for one in launched(step.call) if one.op.contraction_flops()
+    }
 
 
 def test_products_of_float32_run_in_the_type_that_the_program_chose(restored):

@@ -282,7 +282,7 @@ def test_a_conversion_takes_time_on_the_vector_engine():
     few = card._replace(lane_per_s=card.lane_per_s / 10)
     for own, slower in ((card, False), (few, True)):
         plain, converted = (
-            choices_of(own, "bf16", (2, 0.5), 16, False, converts=converts)[0] for converts in (False, True)
+            choices_of(own, "bf16", (2, 0.5), 16, False, "bf16", converts=converts)[0] for converts in (False, True)
         )
         pairs = [(a.step_s, b.step_s) for a, b in zip(plain, converted, strict=True)]
         assert all(a <= b for a, b in pairs)

@@ -33,7 +33,7 @@ WAIT, CHAIN_CLOCKS, BARRIER_CLOCKS, BLOCK_CLOCKS = _data.weights(
     "wait", "chain clocks", "barrier clocks", "block clocks"
 )
 SHARPNESS, PHASED, CROWD, FP32 = _data.weights("sharpness", "phased", "crowd", "fp32")
-NEAR_SHARE, RESULTS, NEAR_WAIT = _data.weights("near share", "results", "near wait")
+NEAR_SHARE, RESULTS, NEAR_WAIT, FEW_WAITS = _data.weights("near share", "results", "near wait", "few waits")
 
 
 class Launch(NamedTuple):
@@ -69,6 +69,15 @@ class Launch(NamedTuple):
 def starting(threads: int) -> float:
     """Instructions per thread that take a multiprocessor as long as the start of a block: the least of a short block."""
     return BLOCK_CLOCKS * SCHEDULERS * WARP / threads
+
+
+def few(
+    name: str, blocks: Size, threads: int, read_byte: Size, write_byte: Size, mechanism: str, more: Size = 0.0
+) -> Launch:
+    """A kernel of a few values per thread, which waits for them and has no other work: counts, sums of blocks. ``more``:
+    further loads that depend on one another.
+    """
+    return Launch(name, blocks, threads, read_byte, write_byte, 0.0, FEW_WAITS + more, mechanism=mechanism)
 
 
 def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
@@ -148,7 +157,7 @@ def seated(card: Card, launch: Launch) -> Size:
 def slowness(card: Card) -> float:
     """Clocks of a scheduler per warp instruction."""
     lanes = SCHEDULERS * WARP * card.multiprocessors * card.clock_hz
-    return 1.0 + FP32 * max(0.0, lanes / card.lane_per_s - 1.0) if card.lane_per_s < 0.75 * lanes else 1.0
+    return 1.0 + FP32 * (max(1, round(lanes / card.lane_per_s)) - 1)
 
 
 def _again(card: Card, launch: Launch, at_once: Size, each: Size, seats: Size) -> tuple[bool, Size]:

@@ -16,9 +16,12 @@ from math import ceil, prod
 
 from perfmodel.cuda import strips
 from perfmodel.cuda.layouts import widest
+from perfmodel.op import Op
+from perfmodel.runs import Depthwise, number
 from perfmodel.timing.blocks import BLOCK_CLOCKS, THREADS
 from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
+from perfmodel.timing.part import Part, item_byte, moved_bytes
 from perfmodel.timing.stream import first_latency_s, late_s, moved
 from perfmodel.timing.terms import Body, Term, later, overlapped
 from perfmodel.timing.weights import Mechanism
@@ -32,6 +35,20 @@ BACK_TAP, BACK_LATENCIES, GATHER_LATENCIES = _data.weights("back tap", "back lat
 # Of torch's kernels.
 OUTPUT, TAP, SLICE, TURN = _data.group("output"), *_data.weights("tap", "slice", "turn")
 TORCH_SHARPNESS, WEIGHT = _data.weights("torch sharpness", "weight")
+
+
+def depthwise(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """The kernel of a depthwise convolution, its gradients or its padding: torch's, or one of this package."""
+    B, N, D, K = (number(size) for size in (fact.B, fact.N, fact.D, fact.K))
+    item, back = item_byte(fact.item), fact.part == "backward"
+    byte = moved_bytes(op).both
+    if fact.part == "pad":
+        return (Part(lambda found: pad(card, B, N, N + 2 * (K - 1), D, item, found), byte),)
+    if impl in ("torch", "torch_channels_first"):
+        run = torch_backward if back else by_torch
+        return (Part(lambda found: run(card, B, N, D, K, item, dtype, turned=impl == "torch"), byte),)
+    ours = own_backward if back else own
+    return (Part(lambda found: ours(card, B, N, D, K, item, found), byte),)
 
 
 def _held(card: Card, threads: int, registers: float) -> int:
@@ -139,3 +156,6 @@ def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype:
     seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), TORCH_SHARPNESS)
     gaps_s = BACK_KERNELS * card.node_s
     return Body(seconds + gaps_s, (*terms, Term("gaps between kernels", gaps_s)), "layout")
+
+
+MECHANISMS = {Depthwise: depthwise}

@@ -9,7 +9,7 @@ of the tensor rate and of the memory rate than a plain product.
 from functools import partial
 
 from perfmodel.arithmetic import Size, maximum, minimum, padded_rows, whole
-from perfmodel.runs import Gemm, GroupedGemm, Routed, number
+from perfmodel.runs import Gemm, GroupedGemm, number
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.stack_tiles import Sides
@@ -24,15 +24,16 @@ ALIGNED, WIDE, ITEM = 8, 16, 2  # elements of a wide copy, its bytes, and those 
 GENERATION, DTYPE = "hopper", "bf16"
 
 
-def by_torch(card: Card, fact: GroupedGemm, dtype: str) -> bool:
+def runs(card: Card, fact: GroupedGemm, dtype: str) -> bool:
     """Whether torch runs this kernel, so that its tiles are known."""
     plain = not (fact.summed or fact.converts) and fact.routed is not None
     return plain and card.generation == GENERATION and dtype == DTYPE
 
 
-def tile(fact: GroupedGemm, routed: Routed) -> Sides:
+def tile(fact: GroupedGemm) -> Sides:
     """The tile of all experts."""
-    few = number(fact.rows) <= FEW * number(routed.E)
+    assert fact.routed is not None
+    few = number(fact.rows) <= FEW * number(fact.routed.E)
     return SMALL if few or number(fact.n) <= FEW else LARGE
 
 
@@ -43,7 +44,7 @@ def padded(fact: GroupedGemm) -> Gemm:
     """
     routed, even = fact.routed, fact.even()
     assert routed is not None
-    high = CLUSTER * tile(fact, routed).tile_m
+    high = CLUSTER * tile(fact).tile_m
     rows = padded_rows(routed.E, routed.A, number(routed.tokens), high, routed.routing)
     each = maximum(1, whole(rows / high / number(even.batch)))
     batch = maximum(1, whole(rows / high / each))

@@ -25,7 +25,7 @@ from perfmodel.timing.blocks import SCHEDULERS, WARP
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
-from perfmodel.timing.stream import first_latency_s, late_s, moved, rate
+from perfmodel.timing.stream import first_latency_s, kept, late_s, moved, rate
 from perfmodel.timing.terms import Body, Term, later, overlapped
 from perfmodel.timing.weights import Mechanism
 
@@ -78,7 +78,7 @@ class Footing(NamedTuple):
 def chip(card: Card) -> Chip:
     """The figures that the launcher reads from a card at hand."""
     shared = int(card.of_each("shared_memory_per_block", 48 * 1024)) - 2048
-    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9.0)
+    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9)
 
 
 def registers(name: str, found: Layout, item: int) -> Size:
@@ -188,8 +188,7 @@ def twice(card: Card, name: str, row: Row, found: float, mask_byte: int = 0) -> 
     clocks = per_row * ISSUE_CLOCKS + 4 * BARRIER_CLOCKS * LONG_THREADS / WARP
     life_s = wait_s + row_byte * card.multiprocessors / card.l2_byte_per_s + clocks / card.clock_hz
     active = minimum(row.rows, held * card.multiprocessors) * row.cols * row.item * habit.inputs
-    missed = minimum(1.0, maximum(0.0, (active / card.l2_byte - 1.0) / 1.5))
-    again_s = missed * habit.inputs * row.byte / rate(card, row.byte, 0.0)
+    again_s = (1.0 - kept(card, active)) * habit.inputs * row.byte / rate(card, row.byte, 0.0)
     lanes = row.rows * LONG_THREADS * per_row
     return _slowest(
         (

@@ -19,7 +19,7 @@ from math import ceil
 from perfmodel.arithmetic import Size, log2, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Gather, Picked, Scatter, number
-from perfmodel.timing.blocks import WARP, Launch, in_order, starting
+from perfmodel.timing.blocks import WARP, Launch, few, in_order, starting
 from perfmodel.timing.card import Card
 from perfmodel.timing.movement import SECTOR, STRIDED_THREADS, VECTOR, filled
 from perfmodel.timing.part import Part
@@ -115,15 +115,13 @@ def _ordered(rows: int, cols: int, size: float, index: float) -> tuple[Launch, .
         return (
             Launch(
                 "features", across, 1024, size + rows * index, size, steps * ORDERED, steps * ORDERED_WAITS,
-                2.0 * steps, again_byte=rows * index * (across - 1), held_byte=rows * index, mechanism="scattered",
+                again_byte=rows * index * (across - 1), held_byte=rows * index, mechanism="scattered",
             ),
         )  # fmt: skip
     from perfmodel.timing.orders import radix
 
     passes = ceil(log2(maximum(2, rows)) / 8)
-    small = Launch(
-        "equal indices", ceil(rows / 256), 256, rows * index, rows * index, 40.0, 2.0, 2.0, mechanism="scattered"
-    )
+    small = few("equal indices", ceil(rows / 256), 256, rows * index, rows * index, "scattered")
     add = _elements(rows, cols, size + rows * index, size, ELEMENT + ADD)
     return (*radix(rows, index, passes), *(small,) * SEGMENT_KERNELS, add)
 
