@@ -1,4 +1,4 @@
-"""Products of experts: their rows are sorted by expert, and every expert fills whole tiles of rows.
+"""Products of experts: the rows are sorted by expert, and padded to whole tiles for each expert.
 
 A library runs one product for each expert, torch one kernel for all of them (``grouped``). Serving stacks run a Triton kernel, whose tiles depend on the number of tokens.
 """

@@ -1,9 +1,9 @@
 """The grouped product of experts that torch runs on Hopper: one kernel of CUTLASS for all experts, in bf16.
 
-A small kernel writes sizes and addresses of all experts first. The product then runs tiles of one size, by the mean number
-of rows of an expert, in clusters of two tiles along the rows (``GroupMM.cu`` of torch 2.11). The rows of an expert are padded
-to whole clusters. A multiprocessor holds one tile, and the tiles are not tuned to the sizes. The kernel therefore reaches less
-of the tensor rate and of the memory rate than a plain product.
+A small kernel writes sizes and addresses of all experts first. The product then runs tiles of one size in clusters of
+two tiles along the rows. The mean number of rows of an expert determines the size (``GroupMM.cu`` of torch 2.11). The
+rows of an expert are padded to whole clusters. A multiprocessor holds one tile, and the tiles are not tuned to the
+sizes. The kernel therefore reaches less of the tensor rate and of the memory rate than a plain product.
 """
 
 from functools import partial
@@ -38,7 +38,7 @@ def tile(fact: GroupedGemm) -> Sides:
 
 
 def padded(fact: GroupedGemm) -> Gemm:
-    """The batch of products over whole clusters: the expected number of an expert with rows, as a whole number of them.
+    """The batch of products over whole clusters: the expected number of clusters, as equal products.
 
     Rows of padding are not read, so an element of the left operand has fewer bytes.
     """
@@ -55,7 +55,7 @@ def padded(fact: GroupedGemm) -> Gemm:
 
 
 def slower(card: Card) -> Card:
-    """The card at the rates that this kernel reaches."""
+    """Returns the card with the rates that this kernel reaches."""
     how = card.tilings[DTYPE]
     tilings = {**card.tilings, DTYPE: how._replace(issue=RATE * how.issue)}
     return card._replace(
@@ -65,7 +65,7 @@ def slower(card: Card) -> Card:
 
 
 def parts(card: Card, product: Part) -> tuple[Part, ...]:
-    """The kernel that prepares the sizes, and the product."""
+    """Returns the kernel that writes the sizes, and the product."""
     term = Term("sizes of the experts", PREPARE_S)
     first = Part(lambda found: Body(term.seconds, (term,), "experts", "sizes of the experts"), 0)
     whole = product.limited

@@ -37,9 +37,9 @@ LONG_ROW, LONG_ELEMENT = _data.weights("long row", "long element")
 
 
 class Habit(NamedTuple):
-    """How a kernel uses its resources: inputs and weights; registers (fixed, floats and packed words per element that a
-    thread holds, those of a row read again from shared memory, those of its unfilled end); instructions of a thread per
-    row, per access slot and per element.
+    """How a kernel uses its resources: inputs and weights, registers, and instructions of a thread per row, per access
+    slot and per element. Registers: a fixed number, floats and packed words per element, those of a row read again from
+    shared memory, and those of its unfilled end.
     """
 
     inputs: int
@@ -68,7 +68,7 @@ HABITS = {
 
 
 class Footing(NamedTuple):
-    """A layout on a card: resident blocks per multiprocessor, and all blocks of the launch."""
+    """A launch layout on a card: resident blocks per multiprocessor, and all blocks of the launch."""
 
     found: Layout
     held: int
@@ -76,7 +76,7 @@ class Footing(NamedTuple):
 
 
 def chip(card: Card) -> Chip:
-    """The figures that the launcher reads from a card at hand."""
+    """Returns the figures that the launcher reads from the card."""
     shared = int(card.of_each("shared_memory_per_block", 48 * 1024)) - 2048
     return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9)
 
@@ -205,8 +205,8 @@ def _slowest(streams: tuple[tuple[str, float], ...], choice: str, late: float = 
 
 
 def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
-    """LayerNorm's gradients: the rows, and the sums of the blocks' parts. Long rows need a kernel that makes parts
-    first.
+    """The kernels of LayerNorm's gradients: one for the rows, and one that adds the partial sums of the blocks. Long
+    rows need a kernel that computes the partial sums first.
     """
     name = "layernorm_backward"
     on = footing(card, name, row)
@@ -218,7 +218,9 @@ def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
 
 
 def _sums(card: Card, row: Row, parts: int) -> Part:
-    """A block adds the parts of 128 columns, or of 32: its 32 warps take them in turn, four in flight."""
+    """A kernel whose blocks add the partial sums of 128 or 32 columns. The 32 warps of a block take turns, with four
+    loads in flight.
+    """
     across = 32 if row.cols % 4 else 128
     blocks = 2 * ceil(row.cols / across)
     rounds = ceil(blocks / (2 * card.multiprocessors))
@@ -237,7 +239,9 @@ SUMS_AHEAD, SUM_LATENCIES, SUM_START = _data.weights("sums ahead", "sum latencie
 
 
 def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
-    """Parts of the weight gradients where rows are read twice: a thread walks down its columns of every parts-th row."""
+    """A kernel that computes partial weight gradients where rows are read twice: a thread reads its columns of every
+    n-th row, n being the number of parts.
+    """
     wide = widest(row.cols, row.item)
     blocks = parts * ceil(row.cols / (LONG_THREADS * wide))
     held = maximum(1, int(card.of_each("threads", 2048) // LONG_THREADS))
