@@ -164,7 +164,9 @@ def as_on_a_card() -> Iterator[None]:
 
 
 def _maybe_autocast(device_type: str, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None) -> Any:
-    """What ``transformers`` enters where it wants autocast on or off: nothing if it is off and stays so."""
+    """Replaces the context manager with which ``transformers`` switches autocast: does nothing if it is off and stays
+    off.
+    """
     from contextlib import nullcontext
 
     import torch

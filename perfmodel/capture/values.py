@@ -31,7 +31,7 @@ class Unknown(Exception):  # noqa: N818 - no error: the ordinary case
 
 
 class Values:
-    """Real tensors by the identity of the meta tensors that stand for them."""
+    """Real tensors by the identity of the meta tensors that represent them."""
 
     def __init__(self) -> None:
         self._real: dict[int, torch.Tensor] = {}
@@ -73,7 +73,9 @@ class Values:
                 self._lose(first)
 
     def _of_unknown(self, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        """What is known of a result whose first argument is not: constants, and what another argument decides."""
+        """Returns a known result although the first argument is unknown: a constant, or a result that another argument
+        determines.
+        """
         first, rest = args[0], args[1:]
         if name in _FACTORIES and worthwhile(result) and worthwhile(first):
             self._pair(result, func(torch.empty(first.shape, dtype=first.dtype), *rest, **self.real(kwargs)))

@@ -1,4 +1,4 @@
-"""What one rank runs: steps with divided sizes, and the collectives between them.
+"""The work of one rank: steps with divided sizes, and the collectives between them.
 
 Tensors are followed through the steps. A tensor is ``FULL`` (each rank of the tensor-parallel group has all features),
 ``SHARED`` (each rank has its heads or its columns), or ``PARTIAL`` (each rank has a term of the sum). A product that

@@ -57,7 +57,7 @@ class Plan(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What the rules need to know of a workload: sequences, tokens, heads, experts and layers.
+    """The properties of a workload that the rules use: sequences, tokens, heads, experts and layers.
 
     ``groups``: key-value heads. ``latent``: attention keeps a latent vector instead of keys and values.
     """
@@ -153,7 +153,7 @@ def checked(plan: Plan, shape: Shape, where: str) -> Plan:
 
 
 def shape_of(dims: Mapping[str, Any], layers: int, phase: str, latent: bool) -> Shape:
-    """What the rules need of a workload at these sizes."""
+    """Returns the properties of a workload at these sizes that the rules use."""
     return Shape(
         batch=dims.get("B", 1),
         tokens=dims.get("N", 1),

@@ -1,4 +1,4 @@
-"""How a program meets the machine: its kernels one after another, with or without the host.
+"""A program on a card: its kernels one after another, with or without the host.
 
 ``graph``: the kernels alone, as in the replay of a CUDA graph; the gaps between them are a figure of their own.
 ``eager``: the host launches every kernel. Host and device are two timelines: the device waits where the host is slower.
@@ -280,7 +280,9 @@ def _total(program: Program, rows: Sequence[Row], end_s: float, gap_s: float) ->
 
 
 def compulsory_byte(program: Program) -> int:
-    """Bytes that the program cannot avoid: what exists before it and is read, and what it leaves behind, once each."""
+    """Returns the bytes that the program must move: data that existed before and is read, and data that remains after
+    it, once each.
+    """
     read: dict[int, int] = {}
     made: dict[int, int] = {}
     for step in program.steps:

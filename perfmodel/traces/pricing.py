@@ -1,4 +1,4 @@
-"""Prices what a trace ran: every operator's kernels get a formula, bounds and an expected time beside the measured one.
+"""Prices of a trace: every operator gets a formula, bounds and an expected time beside its measured time.
 
 The kernels of one operator call are priced together: their measured times are summed, and so are the kernels that the
 rule of the operator says it launches. A kernel finds what it reads in L2, weights aside, if it is so small that it and the
@@ -57,7 +57,7 @@ class Group(NamedTuple):
 
 
 class Price(NamedTuple):
-    """What the model says of a group: counts, the time that no program can beat, the expected time.
+    """The figures of the model for a group: counts, lower bound, expected time.
 
     ``near``: its kernels find what they read in L2.
     """

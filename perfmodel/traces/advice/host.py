@@ -39,7 +39,7 @@ def _synchronising(host_in: object) -> str:
 
 
 def ranks(waiting_s: float, exposed_s: float, lower_s: float, last: int | None) -> Iterable[Advice]:
-    """Communication that nothing hides, beyond what the links need."""
+    """Suggests overlap for communication that is exposed and exceeds the time that the links need."""
     if exposed_s <= 0.0:
         return
     waits_s = min(waiting_s, exposed_s)
