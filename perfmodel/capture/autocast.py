@@ -1,8 +1,8 @@
 """Automatic mixed precision: ``torch.autocast("cuda")`` for tensors of the meta device, which torch leaves as they are.
 
-While autocast is on, a dispatch key that no device here uses is switched on for the thread, and the operators that torch
-casts on a card have a kernel under this key that casts their arguments. Which operators those are comes from torch's own
-registrations; the lists below say how. An operator that is in none of them computes in fp32.
+While autocast is on, a dispatch key that no device here uses is switched on for the thread. Under this key, the
+operators that torch casts on a card have a kernel that casts their arguments. Which operators those are comes from
+torch's own registrations; the lists below say how. An operator that is in none of them computes in fp32.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Twins on the meta device in place of the tensors that a program refers to, and everything put back afterwards.
 
-The implementation of a tensor object is exchanged for that of its twin, so that whoever holds the object (a module, an
-optimizer, a list of parameters) sees the twin. Gradients belong to the implementation and come back with it.
+The implementation of a tensor object is exchanged for that of its twin. All holders of the object (a module, an
+optimizer, a list of parameters) then use the twin. Gradients belong to the implementation and come back with it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """True values of tensors on the meta device, where they are known: small ones that come from the host or from constants.
 
-A tensor made of known tensors by an operator is known as well, so that a mask, position or length that decides which
-branch a model takes is evaluated rather than guessed.
+The result of an operator on known tensors is known as well. Masks, positions and lengths that decide a branch are
+therefore evaluated, not guessed.
 """
 
 from __future__ import annotations

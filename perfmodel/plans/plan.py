@@ -1,6 +1,6 @@
 """A plan as data: how a workload is divided over GPUs, and the rules that make a plan legal.
 
-A group of ``tp`` ranks divides the matrices of each layer, ``pp`` stages divide the layers, ``cp`` ranks divide the
+A group of ``tp`` ranks divides the matrices of each layer, and ``pp`` stages divide the layers. ``cp`` ranks divide the
 tokens of each sequence, and ``dp`` replicas divide the batch. ``ep`` of the replicas divide the experts. Ranks are
 numbered as Megatron-LM numbers them: tp varies fastest, then cp, dp and pp, so that tensor parallelism stays in a node.
 """

@@ -64,8 +64,8 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
 
 
 def case_texts(found: Iterable[Prediction]) -> Iterator[str]:
-    """Yields the JSON text of every case. Cases of one bottleneck, with the same notes and protocol, differ in their line
-    and their numbers alone, so that the text of the other fields is made once.
+    """Yields the JSON text of every case. Cases with the same bottleneck, notes and protocol differ only in their line
+    and numbers. The text of the other fields is made once.
     """
     frames: dict[tuple[Any, ...], str] = {}
     for prediction in found:
