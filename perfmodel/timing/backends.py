@@ -7,8 +7,8 @@ on an H100 SXM (2026-11, torch 2.11; 31 kernels of whole programs, 18 others hel
 
 ``serving``: FlashAttention as a serving stack calls it, including its planning and the storing of new keys and values.
 Hopper and later use version 3 with the tiles and splitting rule of its source; older cards use its build for them.
-Fitted together on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator
-095f58a). Its share of the peak is the generation's (``hardware/families``). Blackwell's data-centre chips use TRT-LLM's kernels
+Fitted on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator 095f58a). Its
+share of the peak is the generation's (``hardware/families``). Blackwell's data-centre chips use TRT-LLM's kernels
 instead, fitted on half of the shapes of a B200 SXM (vLLM 0.24, same source).
 
 ``paged``: FlashAttention-2 over a paged cache as vLLM calls it on Ampere and Ada, fitted on an A100 SXM (vLLM 0.14, same
@@ -150,7 +150,7 @@ def back_end(impl: str, dtype: str, generation: str, serving_share: float) -> Ba
 
 
 def stand_in(impl: str, dtype: str, generation: str) -> str:
-    """Says what an unavailable back end was timed as; empty where the back end exists."""
+    """Returns a note that names the back end whose time replaces an unavailable one; empty where the back end exists."""
     if impl in NAMED and impl != "efficient" and dtype in ("fp32", "tf32", "fp64"):
         return f"{impl} takes no {dtype}: its attention is timed as the memory-efficient kernel, which does"
     if impl in NAMED and impl != "efficient" and generation in ("volta", "turing"):

@@ -1,5 +1,5 @@
-"""How attention's work is split: the keys that a tile walks over, the parts that libraries split them into, and the
-waves of blocks.
+"""How attention's work is split: the keys that a tile reads, the parts into which libraries split them, and the waves
+of blocks.
 
 The splitting rules are the libraries' own (published sources of FlashAttention 2 and 3). They decide how many blocks a
 decoding step has, and so whether it fills the card.
@@ -112,7 +112,7 @@ def rounds(blocks: Size, count: int, resident: int, fill: float) -> Size:
 
 
 def together(blocks: Size, resident: int, fill: float) -> Size:
-    """The share of its full rate that a multiprocessor reaches with few blocks."""
+    """Returns the share of its full rate that a multiprocessor reaches with few blocks."""
     return 1.0 - maximum(0.0, 1.0 - blocks / resident) ** fill
 
 
@@ -129,8 +129,8 @@ def unequal(blocks: Size, count: int, resident: int, ends: tuple[float, float], 
 
 
 def walked(size: Attended, rows: Size, tile: Tile, group: Size) -> tuple[Size, Size, Size]:
-    """Keys, in whole steps, that a tile walks over on average and at most, and how many of them the edge of the mask
-    crosses.
+    """Returns the keys that a tile reads on average and at most, in whole steps, and those in steps on the edge of the
+    mask.
     """
     if all(type(one) is int for one in (size.queries, size.keys, size.window, rows, group)):
         return _walked(size._replace(heads=1, kv_heads=1, width=1, value_width=1), rows, tile, group)
@@ -138,7 +138,7 @@ def walked(size: Attended, rows: Size, tile: Tile, group: Size) -> tuple[Size, S
 
 
 def _walk(size: Attended, rows: Size, tile: Tile, group: Size) -> tuple[Size, Size, Size]:
-    """The same, worked out."""
+    """Computes the same for ``walked``, without its choice of a path."""
     whole = ceil(size.keys / tile.keys) * tile.keys
     if not size.causal:
         return whole, whole, 0.0
