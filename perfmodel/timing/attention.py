@@ -49,9 +49,10 @@ class BackEnd(NamedTuple):
     ``tiles``: tiles by the largest head size that uses them; ``narrow``: tiles where the keys are split. ``share``:
     share of the engine's peak that its products reach. ``slots``: vector instructions per pair besides the exponential.
     ``start``: first loads and last stores of a block, in memory latencies. ``mask``: vector instructions per pair of a
-    step that the mask crosses. ``uneven``: the same where queries or keys do not fill the last tile, 0 if it is no
-    different. ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``:
-    weight of (longest - mean) block time. ``cuts``: rule by which the keys are split. ``packs``: whether the heads of a
+    step that the mask crosses. ``spilled``: bytes per thread that the kernel for masked tiles that are not full spills to
+    memory, more than the one for full tiles, by head size; ``spill``: instructions per pair of a crossed step for each.
+    ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``: weight of (longest - mean) block
+    time. ``queue``: weight of the longest block's instead, 0 if ``tail`` counts. ``cuts``: rule by which the keys are split. ``packs``: whether the heads of a
     group share a tile: for one query, for all, or not. ``join``, ``part``: the joining kernel, fixed and per part, in
     latencies. ``stream``: share of the read rate of a decoding kernel; ``decode``: its start in latencies. ``plan``:
     planning before each call, in thousand clocks. ``back``, ``back_share``, ``back_start``, ``back_slots``: the same of
@@ -90,7 +91,9 @@ class BackEnd(NamedTuple):
     drop: float = 0.0
     masked_stream: float = 0.0
     masked_decode: float = 0.0
-    uneven: float = 0.0
+    spilled: tuple[tuple[int, int], ...] = ()
+    spill: float = 0.0
+    queue: float = 0.0
     short: tuple[tuple[int, Tile], ...] = ()
     wide: float = 1.0
 
@@ -169,8 +172,9 @@ def _busy(
     share = how.share * how.wide if size.width > WIDE else how.share
     area_s = tile.queries * pair_s(card, dtype, 2.0 * width, share, how.slots + _more(how, size))
     crossed = how.mask
-    if how.uneven:
-        crossed = where(maximum(rows % tile.queries, size.keys % tile.keys) > 0, how.uneven, how.mask)
+    if how.spilled:
+        partial = maximum(maximum(rows % tile.queries, size.keys % tile.keys), width - size.width - size.value_width)
+        crossed += where(partial > 0, how.spill * _spilled(how, size.width), 0.0)
     mask_s = tile.queries * crossed * count / card.lane_per_s
     start_s = how.start * card.dram_latency_s
     # Equal parts are whole steps; under a causal mask some are empty, so the mean counts.
@@ -179,11 +183,15 @@ def _busy(
     if size.causal:
         longest = ceil(longest / tile.keys / parts) * tile.keys
         last_s = start_s + longest * area_s + minimum(longest, tile.queries + tile.keys) * mask_s
-        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, last_s)
+        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail, how.queue), work_s, last_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     flops = 2.0 * heads * rows * each * (size.width + size.value_width)
     return _powered(card, how, dtype, busy_s, flops), blocks * own
+
+
+def _spilled(how: BackEnd, width: Size) -> int:
+    return next((byte for most, byte in how.spilled if width <= most), 0)
 
 
 def _planned(
@@ -252,7 +260,8 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     start_s = how.back_start * card.dram_latency_s
     work_s = start_s + each * area_s + edges * tile.queries * how.mask * count / card.lane_per_s
     if size.causal:
-        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, start_s + longest * area_s)
+        ends = how.fill, how.tail, 0.0
+        busy_s = unequal(blocks, count, tile.resident, ends, work_s, start_s + longest * area_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     busy_s = _powered(card, how, dtype, busy_s, flops * blocks * tile.queries * each)

@@ -44,7 +44,7 @@ def _tiles(name: str) -> tuple[tuple[int, Tile], ...]:
 
 FLASH = BackEnd(
     "FlashAttention-2", tiles=_tiles("tiles flash"), narrow=_tiles("narrow flash"), back=_tiles("back flash"),
-    cuts="filled", packs="one", back_slots=0.0, **_stated("flash"),
+    cuts="filled", packs="one", back_slots=0.0, spilled=_data.pairs("spilled flash"), **_stated("flash"),
 )  # fmt: skip
 CUDNN = BackEnd(
     "cuDNN", tiles=_tiles("tiles cudnn"), narrow=(), back=_tiles("back cudnn"), clears=True,
@@ -71,7 +71,7 @@ SERVING_LATEST = SERVING._replace(
     packs="one", **_stated("latest serving"),
 )  # fmt: skip
 PAGED = FLASH._replace(
-    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, uneven=0.0, cold=0.0, **_stated("paged"),
+    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, spilled=(), queue=0.0, cold=0.0, **_stated("paged"),
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
 # The back end that torch chooses: cuDNN where it has kernels for the card, otherwise FlashAttention (Ampere and later).
