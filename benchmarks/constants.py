@@ -35,7 +35,7 @@ from perfmodel.programs.pricing import Prices
 from perfmodel.programs.program import Host, Program, Resident, Step
 from perfmodel.programs.run import on
 from perfmodel.roofline import rates
-from perfmodel.timing import parameters
+from perfmodel.timing import families, parameters
 from perfmodel.timing.changes import changed
 from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.registry import Parameter, every, mechanism, place
@@ -91,7 +91,7 @@ def lines() -> Iterator[str]:
     for path in sorted(RESULTS.glob("*.jsonl")):
         for text in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(text)
-            if "op" in record and "error" not in record:
+            if "op" in record and isinstance(record.get("shape"), dict) and "error" not in record:
                 line = {key: record[key] for key in KEYS if key in record}
                 kinds.setdefault(tuple(str(line.get(key, "")) for key in KEYS if key != "shape"), []).append(line)
     for found in kinds.values():
@@ -322,8 +322,8 @@ class Sets:
     def _family(self, name: str) -> tuple[Cases, Times]:
         """All cases on a card of the generation, or by the data sheet alone, and their times."""
         if name not in self._of_family:
-            own = [card for card in CARDS if parameters.generation(gpu(card)) == name]
-            cases = Cases(map(gpu, own[:1]), "datasheet" if name == parameters.ANY else "family")
+            own = [card for card in CARDS if families.generation(gpu(card)) == name]
+            cases = Cases(map(gpu, own[:1]), "datasheet" if name == families.ANY else "family")
             self._of_family[name] = cases, cases.times()
         return self._of_family[name]
 

@@ -282,14 +282,13 @@ def predict(cases: Any, gpu: Card, *, knowledge: str | None = None) -> Predictio
     ``cases`` is one case or several, each a mapping or a line of JSON; or the path or name of a file of such lines. A
     case that cannot be computed has an ``error``; the other cases are still computed.
     """
-    from perfmodel.case_files import read
-    from perfmodel.prediction import predictions
+    from perfmodel.bulk.files import predicted
     from perfmodel.timing import parameters
 
     known = given.known(gpu)
     state = parameters.card(known, knowledge).knowledge
     lines, name = given.case_lines(cases)
-    found = tuple(predictions(read(lines, name), known, knowledge=state, captured=given.captured))
+    found = tuple(predicted(lines, name, known, knowledge=state, captured=given.captured))
     if not found:
         raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
     return PredictionsAnswer(found, known, state)

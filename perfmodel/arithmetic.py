@@ -76,19 +76,25 @@ def sum_of_products(terms: Iterable[Iterable[Size]]) -> Size:
 
 
 _OWN: dict[str, dict[str, Callable[..., Size]]] = {}
+_BY_TYPE: dict[type, dict[str, Callable[..., Size]]] = {}  # those of a type's package, looked up once
 _NUMBERS = frozenset((int, float))  # the types of plain numbers, which take the short way
 
 
 def register(package: str, **functions: Callable[..., Size]) -> None:
     """Registers a package's own functions, which replace those of this module for its values (numpy, sympy)."""
     _OWN[package] = functions
+    _BY_TYPE.clear()
 
 
 def _own(name: str, *values: Size) -> Callable[..., Size] | None:
     """The function that the values' package registered; None for plain numbers and where there is none."""
     for value in values:
-        if not isinstance(value, (int, float)):
-            return _OWN.get(type(value).__module__.partition(".")[0], {}).get(name)
+        kind = type(value)
+        if kind not in _NUMBERS and not isinstance(value, (int, float)):
+            found = _BY_TYPE.get(kind)
+            if found is None:
+                found = _BY_TYPE[kind] = _OWN.get(kind.__module__.partition(".")[0], {})
+            return found.get(name)
     return None
 
 

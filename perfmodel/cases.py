@@ -17,7 +17,7 @@ from perfmodel.expression import Expression, expression
 from perfmodel.operation import checked_value
 from perfmodel.quantisation import PRODUCTS, quantised
 from perfmodel.records import WRITTEN, measured_s
-from perfmodel.runs import NARROW, SCALES
+from perfmodel.runs import NARROW, SCALES, TORCH_SCALES
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, item_from_text, size_from_text
 from perfmodel.vocabulary import (
@@ -36,6 +36,7 @@ from perfmodel.vocabulary import (
 )
 from perfmodel.workload import DTYPE_ROLES, ROLES
 
+STACK = "serving"  # the implementation of products with weights in a format
 PROTOCOLS = ("cold", "warm", "rotating", "eager")
 DEFAULT_PROTOCOL = "cold"
 # Keys that every case accepts; ``torch`` is a version, ``comment`` is free text.
@@ -129,7 +130,10 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
 def _stored(
     line: Mapping[str, Any], steps: tuple[Step, ...], words: dict[str, str], where: str
 ) -> tuple[tuple[Step, ...], dict[str, str]]:
-    """Returns the steps with their weights in the format of the line, and the words with this format."""
+    """Returns the steps with their weights in the format of the line, and the words with this format.
+
+    The kernel is that of a serving stack: torch has none for most formats.
+    """
     text = line["weights"]
     if not isinstance(text, str):
         raise InputError(f"{where}: weights", f"{said(text)} is not a format of weights", formats.ACCEPTED)
@@ -139,7 +143,8 @@ def _stored(
             f"{where}: weights", "the case has a backward pass or several kernels",
             "quantised weights are accepted in the forward direction of one kernel", "Remove one of the two.",
         )  # fmt: skip
-    return quantised(steps, lambda step: form), {**words, "weights": form.text}
+    own = {"impl": STACK} if words.get("impl") == "torch" else {}
+    return quantised(steps, lambda step: form), {**words, **own, "weights": form.text}
 
 
 def _place(line: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
@@ -211,10 +216,11 @@ def _check_implementation(line: Mapping[str, Any], found: Kind, name: str, where
 
 def _check_quantised(impl: str, dtype: str, where: str) -> None:
     """Refuses an implementation that quantises for a data type that needs none."""
-    if impl in SCALES and dtype not in NARROW:
+    accepted = ("fp8",) if impl in TORCH_SCALES else NARROW
+    if impl in SCALES and dtype not in accepted:
         raise InputError(
             f"{where}: impl", f"{impl} quantises the left operand, but the product is in {dtype}",
-            f"it is accepted with {' and '.join(NARROW)}", "Change the data type, or remove it.",
+            f"it is accepted with {' and '.join(accepted)}", "Change the data type, or remove it.",
         )  # fmt: skip
 
 

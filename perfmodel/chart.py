@@ -124,7 +124,9 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = (), most: int | 
     answers = [
         analyse(r.workload, phase=r.phase, gpu=gpu, settings=r.settings, fused=r.fused, causal=r.causal) for r in runs
     ]
-    return drawn(gpu, runs, answers, dtypes, most)._replace(too_large=tuple(_too_large(answers)))
+    found = drawn(gpu, runs, answers, dtypes, most)
+    notes = dict.fromkeys((*found.notes, *(note for answer in answers for note in answer.roof_notes)))
+    return found._replace(too_large=tuple(_too_large(answers)), notes=tuple(notes))
 
 
 def drawn(

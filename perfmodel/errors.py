@@ -48,7 +48,10 @@ def printable(text: str, kept: str = "") -> str:
     All text that comes from a file is shown through this function: control characters change the state of a terminal
     (OSC 52 writes its clipboard), and marks of direction reorder a line.
     """
-    if text.isprintable():
+    plain = text
+    for c in kept:
+        plain = plain.replace(c, "")
+    if plain.isprintable():
         return text
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
 

@@ -31,10 +31,13 @@ class Busiest(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """``rows`` choices of A of E experts by ``tokens`` tokens. ``largest``: expected rows of the most popular expert."""
+    """``rows`` choices of A of E experts by ``tokens`` tokens. ``distinct``: expected number of experts with rows.
+    ``largest``: expected rows of the most popular expert.
+    """
 
     tokens: int
     rows: int
+    experts: int
     distinct: float
     largest: float
     padding: tuple[Padding, ...]
@@ -56,6 +59,7 @@ def of(E: int, A: int, tokens: int, how: routing.Routing = routing.UNIFORM) -> S
     return Spread(
         tokens,
         rows,
+        E,
         routing.distinct(E, A, tokens, how),
         tokens * max(own),
         tuple(Padding(tile, found, found / rows - 1.0) for tile, found in padded),

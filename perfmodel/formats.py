@@ -226,5 +226,5 @@ def stored(operation: Operation, form: Format) -> Operation:
     def function(*sizes: Size, **named_sizes: Size) -> Op:
         return product_op(plain(*sizes, **named_sizes), form)
 
-    made.function, made.backward, made.stores = function, (), form.text
+    made.function, made.backward, made.stores, made.computes = function, (), form.text, form.computes
     return made

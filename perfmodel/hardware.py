@@ -145,7 +145,7 @@ def gpu(name: str) -> Gpu:
     """Returns the card of that name, short name or path."""
     known = name.lower()
     if is_name(name):
-        name = next((one for one in (name, known) if named("hardware", one)), short_names().get(known, known))
+        name = next((one for one in (name, known) if named("hardware", one)), short_names().get(known, name))
     return _read(find("hardware", name, short_names()))
 
 

@@ -41,7 +41,7 @@ class Limit(NamedTuple):
 
 
 STEPS = Limit(2_000, "steps", "a workload", "Give steps that are alike one line with 'repeat'.")
-CASES = Limit(50_000, "cases", "a file of cases or measurements", "Split the file.")
+CASES = Limit(100_000, "cases", "a file of cases or measurements", "Split the file.")
 POINTS = Limit(10**9, "points", "a sweep, over all GPUs", "Write fewer values, such as N=1:1M:1000.")
 EXPECTED = Limit(10**7, "points with expected times", "`sweep --expected`, over all GPUs",
                  "Write fewer values, such as N=1:1M:1000, or leave --expected out.")  # fmt: skip

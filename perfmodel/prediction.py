@@ -51,6 +51,30 @@ class Prediction(NamedTuple):
     peak_byte: int | None = None
 
 
+class Model:
+    """A GPU's rates and notes by data type, and the parameters of its time model."""
+
+    def __init__(self, gpu: Gpu, knowledge: str | None = None) -> None:
+        self.gpu, self.knowledge, self.timed = gpu, knowledge, known.card(gpu, knowledge)
+        self._rates: dict[str, Rates] = {}
+        self._notes: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def rates(self, dtype: str) -> Rates:
+        if dtype not in self._rates:
+            self._rates[dtype] = rates(self.gpu, dtype)
+        return self._rates[dtype]
+
+    def notes(self, dtype: str, attention: str = "") -> tuple[str, ...]:
+        """The notes on a data type, and on a back end of attention that another one replaces."""
+        if (dtype, attention) not in self._notes:
+            from perfmodel.timing.backends import stand_in
+
+            told = stand_in(attention, dtype, self.timed.generation) if attention else ""
+            own = self.rates(dtype).notes
+            self._notes[dtype, attention] = (*own, f"{told}.") if told else own
+        return self._notes[dtype, attention]
+
+
 def predictions(
     cases: Iterable[Case | StepCase | Refused],
     gpu: Gpu,
@@ -62,53 +86,33 @@ def predictions(
 
     ``captured`` returns the program of a step of transformers.
     """
-
-    @cache
-    def card(dtype: str) -> Rates:
-        return rates(gpu, dtype)
-
-    @cache
-    def notes(dtype: str, attention: str) -> tuple[str, ...]:
-        from perfmodel.timing.backends import stand_in
-
-        told = stand_in(attention, dtype, timed.generation) if attention else ""
-        return (*card(dtype).notes, f"{told}.") if told else card(dtype).notes
-
-    timed = known.card(gpu, knowledge)
-    given, number = iter(cases), 0
+    model, given = Model(gpu, knowledge), iter(cases)
     while asked := tuple(islice(given, AT_ONCE)):
         known_places: dict[Same, int] = {}
         kinds: dict[tuple[Any, ...], int] = {}
         places = [
             known_places.setdefault(_same(c, kinds), len(known_places)) if isinstance(c, Case) else -1 for c in asked
         ]
-        done = _at_once(asked, places, known_places, card, timed)
+        done = _at_once(asked, places, known_places, model)
         for case, place in zip(asked, places, strict=True):
-            number += 1
             if isinstance(case, Refused):
-                if number == 1 and is_environment(case.line):
-                    continue
                 yield Prediction(case.line, None, case.error)
                 continue
             try:
                 if isinstance(case, StepCase):
                     total, time, peak_byte = step_predicted(case, gpu, knowledge, captured)
-                    yield Prediction(case.line, total, "", time, card(case.dtype).notes, peak_byte)
+                    yield Prediction(case.line, total, "", time, model.notes(case.dtype), peak_byte)
                     continue
                 found = done[place]
                 if found is None:
-                    found = done[place] = predicted(case, card(case.dtype), timed)
-                yield Prediction(case.line, found[0], "", found[1], notes(case.dtype, back_end(case)))
+                    found = done[place] = predicted(case, model.rates(case.dtype), model.timed)
+                yield Prediction(case.line, found[0], "", found[1], model.notes(case.dtype, back_end(case)))
             except PerfmodelError as error:
                 yield Prediction(case.line, None, f"{case.where}: {error}")
 
 
 def _at_once(
-    asked: Sequence[Case | StepCase | Refused],
-    places: Sequence[int],
-    same: Iterable[Same],
-    card: Callable[[str], Rates],
-    timed: Card,
+    asked: Sequence[Case | StepCase | Refused], places: Sequence[int], same: Iterable[Same], model: Model
 ) -> list[tuple[Total, Expected] | None]:
     """The predictions of distinct cases, as far as they are found together: of kinds with many cases."""
     alike: dict[int, list[int]] = {}
@@ -119,17 +123,16 @@ def _at_once(
     done: list[tuple[Total, Expected] | None] = [None] * len(values)
     if max(map(len, alike.values()), default=0) <= FEW:
         return done
-    from perfmodel.sweep import cases
+    from perfmodel.bulk import figures
 
     distinct = dict(zip(reversed(places), reversed(asked), strict=True))  # the first of equal ones
     for own in alike.values():
         first = distinct[own[0]]
         if len(own) > FEW and isinstance(first, Case):
             try:
-                rate = card(first.dtype)
+                found = figures.of_values(first, [values[place] for place in own], model)
             except PerfmodelError:
                 continue  # every case tells why
-            found = cases.predicted(first, [values[place] for place in own], rate, timed)
             for place, one in zip(own, found, strict=False):  # none of a collective
                 done[place] = one
     return done
@@ -172,16 +175,6 @@ def _fixed(symbols: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Any]:
     """Takes the values of the symbols that are no sizes."""
     places = [place for place, name in enumerate(symbols) if SYMBOLS[name].kind in FIXED]
     return itemgetter(*places) if places else lambda values: ()
-
-
-# What says of a line that it tells where a file was measured, and what says that it was meant as a case or a sweep's row.
-_ENVIRONMENT = {"environment", "gpu", "driver"}
-_CASE = {"op", "shape", "config"}
-
-
-def is_environment(line: Mapping[str, Any]) -> bool:
-    """Whether a line describes the card and the software of the measurements below it."""
-    return bool(_ENVIRONMENT & line.keys()) and not _CASE & line.keys()
 
 
 def predicted(case: Case, card: Rates, timed: Card) -> tuple[Total, Expected]:

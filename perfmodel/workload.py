@@ -134,6 +134,12 @@ class Workload(NamedTuple):
                 f"{self.name}: logits last", "the loss of a training step reads the logits of every position",
                 "prefill and decode are accepted", "Remove --logits.",
             )  # fmt: skip
+        if phase == "train" and self.plain is not None and self.plain.title != self.title:
+            own = self.plain.name if self.plain.name != self.name else f"{self.plain.name} without 'weights'"
+            raise InputError(
+                f"{self.name}: phase train", "its weights are quantised, and a training step updates unquantised weights",
+                "prefill and decode are accepted", f"Choose another phase, or train {own}.",
+            )  # fmt: skip
         chosen = {ALIASES.get(name, name): value for name, value in (settings or {}).items()}
         known = self.settable()
         unknown = next((name for name in chosen if name not in known), None)
@@ -245,7 +251,13 @@ def workload(name: str) -> Workload:
     """The workload of that name or file; ``NAME@FORMAT`` has the weights of its layers in a quantised format."""
     base, sign, form = name.rpartition("@")
     if sign and base and not os.path.exists(name):
-        return with_weights(workload(base), form)
+        found = workload(base)
+        if "@" in found.name:
+            raise InputError(
+                f"--config {shown(name)}", f"two formats of weights are named, {found.name.partition('@')[2]} and {form}",
+                "one format is accepted", f"Write {base} or {found.name.partition('@')[0]}@{form}.",
+            )  # fmt: skip
+        return with_weights(found, form)
     path = find("configs", name)
     return imported(path) if path.endswith(".json") else parsed(load(path), printable(stem(path)), path)
 

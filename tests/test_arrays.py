@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 
 import drawn
 import numpy as np
 import pytest
 
-from perfmodel.case_files import Refused, read
+from perfmodel.bulk.files import predicted as predicted_file
 from perfmodel.cases import case
 from perfmodel.hardware import gpu
 from perfmodel.prediction import FEW, predicted, predictions
@@ -111,21 +113,50 @@ CHANGES = (
 )  # fmt: skip
 
 
+def alone(text, card):
+    """The prediction of a line in a file of its own, with the number of its line in the message."""
+    return [*predicted_file([text], "file", card)]
+
+
 @pytest.mark.parametrize("line", LINES)
-def test_a_repeated_line_is_read_as_carefully_as_the_first(line):
+def test_a_line_of_a_form_is_read_as_carefully_as_any_other(line):
+    """Every change, between lines that differ in a size alone, gives what it gives in a file of its own."""
+    card = gpu("h100")
+    alike = [re.sub("(?<=: )[0-9]+", str(size), line, count=1) for size in range(512, 512 * 2 * FEW, 512)]
     changed = [line.replace(old, new, 1) for old, new in CHANGES if old in line]
-    for text, found in zip((line, *changed), read((line, *changed), "file"), strict=True):
-        (alone,) = read([text], "file")
-        if isinstance(alone, Refused):
-            assert found.error.split(": ", 1)[1] == alone.error.split(": ", 1)[1]
-        else:
-            assert (found.line, found.dims, found.words, found.dtype) == (
-                alone.line,
-                alone.dims,
-                alone.words,
-                alone.dtype,
-            )
-            assert list(found.dims) == list(alone.dims)
+    texts = [text for pair in zip(alike, [*changed, *alike], strict=False) for text in pair] + changed
+    found = predicted_file(texts, "file", card)
+    assert sum(table.alike.places.size for table in found.tables) > FEW
+    assert len(found) == len(texts)
+    for text, one in zip(texts, found, strict=True):
+        (wanted,) = alone(text, card)
+        if wanted.total is None:
+            assert one.error.split(": ", 1)[1] == wanted.error.split(": ", 1)[1]
+            continue
+        assert json.dumps(one.line) == json.dumps(wanted.line)
+        assert figures(one.total, one.expected) == pytest.approx(
+            figures(wanted.total, wanted.expected), rel=SAME, abs=0.0
+        )
+        assert (one.total.bound, one.roof_notes) == (wanted.total.bound, wanted.roof_notes)
+
+
+def test_lines_of_several_forms_keep_their_places():
+    """Blank lines, an environment line, errors and numbers outside the shape, between lines of two forms."""
+    product = '{{"op": "matmul", "shape": {{"m": {0}, "k": 64, "n": 128}}, "dtype": "fp{1}", "comment": "{0} x {0}"}}'
+    rows = '{{"op": "softmax", "shape": {{"cols": 8, "rows": {0}}}, "dtype": "fp{1}"}}'
+    lines = ['{"gpu": "NVIDIA A100", "driver": "550"}', "", '{"op": "softmax"}']
+    lines += [text.format(size, item) for size in range(1, 40) for item in (16, 32) for text in (product, rows)]
+    lines += ["{]", rows.format("0", 16), rows.format("007", 16), rows.format(10**15 + 1, 16), rows.format(7, 64)]
+    found = predicted_file([f"{text}\r\n" for text in lines], "file", gpu("a100"))
+    assert sorted(table.alike.places.size for table in found.tables) == [39, 39]
+    assert [one.error.partition(":")[0] for one in found if one.error] == ["file"] * 5
+    assert [int(one.error.split(":")[1]) for one in found if one.error] == [3, *range(len(lines) - 4, len(lines))]
+    shapes = [json.loads(text)["shape"] for text in lines[3:-5]]
+    assert [one.line["shape"] for one in [*found][1:-5]] == shapes
+    for one in found:
+        if one.total and one.line["op"] == "matmul":
+            assert one.total.flops == 2 * one.line["shape"]["m"] * 64 * 128
+            assert one.line["comment"] == "{m} x {m}".format(**one.line["shape"])
 
 
 def test_points_behave_as_integers():

@@ -170,8 +170,8 @@ ROOT = CONFIGS.parent
     ("limit", "arguments", "contents", "found"),
     [
         (limits.STEPS, ("flops", "--config", "{}.yaml"), _steps(2001), "2,001 steps"),
-        (limits.CASES, ("predict", "--gpu", "t4", "--cases", "{}.jsonl"), CASE * 50_001, "more than 50,000 cases"),
-        (limits.CASES, ("validate", "--from", "{}.jsonl"), "{}\n" * 50_001, "more than 50,000 cases"),
+        (limits.CASES, ("predict", "--gpu", "t4", "--cases", "{}.jsonl"), CASE * 100_001, "more than 100,000 cases"),
+        (limits.CASES, ("validate", "--from", "{}.jsonl"), "{}\n" * 100_001, "more than 100,000 cases"),
         (limits.POINTS, ("sweep", "--op", "matmul", "--gpu", "t4", "--over", "m=1:1e15:1e12"), "", "1,000,000,000,000 points"),
         (limits.POINTS, ("sweep", "--op", "matmul", "--gpu", "t4", "--gpu", "a100", "--over", "m=1:6e8:6e8"), "",
          "1,200,000,000 points"),

@@ -367,7 +367,7 @@ def measuring(monkeypatch):
 
     times = []
 
-    def measured(here, cases, log, limit_s):
+    def measured(here, cases, log, limit_s, held):
         log.begin({"environment": {"gpu": "A processor", "device": "cpu", "card": PROCESSOR}})
         for case, us in zip(cases, times, strict=True):
             log.keep(record(case, us))

@@ -18,14 +18,14 @@ ROOT = Path(perfmodel.__file__).parent
 
 # Imports go down only, or stay in their layer. A package represents its modules.
 LAYERS = (
-    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing", "limits", "plain", "routing"),
+    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing", "limits", "stopping", "plain", "routing"),
     ("runs", "op", "operation", "mixes", "cuda", "formats", "patterns"),
     ("ops",),
     ("block", "eager", "specfile", "strictjson"),
     ("figures", "hardware", "systems", "workload", "quantisation", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
     (
         "step_cases", "case_files", "step_prediction", "totals", "roofline", "analysis", "prediction", "validation", "timing", "footprint", "plans", "serving", "service", "comparison", "sweep", "symbolic", "solve",
-        "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking", "residency", "measured_points", "tile_tables", "expert_tables", "products", "context_tables",
+        "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking", "residency", "measured_points", "tile_tables", "expert_tables", "products", "context_tables", "bulk",
     ),
     ("report", "measure", "explorer"),
     ("cli", "api", "planning", "answers", "capture", "given", "utilisation", "pytest_plugin", "__main__"),
@@ -36,7 +36,7 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 THIRD_PARTY = {
     "yaml": {"specfile"},
     "platformdirs": {"paths"},
-    "numpy": {"sweep", "timing", "measure"},
+    "numpy": {"bulk", "sweep", "timing", "measure"},
     "sympy": {"symbolic", "solve", "explorer"},
     "matplotlib": {"report"},
     "PIL": {"report"},

@@ -597,12 +597,12 @@ ANY = [
     # A state of constant size; windows of 4096 tokens in every layer, the new ones included.
     ("mamba-130m", {}, 1, "Any S fits: the total, ", "does not depend on S."),
     ("rwkv-4-169m", {"B": 8}, 1, "Any S fits: the total, ", "does not depend on S."),
-    ("mistral-7b-v0.1", {}, 4095, "Any S fits: the window bounds the cache. From S = 4,095 on, ", "show this total."),
+    ("mistral-7b-v0.1", {}, 4095, "Any S fits: the window bounds the cache. From S = 4095 on, ", "show this total."),
     (
         "mistral-7b-v0.1",
         {"N": 3000},
         1096,
-        "Any S fits: the window bounds the cache. From S = 1,096 on, ",
+        "Any S fits: the window bounds the cache. From S = 1096 on, ",
         "show this total.",
     ),
 ]

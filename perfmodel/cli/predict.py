@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from perfmodel import paths
-from perfmodel.case_files import read
+from perfmodel.bulk.files import predicted
 from perfmodel.cli import options
 from perfmodel.cli.collection import without_collection
 from perfmodel.cli.command import command
@@ -17,7 +17,6 @@ from perfmodel.cli.screen import echo
 from perfmodel.errors import InputError, shown
 from perfmodel.given import captured
 from perfmodel.hardware import gpu as read_gpu
-from perfmodel.prediction import predictions
 from perfmodel.report.predictions import render
 from perfmodel.specfile import read_lines
 from perfmodel.timing import parameters as known
@@ -67,14 +66,13 @@ def predict(cases: str, gpu: str, knowledge: str | None, columns: str, form: str
             echo(message, err=True)
 
     with without_collection():
-        asked = read(read_lines(path), name, environment)
-        found = list(predictions(asked, card, knowledge=state, captured=captured))
+        lines = read_lines(path)
+        found = predicted(lines, name, card, knowledge=state, captured=captured, environment=environment)
         if not found:
             raise InputError(name, "it contains no case", "one JSON object per line is accepted", "Add a line.")
-        if form != "table" or any(prediction.total for prediction in found):
+        if form != "table" or len(found.errors) < len(found):
             echo(render(found, card, form, state, keys), nl=False)
-    refused = [prediction.error for prediction in found if prediction.total is None]
-    for error in refused:
+    for error in found.errors:
         echo(error, err=True)
-    if refused:
+    if found.errors:
         sys.exit(InputError.exit_code)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import NamedTuple
+
+from perfmodel.arithmetic import common_divisor
 
 VECTOR_BYTE = 16  # widest access
 LONG_THREADS = 1024  # threads of a block whose rows are read twice
@@ -104,9 +107,9 @@ def widest(elements: int, item: int, at_most: int = VECTOR_BYTE, pointers: tuple
     """Returns the elements per access: the largest power of two, up to 16 bytes, that divides a row and the alignment
     of the arrays.
     """
-    wide = max(1, at_most // item)
-    while wide > 1 and (elements % wide or any(pointer % (wide * item) for pointer in pointers)):
-        wide //= 2
+    wide: int = common_divisor(elements, max(1, int(at_most // item)))  # with a power of two, so it is one
+    for pointer in pointers:
+        wide = max(1, gcd(wide * item, pointer) // item)
     return wide
 
 

@@ -121,7 +121,7 @@ class _Walk:
             if name in dims:
                 found[name] = ceil_div(dims[name], tp)
                 if dims[name] % tp:
-                    self._note(f"{name} = {dims[name]:,} is divided unevenly: the largest rank has {found[name]:,}.")
+                    self._note(f"{name} = {dims[name]} is divided unevenly: the largest rank has {found[name]}.")
         if "H_kv" in dims:
             found["H_kv"] = ceil_div(dims["H_kv"], tp)
             if dims["H_kv"] < tp:
@@ -134,7 +134,7 @@ class _Walk:
             padded = ceil_div(dims["V"], multiple) * multiple
             found["V"] = padded // tp
             if padded != dims["V"]:
-                self._note(f"V = {dims['V']:,} is padded to {padded:,}, a multiple of {VOCABULARY} x tp.")
+                self._note(f"V = {dims['V']} is padded to {padded}, a multiple of {VOCABULARY} x tp.")
         return found
 
     def _note(self, text: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import isfinite
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from perfmodel import routing
+from perfmodel.bulk.files import Predictions, Table
 from perfmodel.cases import DEFAULT_PROTOCOL as PROTOCOL
 from perfmodel.hardware import Gpu
 from perfmodel.paths import label
@@ -62,39 +63,40 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def case_texts(found: Iterable[Prediction]) -> Iterator[str]:
-    """Yields the JSON text of every case. Cases of one bottleneck, with the same notes and protocol, differ in their line
-    and their numbers alone, so that the text of the other fields is made once.
+def case_texts(found: Iterable[Prediction]) -> Iterable[str]:
+    """Returns the JSON text of every case."""
+    if isinstance(found, Predictions):
+        return found.ordered(map(_table_texts, found.tables), map(_text, found.singles.values()))
+    return map(_text, found)
+
+
+def _text(prediction: Prediction) -> str:
+    return dumped(case_document(prediction))
+
+
+def _table_texts(table: Table) -> Iterable[str]:
+    """Returns the JSON texts of cases that differ in their numbers and their bottleneck alone, so that the text of the
+    other fields is made once.
     """
-    frames: dict[tuple[Any, ...], str] = {}
-    for prediction in found:
-        line, total, _, expected, notes, peak_byte = prediction
-        if total is None or expected is None or peak_byte is not None or not OWN.isdisjoint(line):
-            yield dumped(case_document(prediction))
-            continue
-        lower_s, named = total.lower_s or 0.0, line.get("protocol")
-        numbers: tuple[Any, ...] = (
-            *total[:4], total.intensity_flop_per_byte, total.lower_s, total.no_overlap_s,
-            *expected[:3], expected.expected_s - lower_s,
-        )  # fmt: skip
-        frame = frames.get((total.bound, notes, named))
-        if frame is None or not isfinite(sum(numbers[4:])):
-            document = case_document(prediction)
-            yield dumped(document)  # refuses numbers that are not finite
-            frames[total.bound, notes, named] = _frame(document, line, numbers)
-        else:
-            yield f"{dumped(line)[:-1]}, {frame % numbers}}}"
+    line = table.alike.case.line
+    if not OWN.isdisjoint(line):
+        return map(_text, table.predictions())
+    figures, places = table.columns(), ", ".join(f"{dumped(name)}: %d" for name in line["shape"])
+    fields = {name: f"{{{places}}}" if name == "shape" else _verbatim(value) for name, value in line.items()}
+    names = []
+    for name, value in case_document(next(table.taken(slice(1)).predictions())).items():
+        if name in figures:
+            names.append(name)
+            fields[name] = "%r" if isinstance(value, (int, float)) else '"%s"'
+        elif name not in line:
+            fields[name] = _verbatim(value)
+    frame = f"{{{', '.join(f'{dumped(name)}: {text}' for name, text in fields.items())}}}"
+    return map(frame.__mod__, zip(*table.alike.shape.T.tolist(), *(figures[name] for name in names), strict=True))
 
 
-def _frame(document: Mapping[str, Any], line: Mapping[str, Any], numbers: tuple[Any, ...]) -> str:
-    """Returns the text of a document after that of its line, with a place for each number."""
-    fields = {key: value for key, value in document.items() if key not in line}
-    places = {key for key, value in fields.items() if isinstance(value, int | float)}
-    assert tuple(fields[key] for key in fields if key in places) == numbers
-    texts = (
-        (dumped(key), "%r" if key in places else dumped(value).replace("%", "%%")) for key, value in fields.items()
-    )
-    return ", ".join(f"{key}: {text}" for key, text in texts)
+def _verbatim(value: Any) -> str:
+    """Returns the JSON text of a value as a part of a text with places."""
+    return dumped(value).replace("%", "%%")
 
 
 def compared(prediction: Prediction) -> Compared:
@@ -141,7 +143,12 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
     done = [prediction for prediction in found if prediction.total]
     columns = [
         Column("op", "op", lambda p: case_name(p.line), right=False),
-        Column("shape", "shape", lambda p: " ".join(f"{k}={v}" for k, v in p.line["shape"].items()), right=False),
+        Column(
+            "shape",
+            "shape",
+            lambda p: " ".join(f"{k}={routing.text(v)}" for k, v in p.line["shape"].items()),
+            right=False,
+        ),
         *([Column("how", "options", lambda p: how(p.line), right=False)] if any(how(p.line) for p in done) else []),
         Column("dtype", "type", lambda p: p.line.get("dtype", "fp16"), right=False, expendable=1),
         Column("flops", "FLOP", lambda p: p.total.flops, lambda value: scaled(value, "", 4)),

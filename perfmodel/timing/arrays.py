@@ -7,7 +7,6 @@ them is a truth value only if it agrees at all points; otherwise it raises ``Mix
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from perfmodel.timing.branches import MixedError, SingleError, UnlikeError
 from perfmodel.timing.terms import Body
 
 FEW = 6  # up to this number, evaluating points one by one is faster
-_NESTED = (tuple, np.ndarray)
 # Names of a kernel's form, which reports print for single cases only.
 NAMES = ("name", "choice", "algorithm")
 
@@ -112,16 +110,20 @@ def varies(value: Any) -> bool:
     return isinstance(value, np.ndarray) or (isinstance(value, tuple) and any(map(varies, value)))
 
 
-def taken(value: Any, where: Any) -> Any:
-    """Returns the value at some of its points."""
-    if isinstance(value, np.ndarray):
-        return value[where]
-    if not isinstance(value, tuple):
-        return value
-    parts = [taken(one, where) if isinstance(one, _NESTED) else one for one in value]
-    if all(map(is_, parts, value)):
-        return value
-    return value._make(parts) if hasattr(value, "_make") else tuple(parts)
+def divided(value: Any, where: NDArray[np.bool_]) -> Iterator[Any]:
+    """The value at the points where the condition holds, and at the others."""
+    fill, arrays = _filler(value), [*_columns(value)]
+    assert fill is not None
+    return (fill(array[own] for array in arrays) for own in (where, ~where))
+
+
+def blocks(value: Any, length: int, most: int) -> Iterator[tuple[slice, Any]]:
+    """The points of a value in blocks of at most ``most``, each with its place."""
+    fill, arrays = _filler(value), [*_columns(value)]
+    assert fill is not None
+    for low in range(0, length, most):
+        part = slice(low, low + most)
+        yield part, fill(array[part] for array in arrays)
 
 
 def joined(where: NDArray[np.bool_], there: Any, elsewhere: Any, name: str = "") -> Any:
@@ -146,14 +148,30 @@ def joined(where: NDArray[np.bool_], there: Any, elsewhere: Any, name: str = "")
 
 
 def singly(function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
-    """Returns the results of a function of plain numbers, called once for every distinct set of arguments."""
+    """Returns the results of a function of plain numbers, called once for every distinct set of arguments.
+
+    The results are numbers, or tuples of them of one form. Points without a result are divided from the others.
+    """
     columns = [np.asarray(one) for one in _columns(given)]
     rows, places = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-    results = [function(*_filled(given, iter(row))) for row in rows.tolist()]
-    places = places.reshape(-1)
-    if isinstance(results[0], tuple):
-        return tuple(points(column)[places] for column in zip(*results, strict=True))
-    return points(results)[places]
+    fill = _filler(given)
+    assert fill is not None
+    results = [function(*fill(map(_number, row))) for row in rows.tolist()]
+    missing = [one is None for one in results]
+    if any(missing) and not all(missing):
+        raise MixedError(np.asarray(missing)[places.reshape(-1)])
+    return _spread(results, places.reshape(-1))
+
+
+def _spread(results: list[Any], places: NDArray[np.intp]) -> Any:
+    """The result of each point; where all have the same, that one."""
+    first = results[0]
+    if all(one == first for one in results):
+        return first
+    if not isinstance(first, tuple):
+        return points(results)[places]
+    parts = [_spread(list(column), places) for column in zip(*results, strict=True)]
+    return first._make(parts) if hasattr(first, "_make") else tuple(parts)
 
 
 def _columns(value: Any) -> Iterator[Any]:
@@ -164,15 +182,20 @@ def _columns(value: Any) -> Iterator[Any]:
             yield from _columns(one)
 
 
-def _filled(value: Any, row: Iterator[float]) -> Any:
-    """The value with a number in the place of each array; whole numbers become integers, as sizes are."""
+def _filler(value: Any) -> Callable[[Iterator[Any]], Any] | None:
+    """A function that replaces the arrays of a value by the next values of an iterator; None for one without arrays."""
     if isinstance(value, np.ndarray):
-        one = next(row)
-        return int(one) if one.is_integer() else one
-    if isinstance(value, tuple) and varies(value):
-        parts = [_filled(one, row) for one in value]
-        return value._make(parts) if hasattr(value, "_make") else tuple(parts)
-    return value
+        return next
+    fillers = [_filler(one) for one in value] if isinstance(value, tuple) else []
+    if not any(fillers):
+        return None
+    make, parts = getattr(value, "_make", tuple), [*zip(fillers, value, strict=True)]
+    return lambda row: make([fill(row) if fill else one for fill, one in parts])
+
+
+def _number(one: float) -> float:
+    """The number; a whole one as an integer, as sizes are."""
+    return int(one) if one.is_integer() else one
 
 
 def at_points(

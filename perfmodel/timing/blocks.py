@@ -21,7 +21,7 @@ from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
-from perfmodel.timing.stream import kept, late_s, rate, through_l2
+from perfmodel.timing.stream import in_memory, kept, through_l2
 from perfmodel.timing.terms import Body, later, overlapped
 from perfmodel.timing.weights import Mechanism
 
@@ -33,7 +33,7 @@ WAIT, CHAIN_CLOCKS, BARRIER_CLOCKS, BLOCK_CLOCKS = _data.weights(
     "wait", "chain clocks", "barrier clocks", "block clocks"
 )
 SHARPNESS, PHASED, CROWD, FP32 = _data.weights("sharpness", "phased", "crowd", "fp32")
-NEAR_SHARE, RESULTS, NEAR_WAIT = _data.weights("near share", "results", "near wait")
+NEAR_SHARE, RESULTS, NEAR_WAIT, FEW_WAITS = _data.weights("near share", "results", "near wait", "few waits")
 
 
 class Launch(NamedTuple):
@@ -75,6 +75,15 @@ def starting(threads: int) -> float:
     return BLOCK_CLOCKS * SCHEDULERS * WARP / threads
 
 
+def few(
+    name: str, blocks: Size, threads: int, read_byte: Size, write_byte: Size, mechanism: str, more: Size = 0.0
+) -> Launch:
+    """A kernel of a few values per thread, which waits for them and has no other work: counts, sums of blocks. ``more``:
+    further loads that depend on one another.
+    """
+    return Launch(name, blocks, threads, read_byte, write_byte, 0.0, FEW_WAITS + more, mechanism=mechanism)
+
+
 def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
     """Launches as parts of a sequence."""
     return tuple(
@@ -107,8 +116,7 @@ def body(card: Card, launch: Launch, found: Size) -> Body:
     near, lost = _again(card, launch, at_once, each, seats)
     read, write = launch.read_byte * (1.0 - found), launch.write_byte * (1.0 - found)
     more = launch.again_byte * lost
-    late = late_s(card, read + more, write)
-    dram_s = (read + more + write) / rate(card, read + more, write) if read + more + write > 0 else 0.0
+    dram_s, late = in_memory(card, read + more, write)
     into_byte = launch.read_byte + launch.sector_byte + (0.0 if near else launch.again_byte)
     into_s, out_s = through_l2(card, into_byte, launch.write_byte)
     warps = ceil(launch.threads / WARP)
@@ -153,7 +161,7 @@ def seated(card: Card, launch: Launch) -> Size:
 def slowness(card: Card) -> float:
     """Clocks of a scheduler per warp instruction."""
     lanes = SCHEDULERS * WARP * card.multiprocessors * card.clock_hz
-    return 1.0 + FP32 * max(0.0, lanes / card.lane_per_s - 1.0) if card.lane_per_s < 0.75 * lanes else 1.0
+    return 1.0 + FP32 * (max(1, round(lanes / card.lane_per_s)) - 1)
 
 
 def _again(card: Card, launch: Launch, at_once: Size, each: Size, seats: Size) -> tuple[bool, Size]:

@@ -50,7 +50,7 @@ def by_paths(function: Function) -> Function:
         from perfmodel.timing import arrays
 
         try:
-            return arrays.joined(where, *(applied(*arrays.taken(given, own), **named) for own in (where, ~where)))
+            return arrays.joined(where, *(applied(*own, **named) for own in arrays.divided(given, where)))
         except (MixedError, UnlikeError):
             raise MixedError(where) from None
 

@@ -19,7 +19,7 @@ Place = tuple[dict[Any, Any], Any, tuple[Any, ...]]
 # Packages whose modules may keep parameters, or times that follow from them.
 SCOPE = tuple(f"perfmodel.{name}." for name in ("timing", "programs", "traces"))
 # Modules that cache the contents of files. Their caches are cleared when a figure of a file changes.
-READERS = ("parameters", "links", "hosts", "measured", "registry")
+READERS = ("families", "links", "hosts", "measured", "registry")
 
 
 @contextmanager

@@ -14,11 +14,16 @@ from __future__ import annotations
 
 from math import ceil, prod
 
+from perfmodel.arithmetic import Size, maximum, minimum
 from perfmodel.cuda import strips
 from perfmodel.cuda.layouts import widest
+from perfmodel.op import Op
+from perfmodel.runs import Depthwise, number
 from perfmodel.timing.blocks import BLOCK_CLOCKS, THREADS
+from perfmodel.timing.branches import by_paths, by_points
 from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
+from perfmodel.timing.part import Part, item_byte, moved_bytes
 from perfmodel.timing.stream import first_latency_s, late_s, moved
 from perfmodel.timing.terms import Body, Term, later, overlapped
 from perfmodel.timing.weights import Mechanism
@@ -34,15 +39,34 @@ OUTPUT, TAP, SLICE, TURN = _data.group("output"), *_data.weights("tap", "slice",
 TORCH_SHARPNESS, WEIGHT = _data.weights("torch sharpness", "weight")
 
 
-def _held(card: Card, threads: int, registers: float) -> int:
+_tile, _back_width, _back_strip = by_points(strips.tile), by_points(strips.back_width), by_points(strips.back_strip)
+
+
+def depthwise(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """The kernel of a depthwise convolution, its gradients or its padding: torch's, or one of this package."""
+    B, N, D, K = (number(size) for size in (fact.B, fact.N, fact.D, fact.K))
+    item, back = item_byte(fact.item), fact.part == "backward"
+    byte = moved_bytes(op).both
+    if fact.part == "pad":
+        return (Part(lambda found: pad(card, B, N, N + 2 * (K - 1), D, item, found), byte),)
+    if impl in ("torch", "torch_channels_first"):
+        run = torch_backward if back else by_torch
+        return (Part(lambda found: run(card, B, N, D, K, item, dtype, turned=impl == "torch"), byte),)
+    ours = own_backward if back else own
+    return (Part(lambda found: ours(card, B, N, D, K, item, found), byte),)
+
+
+def _held(card: Card, threads: Size, registers: Size) -> Size:
     """Resident blocks per multiprocessor."""
     dealt = REGISTER_STEP * ceil(registers / REGISTER_STEP)
-    return max(1, min(32, int(card.of_each("threads", THREADS)) // threads, REGISTERS // (threads * dealt)))
+    seats = minimum(int(card.of_each("threads", THREADS)) // threads, REGISTERS // (threads * dealt))
+    return maximum(1, minimum(32, seats))
 
 
+@by_paths
 def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
     """Our fused forward kernel."""
-    lay = strips.tile(B, N, D, K, widest(D, item), item, card.multiprocessors)
+    lay = _tile(B, N, D, K, widest(D, item), item, card.multiprocessors)
     if lay is None:  # a filter too long for registers is read through the cache, tap by tap
         lay = strips.Tile(widest(D, item), 1, strips.THREADS, 1)
     threads, blocks = lay.across * lay.tall, prod(lay.grid(B, N, D))
@@ -58,7 +82,8 @@ def own(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> 
     rest_s = N % lay.strip * REST_LATENCIES * latency_s
     late = late_s(card, (1.0 - found) * size, (1.0 - found) * size)
     seconds, terms, late = _overlapped(stream.dram_s, l2_s, lanes / card.lane_per_s, turns_s, late)
-    terms = (*terms, Term("remainder rows", rest_s)) if rest_s else terms
+    if terms and rest_s:
+        terms = (*terms, Term("remainder rows", rest_s))
     return Body(
         seconds + rest_s, terms, "convolution", f"strips of {lay.strip}, {held} blocks per multiprocessor", late
     )
@@ -73,10 +98,11 @@ def _overlapped(
     return seconds, terms, later(streams, SHARPNESS, seconds, late)
 
 
+@by_paths
 def pad(card: Card, B: int, N: int, rows: int, D: int, item: int, found: float) -> Body:
     """The kernel that writes the padded signal: one block per row and group of channels."""
     K = (rows - N) // 2 + 1
-    lay = strips.tile(B, N, D, K, widest(D, item), item, card.multiprocessors)
+    lay = _tile(B, N, D, K, widest(D, item), item, card.multiprocessors)
     wide, threads = (lay.wide, lay.across * lay.tall) if lay else (widest(D, item), strips.THREADS)
     blocks = strips.over(D, wide * threads) * rows * B
     stream = moved(card, B * N * D * item, B * rows * D * item, found)
@@ -86,10 +112,11 @@ def pad(card: Card, B: int, N: int, rows: int, D: int, item: int, found: float) 
     return Body(seconds, terms, "convolution", f"{blocks} blocks of {threads}", late)
 
 
+@by_paths
 def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: float) -> Body:
     """Our backward kernel, and the kernel that adds its sums."""
-    wide = strips.back_width(K, widest(D, item, 8)) if strips.held_back(K) else widest(D, item)
-    strip = strips.back_strip(B, N, D, wide, card.multiprocessors) if strips.held_back(K) else strips.STRIP
+    wide = _back_width(K, widest(D, item, 8)) if strips.held_back(K) else widest(D, item)
+    strip = _back_strip(B, N, D, wide, card.multiprocessors) if strips.held_back(K) else strips.STRIP
     count = B * strips.over(N, strip)
     blocks = strips.over(D, wide * strips.THREADS) * count
     size, partial = B * N * D * item, count * (K + 1) * D * 4
@@ -99,7 +126,7 @@ def own_backward(card: Card, B: int, N: int, D: int, K: int, item: int, found: f
     per_row = 2 * ACCESS + wide * (ELEMENT + 2 * BACK_TAP * K)
     lanes = B * N * ceil(D / wide) * per_row
     latency_s = first_latency_s(card, found)
-    runs = ceil(min(strip, N) / strips.BACK_RUN)
+    runs = ceil(minimum(strip, N) / strips.BACK_RUN)
     life_s = runs * BACK_LATENCIES * latency_s + strip * per_row * ISSUE_CLOCKS / card.clock_hz
     turns_s = ceil(blocks / (held * card.multiprocessors)) * life_s
     # The last strip has no full run where it reads past its end.
@@ -139,3 +166,6 @@ def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype:
     seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), TORCH_SHARPNESS)
     gaps_s = BACK_KERNELS * card.node_s
     return Body(seconds + gaps_s, (*terms, Term("gaps between kernels", gaps_s)), "layout")
+
+
+MECHANISMS = {Depthwise: depthwise}

@@ -17,7 +17,7 @@ def exchange(card: Card, fact: Collective, op: Op, dtype: str, impl: str) -> tup
     system = card.system or systems.default(card.gpu)
     forced = "" if fact.chosen else fact.algorithm
     found = collective_s(system, card.gpu, fact.kind, int(fact.byte), int(fact.gpus), algorithm=forced)
-    around_s = card.warm_s + ramp_s(card, far=False)
+    around_s = card.graph_s + ramp_s(card, far=False)
     terms = tuple(
         Term("collective kernel", max(0.0, term.seconds - around_s)) if term.name == "launch" else term
         for term in found.terms

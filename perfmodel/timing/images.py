@@ -22,7 +22,7 @@ from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Convolution2d, Normalised, Windows, number
 from perfmodel.timing import movement, tiles
-from perfmodel.timing.blocks import Launch, in_order, starting
+from perfmodel.timing.blocks import Launch, few, in_order, starting
 from perfmodel.timing.card import Card
 from perfmodel.timing.convolution import OUTPUT
 from perfmodel.timing.part import Part, limited
@@ -58,7 +58,7 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
         blocks = ceil(outputs / RESULT_THREADS)
         depthwise = groups == channels
         lanes = OUTPUT.get(dtype, OUTPUT["fp32"]) + DEPTHWISE_TAP * taps if depthwise else GROUPED + GROUPED_TAP * taps
-        own = in_order(card, Launch("groups", blocks, RESULT_THREADS, read, write, lanes, 2.0, mechanism="images"))
+        own = in_order(card, Launch("groups", blocks, RESULT_THREADS, read, write, lanes, mechanism="images"))
         if depthwise:
             return own
     else:
@@ -68,7 +68,7 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
         size = plain._replace(
             reads=read / (plain.batch * plain.operands_byte), writes=write / (plain.batch * plain.result_byte)
         )
-        few_s = FEW_TAP_S * number((fact.K_h, fact.K_w)) if on_tensor and channels < FEW_CHANNELS else 0.0
+        few_s = where(channels < FEW_CHANNELS, FEW_TAP_S * number((fact.K_h, fact.K_w)), 0.0) if on_tensor else 0.0
         own = (
             limited(card, lambda card, found: _product(card, size, dtype, few_s, found), floor_div(read + write, 1)),
         )
@@ -135,7 +135,7 @@ def normalised(card: Card, fact: Normalised, op: Op, dtype: str, impl: str) -> t
     if fact.groups is None:
         return in_order(card, *_batch(fact.part, B, C, pixels, size))
     groups = number(fact.groups)
-    folded = Launch("folded", ceil(B * C / 128), 128, 16.0 * B * C, 8.0 * B * C, 40.0, 1.0, mechanism="images")
+    folded = few("folded", ceil(B * C / 128), 128, 16 * B * C, 8 * B * C, "images")
     operands, reads = (6, 2) if fact.part == "backward" else (4, 1)
     lanes = movement.places(movement.USUAL_DIMS, operands)
     applied = movement.strided(B * C * pixels, item, reads * size, size, lanes)
@@ -154,7 +154,7 @@ def _batch(part: str, B: int, C: int, pixels: int, size: float) -> tuple[Launch,
         waits, held = 1.0 + GRADIENT_WAITS * each, 2 * size / C
         return (
             Launch(
-                "one block per channel", C, CHANNEL_THREADS, 2 * size, size, 2 * each * GRADIENT, waits, 8.0,
+                "one block per channel", C, CHANNEL_THREADS, 2 * size, size, 2 * each * GRADIENT, waits, 1.0,
                 near_waits=waits, again_byte=2 * size, held_byte=held, mechanism="images",
             ),
         )  # fmt: skip
@@ -163,10 +163,10 @@ def _batch(part: str, B: int, C: int, pixels: int, size: float) -> tuple[Launch,
     images = maximum(1, minimum(MOST_BLOCKS // C, ceil(B / tall)))
     own = ceil(pixels / across) * ceil(B / (images * tall))
     applied = Launch(
-        "apply", C * images, across * tall, size, size, maximum(starting(across * tall), 40.0 + APPLY * own),
+        "apply", C * images, across * tall, size, size, maximum(starting(across * tall), APPLY * own),
         APPLY_FIRST + APPLY_WAITS * own, mechanism="images",
     )  # fmt: skip
-    update = Launch("statistics of channels", ceil(C / 128), 128, 16.0 * C, 16.0 * C, 40.0, 1.0, mechanism="images")
+    update = few("statistics of channels", ceil(C / 128), 128, 16 * C, 16 * C, "images")
     if part == "inference":
         return (update, applied)
     return (_rows(C, B * pixels, size, MOMENT, MOMENT_WAITS), update, applied)
@@ -180,10 +180,10 @@ def _threads(pixels: Size) -> Size:
 
 def _rows(blocks: int, each: int, byte: float, lanes: float, waits: float) -> Launch:
     """One block per set of so many elements, read once."""
-    threads = CHANNEL_THREADS if each >= CHANNEL_THREADS else 32
+    threads = where(each >= CHANNEL_THREADS, CHANNEL_THREADS, 32)
     own = ceil(each / threads)
     return Launch(
-        "statistics", blocks, threads, byte, 8.0 * blocks, 60.0 + own * lanes, 1.0 + waits * own, 4.0, mechanism="images"
+        "statistics", blocks, threads, byte, 8 * blocks, own * lanes, 1.0 + waits * own, 1.0, mechanism="images"
     )  # fmt: skip
 
 

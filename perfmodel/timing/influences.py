@@ -96,7 +96,7 @@ def _candidates(seconds: Callable[[], float]) -> list[Parameter]:
         with ExitStack() as stack:
             for number, one in enumerate(weights, 1):
                 assert isinstance(one.value, float)
-                stack.enter_context(changed(one, one.value * (1.0 + STEP * (1.0 + 0.1 * number))))
+                stack.enter_context(changed(one, one.value * (1.0 + STEP * (1.0 + number / 10))))
             moves = seconds() != base
         found += weights if moves else []
     found += [Parameter(file, name, "", value, "", "", "") for (file, name), value in list(figures.READ.items())]

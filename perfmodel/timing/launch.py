@@ -1,7 +1,8 @@
 """Launches: what a kernel costs before its first byte and after its last.
 
 The replay of a CUDA graph has a launch time of its own, longer where the kernel's code must come from memory too
-(``cold``). Between two kernels of a graph there is a gap. A kernel then fills its pipeline (``ramp``): addresses, a first
+(``cold``). Between two kernels of a graph there is a gap, 2 us shorter than a replay: a run that is one of many in a graph
+(``rotating``) costs no replay. A kernel then fills its pipeline (``ramp``): addresses, a first
 access that nothing hides, blocks that end. The ramp is counted in latencies of the memory that the first access reads.
 
 Launched by the host (``eager``), a kernel starts when the host gets to it. The host's time depends on the kind of call: a
@@ -40,7 +41,7 @@ def first_launch_s(card: Card, protocol: str, call: str, running_s: Size) -> Siz
     """The cost of the first launch. Under eager the host's way back hides behind the run; a launch is never quicker
     than a replay."""
     if protocol != "eager":
-        return card.cold_s if protocol == "cold" else card.warm_s
+        return {"cold": card.cold_s, "rotating": card.graph_s}.get(protocol, card.warm_s)
     host_s = card.host_s.get(call, card.host_s["any"])
     behind_s = card.host_s.get("product", card.host_hidden_s) if call in PRODUCTS else card.host_hidden_s
     return maximum(card.warm_s, host_s - minimum(behind_s, running_s))

@@ -75,7 +75,7 @@ def strided_stream(card: Card, fact: Stream, op: Op) -> tuple[Part, ...]:
     elements = max((t.elements for t in moved if t.writes), default=0) or max(t.elements for t in moved)
     if fact.special == "cast":
         return in_order(card, cast(elements, op.read_byte(), op.write_byte(), len(moved)))
-    result = max((float(t.item) for t in moved if t.writes), default=4.0)
+    result = max((float(t.item) for t in moved if t.writes), default=4)
     lanes = (
         places(fact.dims or USUAL_DIMS, len(moved)) + LINE * fact.lines + instructions.of_op(op, elements) / elements
     )

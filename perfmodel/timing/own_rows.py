@@ -30,6 +30,7 @@ from perfmodel.arithmetic import Size, maximum, minimum, where
 from perfmodel.cuda.layouts import LONG_THREADS, Chip, Layout, asked_byte, layout, long_parts, most_parts, widest
 from perfmodel.timing.blocks import SCHEDULERS, WARP, Launch
 from perfmodel.timing.blocks import body as of_blocks
+from perfmodel.timing.branches import by_paths, by_points
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.rows import Row
@@ -39,7 +40,7 @@ from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("own_rows")
 REGISTER_STEP, BLOCK_BYTE, ASYNC_BYTE = _data.facts("register step", "block byte", "async byte")
-WORD, LINE_BYTE = _data.facts("word", "line byte")
+WORD, LINE_BYTE, CLUSTERS = _data.facts("word", "line byte", "clusters")
 LONG_ROW, LONG_BARRIERS, MOST_AHEAD = _data.facts("long row", "long barriers", "most ahead")
 SHARPNESS, ISSUE_CLOCKS, BARRIER_CLOCKS = _data.weights("sharpness", "issue clocks", "barrier clocks")
 WAIT_LATENCIES, PART_WRITES, IDLE = _data.weights("wait latencies", "part writes", "idle")
@@ -105,7 +106,7 @@ class Footing(NamedTuple):
 def chip(card: Card) -> Chip:
     """The figures that the launcher reads from a card at hand."""
     shared = int(card.of_each("shared_memory_per_block", 48 * 1024)) - 2048
-    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9.0)
+    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= CLUSTERS)
 
 
 def registers(name: str, found: Layout, item: int) -> Size:
@@ -119,6 +120,7 @@ def registers(name: str, found: Layout, item: int) -> Size:
     return minimum(most, REGISTER_STEP * ceil(wanted / REGISTER_STEP))
 
 
+@by_points
 def footing(card: Card, name: str, row: Row) -> Footing | None:
     """The layout that the launcher chooses; None where the rows are read twice."""
     habit = HABITS[name]
@@ -148,6 +150,7 @@ def forward(card: Card, name: str, row: Row, outputs: int = 1, mask_byte: int = 
     return (Part(lambda found: once(card, name, row, on, found, mask_byte), byte),)
 
 
+@by_paths
 def once(card: Card, name: str, row: Row, on: Footing, found: float, mask_byte: int = 0) -> Body:
     """Rows that one block, or a cluster of blocks, holds."""
     habit, lay = HABITS[name], on.found
@@ -226,6 +229,7 @@ def _turn_s(card: Card, name: str, lay: Layout, row: Row, turns: Size, turn_byte
     return (maximum(load_s, work_s) if lay.stages > 1 else load_s + work_s) + release_s
 
 
+@by_paths
 def twice(card: Card, name: str, row: Row, found: float, mask_byte: int = 0) -> Body:
     """One block per row, which it reads twice."""
     habit, wide, half = HABITS[name], widest(row.cols, row.item), row.item < WORD
@@ -254,12 +258,9 @@ def _slowest(streams: tuple[tuple[str, float], ...], choice: str, late: float = 
 
 
 def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
-    """LayerNorm's gradients: the rows, and the sums of the blocks' parts. Long rows need a kernel that makes parts
-    first.
-    """
+    """LayerNorm's gradients: the rows, and the sums of the blocks' parts. Of long rows, a kernel makes the parts first."""
     name = "layernorm_backward"
-    on = footing(card, name, row)
-    rows_ = forward(card, name, row)
+    on, rows_ = footing(card, name, row), forward(card, name, row)
     if on is not None:
         return (*rows_, _sums(card, row, on.blocks // on.found.cluster))
     parts = long_parts(row.rows, row.cols, card.multiprocessors)

@@ -8,10 +8,10 @@ the sustained rate. The rest of the surge falls with the square of the time. Ker
 
 from __future__ import annotations
 
+from math import inf
+
 from perfmodel.arithmetic import Size, minimum
 from perfmodel.timing.card import Card
-
-UNENDING = 1e9
 
 
 def rate(card: Card, dtype: str, flops: Size) -> Size:
@@ -24,7 +24,7 @@ def rate(card: Card, dtype: str, flops: Size) -> Size:
 def settled(card: Card, dtype: str, flops: Size) -> Card:
     """The card during a run of several kernels: all of them see what that run leaves of the surge."""
     run_s = flops / card.held_flop_per_s[dtype] if dtype in card.held_flop_per_s else 0.0
-    return card._replace(surge=1.0 + (card.surge - 1.0) * _left(card, run_s), patience_s=UNENDING)
+    return card._replace(surge=1.0 + (card.surge - 1.0) * _left(card, run_s), patience_s=inf)
 
 
 def _left(card: Card, run_s: Size) -> Size:

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from math import ceil
 
-from perfmodel.arithmetic import floor_div, maximum
+from perfmodel.arithmetic import Size, floor_div, maximum
 from perfmodel.op import Op
-from perfmodel.runs import Quantisation, number
+from perfmodel.runs import TORCH_SCALES, Quantisation, number
 from perfmodel.timing.blocks import WARP, Launch, elementwise, in_order
 from perfmodel.timing.card import Card
+from perfmodel.timing.part import OWN as KERNELS
 from perfmodel.timing.part import Part
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("quantisation")
-OWN = ("ours", "fused")
+OWN = (*KERNELS, *TORCH_SCALES)  # before a product by torch, this package quantises
 STATIC_THREADS, STATIC_LEAST, TOKEN_THREADS, TOKEN_VECTOR = _data.facts(
     "static threads", "static least", "token threads", "token vector"
 )
@@ -58,9 +59,9 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
     return {"largest": found, "cast": (cast,)}.get(fact.scales, (*found, cast))
 
 
-def _run(fact: Quantisation, cols: int) -> int:
+def _run(fact: Quantisation, cols: Size) -> Size:
     """Elements of a row with one scale."""
-    return int(fact.run) if fact.scales == "block" else cols
+    return number(fact.run) if fact.scales == "block" else cols
 
 
 def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float) -> Launch:
@@ -71,7 +72,7 @@ def _by_rows(fact: Quantisation, rows: int, cols: int, read: float, write: float
     steps = ceil(cols / TOKEN_THREADS / TOKEN_VECTOR)
     work = TOKEN_ROW + 2 * steps * TOKEN_VECTOR * TOKEN_ELEMENT
     return Launch(
-        "scale per row", rows, TOKEN_THREADS, read, write, work, steps, 2.0, near_waits=steps, again_byte=read,
+        "scale per row", rows, TOKEN_THREADS, read, write, work, steps, 1.0, near_waits=steps, again_byte=read,
         held_byte=cols * float(fact.item), mechanism="quantisation token",
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ VALUE = _data.group("value")
 ROW_AHEAD, COLUMN_AHEAD, ROW_CHAIN = _data.weights("row ahead", "column ahead", "row chain")
 ROW_JOIN, COLUMN_JOIN, JOIN_EACH = _data.weights("row join", "column join", "join each")
 SCAN_START, SCAN_STEP, SCAN_CLOCKS = _data.weights("scan start", "scan step", "scan clocks")
-SCAN_ELEMENT = _data.weight("scan element")
+SCAN_ELEMENT, SCAN_WAITS = _data.weights("scan element", "scan waits")
 
 MOST_THREADS, IN_FLIGHT, ROW_VECTOR, LONG_ROW = _data.facts("most threads", "in flight", "row vector", "long row")
 FEWEST_VALUES, MOST_VALUES = _data.facts("fewest values", "most values")
@@ -43,20 +43,20 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
     resident = int(card.of_each("threads", THREADS))
     grid, shared, width, height, values, split = launched(outer, axis, inner, card.multiprocessors, resident)
     each = VALUE[fact.function] + (NARROW if float(fact.item) < 4 else 0.0)
-    barriers = (log2(maximum(1, width // WARP)) if inner == 1 else 0.0) + where(split, log2(height), 0.0)
     along = inner == 1
-    start = ROW_START if along else COLUMN_START
-    loads = values / (ROW_VECTOR if along else common_divisor(ROW_VECTOR, outer * inner) * IN_FLIGHT)
+    barriers = where(along, log2(maximum(1, width // WARP)), 0.0) + where(split, log2(height), 0.0)
+    start = where(along, ROW_START, COLUMN_START)
+    loads = values / where(along, ROW_VECTOR, common_divisor(ROW_VECTOR, outer * inner) * IN_FLIGHT)
     kernel = Launch(
         f"{grid} x {shared} blocks of {width} x {height}", grid * shared, width * height, op.read_byte(), op.write_byte(),
-        start + values * each, 1.0 + (ROW_AHEAD if along else COLUMN_AHEAD) * (loads - 1.0), barriers,
-        start + values * (each + ROW_CHAIN) if along else 0.0, mechanism="reductions", sharpness=0.0 if along else OVERLAP,
+        start + values * each, 1.0 + where(along, ROW_AHEAD, COLUMN_AHEAD) * (loads - 1.0), barriers,
+        where(along, start + values * (each + ROW_CHAIN), 0.0), mechanism="reductions", sharpness=where(along, 0.0, OVERLAP),
     )  # fmt: skip
     if shared == 1:
         return in_order(card, kernel)
-    clear = Launch("clear counters", 1, WARP, 0.0, 4.0 * grid, 2.0, 0.0, mechanism="reductions")
-    together = width * height if along else height
-    join_s = ((ROW_JOIN if along else COLUMN_JOIN) + JOIN_EACH * shared / together) * WAIT * card.l2_latency_s
+    clear = Launch("clear counters", 1, WARP, 0.0, 4 * grid, 0.0, 0.0, mechanism="reductions")
+    together = where(along, width * height, height)
+    join_s = (where(along, ROW_JOIN, COLUMN_JOIN) + JOIN_EACH * shared / together) * WAIT * card.l2_latency_s
     (cleared,) = in_order(card, clear)
     return (cleared, Part(partial(_joined, card, kernel, join_s), floor_div(op.read_byte() + op.write_byte(), 1)))
 
@@ -101,9 +101,9 @@ def cumulative(card: Card, fact: Cumulative, op: Op, dtype: str, impl: str) -> t
     byte = rows * cols * float(fact.item)
     if rows == 1:
         blocks = ceil(cols / (SCAN_THREADS * SCAN_EACH))
-        state = Launch("clear states", ceil(blocks / SCAN_THREADS), SCAN_THREADS, 0.0, 16.0 * blocks, 4.0, 0.0)
+        state = Launch("clear states", ceil(blocks / SCAN_THREADS), SCAN_THREADS, 0.0, 16 * blocks, 0.0, 0.0)
         scan = Launch(
-            "single pass", blocks, SCAN_THREADS, byte, byte, SCAN_START + SCAN_EACH * SCAN_ELEMENT, 3.0, 4.0,
+            "single pass", blocks, SCAN_THREADS, byte, byte, SCAN_START + SCAN_EACH * SCAN_ELEMENT, SCAN_WAITS, 1.0,
             mechanism="reductions",
         )  # fmt: skip
         return in_order(card, state._replace(mechanism="reductions"), scan)

@@ -19,7 +19,8 @@ from math import ceil
 from perfmodel.arithmetic import Size, log2, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Gather, Picked, Scatter, number
-from perfmodel.timing.blocks import WARP, Launch, in_order, starting
+from perfmodel.timing.blocks import WARP, Launch, few, in_order, starting
+from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
 from perfmodel.timing.movement import SECTOR, STRIDED_THREADS, VECTOR, filled
 from perfmodel.timing.part import Part
@@ -51,20 +52,25 @@ def gather(card: Card, fact: Gather, op: Op, dtype: str, impl: str) -> tuple[Par
     """Rows read by index."""
     rows, cols, item, index = number(fact.rows), number(fact.cols), float(fact.item), float(fact.index)
     read = _delivered(card, rows, cols, item) + rows * index
+    return in_order(card, _gathering(card, rows, cols, item, read))
+
+
+@by_paths
+def _gathering(card: Card, rows: Size, cols: Size, item: float, read: Size) -> Launch:
+    """The kernel that reads rows by index."""
     if cols == 1:
-        return in_order(card, _elements(rows, cols, read, rows * item, ELEMENT))
+        return _elements(rows, cols, read, rows * item, ELEMENT)
     size = rows * cols * item
     if rows <= FEW:
-        launch = _walking(card, rows, cols, read, size, ELEMENT, FEW_WAITS)
-        return in_order(card, launch._replace(name="row by row"))
+        return _walking(card, rows, cols, read, size, ELEMENT, FEW_WAITS)._replace(name="row by row")
     if cols * item % VECTOR:
-        return in_order(card, _walking(card, rows, cols, read, size, SELECT, SELECT_WAITS))
+        return _walking(card, rows, cols, read, size, SELECT, SELECT_WAITS)
     vectors = cols * item / VECTOR
     threads = minimum(VECTOR_THREADS, WARP * ceil(vectors / WARP))
     blocks = rows * ceil(vectors / threads)
     # A multiprocessor starts blocks one after another, so short rows are bound by their number.
     slots = maximum(ROW, starting(threads))
-    return in_order(card, Launch("vectors", blocks, threads, read, size, slots, ROW_WAITS, mechanism="scattered"))
+    return Launch("vectors", blocks, threads, read, size, slots, ROW_WAITS, mechanism="scattered")
 
 
 def _walking(card: Card, rows: int, cols: int, read: float, write: float, lanes: float, waits: float) -> Launch:
@@ -82,7 +88,7 @@ def _elements(rows: int, cols: int, read: float, write: float, lanes: float) -> 
     elements = rows * cols
     blocks = ceil(elements / (STRIDED_THREADS * EACH))
     each = elements / (blocks * STRIDED_THREADS)
-    waits = 2.0 * maximum(1.0, (LONE_SERIAL if cols == 1 else SERIAL) * each)
+    waits = 2.0 * maximum(1.0, where(cols == 1, LONE_SERIAL, SERIAL) * each)
     return Launch("elements", blocks, STRIDED_THREADS, read, write, lanes * each, waits, mechanism="scattered")
 
 
@@ -94,17 +100,22 @@ def scatter(card: Card, fact: Scatter, op: Op, dtype: str, impl: str) -> tuple[P
     first = (filled(card, cleared, item),) if cleared else ()
     if fact.ordered:
         return (*first, *in_order(card, *_ordered(rows, cols, size, index)))
-    filling = table if cols * item < SECTOR else 0.0
+    filling = where(cols * item < SECTOR, table, 0.0)
     read = size + rows * index
     if not fact.adds:
-        lanes = ELEMENT if cols == 1 else WRITTEN
+        lanes = where(cols == 1, ELEMENT, WRITTEN)
         return (*first, *in_order(card, _elements(rows, cols, read + filling, table, lanes)))
-    if cols == 1:
-        launch = _elements(rows, 1, read + table, table, ELEMENT + ADD)
-    else:
-        waits = FEW_ADD_WAITS if rows <= FEW else ADD_WAITS
-        launch = _walking(card, rows, cols, read + table, table, ADD, waits)._replace(name="additions")
+    launch = _adding(card, rows, cols, read + table, table)
     return (*first, *in_order(card, launch._replace(sector_byte=ATOMIC * size)))
+
+
+@by_paths
+def _adding(card: Card, rows: Size, cols: Size, read: Size, write: Size) -> Launch:
+    """The kernel that adds rows by index."""
+    if cols == 1:
+        return _elements(rows, 1, read, write, ELEMENT + ADD)
+    waits = where(rows <= FEW, FEW_ADD_WAITS, ADD_WAITS)
+    return _walking(card, rows, cols, read, write, ADD, waits)._replace(name="additions")
 
 
 def _ordered(rows: int, cols: int, size: float, index: float) -> tuple[Launch, ...]:
@@ -115,15 +126,13 @@ def _ordered(rows: int, cols: int, size: float, index: float) -> tuple[Launch, .
         return (
             Launch(
                 "features", across, 1024, size + rows * index, size, steps * ORDERED, steps * ORDERED_WAITS,
-                2.0 * steps, again_byte=rows * index * (across - 1), held_byte=rows * index, mechanism="scattered",
+                again_byte=rows * index * (across - 1), held_byte=rows * index, mechanism="scattered",
             ),
         )  # fmt: skip
     from perfmodel.timing.orders import radix
 
     passes = ceil(log2(maximum(2, rows)) / 8)
-    small = Launch(
-        "equal indices", ceil(rows / 256), 256, rows * index, rows * index, 40.0, 2.0, 2.0, mechanism="scattered"
-    )
+    small = few("equal indices", ceil(rows / 256), 256, rows * index, rows * index, "scattered")
     add = _elements(rows, cols, size + rows * index, size, ELEMENT + ADD)
     return (*radix(rows, index, passes), *(small,) * SEGMENT_KERNELS, add)
 

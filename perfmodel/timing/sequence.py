@@ -46,7 +46,7 @@ class Row(NamedTuple):
     @property
     def unclamped_s(self) -> Size:
         """The model's own time, before it is held to the lower bound."""
-        return sum(body.seconds for body in self.bodies) + self.gaps_s + self.ramps_s
+        return sum(body.all_s for body in self.bodies) + self.gaps_s + self.ramps_s
 
 
 def expected(
@@ -117,8 +117,10 @@ def _rows(card: Card, launches: Sequence[Launched], protocol: str, known: "Bodie
         ramps_s: Size = 0.0
         for body in bodies:
             gaps_s += gap_s(card, protocol, last_s)
-            ramps_s += ramp_s(card, body.far)
+            ramps_s += ramp_s(card, body.far) * body.times
             last_s = body.seconds
+            if not isinstance(body.times, int):
+                gaps_s += gap_s(card, protocol, last_s) * (body.times - 1)
         rows.append(Row(kernel, kernel.repeat, lower_s, tuple(bodies), gaps_s, ramps_s))
         before = own[-1]
     return rows
@@ -169,7 +171,8 @@ def run(
         if before is not None and share < 1.0 and part.byte:
             touched = minimum(1.0 - part.fresh_byte / part.byte, before.byte / part.byte)
             share = maximum(share, kept(card, part.byte + before.byte) * touched)
-        bodies.append(known.of(card, part, share, followed or at < last))
+        body = known.of(card, part, share, followed or at < last)
+        bodies.append(body if isinstance(part.times, int) else body._replace(times=part.times))
         before = part
     return bodies
 
@@ -214,7 +217,7 @@ class _Sums(NamedTuple):
 def _sums(card: Card, rows: Sequence[Row], protocol: str) -> _Sums:
     """All kernels with their repeats. The first launch has its own cost in the place of a gap."""
     ramps_s = sum(row.ramps_s * row.repeat for row in rows)
-    bodies_s = sum(body.seconds * row.repeat for row in rows for body in row.bodies)
+    bodies_s = sum(body.all_s * row.repeat for row in rows for body in row.bodies)
     gaps_s = sum(row.gaps_s * row.repeat for row in rows) - gap_s(card, protocol, 0.0)
     first_s = first_launch_s(card, protocol, host_call(rows[0].kernel), bodies_s + ramps_s)
     # Each kernel is held to its own bound, so the sum of the rows and the launch is the whole.
@@ -263,7 +266,7 @@ def _expected(card: Card, rows: Sequence[Row], seconds: float, lower_s: float, t
 
 def _unmodelled_s(rows: Sequence[Row]) -> Size:
     """The time of kernels without a mechanism."""
-    return sum(body.seconds * row.repeat for row in rows for body in row.bodies if body.mechanism == UNMODELLED)
+    return sum(body.all_s * row.repeat for row in rows for body in row.bodies if body.mechanism == UNMODELLED)
 
 
 def _range(card: Card, rows: Sequence[Row], held_s: Size, lower_s: Size) -> tuple[Size, Size, Size]:
@@ -274,7 +277,7 @@ def _range(card: Card, rows: Sequence[Row], held_s: Size, lower_s: Size) -> tupl
 
 def spread(card: Card, rows: Sequence[Row]) -> tuple[Size, Size]:
     """The ends of the range as factors of the time: those of the mechanisms, weighted by their time."""
-    shares = [(card.half_range(body.mechanism), body.seconds * repeat) for repeat, bodies in
+    shares = [(card.half_range(body.mechanism), body.all_s * repeat) for repeat, bodies in
               ((row.repeat, row.bodies) for row in rows) for body in bodies]  # fmt: skip
     whole = sum(seconds for _, seconds in shares)
     half = sum(half * seconds for half, seconds in shares) / whole if whole > 0 else card.spread["any"]
@@ -288,7 +291,7 @@ def _after_pauses(card: Card, given: tuple[tuple[Kernel, Size], ...], dtype: str
     bodies = [body for row in rows for body in row.bodies]
     if card.idle_share >= 1.0 or any(body.mechanism.partition(" ")[0] not in CLOCKED for body in bodies):
         return settled_card, rows
-    busy_s = sum(body.seconds for body in bodies)
+    busy_s = sum(body.all_s for body in bodies)
     up = busy_s**2 / (busy_s**2 + settle_s**2)
     share = card.idle_share + (1.0 - card.idle_share) * up
     slower = card._replace(

@@ -57,17 +57,15 @@ def rate(card: Card, read_byte: Size, write_byte: Size) -> Size:
     return where(share <= 1 / 3, reading, where(share <= 1 / 2, adding, writing))
 
 
-def held_byte(card: Card, read_byte: Size, write_byte: Size) -> Size:
-    """Bytes that are still in L2, not yet written back, when a stream ends.
+def held_byte(card: Card, read_byte: Size, write_byte: Size, byte_per_s: Size) -> Size:
+    """Bytes that are still in L2, not yet written back, when a stream of this rate ends.
 
     A stream passes through L2 faster than memory takes it, until L2 holds as many dirty lines as it may. Where its rate
     through L2 is unknown, a share of the writes is held.
     """
-    if read_byte + write_byte <= 0:
-        return 0.0
     behind = LAZY * write_byte
     if card.through_byte_per_s:
-        share = maximum(0.0, 1.0 - rate(card, read_byte, write_byte) / card.through_byte_per_s)
+        share = maximum(0.0, 1.0 - byte_per_s / card.through_byte_per_s)
         behind = minimum(share * (read_byte + write_byte), write_byte)
     return minimum(behind, HELD_BACK * card.l2_byte)
 
@@ -76,8 +74,9 @@ def moved(card: Card, read_byte: Size, write_byte: Size, found: Size = 0.0) -> M
     """Seconds for bytes read and written once, of which L2 holds the share ``found``."""
     if read_byte + write_byte <= 0:
         return Moved(0.0, 0.0)
-    from_memory = (read_byte + write_byte - held_byte(card, read_byte, write_byte)) * (1.0 - found)
-    return Moved(from_memory / rate(card, read_byte, write_byte), (read_byte + write_byte) / card.l2_byte_per_s)
+    byte_per_s = rate(card, read_byte, write_byte)
+    from_memory = (read_byte + write_byte - held_byte(card, read_byte, write_byte, byte_per_s)) * (1.0 - found)
+    return Moved(from_memory / byte_per_s, (read_byte + write_byte) / card.l2_byte_per_s)
 
 
 def first_latency_s(card: Card, found: Size) -> Size:
@@ -87,8 +86,16 @@ def first_latency_s(card: Card, found: Size) -> Size:
 
 def late_s(card: Card, read_byte: Size, write_byte: Size) -> Size:
     """DRAM time to write back the lines that are still dirty in L2 when the kernel ends."""
-    held = held_byte(card, read_byte, write_byte)
-    return held / rate(card, read_byte, write_byte) if held else 0.0
+    return in_memory(card, read_byte, write_byte)[1]
+
+
+def in_memory(card: Card, read_byte: Size, write_byte: Size) -> tuple[Size, Size]:
+    """Seconds of memory for a stream, and those of them in which it writes back lines after the kernel's end."""
+    if read_byte + write_byte <= 0:
+        return 0.0, 0.0
+    byte_per_s = rate(card, read_byte, write_byte)
+    late_byte = held_byte(card, read_byte, write_byte, byte_per_s)
+    return (read_byte + write_byte) / byte_per_s, late_byte / byte_per_s
 
 
 def through_l2(card: Card, read_byte: Size, write_byte: Size) -> tuple[Size, Size]:

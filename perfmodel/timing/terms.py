@@ -19,7 +19,8 @@ class Body(NamedTuple):
     """A kernel's time from its first block to its last, without its launch, and the mechanism that gave it.
 
     ``late_s``: DRAM time of writes that are still in L2 at its end, which the next kernel pays. ``far``: whether its
-    first access goes to memory. Of many points at once, the seconds are arrays, and the terms are left out.
+    first access goes to memory. Of many points at once, the seconds are arrays, and the terms are left out; ``times``
+    is the number of such launches in a row, and the other figures are those of one of them.
     """
 
     seconds: Size
@@ -28,6 +29,12 @@ class Body(NamedTuple):
     choice: str = ""
     late_s: Size = 0.0
     far: Size = False
+    times: Size = 1
+
+    @property
+    def all_s(self) -> Size:
+        """The time of all its launches."""
+        return self.seconds * self.times
 
 
 def quicker(first: Body, second: Body) -> Body:

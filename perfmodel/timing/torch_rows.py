@@ -142,6 +142,7 @@ def _normalised(row: Row, rms: bool, before: bool) -> Launch:
     )  # fmt: skip
 
 
+@by_paths
 def norm_backward(row: Row, rms: bool) -> Launch:
     """The kernel of the input gradient."""
     rows, cols, item = row
@@ -187,7 +188,7 @@ def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
             ceil(down / PARTS_AHEAD),
         )
         return (first, *(last,) * outputs)
-    tall = 1 if rows < 64 else 8 if rows < 128 else 16 if rows < 256 else 32
+    tall = where(rows < 64, 1, where(rows < 128, 8, where(rows < 256, 16, 32)))
     each = ceil(rows / tall)
     work = SUMS_START + each * element
     return (

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from math import ceil
 
-from perfmodel.arithmetic import floor_div, largest, maximum, minimum
+from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Update, number
-from perfmodel.timing.blocks import Launch, in_order
-from perfmodel.timing.branches import uniform
+from perfmodel.timing.blocks import Launch, few, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.weights import Mechanism
@@ -32,8 +31,10 @@ def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Par
     params, tensors, lists = number(fact.params), number(fact.tensors), number(fact.lists)
     sizes, alike = (fact.sizes, 1) if fact.sizes else ((params / tensors,), tensors)
     chunks = alike * sum(ceil(size / CHUNK) for size in sizes)
-    odd = alike * sum(size for size in sizes if size % VECTOR) / params
-    most = MOST_TENSORS[uniform(minimum(lists, len(MOST_TENSORS))) - 1]
+    odd = alike * sum(where(size % VECTOR > 0, size, 0) for size in sizes) / params
+    most = MOST_TENSORS[-1]
+    for number_of, tensors_of in enumerate(MOST_TENSORS, 1):
+        most = where(lists == number_of, tensors_of, most)
     count = largest((1.0, chunks / MOST_BLOCKS, tensors / most))
     each = (ELEMENT[fact.function] + LIST * lists) * (1.0 + (ODD - 1.0) * odd)
     longest = ceil(minimum(CHUNK, largest(sizes)) / (BLOCK * VECTOR)) * VECTOR
@@ -42,21 +43,36 @@ def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Par
     one = Launch(
         f"{ceil(count)} launches", ceil(chunks * share), BLOCK, op.read_byte() * share, op.write_byte() * share,
         START + params / chunks / BLOCK * each, maximum(1.0, AHEAD * longest / VECTOR),
-        3.0 if fact.function == "norm" else 0.0, START + longest * each, mechanism="updates",
+        1.0 if fact.function == "norm" else 0.0, START + longest * each, mechanism="updates",
         sharpness=OVERLAP, abreast=VECTOR,
     )  # fmt: skip
-    full = uniform(floor_div(count, 1))
-    rest = count - full
-    last_one = one._replace(
-        blocks=ceil(one.blocks * rest), read_byte=one.read_byte * rest, write_byte=one.write_byte * rest
-    )
-    launches = in_order(card, one) * full + (in_order(card, last_one) if rest else ())
+    launches = _in_order(card, one, count)
     if fact.function != "norm":
         return launches
-    norms = Launch(
-        "norms", tensors, BLOCK, 4.0 * chunks, 1.0 * op.write_byte(), 60.0, ceil(chunks / tensors / BLOCK), 3.0, mechanism="updates"
-    )  # fmt: skip
+    turns = ceil(chunks / tensors / BLOCK)
+    norms = few("norms", tensors, BLOCK, 4 * chunks, op.write_byte(), "updates", turns - 1)
     return (*launches, *in_order(card, norms))
+
+
+def _in_order(card: Card, one: Launch, count: Size) -> tuple[Part, ...]:
+    """So many launches: full ones, and a smaller one for the rest. Of many points, all between the first and the last are
+    one part.
+    """
+    full = floor_div(count, 1)
+    rest = count - full
+    last = one._replace(
+        blocks=ceil(one.blocks * rest), read_byte=one.read_byte * rest, write_byte=one.write_byte * rest
+    )
+    if isinstance(full, int):
+        return in_order(card, one) * full + (in_order(card, last) if rest else ())
+    if count <= 1:
+        return in_order(card, one)
+    names = ("blocks", "read_byte", "write_byte")
+    last = last._replace(**{name: where(rest > 0, getattr(last, name), getattr(one, name)) for name in names})
+    if count <= 2:
+        return in_order(card, one, last)
+    first, end = in_order(card, one, last)
+    return first, first._replace(times=ceil(count) - 2), end
 
 
 MECHANISMS = {Update: update}

@@ -54,9 +54,9 @@ class Mechanism:
         split = (pair.split(sign) for pair in self._texts[name].split())
         return tuple((int(first), int(second)) for first, second in split)
 
-    def words(self, name: str) -> list[str]:
+    def words(self, name: str, sign: str | None = None) -> list[str]:
         """A list of words; empty where the file has none."""
-        return self._texts[name].split() if name in self._texts else []
+        return self._texts[name].split(sign) if name in self._texts else []
 
 
 def _value(rest: str) -> str:
