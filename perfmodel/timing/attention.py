@@ -88,8 +88,9 @@ def _busy(
     share = where(size.width > WIDE, how.share * how.wide, how.share)
     area_s = tile.queries * pair_s(card, dtype, 2.0 * width, share, how.slots + _more(how, size))
     crossed = how.mask
-    if how.uneven:
-        crossed = where(maximum(rows % tile.queries, size.keys % tile.keys) > 0, how.uneven, how.mask)
+    if how.spilled:
+        partial = maximum(maximum(rows % tile.queries, size.keys % tile.keys), width - size.width - size.value_width)
+        crossed += where(partial > 0, how.spill * _spilled(how, size.width), 0.0)
     mask_s = tile.queries * crossed * count / card.lane_per_s
     start_s = how.start * card.dram_latency_s
     # Equal parts are whole steps; under a causal mask some are empty, so the mean counts.
@@ -98,11 +99,15 @@ def _busy(
     if size.causal:
         longest = ceil(longest / tile.keys / parts) * tile.keys
         last_s = start_s + longest * area_s + minimum(longest, tile.queries + tile.keys) * mask_s
-        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, last_s)
+        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail, how.queue), work_s, last_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     flops = 2.0 * heads * rows * each * (size.width + size.value_width)
     return _powered(card, how, dtype, busy_s, flops), blocks * own
+
+
+def _spilled(how: BackEnd, width: Size) -> int:
+    return next((byte for most, byte in how.spilled if width <= most), 0)
 
 
 def _planned(
@@ -173,7 +178,8 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     start_s = how.back_start * card.dram_latency_s
     work_s = start_s + each * area_s + edges * tile.queries * how.mask * count / card.lane_per_s
     if size.causal:
-        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, start_s + longest * area_s)
+        ends = how.fill, how.tail, 0.0
+        busy_s = unequal(blocks, count, tile.resident, ends, work_s, start_s + longest * area_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     busy_s = _powered(card, how, dtype, busy_s, flops * blocks * tile.queries * each)

@@ -34,9 +34,10 @@ class BackEnd(NamedTuple):
     ``tiles``: tiles by the largest head size that uses them; ``narrow``: tiles where the keys are split. ``share``:
     share of the engine's peak that its products reach. ``slots``: vector instructions per pair besides the exponential.
     ``start``: first loads and last stores of a block, in memory latencies. ``mask``: vector instructions per pair of a
-    step that the mask crosses. ``uneven``: the same where queries or keys do not fill the last tile, 0 if it is no
-    different. ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``:
-    weight of (longest - mean) block time. ``cuts``: rule by which the keys are split. ``packs``: whether the heads of a
+    step that the mask crosses. ``spilled``: bytes per thread that the kernel for masked tiles that are not full spills to
+    memory, more than the one for full tiles, by head size; ``spill``: instructions per pair of a crossed step for each.
+    ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``: weight of (longest - mean) block
+    time. ``queue``: weight of the longest block's instead, 0 if ``tail`` counts. ``cuts``: rule by which keys are split. ``packs``: whether the heads of a
     group share a tile: for one query, for all, or not. ``join``, ``part``: the joining kernel, fixed and per part, in
     latencies. ``stream``: share of the read rate of a decoding kernel; ``decode``: its start in latencies. ``plan``:
     planning before each call, in thousand clocks. ``back``, ``back_share``, ``back_start``, ``back_slots``: the same of
@@ -75,7 +76,9 @@ class BackEnd(NamedTuple):
     drop: float = 0.0
     masked_stream: float = 0.0
     masked_decode: float = 0.0
-    uneven: float = 0.0
+    spilled: tuple[tuple[int, int], ...] = ()
+    spill: float = 0.0
+    queue: float = 0.0
     short: tuple[tuple[int, Tile], ...] = ()
     wide: float = 1.0
 
@@ -95,7 +98,7 @@ def _tiles(name: str) -> tuple[tuple[int, Tile], ...]:
 
 FLASH = BackEnd(
     "FlashAttention-2", tiles=_tiles("tiles flash"), narrow=_tiles("narrow flash"), back=_tiles("back flash"),
-    cuts="filled", packs="one", back_slots=0.0, **_stated("flash"),
+    cuts="filled", packs="one", back_slots=0.0, spilled=_data.pairs("spilled flash"), **_stated("flash"),
 )  # fmt: skip
 CUDNN = BackEnd(
     "cuDNN", tiles=_tiles("tiles cudnn"), narrow=(), back=_tiles("back cudnn"), clears=True,
@@ -122,7 +125,7 @@ SERVING_LATEST = SERVING._replace(
     packs="one", **_stated("latest serving"),
 )  # fmt: skip
 PAGED = FLASH._replace(
-    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, uneven=0.0, cold=0.0, **_stated("paged"),
+    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, spilled=(), queue=0.0, cold=0.0, **_stated("paged"),
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
 # The back end that torch chooses: cuDNN where it has kernels for the card, otherwise FlashAttention (Ampere and later).

