@@ -24,7 +24,7 @@ from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import gpu
 from perfmodel.prediction import predicted
 from perfmodel.roofline import rates
-from perfmodel.timing import parameters
+from perfmodel.timing import factors, families, parameters
 
 AT_MOST = 400  # cases per operation and card, drawn with a fixed seed
 
@@ -54,7 +54,7 @@ def timed(sheet: Any, knowledge: str, family: str | None = None) -> Any:
     """Returns the card at a state of knowledge, with the parameters of its own generation or of another."""
     if family is None:
         return parameters.card(sheet, knowledge)
-    return parameters.from_family(sheet, knowledge, parameters.family(family))
+    return factors.from_family(sheet, knowledge, families.family(family))
 
 
 # Figures that were fitted per card for rows and elementwise kernels.
@@ -70,8 +70,8 @@ def left_out(name: str, host: bool) -> Any:
     close to the fastest.
     """
     sheet = gpu(name)
-    own = parameters.family(parameters.generation(sheet))
-    others = {card: parameters.family(parameters.generation(gpu(card))) for card in SINGLE_CALLS if card != name}
+    own = families.family(families.generation(sheet))
+    others = {card: families.family(families.generation(gpu(card))) for card in SINGLE_CALLS if card != name}
     sections = {section: dict(values) for section, values in own.sections.items()}
     for section, keys in PER_CARD.items():
         for key in keys:
@@ -79,7 +79,7 @@ def left_out(name: str, host: bool) -> Any:
     if not host:
         for key in sections["host"]:
             sections["host"][key] = min(of.value("host", key) for of in others.values())
-    return parameters.from_family(sheet, "family", own._replace(sections=sections))
+    return factors.from_family(sheet, "family", own._replace(sections=sections))
 
 
 def tallied(

@@ -23,11 +23,11 @@ from typing import Any
 
 from program_kernels import Drawn
 
-from perfmodel import patterns, systems
+from perfmodel import block, patterns, systems
 from perfmodel.aten.asking import compact
 from perfmodel.aten.calls import Call, Operand
 from perfmodel.case_files import read
-from perfmodel.cases import Case
+from perfmodel.cases import Case, case
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu, gpu
 from perfmodel.prediction import predicted
@@ -35,10 +35,13 @@ from perfmodel.programs.pricing import Prices
 from perfmodel.programs.program import Host, Program, Resident, Step
 from perfmodel.programs.run import on
 from perfmodel.roofline import rates
-from perfmodel.timing import parameters
+from perfmodel.step_cases import step_case
+from perfmodel.step_prediction import predicted as planned
+from perfmodel.timing import families, parameters
 from perfmodel.timing.changes import changed
 from perfmodel.timing.collectives import collective_s
 from perfmodel.timing.registry import Parameter, every, mechanism, place
+from perfmodel.timing.sequence import expected
 from perfmodel.traces.tracing import trace
 
 RESULTS = Path(__file__).parent / "results"
@@ -91,7 +94,7 @@ def lines() -> Iterator[str]:
     for path in sorted(RESULTS.glob("*.jsonl")):
         for text in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(text)
-            if "op" in record and "error" not in record:
+            if "op" in record and isinstance(record.get("shape"), dict) and "error" not in record:
                 line = {key: record[key] for key in KEYS if key in record}
                 kinds.setdefault(tuple(str(line.get(key, "")) for key in KEYS if key != "shape"), []).append(line)
     for found in kinds.values():
@@ -265,6 +268,34 @@ def program(part: int = 1) -> Program:
     return Program("sketch", steps, held)
 
 
+def latent() -> Times:
+    """Latent attention of serving stacks, which no case can state, on every generation."""
+    shape = {"B": 8, "H": 128, "S": 4096, "r": 512, "d_r": 64}
+    found = {}
+    for name, n in product(CARDS, (1, 256)):
+        one = case({"op": "mla_latent_attention", "shape": {**shape, "N": n}, "dtype": "bf16", "protocol": "warm"})
+        kernels = [(kernel, 0.0) for kernel in block.kernels(one.steps, one.dims)]
+        time = expected(parameters.card(gpu(name)), kernels, one.dtype, impl="serving", protocol="warm")[1]
+        found[hash((name, n))] = time.expected_s, time.high_s
+    return found
+
+
+def steps() -> Times:
+    """Steps of a workload under a plan, on every generation: their range is that of kernels of any kind."""
+    step = {
+        "op": "step",
+        "config": "llama-2-7b-layer",
+        "phase": "prefill",
+        "dtype": "fp16",
+        "shape": {"B": 2, "N": 512},
+        "impl": "layers",
+        "protocol": "warm",
+    }
+    asked = step_case(step)
+    found = (planned(asked, gpu(name), None, None).expected for name in CARDS)
+    return {number: (time.expected_s, time.high_s) for number, time in enumerate(found)}
+
+
 def programs() -> Times:
     """The program by every run, bound by the card and by the host."""
     found = []
@@ -314,7 +345,7 @@ class Sets:
                 found = doubled(one, partial(cases.times, asked), {key: before[key] for key in asked})
                 if found:
                     return found
-            return doubled(one, calls)
+            return doubled(one, calls) or doubled(one, steps) or doubled(one, latent)
         return doubled(one, collectives if one.kind == "link" or name == "collectives" else programs) or doubled(
             one, traces
         )
@@ -322,8 +353,8 @@ class Sets:
     def _family(self, name: str) -> tuple[Cases, Times]:
         """All cases on a card of the generation, or by the data sheet alone, and their times."""
         if name not in self._of_family:
-            own = [card for card in CARDS if parameters.generation(gpu(card)) == name]
-            cases = Cases(map(gpu, own[:1]), "datasheet" if name == parameters.ANY else "family")
+            own = [card for card in CARDS if families.generation(gpu(card)) == name]
+            cases = Cases(map(gpu, own[:1]), "datasheet" if name == families.ANY else "family")
             self._of_family[name] = cases, cases.times()
         return self._of_family[name]
 

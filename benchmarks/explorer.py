@@ -20,9 +20,9 @@ import test_explorer as tests  # noqa: E402 - from the folder above
 from browser import Browser  # noqa: E402
 
 from perfmodel import hardware  # noqa: E402
+from perfmodel.config_files import workload  # noqa: E402
 from perfmodel.explorer import model  # noqa: E402
 from perfmodel.explorer.page import page  # noqa: E402
-from perfmodel.workload import workload  # noqa: E402
 
 CONFIGS = (
     "llama-3-70b", "llama-3-8b", "gpt2-124m", "mixtral-8x7b", "deepseek-v3", "gemma-3-4b", "mamba-130m", "gpt-oss-20b",

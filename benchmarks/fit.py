@@ -26,9 +26,9 @@ from public import Measurement, Prepared, measurements
 from perfmodel import records, validation
 from perfmodel.hardware import gpu
 from perfmodel.records import case_of
-from perfmodel.timing import parameters
+from perfmodel.timing import factors, families, parameters
 from perfmodel.timing.card import Card
-from perfmodel.timing.parameters import Family
+from perfmodel.timing.families import Family
 
 Figure = tuple[str, str]
 Figures = Mapping[Figure, float]
@@ -97,7 +97,7 @@ def value(known: Family, figure: Figure) -> float:
 
 
 def cards(names: Iterable[str], known: Family) -> dict[str, Card]:
-    return {name: parameters.from_family(gpu(name), "family", known) for name in names}
+    return {name: factors.from_family(gpu(name), "family", known) for name in names}
 
 
 def times(found: Set, known: Family) -> list[float]:
@@ -162,8 +162,8 @@ def grouped(found: Iterable[Measurement], groups: tuple[str, ...]) -> dict[str, 
 def report(generation: str, found: Sequence[Measurement]) -> None:
     """Fits one generation and prints what comes of it."""
     how = FITS[generation]
-    known, neighbour = parameters.family(generation), parameters.family(how.neighbour)
-    own = [one for one in (*found, *stored(generation)) if parameters.generation(gpu(one.card)) == generation]
+    known, neighbour = families.family(generation), families.family(how.neighbour)
+    own = [one for one in (*found, *stored(generation)) if families.generation(gpu(one.card)) == generation]
     sets = grouped(own, how.groups)
     inside = {name: [ready for ready in ones if not ready.one.held_out][:FITTED] for name, ones in sets.items()}
     apart = {name: [ready for ready in ones if ready.one.held_out] for name, ones in sets.items()}
@@ -209,7 +209,7 @@ class Ranged(NamedTuple):
         time, measured_s = ready.expected(card), ready.one.measured_s
         ratio = measured_s / time.expected_s
         longest = max(time.bodies, key=lambda body: body.seconds)
-        half = (max(ratio, 1 / ratio) - 1) / parameters.WIDER["family"]
+        half = (max(ratio, 1 / ratio) - 1) / factors.WIDER["family"]
         return cls(longest.mechanism, half, time.low_s <= measured_s <= time.high_s)
 
 
@@ -228,7 +228,7 @@ def ranges(found: Sequence[Measurement]) -> None:
         mechanism = Counter(one.mechanism for one in fitted_half).most_common(1)[0][0]
         halves = sorted(one.needed for one in fitted_half if one.mechanism == mechanism)
         half = halves[min(len(halves) - 1, round(COVERED * len(halves)))]
-        held = parameters.card(gpu(card), "family").half_range(mechanism) / parameters.WIDER["family"]
+        held = parameters.card(gpu(card), "family").half_range(mechanism) / factors.WIDER["family"]
         shares = (mean(one.inside for one in ones) for ones in (fitted_half, apart))
         print(
             f"| {card}: {group} | {mechanism} | {half:.3f} | {held:.3g} | {len(fitted_half) + len(apart)} | "
@@ -239,11 +239,11 @@ def ranges(found: Sequence[Measurement]) -> None:
 
 def counted() -> None:
     """Prints how many figures each family has, and how many of them no other family shares."""
-    families = {name: parameters.family(name) for name in parameters.GENERATIONS}
+    known_families = {name: families.family(name) for name in families.GENERATIONS}
     print("\n## Figures\n\n| family | figures | its own |\n|---|---:|---:|")
-    for name, known in families.items():
+    for name, known in known_families.items():
         values = {(section, key): of for section, keys in known.sections.items() for key, of in keys.items()}
-        others = [other.sections for label, other in families.items() if label != name]
+        others = [other.sections for label, other in known_families.items() if label != name]
         own = [at for at, of in values.items() if not any(other.get(at[0], {}).get(at[1]) == of for other in others)]
         print(f"| {name} | {len(values)} | {len(own)} |")
 
@@ -257,7 +257,7 @@ def main() -> None:
     if not found:
         print(f"(no public measurements in {given.data}: stored records alone)", file=sys.stderr)
     for generation in given.generations or FITS:
-        if any(parameters.generation(gpu(one.card)) == generation for one in found) or generation in STORED:
+        if any(families.generation(gpu(one.card)) == generation for one in found) or generation in STORED:
             report(generation, found)
     if found:
         ranges(found)

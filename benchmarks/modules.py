@@ -29,16 +29,33 @@ class Found(NamedTuple):
 
 # Experts without a gate, by width and inner width: Nemotron's, whose activation is a squared ReLU.
 UNGATED = ((2048, 5120), (2688, 1856))
-VISITED = 32  # rows of each expert, on average, from which a power law leaves none without rows (24 do not suffice)
+# Rows of each expert, on average, below which a power law leaves experts without rows: a group of its own.
+VISITED = 32
+FEW_ROWS = "experts bf16, few rows"
+# Bounds of the power law, and of the law where a batch has fewer rows than experts.
+LEAST, MOST_OF_TOKENS, SPARSE = 1.0, 0.8, (0.01, 2.0)
+
+
+def popularity(E: int, A: int, T: int, exponent: float) -> list[float]:
+    """Relative rows of each expert, as the source draws them: quantiles of a bounded power law.
+
+    The source draws a number for each expert from a density proportional to x to the power of -exponent (``sample_power_law``
+    of its collector), and scales all of them to the rows of the batch. The draws themselves are not published.
+    """
+    low, high = (LEAST, MOST_OF_TOKENS * T) if T * A > E else SPARSE
+    power = 1.0 - exponent
+    return [((high**power - low**power) * (i + 0.5) / E + low**power) ** (1.0 / power) for i in range(E)]
 
 
 def experts(name: str, row: Mapping[str, Any], at: str, stack: str) -> Found | None:
-    """Experts that all lie on one GPU. NB a power law of the routing is priced as if it were uniform."""
+    """Experts that all lie on one GPU, with the routing of the source."""
     T, D, A, E = (int(row[key]) for key in ("num_tokens", "hidden_size", "topk", "num_experts"))
     F = int(row["inter_size"]) // int(row["moe_tp_size"])
     even = row["distribution"] == "balanced"
-    if row["moe_dtype"] != "bfloat16" or int(row["moe_ep_size"]) > 1 or not (even or T * A >= VISITED * E):
+    if row["moe_dtype"] != "bfloat16" or int(row["moe_ep_size"]) > 1:
         return None
+    group = "experts bf16" if even or T * A >= VISITED * E else FEW_ROWS
+    routed = {} if even else {"routing": popularity(E, A, T, float(row["distribution"].rpartition("_")[2]))}
     # The older stack has no kernel without a gate.
     gated = at != "h100_sxm" or (D, int(row["inter_size"])) not in UNGATED
     common = {"dtype": "bf16", **SERVED}
@@ -47,12 +64,12 @@ def experts(name: str, row: Mapping[str, Any], at: str, stack: str) -> Found | N
     if not gated:
         between = {"op": "elementwise", "kind": "relu", "shape": {"numel": T * A * F}, "impl": "torch", **common}
     lines = (
-        {**linear, "shape": {"B": 1, "N": T, "D_in": D, "D_out": (1 + gated) * F, "E": E, "A": A}},
+        {**linear, "shape": {"B": 1, "N": T, "D_in": D, "D_out": (1 + gated) * F, "E": E, "A": A, **routed}},
         between,
-        {**linear, "shape": {"B": 1, "N": T, "D_in": F, "D_out": D, "E": E, "A": A}},
+        {**linear, "shape": {"B": 1, "N": T, "D_in": F, "D_out": D, "E": E, "A": A, **routed}},
         {"op": "combine_experts", "shape": {"B": 1, "N": T, "D": D, "A": A}, **common},
     )
-    return Found("experts bf16", lines, even=even)
+    return Found(group, lines, even=even)
 
 
 # --- latent attention

@@ -19,7 +19,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import modules
-from modules import LATENT, SERVED, Found
+from modules import FEW_ROWS, LATENT, SERVED, Found
 
 from perfmodel import block, eager
 from perfmodel.block import Kernel
@@ -55,8 +55,9 @@ class Measurement(NamedTuple):
 
     @property
     def held_out(self) -> bool:
-        """Whether the shape is in the half that no figure is fitted to."""
-        shapes = json.dumps([line["shape"] for line in self.lines], sort_keys=True)
+        """Whether the shape is in the half that no figure is fitted to. The routing of experts does not decide."""
+        sizes = [{name: size for name, size in line["shape"].items() if name != "routing"} for line in self.lines]
+        shapes = json.dumps(sizes, sort_keys=True)
         return bool(sha256(shapes.encode()).digest()[0] % 2)
 
 
@@ -85,6 +86,8 @@ class Prepared(NamedTuple):
 
     def expected(self, card: Card) -> Expected:
         """The expected time on a card."""
+        if self.one.source in ROTATED:
+            card = card._replace(warm_s=card.graph_s)  # a graph of several runs
         if self.one.copies > 1:
             card = rotating(card, self.one.line, self.one.copies)
         card = card._replace(before=True) if self.case.older_rows else card
@@ -247,7 +250,7 @@ def _product_case(name: str, row: Mapping[str, Any], at: str, stack: str) -> Fou
         # NB the engine of TRT-LLM takes 4 us that its kernels do not: 8 us for products of 128 x 128.
         op, more = WEIGHT_ONLY[row["gemm_dtype"]], {"group": shape["k"]} if row["gemm_dtype"] == "int4_wo" else {}
         sizes = {"B": 1, "N": shape["m"], "D_in": shape["k"], "D_out": shape["n"], **more}
-        line = {"op": op, "shape": sizes, "dtype": "fp16", "impl": "torch", "protocol": "rotating"}
+        line = {"op": op, "shape": sizes, "dtype": "fp16", "impl": "serving", "protocol": "rotating"}
         return Found(f"{op} fp16", (line,))
     impl = SCALES.get((row["gemm_dtype"], stack))
     if impl is None:
@@ -322,4 +325,4 @@ def measurements(folder: Path) -> list[Measurement]:
     """All public measurements of a folder, as many of each card and group as ``drawn`` leaves."""
     found = [*neusight(folder), *serving(folder), *layers(folder), *deepbench(folder)]
     # Kinds that were added later are drawn last, so that the draws of the others stay as they were.
-    return drawn(sorted(found, key=lambda one: one.line["op"] in WEIGHT_ONLY.values()))
+    return drawn(sorted(found, key=lambda one: (one.group == FEW_ROWS, one.line["op"] in WEIGHT_ONLY.values())))

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from perfmodel.analysis import analyse
+from perfmodel.config_files import workload
 from perfmodel.hardware import gpu
 from perfmodel.report.rows import write
 from perfmodel.sweep import Plan, plan, spaced
-from perfmodel.workload import setting, workload
+from perfmodel.workload import setting
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 MEBI = 2**20

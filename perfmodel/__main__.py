@@ -7,41 +7,80 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from perfmodel.cli import cli
+from perfmodel import stopping
 from perfmodel.errors import PerfmodelError, UsageError, did_you_mean
+
+if TYPE_CHECKING:  # loaded where signals are handled
+    import click
+
+TOLD = 128 + signal.SIGINT  # the exit code of a command that has reported its interruption
 
 
 def main() -> None:
-    """Runs ``perfmodel`` and exits. Codes: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device."""
-    before, often = {number: signal.signal(number, _stopped) for number in _stopping()}, gc.get_threshold()
-    _show_everything()
+    """Runs ``perfmodel`` and exits. Codes: 0 done, 1 bad input, 2 usage, 3 outside bounds, 4 no device, 128 + a signal
+    that stopped it.
+    """
+    often = gc.get_threshold()
     gc.set_threshold(100_000)  # loading modules creates no garbage
     try:
-        code = cli.main(prog_name="perfmodel", standalone_mode=False)
-        sys.stdout.flush()
-    except PerfmodelError as error:
-        code = _report(str(error), error.exit_code)
-    except click.exceptions.Abort:
-        code = _report("perfmodel: interrupted; no partly written file is left.", 128 + signal.SIGINT)
-    except Stopped as stop:
-        code = _report(f"perfmodel: stopped by {stop.signal.name}; no partly written file is left.", 128 + stop.signal)
-    except click.ClickException as error:
-        code = _report(_usage(error), UsageError.exit_code)
-    except BrokenPipeError:  # the reader of the pipe has exited
-        _drop_output()
-        code = 0
-    except OSError as error:  # files report their own errors: this is stdout
-        code = _report(f"stdout: it cannot be written ({error.strerror or error}); a device with space is accepted. "
-                       "Write to another place.", PerfmodelError.exit_code)  # fmt: skip
-        _drop_output()
+        code = _code()
+    except KeyboardInterrupt:  # while handlers of signals were set
+        code = _report(_stopped(signal.SIGINT), TOLD)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         gc.set_threshold(*often)
-    sys.exit(code or 0)
+    sys.exit(code)
+
+
+def _code() -> Any:
+    """Runs the command, reports its error or the signal that stopped it, and returns the exit code."""
+    code = None
+    with stopping.raising() as received:
+        try:
+            try:
+                code = _run()
+            finally:
+                received.done = True
+        except SystemExit as end:
+            code = end.code
+        except BaseException as error:
+            if received.number is None:
+                code = _reported(error)
+        if received.number is not None and code != TOLD:  # a command may have returned in spite of the signal
+            code = _report(_stopped(signal.Signals(received.number)), 128 + received.number)
+    return code
+
+
+def _run() -> Any:
+    """Runs the command and returns its exit code."""
+    from perfmodel.cli import cli
+
+    _show_everything()
+    code = cli.main(prog_name="perfmodel", standalone_mode=False)
+    sys.stdout.flush()
+    return code or 0
+
+
+def _reported(error: BaseException) -> int:
+    """Reports an error and returns its exit code. Raises an error that is not expected."""
+    import click
+
+    match error:
+        case PerfmodelError():
+            return _report(str(error), error.exit_code)
+        case click.exceptions.Abort():
+            return _report(_stopped(signal.SIGINT), TOLD)
+        case click.ClickException():
+            return _report(_usage(error), UsageError.exit_code)
+        case BrokenPipeError():  # the reader of the pipe has exited
+            _drop_output()
+            return 0
+        case OSError():  # files report their own errors: this is stdout
+            _drop_output()
+            return _report(f"stdout: it cannot be written ({error.strerror or error}); a device with space is "
+                           "accepted. Write to another place.", PerfmodelError.exit_code)  # fmt: skip
+    raise error
 
 
 def _show_everything() -> None:
@@ -59,31 +98,20 @@ def _show_everything() -> None:
 
 
 def _drop_output() -> None:
-    """Stops Python from writing the rest of the output again at its end."""
+    """Prevents Python from writing the rest of the output again when it exits."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Stopped(BaseException):
-    """Raised on SIGTERM and SIGHUP, so that partly written files are removed as after Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        self.signal = signal.Signals(number)
-        super().__init__(self.signal.name)
-
-
-def _stopping() -> list[signal.Signals]:
-    """Returns the signals that stop a run. ``nohup`` lets a run ignore SIGHUP, which Windows does not have."""
-    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def _stopped(number: int, frame: object) -> None:
-    raise Stopped(number)
+def _stopped(number: signal.Signals) -> str:
+    word = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+    return f"perfmodel: {word}; no partly written file is left."
 
 
 def _usage(error: click.ClickException) -> str:
     """Returns a usage error of click in the form of all other messages."""
+    import click
+
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "perfmodel"
     accepted, action = f"the options and arguments in '{command} --help' are accepted", f"Run '{command} --help'."
@@ -100,6 +128,8 @@ def _usage(error: click.ClickException) -> str:
 
 def _name(parameter: click.Parameter) -> str:
     """Returns the name that the user types for the parameter."""
+    import click
+
     return f"'{parameter.opts[0]}'" if isinstance(parameter, click.Option) else f"'{parameter.human_readable_name}'"
 
 

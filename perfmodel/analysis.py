@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from perfmodel import block
 from perfmodel.arithmetic import Size, total
+from perfmodel.boundary import compulsory_byte
 from perfmodel.errors import InputError, shown
 from perfmodel.hardware import Gpu
 from perfmodel.op import Engine, by_engine
@@ -101,6 +102,11 @@ class Analysis(NamedTuple):
         return rates(self.gpu, self.workload.dtypes["activation"]) if self.gpu else None
 
     @property
+    def roof_notes(self) -> tuple[str, ...]:
+        """The types that the card lacks, and the rates at which their work runs instead."""
+        return self.card.notes_of(row.step.operation.computes for row in self.rows) if self.card else ()
+
+    @property
     def dtypes(self) -> dict[str, str]:
         """The data type by role; bytes per element where a size of the role was set to other than its type's."""
         found = dict(self.workload.dtypes)
@@ -124,7 +130,12 @@ class Analysis(NamedTuple):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Notes that a reader needs before the figures: unusual sizes, and operations without a time model."""
-        return (*self._by_bytes(NOTABLE), *self._called_for())
+        return (*self._by_bytes(NOTABLE), *self._called_for(), *self._unquantised())
+
+    def _unquantised(self) -> list[str]:
+        """A note on the training of a model whose config states quantised weights."""
+        asked = self.phase == "train" and self.workload.stores
+        return ["The config states quantised weights; a training step has unquantised weights."] if asked else []
 
     def _called_for(self) -> list[str]:
         """Notes on these sizes: more positions than the model has, a window that is not applied."""
@@ -138,7 +149,7 @@ class Analysis(NamedTuple):
         limited = self.dims.get("T_w", keys) < keys  # the window already limits the keys of a chunk
         if window is not None and not self.causal and self.phase != "decode" and keys > window and not limited:
             found.append(
-                f"The window W = {window:,} is part of a causal mask: without --causal attention counts all pairs."
+                f"The window W = {window} is part of a causal mask: without --causal attention counts all pairs."
             )
         return found
 
@@ -247,12 +258,12 @@ def _form(
     if timed:
         rows, whole = _with_times(workload, running, rows, timed, protocol)
     apart = sum(row.compulsory_byte * row.repeat for row in rows)
-    compulsory_byte = apart if train else block.compulsory_byte(forward)
-    return Form(rows, summed(rows, compulsory_byte)._replace(expected=whole), block.cache_byte_per_token(forward))
+    needed_byte = apart if train else compulsory_byte(forward)
+    return Form(rows, summed(rows, needed_byte)._replace(expected=whole), block.cache_byte_per_token(forward))
 
 
 def _timed(gpu: Gpu, knowledge: str | None) -> Card:
-    """What the time model knows of the card."""
+    """Returns the figures of the card for the time model."""
     from perfmodel.timing.parameters import card
 
     return card(gpu, knowledge)

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from perfmodel import formats, ops, routing
+from perfmodel import formats, ops
 from perfmodel.block import Step
+from perfmodel.case_values import dims_of, items_of, size, word
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression, expression
 from perfmodel.operation import checked_value
 from perfmodel.quantisation import PRODUCTS, quantised
 from perfmodel.records import WRITTEN, measured_s
-from perfmodel.runs import NARROW, SCALES
+from perfmodel.runs import NARROW, SCALES, TORCH_SCALES
 from perfmodel.symbols import ALIASES, SYMBOLS
-from perfmodel.units import ITEM_BYTES, SIZES_ACCEPTED, item_from_text, size_from_text
 from perfmodel.vocabulary import (
     COLLECTIVES,
     COMPOSITES,
@@ -34,8 +34,8 @@ from perfmodel.vocabulary import (
     kind,
     splits,
 )
-from perfmodel.workload import DTYPE_ROLES, ROLES
 
+STACK = "serving"  # the implementation of products with weights in a format
 PROTOCOLS = ("cold", "warm", "rotating", "eager")
 DEFAULT_PROTOCOL = "cold"
 # Keys that every case accepts; ``torch`` is a version, ``comment`` is free text.
@@ -89,9 +89,9 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
     _check_implementation(line, found, name, where)
     words = {key: word(line, key, known, known[0], where) for key, known in found.words.items()}
     protocol = word(line, "protocol", PROTOCOLS, DEFAULT_PROTOCOL, where)
-    dtype, items = _items(line, found, name, where)
+    dtype, items = items_of(line, found, name, where)
     _check_quantised(words.get("impl", ""), dtype, where)
-    dims = {**items, **found.booleans, **_dims(line, found, name, where)}
+    dims = {**items, **found.booleans, **dims_of(line, found, name, where)}
     if windowed:
         words = _windowed(line, dims, words, where)
     direction = words.get("direction", "forward")
@@ -129,7 +129,10 @@ def case(line: Mapping[str, Any], where: str = "case") -> Case:
 def _stored(
     line: Mapping[str, Any], steps: tuple[Step, ...], words: dict[str, str], where: str
 ) -> tuple[tuple[Step, ...], dict[str, str]]:
-    """Returns the steps with their weights in the format of the line, and the words with this format."""
+    """Returns the steps with their weights in the format of the line, and the words with this format.
+
+    The kernel is that of a serving stack: torch has none for most formats.
+    """
     text = line["weights"]
     if not isinstance(text, str):
         raise InputError(f"{where}: weights", f"{said(text)} is not a format of weights", formats.ACCEPTED)
@@ -139,7 +142,8 @@ def _stored(
             f"{where}: weights", "the case has a backward pass or several kernels",
             "quantised weights are accepted in the forward direction of one kernel", "Remove one of the two.",
         )  # fmt: skip
-    return quantised(steps, lambda step: form), {**words, "weights": form.text}
+    own = {"impl": STACK} if words.get("impl") == "torch" else {}
+    return quantised(steps, lambda step: form), {**words, **own, "weights": form.text}
 
 
 def _place(line: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
@@ -211,10 +215,11 @@ def _check_implementation(line: Mapping[str, Any], found: Kind, name: str, where
 
 def _check_quantised(impl: str, dtype: str, where: str) -> None:
     """Refuses an implementation that quantises for a data type that needs none."""
-    if impl in SCALES and dtype not in NARROW:
+    accepted = ("fp8",) if impl in TORCH_SCALES else NARROW
+    if impl in SCALES and dtype not in accepted:
         raise InputError(
             f"{where}: impl", f"{impl} quantises the left operand, but the product is in {dtype}",
-            f"it is accepted with {' and '.join(NARROW)}", "Change the data type, or remove it.",
+            f"it is accepted with {' and '.join(accepted)}", "Change the data type, or remove it.",
         )  # fmt: skip
 
 
@@ -244,95 +249,6 @@ def _windowed(line: Mapping[str, Any], dims: dict[str, Any], words: dict[str, st
             "a window needs a causal mask", "Remove one of the two.",
         )  # fmt: skip
     return {**words, "causal": "true"}
-
-
-def _items(line: Mapping[str, Any], found: Kind, name: str, where: str) -> tuple[str, dict[str, int | float]]:
-    """Returns the data type of the operation, and the bytes per element by role."""
-    dtype = word(line, "dtype", tuple(ITEM_BYTES), "fp16", where)
-    if "dtypes" not in line:
-        return dtype, dict.fromkeys(ROLES, ITEM_BYTES[dtype])
-    given = line["dtypes"]
-    if not isinstance(given, dict):
-        raise InputError(
-            f"{where}: dtypes", f"{said(given)} is not an object", "an object of data types by role is accepted",
-            'Write, for example, {"weight": "int8"}.',
-        )  # fmt: skip
-    roles = tuple(role for role in DTYPE_ROLES if any(ROLES[s] == role for s in found.sizes if s in ROLES))
-    for role in given:
-        if role not in roles:
-            raise InputError(
-                f"{where}: dtypes", f"{shown(role)} is not a role of {name}", f"its roles are {', '.join(roles)}",
-                did_you_mean(role, roles) or "Remove it.",
-            )  # fmt: skip
-    types = {role: word(given, role, tuple(ITEM_BYTES), dtype, f"{where}: dtypes") for role in DTYPE_ROLES}
-    return types["activation"], {symbol: ITEM_BYTES[types[role]] for symbol, role in ROLES.items()}
-
-
-def word(
-    line: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str | None, where: str, listed: str = ""
-) -> str:
-    """Returns a word of the line, or its default; ``None`` makes it required."""
-    accepted = listed or f"one of {', '.join(choices)} is accepted"
-    if key not in line and default is None:
-        raise InputError(where, f"'{key}' is missing", accepted, f'Add "{key}".')
-    value = line.get(key, default)
-    value = said(value) if isinstance(value, bool) else value
-    if not isinstance(value, str) or value not in choices:
-        raise InputError(
-            f"{where}: {key}", f"{said(value)} is not known", accepted,
-            did_you_mean(value, choices) if isinstance(value, str) else "",
-        )  # fmt: skip
-    return value
-
-
-def _dims(line: Mapping[str, Any], found: Kind, name: str, where: str) -> dict[str, Any]:
-    """Returns the checked sizes of the shape, with defaults for those that may be omitted."""
-    shape = line.get("shape")
-    if not isinstance(shape, dict):
-        accepted, action = "an object of sizes is accepted", f"Add {', '.join(found.shape)}."
-        if "shape" in line:
-            raise InputError(f"{where}: shape", f"{said(shape)} is not an object", accepted, action)
-        raise InputError(where, "'shape' is missing", accepted, action)
-    dims: dict[str, Any] = {}
-    for given, value in shape.items():
-        symbol = ALIASES.get(given, given)
-        if symbol not in found.sizes:
-            raise InputError(
-                f"{where}: shape", f"'{given}' is not a size of {name}", f"its sizes are {', '.join(found.shape)}",
-                did_you_mean(given, found.shape),
-            )  # fmt: skip
-        if symbol in dims:
-            raise InputError(
-                f"{where}: shape", f"{symbol} is given twice", "a size is given once", "Remove one of them."
-            )
-        if not (value is None and SYMBOLS[symbol].kind == "optional"):
-            dims[symbol] = size(symbol, value, f"{where}: {given}")
-    for symbol in found.shape:
-        if symbol not in dims and symbol in found.ties:
-            dims[symbol] = expression(found.ties[symbol], f"{where}: {symbol}")(dims)
-        elif symbol not in dims and symbol not in found.optional:
-            raise InputError(
-                f"{where}: shape", f"'{symbol}' is missing",
-                _required(found),
-                f"Add {symbol}: {SYMBOLS[symbol].meaning}.",
-            )  # fmt: skip
-    return dims
-
-
-def _required(found: Kind) -> str:
-    """The sizes that a shape cannot leave out."""
-    names = [symbol for symbol in found.shape if symbol not in found.optional and symbol not in found.ties]
-    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} required"
-
-
-def size(symbol: str, value: Any, where: str) -> Any:
-    """Returns the size of a symbol, given as a number or as text such as 8k."""
-    if value is None:
-        raise InputError(where, f"{said(value)} is not a whole number", SIZES_ACCEPTED)
-    if isinstance(value, str):
-        readers = {"item": item_from_text, "routing": routing.from_text}
-        value = readers.get(SYMBOLS[symbol].kind, size_from_text)(value, where)
-    return checked_value(symbol, value, where)
 
 
 def _steps(found: Kind, words: Mapping[str, str], where: str) -> tuple[Step, ...]:

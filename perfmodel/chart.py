@@ -43,8 +43,8 @@ class Point(NamedTuple):
     """One kernel: FLOP per byte, FLOP per second at its bound and, if known, its bottleneck and its roof.
 
     Both figures are zero for a kernel without FLOPs; it is not drawn on logarithmic axes. ``group`` is the workload.
-    ``reached`` is the FLOP per second at the expected time, of a measured point at the measured time, and ``share`` the
-    part of the workload's expected time. A point that is not ``named`` has no label in a picture.
+    ``reached`` is the FLOP per second at the expected time, or at the measured time of a measured point. ``share`` is
+    the part of the workload's expected time. A point that is not ``named`` has no label in a picture.
     """
 
     name: str
@@ -124,7 +124,9 @@ def card(gpu: Gpu, runs: Sequence[Run], dtypes: Sequence[str] = (), most: int | 
     answers = [
         analyse(r.workload, phase=r.phase, gpu=gpu, settings=r.settings, fused=r.fused, causal=r.causal) for r in runs
     ]
-    return drawn(gpu, runs, answers, dtypes, most)._replace(too_large=tuple(_too_large(answers)))
+    found = drawn(gpu, runs, answers, dtypes, most)
+    notes = dict.fromkeys((*found.notes, *(note for answer in answers for note in answer.roof_notes)))
+    return found._replace(too_large=tuple(_too_large(answers)), notes=tuple(notes))
 
 
 def drawn(

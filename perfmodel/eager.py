@@ -7,7 +7,7 @@ and fills them.
 scales queries and keys, and adds the mask as a matrix. After the softmax it checks for fully masked rows.
 
 ``torch`` runs the activation and the product of a gated network as two kernels. The product before a softmax gradient
-is added by ``timing.kernels``.
+is added by ``timing.row_kernels``.
 
 The added kernels have no FLOPs: the operation's own work already includes the scale and the product.
 """
@@ -22,7 +22,7 @@ from perfmodel.arithmetic import ceil_div
 from perfmodel.block import Kernel
 from perfmodel.mixes import NOTHING, SCALE
 from perfmodel.op import MULTIPLY, Engine, Mix, Op, Tensor, Work, each
-from perfmodel.runs import NARROW, SCALES, Gemm, Stage, Stream, number
+from perfmodel.runs import BY_TORCH, NARROW, SCALES, TORCH_SCALES, Gemm, Stage, Stream, number
 from perfmodel.units import ITEM_BYTES
 
 EAGER = ("naive", "math")
@@ -41,20 +41,24 @@ def launched(kernels: Iterable[Kernel], impl: str, dtype: str) -> Iterator[Kerne
         elif impl == "torch" and isinstance(fact, Stream) and fact.gate:
             yield from _gate(kernel)
         elif impl in SCALES and isinstance(fact, Gemm) and (kernel.dtype or dtype) in NARROW:
-            yield from _quantised(kernel, fact, SCALES[impl])
+            yield from _quantised(kernel, fact, impl)
+        elif impl == "torch" and isinstance(fact, Gemm) and fact.scales in BY_TORCH:
+            yield kernel._replace(op=kernel.op._replace(runs=fact._replace(scales=BY_TORCH[fact.scales])))
         else:
             yield kernel
 
 
-def _quantised(kernel: Kernel, fact: Gemm, scales: str) -> Iterator[Kernel]:
+def _quantised(kernel: Kernel, fact: Gemm, impl: str) -> Iterator[Kernel]:
     """The quantisation of the left operand, and the product with a result in half precision."""
+    scales = SCALES[impl]
     left, *rest = kernel.op.tensors
     rows, cols = number(fact.batch) * number(fact.m), number(fact.k)
     quantise = ops.find(f"quantise_{scales}")
     op = quantise.function(rows, cols, act=HALF, packed=fact.items.left)
     yield kernel._replace(name=f"{kernel.name}.quantise", op=op)
     results = tuple(tensor._replace(item=HALF) if tensor.writes else tensor for tensor in rest)
-    product = fact._replace(items=fact.items._replace(result=HALF), scales=scales)
+    by = BY_TORCH[scales] if impl in TORCH_SCALES else scales
+    product = fact._replace(items=fact.items._replace(result=HALF), scales=by)
     factors = op.tensor("scales")._replace(reads=1, writes=0)
     yield kernel._replace(op=kernel.op._replace(tensors=(left, factors, *results), runs=product))
 

@@ -1,4 +1,6 @@
-"""How a batch spreads over the experts of a layer: distinct experts, rows of each, padding to tiles, and the busiest rank."""
+"""The distribution of a batch over the experts of a layer: distinct experts, rows of each, padding to tiles, and the
+busiest rank.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,13 @@ class Busiest(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """``rows`` choices of A of E experts by ``tokens`` tokens. ``largest``: expected rows of the most popular expert."""
+    """``rows`` choices of A of E experts by ``tokens`` tokens. ``distinct``: expected number of experts with rows.
+    ``largest``: expected rows of the most popular expert.
+    """
 
     tokens: int
     rows: int
+    experts: int
     distinct: float
     largest: float
     padding: tuple[Padding, ...]
@@ -56,6 +61,7 @@ def of(E: int, A: int, tokens: int, how: routing.Routing = routing.UNIFORM) -> S
     return Spread(
         tokens,
         rows,
+        E,
         routing.distinct(E, A, tokens, how),
         tokens * max(own),
         tuple(Padding(tile, found, found / rows - 1.0) for tile, found in padded),

@@ -147,7 +147,7 @@ def product_op(op: Op, form: Format) -> Op:
 
 
 def _narrowed(fact: Any, form: Format) -> Any:
-    """How the product runs with its weights in the format."""
+    """Returns how the product runs with its weights in the format."""
     items = Items(_narrow(form) if form.computes else fact.items.left, form.item, fact.items.result)
     if form.computes == "fp8" and isinstance(fact, Gemm):
         return fact._replace(items=items, scales=form.activations)
@@ -226,5 +226,5 @@ def stored(operation: Operation, form: Format) -> Operation:
     def function(*sizes: Size, **named_sizes: Size) -> Op:
         return product_op(plain(*sizes, **named_sizes), form)
 
-    made.function, made.backward, made.stores = function, (), form.text
+    made.function, made.backward, made.stores, made.computes = function, (), form.text, form.computes
     return made

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from perfmodel import hardware, ops, paths
+from perfmodel.config_files import workload as _workload
 from perfmodel.errors import InputError, did_you_mean, shown
 from perfmodel.footprint.reserve import DEFAULT, Reserve
 from perfmodel.footprint.reserve import reserve as read_reserve
@@ -15,7 +16,6 @@ from perfmodel.operation import Operation
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import checked_dtype
 from perfmodel.workload import Workload, setting, single, with_weights
-from perfmodel.workload import workload as _workload
 
 if TYPE_CHECKING:
     from perfmodel.programs.program import Program

@@ -52,9 +52,9 @@ MULTIPROCESSOR_COUNTS = ("threads", "warps", "blocks", "threads_per_block", "war
 class Gpu(NamedTuple):
     """A card as its data sheet describes it.
 
-    ``capacity_byte`` is the memory that a program can allocate, as the driver reports it, or the capacity of the data
-    sheet if the driver's value is unknown. Its source states which. ``memory`` may have the capacity of the data sheet
-    as ``sheet_capacity``.
+    ``capacity_byte`` is the memory that a program can allocate, as the driver reports it. If that is unknown, it is the
+    capacity of the data sheet. Its source states which. ``memory`` may have the capacity of the data sheet as
+    ``sheet_capacity``.
     """
 
     name: str
@@ -145,7 +145,7 @@ def gpu(name: str) -> Gpu:
     """Returns the card of that name, short name or path."""
     known = name.lower()
     if is_name(name):
-        name = next((one for one in (name, known) if named("hardware", one)), short_names().get(known, known))
+        name = next((one for one in (name, known) if named("hardware", one)), short_names().get(known, name))
     return _read(find("hardware", name, short_names()))
 
 

@@ -99,7 +99,7 @@ def by_part(rows: Iterable[Row]) -> dict[str, float]:
 
 def _conventions(needed: Analysis, scores: float, recompute: str, again: float) -> Iterable[str]:
     """Yields sentences on what the counts include."""
-    dims = ", ".join(f"{name} = {needed.dims[name]:,}" for name in ("B", "N", "N_e", "S") if name in needed.dims)
+    dims = ", ".join(f"{name} = {needed.dims[name]}" for name in ("B", "N", "N_e", "S") if name in needed.dims)
     passes = "forward and backward" if needed.phase == "train" else "forward"
     yield f"{needed.workload.name}, {needed.phase}, {dims}: matrix products, {passes}, 2 FLOP for a multiply-add."
     yield "Embedding lookups, normalisations, softmax and the optimizer count nothing. Logits count at every position."

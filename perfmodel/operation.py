@@ -72,6 +72,7 @@ class Operation:
         self.apart: bool = page.get("apart", False)
         self.per_token: bool = page.get("per_token", False)
         self.stores = ""  # the format of its weights, where they are quantised
+        self.computes = ""  # the type in which its products run, where the format sets it
 
     def __repr__(self) -> str:
         return f"<operation {self.name}({', '.join(self.arguments)})>"

@@ -50,6 +50,19 @@ class Rates(NamedTuple):
             return ()
         return (f"{missing}; that work runs at the rate of {roof.name}, a type that holds every {self.dtype} value.",)
 
+    def notes_of(self, computes: Iterable[str]) -> tuple[str, ...]:
+        """The notes, and how quantised products run where the card has no rate for the types of their formats."""
+        found = list(self.notes)
+        for dtype in dict.fromkeys(computes):
+            roof = rates(self.gpu, dtype).roofs[Engine.TENSOR] if dtype not in ("", self.dtype) else None
+            if roof and roof.name != f"tensor {dtype}":
+                missing = f"{'a slower' if dtype in self.gpu.peaks['tensor'] else 'no'} tensor rate for {dtype}"
+                found.append(
+                    f"{self.gpu.title}: {missing}; quantised products run at the rate of {roof.name}, and their weights and "
+                    "activations are converted to it."
+                )
+        return tuple(found)
+
     def ridge(self, engine: Engine = Engine.TENSOR) -> float:
         """FLOP per byte at which the roof of the engine meets the bandwidth line."""
         return self.roofs[engine].flop_per_s / self.bandwidth_byte_per_s

@@ -1,4 +1,4 @@
-"""How tokens choose experts: how many experts a batch uses, how many rows each gets, and which rank is busiest.
+"""The choice of experts by tokens: how many experts a batch uses, how many rows each gets, and which rank is busiest.
 
 A token chooses A of E different experts. Expert i is chosen by a share p_i of the tokens, and the shares add up to A. Tokens
 choose independently of each other, so T tokens leave expert i unused with probability (1 - p_i)^T, whichever experts a token
@@ -33,21 +33,27 @@ def checked(value: Any, where: str) -> Routing:
     if isinstance(value, (list, tuple)):
         numbers = all(type(one) in (int, float) and 0 <= one < inf for one in value)
         if not (numbers and 0 < len(value) <= MOST_EXPERTS and any(value)):
-            raise InputError(where, f"{shown(str(list(value)))} is not a list of counts", ACCEPTED, "Correct it.")
+            wrong = "has no expert with tokens" if numbers and value and not any(value) else "is not a list of counts"
+            raise InputError(where, f"{shown(text(tuple(value)))} {wrong}", ACCEPTED, "Correct it.")
         return tuple(value)
     if type(value) not in (int, float) or not 0 <= value <= LARGEST_EXPONENT:
         raise InputError(where, f"{said(value)} is not a routing", ACCEPTED, "Correct it.")
     return value  # type: ignore[no-any-return]
 
 
-def from_text(text: str, where: str) -> Routing:
+def text(value: Any) -> str:
+    """A routing as it is written after ``--set``: ``1.2``, or ``40:30:20:10``."""
+    return ":".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def from_text(given: str, where: str) -> Routing:
     """Reads an exponent, ``1.2``, or counts of the experts, ``40:30:20:10``."""
     try:
-        numbers = [float(part) for part in text.split(":")]
+        numbers = [float(part) for part in given.split(":")]
     except ValueError:
-        raise InputError(where, f"{shown(text)} is not a routing", ACCEPTED, "Correct it.") from None
+        raise InputError(where, f"{shown(given)} is not a routing", ACCEPTED, "Correct it.") from None
     if not all(map(isfinite, numbers)):
-        raise InputError(where, f"{shown(text)} is not a routing", ACCEPTED, "Correct it.")
+        raise InputError(where, f"{shown(given)} is not a routing", ACCEPTED, "Correct it.")
     plain = [int(one) if one == floor(one) and abs(one) < EXACT else one for one in numbers]
     return checked(plain[0] if len(plain) == 1 else plain, where)
 

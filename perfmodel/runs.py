@@ -33,8 +33,9 @@ class Gemm(NamedTuple):
 
     ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
     bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
-    rows of the result are aligned to less than 4 bytes. ``scales``: how a serving stack quantised the left operand, one of
-    ``SCALES``; its kernel then has tiles of its own and, but for one scale per tensor, does not split the sum along k.
+    rows of the result are aligned to less than 4 bytes. ``scales``: how the left operand is quantised, a value of
+    ``STACK_SCALES`` or ``BY_TORCH``. The kernel then has tiles of its own. It splits the sum along k only with one scale per
+    tensor.
     ``converts``: the right operand is stored in a narrow type, and the kernel converts it to that of the left one.
     """
 
@@ -93,18 +94,24 @@ class GroupedGemm(NamedTuple):
         return Gemm(each, self.k, self.n, groups, self.items, converts=self.converts)
 
 
-# Implementations of a product in a narrow data type, as serving stacks run it, with the scales by which they quantise the left
-# operand from half precision. The result is in half precision.
-SCALES = {"static_scale": "static", "token_scale": "token", "tensor_scale": "tensor", "block_scale": "block"}
+# Implementations of a product in a narrow data type, with the scales by which they quantise the left operand from half
+# precision. The result is in half precision. The first four run the kernels of serving stacks. The others run kernels of this
+# package and ``torch._scaled_mm`` after them, in fp8 alone.
+STACK_SCALES = {"static_scale": "static", "token_scale": "token", "tensor_scale": "tensor", "block_scale": "block"}
+TORCH_SCALES = {f"torch_{name}": scales for name, scales in STACK_SCALES.items()}
+SCALES = {**STACK_SCALES, **TORCH_SCALES}
 NARROW = ("fp8", "int8")
+# Scales of a product by cuBLAS, as ``Gemm.scales`` names them. A scale of the whole matrix does not change the kernel.
+BY_TORCH = {"static": "", "tensor": "", "token": "torch token", "block": "torch block"}
 
 
 class Quantisation(NamedTuple):
     """Conversion of a matrix to a narrow data type before a product.
 
-    ``scales``: ``static`` (the scale is given), ``token`` (one scale for each row, found by the same kernel) or ``tensor`` (one
-    scale, which kernels before it find in all elements) or ``block`` (one for ``run`` elements of a row). ``largest`` and
-    ``cast`` are the two parts of ``tensor``. ``scale``: bytes of a scale.
+    ``scales`` is ``static`` (the scale is given), ``token`` (one scale for each row), ``block`` (one for ``run``
+    elements of a row) or ``tensor`` (one for all elements). The same kernel computes the scales, but for ``tensor``,
+    which needs kernels before it. ``largest`` and ``cast`` are the two parts of ``tensor``. ``scale``: bytes of a
+    scale.
     """
 
     rows: Factors

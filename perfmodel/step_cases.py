@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from perfmodel import paths
-from perfmodel.cases import size, word
+from perfmodel.case_values import size, word
+from perfmodel.config_files import workload as read_workload
 from perfmodel.errors import InputError, did_you_mean, said, shown
 from perfmodel.expression import Expression
 from perfmodel.plans.asking import plan_of
@@ -23,7 +24,6 @@ from perfmodel.records import WRITTEN, measured_s
 from perfmodel.symbols import ALIASES, SYMBOLS
 from perfmodel.units import ITEM_BYTES
 from perfmodel.workload import PHASES, Workload
-from perfmodel.workload import workload as read_workload
 
 STEP = "step"
 LAYERS, TRANSFORMERS = "layers", "transformers"

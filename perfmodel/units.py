@@ -209,11 +209,17 @@ def scaled(value: float, unit: str = "", digits: int = 5) -> str:
     return f"{significant(value / factor, digits)} {prefix}{unit}".rstrip()
 
 
-def significant(value: float, digits: int = 5) -> str:
-    """Returns a number with ``digits`` significant digits, in fixed-point notation from 1e-6 to 1e15."""
+UNSEPARATED = ""  # the separator of values of symbols
+
+
+def significant(value: float, digits: int = 5, separator: str = ",") -> str:
+    """Returns a number with ``digits`` significant digits, in fixed-point notation from 1e-6 to 1e15.
+
+    Numbers have thousands separators, but not the values of symbols, such as N = 2048: those can be pasted after ``--set``.
+    """
     if value == 0:
         return "0"
     if abs(value) >= 1e15 or abs(value) < 1e-6:
         return f"{value:.{digits - 1}e}"
     places = digits - 1 - int(f"{abs(value):e}"[-3:])
-    return f"{value:.{max(0, places)}f}"
+    return f"{value:{separator}.{max(0, places)}f}"

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from perfmodel import analyse
+from perfmodel.config_files import workload
 from perfmodel.importers.families.deepseek import FAMILY as LATENT
-from perfmodel.workload import workload
 
 LENGTH = 6
 # Names of the cache in the inputs and outputs of models, the newest first.

@@ -742,3 +742,51 @@ def test_branches_of_a_compiler_are_captured_or_told(fails):
     assert names(program) == ["sin"]
     assert (program.traced is None) == fails
     assert ["KeyError" in note for note in program.notes] == [True] * fails
+
+
+@pytest.fixture
+def restored():
+    """Puts the precision of float32 products back."""
+    settings = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [setting.fp32_precision for setting in settings]
+    yield
+    for setting, value in zip(settings, before, strict=True):
+        setting.fp32_precision = value
+
+
+def in_types(target, *given):
+    """The types in which a program's kernels compute."""
+    return {
+        one.dtype for step in capture(target, *given).steps for one in launched(step.call) if one.op.contraction_flops()
+    }
+
+
+def test_products_of_float32_run_in_the_type_that_the_program_chose(restored):
+    a = torch.empty(64, 64)
+    assert in_types(torch.mm, a, a) == {"fp32"}
+    for choose in (
+        lambda: torch.set_float32_matmul_precision("high"),
+        lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+    ):
+        choose()
+        assert in_types(torch.mm, a, a) == in_types(torch.nn.Linear(64, 64), a) == {"tf32"}
+        assert in_types(torch.mm, a.half(), a.half()) == {"fp16"}
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        assert in_types(torch.mm, a, a) == {"fp32"}
+
+
+def test_a_program_may_choose_tf32_for_some_of_its_products(restored):
+    def target(a):
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        b = a @ a
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        return b @ b
+
+    assert [step.call.precision for step in capture(target, torch.empty(8, 8)).steps] == ["tf32", "fp32"]
+
+
+def test_convolutions_of_float32_run_in_tf32_unless_the_program_forbids_it(restored):
+    layer, x = torch.nn.Conv2d(8, 8, 3), torch.empty(1, 8, 32, 32)
+    assert in_types(layer, x) == {"tf32"}
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    assert in_types(layer, x) == {"fp32"}

@@ -367,7 +367,7 @@ def measuring(monkeypatch):
 
     times = []
 
-    def measured(here, cases, log, limit_s):
+    def measured(here, cases, log, limit_s, held):
         log.begin({"environment": {"gpu": "A processor", "device": "cpu", "card": PROCESSOR}})
         for case, us in zip(cases, times, strict=True):
             log.keep(record(case, us))
@@ -407,7 +407,7 @@ def test_without_a_gpu_nothing_is_measured_in_its_place(tmp_path, measuring, mon
     ("line", "told"),
     [
         ({**SMALL, "op": "added"}, ":1: op: 'added' is not known;"),
-        ({**SMALL, "protocol": "rotating"}, ":1: protocol: no program rotates its weights;"),
+        ({**SMALL, "protocol": "rotating"}, ":1: protocol: no run of this case replaces its weights;"),
     ],
 )
 def test_cases_that_cannot_be_measured_are_refused_before(tmp_path, measuring, line, told):

@@ -12,8 +12,8 @@ from command import check_refused, perfmodel
 
 from perfmodel import analyse
 from perfmodel.comparison import Amdahl, Part, compare, layers, names
+from perfmodel.config_files import workload
 from perfmodel.hardware import gpu
-from perfmodel.workload import workload
 
 ROOT = Path(__file__).parent.parent
 FASTER = ("--speedup", "softmax=6.5", "--speedup", "layernorm=15.8", "--speedup", "layernorm_backward=3.7")

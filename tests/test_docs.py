@@ -17,10 +17,11 @@ from command import perfmodel
 from perfmodel import api, cases, hardware, planning, specfile, utilisation
 from perfmodel.cli import cli
 from perfmodel.cli import options as cli_options
+from perfmodel.config_files import workload
 from perfmodel.report import picture
 from perfmodel.units import ITEM_BYTES
 from perfmodel.vocabulary import COMPOSITES, ELEMENTWISE, NAMES, kind
-from perfmodel.workload import PHASES, workload
+from perfmodel.workload import PHASES
 
 PAGES = {Path(page).stem: pages.read(page) for page in pages.PAGES if page.startswith("docs/")}
 BLOCK = pages.BLOCK

@@ -14,6 +14,7 @@ from browser import CHROMIUM, Browser
 from command import check_refused, perfmodel
 
 from perfmodel import hardware, ops
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.explorer import charting, controls, model
 from perfmodel.explorer import page as pages
@@ -22,7 +23,6 @@ from perfmodel.explorer.compiler.library import METHODS
 from perfmodel.explorer.compiler.program import Program
 from perfmodel.roofline import rates
 from perfmodel.solve import solve
-from perfmodel.workload import workload
 
 CONFIGS = ("llama-3-8b", "gpt2-124m", "mixtral-8x7b", "deepseek-v2-lite", "conv1d-8192")
 GPUS = ("h100", "t4", "h200")

@@ -12,13 +12,13 @@ from perfmodel.analysis import analyse
 from perfmodel.arithmetic import visible_pairs
 from perfmodel.block import Kernel, kernels
 from perfmodel.cases import case
+from perfmodel.config_files import workload
 from perfmodel.hardware import gpu
 from perfmodel.mixes import SUM
 from perfmodel.op import Engine, Op, Tensor, Work, each
 from perfmodel.timing import parameters, products, sequence
 from perfmodel.timing.kernels import UNMODELLED, parts
 from perfmodel.timing.walks import Attended
-from perfmodel.workload import workload
 
 EVERY = list(ops.every())
 H200 = parameters.card(gpu("h200"))

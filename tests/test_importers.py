@@ -12,10 +12,10 @@ import pytest
 from many import for_each
 
 from perfmodel import analyse
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.importers import FAMILIES, model
 from perfmodel.importers.parts import ACTIVATIONS
-from perfmodel.workload import workload
 
 ROOT = Path(__file__).parent.parent
 needs_transformers = pytest.mark.skipif(

@@ -18,11 +18,11 @@ ROOT = Path(perfmodel.__file__).parent
 
 # Imports go down only, or stay in their layer. A package represents its modules.
 LAYERS = (
-    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing", "limits", "plain", "routing"),
+    ("errors", "units", "symbols", "arithmetic", "expression", "paths", "writing", "limits", "stopping", "plain", "routing"),
     ("runs", "op", "operation", "mixes", "cuda", "formats", "patterns"),
     ("ops",),
-    ("block", "eager", "specfile", "strictjson"),
-    ("figures", "hardware", "systems", "workload", "quantisation", "vocabulary", "cases", "records", "measured", "importers", "aten", "kernels"),
+    ("block", "boundary", "eager", "specfile", "strictjson"),
+    ("figures", "hardware", "systems", "workload", "config_files", "quantisation", "vocabulary", "case_values", "cases", "records", "measured", "importers", "aten", "kernels"),
     (
         "step_cases", "case_files", "step_prediction", "totals", "roofline", "analysis", "prediction", "validation", "timing", "footprint", "plans", "serving", "service", "comparison", "sweep", "symbolic", "solve",
         "formulas", "explanation", "chart", "grouping", "model_flops", "programs", "traces", "checking", "residency", "measured_points", "tile_tables", "expert_tables", "products", "context_tables", "bulk",

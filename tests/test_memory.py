@@ -18,6 +18,7 @@ from many import for_each
 
 from perfmodel import analyse, ops
 from perfmodel.block import gradients, kernels
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError, SizeRangeError, UsageError
 from perfmodel.footprint import Plan, memory
 from perfmodel.footprint.activations import size_byte
@@ -29,7 +30,7 @@ from perfmodel.hardware import gpu
 from perfmodel.report.fit import certainly_fits
 from perfmodel.report.memory import document, render
 from perfmodel.units import LARGEST_SIZE
-from perfmodel.workload import single, workload
+from perfmodel.workload import single
 
 ROOT = Path(__file__).parent.parent
 ORACLE = Path(__file__).parents[2] / "shared" / "oracle"
@@ -597,12 +598,12 @@ ANY = [
     # A state of constant size; windows of 4096 tokens in every layer, the new ones included.
     ("mamba-130m", {}, 1, "Any S fits: the total, ", "does not depend on S."),
     ("rwkv-4-169m", {"B": 8}, 1, "Any S fits: the total, ", "does not depend on S."),
-    ("mistral-7b-v0.1", {}, 4095, "Any S fits: the window bounds the cache. From S = 4,095 on, ", "show this total."),
+    ("mistral-7b-v0.1", {}, 4095, "Any S fits: the window bounds the cache. From S = 4095 on, ", "show this total."),
     (
         "mistral-7b-v0.1",
         {"N": 3000},
         1096,
-        "Any S fits: the window bounds the cache. From S = 1,096 on, ",
+        "Any S fits: the window bounds the cache. From S = 1096 on, ",
         "show this total.",
     ),
 ]

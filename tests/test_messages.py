@@ -557,7 +557,7 @@ def test_an_interruption_is_told_in_one_line(monkeypatch):
     def interrupted(*_, **__):
         raise click.exceptions.Abort
 
-    monkeypatch.setattr("perfmodel.__main__.cli.main", interrupted)
+    monkeypatch.setattr("perfmodel.cli.cli.main", interrupted)
     ran = perfmodel("ops")
     assert (ran.code, ran.out) == (130, "")
     check_message(ran.err)

@@ -13,6 +13,7 @@ from many import for_each
 from perfmodel import block, formats, hardware, quantisation
 from perfmodel.analysis import analyse
 from perfmodel.cases import case
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.importers import model
 from perfmodel.importers.quantised import METHODS
@@ -21,7 +22,7 @@ from perfmodel.plans.plan import Plan
 from perfmodel.serving import speed
 from perfmodel.timing import parameters
 from perfmodel.timing.tile_sizes import choices_of
-from perfmodel.workload import stored, workload
+from perfmodel.workload import stored
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -282,7 +283,7 @@ def test_a_conversion_takes_time_on_the_vector_engine():
     few = card._replace(lane_per_s=card.lane_per_s / 10)
     for own, slower in ((card, False), (few, True)):
         plain, converted = (
-            choices_of(own, "bf16", (2, 0.5), 16, False, converts=converts)[0] for converts in (False, True)
+            choices_of(own, "bf16", (2, 0.5), 16, False, "bf16", converts=converts)[0] for converts in (False, True)
         )
         pairs = [(a.step_s, b.step_s) for a, b in zip(plain, converted, strict=True)]
         assert all(a <= b for a, b in pairs)
@@ -326,7 +327,7 @@ def test_cases_operations_and_workload_files_take_a_format(tmp_path):
     sizes = {"B": 1, "N": 16, "D_in": 4096, "D_out": 4096}
     lines = [
         {"op": "linear", "shape": sizes, "dtype": "bf16", "weights": "awq-g64"},
-        {"op": "linear_int4", "shape": {**sizes, "group": 64}, "dtype": "bf16"},
+        {"op": "linear_int4", "shape": {**sizes, "group": 64}, "dtype": "bf16", "impl": "serving"},
         {"op": "linear", "shape": sizes, "dtype": "bf16"},
     ]
     path = tmp_path / "cases.jsonl"
@@ -369,3 +370,34 @@ def test_the_utilisation_is_that_of_the_type_that_computes(config):
     for card in ("h100", "b200"):
         found = speed(analyse(workload(config), gpu=hardware.gpu(card)))
         assert 0 < found.flops_utilisation_at_most <= 1
+
+
+@pytest.mark.parametrize(
+    ("gpu", "form", "told"),
+    [
+        ("a100", "fp8-block", "no tensor rate for fp8; quantised products run at the rate of tensor fp16, and their weights"),
+        ("h100", "nvfp4-w4a4", "no tensor rate for fp4; quantised products run at the rate of tensor fp8, and their weights"),
+        ("h100", "fp8-block", ""),
+        ("a100", "awq", ""),  # runs in the type of the activations
+    ],
+)  # fmt: skip
+def test_a_card_without_the_type_of_a_format_says_in_which_type_products_run(gpu, form, told):
+    config = ("--config", f"llama-2-7b-layer@{form}", "--gpu", gpu)
+    for command in (("flops",), ("solve", "--for", "B"), ("roofline", "show"), ("sweep", "--over", "N=1:8")):
+        name, *words = command
+        page = " ".join(perfmodel(name, *config, *words).out.split())
+        assert (told in page) if told else ("tensor rate for" not in page), page
+    found = json.loads(perfmodel("flops", *config, "--format", "json").out)["roof_notes"]
+    assert [told in note for note in found] == ([True] if told else [])
+
+
+def test_two_formats_and_training_in_a_format_are_refused():
+    ran = perfmodel("flops", "--config", "llama-2-7b-layer@awq@int8")
+    assert ran.code == 1
+    assert "two formats of weights are named, awq and int8" in ran.err
+    assert "Write llama-2-7b-layer@awq or llama-2-7b-layer@int8." in ran.err
+    for command in ("flops", "memory"):
+        ran = perfmodel(command, "--config", "llama-2-7b-layer@awq", "--phase", "train")
+        assert ran.code == 1
+        assert "a training step updates unquantised weights" in ran.err
+        assert "Choose another phase, or train llama-2-7b-layer." in ran.err

@@ -80,6 +80,9 @@ def test_every_case_of_the_suite_has_a_program_and_a_prediction():
         ({"op": "linear_int8", "shape": LINEAR, "dtype": "fp32"}, "bf16 and fp16 are accepted"),
         ({"op": "linear_fp8", "shape": LINEAR, "dtype": "bf16"}, "on a GPU are accepted"),
         ({"op": "quantise_token", "shape": {"rows": 4, "cols": 128}, "dtype": "bf16"}, "the CUDA kernels need a GPU"),
+        ({"op": "linear_fp8", "shape": {**LINEAR, "D_in": 512}, "dtype": "bf16"}, "rows in multiples of 4"),
+        ({"op": "linear_int8", "shape": LINEAR, "dtype": "bf16", "impl": "serving"}, "serving stands for the kernel of a serving stack"),
+        ({"op": "matmul", "shape": {"m": 8, "k": 16, "n": 16}, "dtype": "fp8", "impl": "static_scale"}, "torch_static_scale is accepted in fp8"),
         ({"op": "linear", "shape": LINEAR, "dtype": "fp8", "impl": "token_scale"}, "no program measures linear in fp8"),
         ({"op": "mla_latent_attention", "shape": {"B": 1, "H": 2, "N": 1, "S": 8, "r": 4, "d_r": 2}, "dtype": "bf16"}, "naive is accepted"),
     ],
@@ -88,8 +91,35 @@ def test_a_case_without_a_program_is_told(line, told):
     assert told in Device("cpu").measure(line)["error"]
 
 
+def test_the_scales_of_a_product_in_blocks_have_the_layout_of_the_library(monkeypatch):
+    """Shapes by torch's own check for CUDA, which needs no device. Strides as cuBLAS reads them: scales of 1 x 128 have
+    neighbouring rows, scales of 128 x 128 neighbouring runs of inputs. A column of 8 rows has 32 bytes.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from perfmodel.measure.workloads import Bench, quantised
+
+    class Unfilled(Bench):
+        def __init__(self, line):
+            self.torch, self.device, self.case, self.dtype = torch, "cuda", case(line), torch.bfloat16
+            self.shape = self.case.dims
+
+        def normal(self, *shape, **more):
+            return torch.empty(shape, device="cuda", dtype=self.dtype)
+
+    given, real = [], torch._scaled_mm
+    monkeypatch.setattr(torch, "_scaled_mm", lambda *tensors, **more: given.append(tensors) or real(*tensors, **more))
+    shape = {"B": 1, "N": 8, "D_in": 1024, "D_out": 256}
+    with FakeTensorMode():
+        program = quantised.build(Unfilled({"op": "linear_fp8", "shape": shape, "dtype": "bf16", "impl": "torch"}))
+        assert program.run().shape == (8, 256)
+    _, _, rows, blocks = given[0]
+    assert (rows.shape, rows.stride()) == ((8, 8), (1, 8))
+    assert (blocks.T.shape, blocks.T.stride()) == ((2, 8), (8, 1))
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("impl", ["static_scale", "token_scale", "tensor_scale", "block_scale"])
+@pytest.mark.parametrize("impl", ["torch_static_scale", "torch_token_scale", "torch_tensor_scale", "torch_block_scale"])
 def test_a_scaled_product_computes_its_reference_on_a_gpu(impl):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")

@@ -16,12 +16,12 @@ from many import for_each
 from perfmodel import chart
 from perfmodel.__main__ import main
 from perfmodel.chart import MEASURED, Card, Point, Roof, Run, Slope
+from perfmodel.config_files import workload
 from perfmodel.hardware import gpu
 from perfmodel.report import picture, text_roofline
 from perfmodel.report.families import families
 from perfmodel.report.geometry import Box, along, beyond, crosses, spread
 from perfmodel.report.placement import around, settled
-from perfmodel.workload import workload
 
 CONFIGS = ("attention-stages", "attention-16x16384", "mlp-4096", "conv1d-8192", "decoder-block", "gpt2-124m",
            "flash-table-flash", "llama-2-7b-layer")  # fmt: skip

@@ -14,10 +14,10 @@ from many import for_each
 
 from perfmodel import expert_tables, hardware, ops, routing
 from perfmodel.analysis import analyse
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.plans.division import divided
 from perfmodel.plans.plan import Plan
-from perfmodel.workload import workload
 
 
 def chosen(shares, draw):
@@ -223,7 +223,21 @@ def test_the_busiest_rank_of_an_expert_parallel_group_sets_the_pace():
 
 def test_the_page_of_an_expert_layer_shows_the_spread():
     out = perfmodel("explain", "expert_linear", "--set", "B=256", "--set", "N=1", "--set", "E=64", "--set", "A=8").out
-    assert "256 tokens make 2,048 rows for 64.000 distinct experts" in out
+    words = " ".join(out.split())
+    assert "256 tokens make 2,048 rows: 32.00 for an expert on average, 32.00 for the most popular one." in words
+    assert "64.000 of 64 experts have rows, 32.00 each (expected numbers)." in words
+    # One token chooses A of 128 experts with one row each: 8 / 128 on average, and 1 for each of those that it chooses.
+    one = ("--set", "B=1", "--set", "N=1", "--set", "E=128", "--set", "A=8")
+    words = " ".join(perfmodel("explain", "expert_linear", *one).out.split())
+    assert "1 token makes 8 rows: 0.06250 for an expert on average" in words
+    assert "8.0000 of 128 experts have rows, 1.000 each" in words
+
+
+def test_a_routing_is_written_as_it_is_given():
+    ran = perfmodel("flops", "--op", "expert_linear", "--set", "E=4", "--set", "routing=4:3:2:1", "--gpu", "h100")
+    assert "routing = 4:3:2:1" in " ".join(ran.out.split())
+    told = perfmodel("flops", "--op", "expert_linear", "--set", "E=2", "--set", "routing=0:0").err
+    assert "'0:0' has no expert with tokens" in told
     found = expert_tables.of(64, 8, 256)
     assert [one.tile for one in found.padding] == sorted(one.tile for one in found.padding)
     assert all(one.rows >= 2048 for one in found.padding)
@@ -237,7 +251,7 @@ def test_a_service_takes_a_routing_and_refuses_sizes_of_its_load():
     assert plain != skewed
     told = perfmodel("serve", "--config", "qwen3-30b-a3b", "--gpu", "h100", "--set", "N=1")
     assert told.code == 2
-    assert "the load gives this size" in told.err
+    assert "this size follows from the load" in told.err
 
 
 @for_each(

@@ -11,6 +11,7 @@ from command import check_refused, perfmodel
 
 import perfmodel as library
 from perfmodel import InputError, systems
+from perfmodel.config_files import workload
 from perfmodel.hardware import gpu
 from perfmodel.service import queueing
 from perfmodel.service.load import Stack
@@ -19,7 +20,6 @@ from perfmodel.service.queueing import Moments
 from perfmodel.service.request import Request
 from perfmodel.service.speculation import accepted, break_even, speculation
 from perfmodel.service.step import Chunk, Stepper
-from perfmodel.workload import workload
 
 H100 = gpu("h100")
 PRICES = StackPrices(H100, systems.of(H100), "fp16")

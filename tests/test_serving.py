@@ -279,7 +279,7 @@ def test_the_library_chooses_a_form_too():
 def test_formulas_are_those_of_the_form(form, letters):
     """The cached form determines the head size: d + d_r and d_v, or r + d_r and r."""
     from perfmodel import symbolic
-    from perfmodel.workload import workload
+    from perfmodel.config_files import workload
 
     model = workload("deepseek-v2-lite")
     found = symbolic.kernels_of(model, "decode", {}, fused=True, causal=False, form=form)

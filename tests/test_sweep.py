@@ -22,6 +22,7 @@ from perfmodel import ops
 from perfmodel.analysis import analyse
 from perfmodel.arithmetic import ceil_div, floor_div, remainder
 from perfmodel.cases import case
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.prediction import predictions
@@ -30,7 +31,7 @@ from perfmodel.report.sample import SHOWN, Sample
 from perfmodel.sweep import axis, axis_from_text, doubled, exact, features, plan, spaced, sweep
 from perfmodel.sweep.digits import Lines, Slot, slot
 from perfmodel.symbols import SYMBOLS
-from perfmodel.workload import setting, single, workload
+from perfmodel.workload import setting, single
 
 A100, T4 = gpu("a100"), gpu("t4")
 WHERE = "a test"

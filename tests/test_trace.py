@@ -494,7 +494,7 @@ def test_the_report_fits_the_terminal(tmp_path, monkeypatch, width):
     trace.kernel(ADD, 400, 20, launched=390, grid=(4096, 1, 1))
     shown = perfmodel("trace", trace.save(tmp_path), "--gpu", "h100").out
     assert max(map(len, shown.splitlines())) <= width
-    assert "What would help" in shown
+    assert "Suggested changes" in shown
 
 
 def test_a_card_is_found_by_the_name_of_its_driver_and_another_one_is_noted(tmp_path):

@@ -152,8 +152,8 @@ def test_what_is_no_quantity_of_that_unit(text, unit):
         (2.039, 4, "2.039"),
         (153.0161, 4, "153.0"),
         (0.00012345, 3, "0.000123"),
-        (99999.6, 5, "100000"),
-        (123456, 3, "123456"),  # a whole number keeps its digits
+        (99999.6, 5, "100,000"),
+        (123456, 3, "123,456"),  # a whole number keeps its digits
         (-1.5, 3, "-1.50"),
         (1.5e-7, 3, "1.50e-07"),
         (2e15, 3, "2.00e+15"),
@@ -179,7 +179,7 @@ def test_significant_digits(value, digits, text):
         (0, "B", 4, "0 B"),
         (0, "", 4, "0"),
         (3e-13, "s", 2, "0.00030 ns"),
-        (5e21, "FLOP", 3, "5000 EFLOP"),
+        (5e21, "FLOP", 3, "5,000 EFLOP"),
     ],
 )
 def test_scaled_with_a_prefix(value, unit, digits, text):

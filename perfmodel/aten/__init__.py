@@ -1,4 +1,4 @@
-"""What each operator of torch launches: kernels of the model, with sizes from the tensors that it is given.
+"""The kernels that each operator of torch launches, with sizes from the tensors of the call.
 
 A program and a profiler trace both name torch's operators (``aten::addmm``) with the shapes, data types and strides of
 their tensors. ``launched`` turns one such call into operations of ``perfmodel ops``. Torch itself is not needed.
@@ -14,6 +14,7 @@ from importlib import import_module
 
 from perfmodel.aten.calls import Call, Launched, Rule
 from perfmodel.aten.views import VIEWS, unknown
+from perfmodel.runs import Convolution2d, Depthwise, Gemm, GroupedGemm
 
 FAMILIES = (
     "products",
@@ -46,7 +47,13 @@ def launched(call: Call) -> tuple[Launched, ...]:
         return ()
     rule = rules().get(call.name) or rules().get(call.name.rstrip("_"))
     found: Iterable[Launched] = rule(call) if rule else unknown(call)
-    return tuple(found)
+    return tuple(_precise(one, call.precision) for one in found) if call.precision else tuple(found)
+
+
+def _precise(one: Launched, precision: str) -> Launched:
+    """The kernel with its products of fp32 tensors in the type that the program chose."""
+    chosen = one.dtype in ("fp32", "tf32") and isinstance(one.op.runs, (Gemm, GroupedGemm, Convolution2d, Depthwise))
+    return one._replace(dtype=precision) if chosen else one
 
 
 def is_known(name: str) -> bool:

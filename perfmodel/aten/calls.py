@@ -80,6 +80,7 @@ class Call(NamedTuple):
 
     ``arguments`` are in the order of torch's schema: an ``Operand``, a number, a text, a tuple of these, or None.
     ``results`` are empty where they are unknown, as in a profiler trace. ``overload`` is empty where it is unknown.
+    ``precision``: the type in which products of fp32 tensors run, ``fp32`` or ``tf32``; empty where it is unknown.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Call(NamedTuple):
     keywords: Mapping[str, Any] = {}
     results: tuple[Operand, ...] = ()
     overload: str = ""
+    precision: str = ""
 
     @property
     def operands(self) -> tuple[Operand, ...]:

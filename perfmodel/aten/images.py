@@ -116,7 +116,7 @@ def convolution_backward(call: Call) -> Iterable[Launched]:
 
 
 def _type(x: Operand) -> str:
-    """The data type of a convolution's arithmetic: torch lets cuDNN use tf32 for fp32."""
+    """The data type of a convolution's arithmetic: by default torch lets cuDNN use tf32 for fp32."""
     return "tf32" if x.dtype == "fp32" else x.dtype
 
 

@@ -1,4 +1,4 @@
-"""What a capture has recorded so far: steps, the host's work between them, and where in the model it is."""
+"""The record of a capture: steps, the work of the host between them, and the current module."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from perfmodel.aten.calls import Call, Operand
+from perfmodel.capture.precision import of_call
 from perfmodel.capture.storages import Storages
 from perfmodel.programs.program import Host, Step
 
@@ -80,7 +81,15 @@ class Tape:
         self.waits = False
         path, phase = self.place()
         self.steps.append(
-            Step(Call(name, arguments, keywords, results, overload), path, phase, 0, host, (), f"aten::{name}")
+            Step(
+                Call(name, arguments, keywords, results, overload, of_call(name)),
+                path,
+                phase,
+                0,
+                host,
+                (),
+                f"aten::{name}",
+            )
         )
 
     def _settle(self) -> None:

@@ -1,4 +1,4 @@
-"""Garbage collection, which commands that predict many times do without."""
+"""Switches off garbage collection in commands that compute many predictions."""
 
 import gc
 from collections.abc import Iterator

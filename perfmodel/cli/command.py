@@ -1,4 +1,4 @@
-"""Commands that refuse a repeated option when only its last value would count."""
+"""Commands that refuse an option that is given twice."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def twice(command: str, option: click.Parameter, number: int = 2) -> UsageError:
 
 
 class Command(_Once, click.Command):
-    """A command that accepts each option once, unless the option may be repeated. It states which files it used that
-    were found by name outside the package.
+    """A command that accepts an option once, unless it may be repeated. It names the files that it used from outside the
+    package.
     """
 
     def invoke(self, ctx: click.Context) -> Any:

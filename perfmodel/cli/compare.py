@@ -7,9 +7,9 @@ import click
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo
+from perfmodel.config_files import workload
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
-from perfmodel.workload import workload
 
 
 @command()

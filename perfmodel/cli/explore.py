@@ -8,9 +8,9 @@ from perfmodel import writing
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo, warn_of
+from perfmodel.config_files import workload
 from perfmodel.errors import one_line
 from perfmodel.hardware import gpu as read_gpu
-from perfmodel.workload import workload
 
 WHERE = "perfmodel explore"
 # What the page shows without --config or --gpu.

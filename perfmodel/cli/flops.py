@@ -140,9 +140,10 @@ def flops(
 
         unused: dict[str, Any] = {
             "--gpu": gpu, "--symbolic": symbolic, "--steps": steps, "--columns": columns or None, "--count": count,
-            "--causal": causal, "--fused/--unfused": None if fused is None else "given",
+            "--causal": causal, "--fused": fused, "--unfused": None if fused is None else not fused,
         }  # fmt: skip
-        options.refuse_together(COMMAND, "--products", unused, "it counts products of the unfused form")
+        because = "--products counts the matrix products of the unfused form, without times"
+        options.refuse_together(COMMAND, "--products", unused, because)
         echo(rendered(counted(chosen, phase=phase, settings=given, form=decode_form), form), nl=False)
         return
     if symbolic and keys:

@@ -1,4 +1,4 @@
-"""``perfmodel gpus``, ``systems``, ``models``, ``ops`` and ``symbols``: what perfmodel knows by name."""
+"""``perfmodel gpus``, ``systems``, ``models``, ``ops`` and ``symbols``: lists of the names that options accept."""
 
 from __future__ import annotations
 

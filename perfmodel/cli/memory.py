@@ -9,9 +9,9 @@ from perfmodel.api import memory_phase
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo
+from perfmodel.config_files import workload
 from perfmodel.errors import UsageError
 from perfmodel.footprint import OPTIMIZERS, RECOMPUTE, SOLVABLE
-from perfmodel.workload import workload
 
 MOST_GPUS = 10**9
 

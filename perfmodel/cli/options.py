@@ -10,6 +10,7 @@ import click
 
 from perfmodel import ops
 from perfmodel.block import Step
+from perfmodel.config_files import workload
 from perfmodel.errors import UsageError
 from perfmodel.expression import Expression
 from perfmodel.hardware import Gpu
@@ -17,7 +18,7 @@ from perfmodel.limits import GPUS, WORKLOADS
 from perfmodel.operation import Operation
 from perfmodel.paths import hardware_folder
 from perfmodel.units import ITEM_BYTES
-from perfmodel.workload import COUNTS, LOGITS, PHASES, Workload, setting, single, with_weights, workload
+from perfmodel.workload import COUNTS, LOGITS, PHASES, Workload, setting, single, with_weights
 
 Value = TypeVar("Value")
 Named = TypeVar("Named", Gpu, Workload)

@@ -1,4 +1,4 @@
-"""``perfmodel plan``: the best division of a workload over a number of GPUs."""
+"""``perfmodel plan``: the best plan of a workload for a number of GPUs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHERE = "perfmodel plan"
 @click.option("--gpus", type=click.IntRange(1, 10**5), help="Number of GPUs.")
 @options.phase
 @click.option("--objective", type=click.Choice(("time", "throughput", "memory", "cost")), default="time", show_default=True,
-              help="What the best plan has least of (throughput: most). cost also searches fewer GPUs.")  # fmt: skip
+              help="Objective: least time, memory or cost, or most throughput. cost also considers fewer GPUs.")  # fmt: skip
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Number of plans to show.")
 @click.option("--price", type=click.FloatRange(0), metavar="PER_GPU_HOUR", help="Price of one GPU for one hour.")
 @options.plan_options
@@ -39,7 +39,7 @@ def plan(
     config: str | None, gpu: str | None, system: str | None, gpus: int | None, objective: str, top: int,
     price: float | None, settings: tuple[str, ...], dtype: str | None, form: str, **given: Any,
 ) -> None:  # fmt: skip
-    """Finds the best of all legal plans that fit in memory, the Pareto set and why others lose.
+    """Finds the best of all legal plans that fit in memory, the Pareto set, and the time that other plans lose.
 
     An option of the plan, such as --tp 8, fixes its value.
 

@@ -1,4 +1,4 @@
-"""What ``validate`` and ``calibrate`` do under torchrun. Every rank takes part; the first one reports."""
+"""``validate`` and ``calibrate`` under torchrun. All ranks measure; the first one reports."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _model(*arguments: Any, **options: Any) -> Any:
 
 
 def calibrate(gpu: str) -> list[Ceiling] | None:
-    """Measures the links. Returns them on the first rank, which goes on alone, and None on the others."""
+    """Measures the links. Returns them on the first rank, which continues alone, and None on the others."""
     from perfmodel.measure import links
     from perfmodel.measure.ranks import joined
 

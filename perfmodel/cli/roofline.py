@@ -11,13 +11,14 @@ from perfmodel import chart
 from perfmodel.cli import measurements, options
 from perfmodel.cli.command import Group, twice
 from perfmodel.cli.screen import echo, warn_of
+from perfmodel.config_files import workload
 from perfmodel.errors import InputError, UsageError
 from perfmodel.hardware import Gpu
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.limits import CHART, GPUS
 from perfmodel.paths import stem
 from perfmodel.units import ITEM_BYTES
-from perfmodel.workload import Workload, workload
+from perfmodel.workload import Workload
 
 # Workloads of a chart without --config, and whether each is drawn fused (None: as its file says).
 DEFAULTS: dict[str, tuple[bool | None, ...]] = {

@@ -1,15 +1,17 @@
-"""What ``validate`` and ``check`` share: stored runs, case files to measure, and a run that is measured now."""
+"""Functions that ``validate`` and ``check`` share: stored runs, case files, and a new run."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from perfmodel.cli.screen import echo
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu
 from perfmodel.records import Stored
+from perfmodel.stopping import Held
 
 
 def card_of(run: Stored, gpu: str | None) -> Gpu:
@@ -65,34 +67,54 @@ def cases(path: str, name: str) -> list[Mapping[str, Any]]:
     return found
 
 
-def _split(message: str) -> tuple[str, str]:
+def _split(message: str) -> tuple[str, str, str, str]:
+    """Returns the place, the rest without its last sentence, and this sentence, which says what to do."""
     where, _, rest = message.partition(": ")
-    return where, rest.rstrip(".")
+    found, _, action = rest.removesuffix(".").rpartition(". ")
+    return (where, found, "", f"{action}.") if found else (where, action, "", "")
 
 
 def run(here: Any, cases: Sequence[Mapping[str, Any]], save: str | None, limit: float) -> tuple[Stored, bool]:
-    """Measures the cases that are not in the file yet. An interruption keeps what has been measured."""
+    """Measures the cases that are not in the file yet. An interruption keeps what has been measured.
+
+    Signals wait while records are written and processes are started, so that nothing is left half done.
+    """
+    from perfmodel.measure import session
+
+    log, complete = None, True
+    try:
+        with Held() as held:
+            log = session.Log(save, here)
+            try:
+                _measured(here, cases, log, limit, held)
+            finally:
+                log.close()
+    except KeyboardInterrupt:
+        if log is None:
+            raise
+        complete = False
+        echo(f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True)
+    return Stored(save or "this run", log.environment, tuple(_in_order(cases, log.records))), complete
+
+
+def _measured(here: Any, cases: Sequence[Mapping[str, Any]], log: Any, limit: float, held: Held) -> None:
+    """Measures the cases that are not in the log yet, with a progress bar on a terminal."""
     from perfmodel.measure import session
     from perfmodel.report.progress import Bar
     from perfmodel.validation import described as title
 
-    log = session.Log(save, here)
     waiting = [case for case in cases if not log.has(case)]
     if len(waiting) < len(cases):
-        echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are already in {save}", err=True)
-    complete, bar = True, Bar("cases", len(waiting)) if sys.stderr.isatty() and waiting else None
+        echo(f"{len(cases) - len(waiting)} of {len(cases)} cases are already in {log.path}", err=True)
+    bar = Bar("cases", len(waiting)) if sys.stderr.isatty() and waiting else None
     try:
-        for number, record in enumerate(session.records(here, waiting, log, limit), 1):
-            if bar is not None:
-                bar.at(number, title(record))
-    except KeyboardInterrupt:
-        complete = False
-        echo(f"interrupted; {len(log.records)} cases were measured" + (f" and are in {save}" if save else ""), err=True)
+        with closing(session.records(here, waiting, log, limit, held)) as found:
+            for number, record in enumerate(found, 1):
+                if bar is not None:
+                    bar.at(number, title(record))
     finally:
-        log.close()
         if bar is not None:
             bar.close()
-    return Stored(save or "this run", log.environment, tuple(_in_order(cases, log.records))), complete
 
 
 def _in_order(cases: Iterable[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -10,9 +10,10 @@ import click
 from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.screen import echo, warn_of
+from perfmodel.config_files import workload
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
-from perfmodel.workload import Workload, workload
+from perfmodel.workload import Workload
 
 WHERE = "perfmodel scale"
 
@@ -24,7 +25,12 @@ WHERE = "perfmodel scale"
 @click.option(
     "--over", metavar="gpus=FROM:TO:xSTEP", help="Numbers of GPUs: gpus=1:1024:x2 doubles, gpus=8:64:8 adds 8."
 )
-@click.option("--strong/--weak", "strong", default=None, help="Keep the global batch, or the batch of each replica.")
+@click.option(
+    "--strong/--weak",
+    "strong",
+    default=None,
+    help="Strong scaling keeps the global batch, weak scaling the batch of each replica.",
+)
 @options.phase
 @options.plan_options
 @options.settings
@@ -60,7 +66,7 @@ def scale(
         warn_of(pictures.checked(picture, WHERE))
     fields = options.plan_fields(given)
     if "dp" in fields:
-        raise UsageError(WHERE, "--dp is given", "it follows from the number of GPUs", "Remove --dp.")
+        raise UsageError(WHERE, "--dp is given", "the data parallelism follows from the number of GPUs", "Remove --dp.")
     given["form"] = given.pop("decode_form")
     chosen, card = named(WHERE, config, gpu, dtype)
     make = asking.models(chosen, read_gpu(card), system, given.pop("phase"), options.read_settings(settings), **given)

@@ -10,10 +10,10 @@ from perfmodel.cli import options
 from perfmodel.cli.command import command
 from perfmodel.cli.scale import named
 from perfmodel.cli.screen import echo
+from perfmodel.config_files import workload
 from perfmodel.errors import UsageError
 from perfmodel.hardware import gpu as read_gpu
 from perfmodel.units import size_from_text
-from perfmodel.workload import workload
 
 LOAD = ("B", "N", "S")  # sizes that a load of requests gives
 WHERE = "perfmodel serve"
@@ -37,7 +37,9 @@ SIZES = ("prompt", "output", "chunk", "batch", "block", "draft_length")
 @click.option("--output", metavar="N", help="Mean length of outputs in tokens. [default: 128]")
 @click.option("--rate", type=float, help="Requests per second.")
 @click.option(
-    "--chunk", metavar="N", help="Prompt tokens of one step, beside decoding. [default: whole prompts, before decoding]"
+    "--chunk",
+    metavar="N",
+    help="Chunked prefill: prompt tokens in one decoding step. [default: whole prompts, before decoding]",
 )
 @click.option("--prefix", type=float, help="Share of each prompt that is found in the cache. [default: 0]")
 @click.option("--draft", metavar="NAME|FILE", help="Model that proposes tokens (speculative decoding).")
@@ -46,10 +48,12 @@ SIZES = ("prompt", "output", "chunk", "batch", "block", "draft_length")
 @click.option(
     "--disaggregated",
     type=click.Choice(("scale-up", "network")),
-    help="Decode on other GPUs; the cache passes over this link.",
+    help="Prefill and decode on different GPUs; this link moves the cache.",
 )
 @click.option("--block", metavar="N", help="Tokens of a block of the cache. [default: 16]")
-@click.option("--batch", metavar="N", help="Most sequences that decode together. [default: what memory allows]")
+@click.option(
+    "--batch", metavar="N", help="Largest number of sequences that decode together. [default: what memory allows]"
+)
 @click.option("--host-gap", type=float, help="Seconds of the host between two steps. [default: 6 calls of the host]")
 @click.option("--ttft", type=float, help="Target in seconds: mean time to the first token.")
 @click.option("--tpot", type=float, help="Target in seconds: mean time per output token.")
@@ -81,13 +85,13 @@ def serve(
 
     options.refuse_without(WHERE, "--draft", draft, {
         "--draft-length": given["draft_length"], "--acceptance": given["acceptance"],
-    }, "it belongs to speculative decoding")  # fmt: skip
+    }, "it has an effect on speculative decoding only")  # fmt: skip
     chosen, card = named(WHERE, config, gpu, dtype)
     sizes = options.read_settings(settings)
     for name in LOAD:
         if name in sizes:
             raise UsageError(
-                f"{WHERE}: --set {name}", "the load gives this size",
+                f"{WHERE}: --set {name}", "this size follows from the load",
                 "sizes of the model, such as routing, are accepted", "Use --prompt, --output or --batch instead.",
             )  # fmt: skip
     asked: dict[str, Any] = {

@@ -181,7 +181,7 @@ class _Watch:
             self.first = self.first or chunk.skipped
 
     def report(self) -> None:
-        """Prints how many points were skipped, and why the first one was."""
+        """Prints the number of skipped points, and the reason for the first one."""
         if self.first is not None:
             count = f"{self.skipped:,} of {self.plan.points:,} points skipped"
             echo(f"{WHERE}: {count}: {self.plan.why(self.first)}.", err=True)

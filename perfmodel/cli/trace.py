@@ -1,4 +1,4 @@
-"""``perfmodel trace``: a profiler trace, its step taken apart, its kernels against their bounds, and what would help."""
+"""``perfmodel trace``: the parts of a profiled step, its kernels compared with their bounds, and suggested changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def trace(
     files: tuple[str, ...], gpu: str | None, knowledge: str | None, form: str, output: str | None, unprofiled: str | None,
     name: str | None,
 ) -> None:  # fmt: skip
-    """Where the time of a program goes, from a trace of torch.profiler.
+    """The time of a program by kernel, from a trace of torch.profiler.
 
     FILE is what export_chrome_trace writes, plain or compressed with gzip. Several files are the ranks of one program.
     Record with activities=[CPU, CUDA] and record_shapes=True. Without shapes, and in a CUDA graph, operations and sizes

@@ -109,7 +109,7 @@ def _files(save: str | None, trace: str | None, plot: str | None) -> None:
 
 
 def _page(form: str, output: str | None) -> None:
-    """Refuses a page without a file, and a file that is no page."""
+    """Refuses HTML without a file, and a file whose ending is not .html."""
     where = "perfmodel validate"
     if output is not None:
         if not output.lower().endswith((".html", ".htm")):
@@ -158,11 +158,11 @@ def _measure(
         echo(f"--suite {name} is for GPUs; the processor suite is measured instead.", err=True)
     cases = given or SUITES["processor" if here.kind == "cpu" else name]()
     run, complete = running.run(here, cases, save, limit)
-    if counters:
+    if counters and complete:
         run = run._replace(records=tuple(session.with_counters(run.records)))
         if save:
             session.rewrite(save, run)
-    if trace is not None:
+    if trace is not None and complete:
         echo(f"trace written to {session.trace(cases, here, trace)}", err=True)
     card = running.described(run) if "card" in run.environment else here.card  # a resumed run keeps its roofs
     return run, card, complete

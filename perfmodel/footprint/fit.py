@@ -88,7 +88,7 @@ def _remedies(account: Account, plan: Plan, room_byte: int, another: Another) ->
     if account.dims.get("B", 1) > 1:
         B = account.dims["B"]
         fewer = solved("B", lambda size: another({"B": size}, {}).byte_per_gpu(plan), room_byte, at_most=B - 1)
-        found.append(remedy(f"B = {fewer.largest or 1:,} instead of {B:,}", fewer.byte_per_gpu))
+        found.append(remedy(f"B = {fewer.largest or 1} instead of {B}", fewer.byte_per_gpu))
     if not train:
         found += [remedy(change, byte) for change, byte in _shorter(account, plan, another)]
     if not any(each.fits for each in found if not each.change.startswith("B = ")):

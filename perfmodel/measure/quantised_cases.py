@@ -14,7 +14,8 @@ WIDTHS = ((4096, 6144), (4096, 4096), (4096, 28672), (14336, 4096), (5120, 13824
 ROWS = (1, 8, 16, 64, 256, 2048)
 # Experts per layer, experts per token, width of the model and of an expert: Mixtral 8x7B, Qwen3 30B A3B, DeepSeek V3 reduced.
 EXPERTS = ((8, 2, 4096, 14336), (128, 8, 2048, 768), (64, 6, 7168, 2048))
-SCALES = ("static_scale", "token_scale", "tensor_scale", "block_scale")
+SCALES = ("torch_static_scale", "torch_token_scale", "torch_tensor_scale", "torch_block_scale")
+STEP = 4  # rows of a product of 8-bit floats in blocks are a multiple of it
 
 
 def quantised(seed: int = SEED) -> list[Line]:
@@ -29,6 +30,7 @@ def _case(op: str, shape: Line, dtype: str = "bf16", protocol: str = "cold", **w
 
 
 def _linear(op: str, rows: int, D_in: int, D_out: int, protocol: str = "cold") -> Line:
+    rows = -(-rows // STEP) * STEP if op == "linear_fp8" else rows
     more = {"group": 128, "zero": 2} if op == "linear_int4" else {}
     return _case(op, {"B": 1, "N": rows, "D_in": D_in, "D_out": D_out, **more}, protocol=protocol, impl="torch")
 

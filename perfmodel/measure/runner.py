@@ -5,28 +5,38 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from queue import Empty, Queue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Thread
+from time import monotonic
 from typing import IO, Any
 
 from perfmodel.errors import NoDeviceError
 from perfmodel.measure.child import command
 from perfmodel.records import SCHEMA, case_of
+from perfmodel.stopping import Held
 from perfmodel.strictjson import dumped
 
 START_LIMIT_S = 120.0
 CASE_LIMIT_S = 60.0
+STOP_LIMIT_S = 10.0  # a killed process may wait for a driver
+CHECK_S = 0.2  # between two checks for a signal while a case is measured
 PROBE = {"probe": "stream"}  # requests the time of a stream instead of a case
 
 
 class Worker:
-    """The process that measures. A new one is started if it has died or was stopped."""
+    """The process that measures. A new one is started if it has died or was stopped.
 
-    def __init__(self, device: str) -> None:
+    NB inside a block of ``held``, a signal ends the wait for an answer and nothing else. Elsewhere it may leave a lock of
+    ``subprocess`` taken, so that ``stop`` waits for ever.
+    """
+
+    def __init__(self, device: str, held: Held | None = None) -> None:
         self.device = device
+        self._held = held or Held()
         self.environment: dict[str, Any] = {}
         self._process: subprocess.Popen[str] | None = None
-        self._answers: Queue[str | None] = Queue()
+        self._answers: SimpleQueue[str | None] = SimpleQueue()
 
     def start(self) -> None:
         """Starts the process and reads its environment line."""
@@ -34,7 +44,7 @@ class Worker:
             command("perfmodel.measure.worker", self.device),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )  # fmt: skip
-        self._answers = Queue()
+        self._answers = SimpleQueue()
         assert self._process.stdout is not None
         Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True).start()
         try:
@@ -75,30 +85,34 @@ class Worker:
 
     def _answer(self, limit_s: float) -> dict[str, Any] | None:
         """Returns the next record, or None if the process has ended. Raises ``Empty`` if no answer arrives within the
-        limit.
+        limit, and KeyboardInterrupt if a signal arrives first.
         """
-        text = self._answers.get(timeout=limit_s)
-        return json.loads(text) if text else None
+        end = monotonic() + limit_s
+        while True:
+            self._held.check()
+            left = max(0.0, end - monotonic())
+            try:
+                text = self._answers.get(timeout=min(left, CHECK_S))
+            except Empty:
+                if left <= CHECK_S:
+                    raise
+            else:
+                return json.loads(text) if text else None
 
     def stop(self) -> None:
         """Kills the process."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    _close(pipe)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_LIMIT_S)
+                for pipe in (self._process.stdin, self._process.stdout):
+                    with suppress(OSError):  # the other end is gone
+                        assert pipe is not None
+                        pipe.close()
         self._process = None
 
 
-def _close(pipe: IO[str]) -> None:
-    try:
-        pipe.close()
-    except OSError:  # the other end is gone
-        return
-
-
-def _pass_on(lines: IO[str], queue: Queue[str | None]) -> None:
+def _pass_on(lines: IO[str], queue: SimpleQueue[str | None]) -> None:
     """Puts lines into the queue as they arrive, and None at the end."""
     try:
         for text in lines:

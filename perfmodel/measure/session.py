@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perfmodel import writing
@@ -14,6 +14,7 @@ from perfmodel.measure import environment
 from perfmodel.measure.runner import Worker, run
 from perfmodel.records import SCHEMA, Stored, key, read, text
 from perfmodel.specfile import parse
+from perfmodel.stopping import Held
 
 
 class Device(NamedTuple):
@@ -130,18 +131,25 @@ class Log:
         writing.append(self.path, f"--save {self.path}", text(line))
 
 
-def records(here: Device, cases: Sequence[Mapping[str, Any]], log: Log, limit_s: float) -> Iterator[Mapping[str, Any]]:
-    """Measures the cases one by one. Each record is in the log before it is yielded."""
+def records(
+    here: Device, cases: Sequence[Mapping[str, Any]], log: Log, limit_s: float, held: Held | None = None
+) -> Generator[Mapping[str, Any], None, None]:
+    """Measures the cases one by one. Each record is in the log before it is yielded. A signal that ``held`` lets wait
+    ends the wait for an answer.
+    """
     if not cases:
         return
-    worker = Worker(here.kind)
-    worker.start()
-    line = worker.environment
-    if here.kind == "cpu":
-        line = {**line, "environment": {**line["environment"], "card": here.description}}
-    log.begin(line)
-    log.stream(worker.probe())
-    yield from run(worker, cases, log.keep, limit_s, lambda: log.stream(worker.probe()))
+    worker = Worker(here.kind, held)
+    try:
+        worker.start()
+        line = worker.environment
+        if here.kind == "cpu":
+            line = {**line, "environment": {**line["environment"], "card": here.description}}
+        log.begin(line)
+        log.stream(worker.probe())
+        yield from run(worker, cases, log.keep, limit_s, lambda: log.stream(worker.probe()))
+    finally:
+        worker.stop()
 
 
 def rewrite(path: str, stored: Stored) -> None:

@@ -1,11 +1,11 @@
-"""What one rank runs: steps with divided sizes, and the collectives between them.
+"""The work of one rank: steps with divided sizes, and the collectives between them.
 
-Tensors are followed through the steps. A tensor is ``FULL`` (each rank of the tensor-parallel group has all features),
-``SHARED`` (each rank has its heads or its columns), or ``PARTIAL`` (each rank has a term of the sum). A product that
-reads a full tensor divides its columns, a product that reads a shared one divides its rows (Shoeybi et al. 2019): its
-result is partial, and is summed before an operation that is not linear reads it. Under sequence parallelism (Korthikanti
-et al. 2022) each rank has a part of the tokens of a full tensor: an all-gather before a product and a reduce-scatter after
-it take the place of the all-reduce.
+Tensors are followed through the steps. A tensor has one of three states in the tensor-parallel group. ``FULL``: each
+rank has all features. ``SHARED``: each rank has its heads or its columns. ``PARTIAL``: each rank has a term of the sum.
+A product that reads a full tensor divides its columns, a product that reads a shared one divides its rows (Shoeybi et
+al. 2019): its result is partial, and is summed before an operation that is not linear reads it. Under sequence
+parallelism (Korthikanti et al. 2022) each rank has a part of the tokens of a full tensor: an all-gather before a
+product and a reduce-scatter after it take the place of the all-reduce.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class _Walk:
             if name in dims:
                 found[name] = ceil_div(dims[name], tp)
                 if dims[name] % tp:
-                    self._note(f"{name} = {dims[name]:,} is divided unevenly: the largest rank has {found[name]:,}.")
+                    self._note(f"{name} = {dims[name]} is divided unevenly: the largest rank has {found[name]}.")
         if "H_kv" in dims:
             found["H_kv"] = ceil_div(dims["H_kv"], tp)
             if dims["H_kv"] < tp:
@@ -134,7 +134,7 @@ class _Walk:
             padded = ceil_div(dims["V"], multiple) * multiple
             found["V"] = padded // tp
             if padded != dims["V"]:
-                self._note(f"V = {dims['V']:,} is padded to {padded:,}, a multiple of {VOCABULARY} x tp.")
+                self._note(f"V = {dims['V']} is padded to {padded}, a multiple of {VOCABULARY} x tp.")
         return found
 
     def _note(self, text: str) -> None:

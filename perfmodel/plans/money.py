@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from perfmodel.plans.estimate import Estimate
 from perfmodel.plans.step import Model
-from perfmodel.timing.parameters import family, generation
+from perfmodel.timing.families import family, generation
 
 HOUR_S = 3600.0
 MILLION = 1e6

@@ -18,7 +18,8 @@ from perfmodel.plans.plan import Plan
 from perfmodel.roofline import Bounds, bounds, rates
 from perfmodel.systems import System
 from perfmodel.timing.collectives import collective_s
-from perfmodel.timing.kernels import alike, parts, powered_s
+from perfmodel.timing.gemms import alike, powered_s
+from perfmodel.timing.kernels import parts
 from perfmodel.timing.launch import gap_s, ramp_s
 from perfmodel.timing.parameters import card
 from perfmodel.timing.part import Part

@@ -1,1 +1,1 @@
-"""How answers look: tables, documents, plots and pages. Nothing is computed here that an answer does not hold."""
+"""Formats of answers: tables, documents, plots and pages. Figures come from the answers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from perfmodel import routing
 from perfmodel.analysis import Analysis, Form, Row, Total
 from perfmodel.expression import Expression
 from perfmodel.grouping import Block, blocks
@@ -123,7 +124,7 @@ def expected_document(expected: Expected | None, lower_s: float) -> dict[str, fl
 
 def roof_notes(answer: Analysis) -> dict[str, list[str]]:
     """Returns notes on roofs that replace missing ones; empty without a card."""
-    return {"roof_notes": list(answer.card.notes)} if answer.card else {}
+    return {"roof_notes": list(answer.roof_notes)} if answer.card else {}
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def chosen_sizes(answer: Analysis) -> list[str]:
         given = own.get(name)
         follows = isinstance(given, Expression) and given(dims) == value
         if value is not None and not follows and (name in named - workload.items().keys() or given != value):
-            shown.append(f"{name} = {value}")
+            shown.append(f"{name} = {routing.text(value)}")
     return shown
 
 
@@ -226,8 +227,7 @@ def left_out(answer: Analysis) -> list[str]:
     if answer.not_counted:
         first, *others = answer.not_counted
         lines.append(f"Not counted: {first}{f'; and {len(others)} more' if others else ''}.")
-    lines += answer.card.notes if answer.card else ()
-    lines += answer.warnings
+    lines += [*answer.roof_notes, *answer.warnings]
     return lines
 
 
@@ -243,7 +243,7 @@ def full_notes(answer: Analysis) -> list[str]:
         kept = f" KV cache: {cache:,} B per token." if cache else ""
         lines.append(f"Parameters: {answer.parameters.total:,}.{kept}")
     if answer.card:
-        lines.extend(card_lines(answer.dims, answer.card))
+        lines.extend(card_lines(answer.dims, answer.card, answer.roof_notes))
         if len({row.bounds.bound for row in answer.rows if row.bounds}) > 1:
             lines.append(TOGETHER)
         lines.extend(expected_line(answer, verbose=True))
@@ -324,14 +324,14 @@ def roofs_line(card: Rates) -> str:
     return f"Roofs: memory {bandwidth}, {', '.join(roofs)}; {label(card.gpu.file)}, {card.gpu.knowledge}."
 
 
-def card_lines(dims: Mapping[str, Any], card: Rates) -> list[str]:
-    """Returns the roofs, the sizes that come from the card, and notes on replaced roofs."""
+def card_lines(dims: Mapping[str, Any], card: Rates, notes: Sequence[str] | None = None) -> list[str]:
+    """Returns the roofs, the sizes that come from the card, and notes on replaced roofs: by default the card's own."""
     sizes = [
         f"{name} = {size} is the {SYMBOLS[name].card.replace('_', ' ')} in {label(card.gpu.file)}."
         for name, size in card.gpu.sizes().items()
         if dims.get(name) == size
     ]
-    return [roofs_line(card), *sizes, *card.notes]
+    return [roofs_line(card), *sizes, *(card.notes if notes is None else notes)]
 
 
 def dtypes_line(types: Mapping[str, str]) -> str:
@@ -342,5 +342,6 @@ def dtypes_line(types: Mapping[str, str]) -> str:
 
 def sizes_line(dims: Mapping[str, Any]) -> str:
     """Returns the sizes in one sentence, without item sizes."""
-    shown = [f"{name} = {value}" for name, value in dims.items() if value is not None and SYMBOLS[name].kind != "item"]
+    named = {name: value for name, value in dims.items() if value is not None and SYMBOLS[name].kind != "item"}
+    shown = [f"{name} = {routing.text(value)}" for name, value in named.items()]
     return f"Sizes: {', '.join(shown)}." if shown else ""

@@ -23,7 +23,7 @@ def sheet(found: Bounds, of: Analysis) -> Sheet:
         Column("name", "resource", lambda row: row[0], right=False),
         Column("seconds", "time", lambda row: row[1], lambda value: scaled(value, "s")),
     ]
-    roofs = card_lines(of.dims, of.card) if of.card else []
+    roofs = card_lines(of.dims, of.card, of.roof_notes) if of.card else []
     notes = [f"Bound: {found.bound}.", sizes_line(of.dims), dtypes_line(of.workload.dtypes), *roofs]
     return Sheet(columns, rows, title=title(of), notes=[note for note in notes if note])
 

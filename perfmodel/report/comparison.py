@@ -255,7 +255,7 @@ def notes(comparison: Comparison) -> list[str]:
             "Times 'at least' and rates 'at most' are bounds at data-sheet rates; 'expected' is the time model's estimate"
             f" (protocol {comparison.cases[0].answer.protocol})."
         )
-    lines += dict.fromkeys(note for case in comparison.cases if case.answer.card for note in case.answer.card.notes)
+    lines += dict.fromkeys(note for case in comparison.cases for note in case.answer.roof_notes)
     calls = {note: None for a in answers.values() for note in a.notes if note not in a.workload.notes}
     lines += [note if alone else f"In {_having(comparison, note)}: {note}" for note in calls]
     lines += dict.fromkeys(_memory(comparison))

@@ -12,7 +12,7 @@ def padding(found: Spread) -> Sheet:
     columns = [
         Column("tile", "rows of a tile", lambda line: line.tile, "{:,}".format),
         Column("rows", "rows with padding", lambda line: line.rows, lambda value: significant(value, 5)),
-        Column("share", "padding", lambda line: line.share, "{:.1%}".format),
+        Column("share", "padding", lambda line: line.share, "{:,.1%}".format),
     ]
     return Sheet(columns, found.padding)
 
@@ -28,9 +28,11 @@ def ranks(found: Spread) -> Sheet:
 
 
 def summary(found: Spread) -> str:
-    """Returns the expected numbers in a sentence."""
-    each = found.rows / found.distinct
+    """Returns the expected numbers in sentences."""
+    each, busy = significant(found.rows / found.experts, 4), significant(found.rows / found.distinct, 4)
+    makes = "token makes" if found.tokens == 1 else "tokens make"
     return (
-        f"{found.tokens:,} tokens make {found.rows:,} rows for {significant(found.distinct, 5)} distinct experts: "
-        f"{significant(each, 4)} rows each on average, {significant(found.largest, 4)} for the most popular expert."
+        f"{found.tokens:,} {makes} {found.rows:,} rows: {each} for an expert on average, {significant(found.largest, 4)} for "
+        f"the most popular one. {significant(found.distinct, 5)} of {found.experts:,} experts have rows, {busy} each (expected "
+        "numbers)."
     )

@@ -16,7 +16,7 @@ from perfmodel.report.sheet import Column, Sheet, table, terminal_width, wrapped
 from perfmodel.report.solution import algorithms, link_note
 from perfmodel.solve import Solution
 from perfmodel.symbols import SYMBOLS
-from perfmodel.units import scaled, significant
+from perfmodel.units import UNSEPARATED, scaled, significant
 
 
 def page(found: Explanation) -> str:
@@ -34,7 +34,7 @@ def page(found: Explanation) -> str:
         *([("Traffic against tile size", _table(found.tiles, tile_tables, width))] if found.tiles else []),
         *([("Scores against context", _table(found.contexts, context_tables, width))] if found.contexts else []),
         *([("Experts", _experts(found.experts, width))] if found.experts else []),
-        *([("From one algorithm to another", _crossovers(found, width))] if found.crossovers else []),
+        *([("Crossovers between algorithms", _crossovers(found, width))] if found.crossovers else []),
         *([("From memory-bound to compute-bound", _crossings(found, width))] if not found.ways else []),
         ("Backward", _backward(found, width)),
         ("Sources", [line for source in operation.sources for line in _lines(source, width)]),
@@ -225,7 +225,7 @@ def _numbers(found: Explanation, width: int) -> list[str]:
     lines += _indented(Sheet(columns, answers), width)
     lines += [f"  {line}" for text in found.fused.notes for line in wrapped(text, width - 2)]
     if found.fused.gpu and found.fused.card:
-        roofs, *others = card_lines(found.fused.dims, found.fused.card)
+        roofs, *others = card_lines(found.fused.dims, found.fused.card, found.fused.roof_notes)
         notes = [f"{found.fused.gpu.title}. {roofs}", *others, *expected_line(found.fused, verbose=True)]
         lines += [f"  {line}" for note in notes for line in wrapped(note, width - 2)]
     return lines
@@ -292,7 +292,9 @@ def _crossing_texts(solution: Solution, show: Callable[[Any], str], say: Callabl
         formula = f"{show(crossing.closed_form)} = " if crossing.closed_form is not None else ""
         sides = f"{crossing.bound_below} to {crossing.bound_above}"
         roof = f"{crossing.engine}, I = {crossing.ridge_flop_per_byte:.4g}"
-        texts.append(f"{_letter(solution, show)} = {formula}{significant(crossing.at, 5)}, {sides} ({roof})")
+        texts.append(
+            f"{_letter(solution, show)} = {formula}{significant(crossing.at, 5, UNSEPARATED)}, {sides} ({roof})"
+        )
     texts += [say(text) for text in (answer.reason, answer.left_out) if text]
     return texts
 

@@ -214,7 +214,7 @@ def _crossings(found: Explanation) -> list[str]:
     if card is None or not found.crossings:
         return []
     items = [f"\\item {whose}: {text}." for whose, text in crossings(found, _math, escaped)]
-    notes = [sizes_line(found.fused.dims), *card_lines(found.fused.dims, card)]
+    notes = [sizes_line(found.fused.dims), *card_lines(found.fused.dims, card, found.fused.roof_notes)]
     return [
         "\\paragraph{From memory-bound to compute-bound.}",
         f"On {escaped(card.gpu.title)}. {escaped(' '.join(filter(None, notes)))}",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from perfmodel.block import parameters, wholes
+from perfmodel.config_files import workload
 from perfmodel.hardware import Gpu, all_gpus, short_names
 from perfmodel.operation import Operation
 from perfmodel.paths import files, report
@@ -13,7 +14,7 @@ from perfmodel.report.sheet import Column, Sheet
 from perfmodel.symbols import TABLE
 from perfmodel.systems import System, all_systems
 from perfmodel.units import scaled, significant
-from perfmodel.workload import Workload, workload
+from perfmodel.workload import Workload
 
 
 def gpus() -> Sheet:

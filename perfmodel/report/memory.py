@@ -149,9 +149,9 @@ def solution(found: Solved) -> str:
         return f"Any {symbol} fits: {_bound(found)}."
     if found.largest == 0:
         return f"No {symbol} fits: {symbol} = 1 needs {byte}. The figures are for {symbol} = 1."
-    largest = f"The largest {symbol} that fits is {found.largest:,}: {found.byte_per_gpu:,} B."
+    largest = f"The largest {symbol} that fits is {found.largest}: {found.byte_per_gpu:,} B."
     if found.ends == "memory":
-        return f"{largest} {symbol} = {found.largest + 1:,} would need {found.next_byte_per_gpu:,} B."
+        return f"{largest} {symbol} = {found.largest + 1} would need {found.next_byte_per_gpu:,} B."
     if found.ends == "model":
         return f"{largest} The model does not accept a larger {symbol}."
     return f"{largest} A larger {symbol} cannot be computed."
@@ -163,7 +163,7 @@ def _bound(found: Solved) -> str:
     if first == 1:
         return f"the total, {byte}, does not depend on {symbol}"
     why = "the window bounds the cache" if found.windowed else "the total stops growing"
-    return f"{why}. From {symbol} = {first:,} on, the total stays at {byte}; the figures show this total"
+    return f"{why}. From {symbol} = {first} on, the total stays at {byte}; the figures show this total"
 
 
 def judgement(answer: Memory, found: Verdict) -> str:
@@ -202,7 +202,7 @@ def kept_sheet(layer: Layer) -> Sheet:
         *([Column("until", "in memory", lambda row: row[1], right=False)] if layer.again else []),
         Column("formula", "shape", lambda row: row[0].formula, right=False),
         Column(
-            "steps", "needed by gradients of", lambda row: ", ".join(row[0].steps) or None, right=False, expendable=1
+            "steps", "read by the gradients of", lambda row: ", ".join(row[0].steps) or None, right=False, expendable=1
         ),
     ]
     rows = [*((tensor, "kept") for tensor in kept), *((tensor, "recomputed") for tensor in layer.again)]

@@ -13,6 +13,7 @@ from perfmodel.report.answer import SCHEMA, dtypes_line, gpu_document, sizes_lin
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.report.sheet import render as render_sheet
 from perfmodel.report.views import Part, View
+from perfmodel.roofline import rates
 from perfmodel.units import scaled, significant
 
 PAIR = (
@@ -127,7 +128,7 @@ def estimate_parts(model: Model, found: Estimate) -> Iterator[Part]:
         Column("share", "share", lambda term: term.seconds / whole, _percent),
     ]
     title = f"{model.workload.title}, {model.phase}, {found.plan.gpus} x {model.gpu.title}: {found.plan.words}"
-    notes = [*_sizes(model), *_microbatch(model, found), *found.notes, PAIR]
+    notes = [*_sizes(model), *_microbatch(model, found), *found.notes, *_roofs(model), PAIR]
     yield Sheet(columns, found.terms, title=title)
     yield (f"Expected {_seconds(whole)}; lower {_seconds(found.lower_s)}, no overlap {_seconds(found.no_overlap_s)}. "
            f"{significant(found.tokens_per_s, 4)} tokens/s, {_percent(found.mfu)} of the peak.")  # fmt: skip
@@ -139,6 +140,12 @@ def estimate_parts(model: Model, found: Estimate) -> Iterator[Part]:
     yield Sheet(memory, found.lines, notes=notes)
     verdict = "It fits" if found.fits else "It does not fit"
     yield f"{verdict}: {_bytes(found.memory_byte)} of {_bytes(found.room_byte or 0)} available."
+
+
+def _roofs(model: Model) -> tuple[str, ...]:
+    """Returns the types that the card lacks, and the rates at which their work runs instead."""
+    card = rates(model.gpu, model.workload.dtypes["activation"])
+    return card.notes_of(step.operation.computes for step in model.workload.steps_in(model.phase))
 
 
 def _plans_sheet(found: Sequence[Estimate], title: str) -> Sheet:
@@ -173,8 +180,8 @@ def scaling_parts(answer: Scaling) -> Iterator[Part]:
     kind = "Strong" if answer.strong else "Weak"
     title = f"{kind} scaling of {model.workload.title}, {model.phase}, {model.gpu.title}"
     first = answer.points[0]
-    counts = f"The speed-up of the first row is taken as {first.gpus:,}." if first.gpus > 1 else ""
-    own = [*_sizes(model), *_microbatch(model, first.estimate), *filter(None, [counts]), EXPECTED]
+    counts = f"Speed-ups are relative to the first row, which counts as {first.gpus:,}." if first.gpus > 1 else ""
+    own = [*_sizes(model), *_microbatch(model, first.estimate), *filter(None, [counts]), *_roofs(model), EXPECTED]
     yield Sheet(columns, answer.points, title=title, notes=[*own, *(f"Skipped: {one}." for one in answer.skipped)])
     yield from laws(answer)
 
@@ -188,12 +195,12 @@ def laws(answer: Scaling) -> Iterator[str]:
 
 
 def search_parts(answer: Found) -> Iterator[Part]:
-    """Yields the best plans, the Pareto set, why others lose, and the money."""
+    """Yields the best plans, the Pareto set, the extra time of other plans, and the cost."""
     title = f"{answer.model.workload.title}, {answer.model.phase}, {answer.gpus} x {answer.model.gpu.title}: best by {answer.objective}"
     yield _plans_sheet(answer.best, title)
-    yield " ".join(_sizes(answer.model))
+    yield " ".join([*_sizes(answer.model), *_roofs(answer.model)])
     yield (
-        f"{answer.legal:,} legal plans were compared; {answer.fitting:,} fit in memory. Exposed: communication that no kernel hides."
+        f"{answer.legal:,} legal plans were compared; {answer.fitting:,} fit in memory. Exposed: communication that does not overlap with kernels."
     )
     yield _plans_sheet(answer.pareto, "Pareto set of time and memory")
     columns = [
@@ -209,7 +216,7 @@ def search_parts(answer: Found) -> Iterator[Part]:
             expendable=1,
         ),
     ]
-    yield Sheet(columns, answer.losses, title="Why the best plan with another value of each axis loses")
+    yield Sheet(columns, answer.losses, title="Best plan with another value of each axis, and its extra time")
     yield from money(answer)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from perfmodel import routing
 from perfmodel.bulk.files import Predictions, Table
 from perfmodel.cases import DEFAULT_PROTOCOL as PROTOCOL
 from perfmodel.hardware import Gpu
@@ -143,7 +144,12 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
     done = [prediction for prediction in found if prediction.total]
     columns = [
         Column("op", "op", lambda p: case_name(p.line), right=False),
-        Column("shape", "shape", lambda p: " ".join(f"{k}={v}" for k, v in p.line["shape"].items()), right=False),
+        Column(
+            "shape",
+            "shape",
+            lambda p: " ".join(f"{k}={routing.text(v)}" for k, v in p.line["shape"].items()),
+            right=False,
+        ),
         *([Column("how", "options", lambda p: how(p.line), right=False)] if any(how(p.line) for p in done) else []),
         Column("dtype", "type", lambda p: p.line.get("dtype", "fp16"), right=False, expendable=1),
         Column("flops", "FLOP", lambda p: p.total.flops, lambda value: scaled(value, "", 4)),

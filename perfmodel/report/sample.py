@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from perfmodel import routing
 from perfmodel.analysis import PROTOCOL
 from perfmodel.report.answer import protocol_line
 from perfmodel.report.sheet import Column, Sheet, render
@@ -72,7 +73,8 @@ def sheet(plan: Plan, sample: Sample) -> Sheet:
     if len(rows) < sample.rows:
         notes.append(f"{len(rows)} of {sample.rows:,} rows are shown; -o FILE.csv or FILE.jsonl writes all.")
     notes += [protocol_line(PROTOCOL)] if plan.expected else []
-    notes += [note for card in plan.cards for note in card.notes]
+    computes = [step.operation.computes for step in plan.steps]
+    notes += [note for card in plan.cards for note in card.notes_of(computes)]
     return Sheet(columns, rows, title=title(plan), notes=notes)
 
 
@@ -101,7 +103,7 @@ def sizes(plan: Plan) -> str:
     first = {one.symbol: one.first for one in plan.axes}
     found = plan.workload.dims(plan.phase, {**plan.settings, **first}, checked=False)
     constant = [
-        f"{name} = {value}"
+        f"{name} = {routing.text(value)}"
         for name, value in found.items()
         if name not in plan.varying and value is not None and SYMBOLS[name].kind != "item"
     ]

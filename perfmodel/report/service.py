@@ -10,6 +10,7 @@ from perfmodel.report.plans import render
 from perfmodel.report.serving import number
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.views import Part, View
+from perfmodel.roofline import rates
 from perfmodel.service.answer import Service
 from perfmodel.service.figures import Figure
 from perfmodel.service.step import StepCost
@@ -52,7 +53,9 @@ def _parts(found: Service, verbose: bool) -> Iterator[Part]:
     sizes = (
         f"Prompts of {asked.prompt:,} tokens{chunk}, outputs of {asked.output:,}{draft}. System: {found.system.name}."
     )
-    notes = [sizes, MEANS] if not verbose else [sizes, *_terms(found)]
+    card = rates(found.gpu, found.workload.dtypes["activation"])
+    roofs = card.notes_of(step.operation.computes for step in found.workload.steps)
+    notes = [sizes, *roofs, *(_terms(found) if verbose else [MEANS])]
     yield Sheet(columns, found.figures, title=title, notes=notes)
 
 

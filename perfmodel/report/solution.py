@@ -11,7 +11,7 @@ from perfmodel.report.answer import SCHEMA, TOGETHER, card_lines, gpu_document, 
 from perfmodel.report.sheet import Column, Sheet, terminal_width, wrapped
 from perfmodel.solve import Answer, Crossing, Limit, Solution
 from perfmodel.solve.algorithms import Crossover, figures
-from perfmodel.units import scaled, significant
+from perfmodel.units import UNSEPARATED, scaled, significant
 
 
 def render(solution: Solution, form: str) -> str:
@@ -29,7 +29,7 @@ def document(solution: Solution) -> dict[str, Any]:
         "schema": SCHEMA,
         "workload": solution.workload.name,
         "gpu": gpu_document(solution.card.gpu),
-        "roof_notes": list(solution.card.notes),
+        "roof_notes": list(_roof_notes(solution)),
         "dtype": solution.card.dtype,
         "symbol": solution.name,
         "value": solution.own,
@@ -118,12 +118,23 @@ def link_note(gpu: Gpu) -> str:
     )
 
 
+def _roof_notes(solution: Solution) -> tuple[str, ...]:
+    """Returns the types that the card lacks, and the rates at which their work runs instead."""
+    return solution.card.notes_of(step.operation.computes for step in solution.workload.steps)
+
+
 def _notes(solution: Solution) -> list[str]:
     """Returns sizes, roofs, and the meaning of letters in the formulas."""
     shown = {name: value if isinstance(value, int) else symbolic.text(value) for name, value in solution.sizes.items()}
     together = TOGETHER if solution.many else ""
     links = link_note(solution.card.gpu) if solution.crossovers else ""
-    notes = [links, sizes_line(shown), *card_lines(solution.sizes, solution.card), together, _letters(solution)]
+    notes = [
+        links,
+        sizes_line(shown),
+        *card_lines(solution.sizes, solution.card, _roof_notes(solution)),
+        together,
+        _letters(solution),
+    ]
     return [note for note in notes if note]
 
 
@@ -147,9 +158,9 @@ def _answer(answer: Answer, solution: Solution, width: int) -> list[str]:
         lines += [f"  {line}" for line in wrapped(answer.reason, width - 2)]
     for crossing in answer.crossings:
         if crossing.closed_form is not None:
-            text = f"{name} = {symbolic.text(crossing.closed_form)} = {significant(crossing.at, 6)}"
+            text = f"{name} = {symbolic.text(crossing.closed_form)} = {significant(crossing.at, 6, UNSEPARATED)}"
         else:
-            text = f"{name} = {significant(crossing.at, 6)} (no short closed form)"
+            text = f"{name} = {significant(crossing.at, 6, UNSEPARATED)} (no short closed form)"
         texts = [text, *([_tends(crossing.limit)] if crossing.limit else []), _sides(crossing, name)]
         lines += [f"  {line}" for text in texts for line in wrapped(text, width - 2)]
     if answer.left_out:
@@ -162,7 +173,7 @@ def _tends(limit: Limit) -> str:
     *first, last = limit.names
     large = f"large {', '.join(first)} and {last}" if first else f"large {last}"
     when = f"wide layers ({large})" if limit.trained else large
-    return f"-> {symbolic.text(limit.closed_form)} = {significant(limit.at, 6)} for {when}"
+    return f"-> {symbolic.text(limit.closed_form)} = {significant(limit.at, 6, UNSEPARATED)} for {when}"
 
 
 def _sides(crossing: Crossing, name: str) -> str:
@@ -190,7 +201,7 @@ def sheet(solution: Solution) -> Sheet:
         Column("bound", f"bound at {name} = {solution.own}" if solution.own else "bound", lambda row: row[0].here, right=False),
         Column("engine", "roof", of("engine"), right=False),
         Column("closed_form", f"{name} =", of("closed_form"), symbolic.text, right=False),
-        Column("at", name, of("at"), lambda value: significant(value, 6)),
+        Column("at", name, of("at"), lambda value: significant(value, 6, UNSEPARATED)),
         Column("largest_below", "up to", of("below")),
         Column("bound_below", "bound", of("bound_below"), right=False),
         Column("smallest_above", "from", of("above")),

@@ -1,10 +1,11 @@
-"""The page of ``explain --time``: every term of an expected time, and every parameter that entered it."""
+"""The page of ``explain --time``: the terms of an expected time, and the parameters that it depends on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from perfmodel import routing
 from perfmodel.hardware import Gpu
 from perfmodel.paths import label
 from perfmodel.prediction import Prediction
@@ -34,6 +35,7 @@ SENTENCES = {
     "ramp": "latency of a kernel's first memory access, which no other work hides",
     "memory": "DRAM traffic at the bandwidth for its mix of reads and writes",
     "L2": "traffic through the L2 cache",
+    "load and store": "cache lines through the load-store units of the multiprocessors",
     "instructions": "thread instructions, one per lane and clock",
     "blocks": "waves of thread blocks; each block performs its accesses, barriers and instructions in turn",
     "block latency": "waves of thread blocks; each block performs its accesses, barriers and instructions in turn",
@@ -51,6 +53,12 @@ SENTENCES = {
     "instruction fetch": "instructions of a long kernel, loaded from DRAM one after another",
     "decode start-up": "first loads and last stores of a decoding kernel",
     "planning and cache append": "a serving stack's kernels before attention: planning, storing new keys and values",
+    "sizes of the experts": "a kernel that writes sizes and addresses of all experts, before torch's grouped product",
+    "sort rows by expert": "half of the kernels that sort the rows by expert, before two products",
+    "addition of the last block": "sum of the blocks' partial results by the block that ends last",
+    "addresses of patches": "instructions that find the elements of each patch in the image",
+    "loads and stores": "loads and stores of a short block, which do not overlap with its products",
+    "sums of a row": "sum of a row's products over the threads of a block",
     UP: "the modelled time was below the lower bound, so the bound is used",
 }
 
@@ -67,7 +75,7 @@ def page(found: Prediction, card: Card, influences: Sequence[Influence]) -> str:
         Column("share", "share", lambda row: row.share),
         Column("because", "description", lambda row: row.what, right=False),
     ]
-    shape = " ".join(f"{key}={value}" for key, value in found.line["shape"].items())
+    shape = " ".join(f"{key}={routing.text(value)}" for key, value in found.line["shape"].items())
     title = f"{case_name(found.line)} {shape} on {card.gpu.title}"
     low, high = scaled(time.low_s, "s", 4), scaled(time.high_s, "s", 4)
     notes = [
@@ -139,7 +147,7 @@ def parameters(card: Card, time: Expected, found: Sequence[Influence]) -> str:
     ]
     notes = [
         "Influence: relative change of the time per relative change of the parameter. Parameters without influence on "
-        "this time are omitted. Whole numbers, such as the threads of a warp, are not moved.",
+        "this time are omitted. Whole numbers, such as the threads of a warp, are not varied.",
         *uncertainty(card, time, found),
         *(f"[{number}] {text}" for number, text in enumerate(sources, 1)),
     ]

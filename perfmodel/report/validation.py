@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from perfmodel import routing
 from perfmodel.hardware import Gpu
 from perfmodel.paths import label
 from perfmodel.report.answer import SCHEMA, gpu_document
@@ -149,7 +150,7 @@ def dram_byte(one: Compared) -> int | None:
 
 def _shape(one: Compared) -> str:
     shape = one.record.get("shape", {})
-    return " ".join(f"{name}={size}" for name, size in shape.items() if (name, size) != ("batch", 1))
+    return " ".join(f"{name}={routing.text(size)}" for name, size in shape.items() if (name, size) != ("batch", 1))
 
 
 def _how(library: str) -> Callable[[Compared], str]:
@@ -194,7 +195,7 @@ def summary_sheet(found: Outcome) -> Sheet:
 
 
 def busy_notes(found: Outcome) -> list[str]:
-    """Returns notes on a run on a device that did other work as well."""
+    """Returns notes on a run during which the device did other work."""
     streams = found.streams
     if streams is None or not streams.busy:
         return []

@@ -1,9 +1,9 @@
-"""Attention in one kernel: tiles of queries, each walking over its keys.
+"""Attention in one kernel: blocks that hold a tile of queries and loop over the keys.
 
-A block holds a tile of queries of one head and walks over the visible keys in steps. Each query-key pair costs two
+A block holds a tile of queries of one head and loops over the visible keys in steps. Each query-key pair costs two
 products on the tensor engine, one exponential on the special-function unit, and a few vector instructions (scale,
 maximum, sum, conversion). A multiprocessor overlaps the two kinds of work partly, because it holds two blocks or two
-groups of warps: a pair takes (tensor² + softmax²)^½. A tile is always computed whole: a decoding step with one query
+groups of warps: a pair takes (tensor² + softmax²)^½. A tile is always computed in full: a decoding step with one query
 costs as much as a full tile.
 
 Blocks run in waves. In the last wave a block that is alone on a multiprocessor gets more than its share. Under a causal
@@ -15,22 +15,16 @@ second kernel joins the results. Query heads that share a key head may share a t
 cache and has no tile cost.
 
 A mask that is added to the scores costs instructions per pair and lets no step be skipped. Dropout costs the instructions
-of a counter-based random number per pair. Around the kernel a library launches small ones, each a part of its own: cuDNN
-clears its counters, dropout takes a seed, and a split decoding step joins its results. A gradient starts with the row
-sums of dout and out and ends with the conversion of dq, which is accumulated in fp32. Where query heads share keys, the
-gradients of every head's keys and values are written and then added.
-
-A serving stack first plans the work and stores the new keys and values in its cache.
+of a counter-based random number per pair. A serving stack first plans the work and stores the new keys and values in its
+cache.
 """
 
 from math import ceil
-from typing import NamedTuple
 
-from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
-from perfmodel.timing.blocks import elementwise
+from perfmodel.arithmetic import Size, maximum, minimum, where
+from perfmodel.timing.backends import BackEnd
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.card import Card
-from perfmodel.timing.part import Part, limited
 from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stream import moved
 from perfmodel.timing.terms import Body, Term, overlapped
@@ -38,93 +32,18 @@ from perfmodel.timing.walks import Attended, Tile, rounds, seen, shared_out, spl
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("attention")
-EXPONENTIALS, SHARPNESS, STREAM_PARTS, FEW = _data.weights("exponentials", "sharpness", "stream parts", "few")
-SLOTS, TINY_BYTE, WIDE = _data.facts("slots", "tiny byte", "wide")
-SUMS, CONVERSION, HEADS = _data.weights("sums", "conversion", "heads")
+EXPONENTIALS, SHARPNESS, STREAM_PARTS = _data.weights("exponentials", "sharpness", "stream parts")
+SLOTS, WIDE = _data.facts("slots", "wide")
 
 
-class BackEnd(NamedTuple):
-    """How a library's attention kernel works.
-
-    ``tiles``: tiles by the largest head size that uses them; ``narrow``: tiles where the keys are split. ``share``:
-    share of the engine's peak that its products reach. ``slots``: vector instructions per pair besides the exponential.
-    ``start``: first loads and last stores of a block, in memory latencies. ``mask``: vector instructions per pair of a
-    step that the mask crosses. ``uneven``: the same where queries or keys do not fill the last tile, 0 if it is no
-    different. ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``:
-    weight of (longest - mean) block time. ``cuts``: rule by which the keys are split. ``packs``: whether the heads of a
-    group share a tile: for one query, for all, or not. ``join``, ``part``: the joining kernel, fixed and per part, in
-    latencies. ``stream``: share of the read rate of a decoding kernel; ``decode``: its start in latencies. ``plan``:
-    planning before each call, in thousand clocks. ``back``, ``back_share``, ``back_start``, ``back_slots``: the same of
-    the gradient kernel. ``cold``: code fetched from memory, in latencies. ``power``: factor of the rate that the power
-    limit allows. ``widths``: step of head sizes that have kernels. ``clears``: whether counters are cleared first.
-    ``added``, ``drop``: vector instructions per pair of a mask and of dropout. ``masked_stream``, ``masked_decode``:
-    ``stream`` and ``decode`` of the decoding kernel that takes a mask. ``short``: tiles of prompts of few queries.
-    ``wide``: factor of ``share`` for heads of more than 256 elements.
-    """
-
-    title: str
-    tiles: tuple[tuple[int, Tile], ...]
-    narrow: tuple[tuple[int, Tile], ...]
-    share: float
-    slots: float
-    start: float
-    mask: float
-    fill: float
-    tail: float
-    back: tuple[tuple[int, Tile], ...]
-    back_share: float
-    back_start: float
-    back_slots: float
-    cuts: str = ""
-    packs: str = ""
-    join: float = 0.0
-    part: float = 0.0
-    stream: float = 0.0
-    decode: float = 0.0
-    plan: float = 0.0
-    cold: float = 0.0
-    power: float = 1.0
-    widths: float = 32
-    clears: bool = False
-    added: float = 0.0
-    drop: float = 0.0
-    masked_stream: float = 0.0
-    masked_decode: float = 0.0
-    uneven: float = 0.0
-    short: tuple[tuple[int, Tile], ...] = ()
-    wide: float = 1.0
-
-
-def launches(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size, gradient: bool) -> tuple[Part, ...]:
-    """The kernels of one call, in order."""
-    if gradient:
-        return _gradients(card, how, size, dtype, byte)
-    code_s = 0.0 if _streams(how, size) else how.cold * card.dram_latency_s
-    kernel = limited(card, lambda card, found: forward(card, how, size, dtype, found), byte, code_s=code_s)
-    first = (_tiny(card),) * (size.dropout + (how.clears and not _streams(how, size)))
-    if _masked_decode(how, size) and size.heads <= FEW * card.multiprocessors:
-        numel = size.heads * size.value_width
-        return (*first, kernel, _stream(card, 8.0 * numel, size.item * numel, HEADS * numel, "join the parts"))
-    return (*first, kernel)
-
-
-def _tiny(card: Card) -> Part:
-    """A kernel that writes a few bytes."""
-    return Part(lambda found: elementwise(card, 0.0, TINY_BYTE, 0.0, found, "counters and seeds"), TINY_BYTE)
-
-
-def _stream(card: Card, read: Size, write: Size, lanes: Size, name: str = "") -> Part:
-    """A kernel over data of the kernel before it. NB measured at memory's rate whatever L2 holds (12 to 34 MB, H100)."""
-    return Part(lambda found: elementwise(card, read, write, lanes, 0.0, name), floor_div(read + write, 1))
-
-
-def _streams(how: BackEnd, size: Attended) -> bool:
+def streams(how: BackEnd, size: Attended) -> bool:
     """Whether the library has a decoding kernel that streams the cache."""
     return bool(how.stream) and bool(size.queries == 1)
 
 
-def _masked_decode(how: BackEnd, size: Attended) -> bool:
-    return _streams(how, size) and size.masked
+def masked_decode(how: BackEnd, size: Attended) -> bool:
+    """Whether that kernel takes a mask."""
+    return streams(how, size) and size.masked
 
 
 @by_paths
@@ -133,9 +52,9 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: Size) -
     head_byte = size.cached * size.stored_width
     stream = moved(
         card, size.item * size.heads * size.queries * size.width + size.kv_heads * size.visible * head_byte,
-        size.item * size.heads * size.queries * size.value_width, 0.0 if _masked_decode(how, size) else found,
+        size.item * size.heads * size.queries * size.value_width, 0.0 if masked_decode(how, size) else found,
     )  # fmt: skip
-    if _streams(how, size):
+    if streams(how, size):
         return _streamed(card, how, size, stream.dram_s, stream.l2_s)
     latency_s = card.dram_latency_s
     group = size.heads // size.kv_heads if how.packs == "all" or (how.packs == "one" and size.queries == 1) else 1
@@ -161,7 +80,7 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: Size) -
 def _busy(
     card: Card, how: BackEnd, size: Attended, dtype: str, tile: Tile, parts: Size, rows: Size, heads: Size
 ) -> tuple[Size, Size]:
-    """Seconds until all blocks are done, and the keys that they walk over in total."""
+    """Returns the time until all blocks have finished, and the number of keys that they read in total."""
     count = card.multiprocessors
     each, longest, edges = walked(size, rows, tile, rows // size.queries)
     blocks = heads * ceil(rows / tile.queries) * parts
@@ -169,8 +88,9 @@ def _busy(
     share = where(size.width > WIDE, how.share * how.wide, how.share)
     area_s = tile.queries * pair_s(card, dtype, 2.0 * width, share, how.slots + _more(how, size))
     crossed = how.mask
-    if how.uneven:
-        crossed = where(maximum(rows % tile.queries, size.keys % tile.keys) > 0, how.uneven, how.mask)
+    if how.spilled:
+        partial = maximum(maximum(rows % tile.queries, size.keys % tile.keys), width - size.width - size.value_width)
+        crossed += where(partial > 0, how.spill * _spilled(how, size.width), 0.0)
     mask_s = tile.queries * crossed * count / card.lane_per_s
     start_s = how.start * card.dram_latency_s
     # Equal parts are whole steps; under a causal mask some are empty, so the mean counts.
@@ -179,17 +99,21 @@ def _busy(
     if size.causal:
         longest = ceil(longest / tile.keys / parts) * tile.keys
         last_s = start_s + longest * area_s + minimum(longest, tile.queries + tile.keys) * mask_s
-        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, last_s)
+        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail, how.queue), work_s, last_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     flops = 2.0 * heads * rows * each * (size.width + size.value_width)
     return _powered(card, how, dtype, busy_s, flops), blocks * own
 
 
+def _spilled(how: BackEnd, width: Size) -> int:
+    return next((byte for most, byte in how.spilled if width <= most), 0)
+
+
 def _planned(
     card: Card, how: BackEnd, size: Attended, found: Size, seconds: Size, terms: tuple[Term, ...]
 ) -> tuple[Size, tuple[Term, ...]]:
-    """Adds what a serving stack does before the kernel."""
+    """Adds the kernels that a serving stack runs first: planning, and storing of new keys and values."""
     if not how.plan:
         return seconds, terms
     byte = size.cached * size.kv_heads * size.queries * size.stored_width
@@ -199,7 +123,9 @@ def _planned(
 
 
 def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: Size, l2_s: Size) -> Body:
-    """Decoding by a dedicated kernel: it streams the cache whatever the heads are, and splits many keys."""
+    """Returns the time of a dedicated decoding kernel, which reads the cache once for any number of heads and splits
+    long caches.
+    """
     share, start = (how.masked_stream, how.masked_decode) if size.masked else (how.stream, how.decode)
     seconds, terms = overlapped((("memory", dram_s / share), ("L2", l2_s / share)), SHARPNESS)
     added = [Term("decode start-up", start * card.dram_latency_s)]
@@ -210,7 +136,7 @@ def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: Size, l2_s: Size
 
 
 def _more(how: BackEnd, size: Attended) -> float:
-    """Vector instructions per pair of a mask and of dropout."""
+    """Returns the vector instructions per query-key pair for a mask and for dropout."""
     return how.added * size.masked + how.drop * size.dropout
 
 
@@ -225,7 +151,7 @@ def pair_s(card: Card, dtype: str, flops: Size, share: float, slots: float) -> S
 def _peak(card: Card, dtype: str) -> float:
     """The data-sheet peak; fp32 may be composed of three tf32 products."""
     peaks = card.peak_flop_per_s
-    return max(peaks[dtype], peaks.get("tf32", 0.0) / 3.0) if dtype == "fp32" else peaks[dtype]
+    return max(peaks[dtype], peaks.get("tf32", 0.0) / 3) if dtype == "fp32" else peaks[dtype]
 
 
 def _sharing(card: Card, dtype: str) -> float:
@@ -234,7 +160,7 @@ def _sharing(card: Card, dtype: str) -> float:
 
 
 def _powered(card: Card, how: BackEnd, dtype: str, seconds: Size, flops: Size) -> Size:
-    """Not faster than the power limit allows; exponentials use part of it."""
+    """Returns the time, raised to that of the products under the power limit, of which exponentials use a part."""
     if dtype not in card.held_flop_per_s or dtype == "fp32":
         return seconds
     return maximum(seconds, flops / (powered_rate(card, dtype, flops) * how.power))
@@ -247,12 +173,13 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     turned = size._replace(queries=size.keys, keys=size.queries)  # mirrored: the last key is seen by one query
     each, longest, edges = walked(turned, size.keys, tile, 1)
     blocks = size.heads * ceil(size.keys / tile.queries)
-    flops = 6.0 * padded(how, size.width) + 4.0 * padded(how, size.value_width)
+    flops = 2.0 * (3 * padded(how, size.width) + 2 * padded(how, size.value_width))
     area_s = tile.queries * pair_s(card, dtype, flops, how.back_share, how.back_slots + _more(how, size))
     start_s = how.back_start * card.dram_latency_s
     work_s = start_s + each * area_s + edges * tile.queries * how.mask * count / card.lane_per_s
     if size.causal:
-        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, start_s + longest * area_s)
+        ends = how.fill, how.tail, 0.0
+        busy_s = unequal(blocks, count, tile.resident, ends, work_s, start_s + longest * area_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     busy_s = _powered(card, how, dtype, busy_s, flops * blocks * tile.queries * each)
@@ -265,28 +192,6 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     return Body(seconds, terms, "attention", f"{how.title}: tiles of {tile.queries} keys")
 
 
-def _gradients(card: Card, how: BackEnd, size: Attended, dtype: str, byte: Size) -> tuple[Part, ...]:
-    """The row sums, the main kernel, the sums over the heads of a group, and the conversion of dq."""
-    item = size.item
-    queries, outputs = size.heads * size.queries * size.width, size.heads * size.queries * size.value_width
-    sums = _stream(card, 2 * item * outputs, 4.0 * queries, SUMS * outputs, "row sums")
-    kernel = limited(card, lambda card, found: backward(card, how, size, dtype), byte)
-    group = size.heads // size.kv_heads
-    shared: tuple[Part, ...] = ()
-    if group > 1:
-        shared = tuple(
-            _stream(card, item * numel * group, item * numel, HEADS * numel * group, "sum over a group of heads")
-            for numel in (size.kv_heads * size.visible * width for width in (size.width, size.value_width))
-        )
-    return (
-        *(_tiny(card),) * how.clears,
-        sums,
-        kernel,
-        *shared,
-        _stream(card, 4.0 * queries, item * queries, CONVERSION * queries, "dq"),
-    )
-
-
 def padded(how: BackEnd, width: Size) -> Size:
     """The head size that a library computes: sizes without a kernel are padded with zeros."""
     step = where(width <= 128, how.widths, 2 * how.widths)
@@ -294,12 +199,12 @@ def padded(how: BackEnd, width: Size) -> Size:
 
 
 def _short(how: BackEnd, size: Attended, rows: Size) -> bool:
-    """Whether a library has tiles of their own for prompts of so few queries."""
+    """Returns whether the library has special tiles for prompts with so few queries."""
     return bool(how.short) and bool(size.queries > 1) and bool(rows <= tile_of(how.short, size.width).queries)
 
 
 def _cut(how: BackEnd, size: Attended, rows: Size, heads: Size, group: Size, count: int) -> tuple[Tile, Size]:
-    """The tile, and the number of parts of the keys."""
+    """Returns the tile, and the number of parts into which the keys are split."""
     tile = tile_of(how.tiles, size.width)
     if _short(how, size, rows):
         return tile_of(how.short, size.width), 1

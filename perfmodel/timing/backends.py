@@ -7,8 +7,8 @@ on an H100 SXM (2026-11, torch 2.11; 31 kernels of whole programs, 18 others hel
 
 ``serving``: FlashAttention as a serving stack calls it, including its planning and the storing of new keys and values.
 Hopper and later use version 3 with the tiles and splitting rule of its source; older cards use its build for them.
-Fitted together on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator
-095f58a). Its share of the peak is the generation's (``hardware/families``). Blackwell's data-centre chips use TRT-LLM's kernels
+Fitted on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator 095f58a). Its
+share of the peak is the generation's (``hardware/families``). Blackwell's data-centre chips use TRT-LLM's kernels
 instead, fitted on half of the shapes of a B200 SXM (vLLM 0.24, same source).
 
 ``paged``: FlashAttention-2 over a paged cache as vLLM calls it on Ampere and Ada, fitted on an A100 SXM (vLLM 0.14, same
@@ -20,13 +20,67 @@ Serving stacks do not compute gradients; torch's kernel is assumed.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from perfmodel.timing.attention import BackEnd
 from perfmodel.timing.walks import Tile
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("backends")
+
+
+class BackEnd(NamedTuple):
+    """How a library's attention kernel works.
+
+    ``tiles``: tiles by the largest head size that uses them; ``narrow``: tiles where the keys are split. ``share``:
+    share of the engine's peak that its products reach. ``slots``: vector instructions per pair besides the exponential.
+    ``start``: first loads and last stores of a block, in memory latencies. ``mask``: vector instructions per pair of a
+    step that the mask crosses. ``spilled``: bytes per thread that the kernel for masked tiles that are not full spills to
+    memory, more than the one for full tiles, by head size; ``spill``: instructions per pair of a crossed step for each.
+    ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``: weight of (longest - mean) block
+    time. ``queue``: weight of the longest block's instead, 0 if ``tail`` counts. ``cuts``: rule by which keys are split. ``packs``: whether the heads of a
+    group share a tile: for one query, for all, or not. ``join``, ``part``: the joining kernel, fixed and per part, in
+    latencies. ``stream``: share of the read rate of a decoding kernel; ``decode``: its start in latencies. ``plan``:
+    planning before each call, in thousand clocks. ``back``, ``back_share``, ``back_start``, ``back_slots``: the same of
+    the gradient kernel. ``cold``: code fetched from memory, in latencies. ``power``: factor of the rate that the power
+    limit allows. ``widths``: step of head sizes that have kernels. ``clears``: whether counters are cleared first.
+    ``added``, ``drop``: vector instructions per pair of a mask and of dropout. ``masked_stream``, ``masked_decode``:
+    ``stream`` and ``decode`` of the decoding kernel that takes a mask. ``short``: tiles of prompts of few queries.
+    ``wide``: factor of ``share`` for heads of more than 256 elements.
+    """
+
+    title: str
+    tiles: tuple[tuple[int, Tile], ...]
+    narrow: tuple[tuple[int, Tile], ...]
+    share: float
+    slots: float
+    start: float
+    mask: float
+    fill: float
+    tail: float
+    back: tuple[tuple[int, Tile], ...]
+    back_share: float
+    back_start: float
+    back_slots: float
+    cuts: str = ""
+    packs: str = ""
+    join: float = 0.0
+    part: float = 0.0
+    stream: float = 0.0
+    decode: float = 0.0
+    plan: float = 0.0
+    cold: float = 0.0
+    power: float = 1.0
+    widths: float = 32
+    clears: bool = False
+    added: float = 0.0
+    drop: float = 0.0
+    masked_stream: float = 0.0
+    masked_decode: float = 0.0
+    spilled: tuple[tuple[int, int], ...] = ()
+    spill: float = 0.0
+    queue: float = 0.0
+    short: tuple[tuple[int, Tile], ...] = ()
+    wide: float = 1.0
 
 
 def _stated(name: str) -> dict[str, Any]:
@@ -44,7 +98,7 @@ def _tiles(name: str) -> tuple[tuple[int, Tile], ...]:
 
 FLASH = BackEnd(
     "FlashAttention-2", tiles=_tiles("tiles flash"), narrow=_tiles("narrow flash"), back=_tiles("back flash"),
-    cuts="filled", packs="one", back_slots=0.0, **_stated("flash"),
+    cuts="filled", packs="one", back_slots=0.0, spilled=_data.pairs("spilled flash"), **_stated("flash"),
 )  # fmt: skip
 CUDNN = BackEnd(
     "cuDNN", tiles=_tiles("tiles cudnn"), narrow=(), back=_tiles("back cudnn"), clears=True,
@@ -71,7 +125,7 @@ SERVING_LATEST = SERVING._replace(
     packs="one", **_stated("latest serving"),
 )  # fmt: skip
 PAGED = FLASH._replace(
-    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, uneven=0.0, cold=0.0, **_stated("paged"),
+    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, spilled=(), queue=0.0, cold=0.0, **_stated("paged"),
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
 # The back end that torch chooses: cuDNN where it has kernels for the card, otherwise FlashAttention (Ampere and later).
@@ -99,7 +153,7 @@ def back_end(impl: str, dtype: str, generation: str, serving_share: float) -> Ba
 
 
 def stand_in(impl: str, dtype: str, generation: str) -> str:
-    """Says what an unavailable back end was timed as; empty where the back end exists."""
+    """Returns a note that names the back end whose time replaces an unavailable one; empty where the back end exists."""
     if impl in NAMED and impl != "efficient" and dtype in ("fp32", "tf32", "fp64"):
         return f"{impl} takes no {dtype}: its attention is timed as the memory-efficient kernel, which does"
     if impl in NAMED and impl != "efficient" and generation in ("volta", "turing"):

@@ -1,8 +1,8 @@
-"""Thread blocks: a kernel as many blocks, of which each multiprocessor holds a few at once.
+"""Kernels as thread blocks: every multiprocessor runs a few blocks at once, until all have run.
 
-Blocks run in turns. A block passes through a chain of dependent steps: it waits for memory once for each load that
-depends on the one before, it computes, its threads meet at barriers. All resident blocks share the card's resources
-meanwhile. The kernel's time is the slowest of four, which overlap:
+Blocks run in turns. A block runs a chain of dependent steps: it waits for memory once for each load that depends on the
+previous one, computes, and synchronises at barriers. All resident blocks share the resources of the card. The kernel's
+time is the slowest of four, which overlap:
 
 - Memory: bytes at the rate of their mix. A block that reads its row again finds it on the chip while the rows in flight
   fit there; otherwise memory delivers it again.
@@ -33,7 +33,7 @@ WAIT, CHAIN_CLOCKS, BARRIER_CLOCKS, BLOCK_CLOCKS = _data.weights(
     "wait", "chain clocks", "barrier clocks", "block clocks"
 )
 SHARPNESS, PHASED, CROWD, FP32 = _data.weights("sharpness", "phased", "crowd", "fp32")
-NEAR_SHARE, RESULTS, NEAR_WAIT = _data.weights("near share", "results", "near wait")
+NEAR_SHARE, RESULTS, NEAR_WAIT, FEW_WAITS = _data.weights("near share", "results", "near wait", "few waits")
 
 
 class Launch(NamedTuple):
@@ -44,7 +44,9 @@ class Launch(NamedTuple):
     ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
     fewer than threads do. ``sector_byte``: bytes that only L2 delivers, such as the unused rest of sectors of 32 bytes.
     ``sharpness``: the exponent of the overlap of the four times, 0 for the usual one. ``abreast``: independent elements that
-    a thread computes at once.
+    a thread computes at once. ``shared_waits``: dependent loads of data that all blocks read, such as a norm's weights: the
+    first blocks of a multiprocessor wait for them, later ones find them in L1. ``phased``: blocks load, compute and store one after another,
+    as those with barriers do.
     """
 
     name: str
@@ -64,11 +66,22 @@ class Launch(NamedTuple):
     sector_byte: Size = 0.0
     sharpness: float = 0.0
     abreast: int = 1
+    shared_waits: Size = 0.0
+    phased: bool = False
 
 
 def starting(threads: int) -> float:
-    """Instructions per thread that take a multiprocessor as long as the start of a block: the least of a short block."""
+    """Returns the instructions per thread that take as long as starting a block: the minimum of a short block."""
     return BLOCK_CLOCKS * SCHEDULERS * WARP / threads
+
+
+def few(
+    name: str, blocks: Size, threads: int, read_byte: Size, write_byte: Size, mechanism: str, more: Size = 0.0
+) -> Launch:
+    """A kernel of a few values per thread, which waits for them and has no other work: counts, sums of blocks. ``more``:
+    further loads that depend on one another.
+    """
+    return Launch(name, blocks, threads, read_byte, write_byte, 0.0, FEW_WAITS + more, mechanism=mechanism)
 
 
 def in_order(card: Card, *launches: Launch) -> tuple[Part, ...]:
@@ -116,18 +129,19 @@ def body(card: Card, launch: Launch, found: Size) -> Body:
         launch.waits * latency_s
         + launch.near_waits * again_s
         + (
-            maximum(maximum(launch.path, launch.instructions) / launch.abreast * CHAIN_CLOCKS, slots)
+            maximum(where(launch.path > 0, launch.path, launch.instructions) / launch.abreast * CHAIN_CLOCKS, slots)
             + launch.barriers * BARRIER_CLOCKS
         )
         / card.clock_hz
     )
     turns = maximum(1.0, each / seats)
+    first_s = launch.shared_waits * maximum(0.0, latency_s - again_s)
     clocks = (
         ("L2", where(each <= seats, into_s + out_s, maximum(into_s, out_s))),
         ("instructions", each * slots / card.clock_hz),
-        ("block latency", life_s * where(turns < FEW_TURNS, ceil(turns), turns)),
+        ("block latency", life_s * where(turns < FEW_TURNS, ceil(turns), turns) + first_s),
     )
-    sharpness = where(launch.barriers > 0, PHASED + CROWD * seats, SHARPNESS)
+    sharpness = where((launch.barriers > 0) | launch.phased, PHASED + CROWD * seats, SHARPNESS)
     sharpness = where(launch.sharpness > 0, launch.sharpness, sharpness)
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)
     return Body(
@@ -146,13 +160,13 @@ def seated(card: Card, launch: Launch) -> Size:
 
 
 def slowness(card: Card) -> float:
-    """Clocks of a scheduler per warp instruction."""
+    """Returns the clocks that a scheduler needs for one warp instruction."""
     lanes = SCHEDULERS * WARP * card.multiprocessors * card.clock_hz
-    return 1.0 + FP32 * max(0.0, lanes / card.lane_per_s - 1.0) if card.lane_per_s < 0.75 * lanes else 1.0
+    return 1.0 + FP32 * (max(1, round(lanes / card.lane_per_s)) - 1)
 
 
 def _again(card: Card, launch: Launch, at_once: Size, each: Size, seats: Size) -> tuple[bool, Size]:
-    """Whether data that is read again lies on the multiprocessor, and the share that even L2 has lost."""
+    """Returns whether data that is read again is still in L1, and the share of it that is no longer in L2 either."""
     if not launch.again_byte:
         return False, 0.0
     if minimum(each, seats) * launch.held_byte <= NEAR_SHARE * card.near_byte:

@@ -1,4 +1,4 @@
-"""What the time model knows of a card: rates in bare units, and what that knowledge rests on."""
+"""The figures of a card that the time model uses: rates in base units, and their sources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class Tiling(NamedTuple):
     ``drain_per_clock``: results that leave a multiprocessor per clock. ``split_s``: the kernel that adds the parts of a
     split sum. ``small``, ``small_draw``: factors of rate and load for rows aligned to 4 or 8 bytes; ``crooked``,
     ``crooked_draw``: for rows aligned to less. ``issue``: the share of the peak that the engine reaches inside a large
-    tile.
+    tile. ``wait``: the least time of a step of the tiles that a multiprocessor computes at
+    once, in latencies of the memory that the first access reads. ``overlap``: the
+    exponent of the overlap of products, memory and L2.
     """
 
     edge: float
@@ -35,13 +37,16 @@ class Tiling(NamedTuple):
     crooked: float
     crooked_draw: float
     issue: float
+    wait: float
+    overlap: float
 
 
 class Card(NamedTuple):
     """A card's rates as kernels reach them.
 
     ``through_byte_per_s``: a stream through L2, 0 where it is unknown. ``near_byte``: L1 of a multiprocessor. ``idle_share``: clock after a pause between calls, divided by the highest
-    clock; work of ``settle_s`` brings it half way back. ``serving_share``: the share of the peak that a serving stack's
+    clock; work of ``settle_s`` brings it half way back. ``graph_s``: the launch of a
+    kernel in a graph of several, ``warm_s``: the replay of a graph with one kernel. ``serving_share``: the share of the peak that a serving stack's
     attention kernel reaches. ``before``: the row kernels are those of torch before 2.3. ``system``: of collectives, by
     default that of the card.
     """
@@ -62,6 +67,7 @@ class Card(NamedTuple):
     lane_per_s: float
     cold_s: float
     warm_s: float
+    graph_s: float
     node_s: float
     host_s: Mapping[str, float]
     host_hidden_s: float

@@ -19,7 +19,7 @@ Place = tuple[dict[Any, Any], Any, tuple[Any, ...]]
 # Packages whose modules may keep parameters, or times that follow from them.
 SCOPE = tuple(f"perfmodel.{name}." for name in ("timing", "programs", "traces"))
 # Modules that cache the contents of files. Their caches are cleared when a figure of a file changes.
-READERS = ("parameters", "links", "hosts", "measured", "registry")
+READERS = ("families", "links", "hosts", "measured", "registry")
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def _modules(loaded: int) -> list[Any]:
 
 
 def _put_everywhere(file: str, name: str, value: float) -> list[tuple[dict[Any, Any], Any, Any]]:
-    """Puts the value wherever modules keep the one of the file. Returns what undoes it."""
+    """Sets the value wherever modules keep the one of the file. Returns a function that restores it."""
     given, modules = sum(map(len, GIVEN.values())), len(_modules(len(sys.modules)))
     places = _places(given, modules).get((file, name), [])
     if not places:  # a module was loaded while the parameter had another value

@@ -1,4 +1,5 @@
-"""Depthwise convolution: our kernels by strips of positions and channels, torch's by outputs and copies.
+"""Depthwise convolution: the kernels of this package, by strips of positions, and those of torch, by outputs and
+copies.
 
 Ours: a thread requests a strip of positions of a few channels, computes and ends. Filter, window and rows are in
 registers, so a longer filter leaves room for fewer blocks. Where the strip does not divide the positions, the last
@@ -17,10 +18,13 @@ from math import ceil, prod
 from perfmodel.arithmetic import Size, maximum, minimum
 from perfmodel.cuda import strips
 from perfmodel.cuda.layouts import widest
+from perfmodel.op import Op
+from perfmodel.runs import Depthwise, number
 from perfmodel.timing.blocks import BLOCK_CLOCKS, THREADS
 from perfmodel.timing.branches import by_paths, by_points
 from perfmodel.timing.card import Card
 from perfmodel.timing.launch import ramp_s
+from perfmodel.timing.part import Part, item_byte, moved_bytes
 from perfmodel.timing.stream import first_latency_s, late_s, moved
 from perfmodel.timing.terms import Body, Term, later, overlapped
 from perfmodel.timing.weights import Mechanism
@@ -37,6 +41,20 @@ TORCH_SHARPNESS, WEIGHT = _data.weights("torch sharpness", "weight")
 
 
 _tile, _back_width, _back_strip = by_points(strips.tile), by_points(strips.back_width), by_points(strips.back_strip)
+
+
+def depthwise(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
+    """The kernel of a depthwise convolution, its gradients or its padding: torch's, or one of this package."""
+    B, N, D, K = (number(size) for size in (fact.B, fact.N, fact.D, fact.K))
+    item, back = item_byte(fact.item), fact.part == "backward"
+    byte = moved_bytes(op).both
+    if fact.part == "pad":
+        return (Part(lambda found: pad(card, B, N, N + 2 * (K - 1), D, item, found), byte),)
+    if impl in ("torch", "torch_channels_first"):
+        run = torch_backward if back else by_torch
+        return (Part(lambda found: run(card, B, N, D, K, item, dtype, turned=impl == "torch"), byte),)
+    ours = own_backward if back else own
+    return (Part(lambda found: ours(card, B, N, D, K, item, found), byte),)
 
 
 def _held(card: Card, threads: Size, registers: Size) -> Size:
@@ -149,3 +167,6 @@ def torch_backward(card: Card, B: int, N: int, D: int, K: int, item: int, dtype:
     seconds, terms = overlapped((("instructions", lanes_s), ("memory", stream.dram_s)), TORCH_SHARPNESS)
     gaps_s = BACK_KERNELS * card.node_s
     return Body(seconds + gaps_s, (*terms, Term("gaps between kernels", gaps_s)), "layout")
+
+
+MECHANISMS = {Depthwise: depthwise}

@@ -1,17 +1,17 @@
 """Convolution, pooling, interpolation and normalisation of images, as torch and cuDNN launch them (2.9 to 2.11).
 
-Convolution: an implicit matrix product over the patches. The tensor cores of cuDNN expect the channels last, so tensors
-in half precision are turned before and the result after; in fp32 the vector engine reads them as they are. With one
-channel per group torch's depthwise kernel computes one output per thread.
+Convolution: an implicit matrix product over the patches. The tensor cores of cuDNN expect the channels last. In half
+precision, kernels before and after the product change the layout. In fp32 the vector engine reads them as they are.
+With one channel per group torch's depthwise kernel computes one output per thread.
 
-Pooling: one thread per result (backward, per input), which finds its place by divisions and reads its window through
-the cache. Bilinear and bicubic interpolation have one thread per pixel of a plane, which walks over all planes.
+Pooling: one thread per result (backward, per input), which computes its address by divisions and reads its window
+through the cache. Bilinear and bicubic interpolation have one thread per pixel of a plane, which loops over all planes.
 
 Batch normalisation: one block per channel takes the statistics, a small kernel updates the running ones, and a third
 applies them; backward, one block per channel reads everything twice. Group normalisation: one block per group of one
-image takes the moments, a small kernel folds them into a scale and a shift per channel, and an elementwise kernel with
-broadcast operands applies them; backward there is a block per channel of one image instead, and one more kernel for
-gamma and beta.
+image computes the moments. A small kernel converts them to a scale and a shift per channel, and an elementwise kernel
+applies these. Backward, one block per channel of one image computes the sums, and one more kernel computes gamma and
+beta.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Convolution2d, Normalised, Windows, number
 from perfmodel.timing import movement, tiles
-from perfmodel.timing.blocks import Launch, in_order, starting
+from perfmodel.timing.blocks import Launch, few, in_order, starting
 from perfmodel.timing.card import Card
 from perfmodel.timing.convolution import OUTPUT
 from perfmodel.timing.part import Part, limited
@@ -58,7 +58,7 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
         blocks = ceil(outputs / RESULT_THREADS)
         depthwise = groups == channels
         lanes = OUTPUT.get(dtype, OUTPUT["fp32"]) + DEPTHWISE_TAP * taps if depthwise else GROUPED + GROUPED_TAP * taps
-        own = in_order(card, Launch("groups", blocks, RESULT_THREADS, read, write, lanes, 2.0, mechanism="images"))
+        own = in_order(card, Launch("groups", blocks, RESULT_THREADS, read, write, lanes, mechanism="images"))
         if depthwise:
             return own
     else:
@@ -80,7 +80,7 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
 
 
 def _eights(channels: int) -> int:
-    """Channels of 16 bytes in half precision, which the tensor kernels load."""
+    """Returns the channels rounded up to 16 bytes in half precision, as the tensor kernels load them."""
     return ceil(channels / 8) * 8
 
 
@@ -129,13 +129,13 @@ def windows(card: Card, fact: Windows, op: Op, dtype: str, impl: str) -> tuple[P
 
 
 def normalised(card: Card, fact: Normalised, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """Statistics and their application."""
+    """The kernels that compute the statistics and apply them."""
     B, C, pixels, item = number(fact.B), number(fact.C), number(fact.pixels), float(fact.item)
     size = B * C * pixels * item
     if fact.groups is None:
         return in_order(card, *_batch(fact.part, B, C, pixels, size))
     groups = number(fact.groups)
-    folded = Launch("folded", ceil(B * C / 128), 128, 16.0 * B * C, 8.0 * B * C, 40.0, 1.0, mechanism="images")
+    folded = few("folded", ceil(B * C / 128), 128, 16 * B * C, 8 * B * C, "images")
     operands, reads = (6, 2) if fact.part == "backward" else (4, 1)
     lanes = movement.places(movement.USUAL_DIMS, operands)
     applied = movement.strided(B * C * pixels, item, reads * size, size, lanes)
@@ -154,7 +154,7 @@ def _batch(part: str, B: int, C: int, pixels: int, size: float) -> tuple[Launch,
         waits, held = 1.0 + GRADIENT_WAITS * each, 2 * size / C
         return (
             Launch(
-                "one block per channel", C, CHANNEL_THREADS, 2 * size, size, 2 * each * GRADIENT, waits, 8.0,
+                "one block per channel", C, CHANNEL_THREADS, 2 * size, size, 2 * each * GRADIENT, waits, 1.0,
                 near_waits=waits, again_byte=2 * size, held_byte=held, mechanism="images",
             ),
         )  # fmt: skip
@@ -163,10 +163,10 @@ def _batch(part: str, B: int, C: int, pixels: int, size: float) -> tuple[Launch,
     images = maximum(1, minimum(MOST_BLOCKS // C, ceil(B / tall)))
     own = ceil(pixels / across) * ceil(B / (images * tall))
     applied = Launch(
-        "apply", C * images, across * tall, size, size, maximum(starting(across * tall), 40.0 + APPLY * own),
+        "apply", C * images, across * tall, size, size, maximum(starting(across * tall), APPLY * own),
         APPLY_FIRST + APPLY_WAITS * own, mechanism="images",
     )  # fmt: skip
-    update = Launch("statistics of channels", ceil(C / 128), 128, 16.0 * C, 16.0 * C, 40.0, 1.0, mechanism="images")
+    update = few("statistics of channels", ceil(C / 128), 128, 16 * C, 16 * C, "images")
     if part == "inference":
         return (update, applied)
     return (_rows(C, B * pixels, size, MOMENT, MOMENT_WAITS), update, applied)
@@ -183,7 +183,7 @@ def _rows(blocks: int, each: int, byte: float, lanes: float, waits: float) -> La
     threads = where(each >= CHANNEL_THREADS, CHANNEL_THREADS, 32)
     own = ceil(each / threads)
     return Launch(
-        "statistics", blocks, threads, byte, 8.0 * blocks, 60.0 + own * lanes, 1.0 + waits * own, 4.0, mechanism="images"
+        "statistics", blocks, threads, byte, 8 * blocks, own * lanes, 1.0 + waits * own, 1.0, mechanism="images"
     )  # fmt: skip
 
 

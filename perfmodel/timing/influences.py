@@ -87,7 +87,7 @@ def _sheet(gpu: Gpu) -> Iterator[tuple[Parameter, Gpu]]:
 
 
 def _candidates(seconds: Callable[[], float]) -> list[Parameter]:
-    """Returns the parameters that may enter the time, without units, meanings and sources."""
+    """Returns the parameters that may affect the time, without units, meanings and sources."""
     base = seconds()
     found = []
     for file, own in list(GIVEN.items()):
@@ -96,7 +96,7 @@ def _candidates(seconds: Callable[[], float]) -> list[Parameter]:
         with ExitStack() as stack:
             for number, one in enumerate(weights, 1):
                 assert isinstance(one.value, float)
-                stack.enter_context(changed(one, one.value * (1.0 + STEP * (1.0 + 0.1 * number))))
+                stack.enter_context(changed(one, one.value * (1.0 + STEP * (1.0 + number / 10))))
             moves = seconds() != base
         found += weights if moves else []
     found += [Parameter(file, name, "", value, "", "", "") for (file, name), value in list(figures.READ.items())]

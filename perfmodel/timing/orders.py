@@ -1,24 +1,24 @@
 """Sorting and the largest elements of a row, as torch launches them (Sort.cpp, SortStable.cu, TensorTopK.cu, 2.9 to 2.11).
 
-Sort. Rows of up to 4096 elements: places are written, values copied, and a row is sorted on chip, up to 128 elements by a
-warp that merges, beyond by a block that sorts four bits of the key per pass, 32 elements per thread. Longer rows: a
-radix sort, eight bits of the key per pass over keys and places of 8 bytes. A single row, or rows of a million elements,
-are sorted one after another; fewer than 128 rows together, with a pass over the row numbers at the end; more rows by one
+Sort. Rows of up to 4096 elements: places are written, values are copied, and a row is sorted on chip. A warp merges up
+to 128 elements. A block sorts longer rows, four bits of the key per pass, 32 elements per thread. Longer rows: a radix
+sort, eight bits of the key per pass over keys and places of 8 bytes. A single row, or rows of a million elements, are
+sorted one after another; fewer than 128 rows together, with a pass over the row numbers at the end; more rows by one
 block each.
 
-Largest elements. Few long rows: eight bits per pass, each of which counts digits in blocks of 256 threads, adds the
-counts, and finds the digit of the last element that is chosen. Otherwise one block per row finds it two bits at a time,
-reading the row from cache again. Then the elements are gathered and sorted.
+Largest elements. Few long rows: eight bits per pass. A pass counts digits in blocks of 256 threads, adds the counts,
+and finds the digit of the last chosen element. Otherwise one block per row finds it two bits at a time, reading the row
+from cache again. Then the elements are gathered and sorted.
 """
 
 from __future__ import annotations
 
 from math import ceil
 
-from perfmodel.arithmetic import log2, maximum, minimum, where
+from perfmodel.arithmetic import Size, log2, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Sort, TopK, number
-from perfmodel.timing.blocks import BARRIER_CLOCKS, WARP, Launch, in_order
+from perfmodel.timing.blocks import BARRIER_CLOCKS, WARP, Launch, few, in_order
 from perfmodel.timing.branches import uniform
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
@@ -26,14 +26,15 @@ from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("orders")
 STEP, STEP_CLOCKS, CHIP_ELEMENT, CHIP_CLOCKS = _data.weights("step", "step clocks", "chip element", "chip clocks")
-RADIX_ELEMENT, RADIX_WAITS, COUNT, COLLECT = _data.weights("radix element", "radix waits", "count", "collect")
+RADIX_ELEMENT, COUNT, COLLECT = _data.weights("radix element", "count", "collect")
 SELECT_STEP, SELECT_WAITS, SELECT_CLOCKS = _data.weights("select step", "select waits", "select clocks")
 SEGMENT = _data.weight("segment")
 
 SMALL, MERGED, ONE_AFTER_ANOTHER, TOGETHER = _data.facts("small", "merged", "one after another", "together")
 CHIP_BITS, CHIP_EACH, DIGIT_BITS, SELECT_BITS = _data.facts("chip bits", "chip each", "digit bits", "select bits")
 PLACE_BYTE, BLOCK, RADIX_BLOCK, MOST_THREADS = _data.facts("place byte", "block", "radix block", "most threads")
-FEWEST_EACH, MOST_EACH, BLOCKS_EACH = _data.facts("fewest each", "most each", "blocks each")
+FEWEST_EACH, MOST_EACH, BLOCKS_EACH, IN_FLIGHT = _data.facts("fewest each", "most each", "blocks each", "in flight")
+DIGITS = 1 << DIGIT_BITS
 # Rows up to so many elements: up to so many rows, several blocks share a row of at least so many elements.
 MULTIPLE = _data.pairs("multiple", ":")
 
@@ -46,7 +47,7 @@ def sort(card: Card, fact: Sort, op: Op, dtype: str, impl: str) -> tuple[Part, .
         return in_order(
             card,
             _simple("places", 0.0, cols * float(PLACE_BYTE), cols),
-            _simple("places of all rows", cols * float(PLACE_BYTE), places, rows * cols, 60.0),
+            _simple("places of all rows", cols * float(PLACE_BYTE), places, rows * cols),
             _simple("values", keys, keys, rows * cols),
             _on_chip(rows, cols, item),
         )
@@ -54,29 +55,32 @@ def sort(card: Card, fact: Sort, op: Op, dtype: str, impl: str) -> tuple[Part, .
     if rows == 1 or cols >= ONE_AFTER_ANOTHER:
         one = radix(cols, item, passes)
         return in_order(
-            card, _simple("places", 0.0, cols * float(PLACE_BYTE), cols, 20.0), *one * (1 if rows == 1 else int(rows))
+            card, _simple("places", 0.0, cols * float(PLACE_BYTE), cols), *one * (1 if rows == 1 else int(rows))
         )
     if rows < TOGETHER:
         bits = maximum(1, ceil(log2(rows)))
         return in_order(
             card,
-            _simple("rows and places", 0.0, places, rows * cols, 20.0),
+            _simple("rows and places", 0.0, places, rows * cols),
             *radix(rows * cols, item, passes),
             *radix(rows * cols, float(PLACE_BYTE), ceil(bits / DIGIT_BITS), keys=True),
-            _simple("values by place", keys + places, keys + places, rows * cols, 40.0),
+            _simple("values by place", keys + places, keys + places, rows * cols),
         )
     each = ceil(cols / BLOCK)
     segment = Launch(
-        "one block per row", rows, BLOCK, keys + places, keys + places, SEGMENT * each, ceil(each / 8), 8.0,
-        mechanism="orders",
+        "one block per row", rows, BLOCK, keys + places, keys + places, SEGMENT * each, mechanism="orders"
     )  # fmt: skip
-    return in_order(card, _simple("places", 0.0, places, rows * cols, 20.0), *(segment,) * passes)
+    return in_order(card, _simple("places", 0.0, places, rows * cols), *(segment,) * passes)
 
 
-def _simple(name: str, read: float, write: float, elements: int, lanes: float = 4.0) -> Launch:
-    """An elementwise kernel of four elements per thread."""
-    blocks = ceil(elements / 512)
-    return Launch(name, blocks, 128, read, write, lanes * elements / (blocks * 128), 1.0, mechanism="orders")
+def _simple(name: str, read: float, write: float, elements: Size) -> Launch:
+    """An elementwise kernel, bound by its bytes."""
+    return Launch(name, ceil(elements / BLOCK), BLOCK, read, write, 0.0, mechanism="orders")
+
+
+def _counted(name: str, read: float, write: float, blocks: Size, waits: Size = 0.0) -> Launch:
+    """A kernel of a few values per thread: of digit counts, or of blocks."""
+    return few(name, blocks, BLOCK, read, write, "orders", waits)
 
 
 def _on_chip(rows: int, cols: int, item: float) -> Launch:
@@ -96,16 +100,14 @@ def _on_chip(rows: int, cols: int, item: float) -> Launch:
 
 
 def radix(elements: int, item: float, passes: int, *, keys: bool = False) -> tuple[Launch, ...]:
-    """Digit counts of all passes, their sums, and the passes."""
+    """The kernels of a radix sort: digit counts of all passes, their sums, and the passes."""
     key = elements * item
     byte = key if keys else key + elements * float(PLACE_BYTE)
     blocks = ceil(elements / RADIX_BLOCK)
     each = elements / (blocks * BLOCK)
-    one = Launch(
-        "radix pass", blocks, BLOCK, byte, byte, each * RADIX_ELEMENT, RADIX_WAITS, 8.0, mechanism="orders"
-    )  # fmt: skip
-    counts = Launch("digits", blocks, BLOCK, key, 0.0, each * passes * 6.0, 4.0, 2.0, mechanism="orders")
-    sums = Launch("sums of digits", passes, BLOCK, 1024.0 * passes, 1024.0 * passes, 40.0, 1.0, 3.0, mechanism="orders")
+    one = Launch("radix pass", blocks, BLOCK, byte, byte, each * RADIX_ELEMENT, mechanism="orders")
+    counts = _simple("digits", key, 0.0, elements)
+    sums = _counted("sums of digits", 4 * DIGITS * passes, 4 * DIGITS * passes, passes)
     return (counts, sums, *(one,) * uniform(passes))
 
 
@@ -144,17 +146,13 @@ def _by_blocks(rows: int, cols: int, chosen: int, item: float, multiprocessors: 
     each = minimum(MOST_EACH, maximum(FEWEST_EACH, ceil(rows * cols / (multiprocessors * BLOCKS_EACH * BLOCK))))
     parts = ceil(cols / (each * BLOCK))
     blocks, byte = rows * parts, rows * cols * item
-    counts = 512.0 * blocks
     filled = cols / (parts * BLOCK)
-    digits = Launch("digits", blocks, BLOCK, byte, counts, 60 + filled * COUNT, filled, 2.0, mechanism="orders")
-    sums = Launch("sums of digits", rows, BLOCK, counts, 1024.0 * rows, 60.0, 1 + parts / 4, 3.0, mechanism="orders")
-    within = Launch("digit of the last", blocks, BLOCK, 1024.0 * rows, 4.0 * blocks, 60.0, 2.0, 3.0, mechanism="orders")
-    small = Launch(
-        "offsets", ceil(blocks / BLOCK), BLOCK, 8.0 * blocks, 8.0 * blocks, 40.0, 2.0, 2.0, mechanism="orders"
-    )
+    digits = Launch("digits", blocks, BLOCK, byte, 2 * DIGITS * blocks, filled * COUNT, filled, mechanism="orders")
+    sums = _counted("sums of digits", 2 * DIGITS * blocks, 4 * DIGITS * rows, rows, parts / IN_FLIGHT)
+    within = _counted("digit of the last", 4 * DIGITS * rows, PLACE_BYTE * blocks, blocks)
+    small = _counted("offsets", PLACE_BYTE * blocks, PLACE_BYTE * blocks, ceil(blocks / BLOCK))
     gather = Launch(
-        "gather", blocks, BLOCK, byte, rows * chosen * (item + PLACE_BYTE), 60 + filled * COLLECT, filled, 2 * filled,
-        mechanism="orders",
+        "gather", blocks, BLOCK, byte, rows * chosen * (item + PLACE_BYTE), filled * COLLECT, filled, mechanism="orders"
     )  # fmt: skip
     passes = ceil(item * 8 / DIGIT_BITS)
     return (small, small, *(digits, sums, within) * passes, small, small, small, gather)

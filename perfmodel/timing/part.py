@@ -1,16 +1,19 @@
-"""One launch of a library: its time as a function of what L2 holds of its bytes."""
+"""One launch of a library: its time by the share of its bytes that is in L2; and the bytes of an operation."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from perfmodel.arithmetic import Size
+from perfmodel.arithmetic import Size, total
+from perfmodel.op import WEIGHTS, Op
 from perfmodel.timing.card import Card
 from perfmodel.timing.terms import Body
 
+OWN = ("ours", "fused")  # implementations by kernels of this package
+
 
 class Part(NamedTuple):
-    """Its time given the share of its bytes that L2 holds, all those bytes, and the bytes of weights among them.
+    """A launch: its time by the share of its bytes that L2 holds, all those bytes, and the bytes of weights among them.
 
     ``right_byte``: of a product, the bytes of the right operand, which the rotating protocol reads from memory.
     ``code_s``: the time to fetch its code after other kernels have run, not part of ``body``. ``among_s``: the same of a
@@ -34,3 +37,28 @@ class Part(NamedTuple):
 def limited(card: Card, body: Callable[[Card, Size], Body], byte: Size, **more: Any) -> Part:
     """A launch whose time depends on the power limit."""
     return Part(partial(body, card), byte, limited=body, **more)
+
+
+class Bytes(NamedTuple):
+    """Bytes of all outer tensors of an operation: read, written, both, and the weights among those read."""
+
+    read: Any
+    write: Any
+    both: Any
+    weights: Any
+
+
+def moved_bytes(op: Op) -> Bytes:
+    """The bytes that cross memory; tensors that stay on the chip have none."""
+    moved = [(t.read_byte, t.write_byte, t.kind in WEIGHTS) for t in op.tensors if not t.spill]
+    return Bytes(
+        total(read for read, _, _ in moved),
+        total(write for _, write, _ in moved),
+        sum(read + write for read, write, _ in moved),
+        sum(read for read, _, held in moved if held),
+    )
+
+
+def item_byte(item: Any) -> Any:
+    """Bytes per element: a whole number stays one; the sub-byte types are fractions."""
+    return int(item) if item == int(item) else float(item)

@@ -1,4 +1,6 @@
-"""A matrix product as the mechanisms see it: its sizes, the alignment of its rows, and what does not depend on a tile."""
+"""A matrix product as the mechanisms see it: its sizes, the alignment of its rows, and the figures that do not depend
+on a tile.
+"""
 
 from typing import NamedTuple
 
@@ -7,7 +9,7 @@ from perfmodel.runs import Gemm, number
 from perfmodel.timing.card import Card
 from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.stack_tiles import Sides
-from perfmodel.timing.stream import NOTHING_LEFT, rate
+from perfmodel.timing.stream import NOTHING_LEFT, first_latency_s, rate
 from perfmodel.timing.tile_sizes import WIDE
 from perfmodel.timing.weights import Mechanism
 
@@ -68,14 +70,15 @@ def alignment(size: Product) -> int:
 
 
 class Limits(NamedTuple):
-    """What does not depend on the tile: the alignment of the rows in bytes, the time by the power limit, the time of
-    the bytes that move once, and the rate of memory.
+    """The figures of a product that do not depend on the tile: alignment in bytes, time under the power limit, time of
+    the bytes that move once, memory rate, and latency of the first access.
     """
 
     aligned: int
     powered_s: Size
     compulsory_s: Size
     bandwidth_byte_per_s: Size
+    latency_s: Size
 
 
 def limits(card: Card, size: Product, dtype: str, found: Size) -> Limits:
@@ -87,7 +90,7 @@ def limits(card: Card, size: Product, dtype: str, found: Size) -> Limits:
     from_memory = operand_byte + result_byte - minimum(result_byte, LEFT_IN_L2 * card.l2_byte)
     flops = 2.0 * size.batch * size.m * size.n * size.k
     powered_s = flops / powered_rate(card, dtype, flops)
-    return Limits(aligned, powered_s, from_memory * (1.0 - found) / bandwidth, bandwidth)
+    return Limits(aligned, powered_s, from_memory * (1.0 - found) / bandwidth, bandwidth, first_latency_s(card, found))
 
 
 def reread_s(card: Card, size: Product, given: Limits) -> tuple[Size, Size]:

@@ -30,7 +30,7 @@ VALUE = _data.group("value")
 ROW_AHEAD, COLUMN_AHEAD, ROW_CHAIN = _data.weights("row ahead", "column ahead", "row chain")
 ROW_JOIN, COLUMN_JOIN, JOIN_EACH = _data.weights("row join", "column join", "join each")
 SCAN_START, SCAN_STEP, SCAN_CLOCKS = _data.weights("scan start", "scan step", "scan clocks")
-SCAN_ELEMENT = _data.weight("scan element")
+SCAN_ELEMENT, SCAN_WAITS = _data.weights("scan element", "scan waits")
 
 MOST_THREADS, IN_FLIGHT, ROW_VECTOR, LONG_ROW = _data.facts("most threads", "in flight", "row vector", "long row")
 FEWEST_VALUES, MOST_VALUES = _data.facts("fewest values", "most values")
@@ -54,7 +54,7 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
     )  # fmt: skip
     if shared == 1:
         return in_order(card, kernel)
-    clear = Launch("clear counters", 1, WARP, 0.0, 4.0 * grid, 2.0, 0.0, mechanism="reductions")
+    clear = Launch("clear counters", 1, WARP, 0.0, 4 * grid, 0.0, 0.0, mechanism="reductions")
     together = where(along, width * height, height)
     join_s = (where(along, ROW_JOIN, COLUMN_JOIN) + JOIN_EACH * shared / together) * WAIT * card.l2_latency_s
     (cleared,) = in_order(card, clear)
@@ -62,7 +62,7 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
 
 
 def _joined(card: Card, kernel: Launch, join_s: float, found: float) -> Body:
-    """The kernel's time, and then the addition by the last block."""
+    """Returns the time of the kernel, with the addition by the last block at its end."""
     own = body(card, kernel, found)
     return own._replace(seconds=own.seconds + join_s, terms=(*own.terms, Term("addition of the last block", join_s)))
 
@@ -101,9 +101,9 @@ def cumulative(card: Card, fact: Cumulative, op: Op, dtype: str, impl: str) -> t
     byte = rows * cols * float(fact.item)
     if rows == 1:
         blocks = ceil(cols / (SCAN_THREADS * SCAN_EACH))
-        state = Launch("clear states", ceil(blocks / SCAN_THREADS), SCAN_THREADS, 0.0, 16.0 * blocks, 4.0, 0.0)
+        state = Launch("clear states", ceil(blocks / SCAN_THREADS), SCAN_THREADS, 0.0, 16 * blocks, 0.0, 0.0)
         scan = Launch(
-            "single pass", blocks, SCAN_THREADS, byte, byte, SCAN_START + SCAN_EACH * SCAN_ELEMENT, 3.0, 4.0,
+            "single pass", blocks, SCAN_THREADS, byte, byte, SCAN_START + SCAN_EACH * SCAN_ELEMENT, SCAN_WAITS, 1.0,
             mechanism="reductions",
         )  # fmt: skip
         return in_order(card, state._replace(mechanism="reductions"), scan)

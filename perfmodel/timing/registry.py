@@ -1,4 +1,4 @@
-"""Every parameter of the time model: its value, its unit, what it means and where it comes from.
+"""All parameters of the time model, with value, unit, meaning and source.
 
 Four folders of ``hardware`` state parameters: ``kernels`` (weights and facts of the mechanisms), ``families``, ``links``
 and ``hosts``. A card's ``.measured.yaml`` replaces some of them by readings. ``changes`` changes a parameter temporarily;
@@ -16,7 +16,7 @@ from perfmodel.measured import SECTIONS
 from perfmodel.paths import PACKAGED, label
 from perfmodel.specfile import Mapping as Page
 from perfmodel.specfile import load
-from perfmodel.timing import parameters
+from perfmodel.timing import factors
 from perfmodel.timing.weights import FOLDER
 
 _KINDS = {"families": "family", "links": "link", "hosts": "host"}
@@ -62,7 +62,7 @@ def _numbers(page: Page, path: str = "") -> Iterator[tuple[str, float]]:
         if isinstance(node, Page):
             if key != "sources":
                 yield from _numbers(node, f"{path}{key}.")
-        elif path and key != "from":
+        elif path and key not in ("from", "like"):
             yield f"{path}{key}", page.quantity(key, "s") if path == "times." else float(page.text(key))
 
 
@@ -118,9 +118,9 @@ def _meaning(kind: str, name: str) -> tuple[str, str]:
     if kind == "family":
         if section == "spread":
             key = "half"
-        elif section == "power" and key in (*parameters.DTYPES, "vector"):
+        elif section == "power" and key in (*factors.DTYPES, "vector"):
             key = "energy"
-        elif section.partition(" ")[0] in ("tensor", "vector", *parameters.DTYPES):
+        elif section.partition(" ")[0] in ("tensor", "vector", *factors.DTYPES):
             section = "tiling"
     elif kind == "link" and section != "common":
         section = "protocol"

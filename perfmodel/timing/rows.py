@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from perfmodel.arithmetic import Size
 
+ROWS = ("softmax", "log_softmax", "layernorm", "rmsnorm")  # functions with a mechanism
+
 
 class Row(NamedTuple):
     """Number of rows, elements per row, bytes per element."""

@@ -1,8 +1,9 @@
-"""The tiles of kernels that a serving stack launches itself: known from its source, not the choice of a library.
+"""Known tiles of products: those of serving stacks, read from their sources, and those of quantised products of cuBLAS.
 
 A product in fp8 whose left operand the stack has quantised runs a kernel of CUTLASS or DeepGEMM. The stack chooses its tile by
-the rows and columns of the result. Experts run vLLM's Triton kernel: its tile depends on the number of tokens, unless tiles
-were measured for so many experts of this width.
+the rows and columns of the result. Experts run vLLM's Triton kernel. Its tile depends on the number of tokens, unless tiles
+were measured for so many experts of this width. The products of cuBLAS with a scale for each row or block take as long as
+tiles of 128 x 128 with an unsplit sum.
 """
 
 from __future__ import annotations
@@ -51,7 +52,14 @@ def _sides(tiles: str) -> tuple[Sides, ...]:
 # By generation, data type and scales of the left operand.
 STACKS = {
     name: _table(_data.words(f"stack {name}"))
-    for name in ("ada fp8 static", "hopper fp8 static", "hopper fp8 token", "hopper fp8 block")
+    for name in (
+        "ada fp8 static",
+        "hopper fp8 static",
+        "hopper fp8 token",
+        "hopper fp8 block",
+        "hopper fp8 torch token",
+        "hopper fp8 torch block",
+    )
 }
 # The kernel for experts: tiles by tokens and tokens per expert; experts and inner widths with tiles measured for them.
 EXPERTS = {name: _table(_data.words(f"experts {name}")) for name in ("ampere", "latest")}

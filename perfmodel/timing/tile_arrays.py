@@ -19,7 +19,7 @@ from perfmodel.timing.picked_tiles import Pick
 from perfmodel.timing.products import Limits, Product
 from perfmodel.timing.terms import at_once_s
 from perfmodel.timing.tile_sizes import Choice
-from perfmodel.timing.tiles import FEWEST_STEPS, SHARPNESS, SPLITS, Grid, filled, grid_of, tiled_s, too_large
+from perfmodel.timing.tiles import FEWEST_STEPS, SPLITS, Grid, filled, grid_of, tiled_s, too_large
 
 AT_ONCE = 65536  # tiles times points: few blocks, each of whose arrays stays in the cache of the CPU
 _PARTS = points([[split] for split in SPLITS[1:]])
@@ -31,9 +31,9 @@ def _column(choices: tuple[Choice, ...]) -> Choice:
     return Choice._make(points(figure)[:, np.newaxis] for figure in zip(*choices, strict=True))
 
 
-def least_s(card: Card, size: Product, dtype: str, given: Limits) -> Any:
+def least_s(card: Card, size: Product, dtype: str, kind: str, given: Limits) -> Any:
     """Returns the time of every product with its fastest tile and split."""
-    grid = grid_of(card, size, dtype, given)
+    grid = grid_of(card, size, dtype, kind, given)
     every, shared, count = _column(grid.choices), grid._replace(choices=()), card.multiprocessors
     length = next(one.size for one in (*size, *given) if isinstance(one, np.ndarray))
     found = np.empty(length).view(Points)
@@ -48,7 +48,7 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     again = np.any(grid.left_s)
     memory_s = given.compulsory_s + grid.again_s(every, size.m, size.n) if again else given.compulsory_s
     held_s = given.powered_s * filled(every, tiles, size.batch * size.m * size.n)
-    busy_s, l2_s = _times(every, tiles, grid.steps, held_s, count)
+    busy_s, l2_s = _times(every, tiles, grid.steps, held_s, count, grid.wait_s)
     longest_s = _each(np.maximum(np.maximum(busy_s, l2_s), memory_s), length)
     large = too_large(every, size.m, size.n) if grid.choosy else False
     if np.any(large):
@@ -57,10 +57,10 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     first = np.arange(length)
     first += length * np.argmin(longest_s, axis=0)
     streams = busy_s, memory_s, l2_s
-    least = at_once_s([_at(one, first, length) for one in streams], SHARPNESS)
+    least = at_once_s([_at(one, first, length) for one in streams], grid.overlap)
     near = np.flatnonzero(longest_s < least)
     if near.size:
-        least = _lowered(least, near, at_once_s([_at(one, near, length) for one in streams], SHARPNESS))
+        least = _lowered(least, near, at_once_s([_at(one, near, length) for one in streams], grid.overlap))
     if np.all(grid.whole):
         return least
     # With k in parts, no stream is shorter than with all tiles spread over the card, and the sum of two parts is added.
@@ -69,14 +69,14 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     pairs = np.flatnonzero(_each(fits & np.logical_not(large | grid.whole), length))
     if not pairs.size:
         return least
-    own = [_at(one, pairs, length) for one in (tiles, grid.steps, held_s, grid.part_s, memory_s, least)]
+    own = [_at(one, pairs, length) for one in (tiles, grid.steps, held_s, grid.part_s, memory_s, least, grid.wait_s)]
     figures: Any = every
     choice = Choice._make(figure[pairs // length, 0] for figure in figures)
-    return _lowered(least, pairs, _split(choice, own, grid.sum_s, count))
+    return _lowered(least, pairs, _split(choice, own, grid, count))
 
 
 def _each(value: Any, length: int) -> Points:
-    """The value at every tile and point: as it is, unless it is equal for all points."""
+    """Returns the value at every tile and point, as an array of one row per tile."""
     if np.shape(value)[-1:] == (length,) and np.ndim(value) == 2:
         return value  # type: ignore[no-any-return]
     tiles = len(value) if np.ndim(value) == 2 else 1
@@ -90,9 +90,9 @@ def _at(value: Any, places: Any, length: int) -> Any:
     return value.take(places) if value.shape[1] == length else value[places // length, 0]
 
 
-def _times(choice: Choice, units: Size, steps: Size, powered_s: Size, count: int) -> tuple[Size, Size]:
+def _times(choice: Choice, units: Size, steps: Size, powered_s: Size, count: int, wait_s: Size) -> tuple[Size, Size]:
     """Seconds of the multiplications with the edges of the waves, and of L2."""
-    work_s, edges_s, l2_s = tiled_s(choice, units, steps, count)
+    work_s, edges_s, l2_s = tiled_s(choice, units, steps, count, wait_s)
     return maximum(work_s, powered_s) + edges_s, l2_s
 
 
@@ -107,18 +107,18 @@ def _lowered(least: Points, places: Any, times: Any) -> Points:
     return found
 
 
-def _split(choice: Choice, own: list[Any], fixed_s: float, count: int) -> Any:
+def _split(choice: Choice, own: list[Any], grid: Grid, count: int) -> Any:
     """The least times of tiles whose sum along k is split: one row for each number of parts."""
-    tiles, steps_all, held_s, part_s, memory_s, before = own
-    busy_s, l2_s = _times(choice, tiles * _PARTS, np.ceil(steps_all / _PARTS), held_s, count)
-    sum_s = fixed_s + part_s * _PARTS
+    tiles, steps_all, held_s, part_s, memory_s, before, wait_s = own
+    busy_s, l2_s = _times(choice, tiles * _PARTS, np.ceil(steps_all / _PARTS), held_s, count, wait_s)
+    sum_s = grid.sum_s + part_s * _PARTS
     fits = (steps_all >= FEWEST_STEPS * _PARTS) & (tiles * _PARTS <= 2 * count)
     better = fits & (np.maximum(np.maximum(busy_s, l2_s), memory_s) + sum_s < before)
     near, length = np.flatnonzero(better), before.size
     found = np.full(better.shape, np.inf)
     if near.size:
         some = [_at(one, near, length) for one in (busy_s, memory_s, l2_s, sum_s)]
-        found.reshape(-1)[near] = at_once_s(some[:3], SHARPNESS) + some[3]
+        found.reshape(-1)[near] = at_once_s(some[:3], grid.overlap) + some[3]
     return found.min(axis=0).view(Points)
 
 

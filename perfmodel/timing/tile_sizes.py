@@ -1,4 +1,4 @@
-"""The tiles that libraries have for matrix products, and what a step of each takes on a card."""
+"""The tiles that libraries have for matrix products, and the time of a step of each tile on a card."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,12 +13,19 @@ TENSOR_TILES, VECTOR_TILES = _data.pairs("tensor tiles"), _data.pairs("vector ti
 BATCH_TILES = {name: _data.pairs(f"batch tiles {name}") for name in ("volta", "turing", "ampere", "ada")}
 STEP_BYTE, VECTOR_STEP = _data.facts("step byte", "vector step")
 WIDE, ALONE, PAIRED = _data.facts("wide", "alone", "paired")
-ODD, CONVERTED = _data.weights("odd", "converted")
+ODD, CONVERTED, SHARPNESS = _data.weights("odd", "converted", "sharpness")
+# The tiles of a generation's library, where its kernels are known: by the tiling's name.
+KERNELS = {
+    name: tuple(Sides(*map(int, tile.split("x"))) for tile in _data.words(f"kernels {name}"))
+    for name in ("hopper tf32", "hopper tf32 warp", "hopper vector")
+}
+FURTHER = ("warp",)  # further kernels of a library, as in "tf32 warp"
 
 
 class Choice(NamedTuple):
-    """A tile on a card: its sides, the time of a step along k, the L2 time of a step's operands, the time at the edges
-    of a wave, how many tiles run at once, and the rows and columns of the result that one wave covers.
+    """A tile on a card: its sides, and the times of a step along k, of L2 for the operands of a step, and at the edges
+    of a wave. ``slots``: tiles that run at once. ``wave_m``, ``wave_n``: rows and columns of the result that one wave
+    covers.
     """
 
     tile_m: int
@@ -43,10 +50,14 @@ def wave(count: int, tile_m: Size, tile_n: Size) -> tuple[Size, Size]:
     return across * tile_m, down * tile_n
 
 
-def tiling(card: Card, dtype: str, scales: str = "") -> Tiling:
-    """How products of this type run; those of a serving stack in a narrow type may have figures of their own."""
+def kinds(card: Card, dtype: str, scales: str = "", aligned: int = 0, *, any_of: bool = True) -> tuple[str, ...]:
+    """The kernels that may run products of this type, by their names among the card's tilings. A serving stack has one for
+    each kind of scales. A library may have several (``any_of``), of which the first needs wide copies.
+    """
     name = f"{dtype} {scales}"
-    return card.tilings[name if name in card.tilings else dtype if dtype in card.tilings else "vector"]
+    first = name if name in card.tilings else dtype if dtype in card.tilings else "vector"
+    more = [f"{first} {further}" for further in FURTHER if f"{first} {further}" in card.tilings] if any_of else []
+    return tuple(more) if more and first != "vector" and aligned != WIDE else (first, *more)
 
 
 def choices_of(
@@ -55,7 +66,7 @@ def choices_of(
     items: tuple[float, float],
     aligned: int,
     batched: bool,
-    scales: str = "",
+    kind: str,
     own: tuple[Sides, ...] = (),
     converts: bool = False,
 ) -> tuple[tuple[Choice, ...], bool]:
@@ -67,10 +78,10 @@ def choices_of(
     tiles = TENSOR_TILES if on_tensor else VECTOR_TILES
     if batched and not on_tensor:
         tiles = BATCH_TILES.get(card.generation, VECTOR_TILES)
-    sides = own or tuple(Sides(*pair) for pair in tiles)
+    sides = own or KERNELS.get(f"{card.generation} {kind}") or tuple(Sides(*pair) for pair in tiles)
     step_k = step_of(left, right) if on_tensor else VECTOR_STEP
     weight_s = CONVERTED * card.multiprocessors / card.lane_per_s if converts else 0.0
-    return _made(tiling(card, dtype, scales), sides, rates, step_k, left, right, aligned, weight_s), len(sides) > 4
+    return _made(card.tilings[kind], sides, rates, step_k, left, right, aligned, weight_s), len(sides) > 4
 
 
 @lru_cache(maxsize=1024)

@@ -2,16 +2,18 @@
 
 Softmax: a warp handles rows of up to 2048 elements, padded to a power of two. A block of 1024 threads handles up to
 9216 elements in registers. Longer rows go through shared memory where 48 KiB hold the row, otherwise through three
-passes. torch before 2.3 (``before``) uses a warp up to 1024 elements and three passes beyond. The gradient first
-multiplies y and dy in a kernel of its own.
+passes. torch before 2.3 (``before``) uses a warp up to 1024 elements and three passes beyond. Before the gradient, a
+separate kernel multiplies y and dy.
 
-LayerNorm and RMSNorm: 128 threads per row, four elements per step, two passes. Where the row length is not a multiple
-of four, one kernel computes the statistics and another applies them. Their gradients also take two passes, by single
-elements in rows of odd length. The weight gradients are summed down 32 columns per block; a thread has eight rows in
-flight.
+LayerNorm and RMSNorm: 128 threads per row, four elements per step, two passes. The first pass of RMSNorm in fp32 has
+four steps in flight, the others one. The second pass loads weights element by element: the first blocks of a
+multiprocessor wait for them at every step. Where the row length is not a multiple of four, one kernel computes the
+statistics and another applies them. Gradients also take two passes. In rows of odd length, the first pass gives each
+thread four neighbouring elements, so that a load touches several cache lines. The weight gradients are summed down 32
+columns per block; a thread has eight rows in flight.
 
-Instruction counts are those of the compiled kernels, fitted on an H200 (2026-11, torch 2.11). They do not depend on the
-card.
+A thread issues the instructions of the machine code of torch 2.11 for compute capability 9.0. The load-store units serve a
+cache line per clock, which is as long as four instructions: the larger of both counts.
 """
 
 from __future__ import annotations
@@ -19,25 +21,21 @@ from __future__ import annotations
 from math import ceil
 
 from perfmodel.arithmetic import Size, floor_div, maximum, minimum, where
-from perfmodel.timing.blocks import BARRIER_CLOCKS, Launch
+from perfmodel.timing.blocks import BARRIER_CLOCKS, SCHEDULERS, Launch
 from perfmodel.timing.branches import by_paths
 from perfmodel.timing.rows import Row
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("torch_rows")
-WARP_ROW, WARP_ELEMENT, WARP_BACK_ELEMENT = _data.weights("warp row", "warp element", "warp back element")
-BLOCK_ROW, BACK_ELEMENT = _data.weights("block row", "back element")
+WARP_ROW, WARP_ELEMENT, BLOCK_ROW = _data.weights("warp row", "warp element", "block row")
 REGISTER_ELEMENT, SHARED_ELEMENT, PASS_ELEMENT = _data.weights("register element", "shared element", "pass element")
-LAYER_ROW, LAYER_ELEMENT, RMS_ROW, RMS_ELEMENT = _data.weights("layer row", "layer element", "rms row", "rms element")
-MOMENTS_ROW, MOMENT = _data.weights("moments row", "moment")
-RMS_MOMENTS_ROW, RMS_MOMENT = _data.weights("rms moments row", "rms moment")
-ODD_ROW, ODD_ELEMENT, ODD_BACK_ELEMENT = _data.weights("odd row", "odd element", "odd back element")
+LAYER_ROW, RMS_ROW, WIDE_ROW, NORMALISE = _data.weights("layer row", "rms row", "wide row", "normalise sharpness")
 BACK_ROW, LAYER_BACK_ELEMENT, RMS_BACK_ELEMENT = _data.weights("back row", "layer back element", "rms back element")
 SUMS_START, SUMS_ELEMENT, RMS_SUMS_ELEMENT = _data.weights("sums start", "sums element", "rms sums element")
 CONVERT_SOFTMAX, CONVERT_NORM, PADDING = _data.weights("convert softmax", "convert norm", "padding")
-OWN_REGISTERS, ELEMENT_REGISTERS, WIDE_ROW = _data.weights("own registers", "element registers", "wide row")
-LAYER_AHEAD, RMS_AHEAD, BACK_AHEAD = _data.weights("layer ahead", "rms ahead", "back ahead")
-ODD_AHEAD, PARTS_AHEAD, ENDS, SERIAL_CLOCKS = _data.weights("odd ahead", "parts ahead", "ends", "serial clocks")
+OWN_REGISTERS, ELEMENT_REGISTERS = _data.weights("own registers", "element registers")
+BACK_AHEAD, PARTS_AHEAD, ENDS, SERIAL_CLOCKS = _data.weights("back ahead", "parts ahead", "ends", "serial clocks")
+BACK_ENDS, BACK_ENDS_ROW = _data.weights("back ends", "back ends row")
 
 WARP_COLS, WARP_COLS_BEFORE, BACK_COLS, BACK_BYTE = _data.facts(
     "warp cols", "warp cols before", "back cols", "back byte"
@@ -46,6 +44,18 @@ REGISTERS_EACH, REGISTERS, VECTOR_BYTE = _data.facts("registers each", "register
 SHARED_BYTE = _data.fact("shared byte")
 NORM_VECTOR, NORM_THREADS, UNROLLED = _data.facts("norm vector", "norm threads", "unrolled")
 COLUMNS, MANY_ROWS, ROWS_AT_ONCE, MOST_BLOCKS = _data.facts("columns", "many rows", "rows at once", "most blocks")
+WARP_BACK_ROW, WARP_BACK_ELEMENT, BACK_CONVERT = _data.weights("warp back row", "warp back element", "back convert")
+BLOCK_BACK_ROW, BLOCK_BACK_ELEMENT = _data.weights("block back row", "block back element")
+MOMENTS_ROW, MOMENT, ODD_ROW = _data.weights("moments row", "moment", "odd row")
+# Instructions per step or element, of two-byte and of four-byte elements.
+LAYER_STEP, RMS_STEP, LAYER_ODD, RMS_ODD = (
+    dict(zip((2, 4), _data.weights(f"{name} half", name), strict=True))
+    for name in ("layer step", "rms step", "layer odd", "rms odd")
+)
+ODD_BACK, ODD_BACK_LINES = (
+    dict(zip((2, 4), _data.weights(f"{name} half", name), strict=True)) for name in ("odd back", "odd back lines")
+)
+LINE = SCHEDULERS  # instructions that issue while the load-store units serve one cache line
 
 
 @by_paths
@@ -54,7 +64,7 @@ def softmax(row: Row, before: bool = False) -> Launch:
     rows, cols, item = row
     narrow = CONVERT_SOFTMAX if item < 4 else 0.0
     if cols <= (WARP_COLS_BEFORE if before else WARP_COLS):
-        return _warps("one warp per row", row, 1, WARP_ELEMENT + narrow)
+        return _warps("one warp per row", row, 1, WARP_ROW, WARP_ELEMENT + narrow)
     each, wide = ceil(cols / 1024), VECTOR_BYTE // item
     size = 1.0 * row.byte
     if each <= REGISTERS_EACH and not before:
@@ -79,40 +89,57 @@ def softmax(row: Row, before: bool = False) -> Launch:
 def softmax_backward(row: Row) -> Launch:
     """The reduction that follows the product of y and dy."""
     rows, cols, item = row
-    size, narrow = 1.0 * row.byte, CONVERT_SOFTMAX if item < 4 else 0.0
+    size, narrow = 1.0 * row.byte, BACK_CONVERT if item < 4 else 0.0
     if cols <= BACK_COLS and cols * item <= BACK_BYTE:
-        return _warps("one warp per row", row, 2, WARP_BACK_ELEMENT + narrow)
-    wide = VECTOR_BYTE // item
+        return _warps("one warp per row", row, 2, WARP_BACK_ROW, WARP_BACK_ELEMENT + narrow)._replace(phased=True)
+    wide, element = VECTOR_BYTE // item, BLOCK_BACK_ELEMENT + narrow
     threads = _threads(cols // wide)
-    steps = ceil(cols / threads / wide)
-    work = BLOCK_ROW / 2 + steps * wide * (BACK_ELEMENT + narrow)
     if cols % wide == 0 and cols * item < SHARED_BYTE:
+        steps = ceil(cols / threads / wide)
+        work = BLOCK_BACK_ROW + steps * wide * element
         return Launch("one block per row, in shared memory", rows, threads, 2 * size, size, work, 2 * steps, 3)
-    ends = ENDS if cols % wide else 0.0
+    # A misaligned row starts with one element per thread, up to the first aligned one (in the mean half a vector away).
+    head = where(cols % wide == 0, 0, 1)
+    rest = maximum(0, cols + head * (wide // 2 - threads))
+    vectors, tail = rest // (wide * threads), ceil(rest % (wide * threads) / threads)
+    single = head + (tail if item < 4 else tail // UNROLLED + tail % UNROLLED)
+    work = BLOCK_BACK_ROW + head * BACK_ENDS_ROW + (vectors * wide + BACK_ENDS * (head + tail)) * element
     return Launch(
-        "one block per row, two passes", rows, threads, 2 * size, size, work, 2 * steps + ends, 3,
-        near_waits=steps + ends, again_byte=size, held_byte=2.0 * cols * item,
+        "one block per row, two passes", rows, threads, 2 * size, size, work, 2 * (vectors + single), 3,
+        again_byte=size, held_byte=2.0 * cols * item,
     )  # fmt: skip
 
 
 def norm(row: Row, rms: bool, before: bool = False) -> tuple[Launch, ...]:
     """The kernels of a LayerNorm or RMSNorm."""
     rows, cols, item = row
-    size, narrow = 1.0 * row.byte, CONVERT_NORM if item < 4 else 0.0
+    size, half = 1.0 * row.byte, item < 4
     if cols % NORM_VECTOR == 0:
-        own, element = (RMS_ROW, RMS_ELEMENT) if rms else (LAYER_ROW, LAYER_ELEMENT)
-        own *= WIDE_ROW if item == 4 else 1.0
-        if before and cols // 512 % UNROLLED == UNROLLED - 1 and cols % 512:
-            own += (
-                UNROLLED * NORM_VECTOR * element
-            )  # some threads run the unrolled loop, others its remainder: both take time
-        return (_two_passes(row, 1, own, NORM_VECTOR * (element + narrow), RMS_AHEAD if rms else LAYER_AHEAD),)
-    own, element = (RMS_MOMENTS_ROW, RMS_MOMENT) if rms else (MOMENTS_ROW, MOMENT)
+        return (_normalised(row, rms, before),)
     first, second = ceil(cols / 512), ceil(cols / 256)
+    element = (RMS_ODD if rms else LAYER_ODD)[2 if half else 4]
     return (
-        Launch("statistics", rows, 512, size, 8.0 * rows, own + first * (element + narrow), first, 3),
-        Launch("normalise", rows, 256, size, size, ODD_ROW + second * (ODD_ELEMENT + narrow), second),
+        Launch("statistics", rows, 512, size, 8.0 * rows, MOMENTS_ROW + first * MOMENT, first, 3),
+        Launch("normalise", rows, 256, size, size, ODD_ROW + second * element, second, sharpness=NORMALISE),
     )
+
+
+def _normalised(row: Row, rms: bool, before: bool) -> Launch:
+    """LayerNorm or RMSNorm of rows of whole vectors. A load of a weight touches as many cache lines as a vector's."""
+    rows, cols, item = row
+    size, steps = 1.0 * row.byte, ceil(cols / NORM_THREADS / NORM_VECTOR)
+    issued = (RMS_STEP if rms else LAYER_STEP)[2 if item < 4 else 4]
+    lines = (3 + NORM_VECTOR * (1 if rms else 2)) * item
+    busy = maximum(issued, LINE * lines)
+    own = (RMS_ROW if rms else LAYER_ROW) * (WIDE_ROW if item == 4 else 1.0)
+    if before and cols // 512 % UNROLLED == UNROLLED - 1 and cols % 512:
+        own += UNROLLED * issued  # some threads run the unrolled loop, others its remainder: both take time
+    ahead = rms and item == 4
+    return Launch(
+        "128 threads per row, two passes", rows, NORM_THREADS, size, size,
+        own + ceil(cols / NORM_THREADS) / NORM_VECTOR * busy, steps // UNROLLED + steps % UNROLLED if ahead else steps, 4,
+        own + steps * issued, steps, size, cols * float(item), shared_waits=steps,
+    )  # fmt: skip
 
 
 @by_paths
@@ -121,13 +148,20 @@ def norm_backward(row: Row, rms: bool) -> Launch:
     rows, cols, item = row
     narrow = 2 * CONVERT_NORM if item < 4 else 0.0
     element = RMS_BACK_ELEMENT if rms else LAYER_BACK_ELEMENT
-    if cols % NORM_VECTOR == 0:
-        return _two_passes(row, 2, BACK_ROW, NORM_VECTOR * (element + narrow), BACK_AHEAD)
     size = 1.0 * row.byte
-    work = BACK_ROW + cols / NORM_THREADS * (ODD_BACK_ELEMENT + narrow)
+    if cols % NORM_VECTOR == 0:
+        steps, four = ceil(cols / NORM_THREADS / NORM_VECTOR), NORM_VECTOR * (element + narrow)
+        waits, work = steps / BACK_AHEAD, BACK_ROW + ceil(cols / NORM_THREADS) / NORM_VECTOR * four
+        return Launch(
+            "128 threads per row, two passes", rows, NORM_THREADS, 2 * size, size, work, waits, 4,
+            BACK_ROW + steps * four, waits, 2 * size, 2 * cols * float(item),
+        )  # fmt: skip
+    issued, lines = ODD_BACK[2 if item < 4 else 4], ODD_BACK_LINES[2 if item < 4 else 4]
+    each = cols / NORM_THREADS
     return Launch(
-        "128 threads per row, by elements", rows, NORM_THREADS, 2 * size, size, work, ceil(cols / 512), 4,
-        near_waits=ceil(cols / NORM_THREADS / ODD_AHEAD), again_byte=2 * size, held_byte=2.0 * cols * item,
+        "128 threads per row, by elements", rows, NORM_THREADS, 2 * size, size,
+        BACK_ROW + each * maximum(issued, LINE * lines), ceil(each / NORM_VECTOR), 4, BACK_ROW + each * issued, ceil(each),
+        2 * size, 2.0 * cols * item,
     )  # fmt: skip
 
 
@@ -164,19 +198,7 @@ def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
     )  # fmt: skip
 
 
-def _two_passes(row: Row, inputs: int, own: float, four: float, ahead: float) -> Launch:
-    """A kernel in which 128 threads walk their row twice, four elements per step."""
-    rows, cols, item = row
-    steps = ceil(cols / NORM_THREADS / NORM_VECTOR)
-    size = 1.0 * row.byte
-    return Launch(
-        "128 threads per row, two passes", rows, NORM_THREADS, inputs * size, size,
-        own + ceil(cols / NORM_THREADS) / NORM_VECTOR * four, steps / ahead, 4, own + steps * four,
-        steps / ahead, inputs * size, inputs * cols * float(item),
-    )  # fmt: skip
-
-
-def _warps(name: str, row: Row, inputs: int, element: float) -> Launch:
+def _warps(name: str, row: Row, inputs: int, own: float, element: float) -> Launch:
     """A kernel in which a warp, or part of one, keeps a row in registers, padded to a power of two; two rows if short."""
     rows, cols, _ = row
     held = _power_of_two(cols)
@@ -186,7 +208,7 @@ def _warps(name: str, row: Row, inputs: int, element: float) -> Launch:
     filled = (1.0 - PADDING) * cols / held + PADDING
     return Launch(
         name, ceil(rows / (128 // threads * batch)), 128, 1.0 * inputs * row.byte, 1.0 * row.byte,
-        WARP_ROW + each * batch * element * filled, seats=maximum(1, floor_div(REGISTERS / (128 * registers), 1)),
+        own + each * batch * element * filled, seats=maximum(1, floor_div(REGISTERS / (128 * registers), 1)),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from math import ceil
 from perfmodel.arithmetic import Size, floor_div, largest, maximum, minimum, where
 from perfmodel.op import Op
 from perfmodel.runs import Update, number
-from perfmodel.timing.blocks import Launch, in_order
+from perfmodel.timing.blocks import Launch, few, in_order
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.weights import Mechanism
@@ -43,15 +43,14 @@ def update(card: Card, fact: Update, op: Op, dtype: str, impl: str) -> tuple[Par
     one = Launch(
         f"{ceil(count)} launches", ceil(chunks * share), BLOCK, op.read_byte() * share, op.write_byte() * share,
         START + params / chunks / BLOCK * each, maximum(1.0, AHEAD * longest / VECTOR),
-        3.0 if fact.function == "norm" else 0.0, START + longest * each, mechanism="updates",
+        1.0 if fact.function == "norm" else 0.0, START + longest * each, mechanism="updates",
         sharpness=OVERLAP, abreast=VECTOR,
     )  # fmt: skip
     launches = _in_order(card, one, count)
     if fact.function != "norm":
         return launches
-    norms = Launch(
-        "norms", tensors, BLOCK, 4.0 * chunks, 1.0 * op.write_byte(), 60.0, ceil(chunks / tensors / BLOCK), 3.0, mechanism="updates"
-    )  # fmt: skip
+    turns = ceil(chunks / tensors / BLOCK)
+    norms = few("norms", tensors, BLOCK, 4 * chunks, op.write_byte(), "updates", turns - 1)
     return (*launches, *in_order(card, norms))
 
 

@@ -1,4 +1,4 @@
-"""The figures of the mechanisms, as ``hardware/kernels`` states them: one file for each module of this package.
+"""The figures of the mechanisms: one file of ``hardware/kernels`` for each module of this package.
 
 A *fact* is read from hardware or from a library's source: the threads of a warp, the longest row that a warp handles. A
 *weight* is fitted: with it, expected times agree with measurements. Many weights have a physical reading, such as
@@ -54,9 +54,9 @@ class Mechanism:
         split = (pair.split(sign) for pair in self._texts[name].split())
         return tuple((int(first), int(second)) for first, second in split)
 
-    def words(self, name: str) -> list[str]:
+    def words(self, name: str, sign: str | None = None) -> list[str]:
         """A list of words; empty where the file has none."""
-        return self._texts[name].split() if name in self._texts else []
+        return self._texts[name].split(sign) if name in self._texts else []
 
 
 def _value(rest: str) -> str:

@@ -156,8 +156,8 @@ function crossings(state, step = "") {
   const symbols = perfmodel.controls(workloads.get(state.model), state.phase).filter((one) => one.asked).map((one) => one.symbol);
   const found = symbols.map((symbol) => perfmodel.crossing(asked(state), symbol, step)).filter(Boolean);
   return found.map((one) => (one.size === null
-    ? `${one.before}-bound at every ${one.symbol} up to ${one.most.toLocaleString("en-US")}.`
-    : `${one.symbol} = ${one.size.toLocaleString("en-US")}: ${one.before}-bound below, ${one.after}-bound from here.`));
+    ? `${one.before}-bound at every ${one.symbol} up to ${one.most}.`
+    : `${one.symbol} = ${one.size}: ${one.before}-bound below, ${one.after}-bound from here.`));
 }
 
 function tiles({ shown, state }) {

@@ -7,10 +7,14 @@ from typing import Any
 
 from perfmodel.measure.program import Pairs, Program
 from perfmodel.measure.workloads import Bench
-from perfmodel.runs import SCALES
+from perfmodel.runs import STACK_SCALES, TORCH_SCALES
 
 ROWS_CHECKED = 64
 BLOCK = 128
+# cuBLAS reads a column of scales, one for each row, and the scales of a row of blocks from multiples of 16 bytes. torch accepts
+# no padding between columns (1 x 128 and 128 x 128 scales of ``torch._scaled_mm``).
+SCALES_ROWS, SCALES_INPUTS = 4, 4 * BLOCK
+BLOCKS_ACCEPTED = f"rows in multiples of {SCALES_ROWS}, inputs in multiples of {SCALES_INPUTS} and columns in multiples of {BLOCK} are accepted"
 
 
 def build(bench: Bench) -> Program:
@@ -23,8 +27,8 @@ def build(bench: Bench) -> Program:
     a, b = bench.normal(*lead, m, k), bench.normal(*lead, k, n)
     if bench.op == "gemm":
         c = bench.normal(m, n)
-        return Program(lambda: bench.torch.addmm(c, a, b), lambda out: _rows(bench, out, a, b, c))
-    return Program(lambda: bench.torch.matmul(a, b), lambda out: _rows(bench, out, a, b))
+        return Program(lambda: bench.torch.addmm(c, a, b), lambda out: _rows(bench, out, a, b, c), (b,))
+    return Program(lambda: bench.torch.matmul(a, b), lambda out: _rows(bench, out, a, b), (b,))
 
 
 def _rows(bench: Bench, out: Any, a: Any, b: Any, c: Any = None) -> Pairs:
@@ -38,24 +42,32 @@ def _rows(bench: Bench, out: Any, a: Any, b: Any, c: Any = None) -> Pairs:
 
 def _narrow(bench: Bench, m: int, k: int, n: int, batch: int) -> Program:
     """fp8 and int8 products, which torch offers through separate functions."""
+    if bench.impl in STACK_SCALES:
+        raise bench.refuse(
+            f"{bench.impl} stands for the kernels of a serving stack, which this package does not run",
+            f"torch_{bench.impl} is accepted in fp8: kernels of this package and of torch",
+        )
     if batch > 1 or bench.op == "gemm" or bench.device != "cuda":
         raise bench.refuse(
             f"torch has no such product in {bench.case.dtype}", "matmul with batch 1 on a GPU is accepted"
         )
     torch = bench.torch
-    if bench.impl in SCALES and bench.case.dtype == "int8":
-        raise bench.refuse("no kernel here quantises to int8", "fp8 is accepted")
     if bench.case.dtype == "int8":
         a = torch.randint(-8, 8, (m, k), device=bench.device, dtype=torch.int8)
         b = torch.randint(-8, 8, (n, k), device=bench.device, dtype=torch.int8).t()
-        return Program(lambda: torch._int_mm(a, b), lambda out: _rows(bench, out, a, b))
-    if bench.impl in SCALES:
-        return _scaled(bench, m, k, n, SCALES[bench.impl])
+        return Program(lambda: torch._int_mm(a, b), lambda out: _rows(bench, out, a, b), (b,))
+    if bench.impl in TORCH_SCALES:
+        return _scaled(bench, m, k, n, TORCH_SCALES[bench.impl])
     a, b = bench.normal(m, k), bench.normal(n, k).t()
     one = torch.ones((), device=bench.device)
     return Program(
-        lambda: torch._scaled_mm(a, b, one, one, out_dtype=torch.bfloat16), lambda out: _rows(bench, out, a, b)
+        lambda: torch._scaled_mm(a, b, one, one, out_dtype=torch.bfloat16), lambda out: _rows(bench, out, a, b), (b,)
     )
+
+
+def in_blocks(rows: int, inputs: int, columns: int) -> bool:
+    """Whether torch multiplies 8-bit floats of these sizes with scales of 1 x 128 and 128 x 128 elements."""
+    return not (rows % SCALES_ROWS or inputs % SCALES_INPUTS or columns % BLOCK)
 
 
 def _scaled(bench: Bench, m: int, k: int, n: int, scales: str) -> Program:
@@ -64,8 +76,8 @@ def _scaled(bench: Bench, m: int, k: int, n: int, scales: str) -> Program:
     The reference quantises in the same way, so it holds the product to its arithmetic.
     """
     torch, made = bench.torch, {"device": bench.device}
-    if scales == "block" and (k % 512 or n % BLOCK):
-        raise bench.refuse("torch has no such product of blocks", "k in multiples of 512 and n of 128 are accepted")
+    if scales == "block" and not in_blocks(m, k, n):
+        raise bench.refuse("torch has no such product of blocks", BLOCKS_ACCEPTED)
     a, b = bench.normal(m, k).to(torch.bfloat16), bench.normal(n, k)
     shape = {"token": (1, n), "block": (n // BLOCK, k // BLOCK)}.get(scales, (1,))
     right = (torch.rand(shape, **made) + 0.5) * k**-0.5
@@ -82,7 +94,7 @@ def _scaled(bench: Bench, m: int, k: int, n: int, scales: str) -> Program:
         wide = (x.double() * _spread(left, m, k))[::step]
         yield "the product", out[::step], wide @ (b.t().double() * _spread(right, k, n))
 
-    return Program(run, compare)
+    return Program(run, compare, (b,))
 
 
 def _quantiser(bench: Bench, scales: str) -> Callable[[Any], tuple[Any, Any]]:

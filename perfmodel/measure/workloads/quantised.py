@@ -1,7 +1,7 @@
 """Linear layers with quantised weights by torch, and the kernels of this package that quantise activations.
 
-The reference is the product of the dequantised weights in float64, so it holds the kernel to its arithmetic and not the format
-to its accuracy. Activations of an 8-bit product are quantised before the run: the product alone is measured.
+The reference is the product of the dequantised weights in float64. It checks the arithmetic of the kernel, not the
+accuracy of the format. Activations of an 8-bit product are quantised before the run: the product alone is measured.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 from perfmodel.measure.program import Pairs, Program
 from perfmodel.measure.workloads import Bench
+from perfmodel.measure.workloads.products import BLOCK, BLOCKS_ACCEPTED, in_blocks
 
 ROWS_CHECKED = 64
 INNER_TILES = 8  # tiles along the input that torch's layout of 4-bit weights keeps together
 GROUPS = (32, 64, 128, 256)
-BLOCK = 128
 TIE = 1e-4  # distances of two neighbours that agree so nearly are equal in float32
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # by exponent of two bits and mantissa of one
 LARGEST = 448.0  # of an 8-bit float of 4 exponent bits
@@ -22,6 +22,10 @@ LARGEST = 448.0  # of an 8-bit float of 4 exponent bits
 
 def build(bench: Bench) -> Program:
     """The program of the operation that the case names."""
+    if bench.impl == "serving":
+        raise bench.refuse(
+            "serving stands for the kernel of a serving stack, which this package does not run", "torch is accepted"
+        )
     return _PROGRAMS[bench.op](bench)
 
 
@@ -90,10 +94,10 @@ def _fp8(bench: Bench) -> Program:
     """torch's product of 8-bit floats: runs of 128 of both operands, weights in blocks of 128 x 128."""
     torch, (rows, D_in, D_out) = bench.torch, _sizes(bench)
     group = bench.shape["group"]
-    if bench.device != "cuda" or bench.case.dtype != "bf16" or group != BLOCK or D_in % 512 or D_out % BLOCK:
+    if bench.device != "cuda" or bench.case.dtype != "bf16" or group != BLOCK or not in_blocks(rows, D_in, D_out):
         raise bench.refuse(
             "torch has no such product of 8-bit floats",
-            "bf16, groups of 128, inputs in multiples of 512 and outputs in multiples of 128 on a GPU are accepted",
+            f"bf16, groups of 128, {BLOCKS_ACCEPTED.removesuffix(' are accepted')} on a GPU are accepted",
         )
     kind = torch.float8_e4m3fn
     x, w = (bench.normal(lines, D_in).float().to(kind) for lines in (rows, D_out))

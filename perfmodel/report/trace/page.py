@@ -82,7 +82,7 @@ def _step(found: Traced) -> str:
     doing = "; ".join(f"{what} {scaled(seconds, 's', 3)}" for what, seconds in list(spans.host_in.items())[:6])
     notes = [f"Meanwhile the host was in: {doing}."] if doing else []
     if spans.communication_hidden_s:
-        notes.append(f"Another {scaled(spans.communication_hidden_s, 's', 4)} of communication runs behind kernels.")
+        notes.append(f"Another {scaled(spans.communication_hidden_s, 's', 4)} of communication overlaps with kernels.")
     if spans.profiler_s is not None:
         notes.append(f"The profiler added {scaled(spans.profiler_s, 's', 4)}.")
     words = "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
@@ -103,7 +103,7 @@ def _ranks(ranks: Sequence[Rank]) -> str:
         lines.append(f"<tr><td class='n'>{one.rank}</td>{cells}</tr>")
     head = "".join(f"<th class='n'>{name}</th>" for name in heads)
     last = min(ranks, key=lambda one: one.waiting_s)
-    intro = f"Exposed and hidden are communication. Waiting is its time before the last rank has come; the others wait for rank {last.rank}."
+    intro = f"Exposed: communication without a kernel at the same time. Hidden: communication that overlaps with kernels. Waiting: communication until the last rank arrives. The others wait for rank {last.rank}."
     table = f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     return section("Ranks", table, escape(intro))
 
@@ -116,8 +116,8 @@ def _helps(found: Traced) -> str:
         f"<p class='check'>{escape(one.check)}</p></div></li>"
         for one in found.advice
     ]
-    intro = "Ranked by the seconds that they save: the model's time before each change less its time after it."
-    return section("What would help", f"<ol class='helps'>{''.join(lines)}</ol>", intro)
+    intro = "Ranked by saved time: the expected time before each change minus that after it."
+    return section("Suggested changes", f"<ol class='helps'>{''.join(lines)}</ol>", intro)
 
 
 def _timeline_section() -> str:
@@ -163,7 +163,9 @@ def _kernels(found: Traced) -> str:
         f"<div class='scroll'><table class='sorts' id='kernel-table'><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>{more}"
     )
     return section(
-        "Kernels", body, f"Equal kernels together. “Of bound” is the lower bound{sheet} divided by the measured time."
+        "Kernels",
+        body,
+        f"Equal kernels share a row. “Of bound” is the lower bound{sheet} divided by the measured time.",
     )
 
 

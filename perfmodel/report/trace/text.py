@@ -1,4 +1,4 @@
-"""The terminal report of a trace: the parts of the step, what would help, the kernels."""
+"""The terminal report of a trace: the parts of the step, suggested changes, the kernels."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _part_notes(found: Traced) -> Iterable[str]:
     if doing:
         yield f"Meanwhile the host was in: {'; '.join(map(one_line, doing))}."
     if spans.communication_hidden_s:
-        yield f"Another {scaled(spans.communication_hidden_s, 's')} of communication runs behind kernels."
+        yield f"Another {scaled(spans.communication_hidden_s, 's')} of communication overlaps with kernels."
     if main.waiting_s:
         yield f"The collectives wait {scaled(main.waiting_s, 's')} for other ranks."
     if spans.profiler_s is not None:
@@ -109,7 +109,9 @@ def ranks_sheet(ranks: Sequence[Rank]) -> Sheet:
         Column("idle_other_s", "idle: other", lambda one: one.spans.idle_other_s, _time, expendable=1),
     ]
     last = min(ranks, key=lambda one: one.waiting_s)
-    notes = ["Exposed and hidden are communication; waiting is the part of it in which other ranks had not come yet."]
+    notes = [
+        "Exposed: communication without a kernel at the same time. Hidden: communication that overlaps with kernels. Waiting: communication until the last rank arrives."
+    ]
     if max(one.waiting_s for one in ranks):
         notes.append(f"The others wait for rank {last.rank}.")
     return Sheet(columns, ranks, "Ranks", notes=notes)
@@ -120,7 +122,7 @@ def _time(value: float) -> str:
 
 
 def _advice_text(found: Traced, width: int) -> str:
-    lines = ["What would help, by the model's time before and after:", ""]
+    lines = ["Suggested changes, with the time that each saves by the model:", ""]
     for number, one in enumerate(found.advice[:MOST_ADVICE], 1):
         share = one.saves_s / found.main.spans.span_s
         head = f"{number}. saves {scaled(one.saves_s, 's')} ({share:.1%}): {one.what}"
@@ -180,7 +182,7 @@ def _kernel_notes(found: Traced, rows: Sequence[Row], shown: int, whole_s: float
     if inferred_s > INFERRED * whole_s:
         yield (
             "Some sizes are inferred from the names and grids of kernels, because the trace has no shapes for them. Where a size "
-            "could only be told by the time, the expected time is no check."
+            "was inferred from the measured time, the two times agree by construction."
         )
     if found.gpu:
         yield f'"Of bound" is the lower bound of {label(found.gpu.file)} divided by the measured time.'

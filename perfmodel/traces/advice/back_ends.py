@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from perfmodel.aten.asking import asked
 from perfmodel.runs import Depthwise, Heads, Rows, each
-from perfmodel.timing.kernels import OWN, ROWS
+from perfmodel.timing.part import OWN
+from perfmodel.timing.rows import ROWS
 from perfmodel.traces.advice.finding import Advice, Context, measured, ms, near, operator, total
 from perfmodel.traces.pricing import Priced
 

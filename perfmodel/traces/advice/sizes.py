@@ -32,7 +32,7 @@ def misaligned(found: Context) -> Iterable[Advice]:
         yield Advice(
             f"Pad the size {size} to {padded}",
             before_s - after_s,
-            f"{many(len(products), 'product')} cannot use the library's aligned kernels, because rows of {size} elements are not a multiple of "
+            f"{many(len(products), 'product')} cannot use the library's aligned kernels, because rows of {size:,} elements are not a multiple of "
             f"{WIDE_BYTE} bytes: {ms(measured(products))} measured. Padded, they are expected to take "
             f"{ms(total(products) - gone)}." + _longer(after_s - before_s + gone),
             f"Pad the dimension to {padded} (for a vocabulary: resize_token_embeddings(pad_to_multiple_of={PAD})), and look "
@@ -121,9 +121,9 @@ def larger_batch(found: Context) -> Iterable[Advice]:
             break
     times, saves_s = best
     yield Advice(
-        f"Compute {rows * times} rows at once in place of {rows}",
+        f"Compute {rows * times:,} rows at once in place of {rows:,}",
         saves_s,
-        f"{many(len(few), 'product')} multiply {rows} rows by weights and are bound by reading the weights. With {times} times the "
+        f"{many(len(few), 'product')} multiply {rows:,} rows by weights and are bound by reading the weights. With {times} times the "
         f"rows, a step takes {ms((before_s - saves_s) * times)} in them in place of {ms(before_s)}, so each row takes "
         f"{ms(saves_s / max(1, rows))} less. This raises throughput, not the speed of one request.",
         "Raise the batch size and compare the time per token.",
