@@ -23,8 +23,6 @@ from perfmodel.timing.branches import MixedError, SingleError, by_paths, by_poin
 
 CARDS = ("h100", "a100", "t4", "l40s", "rtx4090", "b200", "v100")
 SAME = 1e-12
-# Operations whose mechanisms take plain numbers on some cards, so that their points are evaluated one by one.
-ALONE = {"expert_linear"}
 
 
 def figures(total, time):
@@ -54,7 +52,7 @@ def test_cases_that_are_predicted_together_are_predicted_alike(monkeypatch, part
             assert [type(count) for count in found.total[:4]] == [int] * 4
             together += not found.expected.terms
     assert together > 0.9 * 14 * len(drawn.NAMED[part::4])
-    assert alone_ops <= ALONE
+    assert alone_ops == set()
 
 
 @pytest.mark.parametrize("protocol", ["cold", "warm", "eager"])

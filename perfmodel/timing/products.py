@@ -44,7 +44,7 @@ class Product(NamedTuple):
     def of(cls, fact: Gemm) -> "Product":
         """Returns the product that a fact describes, as numbers."""
         sizes = (number(size) for size in fact[:4])
-        items = (item if isinstance(item, int) else float(item) for item in fact.items)
+        items = (item if isinstance(item, int) else 1.0 * item for item in fact.items)
         m, k, n, batch = sizes
         left, right, result = items
         return cls(

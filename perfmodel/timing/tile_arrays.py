@@ -13,7 +13,7 @@ import numpy as np
 
 from perfmodel.arithmetic import Size, maximum
 from perfmodel.timing import picked_tiles
-from perfmodel.timing.arrays import Points, blocks, points
+from perfmodel.timing.arrays import Points, blocks, points, varies
 from perfmodel.timing.card import Card
 from perfmodel.timing.picked_tiles import Pick
 from perfmodel.timing.products import Limits, Product
@@ -34,11 +34,14 @@ def _column(choices: tuple[Choice, ...]) -> Choice:
 def least_s(card: Card, size: Product, dtype: str, kind: str, given: Limits) -> Any:
     """Returns the time of every product with its fastest tile and split."""
     grid = grid_of(card, size, dtype, kind, given)
-    every, shared, count = _column(grid.choices), grid._replace(choices=()), card.multiprocessors
+    shared, count = grid._replace(choices=()), card.multiprocessors
+    # The figures of a kernel's only tile may differ from point to point.
+    single = grid.choices[0] if varies(grid.choices) else None
+    every: Any = None if single else _column(grid.choices)
     length = next(one.size for one in (*size, *given) if isinstance(one, np.ndarray))
-    found = np.empty(length).view(Points)
-    for part, (own_size, own_grid, own_given) in blocks((size, shared, given), length, AT_ONCE // len(grid.choices)):
-        found[part] = _of_block(count, every, own_size, own_grid, own_given, found[part].size)
+    found, most = np.empty(length).view(Points), AT_ONCE // len(grid.choices)
+    for part, (one, own_size, own_grid, own_given) in blocks((single, size, shared, given), length, most):
+        found[part] = _of_block(count, one or every, own_size, own_grid, own_given, found[part].size)
     return found
 
 

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from perfmodel.arithmetic import Size, maximum
+from perfmodel.timing.branches import uniform
 from perfmodel.timing.card import Card, Tiling
 from perfmodel.timing.stack_tiles import Sides
 from perfmodel.timing.weights import Mechanism
@@ -38,9 +39,9 @@ class Choice(NamedTuple):
     wave_n: float
 
 
-def step_of(left: float, right: float) -> int:
+def step_of(left: Size, right: Size) -> int:
     """Elements along k of one step: one L2 cache line of the wider operand."""
-    return max(1, int(STEP_BYTE // max(left, right)))
+    return max(1, uniform(STEP_BYTE // maximum(left, right)))
 
 
 def wave(count: int, tile_m: Size, tile_n: Size) -> tuple[Size, Size]:
@@ -81,10 +82,10 @@ def choices_of(
     sides = own or KERNELS.get(f"{card.generation} {kind}") or tuple(Sides(*pair) for pair in tiles)
     step_k = step_of(left, right) if on_tensor else VECTOR_STEP
     weight_s = CONVERTED * card.multiprocessors / card.lane_per_s if converts else 0.0
-    return _made(card.tilings[kind], sides, rates, step_k, left, right, aligned, weight_s), len(sides) > 4
+    table = _kept if isinstance(left, (int, float)) else _made
+    return table(card.tilings[kind], sides, rates, step_k, left, right, aligned, weight_s), len(sides) > 4
 
 
-@lru_cache(maxsize=1024)
 def _made(
     how: Tiling,
     tiles: tuple[Sides, ...],
@@ -112,7 +113,7 @@ def _made(
             Choice(
                 tile_m,
                 tile_n,
-                max(multiply_s, fetch_byte / draw, convert_s),
+                maximum(maximum(multiply_s, fetch_byte / draw), convert_s),
                 _shared_byte(fetch_byte, tile_m * left * step_k, down, across, how.sharing) / l2_byte_per_s,
                 how.start_s + area / (how.drain_per_clock * clock_hz),
                 count * together,
@@ -120,6 +121,9 @@ def _made(
             )
         )
     return tuple(found)
+
+
+_kept = lru_cache(maxsize=1024)(_made)
 
 
 def _shared_byte(byte: float, left_byte: float, down: int, across: int, sharing: float) -> float:
