@@ -170,7 +170,7 @@ def _long_division(top: Form, bottom: Form) -> tuple[Form, Form]:
 
 
 def _lacks(base: Fraction, exponent: Fraction) -> Fraction:
-    """1 minus a power of a base, to a relative error."""
+    """1 minus a power of a base, with a small relative error."""
     try:
         return lacks(base, exponent)
     except OverflowError:
