@@ -7,15 +7,17 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+import pytest
 from command import perfmodel
 from many import for_each
 
 import perfmodel as package
 from perfmodel.case_files import read
+from perfmodel.errors import InputError
 from perfmodel.hardware import gpu
 from perfmodel.prediction import influences, predicted
 from perfmodel.roofline import rates
-from perfmodel.timing import backends, blocks, parameters, registry, torch_rows
+from perfmodel.timing import backends, blocks, families, parameters, registry, torch_rows
 from perfmodel.timing.changes import changed
 from perfmodel.timing.weights import FOLDER, GIVEN, Mechanism
 
@@ -244,3 +246,17 @@ def test_every_constant_of_a_mechanism_moves_a_time():
                 if times(cases) == before:
                     idle.add(registry.place(one))
     assert not idle
+
+
+def test_a_section_of_a_family_may_be_like_anothers(tmp_path, monkeypatch):
+    folder = tmp_path / "hardware" / "families"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("PERFMODEL_PATH", str(tmp_path))
+    page = "generation: {0}\nsources:\n  own: a test\nlatency: {{like: {1}, from: own, l2: 99}}\n"
+    (folder / "volta.yaml").write_text(page.format("volta", "hopper"))
+    hopper = families.family("hopper").sections["latency"]
+    assert families.family("volta").sections == {"latency": {**hopper, "l2": 99.0}}
+    (folder / "turing.yaml").write_text(page.format("turing", "ada"))
+    (folder / "ada.yaml").write_text(page.format("ada", "turing"))
+    with pytest.raises(InputError, match="like that of a generation that is like this one"):
+        families.family("turing")
