@@ -10,11 +10,14 @@ import drawn
 import numpy as np
 import pytest
 
+from perfmodel.analysis import analyse
 from perfmodel.bulk.files import predicted as predicted_file
 from perfmodel.cases import case
+from perfmodel.given import workload
 from perfmodel.hardware import gpu
 from perfmodel.prediction import FEW, predicted, predictions
 from perfmodel.roofline import rates
+from perfmodel.sweep import plan
 from perfmodel.timing import arrays, parameters
 from perfmodel.timing.branches import MixedError, SingleError, by_paths, by_points, uniform
 
@@ -42,6 +45,42 @@ def test_cases_that_are_predicted_together_are_predicted_alike(part, seed):
             assert [type(count) for count in found.total[:4]] == [int] * 4
             together += not found.expected.terms
     assert together > 0.9 * 14 * len(drawn.NAMED[part::4])
+
+
+@pytest.mark.parametrize("protocol", ["cold", "warm", "eager"])
+@pytest.mark.parametrize("op", ["adam_step", "sgd_step", "foreach", "gradient_norm"])
+def test_optimizer_steps_of_any_number_of_launches_are_timed_as_arrays(monkeypatch, op, protocol):
+    """From one launch to thousands, with whole and with fractional last launches; no point is evaluated alone."""
+    monkeypatch.delattr(arrays, "_one_by_one")
+    monkeypatch.setattr(arrays, "FEW", 0)
+    draw, card = random.Random(f"{op} {protocol}"), gpu("h100")
+    shapes = [{"params": tensors * int(2 ** draw.uniform(0, 24)), "tensors": tensors} for tensors in (1, 3, 30, 400, 2000)
+              for _ in range(6)]  # fmt: skip
+    shapes += [{"params": 320 * 65536 * launches, "tensors": 1} for launches in (1, 2, 3, 600, 1024, 1025, 3000)]
+    lines = [{"op": op, "shape": shape, "protocol": protocol} for shape in shapes]
+    if op == "foreach":
+        lines = [{**line, "shape": {**line["shape"], "reads": 1 + place % 6}} for place, line in enumerate(lines)]
+    asked = [case(line) for line in lines]
+    for one, found in zip(asked, predictions(asked, card), strict=True):
+        alone = predicted(one, rates(card, one.dtype), parameters.card(card))
+        assert figures(found.total, found.expected) == pytest.approx(figures(*alone), rel=SAME, abs=0.0), one
+
+
+@pytest.mark.parametrize("phase", ["prefill", "train"])
+def test_a_layer_of_any_width_is_timed_as_arrays(monkeypatch, phase):
+    """Head sizes, parameters and launches of the optimizer differ; no point is evaluated alone."""
+    over, card, layer = {"D": range(512, 16385, 512), "N": (1, 100, 4096)}, gpu("a100"), workload("llama-2-7b-layer")
+    (wanted,) = plan(layer, [card], over, phase=phase, expected=True).chunks()
+    with monkeypatch.context() as patch:
+        patch.delattr(arrays, "_one_by_one")
+        patch.setattr(arrays, "FEW", 0)
+        (found,) = plan(layer, [card], over, phase=phase, expected=True).chunks()
+    assert found.flops.size > 50
+    assert found.expected_s == pytest.approx(wanted.expected_s, rel=SAME, abs=0.0)
+    for i in range(0, found.flops.size, 17):
+        settings = {name: int(values[i]) for name, values in found.at.items()}
+        alone = analyse(layer, gpu=card, settings=settings, phase=phase).total.expected
+        assert found.expected_s[i] == pytest.approx(alone.expected_s, rel=SAME, abs=0.0)
 
 
 def test_cases_that_an_operation_refuses_are_told_beside_the_others():

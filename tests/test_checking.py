@@ -407,7 +407,7 @@ def test_without_a_gpu_nothing_is_measured_in_its_place(tmp_path, measuring, mon
     ("line", "told"),
     [
         ({**SMALL, "op": "added"}, ":1: op: 'added' is not known;"),
-        ({**SMALL, "protocol": "rotating"}, ":1: protocol: no program rotates its weights;"),
+        ({**SMALL, "protocol": "rotating"}, ":1: protocol: no run of this case replaces its weights;"),
     ],
 )
 def test_cases_that_cannot_be_measured_are_refused_before(tmp_path, measuring, line, told):

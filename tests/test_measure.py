@@ -277,13 +277,52 @@ def test_whatever_a_library_throws_is_a_record(monkeypatch):
     assert device.measure(ADD)["error"] == "MemoryError: out of memory"
 
 
-@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name not in stopwatch.PROTOCOLS])
-def test_a_protocol_that_is_only_predicted_is_refused_and_not_measured_as_another(protocol, monkeypatch):
+def test_rotating_weights_are_not_measured_on_a_processor(monkeypatch):
     from perfmodel.measure.bench import Device
 
+    assert set(stopwatch.PROTOCOLS) == set(PROTOCOLS)
     device = Device("cpu")
     monkeypatch.setattr(device.watch, "times", lambda *_: pytest.fail("it was timed"))
-    assert f"'{protocol}' is not measured" in device.measure({**ADD, "protocol": protocol})["error"]
+    product = {"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}, "dtype": "fp32", "protocol": "rotating"}
+    assert "'rotating' is not measured; one of cold, warm, eager is accepted" in device.measure(product)["error"]
+
+
+def test_enough_copies_of_the_weights_rotate():
+    """50 MB of cache: copies of 10 MB fill it four times, copies of 100 MB need no more than the fewest."""
+    assert stopwatch.copies(10_000_000, 50_000_000) == 20
+    assert stopwatch.copies(100_000_000, 50_000_000) == stopwatch.FEWEST_COPIES
+    assert stopwatch.copies(1, 50_000_000) == stopwatch.MOST_COPIES
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_run_uses_the_copy_in_the_place_of_the_weights(turned):
+    """The memory of a tensor is replaced, also that of a transposed one, and comes back."""
+    torch = pytest.importorskip("torch")
+    weights = torch.arange(6.0).view(2, 3)
+    weights = weights.t() if turned else weights
+    other = weights.clone() + 1
+    before = weights.data_ptr()
+    with stopwatch.replaced((weights,), (other,)):
+        assert weights.data_ptr() == other.data_ptr()
+        assert weights.stride() == other.stride()
+        assert float(weights.sum()) == 15 + 6
+    assert weights.data_ptr() == before
+    assert float(weights.sum()) == 15
+
+
+@pytest.mark.gpu
+def test_rotating_weights_come_from_memory():
+    """A product of few rows reads 8 MB of weights, which stay in L2 of a card of 40 MB or more if nothing replaces them."""
+    from perfmodel.measure.bench import Device
+
+    if environment.torch_with_gpu() is None:
+        pytest.skip("no usable GPU")
+    device = Device("cuda")
+    product = {"op": "matmul", "shape": {"m": 16, "k": 2048, "n": 2048}, "dtype": "bf16", "impl": "torch"}
+    rotating = device.measure({**product, "protocol": "rotating"})
+    assert rotating["median_us"] * 1e-6 > 2 * 2048 * 2048 / 5e12
+    linear = {"op": "mlp", "shape": {"B": 1, "N": 16, "D": 1024, "F": 4096}, "dtype": "bf16", "protocol": "rotating"}
+    assert "error" not in device.measure(linear)
 
 
 def test_every_suite_is_made_of_cases_that_differ():

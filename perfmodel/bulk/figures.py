@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from perfmodel.analysis import Total
 from perfmodel.arithmetic import Size, maximum, where
+from perfmodel.bulk.decimals import texts
 from perfmodel.cases import Case
 from perfmodel.errors import InputError
 from perfmodel.prediction import FIXED, Model, back_end, bounded, launched
@@ -38,6 +39,7 @@ RESULTS = 12
 REFUSED = (float("nan"),) * RESULTS
 # Seconds that follow the counts and the bottleneck; the model's own time and that of kernels without a mechanism follow.
 _SECONDS = ("lower_s", "no_overlap_s", "expected_s", "expected_low_s", "expected_high_s")
+_NUMBERS = (*_SECONDS, "intensity_flop_per_byte", "headroom_s")
 Values = NDArray[np.float64]
 
 
@@ -74,19 +76,29 @@ def sound(found: Values) -> NDArray[np.bool_]:
     return fine
 
 
-def columns(found: Values) -> dict[str, list[Any]]:
-    """The figures of all cases by name, with those that follow from others."""
-    counted = found[:COUNTS]
-    flops, _, traffic_byte, _ = counted
-    times = found[COUNTS + 1 : COUNTS + 1 + len(_SECONDS)]
+def columns(tables: Sequence[Values]) -> Iterator[dict[str, list[Any]]]:
+    """The figures of all cases of each table by name, with those that follow from others; times and rates as texts.
+
+    Many numbers are written at once, because tables may be small.
+    """
+    numbers = [*map(_numbers, tables)]
+    written = texts(np.concatenate([own.reshape(-1) for own in numbers])) if numbers else []
+    start = 0
+    for found, own in zip(tables, numbers, strict=True):
+        parts = range(start, start + own.size, own.shape[1])
+        start += own.size
+        yield {
+            **dict(zip(Total._fields, found[:COUNTS].astype(np.int64).tolist(), strict=False)),
+            **{name: written[low : low + own.shape[1]] for name, low in zip(_NUMBERS, parts, strict=True)},
+            "bound": _words(found),
+        }
+
+
+def _numbers(found: Values) -> Values:
+    """The times and rates of all cases, one row for each of ``_NUMBERS``."""
+    flops, traffic_byte, times = found[0], found[2], found[COUNTS + 1 : COUNTS + 1 + len(_SECONDS)]
     intensity = np.divide(flops, traffic_byte, out=np.zeros_like(flops), where=traffic_byte > 0)
-    return {
-        **dict(zip(Total._fields, counted.astype(np.int64).tolist(), strict=False)),
-        "intensity_flop_per_byte": intensity.tolist(),
-        "bound": _words(found),
-        **dict(zip(_SECONDS, times.tolist(), strict=True)),
-        "headroom_s": (times[2] - times[0]).tolist(),
-    }
+    return np.stack([*times, intensity, times[2] - times[0]])
 
 
 def _words(found: Values) -> list[str]:

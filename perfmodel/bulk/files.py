@@ -41,12 +41,6 @@ class Table(NamedTuple):
             shape = dict(zip(line["shape"], numbers, strict=True))
             yield Prediction({**line, "shape": shape}, total, "", time, self.notes)
 
-    def columns(self) -> dict[str, list[Any]]:
-        """The figures of all cases by the names that they have in the document of ``predict``."""
-        from perfmodel.bulk import figures
-
-        return figures.columns(self.figures)
-
 
 class Predictions(Sequence[Prediction]):
     """The predictions of a file in the order of its lines: tables, and those of other lines by their numbers."""
@@ -60,6 +54,13 @@ class Predictions(Sequence[Prediction]):
         for table, own in zip(self.tables, of_tables, strict=True):
             found.update(zip(table.alike.places.tolist(), own, strict=True))
         return [found[number] for number in sorted(found)]
+
+    def columns(self) -> Iterator[dict[str, list[Any]]]:
+        """The figures of the cases of each table, by the names that they have in the document of ``predict``."""
+        if self.tables:
+            from perfmodel.bulk import figures
+
+            yield from figures.columns([table.figures for table in self.tables])
 
     @cached_property
     def _all(self) -> list[Prediction]:

@@ -15,7 +15,7 @@ from perfmodel.errors import InputError, PerfmodelError, one_line
 from perfmodel.measure import environment
 from perfmodel.measure.kernels import launch
 from perfmodel.measure.program import Program, verdict
-from perfmodel.measure.stopwatch import PROTOCOLS, Cpu, Cuda, steadiest
+from perfmodel.measure.stopwatch import Cpu, Cuda, steadiest
 from perfmodel.ops import FAMILY_OF
 from perfmodel.records import SCHEMA, case_of
 
@@ -93,9 +93,9 @@ class Device:
         return plain.build(self.lib, read)
 
     def _measured(self, read: Case) -> dict[str, Any]:
-        if read.protocol not in PROTOCOLS:
+        if read.protocol not in self.watch.protocols:
             raise InputError(
-                f"{read.where}: protocol", f"'{read.protocol}' is not measured", f"one of {', '.join(PROTOCOLS)} is accepted",
+                f"{read.where}: protocol", f"'{read.protocol}' is not measured", f"one of {', '.join(self.watch.protocols)} is accepted",
                 "Use 'perfmodel predict' for its expected time.",
             )  # fmt: skip
         program = self.program(read)

@@ -13,7 +13,8 @@ from perfmodel.errors import InputError, NoDeviceError, one_line
 from perfmodel.hardware import Gpu
 from perfmodel.measure import environment, session
 from perfmodel.measure.program import Program
-from perfmodel.measure.stopwatch import PROTOCOLS, Cpu, Cuda, Samples, steadiest
+from perfmodel.measure.stopwatch import ON_PROCESSOR as PROTOCOLS
+from perfmodel.measure.stopwatch import Cpu, Cuda, Samples, steadiest
 
 TRIES = 3
 CPU = "cpu"

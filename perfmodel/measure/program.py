@@ -15,11 +15,12 @@ Pairs = Iterator[tuple[str, Any, Any]]
 
 class Program(NamedTuple):
     """``run`` does the work once and returns the outputs. ``compare`` yields parts of the outputs, each with its name
-    and reference.
+    and reference. ``weights``: tensors that every run of the rotating protocol replaces by a copy.
     """
 
     run: Callable[[], Any]
     compare: Callable[[Any], Pairs]
+    weights: tuple[Any, ...] = ()
 
 
 class Verdict(NamedTuple):

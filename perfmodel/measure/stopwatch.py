@@ -1,25 +1,29 @@
-"""Times a program on a device under one of three protocols.
+"""Times a program on a device under one of four protocols.
 
 ``cold``: the last-level cache is flushed before every run. ``warm``: runs follow one another without a flush. On a GPU
-both replay a CUDA graph, which removes host overhead. ``eager``: the host launches every kernel, as in a program
+both replay a CUDA graph, which removes host overhead. ``rotating``, on a GPU: one graph of many runs, each of which uses
+another copy of the weights, so that they come from memory. ``eager``: the host launches every kernel, as in a program
 without graphs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from perfmodel.measure.program import Program
 
-PROTOCOLS = ("cold", "warm", "eager")
+ON_PROCESSOR = ("cold", "warm", "eager")
+PROTOCOLS = (*ON_PROCESSOR, "rotating")  # on a GPU
 FEWEST, MOST = 12, 60
 STEADY = 0.05  # measure again if the interquartile range exceeds this share of the median
 WARM_UP = 3
 BUDGET_S = 0.12  # measured time per case
+# Rotating: all copies of the weights together are this many times as large as L2.
+CACHES, FEWEST_COPIES, MOST_COPIES = 4, 6, 1024
 
 
 class Samples(NamedTuple):
@@ -62,18 +66,50 @@ def steadiest(measure: Callable[[], Samples], tries: int) -> tuple[Samples, int]
     return min(found, key=lambda samples: samples.spread), len(found)
 
 
+@contextmanager
+def replaced(tensors: Sequence[Any], by: Sequence[Any]) -> Iterator[None]:
+    """Lets tensors use the memory of others for a while, without a copy: what is captured then holds those addresses."""
+    own = [one.detach() for one in tensors]
+    for one, other in zip(tensors, by, strict=True):
+        one.set_(other)
+    try:
+        yield
+    finally:
+        for one, before in zip(tensors, own, strict=True):
+            one.set_(before)
+
+
+class Replay:
+    """A CUDA graph of so many runs."""
+
+    def __init__(self, replay: Callable[[], None], runs: int = 1) -> None:
+        self._replay, self.runs = replay, runs
+
+    def __call__(self) -> None:
+        self._replay()
+
+
+def copies(weight_byte: int, cache_byte: int) -> int:
+    """Returns the number of copies of the weights with which none is still in the cache when its turn comes again. Of small
+    weights that would be too many runs, and a part stays in the cache.
+    """
+    return min(MOST_COPIES, max(FEWEST_COPIES, -(-CACHES * cache_byte // max(1, weight_byte))))
+
+
 class Cuda:
     """A GPU through torch. Captures a program in a CUDA graph, flushes L2 by reading, and times with events."""
 
     name = "cuda"
+    protocols = PROTOCOLS
     tries = 3  # a short delay of the host can slow small kernels
 
     def __init__(self, torch: Any) -> None:
         self.torch = torch
         self.stream = torch.cuda.Stream()
-        cache = torch.cuda.get_device_properties(0).L2_cache_size
-        self._flush = torch.ones(max(4 * cache, 1 << 26) // 4, device="cuda")
+        self.cache_byte = torch.cuda.get_device_properties(0).L2_cache_size
+        self._flush = torch.ones(max(4 * self.cache_byte, 1 << 26) // 4, device="cuda")
         self._sink = torch.empty((), device="cuda")
+        self._kept: tuple[tuple[Any, ...], ...] = ()
 
     def flush(self) -> None:
         """Reads four times the size of L2. This evicts all lines of the case and writes back the dirty ones."""
@@ -91,14 +127,25 @@ class Cuda:
             return self._eager(program), out
         del out
         graph = torch.cuda.CUDAGraph()
+        others = self._others(program) if protocol == "rotating" else ()
         try:
             with torch.cuda.graph(graph, stream=self.stream):
+                for weights in others:
+                    with replaced(program.weights, weights):
+                        program.run()
                 out = program.run()
         except Exception:
             self._leave_capture()
             raise
         torch.cuda.synchronize()
-        return graph.replay, out
+        self._kept = others  # the graph holds their addresses alone
+        return Replay(graph.replay, len(others) + 1), out
+
+    def _others(self, program: Program) -> tuple[tuple[Any, ...], ...]:
+        """Returns copies of the weights, for all runs of a graph but the last."""
+        byte = sum(one.numel() * one.element_size() for one in program.weights)
+        number = copies(byte, self.cache_byte) - 1
+        return tuple(tuple(one.clone() for one in program.weights) for _ in range(number))
 
     def _leave_capture(self) -> None:
         """Ends the state in which a failed capture leaves the random numbers of torch, by a capture that succeeds."""
@@ -117,14 +164,18 @@ class Cuda:
         torch = self.torch
         with torch.cuda.stream(self.stream):
             first = self._between(run, protocol, 3)
-            typical_s = median(first) * 1e-6 + (1e-4 if protocol == "cold" else 0)
+            runs = run.runs if isinstance(run, Replay) else 1
+            typical_s = median(first) * runs * 1e-6 + (1e-4 if protocol == "cold" else 0)
             number = int(min(MOST, max(FEWEST, BUDGET_S / typical_s)))
             return Samples(tuple(self._between(run, protocol, number)))
 
     def _between(self, run: Callable[[], None], protocol: str, number: int) -> list[float]:
         torch = self.torch
-        pairs = []
-        if protocol == "warm":  # keeps the GPU busy while the host fills the queue, so launch overhead is hidden
+        pairs, runs = [], run.runs if isinstance(run, Replay) else 1
+        if protocol in (
+            "warm",
+            "rotating",
+        ):  # keeps the GPU busy while the host fills the queue, so launch overhead is hidden
             torch.cuda._sleep(2_000_000)
         for _ in range(number):
             if protocol == "cold":
@@ -137,7 +188,7 @@ class Cuda:
             if protocol == "eager":
                 torch.cuda.synchronize()
         torch.cuda.synchronize()
-        return [start.elapsed_time(end) * 1e3 for start, end in pairs]
+        return [start.elapsed_time(end) * 1e3 / runs for start, end in pairs]
 
     def synchronize(self) -> None:
         self.torch.cuda.synchronize()
@@ -150,6 +201,7 @@ class Cuda:
 
     def release(self) -> None:
         """Frees the memory of the last case."""
+        self._kept = ()
         self.torch.cuda.empty_cache()
 
 
@@ -157,6 +209,7 @@ class Cpu:
     """This processor. Times plain calls with the clock of the host."""
 
     name = "cpu"
+    protocols = ON_PROCESSOR
     tries = 1  # other load on a processor usually lasts longer than a second try
 
     def __init__(self, cache_byte: int) -> None:

@@ -66,7 +66,8 @@ def case_document(prediction: Prediction) -> dict[str, Any]:
 def case_texts(found: Iterable[Prediction]) -> Iterable[str]:
     """Returns the JSON text of every case."""
     if isinstance(found, Predictions):
-        return found.ordered(map(_table_texts, found.tables), map(_text, found.singles.values()))
+        tables = map(_table_texts, found.tables, found.columns())
+        return found.ordered(tables, map(_text, found.singles.values()))
     return map(_text, found)
 
 
@@ -74,20 +75,20 @@ def _text(prediction: Prediction) -> str:
     return dumped(case_document(prediction))
 
 
-def _table_texts(table: Table) -> Iterable[str]:
+def _table_texts(table: Table, figures: Mapping[str, Sequence[Any]]) -> Iterable[str]:
     """Returns the JSON texts of cases that differ in their numbers and their bottleneck alone, so that the text of the
     other fields is made once.
     """
     line = table.alike.case.line
     if not OWN.isdisjoint(line):
         return map(_text, table.predictions())
-    figures, places = table.columns(), ", ".join(f"{dumped(name)}: %d" for name in line["shape"])
+    places = ", ".join(f"{dumped(name)}: %d" for name in line["shape"])
     fields = {name: f"{{{places}}}" if name == "shape" else _verbatim(value) for name, value in line.items()}
     names = []
     for name, value in case_document(next(table.taken(slice(1)).predictions())).items():
         if name in figures:
             names.append(name)
-            fields[name] = "%r" if isinstance(value, (int, float)) else '"%s"'
+            fields[name] = '"%s"' if isinstance(value, str) else "%s"
         elif name not in line:
             fields[name] = _verbatim(value)
     frame = f"{{{', '.join(f'{dumped(name)}: {text}' for name, text in fields.items())}}}"

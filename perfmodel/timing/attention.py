@@ -85,7 +85,7 @@ def _busy(
     each, longest, edges = walked(size, rows, tile, rows // size.queries)
     blocks = heads * ceil(rows / tile.queries) * parts
     width = padded(how, size.width) + padded(how, size.value_width)
-    share = how.share * how.wide if size.width > WIDE else how.share
+    share = where(size.width > WIDE, how.share * how.wide, how.share)
     area_s = tile.queries * pair_s(card, dtype, 2.0 * width, share, how.slots + _more(how, size))
     crossed = how.mask
     if how.uneven:
@@ -186,7 +186,7 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
 
 def padded(how: BackEnd, width: Size) -> Size:
     """The head size that a library computes: sizes without a kernel are padded with zeros."""
-    step = how.widths if width <= 128 else 2 * how.widths
+    step = where(width <= 128, how.widths, 2 * how.widths)
     return -(-width // step) * step
 
 

@@ -81,13 +81,13 @@ class Limits(NamedTuple):
 
 def limits(card: Card, size: Product, dtype: str, found: Size) -> Limits:
     """The figures of a product that every tile shares."""
+    aligned = alignment(size) if dtype in card.tilings else WIDE
     operand_byte = size.batch * size.operands_byte * size.reads
     result_byte = size.batch * size.result_byte * size.writes
     bandwidth = rate(card, operand_byte, result_byte)
     from_memory = operand_byte + result_byte - minimum(result_byte, LEFT_IN_L2 * card.l2_byte)
     flops = 2.0 * size.batch * size.m * size.n * size.k
     powered_s = flops / powered_rate(card, dtype, flops)
-    aligned = alignment(size) if dtype in card.tilings else WIDE
     return Limits(aligned, powered_s, from_memory * (1.0 - found) / bandwidth, bandwidth, first_latency_s(card, found))
 
 

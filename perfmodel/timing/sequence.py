@@ -106,7 +106,7 @@ def _rows(card: Card, launches: Sequence[Launched], protocol: str, known: "Bodie
     """Every kernel's bodies, each after the one before it."""
     whole: Size = 0.0
     if protocol in FROM_L2:
-        whole = kept(card, sum(part.byte * one.kernel.repeat for one in launches for part in one.parts))
+        whole = kept(card, sum(part.byte * part.times * one.kernel.repeat for one in launches for part in one.parts))
     rows: list[Row] = []
     before: Part | None = None
     last_s = 0.0

@@ -10,7 +10,7 @@ keep a copy.)
 
 from typing import NamedTuple
 
-from perfmodel.arithmetic import Size, maximum, minimum, where
+from perfmodel.arithmetic import Size, anywhere, maximum, minimum, where
 from perfmodel.timing.card import Card
 from perfmodel.timing.weights import Mechanism
 
@@ -91,11 +91,12 @@ def late_s(card: Card, read_byte: Size, write_byte: Size) -> Size:
 
 def in_memory(card: Card, read_byte: Size, write_byte: Size) -> tuple[Size, Size]:
     """Seconds of memory for a stream, and those of them in which it writes back lines after the kernel's end."""
-    if read_byte + write_byte <= 0:
+    some = read_byte + write_byte > 0
+    if not anywhere(some):
         return 0.0, 0.0
     byte_per_s = rate(card, read_byte, write_byte)
     late_byte = held_byte(card, read_byte, write_byte, byte_per_s)
-    return (read_byte + write_byte) / byte_per_s, late_byte / byte_per_s
+    return where(some, (read_byte + write_byte) / byte_per_s, 0.0), where(some, late_byte / byte_per_s, 0.0)
 
 
 def through_l2(card: Card, read_byte: Size, write_byte: Size) -> tuple[Size, Size]:

@@ -61,12 +61,12 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
     near = np.flatnonzero(longest_s < least)
     if near.size:
         least = _lowered(least, near, at_once_s([_at(one, near, length) for one in streams], grid.overlap))
-    if grid.whole:
+    if np.all(grid.whole):
         return least
     # With k in parts, no stream is shorter than with all tiles spread over the card, and the sum of two parts is added.
     shortest_s = np.maximum(np.maximum(tiles * grid.steps * every.step_s / count, l2_s), memory_s)
     fits = (shortest_s + (grid.sum_s + 2 * grid.part_s) < least) & (tiles <= count) & (grid.steps >= 2 * FEWEST_STEPS)
-    pairs = np.flatnonzero(_each(fits & np.logical_not(large), length))
+    pairs = np.flatnonzero(_each(fits & np.logical_not(large | grid.whole), length))
     if not pairs.size:
         return least
     own = [_at(one, pairs, length) for one in (tiles, grid.steps, held_s, grid.part_s, memory_s, least, grid.wait_s)]

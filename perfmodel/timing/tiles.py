@@ -178,7 +178,7 @@ class Grid(NamedTuple):
     choices: tuple[Choice, ...]
     choosy: bool
     steps: Size
-    whole: bool
+    whole: Size
     sum_s: float
     part_s: Size
     left_s: Size
@@ -202,9 +202,9 @@ def grid_of(card: Card, size: Product, dtype: str, kind: str, given: Limits) -> 
         or size.converts
         or size.scales in WHOLE
         or bool(size.tiles)
-        or (bool(size.batch > 1) and bool(size.m > 1) and bool(size.n > 1))
+        or ((size.batch > 1) & (size.m > 1) & (size.n > 1))
     )
-    whole = whole or f"{card.generation} {kind}" in UNSPLIT
+    whole = whole | (f"{card.generation} {kind}" in UNSPLIT)
     own = size.tiles or (of_product(card.generation, dtype, size.scales, size.m, size.n) if on_tensor else ())
     items, aligned = (size.left, size.right), 0 if size.odd else given.aligned
     batched = not on_tensor and bool(size.batch > 1)

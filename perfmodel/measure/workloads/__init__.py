@@ -89,6 +89,9 @@ FAMILY = {
     **dict.fromkeys(("mla_attention", "mla_latent_attention"), "latent"),
 }
 
+# Operations whose weights the rotating protocol replaces.
+ROTATED = ("matmul", "gemm", *(op for op, family in FAMILY.items() if family == "layers"))
+
 # Item sizes that may differ from those of the data type, by operation: those of results, and masks of one byte.
 OWN_ITEMS = {
     **dict.fromkeys(("copy", "reduce_sum", "log_softmax"), ("out",)),
@@ -198,10 +201,10 @@ def refused(case: Case) -> InputError | None:
             f"{case.where}: dtype", f"no program runs in {case.dtype}", f"{', '.join(TORCH_TYPES)} are accepted",
             "Use 'perfmodel predict' for it.",
         )  # fmt: skip
-    if case.protocol == "rotating":
+    if case.protocol == "rotating" and (case.op not in ROTATED or case.words.get("direction", "forward") != "forward"):
         return InputError(
-            f"{case.where}: protocol", "no program rotates its weights", "cold, warm and eager are accepted",
-            "Choose one of them.",
+            f"{case.where}: protocol", "no run of this case replaces its weights",
+            f"the forward pass of {', '.join(ROTATED)} is accepted", "Choose another protocol.",
         )  # fmt: skip
     if case.line.get("torch") is not None:
         return InputError(

@@ -35,10 +35,10 @@ def _program(
     gradients: Callable[[Sequence[Any], Any], Pairs],
 ) -> Program:
     """The forward pass, or forward and backward with the gradients of all inputs. ``gradients`` compares them, given
-    that of the output.
+    that of the output. All inputs but the first are weights.
     """
     if bench.direction == "forward":
-        return Program(lambda: forward(*given), compare)
+        return Program(lambda: forward(*given), compare, tuple(given[1:]))
     if bench.direction == "backward":
         raise bench.refuse(
             "no program measures the backward pass alone", "forward, forward_backward and train are accepted"

@@ -27,8 +27,8 @@ def build(bench: Bench) -> Program:
     a, b = bench.normal(*lead, m, k), bench.normal(*lead, k, n)
     if bench.op == "gemm":
         c = bench.normal(m, n)
-        return Program(lambda: bench.torch.addmm(c, a, b), lambda out: _rows(bench, out, a, b, c))
-    return Program(lambda: bench.torch.matmul(a, b), lambda out: _rows(bench, out, a, b))
+        return Program(lambda: bench.torch.addmm(c, a, b), lambda out: _rows(bench, out, a, b, c), (b,))
+    return Program(lambda: bench.torch.matmul(a, b), lambda out: _rows(bench, out, a, b), (b,))
 
 
 def _rows(bench: Bench, out: Any, a: Any, b: Any, c: Any = None) -> Pairs:
@@ -55,13 +55,13 @@ def _narrow(bench: Bench, m: int, k: int, n: int, batch: int) -> Program:
     if bench.case.dtype == "int8":
         a = torch.randint(-8, 8, (m, k), device=bench.device, dtype=torch.int8)
         b = torch.randint(-8, 8, (n, k), device=bench.device, dtype=torch.int8).t()
-        return Program(lambda: torch._int_mm(a, b), lambda out: _rows(bench, out, a, b))
+        return Program(lambda: torch._int_mm(a, b), lambda out: _rows(bench, out, a, b), (b,))
     if bench.impl in TORCH_SCALES:
         return _scaled(bench, m, k, n, TORCH_SCALES[bench.impl])
     a, b = bench.normal(m, k), bench.normal(n, k).t()
     one = torch.ones((), device=bench.device)
     return Program(
-        lambda: torch._scaled_mm(a, b, one, one, out_dtype=torch.bfloat16), lambda out: _rows(bench, out, a, b)
+        lambda: torch._scaled_mm(a, b, one, one, out_dtype=torch.bfloat16), lambda out: _rows(bench, out, a, b), (b,)
     )
 
 
@@ -94,7 +94,7 @@ def _scaled(bench: Bench, m: int, k: int, n: int, scales: str) -> Program:
         wide = (x.double() * _spread(left, m, k))[::step]
         yield "the product", out[::step], wide @ (b.t().double() * _spread(right, k, n))
 
-    return Program(run, compare)
+    return Program(run, compare, (b,))
 
 
 def _quantiser(bench: Bench, scales: str) -> Callable[[Any], tuple[Any, Any]]:
