@@ -98,7 +98,7 @@ def _show_everything() -> None:
 
 
 def _drop_output() -> None:
-    """Stops Python from writing the rest of the output again at its end."""
+    """Prevents Python from writing the rest of the output again when it exits."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

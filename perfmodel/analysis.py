@@ -263,7 +263,7 @@ def _form(
 
 
 def _timed(gpu: Gpu, knowledge: str | None) -> Card:
-    """What the time model knows of the card."""
+    """Returns the figures of the card for the time model."""
     from perfmodel.timing.parameters import card
 
     return card(gpu, knowledge)

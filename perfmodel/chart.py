@@ -43,8 +43,8 @@ class Point(NamedTuple):
     """One kernel: FLOP per byte, FLOP per second at its bound and, if known, its bottleneck and its roof.
 
     Both figures are zero for a kernel without FLOPs; it is not drawn on logarithmic axes. ``group`` is the workload.
-    ``reached`` is the FLOP per second at the expected time, of a measured point at the measured time, and ``share`` the
-    part of the workload's expected time. A point that is not ``named`` has no label in a picture.
+    ``reached`` is the FLOP per second at the expected time, or at the measured time of a measured point. ``share`` is
+    the part of the workload's expected time. A point that is not ``named`` has no label in a picture.
     """
 
     name: str

@@ -48,8 +48,8 @@ class Limit(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What a kernel is measured against, in seconds; None where nothing is known of it. ``bound`` is the resource that
-    sets the lower bound: memory or an engine.
+    """The time that a kernel is compared with, in seconds; None if it is unknown. ``bound`` is the resource that sets
+    the lower bound: memory or an engine.
     """
 
     lower_s: float | None = None

@@ -1,4 +1,6 @@
-"""How a batch spreads over the experts of a layer: distinct experts, rows of each, padding to tiles, and the busiest rank."""
+"""The distribution of a batch over the experts of a layer: distinct experts, rows of each, padding to tiles, and the
+busiest rank.
+"""
 
 from __future__ import annotations
 

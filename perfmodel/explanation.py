@@ -33,9 +33,9 @@ class Growth(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Everything that an ``explain`` page shows. ``ways`` and ``crossovers`` are the algorithms of a collective, ``tiles``
-    the tiles that fit on chip, ``contexts`` the bytes of attention scores against the context, ``experts`` how the tokens
-    spread over experts.
+    """Everything that an ``explain`` page shows. ``ways`` and ``crossovers`` are the algorithms of a collective.
+    ``tiles`` are the tiles that fit on chip, ``contexts`` the bytes of attention scores against the context, and
+    ``experts`` the distribution of tokens over experts.
     """
 
     operation: Operation

@@ -103,7 +103,7 @@ class Expression:
 
 
 class Constant(Expression):
-    """A value that is no number, such as the shares of experts, in the place of an expression."""
+    """A value that is not a number, such as the shares of experts, in place of an expression."""
 
     def __init__(self, value: Any, where: str) -> None:
         super().__init__("0", where)

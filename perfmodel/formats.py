@@ -147,7 +147,7 @@ def product_op(op: Op, form: Format) -> Op:
 
 
 def _narrowed(fact: Any, form: Format) -> Any:
-    """How the product runs with its weights in the format."""
+    """Returns how the product runs with its weights in the format."""
     items = Items(_narrow(form) if form.computes else fact.items.left, form.item, fact.items.result)
     if form.computes == "fp8" and isinstance(fact, Gemm):
         return fact._replace(items=items, scales=form.activations)

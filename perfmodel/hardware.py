@@ -52,9 +52,9 @@ MULTIPROCESSOR_COUNTS = ("threads", "warps", "blocks", "threads_per_block", "war
 class Gpu(NamedTuple):
     """A card as its data sheet describes it.
 
-    ``capacity_byte`` is the memory that a program can allocate, as the driver reports it, or the capacity of the data
-    sheet if the driver's value is unknown. Its source states which. ``memory`` may have the capacity of the data sheet
-    as ``sheet_capacity``.
+    ``capacity_byte`` is the memory that a program can allocate, as the driver reports it. If that is unknown, it is the
+    capacity of the data sheet. Its source states which. ``memory`` may have the capacity of the data sheet as
+    ``sheet_capacity``.
     """
 
     name: str

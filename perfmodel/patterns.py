@@ -1,4 +1,4 @@
-"""Patterns of communication: what the ranks of a collective send, receive and add, and in how many steps.
+"""Patterns of communication: the data that the ranks of a collective send, receive and add, and the number of steps.
 
 Counts are exact for any number of ranks. ``byte`` is the tensor that each rank gives to the call. Totals are over all
 ranks; the share of one rank is the total divided by the ranks, rounded up where the parts are unequal.
@@ -26,7 +26,7 @@ ALGORITHMS = {
 
 
 class Messages(NamedTuple):
-    """What one algorithm moves. ``sent`` and ``added`` are totals over the ranks: bytes, and elements that are added.
+    """The data that one algorithm moves. ``sent`` and ``added`` are totals over the ranks: bytes, and added elements.
 
     Every byte that one rank sends, another receives; in the network, the switches receive and send instead. ``steps``
     are messages one after another.

@@ -1,4 +1,4 @@
-"""ASCII in the place of characters that the encoding of a terminal or a pipe lacks, such as Windows' cp1252.
+"""ASCII in place of characters that the encoding of a terminal or a pipe lacks, such as cp1252 of Windows.
 
 Lines of tables and units keep their width. Formulas get longer: ``N^4``, ``ceil(N / 16)``.
 """

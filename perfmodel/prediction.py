@@ -164,7 +164,7 @@ _KIND = itemgetter(
 
 
 def _same(case: Case, kinds: dict[tuple[Any, ...], int]) -> Same:
-    """What a prediction depends on: the kind of a case, which does not depend on its sizes, and all values."""
+    """Returns the key of a prediction: the kind of a case, which does not depend on its sizes, and all values."""
     symbols, values = tuple(case.dims), tuple(case.dims.values())
     kind = _KIND(case), tuple(case.words.values()), symbols, _fixed(symbols)(values)
     return kinds.setdefault(kind, len(kinds)), values

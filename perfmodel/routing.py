@@ -1,4 +1,4 @@
-"""How tokens choose experts: how many experts a batch uses, how many rows each gets, and which rank is busiest.
+"""The choice of experts by tokens: how many experts a batch uses, how many rows each gets, and which rank is busiest.
 
 A token chooses A of E different experts. Expert i is chosen by a share p_i of the tokens, and the shares add up to A. Tokens
 choose independently of each other, so T tokens leave expert i unused with probability (1 - p_i)^T, whichever experts a token

@@ -108,9 +108,10 @@ BY_TORCH = {"static": "", "tensor": "", "token": "torch token", "block": "torch 
 class Quantisation(NamedTuple):
     """Conversion of a matrix to a narrow data type before a product.
 
-    ``scales``: ``static`` (the scale is given), ``token`` (one scale for each row, found by the same kernel) or ``tensor`` (one
-    scale, which kernels before it find in all elements) or ``block`` (one for ``run`` elements of a row). ``largest`` and
-    ``cast`` are the two parts of ``tensor``. ``scale``: bytes of a scale.
+    ``scales`` is ``static`` (the scale is given), ``token`` (one scale for each row), ``block`` (one for ``run``
+    elements of a row) or ``tensor`` (one for all elements). The same kernel computes the scales, but for ``tensor``,
+    which needs kernels before it. ``largest`` and ``cast`` are the two parts of ``tensor``. ``scale``: bytes of a
+    scale.
     """
 
     rows: Factors

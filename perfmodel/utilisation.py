@@ -31,7 +31,7 @@ Numbers = float | Mapping[str, float] | None
 
 
 class Utilisation(NamedTuple):
-    """Utilisation of the peak rate of matrix products, and what was counted.
+    """Utilisation of the peak rate of matrix products, and the definition of the counted FLOPs.
 
     ``mfu`` and ``hfu`` are shares of the peak of all GPUs, ``flop_per_s`` the rate of model FLOPs of all GPUs.
     ``peak_flop_per_s`` is the peak of one GPU; where several data types run, it is weighted by the time that each needs

@@ -113,7 +113,7 @@ class Streams(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All cases, the summaries by operation, and what went wrong."""
+    """All cases, the summaries by operation, and the failures."""
 
     cases: tuple[Compared, ...]
     summaries: tuple[Summary, ...]
@@ -135,7 +135,9 @@ class Outcome(NamedTuple):
 
     @property
     def broken(self) -> list[str]:
-        """What makes a validation fail: wrong results, times below the bound, and too many cases without a time."""
+        """Returns the reasons why a validation fails: wrong results, times below the bound, and too many cases without
+        a time.
+        """
         wrong = [one for one in self.cases if WRONG in one.failed]
         below = [] if self.excused else self.below
         failed = sum(bool(one.failed) for one in self.cases)

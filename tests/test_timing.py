@@ -1110,11 +1110,11 @@ def test_the_rows_of_experts_are_padded_to_clusters():
 
 def test_torch_converts_integer_weights_again_for_every_few_rows():
     """Twice the rows, twice the time: of 4-bit weights in tiles of 8 rows, of 8-bit weights in groups of 4."""
-    for op, tile in (("linear_int4", 8), ("linear_int8", 4)):
+    for op, height in (("linear_int4", 8), ("linear_int8", 4)):
         line = {"op": op, "dtype": "bf16", "impl": "torch", "protocol": "warm"}
         few, more, same = (
-            seconds_of({**line, "shape": {"B": 1, "N": tile * 64 * by - less, "D_in": 4096, "D_out": 4096}})
-            for by, less in ((1, 0), (2, 0), (1, tile - 1))
+            seconds_of({**line, "shape": {"B": 1, "N": height * 64 * by - less, "D_in": 4096, "D_out": 4096}})
+            for by, less in ((1, 0), (2, 0), (1, height - 1))
         )
         assert isclose(more, 2 * few, rel_tol=0.05)
         assert isclose(same, few, rel_tol=0.02)

@@ -1,4 +1,4 @@
-"""The answer to a profiler trace. It is in a module of its own because it imports the rules of all torch operators."""
+"""The answer to a profiler trace, in a separate module because it imports the rules of all torch operators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TraceAnswer(Answer, Traced):
-    """A profiler trace, its step taken apart, its kernels and what would help: ``perfmodel trace``."""
+    """A profiler trace: the parts of its step, its kernels and suggested changes: ``perfmodel trace``."""
 
     __slots__ = ()
 

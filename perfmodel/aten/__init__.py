@@ -1,4 +1,4 @@
-"""What each operator of torch launches: kernels of the model, with sizes from the tensors that it is given.
+"""The kernels that each operator of torch launches, with sizes from the tensors of the call.
 
 A program and a profiler trace both name torch's operators (``aten::addmm``) with the shapes, data types and strides of
 their tensors. ``launched`` turns one such call into operations of ``perfmodel ops``. Torch itself is not needed.

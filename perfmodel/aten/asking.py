@@ -40,7 +40,7 @@ def result_of(call: Call, otherwise: Operand | None = None) -> Operand:
 
 
 def compact(shape: Sequence[Any], dtype: str) -> Operand:
-    """A contiguous tensor that only stands for its shape and data type."""
+    """A contiguous tensor of which only shape and data type matter."""
     strides: list[Any] = []
     step: Any = 1
     for size in reversed(shape):

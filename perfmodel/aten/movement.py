@@ -89,7 +89,7 @@ def repeat(call: Call) -> Iterable[Launched]:
 
 
 def cat(call: Call) -> Iterable[Launched]:
-    """Tensors behind one another; the run is the piece of the smallest one."""
+    """Concatenated tensors; the run is the piece of the smallest one."""
     parts = [x for x in call.operands if not (isinstance(x.numel, int) and x.numel == 0)]
     if not parts:
         return

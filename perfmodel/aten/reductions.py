@@ -46,7 +46,8 @@ def _out_byte(call: Call, x: Operand) -> Any:
 
 
 def _laid(x: Operand, over: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """Sizes (rows, cols, inner) by how the tensor lies in memory: an expanded or transposed one is reduced as it lies.
+    """Returns the sizes (rows, cols, inner) by the memory layout: an expanded or transposed tensor is reduced in its
+    own layout.
 
     Kept dimensions that lie closer together than every reduced one are the inner ones.
     """

@@ -1,4 +1,4 @@
-"""Operators that launch no kernel, and the rule for operators that nothing else knows."""
+"""Operators that launch no kernel, and the rule for operators without a rule."""
 
 from __future__ import annotations
 

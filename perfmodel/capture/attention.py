@@ -74,7 +74,9 @@ def chosen(given: Given) -> Any:
 
 
 def _dense(given: Given, grouped: bool, rows_of_one: bool = True) -> bool:
-    """What every fused back end needs: four dimensions, one batch size, matching heads, elements of a head in a row."""
+    """Returns whether the tensors suit every fused back end: four dimensions, one batch size, matching heads,
+    contiguous elements of a head.
+    """
     query, key, value, mask = given[:4]
     if not query.dim() == key.dim() == value.dim() == 4 or not query.dtype == key.dtype == value.dtype:
         return False

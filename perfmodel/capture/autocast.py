@@ -1,8 +1,8 @@
 """Automatic mixed precision: ``torch.autocast("cuda")`` for tensors of the meta device, which torch leaves as they are.
 
-While autocast is on, a dispatch key that no device here uses is switched on for the thread, and the operators that torch
-casts on a card have a kernel under this key that casts their arguments. Which operators those are comes from torch's own
-registrations; the lists below say how. An operator that is in none of them computes in fp32.
+While autocast is on, a dispatch key that no device here uses is switched on for the thread. Under this key, the
+operators that torch casts on a card have a kernel that casts their arguments. Which operators those are comes from
+torch's own registrations; the lists below say how. An operator that is in none of them computes in fp32.
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ def as_on_a_card() -> Iterator[None]:
 
 
 def _maybe_autocast(device_type: str, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None) -> Any:
-    """What ``transformers`` enters where it wants autocast on or off: nothing if it is off and stays so."""
+    """Replaces the context manager with which ``transformers`` switches autocast: does nothing if it is off and stays
+    off.
+    """
     from contextlib import nullcontext
 
     import torch

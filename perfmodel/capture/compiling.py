@@ -1,4 +1,4 @@
-"""A capture under the pretence of a compilation: code that asks whether it is being compiled is told so."""
+"""Captures of code in its compiled form: functions that report whether code is being compiled return true."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def noticed() -> Iterator[list[bool]]:
 
 @contextmanager
 def as_compiled() -> Iterator[Any]:
-    """Everything that asks is told that it is being compiled."""
+    """While the block runs, torch reports that code is being compiled."""
     original = torch.compiler.is_compiling
     torch.compiler.is_compiling = lambda: True
     try:
@@ -50,7 +50,7 @@ def as_compiled() -> Iterator[Any]:
 def captured_twice(
     target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None, guess: Any
 ) -> tuple[Program, Any]:
-    """The program of one call of the target, with that of its compilation if that may differ, and what it returned."""
+    """Returns the program of one call, with its compiled form if that may differ, and the result of the call."""
     with noticed() as asked:
         found, result = captured(target, args, kwargs, name, guess)
     if not asked[0]:

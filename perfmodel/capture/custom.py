@@ -1,4 +1,4 @@
-"""Custom kernels in a capture: functions with ``perfmodel.kernel`` are recorded as what they describe."""
+"""Custom kernels in a capture: functions with ``perfmodel.kernel`` are recorded by their description."""
 
 from __future__ import annotations
 

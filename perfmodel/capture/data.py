@@ -93,7 +93,7 @@ def nonzero(recorder: Recorder, plan: Plan, func: Any, args: Any, kwargs: Any) -
 
 
 def selected(recorder: Recorder, mask: Any, what: str) -> Any:
-    """How many elements of an unknown mask are taken to be ones: its expected share, else a half; at least one."""
+    """Returns the assumed number of ones in an unknown mask: its expected share, else a half; at least one."""
     estimate, count = recorder.estimate(mask), mask.numel()
     if type(count) is torch.SymInt:
         share = estimate.share if estimate else 0.5

@@ -117,11 +117,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return torch.full(tensor.shape, guess, dtype=tensor.dtype)
 
     def estimate(self, tensor: torch.Tensor) -> Estimate | None:
-        """What to expect of a tensor's values."""
+        """Returns the estimate of the values of a tensor, if there is one."""
         return self._estimates.get(self.tape.storages.reference(tensor).number) if tensor.is_meta else None
 
     def expect(self, result: Any, kind: str, value: float) -> None:
-        """Notes what to expect of a result's values."""
+        """Stores an estimate of the values of a result."""
         first = result[0] if isinstance(result, (tuple, list)) else result
         self._estimates[self.tape.storages.reference(first).number] = Estimate(kind, value)
 
@@ -199,6 +199,6 @@ def _shaped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _implicit(func: Any) -> bool:
-    """Whether an operator is only ever the sum of others: it has no kernel of its own on any device."""
+    """Returns whether an operator always decomposes into others, so that no device has a kernel for it."""
     has, name, keys = torch._C._dispatch_has_kernel_for_dispatch_key, func.name(), torch._C.DispatchKey
     return bool(has(name, keys.CompositeImplicitAutograd) and not has(name, keys.CPU))

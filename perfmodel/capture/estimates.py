@@ -1,4 +1,4 @@
-"""What to expect of values that only data can tell: the share of ones in a mask, the count of tokens for an expert.
+"""Estimates of values that depend on data: the share of ones in a mask, the number of tokens for an expert.
 
 Estimates belong to storages, so that all views of a mask have the same. They follow from how a tensor is made: a one-hot
 tensor over n classes has one in n, the indices of the largest of n are any of n numbers.
@@ -86,7 +86,7 @@ def _any(args: Any, kwargs: Any, given: Estimate | None) -> Estimate | None:
 
 
 def _reduced(args: Any) -> int:
-    """How many elements one result of a reduction comes from."""
+    """Returns the number of elements from which one result of a reduction is computed."""
     x, dims = args[0], args[1] if len(args) > 1 else None
     if dims is None or dims == []:
         return typical(x.numel())

@@ -1,4 +1,4 @@
-"""Stated guesses: what a program is told where it asks for a value that only data can tell.
+"""Stated guesses: values that a program asks for and that depend on data.
 
 The caller can answer instead: a mapping from the place (``modeling_x.py:123``) or the kind of question to the value, or a
 function of kind, place and the guess. Kinds are ``bool``, ``int``, ``float``, ``rows`` (how many elements a mask selects,
@@ -22,7 +22,7 @@ _MANY = 250  # the same question: probably a loop that waits for the other answe
 
 
 class Guesses:
-    """Answers questions for values, and keeps what was answered."""
+    """Answers requests for values, and records the answers."""
 
     def __init__(self, answers: Any = None) -> None:
         self._answers = answers

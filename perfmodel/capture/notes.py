@@ -1,4 +1,4 @@
-"""What a reader of a captured program should know: loops of small calls, and gradients that nothing uses."""
+"""Notes on a captured program: loops of small calls, and gradients that are not used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def remarks(steps: Iterable[Step], result: Any) -> Iterator[str]:
 
 
 def _loops(steps: list[Step]) -> Iterator[str]:
-    """Modules that make many calls of few kinds. Modules of one name in all layers are told together."""
+    """Returns notes on modules that make many calls of few kinds. Modules with one name in all layers share a note."""
     calls, kinds = Counter(step.module for step in steps), {(step.module, step.call.name) for step in steps}
     found: dict[str, int] = {}
     for module, count in calls.items():

@@ -33,7 +33,7 @@ def empty(objects: Iterable[Any]) -> list[Any]:
 
 
 def prepare(tape: Tape, empty: Iterable[Any]) -> None:
-    """Gives optimizers the state that the first step makes: later steps are what matters."""
+    """Creates the state that an optimizer creates in its first step, so that a later step is captured."""
     for optimizer in empty:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         kept = [p.grad for p in parameters]

@@ -1,7 +1,7 @@
 """Operators that torch takes apart in another way on a card than on the meta device: here they do as on a card.
 
-The replacements are registered with torch's dispatcher for tensors of the meta device while a capture runs, so that it
-does not matter from where an operator is called.
+While a capture runs, the replacements are registered with torch's dispatcher for tensors of the meta device. They apply
+wherever an operator is called.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def reachable(*roots: Any) -> Iterator[Any]:
 
 
 def _inside(value: Any) -> list[Any]:
-    """What an object refers to directly, last first."""
+    """Yields the objects that an object refers to directly, last first."""
     if isinstance(value, torch.Tensor):
         return []
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What lies in the memory of the card before a program starts: parameters, buffers, optimizer state and inputs."""
+"""Tensors in the memory of the card before a program starts: parameters, buffers, optimizer state and inputs."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from perfmodel.programs.program import Program
 def captured(
     target: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], name: str | None, guess: Any
 ) -> tuple[Program, Any]:
-    """The program of one call of the target, and what the call returned."""
+    """Returns the program of one call of the target, and the result of the call."""
     torch.empty(1, device="meta").exp()  # what torch sets up at its first operator is not part of the program
     sizes = _symbols(args, kwargs)
     if sizes:

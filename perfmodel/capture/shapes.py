@@ -41,7 +41,7 @@ class Shapes:
 
 
 def _key(described: Any, value: Any) -> Any:
-    """What the shape of a result depends on."""
+    """Returns the key on which the shape of a result depends."""
     if type(described) is Operand:
         return described.shape, described.strides, value.dtype, value.is_meta
     if type(described) is tuple and described:

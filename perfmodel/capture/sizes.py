@@ -1,4 +1,4 @@
-"""Sizes that are symbols: what a user writes instead of a number, and inputs of such sizes.
+"""Symbolic sizes: names in place of numbers, and inputs with such sizes.
 
 perfmodel.capture(model, tokens=perfmodel.Dim("N"))
 perfmodel.capture(model, perfmodel.Spec(("B", 3, "R", "R"), "bf16"))

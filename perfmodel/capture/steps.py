@@ -1,4 +1,4 @@
-"""Programs of step cases: what transformers runs on one rank."""
+"""Programs of step cases: the code of transformers on one rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory behind tensors: one number per storage, and which storages nothing refers to any more."""
+"""The storages of tensors: one number for each, and the storages that are no longer used."""
 
 from __future__ import annotations
 

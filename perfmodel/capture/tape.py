@@ -1,4 +1,4 @@
-"""What a capture has recorded so far: steps, the host's work between them, and where in the model it is."""
+"""The record of a capture: steps, the work of the host between them, and the current module."""
 
 from __future__ import annotations
 

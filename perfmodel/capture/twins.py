@@ -1,7 +1,7 @@
 """Twins on the meta device in place of the tensors that a program refers to, and everything put back afterwards.
 
-The implementation of a tensor object is exchanged for that of its twin, so that whoever holds the object (a module, an
-optimizer, a list of parameters) sees the twin. Gradients belong to the implementation and come back with it.
+The implementation of a tensor object is exchanged for that of its twin. All holders of the object (a module, an
+optimizer, a list of parameters) then use the twin. Gradients belong to the implementation and come back with it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Twins:
         return twin
 
     def cached(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The twin of a tensor that a call meets: the same one each time."""
+        """Returns the twin of a tensor that a call uses; always the same object for one tensor."""
         found = self._cached.get(id(tensor))
         if found is None:
             found = self._cached[id(tensor)] = tensor, self.of(tensor)
@@ -57,7 +57,7 @@ class Twins:
         return twin.set_(kept[1].untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
 
     def forget(self) -> None:
-        """Drops what only the tensors in use should keep alive."""
+        """Drops references that would keep unused tensors alive."""
         self._storages.clear()
 
 
@@ -79,7 +79,7 @@ def replaced(tensors: Iterable[torch.Tensor], twins: Twins) -> Iterator[list[tup
 
 @contextmanager
 def unchanged(objects: Iterable[Any]) -> Iterator[None]:
-    """Attributes, containers, closures and the host's random numbers are afterwards what they were before."""
+    """Restores attributes, containers, closures and random numbers of the host after the block."""
     restore = [undo for value in objects if (undo := _memory(value))]
     restore += _random_numbers()
     try:

@@ -1,7 +1,7 @@
 """True values of tensors on the meta device, where they are known: small ones that come from the host or from constants.
 
-A tensor made of known tensors by an operator is known as well, so that a mask, position or length that decides which
-branch a model takes is evaluated rather than guessed.
+The result of an operator on known tensors is known as well. Masks, positions and lengths that decide a branch are
+therefore evaluated, not guessed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Unknown(Exception):  # noqa: N818 - no error: the ordinary case
 
 
 class Values:
-    """Real tensors by the identity of the meta tensors that stand for them."""
+    """Real tensors by the identity of the meta tensors that represent them."""
 
     def __init__(self) -> None:
         self._real: dict[int, torch.Tensor] = {}
@@ -73,7 +73,9 @@ class Values:
                 self._lose(first)
 
     def _of_unknown(self, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        """What is known of a result whose first argument is not: constants, and what another argument decides."""
+        """Returns a known result although the first argument is unknown: a constant, or a result that another argument
+        determines.
+        """
         first, rest = args[0], args[1:]
         if name in _FACTORIES and worthwhile(result) and worthwhile(first):
             self._pair(result, func(torch.empty(first.shape, dtype=first.dtype), *rest, **self.real(kwargs)))

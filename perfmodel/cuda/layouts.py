@@ -16,8 +16,8 @@ LONG_PARTS = 1024
 
 
 class Chip(NamedTuple):
-    """What a layout depends on: multiprocessors, shared memory per block, and whether the card has thread block
-    clusters.
+    """The figures that a layout depends on: multiprocessors, shared memory per block, and whether the card has thread
+    block clusters.
     """
 
     multiprocessors: int

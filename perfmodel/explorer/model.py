@@ -24,8 +24,8 @@ from perfmodel.workload import Workload
 
 
 class State(NamedTuple):
-    """What the controls say. ``sizes`` are symbols and numbers, ``dtypes`` the data type by role, ``plan`` the fields of
-    a plan that differ from a single GPU.
+    """The state of the controls. ``sizes`` are symbols and numbers, ``dtypes`` the data type by role, ``plan`` the
+    fields of a plan that differ from a single GPU.
     """
 
     workload: Workload
@@ -113,7 +113,7 @@ MOST = 1 << 20  # sizes beyond are not searched
 
 
 def crossing(state: State, symbol: str, step: str = "") -> Crossing | None:
-    """Where the bottleneck of a step, or of all together, changes over a size; None where no size is accepted.
+    """Returns the size at which the bottleneck of a step, or of the total, changes; None where no size is accepted.
 
     Powers of two are tried, then the interval of the first change is halved.
     """

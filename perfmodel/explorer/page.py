@@ -1,4 +1,4 @@
-"""The program of the page: what is translated, and what Python evaluates while the page is written."""
+"""The program of the page: the translated functions, and the values that Python computes when the page is written."""
 
 from __future__ import annotations
 

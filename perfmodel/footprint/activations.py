@@ -102,7 +102,7 @@ def of_pages(groups: Iterable[tuple[str, int, Sequence[Page]]], recompute: str) 
 
 
 class Page(NamedTuple):
-    """A step and what its backward pass needs.
+    """A step and the tensors that its backward pass reads.
 
     ``remembered`` are the tensors that its gradients read. ``gradient_byte`` is the largest sum of activation gradients
     of one of their kernels.

@@ -1,11 +1,11 @@
-"""What one rank runs: steps with divided sizes, and the collectives between them.
+"""The work of one rank: steps with divided sizes, and the collectives between them.
 
-Tensors are followed through the steps. A tensor is ``FULL`` (each rank of the tensor-parallel group has all features),
-``SHARED`` (each rank has its heads or its columns), or ``PARTIAL`` (each rank has a term of the sum). A product that
-reads a full tensor divides its columns, a product that reads a shared one divides its rows (Shoeybi et al. 2019): its
-result is partial, and is summed before an operation that is not linear reads it. Under sequence parallelism (Korthikanti
-et al. 2022) each rank has a part of the tokens of a full tensor: an all-gather before a product and a reduce-scatter after
-it take the place of the all-reduce.
+Tensors are followed through the steps. A tensor has one of three states in the tensor-parallel group. ``FULL``: each
+rank has all features. ``SHARED``: each rank has its heads or its columns. ``PARTIAL``: each rank has a term of the sum.
+A product that reads a full tensor divides its columns, a product that reads a shared one divides its rows (Shoeybi et
+al. 2019): its result is partial, and is summed before an operation that is not linear reads it. Under sequence
+parallelism (Korthikanti et al. 2022) each rank has a part of the tokens of a full tensor: an all-gather before a
+product and a reduce-scatter after it take the place of the all-reduce.
 """
 
 from __future__ import annotations

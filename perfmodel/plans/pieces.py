@@ -89,7 +89,7 @@ class Piece:
 
     @cached_property
     def page(self) -> Page:
-        """What the backward pass of the step needs."""
+        """Returns the tensors that the backward pass of the step reads."""
         return activations.page(self.step, self._dims, self._pieces.fused, self.step.group.rstrip("."), self.op)
 
     @cached_property

@@ -1,6 +1,6 @@
 """A plan as data: how a workload is divided over GPUs, and the rules that make a plan legal.
 
-A group of ``tp`` ranks divides the matrices of each layer, ``pp`` stages divide the layers, ``cp`` ranks divide the
+A group of ``tp`` ranks divides the matrices of each layer, and ``pp`` stages divide the layers. ``cp`` ranks divide the
 tokens of each sequence, and ``dp`` replicas divide the batch. ``ep`` of the replicas divide the experts. Ranks are
 numbered as Megatron-LM numbers them: tp varies fastest, then cp, dp and pp, so that tensor parallelism stays in a node.
 """
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What the rules need to know of a workload: sequences, tokens, heads, experts and layers.
+    """The properties of a workload that the rules use: sequences, tokens, heads, experts and layers.
 
     ``groups``: key-value heads. ``latent``: attention keeps a latent vector instead of keys and values.
     """
@@ -153,7 +153,7 @@ def checked(plan: Plan, shape: Shape, where: str) -> Plan:
 
 
 def shape_of(dims: Mapping[str, Any], layers: int, phase: str, latent: bool) -> Shape:
-    """What the rules need of a workload at these sizes."""
+    """Returns the properties of a workload at these sizes that the rules use."""
     return Shape(
         batch=dims.get("B", 1),
         tokens=dims.get("N", 1),

@@ -1,4 +1,4 @@
-"""What one microbatch costs a rank, by kind of layer: kernels, collectives, parameters and activations."""
+"""The cost of one microbatch for a rank, by kind of layer: kernels, collectives, parameters and activations."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ class Segment(NamedTuple):
     core: Way
 
     def again(self, recompute: str) -> Way:
-        """What recomputation adds to a backward pass: the whole layer, or the attention whose tensors were dropped."""
+        """Returns the cost that recomputation adds to a backward pass: the whole layer, or the attention whose tensors
+        were dropped.
+        """
         if recompute == "full" and self.part.name:
             return self.forward
         return self.core if recompute == "selective" else Way()

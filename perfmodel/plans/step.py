@@ -97,7 +97,7 @@ class Model(Holder):
         )
 
     def _least_pace(self, plan: Plan) -> tuple[list[float], list[float]]:
-        """What one microbatch needs at least forward and backward on each stage."""
+        """Returns lower bounds of one microbatch, forward and backward, on each stage."""
         found = self._least_of(plan)
         parts, first = self.parts(plan), holding.outside(self.parts(plan))
         stages = self.stages(plan)
@@ -204,7 +204,7 @@ class Model(Holder):
         return self._whole
 
     def _mfu(self, plan: Plan, flops: int, seconds: float) -> float:
-        """FLOPs of products over what all GPUs could do at their peak."""
+        """Returns the FLOPs of products divided by those that all GPUs could compute at their peak."""
         peak = self.gpu.peak(Engine.TENSOR, self.prices.dtype)
         return flops / (seconds * plan.gpus * peak[0]) if peak and seconds else 0.0
 

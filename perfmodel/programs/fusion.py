@@ -56,7 +56,7 @@ WIDE = 16  # bytes to which a compiler pads the rows of a product
 
 
 class Form(NamedTuple):
-    """What fusion asks of a call: the elements it runs over, those of its reduced rows, and its kind.
+    """The properties of a call that decide whether it is fused: its elements, those of its reduced rows, and its kind.
 
     ``scatters`` stands for the rows that it writes to a table.
     """

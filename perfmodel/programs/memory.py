@@ -1,4 +1,4 @@
-"""Memory of a program over time: what its storages hold while it runs, as torch's allocator counts it."""
+"""Memory of a program over time: the storages that exist while it runs, as counted by the allocator of torch."""
 
 from __future__ import annotations
 

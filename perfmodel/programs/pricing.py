@@ -135,7 +135,7 @@ def modelled(timed: Timed) -> bool:
 
 
 def signature(call: Call) -> tuple[Any, ...]:
-    """What determines the kernels of a call: everything but where its tensors lie."""
+    """Returns the key that determines the kernels of a call: everything except the addresses of its tensors."""
     return (call.name, _plain(call.arguments), _plain(tuple(call.keywords.items())), _plain(call.results))
 
 

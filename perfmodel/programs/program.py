@@ -11,7 +11,7 @@ PHASES = ("forward", "backward", "optimizer", "replicas")  # the last: what a wr
 
 
 class Host(NamedTuple):
-    """What the host does from the previous call up to the end of this one, besides launching kernels.
+    """The work of the host from the previous call to the end of this one, except launches.
 
     ``views``: operators that launch no kernel, such as a transpose. ``modules``: torch modules entered. ``functions``:
     calls of torch functions from Python. ``waits``: the host waits for the device, as for ``item()``. ``units``: hooks of

@@ -1,9 +1,10 @@
 """Which bytes of a kernel still lie in L2 from the kernels before it.
 
 Data that was touched before stays in L2 until so many other bytes have been touched that they fill it. A kernel walks
-through all of its tensors at once, from their beginnings to their ends. So the distance of a byte is the rest of the
-kernel that touched it last, the kernels between, and the part of this kernel that comes before it. A new tensor lies where a freed one of its size lay, as in torch's allocator. Where
-that memory is still in L2, its old contents are never written back, so that the new ones cost no memory traffic yet.
+through all of its tensors at once, from their beginnings to their ends. The distance of a byte has three parts: the
+rest of the kernel that touched it last, the kernels between, and the earlier part of this kernel. A new tensor lies
+where a freed one of its size lay, as in torch's allocator. Where that memory is still in L2, its old contents are never
+written back, so that the new ones cost no memory traffic yet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a program meets the machine: its kernels one after another, with or without the host.
+"""A program on a card: its kernels one after another, with or without the host.
 
 ``graph``: the kernels alone, as in the replay of a CUDA graph; the gaps between them are a figure of their own.
 ``eager``: the host launches every kernel. Host and device are two timelines: the device waits where the host is slower.

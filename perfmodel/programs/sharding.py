@@ -1,8 +1,8 @@
 """A step under FSDP: ``fully_shard`` on each layer and on the whole model.
 
-A replica keeps a shard of every parameter. A layer is gathered before its forward pass and, with ZeRO 3, again before its
-backward pass, while the layer before it in that pass still runs. The sums of its gradients are scattered after its
-backward pass. The optimizer updates the shards.
+A replica keeps a shard of every parameter. A layer is gathered before its forward pass and, with ZeRO 3, again before
+its backward pass. The previous layer of that pass runs at the same time. The sums of its gradients are scattered after
+its backward pass. The optimizer updates the shards.
 """
 
 from __future__ import annotations

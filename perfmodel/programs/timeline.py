@@ -1,8 +1,8 @@
 """When each kernel of a program starts and ends: streams of a device, and the host that launches them.
 
-A kernel starts when the host has launched it, when the kernel before it in its stream has ended, and when kernels of other
-streams have written what it reads. Communication runs in a stream of its own. It takes multiprocessors and memory
-bandwidth from the kernels beside it, which are slower meanwhile.
+A kernel starts after its launch by the host, after the previous kernel of its stream, and after the kernels of other
+streams whose results it reads. Communication runs in a stream of its own. It takes multiprocessors and memory bandwidth
+from the kernels beside it, which are slower meanwhile.
 """
 
 from __future__ import annotations

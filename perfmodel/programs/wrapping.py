@@ -1,4 +1,4 @@
-"""What the wrappers of data parallelism have in common: gradients of a program, and steps added between its own."""
+"""Functions that the wrappers of data parallelism share: gradients of a program, and steps added between its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PHASE = "replicas"
 
 
 class Gradient(NamedTuple):
-    """A gradient that the backward pass leaves behind: its tensor, the step that completes it, and its module."""
+    """A gradient that remains after the backward pass: its tensor, the step that completes it, and its module."""
 
     tensor: Operand
     step: int

@@ -52,5 +52,5 @@ class StackPrices(Prices):
 
     @property
     def between_s(self) -> float:
-        """The part of a launch that goes away where two kernels become one."""
+        """Returns the part of a launch that is saved where two kernels become one."""
         return float(gap_s(self.card, PROTOCOL, 0.0) + ramp_s(self.card, far=False))

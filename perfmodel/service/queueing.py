@@ -82,7 +82,8 @@ def cluster(rate: float, service: Moments) -> float:
 
 
 def behind(load: float, first_s: float) -> float:
-    """Mean time that the prompts that arrived during a prompt's wait and processing take, with those that follow them.
+    """Returns the mean time of the prompts that arrive while a prompt waits and is processed, with those that follow
+    them.
 
     rate x first_s prompts are left behind, and each starts a busy period of E[s] / (1 - load).
     """

@@ -1,4 +1,4 @@
-"""What is asked of a serving stack, checked: requests, how it batches them, speculation, and targets."""
+"""The checked request to a serving stack: requests, batching, speculation, and targets."""
 
 from __future__ import annotations
 

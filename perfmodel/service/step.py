@@ -5,8 +5,8 @@ chunk of ``tokens`` new tokens attends to itself and to its ``prefix`` in the ca
 token over its context, and a speculative verification is a chunk of g + 1 tokens. Logits are computed for the positions
 that a token is sampled from.
 
-Counts are those of the model's operations. Times are those of a serving stack's kernels: products that read the same tensor
-run as one (q, k and v), an addition to the residual stream runs in the kernel of the normalisation after it.
+Counts are those of the model's operations. Times are those of a serving stack's kernels: products that read the same
+tensor run as one (q, k and v). An addition to the residual stream runs in the kernel of the next normalisation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a formula in one whole size is positive, exactly, including roundings to tiles and maxima.
+"""The ranges of one whole size in which a formula is positive, computed exactly, with roundings to tiles and maxima.
 
 Between two sizes at which a rounding steps, a formula is a polynomial. A rounding differs from its argument by less
 than one. So a range of sizes with many steps is enclosed by a polynomial and an error interval. The enclosure decides

@@ -219,7 +219,7 @@ def _merged(steps: Sequence[Step]) -> Iterator[Step]:
 
 
 def work(step: Step) -> tuple[Any, ...]:
-    """What a step does and how often, as a key: equal for steps that do the same work."""
+    """Returns the work of a step and its repeats as a key; equal for steps that do the same work."""
     sizes = tuple(sorted((name, size.text) for name, size in step.sizes.items()))
     manner = (value for field, value in step._asdict().items() if field not in _COMPARED_OTHERWISE)
     return step.operation.name, sizes, _often(step), *manner

@@ -1,5 +1,6 @@
-"""How long it will take: named mechanisms, each in a file of its own, every parameter a physical one.
+"""The time model: expected times of kernels and of sequences of kernels. Each mechanism has a file of its own.
 
-``parameters`` says what is known of a card and from where; ``kernels`` finds an operation's mechanism; ``sequence`` runs
-kernels one behind another with their launches. No time is looked up: a shape that was never measured is as good as any.
+``parameters`` collects the figures of a card and their sources. ``kernels`` selects the mechanism of an operation.
+``sequence`` adds kernels, gaps and launches. Times are computed from mechanisms and not looked up, so the model covers
+shapes that were never measured.
 """

@@ -1,4 +1,4 @@
-"""Many points at once: sizes as arrays in the place of integers.
+"""Sizes at many points at once: arrays in place of integers.
 
 ``Points`` are float64 arrays that stand where the mechanisms expect numbers. Sizes are exact up to 2^53. A condition on
 them is a truth value only if it agrees at all points; otherwise it raises ``MixedError`` (see ``branches``).
@@ -127,7 +127,7 @@ def blocks(value: Any, length: int, most: int) -> Iterator[tuple[slice, Any]]:
 
 
 def joined(where: NDArray[np.bool_], there: Any, elsewhere: Any, name: str = "") -> Any:
-    """Returns the results of two paths as one: ``there`` where the condition holds."""
+    """Merges the results of two branches: ``there`` where the condition holds, else the other."""
     if there is elsewhere:
         return there
     if isinstance(there, tuple) and type(there) is type(elsewhere) and len(there) == len(elsewhere):
@@ -225,7 +225,7 @@ def at_points(
 
 
 def _narrowed(sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Sizes as points, and as integers where they are equal at all of them."""
+    """Returns sizes as points, or as integers where all points have the same value."""
     found = dict(sizes)
     for name, value in sizes.items():
         if np.ndim(value):

@@ -1,9 +1,9 @@
-"""Attention in one kernel: tiles of queries, each walking over its keys.
+"""Attention in one kernel: blocks that hold a tile of queries and loop over the keys.
 
-A block holds a tile of queries of one head and walks over the visible keys in steps. Each query-key pair costs two
+A block holds a tile of queries of one head and loops over the visible keys in steps. Each query-key pair costs two
 products on the tensor engine, one exponential on the special-function unit, and a few vector instructions (scale,
 maximum, sum, conversion). A multiprocessor overlaps the two kinds of work partly, because it holds two blocks or two
-groups of warps: a pair takes (tensor² + softmax²)^½. A tile is always computed whole: a decoding step with one query
+groups of warps: a pair takes (tensor² + softmax²)^½. A tile is always computed in full: a decoding step with one query
 costs as much as a full tile.
 
 Blocks run in waves. In the last wave a block that is alone on a multiprocessor gets more than its share. Under a causal
@@ -80,7 +80,7 @@ def forward(card: Card, how: BackEnd, size: Attended, dtype: str, found: Size) -
 def _busy(
     card: Card, how: BackEnd, size: Attended, dtype: str, tile: Tile, parts: Size, rows: Size, heads: Size
 ) -> tuple[Size, Size]:
-    """Seconds until all blocks are done, and the keys that they walk over in total."""
+    """Returns the time until all blocks have finished, and the number of keys that they read in total."""
     count = card.multiprocessors
     each, longest, edges = walked(size, rows, tile, rows // size.queries)
     blocks = heads * ceil(rows / tile.queries) * parts
@@ -88,8 +88,9 @@ def _busy(
     share = where(size.width > WIDE, how.share * how.wide, how.share)
     area_s = tile.queries * pair_s(card, dtype, 2.0 * width, share, how.slots + _more(how, size))
     crossed = how.mask
-    if how.uneven:
-        crossed = where(maximum(rows % tile.queries, size.keys % tile.keys) > 0, how.uneven, how.mask)
+    if how.spilled:
+        partial = maximum(maximum(rows % tile.queries, size.keys % tile.keys), width - size.width - size.value_width)
+        crossed += where(partial > 0, how.spill * _spilled(how, size.width), 0.0)
     mask_s = tile.queries * crossed * count / card.lane_per_s
     start_s = how.start * card.dram_latency_s
     # Equal parts are whole steps; under a causal mask some are empty, so the mean counts.
@@ -98,17 +99,21 @@ def _busy(
     if size.causal:
         longest = ceil(longest / tile.keys / parts) * tile.keys
         last_s = start_s + longest * area_s + minimum(longest, tile.queries + tile.keys) * mask_s
-        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, last_s)
+        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail, how.queue), work_s, last_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     flops = 2.0 * heads * rows * each * (size.width + size.value_width)
     return _powered(card, how, dtype, busy_s, flops), blocks * own
 
 
+def _spilled(how: BackEnd, width: Size) -> int:
+    return next((byte for most, byte in how.spilled if width <= most), 0)
+
+
 def _planned(
     card: Card, how: BackEnd, size: Attended, found: Size, seconds: Size, terms: tuple[Term, ...]
 ) -> tuple[Size, tuple[Term, ...]]:
-    """Adds what a serving stack does before the kernel."""
+    """Adds the kernels that a serving stack runs first: planning, and storing of new keys and values."""
     if not how.plan:
         return seconds, terms
     byte = size.cached * size.kv_heads * size.queries * size.stored_width
@@ -118,7 +123,9 @@ def _planned(
 
 
 def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: Size, l2_s: Size) -> Body:
-    """Decoding by a dedicated kernel: it streams the cache whatever the heads are, and splits many keys."""
+    """Returns the time of a dedicated decoding kernel, which reads the cache once for any number of heads and splits
+    long caches.
+    """
     share, start = (how.masked_stream, how.masked_decode) if size.masked else (how.stream, how.decode)
     seconds, terms = overlapped((("memory", dram_s / share), ("L2", l2_s / share)), SHARPNESS)
     added = [Term("decode start-up", start * card.dram_latency_s)]
@@ -129,7 +136,7 @@ def _streamed(card: Card, how: BackEnd, size: Attended, dram_s: Size, l2_s: Size
 
 
 def _more(how: BackEnd, size: Attended) -> float:
-    """Vector instructions per pair of a mask and of dropout."""
+    """Returns the vector instructions per query-key pair for a mask and for dropout."""
     return how.added * size.masked + how.drop * size.dropout
 
 
@@ -153,7 +160,7 @@ def _sharing(card: Card, dtype: str) -> float:
 
 
 def _powered(card: Card, how: BackEnd, dtype: str, seconds: Size, flops: Size) -> Size:
-    """Not faster than the power limit allows; exponentials use part of it."""
+    """Returns the time, raised to that of the products under the power limit, of which exponentials use a part."""
     if dtype not in card.held_flop_per_s or dtype == "fp32":
         return seconds
     return maximum(seconds, flops / (powered_rate(card, dtype, flops) * how.power))
@@ -171,7 +178,8 @@ def backward(card: Card, how: BackEnd, size: Attended, dtype: str) -> Body:
     start_s = how.back_start * card.dram_latency_s
     work_s = start_s + each * area_s + edges * tile.queries * how.mask * count / card.lane_per_s
     if size.causal:
-        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail), work_s, start_s + longest * area_s)
+        ends = how.fill, how.tail, 0.0
+        busy_s = unequal(blocks, count, tile.resident, ends, work_s, start_s + longest * area_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     busy_s = _powered(card, how, dtype, busy_s, flops * blocks * tile.queries * each)
@@ -191,12 +199,12 @@ def padded(how: BackEnd, width: Size) -> Size:
 
 
 def _short(how: BackEnd, size: Attended, rows: Size) -> bool:
-    """Whether a library has tiles of their own for prompts of so few queries."""
+    """Returns whether the library has special tiles for prompts with so few queries."""
     return bool(how.short) and bool(size.queries > 1) and bool(rows <= tile_of(how.short, size.width).queries)
 
 
 def _cut(how: BackEnd, size: Attended, rows: Size, heads: Size, group: Size, count: int) -> tuple[Tile, Size]:
-    """The tile, and the number of parts of the keys."""
+    """Returns the tile, and the number of parts into which the keys are split."""
     tile = tile_of(how.tiles, size.width)
     if _short(how, size, rows):
         return tile_of(how.short, size.width), 1

@@ -7,8 +7,8 @@ on an H100 SXM (2026-11, torch 2.11; 31 kernels of whole programs, 18 others hel
 
 ``serving``: FlashAttention as a serving stack calls it, including its planning and the storing of new keys and values.
 Hopper and later use version 3 with the tiles and splitting rule of its source; older cards use its build for them.
-Fitted together on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator
-095f58a). Its share of the peak is the generation's (``hardware/families``). Blackwell's data-centre chips use TRT-LLM's kernels
+Fitted on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator 095f58a). Its
+share of the peak is the generation's (``hardware/families``). Blackwell's data-centre chips use TRT-LLM's kernels
 instead, fitted on half of the shapes of a B200 SXM (vLLM 0.24, same source).
 
 ``paged``: FlashAttention-2 over a paged cache as vLLM calls it on Ampere and Ada, fitted on an A100 SXM (vLLM 0.14, same
@@ -34,9 +34,10 @@ class BackEnd(NamedTuple):
     ``tiles``: tiles by the largest head size that uses them; ``narrow``: tiles where the keys are split. ``share``:
     share of the engine's peak that its products reach. ``slots``: vector instructions per pair besides the exponential.
     ``start``: first loads and last stores of a block, in memory latencies. ``mask``: vector instructions per pair of a
-    step that the mask crosses. ``uneven``: the same where queries or keys do not fill the last tile, 0 if it is no
-    different. ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``:
-    weight of (longest - mean) block time. ``cuts``: rule by which the keys are split. ``packs``: whether the heads of a
+    step that the mask crosses. ``spilled``: bytes per thread that the kernel for masked tiles that are not full spills to
+    memory, more than the one for full tiles, by head size; ``spill``: instructions per pair of a crossed step for each.
+    ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``: weight of (longest - mean) block
+    time. ``queue``: weight of the longest block's instead, 0 if ``tail`` counts. ``cuts``: rule by which keys are split. ``packs``: whether the heads of a
     group share a tile: for one query, for all, or not. ``join``, ``part``: the joining kernel, fixed and per part, in
     latencies. ``stream``: share of the read rate of a decoding kernel; ``decode``: its start in latencies. ``plan``:
     planning before each call, in thousand clocks. ``back``, ``back_share``, ``back_start``, ``back_slots``: the same of
@@ -75,7 +76,9 @@ class BackEnd(NamedTuple):
     drop: float = 0.0
     masked_stream: float = 0.0
     masked_decode: float = 0.0
-    uneven: float = 0.0
+    spilled: tuple[tuple[int, int], ...] = ()
+    spill: float = 0.0
+    queue: float = 0.0
     short: tuple[tuple[int, Tile], ...] = ()
     wide: float = 1.0
 
@@ -95,7 +98,7 @@ def _tiles(name: str) -> tuple[tuple[int, Tile], ...]:
 
 FLASH = BackEnd(
     "FlashAttention-2", tiles=_tiles("tiles flash"), narrow=_tiles("narrow flash"), back=_tiles("back flash"),
-    cuts="filled", packs="one", back_slots=0.0, **_stated("flash"),
+    cuts="filled", packs="one", back_slots=0.0, spilled=_data.pairs("spilled flash"), **_stated("flash"),
 )  # fmt: skip
 CUDNN = BackEnd(
     "cuDNN", tiles=_tiles("tiles cudnn"), narrow=(), back=_tiles("back cudnn"), clears=True,
@@ -122,7 +125,7 @@ SERVING_LATEST = SERVING._replace(
     packs="one", **_stated("latest serving"),
 )  # fmt: skip
 PAGED = FLASH._replace(
-    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, uneven=0.0, cold=0.0, **_stated("paged"),
+    title="FlashAttention-2 over a paged cache", tiles=FLASH.narrow, cuts="groups", mask=0.0, spilled=(), queue=0.0, cold=0.0, **_stated("paged"),
 )  # fmt: skip
 NAMED = {"flash": FLASH, "cudnn": CUDNN, "efficient": EFFICIENT, "serving": SERVING, "paged": PAGED}
 # The back end that torch chooses: cuDNN where it has kernels for the card, otherwise FlashAttention (Ampere and later).
@@ -150,7 +153,7 @@ def back_end(impl: str, dtype: str, generation: str, serving_share: float) -> Ba
 
 
 def stand_in(impl: str, dtype: str, generation: str) -> str:
-    """Says what an unavailable back end was timed as; empty where the back end exists."""
+    """Returns a note that names the back end whose time replaces an unavailable one; empty where the back end exists."""
     if impl in NAMED and impl != "efficient" and dtype in ("fp32", "tf32", "fp64"):
         return f"{impl} takes no {dtype}: its attention is timed as the memory-efficient kernel, which does"
     if impl in NAMED and impl != "efficient" and generation in ("volta", "turing"):

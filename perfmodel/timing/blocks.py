@@ -1,8 +1,8 @@
-"""Thread blocks: a kernel as many blocks, of which each multiprocessor holds a few at once.
+"""Kernels as thread blocks: every multiprocessor runs a few blocks at once, until all have run.
 
-Blocks run in turns. A block passes through a chain of dependent steps: it waits for memory once for each load that
-depends on the one before, it computes, its threads meet at barriers. All resident blocks share the card's resources
-meanwhile. The kernel's time is the slowest of four, which overlap:
+Blocks run in turns. A block runs a chain of dependent steps: it waits for memory once for each load that depends on the
+previous one, computes, and synchronises at barriers. All resident blocks share the resources of the card. The kernel's
+time is the slowest of four, which overlap:
 
 - Memory: bytes at the rate of their mix. A block that reads its row again finds it on the chip while the rows in flight
   fit there; otherwise memory delivers it again.
@@ -71,7 +71,7 @@ class Launch(NamedTuple):
 
 
 def starting(threads: int) -> float:
-    """Instructions per thread that take a multiprocessor as long as the start of a block: the least of a short block."""
+    """Returns the instructions per thread that take as long as starting a block: the minimum of a short block."""
     return BLOCK_CLOCKS * SCHEDULERS * WARP / threads
 
 
@@ -160,13 +160,13 @@ def seated(card: Card, launch: Launch) -> Size:
 
 
 def slowness(card: Card) -> float:
-    """Clocks of a scheduler per warp instruction."""
+    """Returns the clocks that a scheduler needs for one warp instruction."""
     lanes = SCHEDULERS * WARP * card.multiprocessors * card.clock_hz
     return 1.0 + FP32 * (max(1, round(lanes / card.lane_per_s)) - 1)
 
 
 def _again(card: Card, launch: Launch, at_once: Size, each: Size, seats: Size) -> tuple[bool, Size]:
-    """Whether data that is read again lies on the multiprocessor, and the share that even L2 has lost."""
+    """Returns whether data that is read again is still in L1, and the share of it that is no longer in L2 either."""
     if not launch.again_byte:
         return False, 0.0
     if minimum(each, seats) * launch.held_byte <= NEAR_SHARE * card.near_byte:

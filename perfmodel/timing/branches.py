@@ -1,4 +1,4 @@
-"""Functions that choose by a size, applied to many points at once.
+"""Functions that branch on a size, applied to many points at once.
 
 A mechanism chooses as a library does: ``if cols <= 2048``. Over arrays such a condition may hold at some points only. It
 then raises ``MixedError``, and the points are divided: the function runs again for those where the condition holds, and for
@@ -31,7 +31,7 @@ class SingleError(Exception):
 
 
 class UnlikeError(Exception):
-    """Results of two paths that have no common form."""
+    """Results of two branches that cannot be merged."""
 
 
 def by_paths(function: Function) -> Function:

@@ -1,4 +1,4 @@
-"""What the time model knows of a card: rates in bare units, and what that knowledge rests on."""
+"""The figures of a card that the time model uses: rates in base units, and their sources."""
 
 from __future__ import annotations
 

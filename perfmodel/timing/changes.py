@@ -77,7 +77,7 @@ def _modules(loaded: int) -> list[Any]:
 
 
 def _put_everywhere(file: str, name: str, value: float) -> list[tuple[dict[Any, Any], Any, Any]]:
-    """Puts the value wherever modules keep the one of the file. Returns what undoes it."""
+    """Sets the value wherever modules keep the one of the file. Returns a function that restores it."""
     given, modules = sum(map(len, GIVEN.values())), len(_modules(len(sys.modules)))
     places = _places(given, modules).get((file, name), [])
     if not places:  # a module was loaded while the parameter had another value

@@ -1,8 +1,8 @@
 """The time of a collective: a lower bound from the links' data sheets, and the expected time of the library.
 
-Time = launch + setup + steps x time per hop + bytes / rate + the rank's own part. A library chooses among algorithms and
-protocols: few steps with a low rate for small tensors, the full rate after a long setup for large ones. The model takes
-the fastest, which is what the library's own tuning aims at. NB near the crossover the library is up to 1.8x slower,
+Time = launch + setup + steps x time per hop + bytes / rate + the rank's own part. A library chooses among algorithms
+and protocols: few steps with a low rate for small tensors, the full rate after a long setup for large ones. The model
+takes the fastest, which is the aim of the library's own tuning. NB near the crossover the library is up to 1.8x slower,
 because it switches too early.
 
 Ranks on several nodes: the data crosses from each node to the next once, over the ports of all participating GPUs of the
@@ -190,8 +190,8 @@ def _tree(group: _Group, own: Link, near: Protocol, far: Protocol) -> tuple[Term
 
 
 def _direct(group: _Group, own: Link, near: Protocol, far: Protocol | None) -> tuple[Term, ...]:
-    """Every rank sends a part to every other. One channel serves a peer with LL, all channels one after another with
-    Simple.
+    """Every rank sends a part to every other rank. With LL one channel serves a peer; with Simple all channels serve
+    one peer after another.
     """
     part = group.byte / group.ranks
     peers, beyond = group.local - 1, group.ranks - group.local
@@ -236,7 +236,7 @@ def _rate(group: _Group, own: Link, protocol: Protocol) -> float:
 
 
 def _network_s(group: _Group, sent: float, far: Protocol | None) -> float:
-    """Time in which a node's ports carry what its ranks send on: each channel crosses to the next node once."""
+    """Returns the time in which the ports of a node send its data. Each channel sends it to the next node once."""
     if far is None or group.network is None:
         return 0.0
     return sent / (group.local * far.share * group.network.rate_byte_per_s)

@@ -1,4 +1,5 @@
-"""Depthwise convolution: our kernels by strips of positions and channels, torch's by outputs and copies.
+"""Depthwise convolution: the kernels of this package, by strips of positions, and those of torch, by outputs and
+copies.
 
 Ours: a thread requests a strip of positions of a few channels, computes and ends. Filter, window and rows are in
 registers, so a longer filter leaves room for fewer blocks. Where the strip does not divide the positions, the last

@@ -1,4 +1,4 @@
-"""The time of a collective as one kernel of a sequence: what is left of it without the launch that the sequence adds."""
+"""A collective as one kernel of a sequence: its time without the launch, which the sequence adds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from perfmodel.timing.terms import Body, Term
 
 
 def exchange(card: Card, fact: Collective, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """One kernel of the library. NB it is not held to what memory or L2 deliver, which is faster than any link."""
+    """One kernel of the library. NB memory and L2 do not limit it, because they are faster than any link."""
     system = card.system or systems.default(card.gpu)
     forced = "" if fact.chosen else fact.algorithm
     found = collective_s(system, card.gpu, fact.kind, int(fact.byte), int(fact.gpus), algorithm=forced)

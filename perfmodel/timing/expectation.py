@@ -6,7 +6,7 @@ from perfmodel.timing.terms import Body, Term
 
 
 class Expected(NamedTuple):
-    """A time, the range in which about 80 % of measurements lie, and its terms: those that count add up to it.
+    """A time, its range (80 % of measurements), and its terms. The terms that count add up to the time.
 
     ``bodies`` are the launches without their launch costs, ``kernels`` the name of the kernel that each belongs to.
     ``unclamped_s`` is the model's own time, before it is held to the lower bound. ``unmodelled_s`` is the part of it that is

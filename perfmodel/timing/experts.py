@@ -1,6 +1,6 @@
-"""Products of experts: their rows are sorted by expert, and every expert fills whole tiles of rows.
+"""Products of experts: the rows are sorted by expert, and padded to whole tiles for each expert.
 
-A library runs one product for each expert. Serving stacks run a Triton kernel, whose tiles depend on the number of tokens.
+A library runs one product for each expert, torch one kernel for all of them (``grouped``). Serving stacks run a Triton kernel, whose tiles depend on the number of tokens.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from math import ceil
 from perfmodel.arithmetic import Size, maximum, padded_rows
 from perfmodel.op import Op
 from perfmodel.runs import Gemm, GroupedGemm, Routed, number
+from perfmodel.timing import grouped as by_torch
 from perfmodel.timing.card import Card
 from perfmodel.timing.gemms import in_turn
 from perfmodel.timing.part import Part
@@ -29,13 +30,9 @@ def grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tup
 
     The Triton kernel sorts the rows by expert first. Half of that time is counted for each of two products.
     """
-    if impl == "torch":
-        from perfmodel.timing import grouped as torch_grouped
-
-        if torch_grouped.by_torch(card, fact, dtype):
-            assert fact.routed is not None
-            own = (torch_grouped.tile(fact, fact.routed),)
-            return torch_grouped.parts(card, *in_turn(card, [torch_grouped.padded(fact)], op, dtype, own))
+    if impl == "torch" and by_torch.runs(card, fact, dtype):
+        (product,) = in_turn(card, [by_torch.padded(fact)], op, dtype, (by_torch.tile(fact),))
+        return by_torch.parts(card, product)
     if impl != "serving":
         return in_turn(card, [fact.even()], op, dtype)
     term = Term("sort rows by expert", SORT_S)

@@ -1,7 +1,7 @@
 """The rates of a card: factors of its generation times figures of its data sheet, or its own readings.
 
-Power: the board's limit, less what the board itself consumes, divided by the energy of one operation is the rate that
-can be sustained, whatever the data-sheet peak. The energy depends on the generation's process and the data type.
+Power: the sustained rate is the board's limit, minus the power of the board itself, divided by the energy of one
+operation. It may be below the data-sheet peak. The energy depends on the generation's process and the data type.
 """
 
 import os.path

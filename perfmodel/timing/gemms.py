@@ -69,7 +69,9 @@ def in_turn(card: Card, facts: list[Gemm], op: Op, dtype: str, own: tuple[Sides,
 
 @by_paths
 def _quicker(card: Card, size: Product, dtype: str, found: Size, tried: tiles.Tried) -> Body:
-    """Tiles; or for a matrix and a vector the kernel without them, if it is quicker and tiles are not at their best."""
+    """Returns the time by tiles. For a matrix and a vector, returns that of the kernel without tiles if it is shorter
+    and the rows are misaligned.
+    """
     vector = bool(minimum(size.m, size.n) == 1)
     if not vector or (dtype in card.tilings and alignment(size) == ALIGNMENTS[0]):
         return tiles.body(card, size, dtype, found, tried)
@@ -89,7 +91,7 @@ def gemm(fact: Fact) -> Gemm | None:
 
 
 def alike(op: Op) -> tuple[Any, ...] | None:
-    """What determines the launches and the counts of matrix products: those with equal values need equal times.
+    """Returns a key of the products of an operation; operations with equal keys have equal times.
 
     Products of B sequences of N tokens are alike whose B x N is equal. None for other kernels.
     """
@@ -113,8 +115,8 @@ def _plain(op: Op) -> list[Gemm]:
 
 
 def powered_s(card: Card, op: Op, dtype: str) -> float:
-    """The time of the FLOPs of matrix products at the rate that the power limit allows, which the time by tiles is never
-    below. 0 for other kernels and for products with a vector, which need no tiles.
+    """Returns the time of the FLOPs of products at the rate under the power limit, which is a lower limit of the time
+    by tiles. 0 for other kernels, and for products with a vector, which have no tiles.
     """
     sizes = [Product.of(fact) for fact in _plain(op)]
     if not sizes or any(size.m == 1 or size.n == 1 for size in sizes):

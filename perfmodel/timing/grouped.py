@@ -1,15 +1,15 @@
 """The grouped product of experts that torch runs on Hopper: one kernel of CUTLASS for all experts, in bf16.
 
-A small kernel writes sizes and addresses of all experts first. The product then runs tiles of one size, by the mean number
-of rows of an expert, in clusters of two tiles along the rows (``GroupMM.cu`` of torch 2.11). The rows of an expert are padded
-to whole clusters. A multiprocessor holds one tile, and the tiles are not tuned to the sizes. The kernel therefore reaches less
-of the tensor rate and of the memory rate than a plain product.
+A small kernel writes sizes and addresses of all experts first. The product then runs tiles of one size in clusters of
+two tiles along the rows. The mean number of rows of an expert determines the size (``GroupMM.cu`` of torch 2.11). The
+rows of an expert are padded to whole clusters. A multiprocessor holds one tile, and the tiles are not tuned to the
+sizes. The kernel therefore reaches less of the tensor rate and of the memory rate than a plain product.
 """
 
 from functools import partial
 
 from perfmodel.arithmetic import Size, maximum, minimum, padded_rows, whole
-from perfmodel.runs import Gemm, GroupedGemm, Routed, number
+from perfmodel.runs import Gemm, GroupedGemm, number
 from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.stack_tiles import Sides
@@ -24,26 +24,27 @@ ALIGNED, WIDE, ITEM = 8, 16, 2  # elements of a wide copy, its bytes, and those 
 GENERATION, DTYPE = "hopper", "bf16"
 
 
-def by_torch(card: Card, fact: GroupedGemm, dtype: str) -> bool:
+def runs(card: Card, fact: GroupedGemm, dtype: str) -> bool:
     """Whether torch runs this kernel, so that its tiles are known."""
     plain = not (fact.summed or fact.converts) and fact.routed is not None
     return plain and card.generation == GENERATION and dtype == DTYPE
 
 
-def tile(fact: GroupedGemm, routed: Routed) -> Sides:
+def tile(fact: GroupedGemm) -> Sides:
     """The tile of all experts."""
-    few = number(fact.rows) <= FEW * number(routed.E)
+    assert fact.routed is not None
+    few = number(fact.rows) <= FEW * number(fact.routed.E)
     return SMALL if few or number(fact.n) <= FEW else LARGE
 
 
 def padded(fact: GroupedGemm) -> Gemm:
-    """The batch of products over whole clusters: the expected number of an expert with rows, as a whole number of them.
+    """The batch of products over whole clusters: the expected number of clusters, as equal products.
 
     Rows of padding are not read, so an element of the left operand has fewer bytes.
     """
     routed, even = fact.routed, fact.even()
     assert routed is not None
-    high = CLUSTER * tile(fact, routed).tile_m
+    high = CLUSTER * tile(fact).tile_m
     rows = padded_rows(routed.E, routed.A, number(routed.tokens), high, routed.routing)
     each = maximum(1, whole(rows / high / number(even.batch)))
     batch = maximum(1, whole(rows / high / each))
@@ -54,7 +55,7 @@ def padded(fact: GroupedGemm) -> Gemm:
 
 
 def slower(card: Card) -> Card:
-    """The card at the rates that this kernel reaches."""
+    """Returns the card with the rates that this kernel reaches."""
     how = card.tilings[DTYPE]
     tilings = {**card.tilings, DTYPE: how._replace(issue=RATE * how.issue)}
     return card._replace(
@@ -64,7 +65,7 @@ def slower(card: Card) -> Card:
 
 
 def parts(card: Card, product: Part) -> tuple[Part, ...]:
-    """The kernel that prepares the sizes, and the product."""
+    """Returns the kernel that writes the sizes, and the product."""
     term = Term("sizes of the experts", PREPARE_S)
     first = Part(lambda found: Body(term.seconds, (term,), "experts", "sizes of the experts"), 0)
     whole = product.limited

@@ -1,17 +1,17 @@
 """Convolution, pooling, interpolation and normalisation of images, as torch and cuDNN launch them (2.9 to 2.11).
 
-Convolution: an implicit matrix product over the patches. The tensor cores of cuDNN expect the channels last, so tensors
-in half precision are turned before and the result after; in fp32 the vector engine reads them as they are. With one
-channel per group torch's depthwise kernel computes one output per thread.
+Convolution: an implicit matrix product over the patches. The tensor cores of cuDNN expect the channels last. In half
+precision, kernels before and after the product change the layout. In fp32 the vector engine reads them as they are.
+With one channel per group torch's depthwise kernel computes one output per thread.
 
-Pooling: one thread per result (backward, per input), which finds its place by divisions and reads its window through
-the cache. Bilinear and bicubic interpolation have one thread per pixel of a plane, which walks over all planes.
+Pooling: one thread per result (backward, per input), which computes its address by divisions and reads its window
+through the cache. Bilinear and bicubic interpolation have one thread per pixel of a plane, which loops over all planes.
 
 Batch normalisation: one block per channel takes the statistics, a small kernel updates the running ones, and a third
 applies them; backward, one block per channel reads everything twice. Group normalisation: one block per group of one
-image takes the moments, a small kernel folds them into a scale and a shift per channel, and an elementwise kernel with
-broadcast operands applies them; backward there is a block per channel of one image instead, and one more kernel for
-gamma and beta.
+image computes the moments. A small kernel converts them to a scale and a shift per channel, and an elementwise kernel
+applies these. Backward, one block per channel of one image computes the sums, and one more kernel computes gamma and
+beta.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def convolution2d(card: Card, fact: Convolution2d, op: Op, dtype: str, impl: str
 
 
 def _eights(channels: int) -> int:
-    """Channels of 16 bytes in half precision, which the tensor kernels load."""
+    """Returns the channels rounded up to 16 bytes in half precision, as the tensor kernels load them."""
     return ceil(channels / 8) * 8
 
 
@@ -129,7 +129,7 @@ def windows(card: Card, fact: Windows, op: Op, dtype: str, impl: str) -> tuple[P
 
 
 def normalised(card: Card, fact: Normalised, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """Statistics and their application."""
+    """The kernels that compute the statistics and apply them."""
     B, C, pixels, item = number(fact.B), number(fact.C), number(fact.pixels), float(fact.item)
     size = B * C * pixels * item
     if fact.groups is None:

@@ -87,7 +87,7 @@ def _sheet(gpu: Gpu) -> Iterator[tuple[Parameter, Gpu]]:
 
 
 def _candidates(seconds: Callable[[], float]) -> list[Parameter]:
-    """Returns the parameters that may enter the time, without units, meanings and sources."""
+    """Returns the parameters that may affect the time, without units, meanings and sources."""
     base = seconds()
     found = []
     for file, own in list(GIVEN.items()):

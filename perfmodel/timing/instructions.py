@@ -2,8 +2,8 @@
 
 One lane executes one simple instruction per clock. Functions without a hardware instruction are sequences: a division,
 an exponential with its scaling, a tanh, the polynomial of an erf. A kernel also spends instructions on loading,
-converting and storing every element. The counts are those of the sequences that the compiler emits, fitted on an H200's
-elementwise kernels (2026-11, torch 2.11), of which gelu, tanh, silu and sigmoid in fp16 are compute-bound.
+converting and storing every element. The counts are fitted on elementwise kernels of an H200 (2026-11, torch 2.11), of
+which gelu, tanh, silu and sigmoid in fp16 are compute-bound.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which mechanism times a kernel: decided by the fact that its operation states, never by a name or a shape.
+"""Selects the mechanism of a kernel by the fact that its operation states, never by a name or a shape.
 
 A kernel of the model may be several launches of a library; each is a ``Part``. A fact without a mechanism, such as a
 recurrence, is priced by its bytes with a wide range, and reports list it as unmodelled.

@@ -1,12 +1,14 @@
-"""Launches: what a kernel costs before its first byte and after its last.
+"""Launch overheads: the time before the first byte of a kernel and after its last.
 
 The replay of a CUDA graph has a launch time of its own, longer where the kernel's code must come from memory too
-(``cold``). Between two kernels of a graph there is a gap, 2 us shorter than a replay: a run that is one of many in a graph
-(``rotating``) costs no replay. A kernel then fills its pipeline (``ramp``): addresses, a first
-access that nothing hides, blocks that end. The ramp is counted in latencies of the memory that the first access reads.
+(``cold``). Between two kernels of a graph there is a gap, 2 us shorter than a replay: a run that is one of many in a
+graph (``rotating``) costs no replay. A kernel then fills its pipeline (``ramp``): addresses, a first access without
+other work at the same time, and the end of the blocks. The ramp is counted in latencies of the memory that the first
+access reads.
 
-Launched by the host (``eager``), a kernel starts when the host gets to it. The host's time depends on the kind of call: a
-Python module, a number beside a tensor (``wrapped``), a product. While a kernel runs the host prepares the next one.
+Launched by the host (``eager``), a kernel starts when the host has launched it. The host's time depends on the kind of
+call: a Python module, a number beside a tensor (``wrapped``), a product. While a kernel runs, the host prepares the
+next launch.
 """
 
 from __future__ import annotations
@@ -26,20 +28,23 @@ WRAPPED = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "scale")
 
 
 def ramp_s(card: Card, far: Size) -> Size:
-    """The time in which a kernel's pipeline fills; ``far``: its first access goes to memory."""
+    """Returns the time to fill the pipeline of a kernel; ``far``: its first access goes to memory."""
     return RAMP * where(far, card.dram_latency_s, card.l2_latency_s)
 
 
 def gap_s(card: Card, protocol: str, before_s: Size) -> Size:
-    """The time between two launches. Under eager the host shows where the kernel before is shorter than a launch."""
+    """Returns the gap between two launches. Under eager, the host adds to it if the previous kernel is shorter than a
+    launch.
+    """
     if protocol != "eager" or not before_s:
         return card.node_s
     return maximum(card.node_s, card.host_s.get("between", card.host_s["any"]) - before_s)
 
 
 def first_launch_s(card: Card, protocol: str, call: str, running_s: Size) -> Size:
-    """The cost of the first launch. Under eager the host's way back hides behind the run; a launch is never quicker
-    than a replay."""
+    """Returns the overhead of the first launch. Under eager, the host returns while the kernel runs. A launch takes at
+    least as long as a replay.
+    """
     if protocol != "eager":
         return {"cold": card.cold_s, "rotating": card.graph_s}.get(protocol, card.warm_s)
     host_s = card.host_s.get(call, card.host_s["any"])
@@ -48,7 +53,7 @@ def first_launch_s(card: Card, protocol: str, call: str, running_s: Size) -> Siz
 
 
 def host_call(kernel: Kernel) -> str:
-    """The kind of call that the host makes for a kernel, as far as it changes the host's time."""
+    """Returns the kind of call that the host makes for a kernel, which determines its launch time."""
     kind = _fact_call(kernel.op)
     return kind or ("wrapped" if kernel.operation in WRAPPED else kernel.operation)
 

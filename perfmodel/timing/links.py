@@ -1,4 +1,4 @@
-"""How fast a collective library uses a link: figures of ``hardware/links``, fitted per link generation.
+"""The efficiency of a collective library on a link: figures of ``hardware/links``, fitted per link generation.
 
 Latencies are in µs; rates are shares of the link's data-sheet rate in one direction. ``LL``, ``LL128`` and ``Simple`` are
 the protocols of NCCL: with LL, each 8 bytes carry their own flag (half of the rate, the lowest latency); with LL128, each

@@ -6,8 +6,8 @@ element by divisions: 128 threads per block, two or four elements per thread. Th
 previous store, so a thread waits for memory once per element.
 
 A warp accesses 32 neighbouring elements of the result. If these lie in several runs of the source, the access is split
-into as many cache lines, and each run is read in whole sectors of 32 bytes. The rest of a sector is used by other warps,
-so the extra bytes come from L2.
+into as many cache lines. Each run is read in whole sectors of 32 bytes. The rest of a sector is used by other warps, so
+the extra bytes come from L2.
 
 A concatenation moves 16 bytes at once where every piece is a multiple of 16 bytes. Otherwise it computes a place for
 every element. Random numbers take a counter-based generator of ten rounds for every four numbers.
@@ -84,7 +84,7 @@ def strided_stream(card: Card, fact: Stream, op: Op) -> tuple[Part, ...]:
 
 
 def places(dims: int, tensors: int) -> float:
-    """Instructions per element that find its place in every tensor, load and store it."""
+    """Returns the instructions per element that compute its address in every tensor, load it and store it."""
     return ELEMENT + TENSOR * tensors + dims * (DIMENSION + ADVANCE * tensors)
 
 
@@ -112,8 +112,8 @@ def cast(elements: int, read: float, write: float, tensors: int) -> Launch:
 def concatenate(card: Card, fact: Concatenate, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
     """All tensors in one kernel, one row of blocks per tensor.
 
-    A multiprocessor has few blocks for each tensor, so that one tensor alone, or the rest of the longest one, leaves half
-    of the threads idle.
+    A multiprocessor has few blocks for each tensor. One tensor alone, or the rest of the longest one, leaves half of
+    the threads idle.
     """
     numel, run, item = number(fact.numel), number(fact.run), float(fact.item)
     byte = numel * item
@@ -131,7 +131,9 @@ def concatenate(card: Card, fact: Concatenate, op: Op, dtype: str, impl: str) ->
 
 
 def _together(card: Card, sizes: list[float], item: float, lanes: float, found: float) -> Body:
-    """The tensors of a concatenation at once: first all of them, then those that are longer than the shortest."""
+    """Returns the tensors of a concatenation that are copied at the same time: first all of them, then those longer
+    than the shortest.
+    """
     bodies = []
     done = 0.0
     most = CAT_BLOCKS * card.multiprocessors
@@ -164,7 +166,9 @@ def filled(card: Card, numel: int, item: float) -> Part:
 
 
 def _fill(card: Card, byte: float, found: float) -> Body:
-    """Writes alone do not turn the memory bus. What L2 holds at the end is left to the next kernel."""
+    """A kernel that only writes, so that the memory bus does not switch direction. The next kernel pays for the writes
+    that are still in L2.
+    """
     dram, sustained = FILL_DRAM * card.gpu.bandwidth_byte_per_s.value, FILL_SUSTAINED * card.l2_byte_per_s
     rate = maximum(card.write_byte_per_s, minimum(dram, sustained))
     held = minimum(byte, HELD_BACK * card.l2_byte)

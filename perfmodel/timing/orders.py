@@ -1,14 +1,14 @@
 """Sorting and the largest elements of a row, as torch launches them (Sort.cpp, SortStable.cu, TensorTopK.cu, 2.9 to 2.11).
 
-Sort. Rows of up to 4096 elements: places are written, values copied, and a row is sorted on chip, up to 128 elements by a
-warp that merges, beyond by a block that sorts four bits of the key per pass, 32 elements per thread. Longer rows: a
-radix sort, eight bits of the key per pass over keys and places of 8 bytes. A single row, or rows of a million elements,
-are sorted one after another; fewer than 128 rows together, with a pass over the row numbers at the end; more rows by one
+Sort. Rows of up to 4096 elements: places are written, values are copied, and a row is sorted on chip. A warp merges up
+to 128 elements. A block sorts longer rows, four bits of the key per pass, 32 elements per thread. Longer rows: a radix
+sort, eight bits of the key per pass over keys and places of 8 bytes. A single row, or rows of a million elements, are
+sorted one after another; fewer than 128 rows together, with a pass over the row numbers at the end; more rows by one
 block each.
 
-Largest elements. Few long rows: eight bits per pass, each of which counts digits in blocks of 256 threads, adds the
-counts, and finds the digit of the last element that is chosen. Otherwise one block per row finds it two bits at a time,
-reading the row from cache again. Then the elements are gathered and sorted.
+Largest elements. Few long rows: eight bits per pass. A pass counts digits in blocks of 256 threads, adds the counts,
+and finds the digit of the last chosen element. Otherwise one block per row finds it two bits at a time, reading the row
+from cache again. Then the elements are gathered and sorted.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _on_chip(rows: int, cols: int, item: float) -> Launch:
 
 
 def radix(elements: int, item: float, passes: int, *, keys: bool = False) -> tuple[Launch, ...]:
-    """Digit counts of all passes, their sums, and the passes."""
+    """The kernels of a radix sort: digit counts of all passes, their sums, and the passes."""
     key = elements * item
     byte = key if keys else key + elements * float(PLACE_BYTE)
     blocks = ceil(elements / RADIX_BLOCK)

@@ -40,7 +40,7 @@ from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("own_rows")
 REGISTER_STEP, BLOCK_BYTE, ASYNC_BYTE = _data.facts("register step", "block byte", "async byte")
-WORD, LINE_BYTE = _data.facts("word", "line byte")
+WORD, LINE_BYTE, CLUSTERS = _data.facts("word", "line byte", "clusters")
 LONG_ROW, LONG_BARRIERS, MOST_AHEAD = _data.facts("long row", "long barriers", "most ahead")
 SHARPNESS, ISSUE_CLOCKS, BARRIER_CLOCKS = _data.weights("sharpness", "issue clocks", "barrier clocks")
 WAIT_LATENCIES, PART_WRITES, IDLE = _data.weights("wait latencies", "part writes", "idle")
@@ -96,7 +96,7 @@ HABITS = {
 
 
 class Footing(NamedTuple):
-    """A layout on a card: resident blocks per multiprocessor, and all blocks of the launch."""
+    """A launch layout on a card: resident blocks per multiprocessor, and all blocks of the launch."""
 
     found: Layout
     held: int
@@ -104,9 +104,9 @@ class Footing(NamedTuple):
 
 
 def chip(card: Card) -> Chip:
-    """The figures that the launcher reads from a card at hand."""
+    """Returns the figures that the launcher reads from the card."""
     shared = int(card.of_each("shared_memory_per_block", 48 * 1024)) - 2048
-    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= 9)
+    return Chip(card.multiprocessors, shared, float(card.gpu.compute_capability or 0) >= CLUSTERS)
 
 
 def registers(name: str, found: Layout, item: int) -> Size:
@@ -258,12 +258,11 @@ def _slowest(streams: tuple[tuple[str, float], ...], choice: str, late: float = 
 
 
 def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
-    """LayerNorm's gradients: the rows, and the sums of the blocks' parts. Long rows need a kernel that makes parts
-    first.
+    """The kernels of LayerNorm's gradients: one for the rows, and one that adds the partial sums of the blocks. Long
+    rows need a kernel that computes the partial sums first.
     """
     name = "layernorm_backward"
-    on = footing(card, name, row)
-    rows_ = forward(card, name, row)
+    on, rows_ = footing(card, name, row), forward(card, name, row)
     if on is not None:
         return (*rows_, _sums(card, row, on.blocks // on.found.cluster))
     parts = long_parts(row.rows, row.cols, card.multiprocessors)
@@ -271,7 +270,9 @@ def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
 
 
 def _sums(card: Card, row: Row, parts: int) -> Part:
-    """A block adds the parts of 128 columns, or of 32: its 32 warps take them in turn, four in flight."""
+    """A kernel whose blocks add the partial sums of 128 or 32 columns. The 32 warps of a block take turns, with four
+    loads in flight.
+    """
     across = 32 if row.cols % 4 else 128
     blocks = 2 * ceil(row.cols / across)
     rounds = ceil(blocks / (2 * card.multiprocessors))
@@ -287,7 +288,9 @@ def _sums(card: Card, row: Row, parts: int) -> Part:
 
 
 def _columns(card: Card, row: Row, parts: int, found: float) -> Body:
-    """Parts of the weight gradients where rows are read twice: a thread walks down its columns of every parts-th row."""
+    """A kernel that computes partial weight gradients where rows are read twice: a thread reads its columns of every
+    n-th row, n being the number of parts.
+    """
     wide = widest(row.cols, row.item)
     blocks = parts * ceil(row.cols / (LONG_THREADS * wide))
     held = maximum(1, int(card.of_each("threads", 2048) // LONG_THREADS))

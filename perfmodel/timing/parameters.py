@@ -1,8 +1,8 @@
-"""What is known of a card, in three states.
+"""The figures of a card in three states of knowledge.
 
 ``datasheet``: the data sheet, and rounded factors that hold for most cards. ``family``: factors and library behaviour
-fitted on cards of the same generation (``families``). ``calibrated``: the card's own measured ceilings; what no ceiling
-tells, such as a library's tiles, stays the family's.
+fitted on cards of the same generation (``families``). ``calibrated``: the card's own measured ceilings; all other
+figures, such as the tiles of a library, are those of the family.
 """
 
 from perfmodel import measured

@@ -1,4 +1,4 @@
-"""One launch of a library: its time as a function of what L2 holds of its bytes, and the bytes of an operation."""
+"""One launch of a library: its time by the share of its bytes that is in L2; and the bytes of an operation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ OWN = ("ours", "fused")  # implementations by kernels of this package
 
 
 class Part(NamedTuple):
-    """Its time given the share of its bytes that L2 holds, all those bytes, and the bytes of weights among them.
+    """A launch: its time by the share of its bytes that L2 holds, all those bytes, and the bytes of weights among them.
 
     ``right_byte``: of a product, the bytes of the right operand, which the rotating protocol reads from memory.
     ``code_s``: the time to fetch its code after other kernels have run, not part of ``body``. ``among_s``: the same of a

@@ -1,4 +1,4 @@
-"""Products whose tile the library picks by an estimate of its own: 16-bit operands in wide copies on Hopper.
+"""Products whose tile cuBLAS picks by an estimate of its own: 16-bit operands in wide copies on Hopper.
 
 cuBLAS picks the tile with the least time of the tensor engine: waves of tiles, times steps along k, times the work of a
 step, of which small tiles lose more at their edges. Memory and L2 do not enter, so the pick may be far from the fastest

@@ -1,9 +1,10 @@
-"""Power: how fast a board may multiply, in a burst and continuously.
+"""The power limit: the rate of products that a board reaches in a burst and continuously.
 
-Every operation costs energy, so the board's power limit, less what the board itself consumes, sustains a certain rate;
-the clock falls until the limit is met. The board averages its power over about a millisecond (``patience``). A kernel
-that is shorter runs above the sustained rate: ``surge`` times that rate, at most the peak. A longer one soon falls to
-the sustained rate. The rest of the surge falls with the square of the time. Kernels one after another count as one run.
+Every operation takes energy. The sustained rate is the power limit, minus the power of the board itself, divided by
+this energy; the clock falls until the limit is met. The board averages its power over about a millisecond
+(``patience``). A kernel that is shorter runs above the sustained rate: ``surge`` times that rate, at most the peak. A
+longer one soon falls to the sustained rate. The rest of the surge falls with the square of the time. Kernels one after
+another count as one run.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ def rate(card: Card, dtype: str, flops: Size) -> Size:
 
 
 def settled(card: Card, dtype: str, flops: Size) -> Card:
-    """The card during a run of several kernels: all of them see what that run leaves of the surge."""
+    """Returns the card during a run of several kernels, which share one burst."""
     run_s = flops / card.held_flop_per_s[dtype] if dtype in card.held_flop_per_s else 0.0
     return card._replace(surge=1.0 + (card.surge - 1.0) * _left(card, run_s), patience_s=inf)
 
 
 def _left(card: Card, run_s: Size) -> Size:
-    """The share of the surge that remains for a run of this length."""
+    """Returns the share of the burst that is left for a run of this length."""
     looked = run_s / card.patience_s
     return 1.0 / (1.0 + looked * looked)

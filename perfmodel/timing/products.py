@@ -1,4 +1,6 @@
-"""A matrix product as the mechanisms see it: its sizes, the alignment of its rows, and what does not depend on a tile."""
+"""A matrix product as the mechanisms see it: its sizes, the alignment of its rows, and the figures that do not depend
+on a tile.
+"""
 
 from typing import NamedTuple
 
@@ -68,8 +70,8 @@ def alignment(size: Product) -> int:
 
 
 class Limits(NamedTuple):
-    """What does not depend on the tile: the alignment of the rows in bytes, the time by the power limit, the time of
-    the bytes that move once, the rate of memory, and the latency of the first access.
+    """The figures of a product that do not depend on the tile: alignment in bytes, time under the power limit, time of
+    the bytes that move once, memory rate, and latency of the first access.
     """
 
     aligned: int

@@ -19,12 +19,11 @@ from perfmodel.op import Op
 from perfmodel.runs import TORCH_SCALES, Quantisation, number
 from perfmodel.timing.blocks import WARP, Launch, elementwise, in_order
 from perfmodel.timing.card import Card
-from perfmodel.timing.part import OWN as KERNELS
-from perfmodel.timing.part import Part
+from perfmodel.timing.part import OWN, Part
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("quantisation")
-OWN = (*KERNELS, *TORCH_SCALES)  # before a product by torch, this package quantises
+BY_US = (*OWN, *TORCH_SCALES)  # before a product by torch, this package quantises
 STATIC_THREADS, STATIC_LEAST, TOKEN_THREADS, TOKEN_VECTOR = _data.facts(
     "static threads", "static least", "token threads", "token vector"
 )
@@ -40,17 +39,17 @@ def quantised(card: Card, fact: Quantisation, op: Op, dtype: str, impl: str) -> 
     """The kernels of one quantisation, in order. Their range is that of a stack."""
     rows, cols = number(fact.rows), number(fact.cols)
     read, write = rows * cols * float(fact.item), rows * cols * float(fact.result)
-    if impl in OWN and fact.scales in ("static", "token", "block"):
+    if impl in BY_US and fact.scales in ("static", "token", "block"):
         scales = 0.0 if fact.scales == "static" else rows * ceil(cols / _run(fact, cols)) * float(fact.scale)
         return (_flat(card, read, write + scales, OWN_ELEMENT * rows * cols, "own", "quantise"),)
     if fact.scales in ("static", "token"):
         filled = rows >= TOKEN_FILLED * TOKEN_WARPS * card.multiprocessors
-        many = fact.scales == "token" and impl not in OWN and filled
+        many = fact.scales == "token" and impl not in BY_US and filled
         return in_order(card, (_by_warps if many else _by_rows)(fact, rows, cols, read, write))
     if fact.scales == "block":
         scales = rows * ceil(cols / fact.run) * float(fact.scale)
         return (_flat(card, read, write + scales, GROUP_ELEMENT * rows * cols, "block", "scale per group"),)
-    own = impl in OWN
+    own = impl in BY_US
     largest = _flat(card, read, 0.0, (OWN_ELEMENT if own else LARGEST) * rows * cols, "tensor", "largest element")
     scale = _flat(card, SCALE_BYTE, SCALE_BYTE, 0.0, "tensor", "scale")
     # This package clears one word and finds the scale in the kernel that converts.

@@ -62,7 +62,7 @@ def reduction(card: Card, fact: Reduction, op: Op, dtype: str, impl: str) -> tup
 
 
 def _joined(card: Card, kernel: Launch, join_s: float, found: float) -> Body:
-    """The kernel's time, and then the addition by the last block."""
+    """Returns the time of the kernel, with the addition by the last block at its end."""
     own = body(card, kernel, found)
     return own._replace(seconds=own.seconds + join_s, terms=(*own.terms, Term("addition of the last block", join_s)))
 

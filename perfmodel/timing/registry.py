@@ -1,4 +1,4 @@
-"""Every parameter of the time model: its value, its unit, what it means and where it comes from.
+"""All parameters of the time model, with value, unit, meaning and source.
 
 Four folders of ``hardware`` state parameters: ``kernels`` (weights and facts of the mechanisms), ``families``, ``links``
 and ``hosts``. A card's ``.measured.yaml`` replaces some of them by readings. ``changes`` changes a parameter temporarily;

@@ -1,8 +1,8 @@
-"""Kernels one after another: what each finds in L2, the gaps between them, and the launch before the first.
+"""Kernels one after another: the data that each finds in L2, the gaps between them, and the first launch.
 
-Protocols. ``cold``: replay of a CUDA graph whose first kernel finds nothing in L2; a later kernel finds what the one before
-it touched. ``warm``: replay back to back; what fits in L2 is still there. ``rotating``: like warm, but weights (of a plain
-product, the right operand) come from memory. ``eager``: the kernels of warm, launched by the host.
+Protocols. ``cold``: replay of a CUDA graph that starts with an empty L2; a later kernel finds the data of the kernel
+before it. ``warm``: replay back to back; data that fits in L2 is still there. ``rotating``: like warm, but weights (of
+a plain product, the right operand) come from memory. ``eager``: the kernels of warm, launched by the host.
 """
 
 from collections.abc import Iterable, Sequence
@@ -60,8 +60,8 @@ def expected(
 def expected_s(
     card: Card, kernels: Iterable[tuple[Kernel, Size]], dtype: str, *, impl: str = "", protocol: str = "cold"
 ) -> tuple[Size, Size, Size, Size, Size]:
-    """The time of all kernels, as ``Expected`` without terms: the time, the ends of its range, the model's own time, and
-    that of kernels without a mechanism.
+    """Returns the time of all kernels without terms: the time, the ends of its range, the time before it is raised to
+    the bound, and the part without a mechanism.
     """
     card, rows = _run(card, tuple(kernels), dtype, impl, protocol)
     if not rows:
@@ -89,8 +89,8 @@ def _run(
 def time_s(
     card: Card, launches: Sequence[Launched], dtype: str, known: "Bodies", *, protocol: str = "cold"
 ) -> tuple[Size, Size, Size]:
-    """The time of all kernels with the launch and the ends of its range, as in ``expected``, for callers that time many
-    sequences of the same launches on one card, or many points at once.
+    """Returns the time of all kernels and the ends of its range, as ``expected``, for callers that time many sequences
+    of the same launches.
     """
     if len(launches) > 1 or any(one.kernel.repeat > 1 for one in launches):
         card = settled(card, dtype, sum(one.flops for one in launches))
@@ -159,7 +159,7 @@ def run(
 ) -> list[Body]:
     """Launches in a row. ``whole`` is the share of the data that L2 holds from the run before.
 
-    A launch may also find what the launch before it touched, weights aside. The last writes of the last launch cost
+    A launch may also find the data of the launch before it, except weights. The last writes of the last launch cost
     only if another launch follows.
     """
     bodies = []
@@ -189,7 +189,7 @@ def _body(card: Card, part: Part, share: Size, *, followed: bool) -> Body:
 
 
 def drained(body: Body) -> Body:
-    """With the write-back of the launch before, which runs at the same time."""
+    """Adds the write-back of the previous launch, which runs at the same time."""
     late = Term("write-back of the previous run", body.late_s)
     return body._replace(seconds=body.seconds + body.late_s, terms=(*body.terms, late))
 
@@ -202,8 +202,8 @@ def _one(card: Card, row: Row) -> Expected:
 
 
 class _Sums(NamedTuple):
-    """The seconds of all kernels with their repeats: of their launch, gaps and ramps, in all, their lower bound, and in
-    all before they are held to it.
+    """Sums over all kernels with their repeats, in seconds: launch, gaps and ramps, total, lower bound, and total
+    before it is raised to the bound.
     """
 
     first_s: Size
@@ -285,7 +285,7 @@ def spread(card: Card, rows: Sequence[Row]) -> tuple[Size, Size]:
 
 
 def _after_pauses(card: Card, given: tuple[tuple[Kernel, Size], ...], dtype: str, impl: str) -> tuple[Card, list[Row]]:
-    """One call after a pause: short work runs near the clock that the pause left, longer work near the highest."""
+    """Returns one call after a pause. Short work runs near the reduced clock, longer work near the highest."""
     settle_s, card = card.settle_s, card._replace(settle_s=0.0)
     settled_card, rows = _run(card, given, dtype, impl, "eager")
     bodies = [body for row in rows for body in row.bodies]

@@ -1,11 +1,10 @@
-"""Streams: the time of bytes between memory and the multiprocessors.
+"""Streams: the time to move bytes between memory and the multiprocessors.
 
-A long stream runs at a rate that depends on its mix of reads and writes, because the memory bus must turn between them.
-The card's rates are known for reads alone, two reads per write, one to one, and writes alone; other mixes are
-interpolated. Some of the last writes are still in L2 when the kernel ends: the kernel does not wait for them, the next
-one does. In a warm run, inputs that fit are in L2 from the run before. A working set that exceeds the effective
-capacity keeps less and less of itself there. (The effective capacity is half of the chip's L2 where two partitions each
-keep a copy.)
+A long stream runs at a rate that depends on its mix of reads and writes, because the memory bus switches direction
+between them. The card's rates are known for reads alone, two reads per write, one to one, and writes alone; other mixes
+are interpolated. Some of the last writes are still in L2 when the kernel ends: the next kernel waits for them. In a
+warm run, inputs that fit are in L2 from the run before. Of a working set that exceeds the effective capacity, a smaller
+share stays in L2. (The effective capacity is half of the chip's L2 where two partitions each keep a copy.)
 """
 
 from typing import NamedTuple
@@ -28,7 +27,7 @@ class Moved(NamedTuple):
 
 
 def kept(card: Card, working_byte: Size) -> Size:
-    """Returns the share of a working set that the next run still finds in L2."""
+    """Returns the share of a working set that the next run finds in L2."""
     over = working_byte / card.l2_byte
     return minimum(1.0, maximum(0.0, (NOTHING_LEFT - over) / (NOTHING_LEFT - 1.0)))
 

@@ -83,9 +83,7 @@ def overlapped(parts: Sequence[tuple[str, Size]], sharpness: Size) -> tuple[Size
 
 
 def later(streams: Sequence[tuple[str, Size]], sharpness: float, seconds: Size, late_s: Size) -> Size:
-    """Seconds that the delayed writes, left out of the first stream, would add to streams that together take
-    ``seconds``.
-    """
+    """Returns the time that the delayed writes would add to streams that together take ``seconds``."""
     if is_none(late_s):
         return 0.0
     (_, first_s), *others = streams
@@ -93,5 +91,5 @@ def later(streams: Sequence[tuple[str, Size]], sharpness: float, seconds: Size, 
 
 
 def is_none(seconds: Any) -> bool:
-    """Whether a time is the plain number 0."""
+    """Returns whether a time is the plain number 0."""
     return isinstance(seconds, (int, float)) and not seconds

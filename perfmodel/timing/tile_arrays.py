@@ -76,7 +76,7 @@ def _of_block(count: int, every: Choice, size: Product, grid: Grid, given: Limit
 
 
 def _each(value: Any, length: int) -> Points:
-    """The value at every tile and point: as it is, unless it is equal for all points."""
+    """Returns the value at every tile and point, as an array of one row per tile."""
     if np.shape(value)[-1:] == (length,) and np.ndim(value) == 2:
         return value  # type: ignore[no-any-return]
     tiles = len(value) if np.ndim(value) == 2 else 1

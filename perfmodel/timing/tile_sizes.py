@@ -1,4 +1,4 @@
-"""The tiles that libraries have for matrix products, and what a step of each takes on a card."""
+"""The tiles that libraries have for matrix products, and the time of a step of each tile on a card."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -23,8 +23,9 @@ FURTHER = ("warp",)  # further kernels of a library, as in "tf32 warp"
 
 
 class Choice(NamedTuple):
-    """A tile on a card: its sides, the time of a step along k, the L2 time of a step's operands, the time at the edges
-    of a wave, how many tiles run at once, and the rows and columns of the result that one wave covers.
+    """A tile on a card: its sides, and the times of a step along k, of L2 for the operands of a step, and at the edges
+    of a wave. ``slots``: tiles that run at once. ``wave_m``, ``wave_n``: rows and columns of the result that one wave
+    covers.
     """
 
     tile_m: int

@@ -1,10 +1,10 @@
 """Matrix products: tiles over multiprocessors, in waves.
 
 The result of an (m, k) by (k, n) product is cut into tiles. A multiprocessor computes one tile at a time, in steps
-along k. A step takes the longer of two times: its multiplications, at the rate that the tile's shape allows (a small
-tile re-reads its operands more often from shared memory), and the loading of its operands. Tiles run in waves, and the
-last wave takes as long as a full one: 133 tiles on 132 multiprocessors take two waves. Splitting the sum along k
-(split-k) gives more tiles of fewer steps; a second kernel adds the partial sums.
+along k. A step takes the longer of two times: its multiplications, and the loading of its operands. The rate of
+multiplications depends on the shape of the tile, because a small tile reads its operands from shared memory more often.
+Tiles run in waves, and the last wave takes as long as a full one: 133 tiles on 132 multiprocessors take two waves.
+Splitting the sum along k (split-k) gives more tiles of fewer steps; a second kernel adds the partial sums.
 
 Every tile reads its strips of both operands through L2. Operands that do not stay in L2 are read from memory once for
 each group of tiles in flight. The library is assumed to choose the tile and the split that this model finds fastest,
@@ -54,7 +54,7 @@ SHORTLISTS = 32  # kept of one product, each for another share found in L2
 
 
 class Shortlist(NamedTuple):
-    """The tiles that are nearly as fast as the fastest, the time of the fastest, and the time by the power limit."""
+    """The tiles that are nearly as fast as the fastest, the time of the fastest, and the time under the power limit."""
 
     choices: tuple[Choice, ...]
     least_s: float
@@ -66,7 +66,7 @@ Tried = dict[tuple[str, float], Shortlist]  # by the kernel and the share found 
 
 @by_paths
 def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: Tried | None = None) -> Body:
-    """Returns the time of a batch of products with the kernel, the tile and the split that make it least.
+    """Returns the time of a batch of products with the fastest kernel, tile and split.
 
     ``tried``: the shortlists of this product, for callers that ask again under another power limit.
     """
@@ -127,8 +127,9 @@ def _mechanism(size: Product, dtype: str, on_tensor: bool) -> str:
 def _fastest(
     card: Card, size: Product, dtype: str, kind: str, given: Limits, near: Shortlist | None
 ) -> tuple[tuple[int, int, int, float, float, float, float, float], Shortlist]:
-    """Returns the fastest tile and split: sides, number of parts of k, and the times of multiplications (at the rate that the
-    power limit allows), wave edges, L2, the sum of the parts, and operands that are read from memory again; and the shortlist, the only tiles tried if given.
+    """Returns the fastest tile and split, and the shortlist. The tile has its sides and the number of parts of k. Its
+    times are those of multiplications under the power limit, wave edges, L2, the sum of the parts, and operands that
+    are read again. A given shortlist limits the search.
     """
     grid = grid_of(card, size, dtype, kind, given)
     steps_all, count = grid.steps, card.multiprocessors
@@ -170,9 +171,12 @@ def _fastest(
 
 
 class Grid(NamedTuple):
-    """How a product is cut: the tiles, whether the library chooses among many, steps along k, whether k is never split,
-    the time to add partial sums, fixed and per part, to read each operand from memory again, 0 where it stays in L2,
-    the exponent of the overlap, and the least time of a step of the tiles that a multiprocessor holds.
+    """How a product is divided into tiles. ``choosy``: the library chooses among many tiles. ``whole``: k is never
+    split.
+
+    ``sum_s``, ``part_s``: time to add partial sums, fixed and per part. ``left_s``, ``right_s``: time to read an
+    operand from memory again, 0 where it stays in L2. ``overlap``: exponent of the overlap. ``wait_s``: least time of a
+    step of all tiles that a multiprocessor holds.
     """
 
     choices: tuple[Choice, ...]
@@ -221,7 +225,9 @@ def grid_of(card: Card, size: Product, dtype: str, kind: str, given: Limits) -> 
 
 
 def _unsplit(generation: str, size: Product) -> bool:
-    """Whether a library leaves the sum of so small a product whole. Its blocks are few and wait for memory at every step."""
+    """Returns whether a library leaves the sum of such a small product unsplit. Its few blocks wait for memory at every
+    step.
+    """
     if generation != "ada":
         return False
     sums = size.batch * size.m * size.n * size.k
@@ -229,7 +235,9 @@ def _unsplit(generation: str, size: Product) -> bool:
 
 
 def filled(choice: Choice, tiles: Size, results: Size) -> Size:
-    """Elements of all tiles divided by those of the result: the rest of a tile is computed too, and takes power."""
+    """Returns the elements of all tiles divided by those of the result. Elements beyond the result are computed too,
+    and take power.
+    """
     return tiles * (choice.tile_m * choice.tile_n) / results
 
 

@@ -2,8 +2,8 @@
 
 Softmax: a warp handles rows of up to 2048 elements, padded to a power of two. A block of 1024 threads handles up to
 9216 elements in registers. Longer rows go through shared memory where 48 KiB hold the row, otherwise through three
-passes. torch before 2.3 (``before``) uses a warp up to 1024 elements and three passes beyond. The gradient first
-multiplies y and dy in a kernel of its own.
+passes. torch before 2.3 (``before``) uses a warp up to 1024 elements and three passes beyond. Before the gradient, a
+separate kernel multiplies y and dy.
 
 LayerNorm and RMSNorm: 128 threads per row, four elements per step, two passes. The first pass of RMSNorm in fp32 has
 four steps in flight, the others one. The second pass loads weights element by element: the first blocks of a

@@ -1,5 +1,5 @@
-"""How attention's work is split: the keys that a tile walks over, the parts that libraries split them into, and the
-waves of blocks.
+"""How attention's work is split: the keys that a tile reads, the parts into which libraries split them, and the waves
+of blocks.
 
 The splitting rules are the libraries' own (published sources of FlashAttention 2 and 3). They decide how many blocks a
 decoding step has, and so whether it fills the card.
@@ -112,25 +112,31 @@ def rounds(blocks: Size, count: int, resident: int, fill: float) -> Size:
 
 
 def together(blocks: Size, resident: int, fill: float) -> Size:
-    """The share of its full rate that a multiprocessor reaches with few blocks."""
+    """Returns the share of its full rate that a multiprocessor reaches with few blocks."""
     return 1.0 - maximum(0.0, 1.0 - blocks / resident) ** fill
 
 
-def unequal(blocks: Size, count: int, resident: int, ends: tuple[float, float], mean_s: Size, longest_s: Size) -> Size:
+def unequal(
+    blocks: Size, count: int, resident: int, ends: tuple[float, float, float], mean_s: Size, longest_s: Size
+) -> Size:
     """Time of blocks of unequal length. Where all are resident at once, the multiprocessor with the most of the longest
     blocks decides; otherwise all run at the full rate and the longest ends last. ``ends``: how soon few blocks fill a
-    multiprocessor, and the weight of (longest - mean).
+    multiprocessor, and the weight of (longest - mean), or of the longest.
+
+    Blocks that start in the order of their number as others end take 0.47 of the longest more than their mean (and 0.09
+    of the mean): a simulation of 160 launches, within 2.4 %.
     """
-    fill, tail = ends
+    fill, tail, queue = ends
+    late_s = queue * longest_s if queue else tail * (longest_s - mean_s)
     most = ceil(blocks / count)
     few_s = most * longest_s / together(most, resident, fill)
-    many_s = maximum(longest_s * resident, blocks / count * mean_s + tail * resident * (longest_s - mean_s))
+    many_s = maximum(longest_s * resident, blocks / count * mean_s + resident * late_s)
     return where(most <= resident, few_s, many_s)
 
 
 def walked(size: Attended, rows: Size, tile: Tile, group: Size) -> tuple[Size, Size, Size]:
-    """Keys, in whole steps, that a tile walks over on average and at most, and how many of them the edge of the mask
-    crosses.
+    """Returns the keys that a tile reads on average and at most, in whole steps, and those in steps on the edge of the
+    mask.
     """
     if all(type(one) is int for one in (size.queries, size.keys, size.window, rows, group)):
         return _walked(size._replace(heads=1, kv_heads=1, width=1, value_width=1), rows, tile, group)
@@ -138,7 +144,7 @@ def walked(size: Attended, rows: Size, tile: Tile, group: Size) -> tuple[Size, S
 
 
 def _walk(size: Attended, rows: Size, tile: Tile, group: Size) -> tuple[Size, Size, Size]:
-    """The same, worked out."""
+    """Computes the same for ``walked``, without its choice of a path."""
     whole = ceil(size.keys / tile.keys) * tile.keys
     if not size.causal:
         return whole, whole, 0.0

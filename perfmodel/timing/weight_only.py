@@ -1,8 +1,8 @@
 """Torch's products of half precision with 4-bit or 8-bit integer weights: converted again for every few rows.
 
 ``torch._weight_int4pack_mm`` takes tiles of 8 rows, and fewer instructions where there is one row.
-``torch._weight_int8pack_mm`` multiplies without the tensor engine, for groups of 4 rows. Both grow with the rows from the
-first tile on, unlike the kernels of serving stacks, which convert a weight once for 64 rows or more.
+``torch._weight_int8pack_mm`` multiplies without the tensor engine, for groups of 4 rows. Their times grow with the rows
+from the first tile on. Kernels of serving stacks convert a weight once for 64 rows or more.
 """
 
 from math import ceil

@@ -1,4 +1,4 @@
-"""The figures of the mechanisms, as ``hardware/kernels`` states them: one file for each module of this package.
+"""The figures of the mechanisms: one file of ``hardware/kernels`` for each module of this package.
 
 A *fact* is read from hardware or from a library's source: the threads of a warp, the longest row that a warp handles. A
 *weight* is fitted: with it, expected times agree with measurements. Many weights have a physical reading, such as

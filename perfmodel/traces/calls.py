@@ -1,4 +1,4 @@
-"""An operator of a trace as a call: the profiler's words for shapes, types and numbers as the rules of ``aten`` know them."""
+"""Operators of a trace as calls: shapes, types and numbers of the profiler in the form that the rules of ``aten`` read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collectives of a trace: what each moves, the time that no network can beat, and who waits for whom.
+"""Collectives of a trace: the data that each moves, the lower bound of the network, and the ranks that wait.
 
 A collective ends on all ranks together, so the rank that comes last spends the least time in it. What the others spend
 above that is waiting.

@@ -1,4 +1,4 @@
-"""Sizes of kernels whose operators a trace hides, followed from one kernel to the next.
+"""Sizes of kernels whose operators are missing in a trace, inferred from one kernel to the next.
 
 A network's kernels work on the same rows (tokens), which those that work by row tell. The tensor before a product has its
 rows and its inner dimension, the tensors after it have its columns. Where several column counts are possible, as among
@@ -64,11 +64,11 @@ class Flow:
         return [width for width, _ in widths.most_common(USUAL)]
 
     def launched(self) -> list[Kernels]:
-        """What each kernel computes, as far as it can be told."""
+        """Returns the computation of each kernel, as far as it can be inferred."""
         return repeated([self._known(place) or self._one(place, one) for place, one in enumerate(self.seen)])
 
     def _known(self, place: int) -> Kernels:
-        """What a call computes by its shapes, if it has any; the kernels after it read what it writes."""
+        """Returns the computation of a call from its shapes, if it has any. The kernels after it read its results."""
         found = self.known[place] if self.known else ()
         sizes = [
             int(tensor.elements) for one in found for tensor in one.op.tensors if tensor.writes and not tensor.spill
@@ -78,7 +78,7 @@ class Flow:
         return found
 
     def _one(self, place: int, one: Seen) -> Kernels:
-        """What one call computes; nothing where its grid makes no sense."""
+        """Returns the computation of one call; nothing if its grid does not fit."""
         try:
             return self._told(place, one)
         except UNPRICED:

@@ -1,4 +1,4 @@
-"""What a trace says: operators and launches of the host, kernels of the device, ranges that the program names.
+"""The events of a trace: operators and launches of the host, kernels of the device, ranges that the program names.
 
 Times are seconds from the file's first event.
 """
@@ -12,7 +12,7 @@ from perfmodel.errors import printable
 
 
 class Signature(NamedTuple):
-    """What an operator was given, as the profiler writes it: shapes, types, strides and the values of numbers."""
+    """The arguments of an operator, as the profiler writes them: shapes, types, strides and the values of numbers."""
 
     dims: list[Any]
     types: list[Any]

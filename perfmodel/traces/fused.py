@@ -1,8 +1,8 @@
 """Kernels that Inductor writes in Triton: one kernel for a chain of elementwise operators and a reduction.
 
-The kernel's name lists its operators, each once, and the profiler its tensors. So every tensor counts once, as far as the
-kernel's index range reaches, and each operator of the name as one element's arithmetic over that range. Operators that
-the kernel repeats are counted once; the bytes, which bound such kernels, do not depend on it.
+The kernel's name lists its operators, each once, and the profiler its tensors. Every tensor counts once, as far as the
+index range of the kernel reaches. Each operator of the name counts as the arithmetic of one element over that range.
+Operators that the kernel repeats are counted once; the bytes, which bound such kernels, do not depend on it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kernels by the operator call that launched them, each call with what it computes."""
+"""Kernels grouped by the operator call that launched them, with the computation of each call."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def groups(
 
 
 def _inferred(found: list[Group], price: Pricer | None) -> list[Group]:
-    """Adds what the names and grids of kernels tell of groups without shapes."""
+    """Adds the computations of groups without shapes, inferred from the names and grids of their kernels."""
     if all(group.launched for group in found):
         return found
     calls = [tuple(one.activity for one in group.kernels) for group in found]

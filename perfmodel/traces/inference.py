@@ -1,4 +1,5 @@
-"""What a kernel computes, from its name and its grid alone: where the trace has no shapes, or a CUDA graph hides the operator.
+"""The computation of a kernel, inferred from its name and grid where the trace has no shapes, or a CUDA graph hides the
+operator.
 
 Elementwise kernels handle a fixed number of elements per thread, so the grid gives the size up to one block. Kernels of
 whole rows launch one block per row. What the grid leaves open, such as the length of a row, comes from the kernels around:
@@ -35,7 +36,7 @@ ROW = 64  # elements that lie together in a tensor that does not lie as its resu
 
 
 class Seen(NamedTuple):
-    """A kernel with what its grid tells: elements that it handles, and rows if it works by row; 0 where unknown."""
+    """A kernel with the figures of its grid: its elements, and its rows if it works by row; 0 where unknown."""
 
     activity: Activity
     family: str

@@ -1,4 +1,4 @@
-"""What the name of a kernel tells: its family, its operator, the type of its numbers and the size of its tiles.
+"""The information in the name of a kernel: its family, its operator, its data type and the size of its tiles.
 
 A table of patterns. The names are those that the CUDA libraries, torch, Inductor (Triton) and NCCL give their kernels.
 """
@@ -57,7 +57,7 @@ _COMPILED_TYPES = tuple((dtype, re.compile(pattern)) for dtype, pattern in _TYPE
 
 @lru_cache(maxsize=100_000)
 def family(name: str) -> str:
-    """The family of a kernel, ``other`` if no pattern knows it."""
+    """Returns the family of a kernel; ``other`` if no pattern matches."""
     return next((found for found, pattern in _COMPILED if pattern.search(name)), "other")
 
 
@@ -144,7 +144,7 @@ _LAYOUT = re.compile(r"nvjet_\w+_([TN])([TN])[TN]$|gemm\w*?_([tn])([tn])_|_([tn]
 
 
 def layout(name: str) -> str:
-    """How a product's operands lie, in cuBLAS's letters: ``NT`` is the gradient of a weight."""
+    """Returns the layout of a product's operands, in cuBLAS's letters: ``NT`` is the gradient of a weight."""
     found = _LAYOUT.search(name)
     return "".join(letter for letter in found.groups() if letter).upper() if found else ""
 

@@ -31,7 +31,7 @@ GRAPH = "GraphLaunch"
 
 
 class Tied(NamedTuple):
-    """A kernel with what launched it.
+    """A kernel with the launch and the operator that it belongs to.
 
     ``operator`` is the innermost operator around the launch and ``owner`` the place of the one whose formula it has.
     ``graph``: it runs in a CUDA graph, so that its operator is unknown.

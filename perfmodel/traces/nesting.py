@@ -121,7 +121,7 @@ class Nesting:
         return []
 
     def doing(self, thread: int, time_s: float) -> tuple[str, float]:
-        """What the host does at a time and until when: the outermost operator, or an empty text outside any operator."""
+        """Returns the outermost operator of the host at a time, and its end; an empty text outside any operator."""
         found, until_s = self.operators.get(thread, EMPTY).outermost(time_s)
         return found.name.removeprefix(NODE) if found else "", until_s
 

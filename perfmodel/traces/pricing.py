@@ -1,10 +1,10 @@
-"""Prices what a trace ran: every operator's kernels get a formula, bounds and an expected time beside the measured one.
+"""Prices of a trace: every operator gets a formula, bounds and an expected time beside its measured time.
 
 The kernels of one operator call are priced together: their measured times are summed, and so are the kernels that the
-rule of the operator says it launches. A kernel finds what it reads in L2, weights aside, if it is so small that it and the
-kernel before it touch half of L2 at most; larger ones read from memory. On the traces of ``benchmarks/traces.py`` this is
-nearer the measured times than following every tensor, whose place a trace does not tell. The bound assumes that all of it
-may be in L2.
+rule of the operator says it launches. A kernel reads its inputs, except weights, from L2 if it and the previous kernel
+touch at most half of L2; larger ones read from memory. On the traces of ``benchmarks/traces.py`` this is nearer the
+measured times than following every tensor, whose place a trace does not tell. The bound assumes that all of it may be
+in L2.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Group(NamedTuple):
 
 
 class Price(NamedTuple):
-    """What the model says of a group: counts, the time that no program can beat, the expected time.
+    """The figures of the model for a group: counts, lower bound, expected time.
 
     ``near``: its kernels find what they read in L2.
     """

@@ -65,7 +65,7 @@ def rows(priced: Iterable[Priced]) -> list[Row]:
 
 
 def key(row: Row) -> tuple[Any, ...]:
-    """What kernels have in common that are shown as one row."""
+    """Returns the properties that kernels of one row share."""
     return (*row[:2], row.op, tuple(row.shape.items()), *row[4:8])
 
 

@@ -1,4 +1,4 @@
-"""The time of a step taken apart: kernels, communication, and why the device was idle. The parts add up to the step.
+"""The parts of the time of a step: kernels, communication, and idle time by cause. The parts add up to the step.
 
 The step lasts from the start of its first kernel to the end of its last. At each moment of it the device runs a kernel,
 a copy or a fill; or only communication (``exposed``); or nothing. Idle time before a kernel that the host launched
@@ -85,7 +85,7 @@ def spans(trace: Trace, activities: Sequence[Activity], nesting: Nesting, unprof
 
 
 def _recording(trace: Trace, start_s: float, end_s: float) -> float:
-    """What recording costs the host: the profiler's own delays, and a fixed time for every event."""
+    """Returns the overhead of recording on the host: the delays of the profiler, and a fixed time for every event."""
     starts = [one.start_s for ranges in trace.operators.values() for one in ranges]
     starts += [one.start_s for one in trace.launches.values()]
     return length((one.start_s, one.end_s) for one in trace.delays) + RECORDED_S * sum(

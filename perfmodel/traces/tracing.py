@@ -1,4 +1,4 @@
-"""A trace as an answer: the step's time taken apart, every kernel against its bound, and what would help."""
+"""A trace as an answer: the parts of its step, its kernels compared with their bounds, and suggested changes."""
 
 from __future__ import annotations
 

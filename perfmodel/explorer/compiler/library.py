@@ -1,4 +1,4 @@
-"""What the runtime provides of Python: builtin functions, the standard library, and methods of builtin types."""
+"""The parts of Python that the runtime provides: builtin functions, the standard library, and methods of builtin types."""
 
 from __future__ import annotations
 

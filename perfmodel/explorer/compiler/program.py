@@ -1,4 +1,4 @@
-"""A program of JavaScript from functions of Python: what they reach is found, translated and put in order.
+"""A JavaScript program from Python functions: all functions that they use are found, translated and ordered.
 
 The compiler starts from live objects. A name of a module means the object that Python finds there: a function or a class
 is translated, a value becomes a literal. What cannot be translated raises an error that names file and line.
@@ -26,7 +26,7 @@ from perfmodel.strictjson import dumped
 
 
 class Program:
-    """Collects what functions reach.
+    """Collects the functions and classes that given functions use.
 
     ``replaced``: names in the runtime of functions that the page provides in another way. ``omitted``: methods that are
     left out. ``absent``: modules that the page never enters, such as those of arrays.

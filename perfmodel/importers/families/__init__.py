@@ -1,1 +1,1 @@
-"""Families of architectures, one file each: what their config means."""
+"""Families of architectures: one file each, which reads their configs."""

@@ -1,7 +1,7 @@
 """Linear layers with quantised weights by torch, and the kernels of this package that quantise activations.
 
-The reference is the product of the dequantised weights in float64, so it holds the kernel to its arithmetic and not the format
-to its accuracy. Activations of an 8-bit product are quantised before the run: the product alone is measured.
+The reference is the product of the dequantised weights in float64. It checks the arithmetic of the kernel, not the
+accuracy of the format. Activations of an 8-bit product are quantised before the run: the product alone is measured.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One piece of advice, and what the finders of advice share."""
+"""One suggested change, and the functions that the finders share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Advice(NamedTuple):
 
 
 class Context(NamedTuple):
-    """A step with its kernels in order, and the model that prices what they would take otherwise."""
+    """A step with its kernels in order, and the model that computes the expected time of alternatives."""
 
     priced: Sequence[Priced]
     spans: Spans

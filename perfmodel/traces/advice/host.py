@@ -39,7 +39,7 @@ def _synchronising(host_in: object) -> str:
 
 
 def ranks(waiting_s: float, exposed_s: float, lower_s: float, last: int | None) -> Iterable[Advice]:
-    """Communication that nothing hides, beyond what the links need."""
+    """Suggests overlap for communication that is exposed and exceeds the time that the links need."""
     if exposed_s <= 0.0:
         return
     waits_s = min(waiting_s, exposed_s)
@@ -53,8 +53,8 @@ def ranks(waiting_s: float, exposed_s: float, lower_s: float, last: int | None) 
     rest_s = exposed_s - waits_s
     if rest_s > 0.0:
         yield Advice(
-            "Hide the communication behind kernels", max(0.0, rest_s - 0.0),
-            f"{ms(rest_s)} of communication runs with nothing beside it. The links need {ms(lower_s)} for all of it.",
+            "Overlap the communication with kernels", max(0.0, rest_s - 0.0),
+            f"{ms(rest_s)} of communication runs without a kernel at the same time. The links need {ms(lower_s)} for all of it.",
             "Start it earlier (smaller buckets, bucket_cap_mb), or overlap it with kernels of another stream.",
             rest_s, 0.0, rest_s, "communication",
         )  # fmt: skip
