@@ -1,6 +1,7 @@
 """What each constant of the time model moves: every one is doubled, and the times of a broad set of cases are compared.
 
 python benchmarks/constants.py [--file NAME]             a table of constants, those that move nothing first, and counts
+python benchmarks/constants.py --states                 the number of figures of each generation
 python benchmarks/constants.py --cover > tests/cover.jsonl    a small set of cases that every constant of a mechanism moves
 
 The set: stored records of every operation, implementation, direction, data type and protocol, kernels that were never
@@ -425,11 +426,27 @@ def most_moved(one: Parameter, sets: Sets, asked: Iterable[int]) -> int | None:
     return best if best is not None and moves[best] > 1e-9 else None
 
 
+def states() -> None:
+    """Prints the figures of each generation, which a card uses beside the weights of mechanisms: all, and those of its file.
+
+    ``generic`` holds with the knowledge of the data sheet alone, the others with that of the family. Readings of a card replace
+    some of them.
+    """
+    own = Counter(Path(one.file).stem for one in every() if one.kind == "family")
+    print("\n| generation | figures | in its file |\n|---|---:|---:|")
+    for name in (*families.GENERATIONS, families.ANY):
+        print(f"| {name} | {sum(map(len, families.family(name).sections.values()))} | {own[name]} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--file", default="", help="only constants of files whose path contains this")
     parser.add_argument("--cover", action="store_true", help="print a small set of cases for the tests instead")
+    parser.add_argument("--states", action="store_true", help="print the number of figures of each generation instead")
     asked = parser.parse_args()
+    if asked.states:
+        states()
+        return
     if asked.cover:
         print("\n".join(cover(Sets(("h100-sxm", "t4")))))
         return
