@@ -18,14 +18,6 @@ from examples.associative_recall.model import Recaller, Sizes  # noqa: E402
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the products are too small for a second thread
-    yield
-    torch.set_num_threads(before)
-
-
 def random(seed=0):
     return torch.Generator().manual_seed(seed)
 
