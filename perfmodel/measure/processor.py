@@ -13,6 +13,7 @@ from typing import Any
 from perfmodel.measure import environment
 
 REPEATS = 7
+ORDERS = (384, 768, 1152)  # of the square matrices whose products give the FLOP rate
 
 
 def hardware_file() -> str:
@@ -97,7 +98,7 @@ def _product_flop_per_s(lib: Any, dtype: str) -> float:
     """Returns the highest rate of matrix products of several sizes."""
     kind = lib.float64 if dtype == "fp64" else lib.float32
     rates = []
-    for n in (384, 768, 1152):
+    for n in ORDERS:
         a = lib.ones((n, n), dtype=kind)
         rates.append(2 * n**3 / _best_s(partial(lib.matmul, a, a), 15 if n < 1000 else 5))
     return max(rates)
