@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(items):
 
 # Files of long tests, which start first, so that the workers end together.
 LONG = tuple(
-    f"test_{name}" for name in ("ranks", "docs", "explain", "measure", "plans", "roofline", "sweep", "bad_input")
+    f"test_{name}"
+    for name in ("ranks", "docs", "book", "explain", "measure", "explorer", "plans", "roofline", "sweep", "bad_input")
 )
 LOADS_TORCH = re.compile(r'import (torch|transformers|instantiated|pages)|"torch"|perfmodel\.capture')
 
@@ -83,6 +84,14 @@ def pytest_runtest_teardown():
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_num_threads") and torch.get_num_threads() > 1:
         torch.set_num_threads(1)
+
+
+@pytest.fixture
+def small_pictures(monkeypatch):
+    """Pictures of few pixels, which take a fifth of the time. The page and its texts have the same size in points."""
+    from perfmodel.report import picture
+
+    monkeypatch.setattr(picture, "DPI", 50)
 
 
 @pytest.fixture
