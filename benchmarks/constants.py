@@ -1,6 +1,7 @@
 """What each constant of the time model moves: every one is doubled, and the times of a broad set of cases are compared.
 
 python benchmarks/constants.py [--file NAME]             a table of constants, those that move nothing first, and counts
+python benchmarks/constants.py --states                 the number of figures of each generation
 python benchmarks/constants.py --cover > tests/cover.jsonl    a small set of cases that every constant of a mechanism moves
 
 The set: stored records of every operation, implementation, direction, data type and protocol, kernels that were never
@@ -51,6 +52,8 @@ WITHOUT_OURS = ("rmsnorm_backward", "log_softmax", "log_softmax_backward")
 # A card of every generation; the first three have all cases.
 CARDS = ("h100-sxm", "a100-sxm4-80gb", "t4", "h200", "l40s", "b200", "v100-pcie-32gb", "mi300x")
 GENERAL = 3
+# Further cards of these generations, whose power limits and clocks differ.
+FURTHER = ("a100-pcie-40gb", "l4", "h100-pcie", "v100-sxm2-32gb", "rtx-4090")
 LATEST = "b200"
 ENOUGH = 800  # times of a mechanism that are compared at first; all of them if none moves
 # Where collectives run: a card, and a system or what its data sheet says.
@@ -151,6 +154,8 @@ def beyond() -> Iterator[dict[str, Any]]:
         {"op": "concatenate", "shape": {"numel": 1 << n, "run": 1 << (n - 1)}, "dtype": "fp32", "protocol": "warm"}
         for n in (22, 23, 24)
     )
+    for m, k in product((64, 128, 512), (16384, 65536, 262144)):
+        yield {"op": "matmul", "shape": {"m": m, "k": k, "n": m}, "dtype": "fp32"}
     yield {"op": "concatenate", "shape": {"numel": 1 << 28, "run": 1 << 27}, "dtype": "fp32"}
 
 
@@ -324,6 +329,7 @@ class Sets:
         self.cases = Cases(map(gpu, cards))
         bare = gpu("t4")._replace(name="bare", multiprocessor={}, clocks={})  # a data sheet without these figures
         self.others = Cases([*map(gpu, CARDS[GENERAL:]), bare])
+        self.further = Cases(map(gpu, FURTHER), "family")
         self.before = self.cases.times()
         self._of_family: dict[str, tuple[Cases, Times]] = {}
         self._of_mechanism: dict[str, list[int]] = {}
@@ -345,7 +351,13 @@ class Sets:
                 found = doubled(one, partial(cases.times, asked), {key: before[key] for key in asked})
                 if found:
                     return found
-            return doubled(one, calls) or doubled(one, steps) or doubled(one, latent)
+            return (
+                doubled(one, calls)
+                or doubled(one, steps)
+                or doubled(one, latent)
+                or doubled(one, self.others.times)
+                or doubled(one, self.further.times)
+            )
         return doubled(one, collectives if one.kind == "link" or name == "collectives" else programs) or doubled(
             one, traces
         )
@@ -414,11 +426,27 @@ def most_moved(one: Parameter, sets: Sets, asked: Iterable[int]) -> int | None:
     return best if best is not None and moves[best] > 1e-9 else None
 
 
+def states() -> None:
+    """Prints the figures of each generation, which a card uses beside the weights of mechanisms: all, and those of its file.
+
+    ``generic`` holds with the knowledge of the data sheet alone, the others with that of the family. Readings of a card replace
+    some of them.
+    """
+    own = Counter(Path(one.file).stem for one in every() if one.kind == "family")
+    print("\n| generation | figures | in its file |\n|---|---:|---:|")
+    for name in (*families.GENERATIONS, families.ANY):
+        print(f"| {name} | {sum(map(len, families.family(name).sections.values()))} | {own[name]} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--file", default="", help="only constants of files whose path contains this")
     parser.add_argument("--cover", action="store_true", help="print a small set of cases for the tests instead")
+    parser.add_argument("--states", action="store_true", help="print the number of figures of each generation instead")
     asked = parser.parse_args()
+    if asked.states:
+        states()
+        return
     if asked.cover:
         print("\n".join(cover(Sets(("h100-sxm", "t4")))))
         return

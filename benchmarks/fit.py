@@ -6,7 +6,7 @@ groups, plus a penalty for each factor between a figure and its neighbour's. Hal
 fitted to. All other figures stay as the family's file has them.
 
 Prints each figure (neighbour, fitted, in the file, and what the half kept apart loses without it), the errors of both halves
-before and after, the errors of every source that is left out of the fit, and how many figures each family has of its own.
+before and after, and the errors of every source that is left out of the fit.
 Then prints the ranges that hold the middle 83 % of the fitted half, and what the files' ranges hold of the half kept apart. It writes nothing: a fitted figure is rounded and copied to the file by hand, with its source.
 """
 
@@ -237,17 +237,6 @@ def ranges(found: Sequence[Measurement]) -> None:
         )
 
 
-def counted() -> None:
-    """Prints how many figures each family has, and how many of them no other family shares."""
-    known_families = {name: families.family(name) for name in families.GENERATIONS}
-    print("\n## Figures\n\n| family | figures | its own |\n|---|---:|---:|")
-    for name, known in known_families.items():
-        values = {(section, key): of for section, keys in known.sections.items() for key, of in keys.items()}
-        others = [other.sections for label, other in known_families.items() if label != name]
-        own = [at for at, of in values.items() if not any(other.get(at[0], {}).get(at[1]) == of for other in others)]
-        print(f"| {name} | {len(values)} | {len(own)} |")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("generations", nargs="*", choices=[[], *FITS], help="by default all that have measurements")
@@ -261,7 +250,6 @@ def main() -> None:
             report(generation, found)
     if found:
         ranges(found)
-    counted()
 
 
 if __name__ == "__main__":

@@ -375,3 +375,17 @@ def test_solve_speaks_of_the_gpu_alone_where_the_link_is_the_bound():
     told = " ".join(ran.out.split())
     assert "link-bound at byte = 1048576" in told
     assert "the GPU alone, without the link: memory-bound at every byte" in told
+
+
+def test_a_link_may_be_like_another(tmp_path, monkeypatch):
+    folder = tmp_path / "hardware" / "links"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("PERFMODEL_PATH", str(tmp_path))
+    sources = "sources:\n  own: a test\n"
+    (folder / "slower.yaml").write_text(f"like: nvlink4\n{sources}common: {{from: own, launch: 9}}\n")
+    (folder / "further.yaml").write_text(f"like: slower\n{sources}")
+    usual, found = link("nvlink4"), link("slower")
+    assert found.launch_s == pytest.approx(9e-6)
+    assert found._replace(name=usual.name, file=usual.file, sources=usual.sources, launch_s=usual.launch_s) == usual
+    with pytest.raises(InputError, match=r"slower is like another link; .*Write 'like: nvlink4'"):
+        link("further")

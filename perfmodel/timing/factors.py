@@ -151,7 +151,7 @@ def _tiling(known: Family, section: str) -> Tiling:
     return Tiling(
         edge=values["edge"],
         draw_byte_per_clock=values["draw"],
-        sharing=values["sharing"],
+        sharing=values.get("sharing", 1.0),
         lead_s=values["lead"] * 1e-6,
         start_s=values.get("start", 0.0) * 1e-6,
         drain_per_clock=values["drain"],

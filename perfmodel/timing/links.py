@@ -64,11 +64,16 @@ class Link(NamedTuple):
 @cache
 def link(name: str) -> Link:
     """Returns the figures of a link by its name."""
+    path = _path(name)
+    return _read(load(path), path, name)
+
+
+def _path(name: str) -> str:
     paths = (os.path.join(folder, "links", f"{name}.yaml") for folder in folders("hardware"))
     path = next((path for path in paths if os.path.isfile(path)), None)
     if path is None:
         raise InputError(f"link {shown(name)}", "no file of hardware/links has this name", "a known link is accepted")
-    return _read(load(path), path, name)
+    return path
 
 
 def known(level: Level, gpu: Gpu) -> Link:
@@ -99,27 +104,47 @@ def _scaled(one: Protocol, slower: float, wider: float) -> Protocol:
 
 
 def _read(page: Page, path: str, name: str) -> Link:
+    """The figures of a file. Those that it leaves out are those of the link that it is like."""
     sources = {key: page.mapping("sources").text(key) for key in page.mapping("sources")}
-    common = page.mapping("common")
-    common.choice("from", tuple(sources))
+    like, among = _like(page), tuple(sources)
+    common = page.mapping("common") if "common" in page or not like else Page(page.place)
+    if list(common):
+        common.choice("from", among)
+
+    def figure(key: str, otherwise: float | None, unit: float = 1.0) -> float:
+        return number(common, key) * unit if key in common or otherwise is None else otherwise
+
     found = Link(
         name=name,
         file=path,
         sources=sources,
-        launch_s=number(common, "launch") * 1e-6,
-        host_s=number(common, "host") * 1e-6,
-        ring=_protocols(page, "ring", tuple(sources)),
-        pair=_protocols(page, "pair", tuple(sources)),
-        message=_protocol(page.mapping("message"), "Simple", tuple(sources)),
-        switch=_protocol(page.mapping("switch"), "Simple", tuple(sources)) if "switch" in page else None,
-        contention=number(common, "contention", 0.0),
-        spread=number(common, "spread"),
-        spread_small=number(common, "spread_small"),
-        lost=_lost(page, tuple(sources)),
+        launch_s=figure("launch", like and like.launch_s, 1e-6),
+        host_s=figure("host", like and like.host_s, 1e-6),
+        ring=like.ring if like and "ring" not in page else _protocols(page, "ring", among),
+        pair=like.pair if like and "pair" not in page else _protocols(page, "pair", among),
+        message=like.message if like and "message" not in page else _protocol(page.mapping("message"), "Simple", among),
+        switch=_protocol(page.mapping("switch"), "Simple", among) if "switch" in page else like and like.switch,
+        contention=figure("contention", like.contention if like else 0.0),
+        spread=figure("spread", like and like.spread),
+        spread_small=figure("spread_small", like and like.spread_small),
+        lost=like.lost if like and "beside" not in page else _lost(page, among),
     )
     common.finish()
     page.finish()
     return found
+
+
+def _like(page: Page) -> Link | None:
+    """The link that a file is like, which has all figures itself."""
+    if "like" not in page:
+        return None
+    file = load(_path(page.text("like")))
+    if "like" in file:
+        raise InputError(
+            page.place_of("like"), f"{page.text('like')} is like another link",
+            "a link with figures of its own is accepted", f"Write 'like: {file.text('like')}'.",
+        )  # fmt: skip
+    return link(page.text("like"))
 
 
 def _lost(page: Page, sources: tuple[str, ...]) -> float:

@@ -119,7 +119,7 @@ def norm(row: Row, rms: bool, before: bool = False) -> tuple[Launch, ...]:
     first, second = ceil(cols / 512), ceil(cols / 256)
     element = (RMS_ODD if rms else LAYER_ODD)[2 if half else 4]
     return (
-        Launch("statistics", rows, 512, size, 8.0 * rows, MOMENTS_ROW + first * MOMENT, first, 3),
+        Launch("statistics", rows, 512, size, 8 * rows, MOMENTS_ROW + first * MOMENT, first, 3),
         Launch("normalise", rows, 256, size, size, ODD_ROW + second * element, second, sharpness=NORMALISE),
     )
 
@@ -184,7 +184,7 @@ def weights(row: Row, rms: bool, multiprocessors: int) -> tuple[Launch, ...]:
             512,
             part,
             cols * item,
-            200 + down / 4,
+            down / 4,
             ceil(down / PARTS_AHEAD),
         )
         return (first, *(last,) * outputs)
@@ -204,7 +204,7 @@ def _warps(name: str, row: Row, inputs: int, own: float, element: float) -> Laun
     held = _power_of_two(cols)
     threads = minimum(32, held)
     each, batch = held // threads, where(held <= 128, 2, 1)
-    registers = minimum(255.0, OWN_REGISTERS + ELEMENT_REGISTERS * inputs * each * batch)
+    registers = minimum(255, OWN_REGISTERS + ELEMENT_REGISTERS * inputs * each * batch)
     filled = (1.0 - PADDING) * cols / held + PADDING
     return Launch(
         name, ceil(rows / (128 // threads * batch)), 128, 1.0 * inputs * row.byte, 1.0 * row.byte,
