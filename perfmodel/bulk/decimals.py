@@ -1,9 +1,9 @@
 """The shortest decimal text of many numbers at once, as ``repr`` writes single ones.
 
 A double is scaled to 17 digits before the point, exactly to about 30 digits: as the sum of two doubles, like the powers of
-ten. Seventeen digits always tell it from its neighbours. Its text has 16 or 15 digits where a number with so few lies
-within half the distance to the next double; if one has fewer, it is the same with zeros at its end. Where rounding decides,
-and for numbers that are no times or rates, ``repr`` is called.
+ten. Seventeen digits always tell it from its neighbours. Its text has 16 or 15 digits where a number with so few digits lies
+within half the distance to the next double. A number with fewer digits is one of 15 digits with zeros at its end. Where
+rounding decides, and for numbers that are no times or rates, ``repr`` is called.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lines of text that differ in their numbers alone, found in a whole file at once.
 
-Every run of digits is replaced by a mark. Lines with the same text around their marks are of one kind, and the numbers of
-a kind are an array with one row for each line.
+Every run of digits is replaced by a mark. Lines with the same text around their marks are of one kind. The numbers of a
+kind are an array with one row for each line.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ _NUMBERS = re.compile("[0-9]+")
 
 
 class Alike(NamedTuple):
-    """Cases of one form: the first one, their places in the file, the numbers of their shapes, one column for each name
-    of the shape, and their sizes by symbol, which include those that follow from others.
+    """Cases of one form: the first one, and the places of all in the file.
+
+    ``shape`` holds the numbers of their shapes, one column for each name. ``sizes`` are by symbol, and include those that
+    follow from others.
     """
 
     case: Case

@@ -119,8 +119,7 @@ def _rows(card: Card, launches: Sequence[Launched], protocol: str, known: "Bodie
             gaps_s += gap_s(card, protocol, last_s)
             ramps_s += ramp_s(card, body.far) * body.times
             last_s = body.seconds
-            if not isinstance(body.times, int):
-                gaps_s += gap_s(card, protocol, last_s) * (body.times - 1)
+            gaps_s += gap_s(card, protocol, last_s) * (body.times - 1)
         rows.append(Row(kernel, kernel.repeat, lower_s, tuple(bodies), gaps_s, ramps_s))
         before = own[-1]
     return rows
