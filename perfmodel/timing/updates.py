@@ -69,8 +69,6 @@ def _in_order(card: Card, one: Launch, count: Size) -> tuple[Part, ...]:
         return in_order(card, one)
     names = ("blocks", "read_byte", "write_byte")
     last = last._replace(**{name: where(rest > 0, getattr(last, name), getattr(one, name)) for name in names})
-    if count <= 2:
-        return in_order(card, one, last)
     first, end = in_order(card, one, last)
     return first, first._replace(times=ceil(count) - 2), end
 
