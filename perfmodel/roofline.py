@@ -175,8 +175,8 @@ def reusing_l2(op: Op, card: Rates, *, weights: bool = True, pauses: bool = Fals
 
     No replacement policy saves more than the capacity of L2, so the tensors with the most traffic per byte are assumed
     to stay. All traffic passes through L2, at its own rate where the data sheet gives one. ``weights``: whether weights
-    may stay too. ``pauses``: between two runs L2 may write back what the first one left in it, so the capacity counts for
-    reads at the start of a run and again for writes at its end.
+    may stay too. ``pauses``: whether L2 may write back the results of a run before the next one starts. The capacity
+    then counts twice: for reads at the start of a run and for writes at its end.
     """
     cache, card = card.gpu.caches.get("l2"), computing(op, card)
     traffic_byte, engine_flops = op.traffic_byte(), op.engine_flops()

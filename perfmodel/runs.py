@@ -108,10 +108,10 @@ BY_TORCH = {"static": "", "tensor": "", "token": "torch token", "block": "torch 
 class Quantisation(NamedTuple):
     """Conversion of a matrix to a narrow data type before a product.
 
-    ``scales`` is ``static`` (the scale is given), ``token`` (one scale for each row), ``block`` (one for ``run``
-    elements of a row) or ``tensor`` (one for all elements). The same kernel computes the scales, but for ``tensor``,
-    which needs kernels before it. ``largest`` and ``cast`` are the two parts of ``tensor``. ``scale``: bytes of a
-    scale.
+    ``scales`` says how many scales there are: ``static`` (one, given), ``token`` (one for each row), ``block`` (one for
+    ``run`` elements of a row) or ``tensor`` (one for all elements). The same kernel computes the scales, except with
+    ``tensor``, which needs kernels before it. ``largest`` and ``cast`` are the two parts of ``tensor``. ``scale``:
+    bytes of a scale.
     """
 
     rows: Factors

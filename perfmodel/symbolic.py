@@ -105,7 +105,14 @@ def tidy(expression: Any) -> sympy.Expr:
     (given,), powers = _shielded(expression)
     expanded = sympy.expand(given)
     candidates = [expanded, sympy.factor_terms(expanded), sympy.factor(expanded), given]
-    return _without_minus(min(candidates, key=lambda e: (sympy.count_ops(e), len(str(e))))).xreplace(powers)
+    return _without_minus(_shortest(candidates)).xreplace(powers)
+
+
+def _shortest(candidates: Iterable[sympy.Expr]) -> sympy.Expr:
+    """The expression with the fewest operations; the shortest text of these."""
+    found = {candidate: sympy.count_ops(candidate) for candidate in candidates}  # equal ones once
+    fewest = [candidate for candidate, number in found.items() if number == min(found.values())]
+    return fewest[0] if len(fewest) == 1 else min(fewest, key=lambda e: len(str(e)))
 
 
 def _without_minus(expression: sympy.Expr) -> sympy.Expr:
@@ -125,8 +132,8 @@ def _without_minus(expression: sympy.Expr) -> sympy.Expr:
 
 def _fewer_minuses(terms: sympy.Expr) -> sympy.Expr:
     """A sum or its negative, whichever has fewer negative terms; the sum if they are equal."""
-    negative = sympy.expand(-terms)
-    return negative if _minuses(negative) < _minuses(terms) else terms
+    parts = sympy.Add.make_args(sympy.expand(terms))
+    return sympy.expand(-terms) if 2 * sum(map(_negative, parts)) > len(parts) else terms
 
 
 def quotient(top: Any, bottom: Any) -> sympy.Expr:
@@ -147,7 +154,11 @@ def _minus_signs(above: sympy.Expr, below: sympy.Expr) -> tuple[bool, int]:
 
 def _minuses(expression: sympy.Expr) -> int:
     """Number of negative terms of the expanded expression."""
-    return sum(bool(term.as_coeff_Mul()[0] < 0) for term in sympy.Add.make_args(sympy.expand(expression)))
+    return sum(map(_negative, sympy.Add.make_args(sympy.expand(expression))))
+
+
+def _negative(term: sympy.Expr) -> bool:
+    return bool(term.as_coeff_Mul()[0] < 0)
 
 
 # The highest power that is expanded. The fraction of idle experts has the number of tokens as its exponent.
@@ -367,14 +378,10 @@ def order(expression: Any, name: str) -> Order:
 
     Rounding to whole tiles does not change an order, so ceilings and floors are replaced by their arguments.
     """
-    x = symbol("x_growing")
-    smooth = (
-        sympy.sympify(expression, strict=True).replace(sympy.ceiling, lambda a: a).replace(sympy.floor, lambda a: a)
-    )
-    grown = smooth.xreplace({symbol(name): x})
-    if not grown.has(x):
+    x, smooth = symbol("x_growing"), _smooth(expression)
+    if symbol(name) not in smooth.free_symbols:
         return Order(0)
-    grown = _eventual(_saturated(grown, x), x)
+    grown = _eventual(_saturated(smooth.xreplace({symbol(name): x}), x), x)
     parts = sympy.fraction(grown)
     if not all(part.is_polynomial(x) for part in parts):
         parts = sympy.fraction(sympy.together(sympy.expand(grown)))
@@ -382,9 +389,16 @@ def order(expression: Any, name: str) -> Order:
     return Order(top - bottom, _rises(smooth, name))
 
 
+@lru_cache(maxsize=64, typed=True)  # the order of an expression is asked for in each of its symbols
+def _smooth(expression: Any) -> sympy.Expr:
+    """The expression without roundings."""
+    found = sympy.sympify(expression, strict=True)
+    return found.replace(sympy.ceiling, lambda a: a).replace(sympy.floor, lambda a: a)
+
+
 def _highest(expression: sympy.Expr, x: sympy.Symbol) -> int:
     """The highest power of a symbol in a polynomial."""
-    return max(int(term.as_coeff_exponent(x)[1]) for term in sympy.Add.make_args(sympy.expand(expression)))
+    return max(int(term.as_powers_dict().get(x, 0)) for term in sympy.Add.make_args(sympy.expand(expression)))
 
 
 def _rises(expression: sympy.Expr, name: str) -> bool | None:

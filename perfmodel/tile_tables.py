@@ -1,8 +1,8 @@
 """Traffic against tile size: the tiles of a product or of FlashAttention that fit on chip, and the bytes that each
 moves.
 
-A square tile of t x t results needs a slice of t x tile_k elements of each operand in on-chip memory, and t² sums of 4
-bytes in registers. A tile of FlashAttention has r rows each of q, k, v and the output: 4 r d elements on chip. Larger tiles
+A square tile of t x t results needs a slice of t x tile_k elements of each operand in on-chip memory. Its t² sums of 4
+bytes are in registers. A tile of FlashAttention has r rows each of q, k, v and the output: 4 r d elements on chip. Larger tiles
 reread less, so the largest that fits moves the fewest bytes.
 """
 

@@ -5,6 +5,7 @@ Modules loaded at collection are excluded from garbage collection.
 import gc
 import os
 import re
+import sys
 import tempfile
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +20,8 @@ settings.load_profile("repeatable")
 NOBODYS = tempfile.TemporaryDirectory(prefix="perfmodel-tests-")
 os.environ["XDG_DATA_HOME"] = NOBODYS.name  # also applies to processes that tests start
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch; waiting threads would take time from the other worker
+os.environ.setdefault("SYMPY_CACHE_SIZE", "50000")  # the terms of all operations; 1000 by default
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers and processes that tests start load compiled files
 os.environ.pop("COLUMNS", None)  # set in parallel workers; tables have their width without a terminal
 
 
@@ -31,7 +34,8 @@ def pytest_collection_modifyitems(items):
 
 # Files of long tests, which start first, so that the workers end together.
 LONG = tuple(
-    f"test_{name}" for name in ("ranks", "docs", "explain", "measure", "plans", "roofline", "sweep", "bad_input")
+    f"test_{name}"
+    for name in ("ranks", "docs", "book", "explain", "measure", "explorer", "plans", "roofline", "sweep", "bad_input")
 )
 LOADS_TORCH = re.compile(r'import (torch|transformers|instantiated|pages)|"torch"|perfmodel\.capture')
 
@@ -73,6 +77,21 @@ def needs_torch(path):
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_teardown():
+    """A test may set the number of torch's threads, which is a setting of the process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_num_threads") and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture
+def small_pictures(monkeypatch):
+    """Pictures of few pixels, which take a fifth of the time. The page and its texts have the same size in points."""
+    from perfmodel.report import picture
+
+    monkeypatch.setattr(picture, "DPI", 50)
 
 
 @pytest.fixture

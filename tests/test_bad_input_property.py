@@ -29,7 +29,7 @@ CARDS = [
 ]
 
 SECONDS = 10
-thrown = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+thrown = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 costly = settings(thrown, max_examples=12)
 
 
@@ -151,14 +151,14 @@ FORMS = st.sampled_from(("json", "json", "table", "csv", "markdown"))
 # --- files
 
 
-@settings(thrown, max_examples=250)
+@settings(thrown, max_examples=120)
 @given(text=spoiled(CONFIGS), form=FORMS, phase=st.sampled_from((None, "prefill", "train")), unfused=st.booleans())
 def test_a_spoiled_workload(folder, text, form, phase, unfused):
     options = [*(["--phase", phase] if phase else []), *(["--unfused"] if unfused else [])]
     check_outcome("flops", "--config", file_of(folder, text), "--gpu", "t4", "--format", form, *options)
 
 
-@settings(thrown, max_examples=200)
+@settings(thrown, max_examples=100)
 @given(text=spoiled(CARDS), form=FORMS)
 def test_a_spoiled_card(folder, text, form):
     check_outcome("flops", "--config", "mlp-4096", "--gpu", file_of(folder, text), "--format", form)
@@ -212,7 +212,7 @@ def cases(draw):
     return json.dumps(case)
 
 
-@settings(thrown, max_examples=150)
+@settings(thrown, max_examples=90)
 @given(lines=st.lists(cases() | json_values.map(json.dumps) | st.text(max_size=30), min_size=1, max_size=4), form=FORMS)
 @example(lines=['{"op": "matmul", "shape": {"m": 8, "k": 8, "n": 8}, "note": 1e999}'], form="json")
 def test_cases_of_any_kind(folder, lines, form):
@@ -239,7 +239,7 @@ SETTINGS = (st.lists(LIKELY, max_size=4) | st.lists(LIKELY | ANYTHING, max_size=
 )
 
 
-@settings(thrown, max_examples=250)
+@settings(thrown, max_examples=120)
 @given(
     given_settings=SETTINGS, config=st.sampled_from(("gpt2-124m", "llama-2-7b-layer", "flash-table-flash")), form=FORMS
 )

@@ -264,16 +264,14 @@ def test_no_network_no_pickle_and_no_code_from_data():
     for path in root.rglob("*.py"):
         module = path.relative_to(root).as_posix()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            place = f"{module}:{getattr(node, 'lineno', 0)}"
-            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not {name.partition(".")[0] for name in imported} & NEVER, place
-            assert not {name.partition(".")[0] for name in imported} & {"subprocess", "runpy"} or module in STARTERS, (
-                place
-            )
-            if isinstance(node, ast.Call):
-                name = getattr(node.func, "id", "")
-                assert name not in ("eval", "exec", "compile", "__import__"), place
-                assert "shell" not in {keyword.arg for keyword in node.keywords}, place
-                if getattr(node.func, "attr", "") == "sympify":  # which evaluates text, unless it is strict
-                    assert "strict" in {keyword.arg for keyword in node.keywords}, place
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+                imported = {name.partition(".")[0] for name in names}
+                assert not imported & NEVER, f"{module}:{node.lineno}"
+                assert not imported & {"subprocess", "runpy"} or module in STARTERS, f"{module}:{node.lineno}"
+            elif isinstance(node, ast.Call):
+                place, keywords = f"{module}:{node.lineno}", {keyword.arg for keyword in node.keywords}
+                assert getattr(node.func, "id", "") not in ("eval", "exec", "compile", "__import__"), place
+                assert "shell" not in keywords, place
+                # sympify evaluates text, unless it is strict
+                assert getattr(node.func, "attr", "") != "sympify" or "strict" in keywords, place

@@ -18,7 +18,6 @@ from perfmodel import api, cases, hardware, planning, specfile, utilisation
 from perfmodel.cli import cli
 from perfmodel.cli import options as cli_options
 from perfmodel.config_files import workload
-from perfmodel.report import picture
 from perfmodel.units import ITEM_BYTES
 from perfmodel.vocabulary import COMPOSITES, ELEMENTWISE, NAMES, kind
 from perfmodel.workload import PHASES
@@ -47,8 +46,7 @@ def test_the_outputs_are_those_of_today(page, tmp_path):
 
 
 @pytest.mark.parametrize(("line", "page"), LINES.items())
-def test_every_command_runs(line, page, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture, "DPI", 50)  # a fifth of the time of a picture as it is shown
+def test_every_command_runs(line, page, tmp_path, small_pictures):
     if missing := pages.missing(line):
         pytest.skip(f"{missing} is not installed")
     with pages.inside(page, tmp_path):

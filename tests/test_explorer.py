@@ -26,7 +26,7 @@ from perfmodel.solve import solve
 
 CONFIGS = ("llama-3-8b", "gpt2-124m", "mixtral-8x7b", "deepseek-v2-lite", "conv1d-8192")
 GPUS = ("h100", "t4", "h200")
-STATES = 200
+STATES = 100
 EXACT = 1e-12  # relative: sums of doubles in another order
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

@@ -79,7 +79,6 @@ def test_a_decoder_does_not_see_the_future():
 
 
 def test_the_three_ways_train_to_equal_losses():
-    torch.set_num_threads(1)  # more threads than cores make small kernels wait
     losses = {}
     for way in rows.WAYS:
         training = train.Training(train.Setting(way, "fp32", 8, 6, SMALL), "cpu")

@@ -762,6 +762,7 @@ def processor_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("cpu") / "cpu.yaml"
     patch = pytest.MonkeyPatch()
     patch.setattr(processor, "REPEATS", 2)
+    patch.setattr(processor, "ORDERS", (256,))
     patch.setattr(environment, "cache_byte", lambda: 1 << 21)
     try:
         path.write_text(processor.hardware_file())

@@ -15,6 +15,8 @@ from perfmodel.hardware import gpu
 from perfmodel.records import read
 from perfmodel.report.plot import figure
 
+pytestmark = pytest.mark.usefixtures("small_pictures")
+
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 QUICK = RESULTS / "h100-quick.jsonl"
 CASE = {"op": "softmax", "shape": {"rows": 8192, "cols": 8192}, "dtype": "fp16"}

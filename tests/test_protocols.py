@@ -71,9 +71,11 @@ def test_the_tensors_that_move_most_often_stay_in_l2():
 
 
 def test_rotating_weights_come_from_memory():
+    """The kernel alone: the launches of the protocols differ."""
     product = {"op": "matmul", "shape": {"m": 1, "k": 4096, "n": 4096}, "dtype": "fp16"}
     warm, rotating, cold = (
-        predicted({**product, "protocol": p}, "h200").expected.expected_s for p in ("warm", "rotating", "cold")
+        sum(body.seconds for body in predicted({**product, "protocol": p}, "h200").expected.bodies)
+        for p in ("warm", "rotating", "cold")
     )
     assert warm < rotating <= cold * 1.01
 

@@ -23,6 +23,8 @@ from perfmodel.report.families import families
 from perfmodel.report.geometry import Box, along, beyond, crosses, spread
 from perfmodel.report.placement import around, settled
 
+pytestmark = pytest.mark.usefixtures("small_pictures")
+
 CONFIGS = ("attention-stages", "attention-16x16384", "mlp-4096", "conv1d-8192", "decoder-block", "gpt2-124m",
            "flash-table-flash", "llama-2-7b-layer")  # fmt: skip
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"

@@ -427,7 +427,7 @@ def test_a_mask_that_is_written_as_a_word_is_the_mask():
     [
         ({"op": "wkv", "shape": {"B": 1, "N": 8, "D": 8}}, "no program measures wkv;"),
         ({**ATTENTION, "window": 8}, "no program has an attention window;"),
-        ({**MATMUL, "protocol": "rotating"}, "protocol: no program rotates its weights;"),
+        ({**ATTENTION, "protocol": "rotating"}, "protocol: no run of this case replaces its weights;"),
         ({**MATMUL, "torch": "2.1"}, "torch: version 2.1 is requested; the installed version is measured."),
         (
             {"op": "linear", "shape": {"B": 1, "N": 8, "D_in": 8, "D_out": 8}, "dtypes": {"weight": "int8"}},

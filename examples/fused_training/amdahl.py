@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, NamedTuple
 
 
@@ -66,6 +67,7 @@ class Prediction(NamedTuple):
         return speedup(self.step_s["naive"], self.parts)
 
 
+@cache
 def predicted(setting: Any, gpu: str, ways: tuple[str, ...] = ("naive", "torch", "fused")) -> Prediction:
     """Captures the training step in each way on the meta device, and prices it on a card as the replay of a graph."""
     import perfmodel

@@ -178,9 +178,9 @@ def _gradient_byte(gradient: Gradient, known: Mapping[str, Tensor]) -> int:
 
 
 def _clearest(written: Stored | None, needed: Stored) -> Stored:
-    """The whole tensor that was written.
+    """The whole tensor that a step wrote, or what is needed where no step wrote it.
 
-    Of two shapes of equal size, the one with more dimensions.
+    Of two shapes with equal bytes, it returns the one with more dimensions.
     """
     if written is None or (written.byte == needed.byte and written.formula.count(" x ") < needed.formula.count(" x ")):
         return needed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from time import perf_counter
@@ -12,14 +13,15 @@ from typing import Any
 from perfmodel.measure import environment
 
 REPEATS = 7
+ORDERS = (384, 768, 1152)  # of the square matrices whose products give the FLOP rate
 
 
 def hardware_file() -> str:
     """Returns the contents of a file for ``--gpu FILE``. Every rate is the best of several runs of NumPy or torch."""
-    lib = _library()
     cache = environment.cache_byte()
-    memory, held = _stream_byte_per_s(lib, 4 * cache), _stream_byte_per_s(lib, cache // 8)
-    rates = {dtype: _product_flop_per_s(lib, dtype) for dtype in ("fp64", "fp32")}
+    with _library() as lib:
+        memory, held = _stream_byte_per_s(lib, 4 * cache), _stream_byte_per_s(lib, cache // 8)
+        rates = {dtype: _product_flop_per_s(lib, dtype) for dtype in ("fp64", "fp32")}
     name = environment.processor_name()
     peaks = "\n".join(
         f"  {dtype}: {{value: {rate / 1e9:.5g} GFLOP/s, from: measured}}" for dtype, rate in rates.items()
@@ -46,14 +48,21 @@ vector:
 """
 
 
-def _library() -> Any:
+@contextmanager
+def _library() -> Iterator[Any]:
+    """Yields torch, with a thread for each core during the block, or NumPy if torch is not installed."""
     torch = environment.installed_torch()
     if torch is None:
         import numpy
 
-        return numpy
+        yield numpy
+        return
+    before = torch.get_num_threads()
     torch.set_num_threads(environment.cores())
-    return torch
+    try:
+        yield torch
+    finally:
+        torch.set_num_threads(before)
 
 
 def _best_s(run: Callable[[], Any], repeats: int = 0) -> float:
@@ -89,7 +98,7 @@ def _product_flop_per_s(lib: Any, dtype: str) -> float:
     """Returns the highest rate of matrix products of several sizes."""
     kind = lib.float64 if dtype == "fp64" else lib.float32
     rates = []
-    for n in (384, 768, 1152):
+    for n in ORDERS:
         a = lib.ones((n, n), dtype=kind)
         rates.append(2 * n**3 / _best_s(partial(lib.matmul, a, a), 15 if n < 1000 else 5))
     return max(rates)

@@ -1,16 +1,16 @@
 """Queueing laws of a serving stack, as functions of moments and rates.
 
 Prompts arrive at random (a Poisson process) and are processed one after another: an M/G/1 queue, whose mean wait is that
-of Pollaczek and Khinchine. A prompt that arrives during a decoding step waits for its end: a server with vacations, whose
-wait is the sum of both (Fuhrmann and Cooper 1985).
+of Pollaczek and Khinchine. A prompt that arrives during a decoding step also waits for the end of that step. This is a
+server with vacations, whose wait is the sum of both (Fuhrmann and Cooper 1985).
 
-Sequences that decode share the steps. With n of them a step takes t(n), so that each advances 1 / t(n) tokens per second:
-processor sharing with a rate that depends on n (Cohen 1979). Its mean depends on the mean output length alone. Where
-t(n) = a + b n, the mean time per token is t(1) / (1 - rate x output x b), the solution of T = t(1 + n), n = rate x
-output x T: an arriving sequence sees n others on average and adds itself.
+Sequences that decode share the steps. With n of them a step takes t(n), so that each advances 1 / t(n) tokens per second.
+This is processor sharing with a rate that depends on n (Cohen 1979). Its mean depends on the mean output length alone. An
+arriving sequence finds n others on average, so its time per token is T = t(1 + n) with n = rate x output x T. For
+t(n) = a + b n the solution is T = t(1) / (1 - rate x output x b).
 
 Where prompts go first, decoding starts when no prompt is left, for all sequences of a busy period at once. A sequence then
-sees its cluster in the place of itself (``cluster``), and first waits for the prompts that arrived behind its own.
+decodes beside all of these (``cluster``), and first waits for the prompts that arrived after its own.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def vacation(busy: float, step_s: float) -> float:
 
 
 def cluster(rate: float, service: Moments) -> float:
-    """Prompts of a busy period of M/G/1, as one of them sees it: E[X^2] / E[X].
+    """Mean number of prompts in the busy period of a prompt, itself included (M/G/1): E[X^2] / E[X].
 
     E[X] = 1 / (1 - load), var(X) = (load (1 - load) + rate^2 E[s^2]) / (1 - load)^3 (Takacs 1962). 1 / (1 - load)^2 for
     constant times.

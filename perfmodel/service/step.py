@@ -129,7 +129,7 @@ class Stepper:
         )
 
     def _dims(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        """The sizes of everything that works on all tokens alike. In a mixed step each token counts as a sequence."""
+        """The sizes for steps that treat all tokens alike. With several chunks, each token counts as a sequence."""
         if len(chunks) == 1:
             return self.dims(chunks[0])
         longest = max(chunk.prefix + chunk.tokens for chunk in chunks)
@@ -211,7 +211,7 @@ def merged(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
 
 
 def _apart(step: Step) -> bool:
-    """Whether a step works on each sequence apart."""
+    """Whether the work of a step depends on the tokens of each sequence, as in attention and recurrences."""
     return step.operation.name in STATES or "S" in step.operation.arguments
 
 

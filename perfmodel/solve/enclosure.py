@@ -19,6 +19,7 @@ Form = dict[tuple[int, tuple[int, ...]], Fraction]
 
 # Relative error of a power, which is computed in floating point.
 POWER_ERROR = Fraction(1, 10**12)
+ZERO = Fraction(0)
 
 
 class UndefinedError(Exception):
@@ -38,11 +39,7 @@ def added(one: Form, other: Form, times: Any = 1) -> Form:
     """The sum of a form and a multiple of another."""
     found = dict(one)
     for key, coefficient in other.items():
-        total = found.get(key, 0) + times * coefficient
-        if total:
-            found[key] = total
-        else:
-            found.pop(key, None)
+        _add(found, key, coefficient if times == 1 else times * coefficient)
     return found
 
 
@@ -51,8 +48,17 @@ def multiplied(one: Form, other: Form) -> Form:
     found: Form = {}
     for (i, errors), a in one.items():
         for (j, more), b in other.items():
-            found = added(found, {(i + j, tuple(sorted(errors + more))): a * b})
+            _add(found, (i + j, tuple(sorted(errors + more))), a * b)
     return found
+
+
+def _add(form: Form, key: tuple[int, tuple[int, ...]], coefficient: Fraction) -> None:
+    """Adds a term to a form, in place. A term of zero is left out."""
+    total = form[key] + coefficient if key in form else coefficient
+    if total:
+        form[key] = total
+    else:
+        form.pop(key, None)
 
 
 def polynomials(form: Form) -> dict[tuple[int, ...], Coefficients]:
@@ -61,7 +67,7 @@ def polynomials(form: Form) -> dict[tuple[int, ...], Coefficients]:
     for (power, errors), coefficient in form.items():
         grouped.setdefault(errors, {})[power] = coefficient
     return {
-        errors: tuple(powers.get(i, Fraction(0)) for i in range(max(powers, default=0) + 1))
+        errors: tuple(powers.get(i, ZERO) for i in range(max(powers, default=0) + 1))
         for errors, powers in grouped.items()
     }
 
@@ -170,7 +176,7 @@ def _long_division(top: Form, bottom: Form) -> tuple[Form, Form]:
 
 
 def _lacks(base: Fraction, exponent: Fraction) -> Fraction:
-    """1 minus a power of a base, to a relative error."""
+    """1 minus a power of a base, with a small relative error."""
     try:
         return lacks(base, exponent)
     except OverflowError:

@@ -99,7 +99,8 @@ def _busy(
     if size.causal:
         longest = ceil(longest / tile.keys / parts) * tile.keys
         last_s = start_s + longest * area_s + minimum(longest, tile.queries + tile.keys) * mask_s
-        busy_s = unequal(blocks, count, tile.resident, (how.fill, how.tail, how.queue), work_s, last_s)
+        ends, late_s = (how.fill, how.tail, how.queue), start_s if how.queue else 0.0
+        busy_s = unequal(blocks, count, tile.resident, ends, work_s, last_s, late_s)
     else:
         busy_s = rounds(blocks, count, tile.resident, how.fill) * work_s
     flops = 2.0 * heads * rows * each * (size.width + size.value_width)

@@ -141,7 +141,7 @@ def body(card: Card, launch: Launch, found: Size) -> Body:
         ("instructions", each * slots / card.clock_hz),
         ("block latency", life_s * where(turns < FEW_TURNS, ceil(turns), turns) + first_s),
     )
-    sharpness = where((launch.barriers > 0) | launch.phased, PHASED + CROWD * seats, SHARPNESS)
+    sharpness = where((launch.barriers > 0) | (launch.phased > 0), PHASED + CROWD * seats, SHARPNESS)
     sharpness = where(launch.sharpness > 0, launch.sharpness, sharpness)
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)
     return Body(
