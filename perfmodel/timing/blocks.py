@@ -29,6 +29,7 @@ _data = Mechanism("blocks")
 SCHEDULERS, WARP, SEATS, THREADS = _data.facts("schedulers", "warp", "seats", "threads")
 STREAM_THREADS, STREAM_BYTE, MOST_READ = _data.facts("stream threads", "stream byte", "most read")
 FEW_TURNS = _data.fact("few turns")
+TWO_CLOCKS = tuple(_data.words("two clocks"))
 WAIT, CHAIN_CLOCKS, BARRIER_CLOCKS, BLOCK_CLOCKS = _data.weights(
     "wait", "chain clocks", "barrier clocks", "block clocks"
 )
@@ -46,7 +47,7 @@ class Launch(NamedTuple):
     ``sharpness``: the exponent of the overlap of the four times, 0 for the usual one. ``abreast``: independent elements that
     a thread computes at once. ``shared_waits``: dependent loads of data that all blocks read, such as a norm's weights: the
     first blocks of a multiprocessor wait for them, later ones find them in L1. ``phased``: blocks load, compute and store one after another,
-    as those with barriers do.
+    as those with barriers do. ``slow_lines``: further instructions where the load-store units serve a cache line in two clocks.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Launch(NamedTuple):
     abreast: int = 1
     shared_waits: Size = 0.0
     phased: bool = False
+    slow_lines: Size = 0.0
 
 
 def starting(threads: int) -> float:
@@ -120,7 +122,8 @@ def body(card: Card, launch: Launch, found: Size) -> Body:
     into_byte = launch.read_byte + launch.sector_byte + (0.0 if near else launch.again_byte)
     into_s, out_s = through_l2(card, into_byte, launch.write_byte)
     warps = ceil(launch.threads / WARP)
-    slots = launch.instructions * warps / SCHEDULERS * slowness(card)
+    issued = launch.instructions + (launch.slow_lines if card.generation in TWO_CLOCKS else 0.0)
+    slots = issued * warps / SCHEDULERS * slowness(card)
     latency_s = WAIT * ((1.0 - found) * card.dram_latency_s + found * card.l2_latency_s)
     again_s = WAIT * card.l2_latency_s * NEAR_WAIT
     if not near:

@@ -130,15 +130,16 @@ def _normalised(row: Row, rms: bool, before: bool) -> Launch:
     size, steps = 1.0 * row.byte, ceil(cols / NORM_THREADS / NORM_VECTOR)
     issued = (RMS_STEP if rms else LAYER_STEP)[2 if item < 4 else 4]
     lines = (3 + NORM_VECTOR * (1 if rms else 2)) * item
-    busy = maximum(issued, LINE * lines)
+    busy, each = maximum(issued, LINE * lines), ceil(cols / NORM_THREADS) / NORM_VECTOR
     own = (RMS_ROW if rms else LAYER_ROW) * (WIDE_ROW if item == 4 else 1.0)
     if before and cols // 512 % UNROLLED == UNROLLED - 1 and cols % 512:
         own += UNROLLED * issued  # some threads run the unrolled loop, others its remainder: both take time
     ahead = rms and item == 4
     return Launch(
         "128 threads per row, two passes", rows, NORM_THREADS, size, size,
-        own + ceil(cols / NORM_THREADS) / NORM_VECTOR * busy, steps // UNROLLED + steps % UNROLLED if ahead else steps, 4,
+        own + each * busy, steps // UNROLLED + steps % UNROLLED if ahead else steps, 4,
         own + steps * issued, steps, size, cols * float(item), shared_waits=steps,
+        slow_lines=each * (maximum(issued, 2 * LINE * lines) - busy),
     )  # fmt: skip
 
 
