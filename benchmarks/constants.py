@@ -87,6 +87,8 @@ MORE: tuple[dict[str, Any], ...] = (
       for n in (2, 64, 600, 4096)),
     *({"op": "linear", "shape": {"B": 1, "N": n, "D_in": d, "D_out": 4096}, "dtype": "fp8", "impl": f"{scale}_scale"}
       for n, d in ((16, 4096), (4096, 4096), (30000, 1024), (60000, 8192)) for scale in ("static", "token", "tensor", "block")),
+    *({"op": "linear_int4", "shape": {"B": 1, "N": n, "D_in": 4096, "D_out": 4096, "group": 128}, "dtype": "fp16", "impl": "serving"}
+      for n in (1, 64, 4096)),
     *({"op": "selective_scan", "shape": {"B": 1, "N": 512, "D": 512, "X": 16}, "dtype": "fp16"},),
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Signals that stop a run: at any moment they leave a message, an exit code and a file that can be resumed."""
 
+import inspect
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are tho
 # Answers as the worker does, and measures nothing.
 WORKER = """
 import json, sys
-print(json.dumps({"schema": 1, "environment": {"gpu": "AMD EPYC 7763", "device": "cpu", "date": "2026-11-26"}}), flush=True)
+print(json.dumps({"schema": 1, "environment": {"gpu": "AMD EPYC 7763 64-Core Processor", "device": "cpu", "date": "2026-11-26"}}), flush=True)
 for text in sys.stdin:
     case = json.loads(text)
     own = {"byte": 1, "cpu_share": 1.0} if "probe" in case else {}
@@ -29,6 +30,11 @@ for text in sys.stdin:
 CASES = [{"op": "matmul", "shape": {"m": 32, "k": 32, "n": n}, "dtype": "fp32", "protocol": "warm"} for n in (32, 64)]
 # The files in which a signal could leave a lock, a process or a half written file.
 PLACES = ("running.py", "session.py", "runner.py", "writing.py", "stopping.py", "subprocess.py", "threading.py")
+# The line that begins to wait for an answer of the worker.
+WAIT = (
+    "runner.py",
+    next(n for n, line in enumerate(inspect.getsource(runner).splitlines(), 1) if "end = monotonic()" in line),
+)
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def traced(call, reached):
     def trace(frame, event, _):
         name = os.path.basename(frame.f_code.co_filename)
         if event == "call":
-            return trace if name in PLACES else None
+            return trace if name in PLACES and frame.f_code.co_name != "raising" else None  # which ends after the run
         if event == "line":
             reached((name, frame.f_lineno))
         return trace
@@ -70,7 +76,7 @@ def test_a_run_may_be_interrupted_at_any_line(tmp_path, measure):
     whole = traced(lambda: measure(tmp_path / "whole.jsonl"), lambda line: lines.update({line: lines.get(line, 0) + 1}))
     assert whole.code == 0, whole
     assert len({name for name, _ in lines}) == len(PLACES)
-    moments = [(line, often) for line, count in lines.items() for often in {1, count}]
+    moments = [(line, often) for line, count in lines.items() for often in (1, count)]
     for moment in moments[::7]:
         _check_interrupted(tmp_path / "run.jsonl", measure, moment)
 
@@ -84,6 +90,7 @@ def _check_interrupted(path, measure, moment):
         if found == line and passed == often:
             signal.raise_signal(signal.SIGINT)
 
+    path.unlink(missing_ok=True)
     ran = traced(lambda: measure(path), reached)
     if passed < often:  # lines that wait are passed more or less often
         return
@@ -93,7 +100,24 @@ def _check_interrupted(path, measure, moment):
     assert {file.name for file in path.parent.iterdir()} <= {"suite.jsonl", "whole.jsonl", path.name}, moment
     if path.exists():
         records.read(str(path))
-        path.unlink()
+
+
+def test_an_interrupted_run_is_resumed(tmp_path, measure):
+    """The signal arrives while the second case waits for its answer."""
+    path, answers = tmp_path / "run.jsonl", 0
+
+    def reached(line):
+        nonlocal answers
+        answers += line == WAIT
+        if line == WAIT and answers == 4:  # after the environment, a stream and the first case
+            signal.raise_signal(signal.SIGINT)
+
+    assert traced(lambda: measure(path), reached).code == 130
+    assert len(records.read(str(path)).records) == 1
+    resumed = measure(path)
+    assert resumed.code == 0, resumed
+    assert f"1 of 2 cases are already in {path}" in resumed.err
+    assert len(records.read(str(path)).records) == 2
 
 
 def test_an_exception_that_python_forgets_is_raised_again(capsys):
