@@ -8,7 +8,8 @@ and never that of a batch.
 
 The time of the picked tile has four streams. Multiplications and memory are as in ``tiles``. The operands of a step come
 through L2, whose reads the tiles of a thread-block cluster share: wide clusters where the tiles leave a tenth of the card
-free, pairs otherwise. Rows that do not start at multiples of 128 bytes need more sectors. Rows of the result that start
+free, otherwise pairs, or none where a matrix has odd numbers of tiles both ways. A batch reads and writes memory somewhat
+slower than a stream. Rows that do not start at multiples of 128 bytes need more sectors. Rows of the result that start
 within a sector or a line are completed by reads of memory. Results leave a multiprocessor while the next tile is computed,
 except for a part.
 """
@@ -31,7 +32,7 @@ ROWS, COLUMNS, SPLITS = _data.sizes("rows"), _data.sizes("columns"), _data.sizes
 LARGEST, STEP, ITEM = _data.facts("largest", "step", "item")
 ASSUMED_EDGE, SPLIT, PART = _data.weights("assumed edge", "split", "part")
 DRAW, DRAIN, LATER, SPLIT_S, SHARPNESS = _data.weights("draw", "drain", "later", "split s", "sharpness")
-PAIR, CLUSTER, ROOM = _data.weights("pair", "cluster", "room")
+ALONE, PAIR, CLUSTER, ROOM, BATCH = _data.weights("alone", "pair", "cluster", "room", "batch")
 SECTORS, LINES = _data.weights("sectors", "lines")
 COMPLETED = _data.weights("completed 16", "completed 32", "completed 64")
 
@@ -114,6 +115,11 @@ def completed(row_byte: Size) -> Size:
     return where(row_byte % 32 != 0, by_16, where(row_byte % 64 != 0, by_32, where(row_byte % 128 != 0, by_64, 0.0)))
 
 
+def unpaired(size: Product, tile_m: Size, tile_n: Size) -> Size:
+    """Whether the tiles of a matrix form no pairs: their numbers of rows and of columns are odd."""
+    return (ceil(size.m / tile_m) % 2 == 1) & (ceil(size.n / tile_n) % 2 == 1)
+
+
 def body(card: Card, size: Product, dtype: str, found: Size, given: Limits) -> Body:
     """Returns the time of products with the tile that the library picks, of whose bytes L2 holds the share ``found``."""
     count, how = card.multiprocessors, card.tilings[dtype]
@@ -131,11 +137,12 @@ def body(card: Card, size: Product, dtype: str, found: Size, given: Limits) -> B
     flops = 2.0 * size.batch * size.m * size.n * size.k
     work_s = maximum(waves * steps * step_s, flops / powered_rate(card, dtype, flops))
     edges_s = (1.0 + (waves - 1) * LATER) * area / (DRAIN * card.clock_hz)
-    shared = where(units <= ROOM * count, CLUSTER, PAIR)
+    shared = where(units <= ROOM * count, CLUSTER, where(unpaired(size, tile_m, tile_n), ALONE, PAIR))
     l2_s = units * steps * fetch_byte / (card.l2_byte_per_s * shared)
     result_byte = size.batch * size.result_byte * size.writes
     more_byte = completed(size.n * size.result) * result_byte
-    memory_s = given.compulsory_s + (1.0 - found) * more_byte / given.bandwidth_byte_per_s
+    once_s = given.compulsory_s * where(size.batch > 1, BATCH, 1.0)
+    memory_s = once_s + (1.0 - found) * more_byte / given.bandwidth_byte_per_s
     memory_s = memory_s + again_s(reread_s(card, size, given), (size.m, size.n), wave(count, tile_m, tile_n))
     seconds, terms = overlapped((("matrix product", work_s + edges_s), ("memory", memory_s), ("L2", l2_s)), SHARPNESS)
     adding = split > 1
