@@ -30,7 +30,6 @@ EXPONENTIAL = Mix(EXP)
 LARGEST = Mix(MAX)
 COMPARISON = Mix(COMPARE)
 CHOICE = Mix(SELECT)
-OPPOSITE = Mix(NEGATE)
 DIFFERENCE = Mix(SUBTRACT)
 WEIGHTED = Mix(MULTIPLY, ADD)
 # A quantised weight as a number: minus the zero point, times the scale.

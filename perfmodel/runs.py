@@ -422,11 +422,6 @@ class Collective(NamedTuple):
         """Bytes that one rank sends, rounded up where the parts are unequal."""
         return patterns.of_rank(self.messages().sent, self.gpus)
 
-    @property
-    def received_byte(self) -> Size:
-        """Bytes that one rank receives. NB the root of a broadcast receives none, and the last rank sends none."""
-        return self.sent_byte
-
 
 Fact = (
     Gemm

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from perfmodel.errors import printable
 
 COMMUNICATION = "communication"
-COPY, FILL = "copy", "fill"
 
 # Families by pattern; the first that matches counts.
 _FAMILIES: tuple[tuple[str, str], ...] = (
