@@ -21,6 +21,7 @@ PROTOCOLS = (*ON_PROCESSOR, "rotating")  # on a GPU
 FEWEST, MOST = 12, 60
 STEADY = 0.05  # measure again if the interquartile range exceeds this share of the median
 WARM_UP = 3
+QUEUED = ("warm", "rotating")  # protocols whose runs follow one another without a pause
 BUDGET_S = 0.12  # measured time per case
 # Rotating: all copies of the weights together are this many times as large as L2.
 CACHES, FEWEST_COPIES, MOST_COPIES = 4, 6, 1024
@@ -68,7 +69,7 @@ def steadiest(measure: Callable[[], Samples], tries: int) -> tuple[Samples, int]
 
 @contextmanager
 def replaced(tensors: Sequence[Any], by: Sequence[Any]) -> Iterator[None]:
-    """Lets tensors use the memory of others for a while, without a copy: what is captured then holds those addresses."""
+    """Lets tensors use the memory of others, without a copy. A graph that is captured meanwhile holds those addresses."""
     own = [one.detach() for one in tensors]
     for one, other in zip(tensors, by, strict=True):
         one.set_(other)
@@ -77,6 +78,15 @@ def replaced(tensors: Sequence[Any], by: Sequence[Any]) -> Iterator[None]:
     finally:
         for one, before in zip(tensors, own, strict=True):
             one.set_(before)
+
+
+def calling(program: Program) -> Callable[[], None]:
+    """Returns the function of one plain call, which drops the outputs."""
+
+    def run() -> None:
+        program.run()
+
+    return run
 
 
 class Replay:
@@ -89,9 +99,14 @@ class Replay:
         self._replay()
 
 
+def _runs(run: Callable[[], None]) -> int:
+    """Returns the number of runs of one call."""
+    return run.runs if isinstance(run, Replay) else 1
+
+
 def copies(weight_byte: int, cache_byte: int) -> int:
-    """Returns the number of copies of the weights with which none is still in the cache when its turn comes again. Of small
-    weights that would be too many runs, and a part stays in the cache.
+    """Returns the number of copies of the weights with which none is still in the cache when it is used again. The number
+    is limited, so part of very small weights stays in the cache.
     """
     return min(MOST_COPIES, max(FEWEST_COPIES, -(-CACHES * cache_byte // max(1, weight_byte))))
 
@@ -124,7 +139,7 @@ class Cuda:
                 out = program.run()
         torch.cuda.synchronize()
         if protocol == "eager":
-            return self._eager(program), out
+            return calling(program), out
         del out
         graph = torch.cuda.CUDAGraph()
         others = self._others(program) if protocol == "rotating" else ()
@@ -153,30 +168,20 @@ class Cuda:
         with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self.stream):
             self._sink.zero_()
 
-    def _eager(self, program: Program) -> Callable[[], None]:
-        def run() -> None:
-            program.run()
-
-        return run
-
     def times(self, run: Callable[[], None], protocol: str) -> Samples:
         """Returns as many samples as the time budget allows, each between two events."""
         torch = self.torch
         with torch.cuda.stream(self.stream):
             first = self._between(run, protocol, 3)
-            runs = run.runs if isinstance(run, Replay) else 1
-            typical_s = median(first) * runs * 1e-6 + (1e-4 if protocol == "cold" else 0)
+            typical_s = median(first) * _runs(run) * 1e-6 + (1e-4 if protocol == "cold" else 0)
             number = int(min(MOST, max(FEWEST, BUDGET_S / typical_s)))
             return Samples(tuple(self._between(run, protocol, number)))
 
     def _between(self, run: Callable[[], None], protocol: str, number: int) -> list[float]:
         torch = self.torch
-        pairs, runs = [], run.runs if isinstance(run, Replay) else 1
-        if protocol in (
-            "warm",
-            "rotating",
-        ):  # keeps the GPU busy while the host fills the queue, so launch overhead is hidden
-            torch.cuda._sleep(2_000_000)
+        pairs, runs = [], _runs(run)
+        if protocol in QUEUED:
+            torch.cuda._sleep(2_000_000)  # the host fills the queue meanwhile, which hides launch overhead
         for _ in range(number):
             if protocol == "cold":
                 self.flush()
@@ -222,11 +227,7 @@ class Cpu:
     def ready(self, program: Program, protocol: str) -> tuple[Callable[[], None], Any]:
         """Returns the function of one run, and the outputs of an earlier run."""
         out = program.run()
-
-        def run() -> None:
-            program.run()
-
-        return run, out
+        return calling(program), out
 
     def times(self, run: Callable[[], None], protocol: str) -> Samples:
         """Returns as many samples as the time budget allows."""
