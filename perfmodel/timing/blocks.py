@@ -44,10 +44,11 @@ class Launch(NamedTuple):
     another. ``near_waits``: those for data that was read before; ``again_byte`` is that data of all blocks,
     ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
     fewer than threads do. ``sector_byte``: bytes that only L2 delivers, such as the unused rest of sectors of 32 bytes.
-    ``sharpness``: the exponent of the overlap of the four times, 0 for the usual one. ``abreast``: independent elements that
-    a thread computes at once. ``shared_waits``: dependent loads of data that all blocks read, such as a norm's weights: the
-    first blocks of a multiprocessor wait for them, later ones find them in L1. ``phased``: blocks load, compute and store one after another,
-    as those with barriers do. ``slow_lines``: further instructions where the load-store units serve a cache line in two clocks.
+    ``sharpness``: the exponent of the overlap of the four times, 0 for the usual one. ``abreast``: independent elements
+    that a thread computes at once. ``shared_waits``: dependent loads of data that all blocks read, such as a norm's
+    weights. The first blocks of a multiprocessor wait for them; later ones read them from L1. ``phased``: blocks load,
+    compute and store one after another, as those with barriers do. ``slow_lines``: further instructions where the
+    load-store units serve a cache line in two clocks.
     """
 
     name: str

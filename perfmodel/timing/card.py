@@ -20,9 +20,8 @@ class Tiling(NamedTuple):
     ``drain_per_clock``: results that leave a multiprocessor per clock. ``split_s``: the kernel that adds the parts of a
     split sum. ``small``, ``small_draw``: factors of rate and load for rows aligned to 4 or 8 bytes; ``crooked``,
     ``crooked_draw``: for rows aligned to less. ``issue``: the share of the peak that the engine reaches inside a large
-    tile. ``wait``: the least time of a step of the tiles that a multiprocessor computes at
-    once, in latencies of the memory that the first access reads. ``overlap``: the
-    exponent of the overlap of products, memory and L2.
+    tile. ``wait``: least time of a step of all tiles that a multiprocessor holds, in latencies of the memory that the
+    first access reads. ``overlap``: exponent of the overlap of products, memory and L2.
     """
 
     edge: float
@@ -44,11 +43,13 @@ class Tiling(NamedTuple):
 class Card(NamedTuple):
     """A card's rates as kernels reach them.
 
-    ``through_byte_per_s``: a stream through L2, 0 where it is unknown. ``near_byte``: L1 of a multiprocessor. ``idle_share``: clock after a pause between calls, divided by the highest
-    clock; work of ``settle_s`` brings it half way back. ``graph_s``: the launch of a
-    kernel in a graph of several, ``warm_s``: the replay of a graph with one kernel. ``serving_share``: the share of the peak that a serving stack's
-    attention kernel reaches. ``before``: the row kernels are those of torch before 2.3. ``system``: of collectives, by
-    default that of the card.
+    ``through_byte_per_s``: a stream through L2, 0 where it is unknown. ``cold_s``, ``warm_s``: replay of a graph with one
+    kernel. ``graph_s``: launch of a kernel in a graph of several. ``node_s``: gap between two of them.
+    ``serving_share``: the share of the peak that a serving stack's attention kernel reaches. ``held_flop_per_s``: rates
+    that the power limit sustains. ``surge``: rate of a short burst divided by that rate; ``patience_s``: time over which
+    the board averages its power. ``near_byte``: L1 of a multiprocessor. ``idle_share``: clock after a pause between
+    calls, divided by the highest clock; work of ``settle_s`` brings it half way back. ``before``: the row kernels are
+    those of torch before 2.3. ``system``: of collectives, by default that of the card.
     """
 
     gpu: Gpu
@@ -87,8 +88,8 @@ class Card(NamedTuple):
     system: System | None = None
 
     def half_range(self, mechanism: str) -> float:
-        """Half of the range of a mechanism. One of several words, such as a type of products, has that of its first words
-        where it has none of its own.
+        """Half of the range of a mechanism. A name of several words without a range of its own has that of its first
+        words.
         """
         words = mechanism
         while words:

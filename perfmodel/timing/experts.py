@@ -1,6 +1,7 @@
 """Products of experts: the rows are sorted by expert, and padded to whole tiles for each expert.
 
-A library runs one product for each expert, torch one kernel for all of them (``grouped``). Serving stacks run a Triton kernel, whose tiles depend on the number of tokens.
+torch runs one kernel for all experts where ``grouped`` knows it. Serving stacks run a Triton kernel, whose tiles depend
+on the number of tokens. Any other implementation runs a batch of equal products.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ ROUNDING = 1e-6
 
 
 def grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tuple[Part, ...]:
-    """Products of experts: a grouped product of a library, that of torch, or the Triton kernel of serving stacks.
-
-    The Triton kernel sorts the rows by expert first. Half of that time is counted for each of two products.
+    """The kernels of the products of experts. Triton's kernel sorts the rows first; half of that time counts for each of
+    two products.
     """
     if impl == "torch" and by_torch.runs(card, fact, dtype):
         (product,) = in_turn(card, [by_torch.padded(fact)], op, dtype, (by_torch.tile(fact),))
@@ -49,9 +49,9 @@ def grouped(card: Card, fact: GroupedGemm, op: Op, dtype: str, impl: str) -> tup
 
 
 def _expert_tiles(card: Card, fact: GroupedGemm) -> tuple[Sides, ...]:
-    """The tiles of a stack's kernel for experts; those of a library where the operation does not state how rows are routed.
+    """The tiles of a stack's kernel for experts; none where the operation does not state how rows are routed.
 
-    NB the operation does not say which side is the inner width of the experts, so that a model's width may be taken for it.
+    NB the operation does not say which side is the inner width of the experts: a model's width may be taken for it.
     """
     if fact.routed is None:
         return ()
@@ -83,8 +83,8 @@ def _padded(card: Card, fact: GroupedGemm) -> Gemm:
 def _tiles_each(fact: GroupedGemm, routed: Routed, rows: Size, high: int) -> Size:
     """Mean tiles of an expert with rows: the expected number where the routing is stated, otherwise half a tile is empty.
 
-    NB the expected number of a uniform choice is smaller where experts have few tiles. Measured routers are not uniform, and
-    half a tile is nearer to their times.
+    NB a uniform choice would give fewer tiles where experts have few. Measured routers are not uniform, and half a tile
+    is closer to their times.
     """
     if not routed.routing:
         return rows / high + 0.5

@@ -18,8 +18,8 @@ from perfmodel.timing.stream import L2_FILL, THROUGH
 from perfmodel.timing.tile_sizes import SHARPNESS
 from perfmodel.timing.weights import Mechanism
 
-# Kinds of calls that the measured period does not scale.
-UNLIKE = ("wrapped", "product")
+# Kinds of calls without a time of their own on a measured host.
+UNSCALED = ("wrapped", "product")
 _data = Mechanism("factors")
 USUAL_CLOCK_HZ, FIRST_CALL = _data.weights("usual clock hz", "first call")
 # Share of the bandwidth that remains for data where the codes of ECC are kept in the same memory. GDDR6X and GDDR7 boards
@@ -205,12 +205,12 @@ def _host(found: Card, period_s: float) -> dict[str, float]:
     return {
         kind: FIRST_CALL * period_s * max(1.0, value / usual)
         for kind, value in found.host_s.items()
-        if kind not in UNLIKE
+        if kind not in UNSCALED
     } | {"between": period_s}
 
 
 def basis(gpu: Gpu, knowledge: str, known: Family) -> str:
-    """What the knowledge rests on, in a few words."""
+    """Returns a short description of the sources of the figures."""
     if knowledge == "datasheet":
         return "the data sheet and rounded factors that hold for most cards"
     if known.name == ANY:

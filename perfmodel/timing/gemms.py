@@ -1,6 +1,7 @@
-"""Matrix products of an operation: one launch for all of them, by tiles, or a kernel of this package for packed weights.
+"""Matrix products of an operation: by tiles, or with packed weights by a kernel of this package or of torch.
 
-Several products under one operation run one after another. A matrix and a vector may run a kernel without tiles.
+Several products under one operation run one after another and count as one launch. A product of a matrix and a vector
+may run a kernel without tiles.
 """
 
 from __future__ import annotations

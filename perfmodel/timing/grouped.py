@@ -14,13 +14,14 @@ from perfmodel.timing.card import Card
 from perfmodel.timing.part import Part
 from perfmodel.timing.stack_tiles import Sides
 from perfmodel.timing.terms import Body, Term
+from perfmodel.timing.tile_sizes import WIDE
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("grouped")
 SMALL, LARGE = (Sides(*pair, 1, 2, 1) for pair in _data.pairs("tiles"))
 FEW, CLUSTER = _data.facts("few", "cluster")
 PREPARE_S, RATE, MEMORY = _data.weights("prepare s", "rate", "memory")
-ALIGNED, WIDE, ITEM = 8, 16, 2  # elements of a wide copy, its bytes, and those of an element
+ITEM = 2  # bytes of an element
 GENERATION, DTYPE = "hopper", "bf16"
 
 
@@ -50,7 +51,7 @@ def padded(fact: GroupedGemm) -> Gemm:
     batch = maximum(1, whole(rows / high / each))
     left = float(even.items.left) * number(fact.rows) / (high * each * batch)
     items = even.items._replace(left=minimum(float(even.items.left), left))
-    wide = (number(fact.k) % ALIGNED == 0) & (number(fact.n) % ALIGNED == 0)
+    wide = (number(fact.k) * ITEM % WIDE == 0) & (number(fact.n) * ITEM % WIDE == 0)
     return even._replace(m=high * each, batch=batch, items=items, aligned=WIDE if wide else ITEM)
 
 

@@ -21,7 +21,7 @@ INT4_WEIGHT, INT4_TILE, INT4_ROW, INT8_TILE = _data.weights("int4 weight", "int4
 
 
 def by_torch(card: Card, fact: Gemm, byte: tuple[Size, Size, Size, Size]) -> Part:
-    """The product. ``byte``: bytes read, written, both, and those of the weights among them."""
+    """Returns the kernel. ``byte``: bytes read, written, both, and those of the weights among them."""
     read, write, both, weights = byte
     rows = number(fact.m)
     if float(fact.items.right) < 1:
