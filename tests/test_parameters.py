@@ -111,6 +111,9 @@ def test_families_links_and_hosts_are_explained():
     found = [*registry.every()]
     assert {one.kind for one in found} == {"weight", "fact", "family", "link", "host"}
     assert all(one.means and one.source and one.unit for one in found)
+    sources = {one.name: one.source for one in found if one.kind == "host"}
+    assert "FSDP2" in sources["times.unit"]
+    assert "FSDP2" not in sources["times.operator"]
 
 
 def test_a_changed_constant_returns():

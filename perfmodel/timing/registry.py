@@ -20,6 +20,8 @@ from perfmodel.timing import factors
 from perfmodel.timing.weights import FOLDER
 
 _KINDS = {"families": "family", "links": "link", "hosts": "host"}
+# Sources of single times of a host; the others are fitted to programs.
+_HOST_SOURCES = {"times.stream": "stream", "times.unit": "fsdp", "times.shard": "fsdp"}
 
 
 class Parameter(NamedTuple):
@@ -107,8 +109,7 @@ def described(path: str, name: str, value: float) -> Parameter:
         around = around.mapping(word)
         source = page.mapping("sources").text(around.text("from")) if "from" in around else source
     if kind == "host":
-        stream = name == "times.stream"
-        source = page.mapping("sources").text("stream" if stream else "programs")
+        source = page.mapping("sources").text(_HOST_SOURCES.get(name, "programs"))
     return Parameter(path, name, kind, value, unit, means, source)
 
 

@@ -11,7 +11,7 @@ from perfmodel.arithmetic import Size, where
 from perfmodel.runs import Gemm, number
 from perfmodel.timing.blocks import elementwise
 from perfmodel.timing.card import Card
-from perfmodel.timing.part import Part
+from perfmodel.timing.part import Bytes, Part
 from perfmodel.timing.terms import Body
 from perfmodel.timing.weights import Mechanism
 
@@ -20,9 +20,8 @@ INT4_ROWS, INT8_ROWS = _data.facts("int4 rows", "int8 rows")
 INT4_WEIGHT, INT4_TILE, INT4_ROW, INT8_TILE = _data.weights("int4 weight", "int4 tile", "int4 row", "int8 tile")
 
 
-def by_torch(card: Card, fact: Gemm, byte: tuple[Size, Size, Size, Size]) -> Part:
-    """Returns the kernel. ``byte``: bytes read, written, both, and those of the weights among them."""
-    read, write, both, weights = byte
+def by_torch(card: Card, fact: Gemm, moved: Bytes) -> Part:
+    """Returns the kernel of a product that moves these bytes."""
     rows = number(fact.m)
     if float(fact.items.right) < 1:
         tiles = where(rows > 1, INT4_TILE * ceil(rows / INT4_ROWS), INT4_ROW)
@@ -32,6 +31,8 @@ def by_torch(card: Card, fact: Gemm, byte: tuple[Size, Size, Size, Size]) -> Par
     lanes = each * number(fact.k) * number(fact.n) * number(fact.batch)
 
     def body(found: Size) -> Body:
-        return elementwise(card, read, write, lanes, found, f"multiply by {name}")._replace(mechanism="weight only")
+        return elementwise(card, moved.read, moved.write, lanes, found, f"multiply by {name}")._replace(
+            mechanism="weight only"
+        )
 
-    return Part(body, both, weights)
+    return Part(body, moved.both, moved.weights)
