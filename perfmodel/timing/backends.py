@@ -1,18 +1,16 @@
 """Attention back ends and their parameters.
 
-``flash``, ``cudnn``, ``efficient``: torch's back ends, fitted on an H200 (2026-11, torch 2.11, cuDNN 9.19; 296
-records). The tiles of ``flash`` and ``efficient`` are those of their published sources; cuDNN's are the ones that fit
-its times, and in the gradient those that its kernel's name states. cuDNN's mask, dropout and masked decoding are fitted
-on an H100 SXM (2026-11, torch 2.11; 31 kernels of whole programs, 18 others held out).
+``flash``, ``cudnn``, ``efficient``: torch's back ends. The tiles of ``flash`` and ``efficient`` are those of their
+published sources. cuDNN's are the ones that fit its times, and in the gradient those that its kernel's name states.
 
 ``serving``: FlashAttention as a serving stack calls it, including its planning and the storing of new keys and values.
-Hopper and later use version 3 with the tiles and splitting rule of its source; older cards use its build for them.
-Fitted on an H100 SXM (SGLang 0.5, vLLM 0.24) and an A100 SXM (SGLang 0.5), bf16 (ai-dynamo/aiconfigurator 095f58a). Its
+Hopper and later use version 3 with the tiles and splitting rule of its source; older cards use its build for them. Its
 share of the peak is the generation's (``hardware/families``). Blackwell's data-centre chips use TRT-LLM's kernels
-instead, fitted on half of the shapes of a B200 SXM (vLLM 0.24, same source).
+instead.
 
-``paged``: FlashAttention-2 over a paged cache as vLLM calls it on Ampere and Ada, fitted on an A100 SXM (vLLM 0.14, same
-source).
+``paged``: FlashAttention-2 over a paged cache as vLLM calls it on Ampere and Ada.
+
+``hardware/kernels/backends.yaml`` states the measurements that each figure was fitted to.
 
 Serving stacks do not compute gradients; torch's kernel is assumed.
 """
@@ -35,7 +33,7 @@ class BackEnd(NamedTuple):
     share of the engine's peak that its products reach. ``slots``: vector instructions per pair besides the exponential.
     ``start``: first loads and last stores of a block, in memory latencies. ``mask``: vector instructions per pair of a
     step that the mask crosses. ``spilled``: bytes per thread that the kernel for masked tiles that are not full spills to
-    memory, more than the one for full tiles, by head size; ``spill``: instructions per pair of a crossed step for each.
+    memory in addition, by head size. ``spill``: instructions per pair of a crossed step for each of these bytes.
     ``fill``: exponent of the rate that few blocks reach on a multiprocessor. ``tail``: weight of (longest - mean) block
     time. ``queue``: weight of the longest block's instead, 0 if ``tail`` counts. ``cuts``: rule by which keys are split. ``packs``: whether the heads of a
     group share a tile: for one query, for all, or not. ``join``, ``part``: the joining kernel, fixed and per part, in

@@ -1,10 +1,10 @@
 """Launch overheads: the time before the first byte of a kernel and after its last.
 
 The replay of a CUDA graph has a launch time of its own, longer where the kernel's code must come from memory too
-(``cold``). Between two kernels of a graph there is a gap, 2 us shorter than a replay: a run that is one of many in a
-graph (``rotating``) costs no replay. A kernel then fills its pipeline (``ramp``): addresses, a first access without
-other work at the same time, and the end of the blocks. The ramp is counted in latencies of the memory that the first
-access reads.
+(``cold``). Between two kernels of a graph there is a gap, which is about 2 us shorter. A run that is one of many in a
+graph (``rotating``) has a shorter launch than a replay. A kernel then fills its pipeline (``ramp``): addresses, a first
+access without other work at the same time, and the end of the blocks. The ramp is counted in latencies of the memory
+that the first access reads.
 
 Launched by the host (``eager``), a kernel starts when the host has launched it. The host's time depends on the kind of
 call: a Python module, a number beside a tensor (``wrapped``), a product. While a kernel runs, the host prepares the

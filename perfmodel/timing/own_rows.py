@@ -54,10 +54,10 @@ class Habit(NamedTuple):
 
     ``inputs``, ``weights``: tensors that it reads. ``start``: instructions of a thread per block. ``row``, ``exchange``:
     per row, and if more than a warp shares it. ``element``, ``half``: per element, and in addition per element of two
-    bytes. ``edge``: per access if some threads have fewer. ``long_access``, ``long_element``, ``long_half``: of a row that is
-    read twice. ``alone``, ``alone_half``: elements per access from which a multiprocessor has registers for one such block
-    only. Registers: fixed, floats and packed words per element that a thread holds, those of a row read again from shared
-    memory, those of its unfilled end.
+    bytes. ``edge``: per access if some threads have fewer. ``long_access``, ``long_element``, ``long_half``: of a row that
+    is read twice. ``alone``, ``alone_half``: elements per access from which a multiprocessor has registers for one such
+    block only. ``registers``: of a thread, fixed. ``floats``, ``words``: floats and packed words per element that a thread
+    holds. ``again``, ``unfilled``: registers of a row read again from shared memory, and of its unfilled end.
     """
 
     inputs: int

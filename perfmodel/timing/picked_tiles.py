@@ -1,17 +1,17 @@
 """Products whose tile cuBLAS picks by an estimate of its own: 16-bit operands in wide copies on Hopper.
 
 cuBLAS picks the tile with the least time of the tensor engine: waves of tiles, times steps along k, times the work of a
-step, of which small tiles lose more at their edges. Memory and L2 do not enter, so the pick may be far from the fastest
+step. Small tiles lose more work at their edges. Memory and L2 do not enter, so the pick may be far from the fastest
 tile. The kernel names of 665 products on an H100 show this rule (``benchmarks/tiles.py``). The library has more than 200
 tiles; a quarter of them gives the same times. The sum along k is split only if the parts of all tiles fit in one wave,
 and never that of a batch.
 
-The time of the picked tile has four streams. Multiplications and memory are as in ``tiles``. The operands of a step come
-through L2, whose reads the tiles of a thread-block cluster share: wide clusters where the tiles leave a tenth of the card
-free, otherwise pairs, or none where a matrix has odd numbers of tiles both ways. A batch reads and writes memory somewhat
-slower than a stream. Rows that do not start at multiples of 128 bytes need more sectors. Rows of the result that start
-within a sector or a line are completed by reads of memory. Results leave a multiprocessor while the next tile is computed,
-except for a part.
+The time of the picked tile has three parts, which overlap: the multiplications, memory and L2. Multiplications and
+memory are as in ``tiles``. The operands of a step come through L2, and the tiles of a thread-block cluster share its
+reads. Clusters are wide where the tiles leave a tenth of the card free. Otherwise they are pairs, or a single tile where
+a matrix has odd numbers of tiles both ways. A batch reads and writes memory somewhat slower than a stream. Rows that do
+not start at multiples of 128 bytes need more sectors. Rows of the result that start within a sector or a line are
+completed by reads of memory. Most results leave a multiprocessor while the next tile is computed.
 """
 
 from functools import lru_cache

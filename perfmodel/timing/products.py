@@ -20,9 +20,10 @@ LEFT_IN_L2 = Mechanism("products").weight("left in l2")
 class Product(NamedTuple):
     """A batch of products (m, k) by (k, n), and bytes per element of both operands and the result.
 
-    ``reads`` and ``writes`` are the bytes that the operation moves divided by those of the operands and the result: less
-    than 1 for a convolution, whose inputs overlap, more where a bias or an accumulator is read too. ``aligned``, ``odd``,
-    ``scales`` and ``converts`` are as in ``Gemm``. ``tiles``: those of the kernel, where it is no library's choice.
+    ``reads`` and ``writes`` are the bytes that the operation moves, divided by those of the operands and the result. They
+    are below 1 for a convolution, whose inputs overlap, and above 1 where a bias or an accumulator is read too.
+    ``aligned``, ``odd``, ``scales`` and ``converts`` are as in ``Gemm``. ``tiles``: those of a kernel with tiles of its
+    own, which no library chooses.
     """
 
     m: Size
@@ -70,8 +71,8 @@ def alignment(size: Product) -> int:
 
 
 class Limits(NamedTuple):
-    """The figures of a product that do not depend on the tile: alignment in bytes, time under the power limit, time of
-    the bytes that move once, memory rate, and latency of the first access.
+    """The figures of a product that do not depend on the tile. ``aligned``: alignment in bytes. ``powered_s``: time under
+    the power limit. ``compulsory_s``: time of the bytes that move once. ``latency_s``: of the first access.
     """
 
     aligned: int

@@ -17,12 +17,12 @@ pass through registers, element by element.
 Quantised weights: a kernel that reads weights in a narrow type converts them in registers, once for every row of tiles. A
 step takes at least as long as these instructions. Such kernels do not split the sum along k.
 
-A library may have several kernels for a type, each with tiles of its own: on Hopper, tf32 runs by the instruction of a group
-of warps or by that of one warp. The quickest is assumed, as for tiles. A multiprocessor holds
-several small tiles at once, whose steps wait for their operands at the same time (``wait``).
+A library may have several kernels for a type, each with tiles of its own. On Hopper, tf32 runs by the instruction of a
+group of warps or by that of one warp. The quickest is assumed, as for tiles. A multiprocessor holds several small tiles
+at once, whose steps wait for their operands at the same time (``wait``).
 
-Long products are limited by the board's power: the clock falls until the board keeps to its limit. A tile that reaches beyond
-the result takes as much power as a full one.
+Long products are limited by the board's power: the clock falls until the board keeps to its limit. A tile that reaches
+beyond the result takes as much power as a full one.
 """
 
 from math import ceil, inf
