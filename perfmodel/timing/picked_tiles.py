@@ -22,7 +22,7 @@ from perfmodel.arithmetic import Size, maximum, minimum, where
 from perfmodel.timing.card import Card
 from perfmodel.timing.power import rate as powered_rate
 from perfmodel.timing.products import Limits, Product, again_s, reread_s
-from perfmodel.timing.terms import Body, Term, overlapped
+from perfmodel.timing.terms import Body, Term, later, overlapped
 from perfmodel.timing.tile_sizes import WIDE, wave
 from perfmodel.timing.weights import Mechanism
 
@@ -138,21 +138,25 @@ def body(card: Card, size: Product, dtype: str, found: Size, given: Limits) -> B
     work_s = maximum(waves * steps * step_s, flops / powered_rate(card, dtype, flops))
     edges_s = (1.0 + (waves - 1) * LATER) * area / (DRAIN * card.clock_hz)
     shared = where(units <= ROOM * count, CLUSTER, where(unpaired(size, tile_m, tile_n), ALONE, PAIR))
-    l2_s = units * steps * fetch_byte / (card.l2_byte_per_s * shared)
     result_byte = size.batch * size.result_byte * size.writes
+    # Sharing ends where every operand is read from L2 once.
+    least_byte = size.batch * size.operands_byte * size.reads + result_byte
+    l2_s = maximum(units * steps * fetch_byte / shared, least_byte) / card.l2_byte_per_s
     more_byte = completed(size.n * size.result) * result_byte
     once_s = given.compulsory_s * where(size.batch > 1, BATCH, 1.0)
     memory_s = once_s + (1.0 - found) * more_byte / given.bandwidth_byte_per_s
     memory_s = memory_s + again_s(reread_s(card, size, given), (size.m, size.n), wave(count, tile_m, tile_n))
-    seconds, terms = overlapped((("matrix product", work_s + edges_s), ("memory", memory_s), ("L2", l2_s)), SHARPNESS)
+    streams = (("memory", memory_s), ("matrix product", work_s + edges_s), ("L2", l2_s))
+    seconds, terms = overlapped(streams, SHARPNESS)
+    late_s = later(streams, SHARPNESS, seconds, given.left_s)
     adding = split > 1
     part_s = 8.0 * size.m * size.n * size.batch / card.l2_byte_per_s
     sum_s = where(adding, SPLIT_S + part_s * split, 0.0)
     whole_s = seconds + how.lead_s + sum_s
     if not isinstance(whole_s, float):
-        return Body(whole_s, (), "tiles")
+        return Body(whole_s, (), "tiles", late_s=late_s)
     terms = (*terms, Term("pipeline fill and drain", how.lead_s))
     words = f"tensor tiles of {tile_m} x {tile_n}"
     if adding:
         terms, words = (*terms, Term("split-k sum", sum_s)), f"{words}, k in {split} parts"
-    return Body(whole_s, terms, "tiles", words)
+    return Body(whole_s, terms, "tiles", words, late_s)

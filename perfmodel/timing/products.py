@@ -72,7 +72,8 @@ def alignment(size: Product) -> int:
 
 class Limits(NamedTuple):
     """The figures of a product that do not depend on the tile. ``aligned``: alignment in bytes. ``powered_s``: time under
-    the power limit. ``compulsory_s``: time of the bytes that move once. ``latency_s``: of the first access.
+    the power limit. ``compulsory_s``: time of the bytes that move once. ``latency_s``: of the first access. ``left_s``:
+    memory time of the results that are still in L2 at the end.
     """
 
     aligned: int
@@ -80,6 +81,7 @@ class Limits(NamedTuple):
     compulsory_s: Size
     bandwidth_byte_per_s: Size
     latency_s: Size
+    left_s: Size = 0.0
 
 
 def limits(card: Card, size: Product, dtype: str, found: Size) -> Limits:
@@ -88,10 +90,13 @@ def limits(card: Card, size: Product, dtype: str, found: Size) -> Limits:
     operand_byte = size.batch * size.operands_byte * size.reads
     result_byte = size.batch * size.result_byte * size.writes
     bandwidth = rate(card, operand_byte, result_byte)
-    from_memory = operand_byte + result_byte - minimum(result_byte, LEFT_IN_L2 * card.l2_byte)
+    left_byte = minimum(result_byte, LEFT_IN_L2 * card.l2_byte)
     flops = 2.0 * size.batch * size.m * size.n * size.k
     powered_s = flops / powered_rate(card, dtype, flops)
-    return Limits(aligned, powered_s, from_memory * (1.0 - found) / bandwidth, bandwidth, first_latency_s(card, found))
+    compulsory_s, left_s = (
+        byte * (1.0 - found) / bandwidth for byte in (operand_byte + result_byte - left_byte, left_byte)
+    )
+    return Limits(aligned, powered_s, compulsory_s, bandwidth, first_latency_s(card, found), left_s)
 
 
 def reread_s(card: Card, size: Product, given: Limits) -> tuple[Size, Size]:
