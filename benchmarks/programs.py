@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -348,6 +349,7 @@ def command_compare(options: argparse.Namespace) -> None:
     from perfmodel import gpu
 
     card = gpu(options.gpu)
+    _print_version(options.file)
     found: list[Compared] = []
     for record in records(options.file):
         if "kernels" not in record or (options.only and not record["program"].startswith(options.only)):
@@ -373,6 +375,18 @@ def command_compare(options: argparse.Namespace) -> None:
             pair[1] += theirs / measured
     print("by operator, every program with the same weight:")
     _print_operators(whole, 45)
+
+
+def _print_version(path: str) -> None:
+    """Prints a note if the models of the record are those of another transformers, which may run other kernels."""
+    with open(path, encoding="utf-8") as file:
+        recorded = json.loads(file.readline()).get("environment", {}).get("transformers")
+    if recorded != version("transformers"):
+        print(
+            f"{path}: recorded with transformers {recorded}, {version('transformers')} is installed; the same version is "
+            f"accepted, because others may run other kernels. Install transformers=={recorded}.",
+            file=sys.stderr,
+        )
 
 
 def _print_errors(found: list[Compared]) -> None:
