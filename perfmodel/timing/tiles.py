@@ -61,6 +61,21 @@ class Shortlist(NamedTuple):
     powered_s: float
 
 
+class Fastest(NamedTuple):
+    """A tile and the number of parts of k, with their times: multiplications under the power limit, edges of the waves,
+    L2, the sum of the parts, and operands that are read again.
+    """
+
+    tile_m: int
+    tile_n: int
+    split: int
+    work_s: float
+    edges_s: float
+    l2_s: float
+    sum_s: float
+    again_s: float
+
+
 Tried = dict[tuple[str, float], Shortlist]  # by the kernel and the share found in L2
 
 
@@ -98,21 +113,20 @@ def _of_kind(card: Card, size: Product, dtype: str, kind: str, given: Limits, fo
         if len(tried) >= SHORTLISTS:
             tried.clear()
         tried[kind, found] = shortlist
-    tile_m, tile_n, split, work_s, edges_s, l2_s, sum_s, again_s = best
     seconds, terms = overlapped(
         (
-            ("matrix product", work_s + edges_s),
-            ("memory", compulsory_s + again_s),
-            ("L2", l2_s),
+            ("matrix product", best.work_s + best.edges_s),
+            ("memory", compulsory_s + best.again_s),
+            ("L2", best.l2_s),
         ),
         card.tilings[kind].overlap,
     )
     terms = (*terms, Term("pipeline fill and drain", lead_s))
-    if split > 1:
-        terms = (*terms, Term("split-k sum", sum_s))
     engine = "tensor" if on_tensor else "vector"
-    words = f"{engine} tiles of {tile_m} x {tile_n}" + (f", k in {split} parts" if split > 1 else "")
-    return Body(seconds + lead_s + sum_s, terms, mechanism, words)
+    words = f"{engine} tiles of {best.tile_m} x {best.tile_n}"
+    if best.split > 1:
+        terms, words = (*terms, Term("split-k sum", best.sum_s)), f"{words}, k in {best.split} parts"
+    return Body(seconds + lead_s + best.sum_s, terms, mechanism, words)
 
 
 def _mechanism(size: Product, dtype: str, on_tensor: bool) -> str:
@@ -126,11 +140,8 @@ def _mechanism(size: Product, dtype: str, on_tensor: bool) -> str:
 
 def _fastest(
     card: Card, size: Product, dtype: str, kind: str, given: Limits, near: Shortlist | None
-) -> tuple[tuple[int, int, int, float, float, float, float, float], Shortlist]:
-    """Returns the fastest tile and split, and the shortlist. The tile has its sides and the number of parts of k. Its
-    times are those of multiplications under the power limit, wave edges, L2, the sum of the parts, and operands that
-    are read again. A given shortlist limits the search.
-    """
+) -> tuple[Fastest, Shortlist]:
+    """Returns the fastest tile and split, and the shortlist. A given shortlist limits the search."""
     grid = grid_of(card, size, dtype, kind, given)
     steps_all, count = grid.steps, card.multiprocessors
     powered_s, compulsory_s = given.powered_s, given.compulsory_s
@@ -164,7 +175,7 @@ def _fastest(
             tried.append((whole_s, choice))
             if whole_s < least:
                 least, limit = whole_s, whole_s * (1.0 + NEAR)
-                best = (tile_m, tile_n, split, max(work_s, held_s), edges_s, l2_s, sum_s, again_s)
+                best = Fastest(tile_m, tile_n, split, max(work_s, held_s), edges_s, l2_s, sum_s, again_s)
     assert best is not None
     close = dict.fromkeys(choice for whole_s, choice in tried if whole_s <= limit)
     return best, Shortlist(tuple(close), least, powered_s)
