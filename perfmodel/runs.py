@@ -181,12 +181,14 @@ class Stage(NamedTuple):
 class Stream(NamedTuple):
     """An elementwise kernel, which moves every byte once.
 
-    With ``gate``, eager torch launches the activation and the product as two kernels. ``special`` names a kernel whose
-    instructions differ from its arithmetic: plain (a copy or a cast), broadcast, compare, reduce or random; cast, if operands
-    of several data types are converted one by one; strided, if it computes the place of every element of every operand from
-    the strides of ``dims`` dimensions; or copied, if torch copies the operand of the result's size first and then changes
-    the copy. ``lines``: cache lines beyond the first that a warp touches in all operands. ``converts``: a strided kernel
-    converts elements one by one.
+    With ``gate``, eager torch launches the activation and the product as two kernels. ``lines``: cache lines beyond the
+    first that a warp touches in all operands. ``converts``: a strided kernel converts elements one by one. ``special``
+    names a kernel whose instructions differ from its arithmetic:
+
+    - plain (a copy or a cast), broadcast, compare, reduce, random.
+    - cast: operands of several data types are converted one by one.
+    - strided: the place of every element of every operand is computed from the strides of ``dims`` dimensions.
+    - copied: torch copies the operand of the result's size first and then changes the copy.
     """
 
     gate: bool = False

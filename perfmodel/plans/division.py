@@ -2,10 +2,10 @@
 
 Tensors are followed through the steps. A tensor has one of three states in the tensor-parallel group. ``FULL``: each
 rank has all features. ``SHARED``: each rank has its heads or its columns. ``PARTIAL``: each rank has a term of the sum.
-A product that reads a full tensor divides its columns, a product that reads a shared one divides its rows (Shoeybi et
-al. 2019): its result is partial, and is summed before an operation that is not linear reads it. Under sequence
-parallelism (Korthikanti et al. 2022) each rank has a part of the tokens of a full tensor: an all-gather before a
-product and a reduce-scatter after it take the place of the all-reduce.
+A product that reads a full tensor divides its columns. A product that reads a shared one divides its rows (Shoeybi et
+al. 2019). Its result is partial, and is summed before an operation that is not linear reads it. Under sequence
+parallelism (Korthikanti et al. 2022) each rank has a part of the tokens of a full tensor. An all-gather before a product
+and a reduce-scatter after it then replace the all-reduce.
 """
 
 from __future__ import annotations

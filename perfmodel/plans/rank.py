@@ -58,8 +58,8 @@ class Held(NamedTuple):
 
 
 class Own(NamedTuple):
-    """Parameters of one repeat of a part: all, those of experts among them, which expert parallelism divides, those that
-    are tied to another step, and the most that ZeRO gathers at once: a layer or a step.
+    """Parameters of one repeat of a part. ``experts``: those that expert parallelism divides. ``tied``: those that are
+    tied to another step. ``largest``: the most that ZeRO gathers at once, a layer or a step.
     """
 
     parameters: int

@@ -3,13 +3,13 @@
 Rules, like those of torch's Inductor:
 
 - Matrix products, convolutions, attention, sorting, running sums and sums into a table are kernels of their own.
-- The result of an elementwise call is not stored: whatever reads it computes it again. It is stored where a kernel of its
-  own reads it, where it changes memory that existed before, where it outlives the program, and where it would read more
-  than ``MOST_READS`` tensors.
+- The result of an elementwise call is not stored: whatever reads it computes it again. Exceptions are a result that a
+  kernel of its own reads, that changes memory which existed before, that outlives the program, or that reads more than
+  ``MOST_READS`` tensors.
 - The result of a reduction is stored.
-- Calls that store go into one kernel if they run over the same elements, or if one runs over the rows that the other has
-  reduced, and if one reads what the other writes or both read the same tensor of at least ``SHARED_BYTE`` bytes. No
-  other kernel may lie between them. A call that writes rows of a table by index joins only a kernel whose results it
+- Calls that store go into one kernel on two conditions. They run over the same elements, or one runs over the rows that
+  the other has reduced. One reads what the other writes, or both read the same tensor of at least ``SHARED_BYTE`` bytes.
+  No other kernel may lie between them. A call that writes rows of a table by index joins only a kernel whose results it
   reads.
 - A product whose rows are not aligned to 16 bytes is padded where that is quicker, at the cost of a copy.
 """

@@ -147,9 +147,9 @@ def _workspace(gpu: Gpu) -> int:
 def _warmed(prices: Prices, program: Program) -> Card:
     """The card at the rate of products that the power limit allows in this program.
 
-    Products at the sustained rate take the whole limit. Kernels between them take less, so the products may run faster:
-    with t seconds of products at the sustained rate and m seconds of other kernels at the share p of the limit, by the
-    factor 1 / (1 - (1 - p) m / t).
+    Products at the sustained rate take the whole limit. Kernels between them take less, so the products may run faster.
+    The factor is 1 / (1 - (1 - p) m / t), for t seconds of products at the sustained rate and m seconds of other kernels
+    at the share p of the limit.
     """
     card = prices.card
     flops: dict[str, int] = {}

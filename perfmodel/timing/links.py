@@ -1,8 +1,8 @@
 """The efficiency of a collective library on a link: figures of ``hardware/links``, fitted per link generation.
 
 Latencies are in µs; rates are shares of the link's data-sheet rate in one direction. ``LL``, ``LL128`` and ``Simple`` are
-the protocols of NCCL: with LL, each 8 bytes carry their own flag (half of the rate, the lowest latency); with LL128, each
-128 bytes (15/16 of the rate); Simple synchronizes once per chunk (the full rate, the highest latency).
+the protocols of NCCL. With LL, each 8 bytes carry their own flag: half of the rate, the lowest latency. With LL128, each
+128 bytes do: 15/16 of the rate. Simple synchronizes once per chunk: the full rate, the highest latency.
 """
 
 import os

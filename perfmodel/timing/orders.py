@@ -3,8 +3,8 @@
 Sort. Rows of up to 4096 elements: places are written, values are copied, and a row is sorted on chip. A warp merges up
 to 128 elements. A block sorts longer rows, four bits of the key per pass, 32 elements per thread. Longer rows: a radix
 sort, eight bits of the key per pass over keys and places of 8 bytes. A single row, or rows of a million elements, are
-sorted one after another; fewer than 128 rows together, with a pass over the row numbers at the end; more rows by one
-block each.
+sorted one after another. Fewer than 128 rows are sorted together, with a pass over the row numbers at the end. More rows
+have one block each.
 
 Largest elements. Few long rows: eight bits per pass. A pass counts digits in blocks of 256 threads, adds the counts,
 and finds the digit of the last chosen element. Otherwise one block per row finds it two bits at a time, reading the row

@@ -1,9 +1,10 @@
 """Reductions and running sums, as torch launches them (Reduce.cuh and ScanUtils.cuh, 2.9 to 2.11).
 
 A reduction has at most 512 threads per block. Along the fastest dimension, the threads of a warp share a row and load
-four elements at once, one load after another; across it, each thread has up to four columns and four loads in flight.
-Where a thread would have many values, the warps of a block share an output, and then several blocks do: each writes its
-sums to memory, and the last one adds them, which needs a cleared counter. Nothing overlaps with that addition.
+four elements at once, one load after another. Across it, each thread has up to four columns and four loads in flight.
+Where a thread would have many values, the warps of a block share an output, and then several blocks do. Each block
+writes its sums to memory, and the last one adds them, which needs a cleared counter. Nothing overlaps with that
+addition.
 
 A running sum of one row is a scan in a single pass over memory. Of several rows, a block scans parts of a row one after
 another, with a barrier after each of log2 steps.

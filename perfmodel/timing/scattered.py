@@ -1,14 +1,14 @@
 """Rows selected by index, as torch launches them (Indexing.cu, IndexKernel.cu, ScatterGatherKernel.cu, Loss.cu, 2.9 to 2.11).
 
 A gather of at most 16 rows goes through them one after another. Rows that are multiples of 16 bytes have blocks of
-their own, which load vectors; other rows are gathered by a grid that fills the card once and loops over all elements.
-The element-wise gather, and every scatter, is an elementwise kernel of four elements per thread that computes places
-from indices: each element waits for its index and then for its value. A row shorter than a memory access costs a full
-access; a short row that is written must be read first.
+their own, which load vectors. Other rows are gathered by a grid that fills the card once and loops over all elements.
+The element-wise gather, and every scatter, is an elementwise kernel of four elements per thread. It computes places from
+indices: each element waits for its index and then for its value. A row shorter than a memory access costs a full access.
+A short row that is written must be read first.
 
-An addition by index is one atomic addition per element, done in L2, by a grid of the same kind. If indices are sorted
-first (the gradient of an embedding), up to 3072 rows are added by one kernel; more rows take a radix sort, a few
-kernels that find equal indices, and the addition.
+An addition by index is one atomic addition per element, done in L2, by a grid of the same kind. The gradient of an
+embedding sorts the indices first. One kernel adds up to 3072 rows. More rows take a radix sort, a few kernels that find
+equal indices, and the addition.
 
 The loss of a row's target is one element per row, read and added by a single block.
 """
