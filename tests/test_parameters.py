@@ -76,7 +76,7 @@ def test_code_holds_no_fitted_number(file):
 
 
 def test_the_search_for_fitted_numbers_finds_them():
-    source = "def f(card):\n    x = 0.75 * card\n    return Launch('a', 1, 2, 3, 4, 60 + x, waits=4.0, seats=16)\n"
+    source = "def f(card):\n    x = 0.75 * card\n    return Launch('a', 1, 2, 3, 4, 60 + x, waits=4.0, resident=16)\n"
     assert list(fractions_of(source, "f")) == [(2, 0.75), (3, 4.0)]
     assert list(work_of(source)) == [(3, 60), (3, 4.0)]
 

@@ -63,7 +63,7 @@ def round_card(**changed) -> Card:
     """A card with round figures: 10 multiprocessors at 1 GHz, 1 TB/s for any mix, no latency and no launch overhead."""
     plain = Tiling(
         edge=0, draw_byte_per_clock=1e6, sharing=1, lead_s=0, start_s=0, drain_per_clock=1e9, split_s=1,
-        small=1, small_draw=1, crooked=0.5, crooked_draw=1, issue=1, wait=0, overlap=5.6,
+        small=1, small_draw=1, misaligned=0.5, misaligned_draw=1, issue=1, wait=0, overlap=5.6,
     )  # fmt: skip
     made = Card(
         gpu=SHEET, knowledge="family", generation="generic", basis="round", multiprocessors=10, clock_hz=1e9,
@@ -228,10 +228,11 @@ def test_the_quickest_kernel_of_a_library_runs():
     assert tile_sizes.kinds(card, "fp32", aligned=16) == ("vector",)
 
 
-def test_rows_that_are_not_aligned_run_at_the_crooked_rate():
+def test_misaligned_rows_run_at_a_rate_of_their_own():
     card = round_card(read_byte_per_s=1e18, copy_byte_per_s=1e18, add_byte_per_s=1e18, write_byte_per_s=1e18)
-    straight, crooked = seconds(card, 2560, 4096, 128), seconds(card, 2560, 4095, 128)
-    assert isclose(crooked, 2 * straight, rel_tol=1e-3)  # crooked is 0.5 here, and 4095 takes as many steps as 4096
+    aligned, misaligned = seconds(card, 2560, 4096, 128), seconds(card, 2560, 4095, 128)
+    # The factor is 0.5 here, and 4095 takes as many steps as 4096.
+    assert isclose(misaligned, 2 * aligned, rel_tol=1e-3)
 
 
 def test_rows_aligned_to_four_or_eight_bytes_run_by_small_copies():
@@ -358,7 +359,7 @@ def test_blocks_sit_in_turns():
     one = launched(card, blocks=20, waits=2)  # two per multiprocessor, ten multiprocessors
     assert isclose(one, 2 * blocks.WAIT * 1e-6)  # two consecutive loads
     assert isclose(launched(card, blocks=21, waits=2), 2 * one)
-    assert isclose(launched(card, blocks=20, waits=2, seats=1), 2 * one)
+    assert isclose(launched(card, blocks=20, waits=2, resident=1), 2 * one)
 
 
 def test_a_block_that_reads_again_finds_its_row_near_or_far():
@@ -388,13 +389,13 @@ def test_rows_on_more_multiprocessors_are_never_slower(count, cols, item, more, 
 def test_our_layout_is_chosen_as_by_the_kernels():
     card = parameters.card(SHEET)
     # 1024 halves are 128 accesses of 8; two a thread, so 64 threads a row, two rows to a block of 128, one turn
-    on = own_rows.footing(card, "softmax_forward", Row(131072, 1024, 2))
+    on = own_rows.placement(card, "softmax_forward", Row(131072, 1024, 2))
     assert on.found == (8, 64, 2, 0, 128, 1, 1, True, True)
     assert on.blocks == 131072 // 2
     # 40 registers a thread of 65,536, as the compiler reports them, leave room for twelve blocks
     assert (own_rows.registers("softmax_forward", on.found, 2), on.held) == (40, 12)
     # odd rows go element by element, and 65,537 of them fit no block
-    assert own_rows.footing(card, "softmax_forward", Row(1, 65537, 2)) is None
+    assert own_rows.placement(card, "softmax_forward", Row(1, 65537, 2)) is None
 
 
 # --- instructions
@@ -1049,8 +1050,10 @@ def test_a_followed_kernel_of_ours_pays_for_all_of_its_bytes(op):
 
 def test_a_multiprocessor_seats_as_many_threads_as_its_sheet_says():
     launch_ = blocks.Launch("p", 10_000, 256, 1e6, 1e6, 10)
-    seats = {name: blocks.seated(parameters.card(gpu(name), "family"), launch_) for name in ("h200", "l4", "t4")}
-    assert seats == {"h200": 8, "l4": 6, "t4": 4}  # 2048, 1536 and 1024 threads
+    resident = {
+        name: blocks.resident_blocks(parameters.card(gpu(name), "family"), launch_) for name in ("h200", "l4", "t4")
+    }
+    assert resident == {"h200": 8, "l4": 6, "t4": 4}  # 2048, 1536 and 1024 threads
 
 
 def test_rows_are_estimated_on_a_card_of_few_threads():

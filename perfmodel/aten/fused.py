@@ -39,8 +39,8 @@ def padded(call: Call) -> Iterable[Launched]:
     fact = found.op.runs
     assert isinstance(fact, Gemm)
     operands = call.keywords["call"].operands[-2:]
-    crooked = [x for x in operands if all(type(s) is int for s in x.strides) and max(x.strides[-2:]) % PADDED]
-    for x in crooked:
+    misaligned = [x for x in operands if all(type(s) is int for s in x.strides) and max(x.strides[-2:]) % PADDED]
+    for x in misaligned:
         yield asked(
             "copy",
             found.dtype,

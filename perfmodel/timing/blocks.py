@@ -26,7 +26,7 @@ from perfmodel.timing.terms import Body, later, overlapped
 from perfmodel.timing.weights import Mechanism
 
 _data = Mechanism("blocks")
-SCHEDULERS, WARP, SEATS, THREADS = _data.facts("schedulers", "warp", "seats", "threads")
+SCHEDULERS, WARP, MOST_RESIDENT, THREADS = _data.facts("schedulers", "warp", "most resident", "threads")
 STREAM_THREADS, STREAM_BYTE, MOST_READ = _data.facts("stream threads", "stream byte", "most read")
 FEW_TURNS = _data.fact("few turns")
 TWO_CLOCKS = tuple(_data.words("two clocks"))
@@ -42,7 +42,7 @@ class Launch(NamedTuple):
 
     ``path``: instructions of the busiest thread, where others idle. ``waits``: loads of a block that depend on one
     another. ``near_waits``: those for data that was read before; ``again_byte`` is that data of all blocks,
-    ``held_byte`` of one block. ``seats``: resident blocks per multiprocessor where registers or shared memory allow
+    ``held_byte`` of one block. ``resident``: resident blocks per multiprocessor where registers or shared memory allow
     fewer than threads do. ``sector_byte``: bytes that only L2 delivers, such as the unused rest of sectors of 32 bytes.
     ``sharpness``: the exponent of the overlap of the four times, 0 for the usual one. ``abreast``: independent elements
     that a thread computes at once. ``shared_waits``: dependent loads of data that all blocks read, such as a norm's
@@ -63,7 +63,7 @@ class Launch(NamedTuple):
     near_waits: Size = 0.0
     again_byte: Size = 0.0
     held_byte: Size = 0.0
-    seats: Size = 0
+    resident: Size = 0
     mechanism: str = "rows"
     sector_byte: Size = 0.0
     sharpness: float = 0.0
@@ -113,10 +113,10 @@ def elementwise(card: Card, read_byte: Size, write_byte: Size, lanes: Size, foun
 @by_paths
 def body(card: Card, launch: Launch, found: Size) -> Body:
     """Returns the time of a kernel of whose bytes L2 holds the share ``found``."""
-    seats = seated(card, launch)
-    at_once = minimum(launch.blocks, card.multiprocessors * seats)
+    resident = resident_blocks(card, launch)
+    at_once = minimum(launch.blocks, card.multiprocessors * resident)
     each = ceil(launch.blocks / card.multiprocessors)
-    near, lost = _again(card, launch, at_once, each, seats)
+    near, lost = _again(card, launch, at_once, each, resident)
     read, write = launch.read_byte * (1.0 - found), launch.write_byte * (1.0 - found)
     more = launch.again_byte * lost
     dram_s, late = in_memory(card, read + more, write)
@@ -138,14 +138,14 @@ def body(card: Card, launch: Launch, found: Size) -> Body:
         )
         / card.clock_hz
     )
-    turns = maximum(1.0, each / seats)
+    turns = maximum(1.0, each / resident)
     first_s = launch.shared_waits * maximum(0.0, latency_s - again_s)
     clocks = (
-        ("L2", where(each <= seats, into_s + out_s, maximum(into_s, out_s))),
+        ("L2", where(each <= resident, into_s + out_s, maximum(into_s, out_s))),
         ("instructions", each * slots / card.clock_hz),
         ("block latency", life_s * where(turns < FEW_TURNS, ceil(turns), turns) + first_s),
     )
-    sharpness = where((launch.barriers > 0) | (launch.phased > 0), PHASED + CROWD * seats, SHARPNESS)
+    sharpness = where((launch.barriers > 0) | (launch.phased > 0), PHASED + CROWD * resident, SHARPNESS)
     sharpness = where(launch.sharpness > 0, launch.sharpness, sharpness)
     seconds, terms = overlapped((("memory", dram_s - late), *clocks), sharpness)
     return Body(
@@ -157,10 +157,10 @@ def body(card: Card, launch: Launch, found: Size) -> Body:
     )
 
 
-def seated(card: Card, launch: Launch) -> Size:
+def resident_blocks(card: Card, launch: Launch) -> Size:
     """Resident blocks of this kernel per multiprocessor."""
-    seats = maximum(1, minimum(SEATS, int(card.of_each("threads", THREADS)) // launch.threads))
-    return maximum(1, minimum(seats, launch.seats)) if launch.seats else seats
+    resident = maximum(1, minimum(MOST_RESIDENT, int(card.of_each("threads", THREADS)) // launch.threads))
+    return maximum(1, minimum(resident, launch.resident)) if launch.resident else resident
 
 
 def slowness(card: Card) -> float:
@@ -169,11 +169,11 @@ def slowness(card: Card) -> float:
     return 1.0 + FP32 * (max(1, round(lanes / card.lane_per_s)) - 1)
 
 
-def _again(card: Card, launch: Launch, at_once: Size, each: Size, seats: Size) -> tuple[bool, Size]:
+def _again(card: Card, launch: Launch, at_once: Size, each: Size, resident: Size) -> tuple[bool, Size]:
     """Returns whether data that is read again is still in L1, and the share of it that is no longer in L2 either."""
     if not launch.again_byte:
         return False, 0.0
-    if minimum(each, seats) * launch.held_byte <= NEAR_SHARE * card.near_byte:
+    if minimum(each, resident) * launch.held_byte <= NEAR_SHARE * card.near_byte:
         return True, 0.0
     # The results pass through L2 too and evict part of it.
     return False, 1.0 - kept(card, (launch.held_byte + RESULTS * launch.write_byte / launch.blocks) * at_once)

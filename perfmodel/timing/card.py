@@ -18,8 +18,8 @@ class Tiling(NamedTuple):
     operand bytes that one multiprocessor can load per clock. ``sharing``: multiprocessors that one L2 read serves
     (multicast). ``lead_s``: pipeline fill and drain of the kernel. ``start_s``: first operands of a wave.
     ``drain_per_clock``: results that leave a multiprocessor per clock. ``split_s``: the kernel that adds the parts of a
-    split sum. ``small``, ``small_draw``: factors of rate and load for rows aligned to 4 or 8 bytes; ``crooked``,
-    ``crooked_draw``: for rows aligned to less. ``issue``: the share of the peak that the engine reaches inside a large
+    split sum. ``small``, ``small_draw``: factors of rate and load for rows aligned to 4 or 8 bytes; ``misaligned``,
+    ``misaligned_draw``: for rows aligned to less. ``issue``: the share of the peak that the engine reaches inside a large
     tile. ``wait``: least time of a step of all tiles that a multiprocessor holds, in latencies of the memory that the
     first access reads. ``overlap``: exponent of the overlap of products, memory and L2.
     """
@@ -33,8 +33,8 @@ class Tiling(NamedTuple):
     split_s: float
     small: float
     small_draw: float
-    crooked: float
-    crooked_draw: float
+    misaligned: float
+    misaligned_draw: float
     issue: float
     wait: float
     overlap: float

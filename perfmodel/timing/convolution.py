@@ -60,8 +60,8 @@ def depthwise(card: Card, fact: Depthwise, op: Op, dtype: str, impl: str) -> tup
 def _held(card: Card, threads: Size, registers: Size) -> Size:
     """Resident blocks per multiprocessor."""
     dealt = REGISTER_STEP * ceil(registers / REGISTER_STEP)
-    seats = minimum(int(card.of_each("threads", THREADS)) // threads, REGISTERS // (threads * dealt))
-    return maximum(1, minimum(32, seats))
+    resident = minimum(int(card.of_each("threads", THREADS)) // threads, REGISTERS // (threads * dealt))
+    return maximum(1, minimum(32, resident))
 
 
 @by_paths

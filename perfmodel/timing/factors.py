@@ -139,7 +139,7 @@ def _served(gpu: Gpu, dtype: str) -> str:
 
 
 # Figures of a tiling that the vector engine does not need.
-UNLIMITED = {**dict.fromkeys(("small_draw", "crooked", "crooked_draw"), 1.0), "draw": inf}
+UNLIMITED = {**dict.fromkeys(("small_draw", "misaligned", "misaligned_draw"), 1.0), "draw": inf}
 
 
 def _tiling(known: Family, section: str) -> Tiling:
@@ -158,8 +158,8 @@ def _tiling(known: Family, section: str) -> Tiling:
         split_s=values["split"] * 1e-6,
         small=values.get("small", 1.0),
         small_draw=values["small_draw"],
-        crooked=values["crooked"],
-        crooked_draw=values["crooked_draw"],
+        misaligned=values["misaligned"],
+        misaligned_draw=values["misaligned_draw"],
         issue=values.get("issue", 1.0),
         wait=values.get("wait", 0.0),
         overlap=values.get("overlap", SHARPNESS),

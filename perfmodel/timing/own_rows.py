@@ -49,7 +49,7 @@ SUMS_AHEAD, SUM_LATENCIES, SUM_START = _data.weights("sums ahead", "sum latencie
 COLUMN_WRITES = _data.weight("column writes")
 
 
-class Habit(NamedTuple):
+class Usage(NamedTuple):
     """How a kernel uses its resources.
 
     ``inputs``, ``weights``: tensors that it reads. ``start``: instructions of a thread per block. ``row``, ``exchange``:
@@ -81,8 +81,8 @@ class Habit(NamedTuple):
 
 
 # Inputs and weights are tensors of the kernel; the other figures are stated under its name.
-HABITS = {
-    name: Habit(
+USAGES = {
+    name: Usage(
         inputs, weights, **{key.replace(" ", "_"): one for key, one in _data.group(name.replace("_", " ")).items()}
     )
     for name, inputs, weights in (
@@ -95,7 +95,7 @@ HABITS = {
 }
 
 
-class Footing(NamedTuple):
+class Placement(NamedTuple):
     """A launch layout on a card: resident blocks per multiprocessor, and all blocks of the launch."""
 
     found: Layout
@@ -111,30 +111,30 @@ def chip(card: Card) -> Chip:
 
 def registers(name: str, found: Layout, item: int) -> Size:
     """Registers per thread, rounded as they are allocated."""
-    habit = HABITS[name]
-    words = habit.words - (0 if found.held else 1)
-    each = habit.floats + words * item / 4
-    again = 0.0 if found.held else habit.again + (0.0 if found.full else habit.unfilled)
+    usage = USAGES[name]
+    words = usage.words - (0 if found.held else 1)
+    each = usage.floats + words * item / 4
+    again = 0.0 if found.held else usage.again + (0.0 if found.full else usage.unfilled)
     most = minimum(255, 65536 // found.threads)
-    wanted = habit.registers + again + each * found.vectors * found.wide
+    wanted = usage.registers + again + each * found.vectors * found.wide
     return minimum(most, REGISTER_STEP * ceil(wanted / REGISTER_STEP))
 
 
 @by_points
-def footing(card: Card, name: str, row: Row) -> Footing | None:
+def placement(card: Card, name: str, row: Row) -> Placement | None:
     """The layout that the launcher chooses; None where the rows are read twice."""
-    habit = HABITS[name]
-    found = layout(name, row.rows, row.cols, widest(row.cols, row.item), habit.inputs, chip(card))
+    usage = USAGES[name]
+    found = layout(name, row.rows, row.cols, widest(row.cols, row.item), usage.inputs, chip(card))
     if found is None:
         return None
-    shared = asked_byte(name, found, row.cols, habit.inputs) + BLOCK_BYTE
+    shared = asked_byte(name, found, row.cols, usage.inputs) + BLOCK_BYTE
     by_registers = card.of_each("registers", 65536 * 4) / 4 // (found.threads * registers(name, found, row.item))
     by_shared = card.of_each("shared_memory", 65536) // shared
     by_threads = min(card.of_each("threads", 2048) // found.threads, card.of_each("blocks", 32))
     held = max(1, int(min(by_registers, by_shared, by_threads)))
     most = most_parts(row.rows, row.cols, card.multiprocessors)
     at_most = most if name == "layernorm_backward" else row.rows
-    return Footing(found, held, found.blocks(row.rows, held * card.multiprocessors, at_most) * found.cluster)
+    return Placement(found, held, found.blocks(row.rows, held * card.multiprocessors, at_most) * found.cluster)
 
 
 def forward(card: Card, name: str, row: Row, outputs: int = 1, mask_byte: int = 0) -> tuple[Part, ...]:
@@ -142,32 +142,32 @@ def forward(card: Card, name: str, row: Row, outputs: int = 1, mask_byte: int = 
     serves it to every row.
     NB without the instructions of a mask.
     """
-    habit = HABITS[name]
-    byte = (habit.inputs + outputs) * row.byte + mask_byte
-    on = footing(card, name, row)
+    usage = USAGES[name]
+    byte = (usage.inputs + outputs) * row.byte + mask_byte
+    on = placement(card, name, row)
     if on is None:
         return (Part(lambda found: twice(card, name, row, found, mask_byte), byte),)
     return (Part(lambda found: once(card, name, row, on, found, mask_byte), byte),)
 
 
 @by_paths
-def once(card: Card, name: str, row: Row, on: Footing, found: float, mask_byte: int = 0) -> Body:
+def once(card: Card, name: str, row: Row, on: Placement, found: float, mask_byte: int = 0) -> Body:
     """Rows that one block, or a cluster of blocks, holds."""
-    habit, lay = HABITS[name], on.found
-    stream = moved(card, habit.inputs * row.byte + mask_byte, row.byte, found)
+    usage, lay = USAGES[name], on.found
+    stream = moved(card, usage.inputs * row.byte + mask_byte, row.byte, found)
     turns = lay.turns or ceil(row.rows * lay.cluster / (on.blocks * lay.groups))
-    issued, lines = _work(habit, lay, row, name)
+    issued, lines = _work(usage, lay, row, name)
     warps, clocks = on.blocks * maximum(1, lay.threads / WARP), card.multiprocessors * card.clock_hz
     # Each row of a turn, and the weights once per block; partial weight sums are written as floats.
-    turn_byte = (habit.inputs + 1 + bool(mask_byte)) * lay.groups * row.cols * row.item / lay.cluster
-    once_byte = habit.weights * row.cols * row.item / lay.cluster
+    turn_byte = (usage.inputs + 1 + bool(mask_byte)) * lay.groups * row.cols * row.item / lay.cluster
+    once_byte = usage.weights * row.cols * row.item / lay.cluster
     first = minimum(on.blocks, card.multiprocessors)
     l2_s = (on.blocks * turns * turn_byte + first * once_byte) / card.l2_byte_per_s
     life_s = WAIT_LATENCIES * first_latency_s(card, found) + turns * _turn_s(
         card, name, lay, row, turns, turn_byte, found
     )
     waves = ceil(on.blocks / (on.held * card.multiprocessors))
-    issued_s = warps * (habit.start + turns * issued) / SCHEDULERS / clocks
+    issued_s = warps * (usage.start + turns * issued) / SCHEDULERS / clocks
     slower = maximum(1.0, clocks * WARP * SCHEDULERS / card.lane_per_s)
     body = _slowest(
         (
@@ -178,7 +178,7 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float, mask_byte: 
             ("blocks", waves * life_s),
         ),
         f"{lay.row_threads * lay.cluster} threads per row, {on.held} blocks per multiprocessor",
-        late_s(card, (1.0 - found) * habit.inputs * row.byte, (1.0 - found) * row.byte),
+        late_s(card, (1.0 - found) * usage.inputs * row.byte, (1.0 - found) * row.byte),
     )
     if name != "layernorm_backward":
         return body
@@ -187,21 +187,21 @@ def once(card: Card, name: str, row: Row, on: Footing, found: float, mask_byte: 
     return body._replace(seconds=body.seconds + leave_s, terms=(*body.terms, Term("write partial sums", leave_s)))
 
 
-def _work(habit: Habit, lay: Layout, row: Row, name: str) -> tuple[Size, Size]:
+def _work(usage: Usage, lay: Layout, row: Row, name: str) -> tuple[Size, Size]:
     """Instructions of a thread, and cache lines of a warp, per row."""
     across, warp = lay.row_threads * lay.cluster, minimum(WARP, lay.row_threads * lay.cluster)
     held = ceil(ceil(row.cols / lay.wide) / warp) * warp / (across * lay.vectors)
     slots = lay.vectors * (1.0 - IDLE * (1.0 - minimum(1.0, held)))
-    each = lay.wide * (habit.element + (habit.half if row.item < WORD else 0.0)) + (0.0 if lay.full else habit.edge)
-    issued = habit.row + (habit.exchange if across > WARP else 0.0) + slots * each
+    each = lay.wide * (usage.element + (usage.half if row.item < WORD else 0.0)) + (0.0 if lay.full else usage.edge)
+    issued = usage.row + (usage.exchange if across > WARP else 0.0) + slots * each
     # Two shuffles per halving of a warp, and again over its warps, with a write and a read of shared memory.
     shuffles = 2 * (warp.bit_length() - 1) + (2 * (across // WARP).bit_length() if across > WARP else 0)
     aligned, crossed = _lines(row, lay.wide)
     # The gradient reads the row again, and gamma twice.
-    shared = (2 * habit.inputs if lay.stages else 0) + (
-        habit.inputs + 2 if name == "layernorm_backward" else not lay.held
+    shared = (2 * usage.inputs if lay.stages else 0) + (
+        usage.inputs + 2 if name == "layernorm_backward" else not lay.held
     )
-    return issued, shuffles + slots * ((habit.inputs + 1) * (aligned + crossed) + shared * aligned)
+    return issued, shuffles + slots * ((usage.inputs + 1) * (aligned + crossed) + shared * aligned)
 
 
 def _lines(row: Row, wide: int) -> tuple[float, float]:
@@ -212,7 +212,7 @@ def _lines(row: Row, wide: int) -> tuple[float, float]:
 
 def _turn_s(card: Card, name: str, lay: Layout, row: Row, turns: Size, turn_byte: Size, found: Size) -> Size:
     """Seconds of a turn of a block."""
-    issued, _ = _work(HABITS[name], lay, row, name)
+    issued, _ = _work(USAGES[name], lay, row, name)
     warps = lay.row_threads * lay.cluster / WARP
     clocks = issued * maximum(ISSUE_CLOCKS, lay.threads / WARP / SCHEDULERS) + (
         BARRIER_CLOCKS * warps if warps > 1 else 0.0
@@ -232,22 +232,22 @@ def _turn_s(card: Card, name: str, lay: Layout, row: Row, turns: Size, turn_byte
 @by_paths
 def twice(card: Card, name: str, row: Row, found: float, mask_byte: int = 0) -> Body:
     """One block per row, which it reads twice."""
-    habit, wide, half = HABITS[name], widest(row.cols, row.item), row.item < WORD
+    usage, wide, half = USAGES[name], widest(row.cols, row.item), row.item < WORD
     each = row.cols / (wide * LONG_THREADS)
-    issued = habit.long_access + wide * (habit.long_half if half else habit.long_element)
+    issued = usage.long_access + wide * (usage.long_half if half else usage.long_element)
     words = maximum(1, wide * row.item // WORD)  # stores per access
     aligned, crossed = _lines(row, wide)
-    passes = habit.weights * (1 if name != "layernorm_backward" else 2)  # over the weights
-    lines = (2 * habit.inputs + words) * (aligned + crossed) + passes * aligned
-    count, alone = ceil(each), habit.alone_half if half else habit.alone
+    passes = usage.weights * (1 if name != "layernorm_backward" else 2)  # over the weights
+    lines = (2 * usage.inputs + words) * (aligned + crossed) + passes * aligned
+    count, alone = ceil(each), usage.alone_half if half else usage.alone
     few, by_four = count % 4, count // 4
     batches = by_four if name == "softmax_forward" else count // MOST_AHEAD + count % MOST_AHEAD // 8 + count % 8 // 4
-    size, inputs, barriers = 1.0 * row.byte, 1.0 * habit.inputs * row.byte, LONG_BARRIERS - (name == "rmsnorm_forward")
+    size, inputs, barriers = 1.0 * row.byte, 1.0 * usage.inputs * row.byte, LONG_BARRIERS - (name == "rmsnorm_forward")
     launch = Launch(
         "one block per row, read twice", row.rows, LONG_THREADS, inputs + mask_byte, size,
         LONG_ROW + each * maximum(issued, SCHEDULERS * lines), few + batches, barriers, LONG_ROW + count * issued,
         few + by_four, inputs, inputs / row.rows, 1 if alone and wide >= alone else 2, sector_byte=(words - 1) * size,
-        shared_waits=(few + by_four) if habit.weights else 0,
+        shared_waits=(few + by_four) if usage.weights else 0,
     )  # fmt: skip
     return of_blocks(card, launch, found)
 
@@ -262,7 +262,7 @@ def norm_backward(card: Card, row: Row) -> tuple[Part, ...]:
     rows need a kernel that computes the partial sums first.
     """
     name = "layernorm_backward"
-    on, rows_ = footing(card, name, row), forward(card, name, row)
+    on, rows_ = placement(card, name, row), forward(card, name, row)
     if on is not None:
         return (*rows_, _sums(card, row, on.blocks // on.found.cluster))
     parts = long_parts(row.rows, row.cols, card.multiprocessors)

@@ -98,7 +98,7 @@ def _made(
 ) -> tuple[Choice, ...]:
     """The table of tiles. ``aligned`` is 0 for an odd result. ``weight_s``: time to convert one quantised weight."""
     peak_flop_per_s, count, clock_hz, l2_byte_per_s = rates
-    share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.crooked, how.crooked_draw))
+    share, drawn = {16: (1.0, 1.0), 4: (how.small, how.small_draw)}.get(aligned, (how.misaligned, how.misaligned_draw))
     if not aligned:
         share, drawn = share * ODD, drawn * ODD
     peak = peak_flop_per_s * how.issue / count * share

@@ -69,8 +69,8 @@ def softmax(row: Row, before: bool = False) -> Launch:
     size = 1.0 * row.byte
     if each <= REGISTERS_EACH and not before:
         work = BLOCK_ROW + each * (REGISTER_ELEMENT + narrow)
-        seats = where(each > 6, 1, 2)
-        return Launch("one block per row, in registers", rows, 1024, size, size, work, 1.0, 4, seats=seats)
+        resident = where(each > 6, 1, 2)
+        return Launch("one block per row, in registers", rows, 1024, size, size, work, 1.0, 4, resident=resident)
     threads = _threads(cols // wide) if before else 1024
     steps = ceil(cols / threads / wide)
     work = BLOCK_ROW + steps * wide * (SHARED_ELEMENT + narrow)
@@ -209,7 +209,7 @@ def _warps(name: str, row: Row, inputs: int, own: float, element: float) -> Laun
     filled = (1.0 - PADDING) * cols / held + PADDING
     return Launch(
         name, ceil(rows / (128 // threads * batch)), 128, 1.0 * inputs * row.byte, 1.0 * row.byte,
-        own + each * batch * element * filled, seats=maximum(1, floor_div(REGISTERS / (128 * registers), 1)),
+        own + each * batch * element * filled, resident=maximum(1, floor_div(REGISTERS / (128 * registers), 1)),
     )  # fmt: skip
 
 
