@@ -587,6 +587,9 @@ def test_the_nearest_word_is_proposed_whatever_its_case():
     assert did_you_mean("kv_head", ["kv_heads", "heads"]) == "Did you mean 'kv_heads'?"
     assert did_you_mean("h_KV", ["H_kv", "N"]) == "Did you mean 'H_kv'?"
     assert did_you_mean("zzz", ["a", "b"]) == ""
+    assert did_you_mean("fp8", ["fp8-b", "fp8-a", "int8"]) == "Did you mean 'fp8-a' or 'fp8-b'?"
+    assert did_you_mean("fp8", [f"fp8-{end}" for end in "abcd"]).count(" or ") == 3
+    assert did_you_mean("fp8", [f"fp8-block-{end}" for end in "abcde"]) == ""
     assert near_or_known("kv_head", ["kv_heads", "heads"]) == "Did you mean 'kv_heads'?"
     assert near_or_known("zzz", ["a", "b"]) == "Known: a, b."
     cards = ["a10", "a100", "a100-sxm4-40gb", "a100-sxm4-80gb", "b300-sxm"]
