@@ -177,6 +177,20 @@ def _older(line: Mapping[str, Any], where: str) -> bool:
 
 def _operation(line: Mapping[str, Any], where: str) -> str:
     """Returns the operation or composite; of an elementwise case, the function that ``kind`` names."""
+    name = line.get("op")
+    if isinstance(name, str) and name in SCALES:
+        raise InputError(
+            f"{where}: op", f"{shown(name)} is an implementation of products", LISTED,
+            f'Write "op": "matmul", "impl": "{name}".',
+        )  # fmt: skip
+    if isinstance(name, str) and name.partition("@")[0] in PRODUCTS and "@" in name:
+        op, _, form = name.partition("@")
+        raise InputError(
+            f"{where}: op",
+            f"{shown(name)} names a format of weights",
+            LISTED,
+            f'Write "op": "{op}", "weights": "{form}".',
+        )
     name = word(line, "op", NAMES, None, where, LISTED)
     return word(line, "kind", ELEMENTWISE_KINDS, None, where) if name == ELEMENTWISE else name
 

@@ -68,7 +68,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     by_fold = {choice.casefold(): choice for choice in sorted(known)}
     begun = [choice for fold, choice in by_fold.items() if len(word) >= 3 and fold.startswith(word.casefold())]
-    if 1 <= len(begun) <= 3:
+    if 1 <= len(begun) <= 4:
         return f"Did you mean {' or '.join(repr(choice) for choice in begun)}?"
     near = get_close_matches(word.casefold(), begun or by_fold, n=1, cutoff=0.6)
     return f"Did you mean '{by_fold[near[0].casefold()]}'?" if near else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from perfmodel import block, symbolic
+from perfmodel.expression import Expression
 from perfmodel.operation import Operation
 from perfmodel.workload import Workload, single
 
@@ -24,7 +25,7 @@ class Formulas(NamedTuple):
     """Formulas of the kernels of a phase, and their totals over all repeats, as sympy expressions.
 
     ``compulsory_byte`` is None if there are several kernels. The unfused formulas are None if the stages cannot run as
-    separate kernels.
+    separate kernels. ``follows``: the sizes that are expressions of others by default, as ``S = N``.
     """
 
     workload: Workload
@@ -39,6 +40,7 @@ class Formulas(NamedTuple):
     compulsory_byte: Any | None
     unfused_byte: Any | None
     unfused_intensity: Any | None
+    follows: tuple[str, ...] = ()
 
 
 def of_operation(
@@ -67,9 +69,14 @@ def of_workload(
     causal: bool | None = None,
     form: str | None = None,
 ) -> Formulas:
-    """Returns the formulas of a phase; every size that the file gives as a number is a symbol, unless it is set."""
+    """Returns the formulas of a phase; every size that the file gives as a number is a symbol, unless it is set.
+
+    A size that is set to itself, such as ``S=S``, is a symbol too, although it follows another by default.
+    """
     phase = phase or workload.default_phase
-    _check(workload, phase, settings, form)
+    own = {name for name, value in settings.items() if isinstance(value, Expression) and value.text == name}
+    _check(workload, phase, {name: value for name, value in settings.items() if name not in own}, form)
+    settings = {name: symbolic.symbol(name) if name in own else value for name, value in settings.items()}
     fused = workload.fused if fused is None else fused
     causal = workload.causal if causal is None else causal
     return _formulas(workload, phase, settings, fused=fused, causal=causal, form=form)
@@ -105,6 +112,11 @@ def _formulas(
         compulsory_byte=symbolic.tidy(running[0].op.compulsory_byte()) if len(running) == 1 else None,
         unfused_byte=symbolic.tidy(unfused) if splits else None,
         unfused_intensity=symbolic.quotient(_sum(apart, "flops"), unfused) if splits else None,
+        follows=tuple(
+            f"{name} = {value.text}"
+            for name, value in {**workload.sizes, **workload.phases[phase]}.items()
+            if isinstance(value, Expression) and name not in settings
+        ),
     )
 
 

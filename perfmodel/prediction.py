@@ -29,6 +29,7 @@ from perfmodel.timing.expectation import Expected
 from perfmodel.timing.sequence import expected
 from perfmodel.timing.terms import Term
 from perfmodel.totals import total as totalled
+from perfmodel.vocabulary import implementations
 
 if TYPE_CHECKING:
     from perfmodel.timing.influences import Influence
@@ -57,22 +58,31 @@ class Model:
     def __init__(self, gpu: Gpu, knowledge: str | None = None) -> None:
         self.gpu, self.knowledge, self.timed = gpu, knowledge, known.card(gpu, knowledge)
         self._rates: dict[str, Rates] = {}
-        self._notes: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._notes: dict[tuple[str, str, str], tuple[str, ...]] = {}
 
     def rates(self, dtype: str) -> Rates:
         if dtype not in self._rates:
             self._rates[dtype] = rates(self.gpu, dtype)
         return self._rates[dtype]
 
-    def notes(self, dtype: str, attention: str = "") -> tuple[str, ...]:
-        """The notes on a data type, and on a back end of attention that another one replaces."""
-        if (dtype, attention) not in self._notes:
+    def notes(self, dtype: str, attention: str = "", computes: str = "") -> tuple[str, ...]:
+        """The notes on a data type, on a back end of attention that another one replaces, and on the type in which
+        quantised products run.
+        """
+        asked = dtype, attention, computes
+        if asked not in self._notes:
             from perfmodel.timing.backends import stand_in
 
             told = stand_in(attention, dtype, self.timed.generation) if attention else ""
-            own = self.rates(dtype).notes
-            self._notes[dtype, attention] = (*own, f"{told}.") if told else own
-        return self._notes[dtype, attention]
+            own = self.rates(dtype).notes_of((computes,))
+            self._notes[asked] = (*own, f"{told}.") if told else own
+        return self._notes[asked]
+
+    def notes_on(self, case: Case) -> tuple[str, ...]:
+        """The notes on a case."""
+        attention = back_end(case) if "flash" in implementations(case.op) else ""
+        computes = next((step.operation.computes for step in case.steps if step.operation.computes), "")
+        return self.notes(case.dtype, attention, computes)
 
 
 def predictions(
@@ -106,7 +116,7 @@ def predictions(
                 found = done[place]
                 if found is None:
                     found = done[place] = predicted(case, model.rates(case.dtype), model.timed)
-                yield Prediction(case.line, found[0], "", found[1], model.notes(case.dtype, back_end(case)))
+                yield Prediction(case.line, found[0], "", found[1], model.notes_on(case))
             except PerfmodelError as error:
                 yield Prediction(case.line, None, f"{case.where}: {error}")
 

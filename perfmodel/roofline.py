@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from perfmodel.arithmetic import Size, maximum, minimum, total
 from perfmodel.errors import InputError
 from perfmodel.hardware import Gpu
-from perfmodel.op import WEIGHTS, Engine, Op
+from perfmodel.op import WEIGHTS, Engine, Op, Tensor
 from perfmodel.paths import label
 from perfmodel.patterns import least_byte
-from perfmodel.runs import Collective, Facts
+from perfmodel.runs import Collective, Facts, Gemm
+from perfmodel.runs import each as each_fact
 from perfmodel.units import checked_dtype
 
 MEMORY = "memory"
@@ -182,7 +183,7 @@ def reusing_l2(op: Op, card: Rates, *, weights: bool = True, pauses: bool = Fals
     traffic_byte, engine_flops = op.traffic_byte(), op.engine_flops()
     if cache is None:
         return overlapping(traffic_byte, engine_flops, card).lower_s
-    held = [t for t in op.tensors if not t.spill and t.size_byte and (weights or t.kind not in WEIGHTS)]
+    held = [t for t in op.tensors if not t.spill and t.size_byte and (weights or not _is_weight(op, t))]
     if pauses:
         saved_byte = _saved_byte(cache.value, ((t.size_byte, t.read_byte) for t in held))
         saved_byte += _saved_byte(cache.value, ((t.size_byte, t.write_byte) for t in held))
@@ -191,6 +192,13 @@ def reusing_l2(op: Op, card: Rates, *, weights: bool = True, pauses: bool = Fals
     found = overlapping(maximum(0.0, traffic_byte - saved_byte), engine_flops, card)
     rate = card.gpu.caches.get("l2_bandwidth")
     return maximum(found.lower_s, traffic_byte / rate.value if rate else 0.0)
+
+
+def _is_weight(op: Op, tensor: Tensor) -> bool:
+    """Whether every run of the rotating protocol reads another copy of a tensor."""
+    return tensor.kind in WEIGHTS or any(
+        isinstance(fact, Gemm) and fact.rotates == tensor.name for fact in each_fact(op.runs)
+    )
 
 
 def _saved_byte(left_byte: Size, tensors: Iterable[tuple[Size, Size]]) -> Size:

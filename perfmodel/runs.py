@@ -31,11 +31,11 @@ class Items(NamedTuple):
 class Gemm(NamedTuple):
     """A batch of matrix products of (m, k) by (k, n).
 
-    ``rotates``: the rotating protocol replaces the right operand in every run, although it is no weight. ``aligned``:
-    bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide. ``odd``: only the
-    rows of the result are aligned to less than 4 bytes. ``scales``: how the left operand is quantised, a value of
-    ``STACK_SCALES`` or ``BY_TORCH``. The kernel then has tiles of its own. It splits the sum along k only with one scale per
-    tensor.
+    ``rotates``: the name of the right operand if the rotating protocol replaces it in every run, although it is no weight.
+    ``aligned``: bytes to which the rows of all three matrices are aligned in memory; 0 means that the sizes decide.
+    ``odd``: only the rows of the result are aligned to less than 4 bytes. ``scales``: how the left operand is quantised, a
+    value of ``STACK_SCALES`` or ``BY_TORCH``. The kernel then has tiles of its own. It splits the sum along k only with one
+    scale per tensor.
     ``converts``: the right operand is stored in a narrow type, and the kernel converts it to that of the left one.
     """
 
@@ -44,7 +44,7 @@ class Gemm(NamedTuple):
     n: Factors
     batch: Factors = 1
     items: Items = Items()
-    rotates: bool = False
+    rotates: str = ""
     aligned: int = 0
     odd: bool = False
     scales: str = ""

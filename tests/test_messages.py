@@ -81,6 +81,8 @@ ARGUMENTS = [
     (("flops", "--config", "a\nb"), 1, r"model 'a\nb': no file has this name;"),
     (("flops", "--config", "a\x1b[31mb"), 1, r"model 'a\x1b[31mb': no file has this name;"),
     (("flops", "--config", "a\0b"), 1, r"model 'a\x00b': no file has this name;"),
+    (("explain", "matmul", "--time", "--gpu", "h100"), 2, "perfmodel explain: --time is followed by --gpu, not by a value; --time CASE is accepted."),
+    (("flops", "--set", "--gpu", "h100"), 2, "perfmodel flops: --set is followed by --gpu, not by a value; --set SYMBOL=VALUE is accepted."),
     (("flops", "--config", "a\0b.yaml"), 1, r"a\x00b.yaml: it cannot be read"),
     (("flops", "--config", "a\nb.yaml"), 1, r"a\nb.yaml: there is no such file;"),
     (("flops", "--config", "x" * 5000 + ".yaml"), 1, "xxxxx"),
@@ -499,6 +501,7 @@ def test_cases_in_a_folder_or_nowhere_are_refused_in_one_line(tmp_path):
         ("n=8:4", "--over n: FROM = 8 is larger than TO = 4;"),
         ("q=1:4", "--over q: it is not a symbol;"),
         ("n=1:4:x", "--over n: count: 'x' is not a size;"),
+        ("n=1:64:x4", "--over n: 'x4' is a factor, which 'perfmodel scale' takes; "),
         ("n=nan:4", "--over n: from: 'nan' is not a size;"),
         ("n=1:1e400", "--over n: to: 1e400 is out of range;"),
         ("N=1:4", "matmul: sweep over N: it is not a size of this workload; its sizes are m, k, n, batch, act."),
@@ -587,6 +590,9 @@ def test_the_nearest_word_is_proposed_whatever_its_case():
     assert did_you_mean("kv_head", ["kv_heads", "heads"]) == "Did you mean 'kv_heads'?"
     assert did_you_mean("h_KV", ["H_kv", "N"]) == "Did you mean 'H_kv'?"
     assert did_you_mean("zzz", ["a", "b"]) == ""
+    assert did_you_mean("fp8", ["fp8-b", "fp8-a", "int8"]) == "Did you mean 'fp8-a' or 'fp8-b'?"
+    assert did_you_mean("fp8", [f"fp8-{end}" for end in "abcd"]).count(" or ") == 3
+    assert did_you_mean("fp8", [f"fp8-block-{end}" for end in "abcde"]) == ""
     assert near_or_known("kv_head", ["kv_heads", "heads"]) == "Did you mean 'kv_heads'?"
     assert near_or_known("zzz", ["a", "b"]) == "Known: a, b."
     cards = ["a10", "a100", "a100-sxm4-40gb", "a100-sxm4-80gb", "b300-sxm"]

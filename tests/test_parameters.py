@@ -170,6 +170,13 @@ def test_readings_replace_the_familys_figures():
     assert "families/hopper: stream.add" not in found
 
 
+def test_the_page_tells_in_which_type_products_run():
+    line = '{"op": "matmul", "shape": {"m": 64, "k": 512, "n": 512}, "dtype": "fp8", "impl": "static_scale"}'
+    for card, told in (("a100", True), ("h100", False)):
+        page = " ".join(perfmodel("explain", "--time", line, "--gpu", card).out.split())
+        assert ("no tensor rate for fp8; that work runs at the rate of tensor fp16" in page) == told
+
+
 def test_the_page_and_its_json_agree(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     line = json.dumps(ATTENTION)
@@ -178,6 +185,7 @@ def test_the_page_and_its_json_agree(monkeypatch):
     assert max(map(len, page.out.splitlines())) <= 80
     found = json.loads(perfmodel("explain", "--time", line, "--gpu", "h100-sxm", "--format", "json").out)
     assert found["most_uncertain"] == "kernels/backends: flash share"
+    assert "known spread, is backends: flash share." in " ".join(page.out.split())
     for one in found["parameters"]:
         assert f"{one['influence']:+.2g}" in page.out
     assert {"file", "name", "kind", "value", "unit", "means", "source", "points", "date", "spread", "influence"} == set(

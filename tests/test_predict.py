@@ -124,6 +124,31 @@ def test_a_back_end_that_the_card_does_not_have_is_told(gpu, words, told):
     assert (told in notes) if told else ("kernel" not in notes)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "weights", "told"),
+    [
+        ("v100-sxm2-32gb", "awq", ""),  # its kernel is called serving too, but is no attention
+        ("v100-sxm2-32gb", "fp8-static", "no tensor rate for fp8; quantised products run at the rate of tensor fp16"),
+        ("h100", "fp8-static", ""),
+    ],
+)
+def test_notes_on_quantised_products_are_about_their_type(gpu, weights, told):
+    line = f'{{"op": "linear", "shape": {{"B": 1, "N": 8, "D_in": 64, "D_out": 64}}, "weights": "{weights}"}}'
+    for lines in (line, line + "\n" + "\n".join(line.replace("64", str(n)) for n in range(128, 12800, 64))):
+        ran = perfmodel("predict", "--cases", "-", "--gpu", gpu, "--format", "json", stdin=lines)
+        for found in json.loads(ran.out)["cases"]:
+            notes = found.get("roof_notes", [])
+            assert [told in note for note in notes] == ([True] if told else [])
+
+
+def test_the_table_tells_to_which_protocol_the_bottleneck_belongs():
+    told = "The bottleneck is determined with an empty L2, whatever the protocol."
+    for protocol in ("cold", "warm", "rotating", "eager"):
+        line = MATMUL.replace("}}", f'}}, "protocol": "{protocol}"}}')
+        page = predicted("--cases", "-", form="table", stdin=line)
+        assert (told in " ".join(page.split())) == (protocol != "cold")
+
+
 def test_the_text_of_a_case_is_that_of_its_document():
     """Cases with and without a protocol, of several bottlenecks, measured, with keys of an answer, and with an error."""
     product = {"op": "matmul", "shape": {"m": 64, "k": 64, "n": 64}, "dtype": "fp16"}

@@ -70,6 +70,19 @@ def test_the_tensors_that_move_most_often_stay_in_l2():
     assert kept <= max(plain, tensor_s)
 
 
+def test_the_bound_reads_rotating_operands_from_memory():
+    """The right operand of a product is replaced as the weights of a layer are: 4096 x 4096 x 2 bytes at 3.352 TB/s."""
+    product = {"op": "matmul", "shape": {"m": 64, "k": 4096, "n": 4096}}
+    layer = {"op": "linear", "shape": {"B": 1, "N": 64, "D_in": 4096, "D_out": 4096}}
+    for line in (product, layer):
+        total = predicted({**line, "dtype": "bf16", "protocol": "rotating"}, "h100").total
+        assert total.lower_s == pytest.approx(4096 * 4096 * 2 / 3.352e12)
+    quantised = predicted({**product, "dtype": "fp8", "impl": "static_scale", "protocol": "rotating"}, "h100").total
+    assert quantised.lower_s >= 4096 * 4096 / 3.352e12
+    kept = predicted({**product, "dtype": "bf16", "protocol": "warm"}, "h100").total
+    assert kept.lower_s == pytest.approx(2 * 64 * 4096 * 4096 / 989.4e12, rel=1e-3)  # all operands fit in L2
+
+
 def test_rotating_weights_come_from_memory():
     """The kernel alone: the launches of the protocols differ."""
     product = {"op": "matmul", "shape": {"m": 1, "k": 4096, "n": 4096}, "dtype": "fp16"}

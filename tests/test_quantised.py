@@ -349,6 +349,8 @@ def test_cases_operations_and_workload_files_take_a_format(tmp_path):
     ("line", "told"),
     [
         ({"weights": "int5"}, "weights: 'int5' is not a format of weights"),
+        ({"op": "linear@awq"}, "op: 'linear@awq' names a format of weights"),
+        ({"op": "static_scale"}, "op: 'static_scale' is an implementation of products"),
         ({"weights": 4}, "weights: 4 is not a format of weights"),
         (
             {"weights": "awq", "direction": "forward_backward"},

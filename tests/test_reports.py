@@ -190,6 +190,19 @@ def test_columns_are_checked():
     check_refused(perfmodel(*arguments, "name", "--symbolic"), 2)
 
 
+def test_formulas_tell_which_sizes_follow_others():
+    """Scores of cross-attention are N x S: 2 products of 2 B N S D FLOPs, and 6 B H N S for the scaled softmax."""
+    arguments = ("flops", "--op", "cross_attention", "--symbolic")
+    page = perfmodel(*arguments).out
+    assert "By default, S = N; '--set S=S' keeps S as a symbol." in page
+    assert "2 B N² (2 D + 3 H)" in page
+    free = perfmodel(*arguments, "--set", "S=S").out
+    assert "By default" not in free
+    assert "2 B N S (2 D + 3 H)" in free
+    assert "By default" not in perfmodel("flops", "--op", "softmax", "--symbolic").out
+    check_refused(perfmodel(*arguments, "--set", "F=F"), 1)
+
+
 def test_csv_has_a_line_for_each_kernel_with_raw_figures():
     rows = list(csv.DictReader(shown("flops", "--config", "gpt2", "--gpu", "t4", "--format", "csv").splitlines()))
     answer = analyse("gpt2", gpu="t4")

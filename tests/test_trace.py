@@ -424,7 +424,7 @@ def test_unreadable_files_are_refused(tmp_path):
     cut.write_bytes(Path(one_kernel(tmp_path)).read_bytes()[:-20])
     for path, found in (
         (tmp_path, "cannot be read"),
-        (tmp_path / "none", "No such file"),
+        (tmp_path / "none", "there is no such file"),
         (damaged, "damaged"),
         (cut, "ends early"),
     ):

@@ -11,7 +11,7 @@ from perfmodel.case_files import Environment, describes, filled, numbered
 from perfmodel.errors import PerfmodelError
 from perfmodel.hardware import Gpu
 from perfmodel.limits import CASES
-from perfmodel.prediction import FEW, Model, Prediction, back_end, predictions
+from perfmodel.prediction import FEW, Model, Prediction, predictions
 from perfmodel.step_prediction import Captured
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _tables(lines: dict[int, str], file: str, model: Model) -> Iterator[Table]:
     for own in reading.alike([*lines], texts, file, FEW + 1):
         try:
             found = figures.of_sizes(own.case, own.sizes, own.places.size, model)
-            notes = model.notes(own.case.dtype, back_end(own.case))
+            notes = model.notes_on(own.case)
         except PerfmodelError:
             continue  # every case tells why
         table, exact = Table(own, found, notes), figures.sound(found)

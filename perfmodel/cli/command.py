@@ -20,15 +20,33 @@ INSTEAD = {
 
 
 class _Once:
-    """Checks the arguments before they are parsed: an option without ``multiple`` may be given once."""
+    """Checks the arguments before they are parsed: an option without ``multiple`` may be given once, and the value of an
+    option is not the name of another.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))  # type: ignore[attr-defined]
+        values, _, order = self.make_parser(ctx).parse_args(args=list(args))  # type: ignore[attr-defined]
+        for option in order:
+            if isinstance(option, click.Option) and (taken := self._names(ctx) & {*_texts(values.get(option.name))}):
+                raise UsageError(
+                    ctx.command_path, f"{option.opts[0]} is followed by {taken.pop()}, not by a value",
+                    f"{option.opts[0]} {option.metavar or 'VALUE'} is accepted", "Add the value.",
+                )  # fmt: skip
         for parameter, number in Counter(order).items():
             if number > 1 and isinstance(parameter, click.Option) and not parameter.multiple:
                 raise twice(ctx.command_path, parameter, number)
         rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         return rest
+
+    def _names(self, ctx: click.Context) -> set[str]:
+        """The names of all options of the command."""
+        known = self.get_params(ctx)  # type: ignore[attr-defined]
+        return {name for one in known if isinstance(one, click.Option) for name in (*one.opts, *one.secondary_opts)}
+
+
+def _texts(value: object) -> list[str]:
+    """The texts that are given to an option."""
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
 def twice(command: str, option: click.Parameter, number: int = 2) -> UsageError:

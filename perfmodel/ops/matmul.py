@@ -40,7 +40,7 @@ def matmul(m: Size, k: Size, n: Size, batch: Size = 1, act: Size = 2) -> Op:
             Tensor("c", (batch, m, n), act, writes=1),
         ),
         work=(Work("product", contract(batch, m, k, n), Engine.TENSOR),),
-        runs=Gemm(m, k, n, batch, Items(act, act, act), rotates=True),
+        runs=Gemm(m, k, n, batch, Items(act, act, act), rotates="b"),
     )
 
 
@@ -64,7 +64,7 @@ def gemm(m: Size, k: Size, n: Size, act: Size = 2) -> Op:
             Tensor("c", (m, n), act, reads=1, writes=1),
         ),
         work=(Work("product", contract(m, k, n), Engine.TENSOR),),
-        runs=Gemm(m, k, n, items=Items(act, act, act), rotates=True),
+        runs=Gemm(m, k, n, items=Items(act, act, act), rotates="b"),
     )
 
 
@@ -102,5 +102,5 @@ def tiled_matmul(m: Size, k: Size, n: Size, tile_m: Size, tile_n: Size, tile_k: 
             Tensor("c", (m, n), act, writes=1),
         ),
         work=(Work("product", contract(m, k, n), Engine.TENSOR),),
-        runs=Gemm(m, k, n, items=Items(act, act, act), rotates=True),
+        runs=Gemm(m, k, n, items=Items(act, act, act), rotates="b"),
     )

@@ -33,7 +33,7 @@ NO_OVERLAP = (
 PROTOCOLS = {
     "cold": "one replay of a CUDA graph that starts with an empty L2",
     "warm": "replays back to back, so L2 contains data of the previous run",
-    "rotating": "as warm, but each run uses other weights, which come from DRAM",
+    "rotating": "many runs in one graph, each with other weights, which come from DRAM; activations are in L2",
     "eager": "the kernels of warm, launched one by one by the host",
 }
 

@@ -31,6 +31,9 @@ def sheet(found: Formulas) -> Sheet:
     if all(line.repeat == 1 for line in found.lines):
         del columns[1]
     notes = [f"{symbolic.BYTES}: bytes per element. Formulas count every operation (--count has no effect)."]
+    if found.follows:
+        name = found.follows[0].partition(" ")[0]
+        notes.append(f"By default, {', '.join(found.follows)}; '--set {name}={name}' keeps {name} as a symbol.")
     total = Line("total", "", None, found.flops, found.traffic_byte)
     return Sheet(columns, found.lines, title=f"{found.workload.title}: {found.phase}", total=total, notes=notes)
 

@@ -15,6 +15,7 @@ from perfmodel.records import MEASURED, WRITTEN
 from perfmodel.report.answer import SCHEMA, expected_document, gpu_document, protocol_line
 from perfmodel.report.sheet import Column, Sheet
 from perfmodel.report.sheet import render as render_sheet
+from perfmodel.roofline import FROM_L2
 from perfmodel.step_cases import STEP, case_name, plan_words
 from perfmodel.strictjson import dumped
 from perfmodel.units import scaled, significant
@@ -22,6 +23,7 @@ from perfmodel.validation import Compared
 
 # Keys of a line that change its document, and are not copied as they are.
 OWN = WRITTEN | MEASURED.keys()
+BOTTLENECKS = "The bottleneck is determined with an empty L2, whatever the protocol."
 
 
 def render(found: Sequence[Prediction], gpu: Gpu, form: str, knowledge: str = "", columns: Sequence[str] = ()) -> str:
@@ -179,6 +181,8 @@ def sheet(found: Sequence[Prediction], gpu: Gpu, knowledge: str = "") -> Sheet:
     notes = list(dict.fromkeys(note for prediction in done for note in prediction.roof_notes))
     notes += _below(done)
     notes += [protocol_line(name) for name in dict.fromkeys(protocol(prediction.line) for prediction in done)]
+    if any(protocol(prediction.line) in FROM_L2 for prediction in done):
+        notes.append(BOTTLENECKS)
     if any("protocol" not in prediction.line for prediction in done):
         notes.append(f"Cases without a protocol use protocol {PROTOCOL}.")
     title = f"Bounds and expected times on {gpu.title} ({label(gpu.file)}, {knowledge or gpu.knowledge})"

@@ -81,6 +81,7 @@ def page(found: Prediction, card: Card, influences: Sequence[Influence]) -> str:
     notes = [
         f"Expected {scaled(time.expected_s, 's', 4)}: 80 % of measurements fall between {low} and {high}. "
         f"Lower bound: {scaled(total.lower_s or 0.0, 's', 4)}.",
+        *found.roof_notes,
         protocol_line(protocol(found.line)),
         f"Knowledge: {card.knowledge}, based on {card.basis}.",
     ]
@@ -138,7 +139,7 @@ def parameters(card: Card, time: Expected, found: Sequence[Influence]) -> str:
     columns = [
         Column("influence", "influence", lambda one: one.share, lambda share: f"{share:+.2g}"),
         Column("value", "value", lambda one: one.parameter, _value),
-        Column("name", "parameter", lambda one: place(one.parameter).rpartition("/")[2], right=False),
+        Column("name", "parameter", lambda one: _short(one.parameter), right=False),
         Column("means", "meaning", lambda one: one.parameter.means, right=False),
         Column(
             "spread", "spread", lambda one: one.parameter.spread, lambda spread: f"{100 * spread:.2g} %", expendable=1
@@ -171,8 +172,8 @@ def uncertainty(card: Card, time: Expected, found: Sequence[Influence]) -> list[
     if most is not None:
         spread = most.parameter.spread or 0.0
         lines.append(
-            f"Most uncertain, of parameters with a known spread: {place(most.parameter)}. Its spread of {100 * spread:.2g} % "
-            f"moves the time by {100 * abs(most.share) * spread:.2g} %."
+            f"Most uncertain, of the parameters with a known spread, is {_short(most.parameter)}. Its spread of "
+            f"{100 * spread:.2g} % moves the time by {100 * abs(most.share) * spread:.2g} %."
         )
     unknown = sum(one.parameter.spread is None for one in found)
     if unknown:
@@ -187,6 +188,11 @@ def _value(parameter: Parameter) -> str:
         return scaled(parameter.value, parameter.unit, 4)
     unit = "" if parameter.unit in ("share", "factor", "exponent") else f" {parameter.unit}"
     return f"{significant(parameter.value, 4)}{unit}"
+
+
+def _short(parameter: Parameter) -> str:
+    """Returns the file and the name of a parameter; the source has the folder."""
+    return place(parameter).rpartition("/")[2]
 
 
 def _source(parameter: Parameter) -> str:

@@ -137,6 +137,11 @@ def axis_from_text(text: str) -> Axis:
         )
     if len(parts) == 2:
         return doubled(name, first, last) if log else spaced(name, first, last, USUAL_COUNT)
+    if parts[2].strip().removeprefix("x").isdecimal() and parts[2].strip().startswith("x"):
+        raise InputError(
+            where, f"{shown(parts[2].strip())} is a factor, which 'perfmodel scale' takes", RANGES_ACCEPTED,
+            f"Write {name}={first}:{last}:log for powers of two.",
+        )  # fmt: skip
     number = size_from_text(parts[2], f"{where}: count")
     if number == 1 < last - first + 1:
         raise InputError(

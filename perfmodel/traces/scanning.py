@@ -155,5 +155,7 @@ def _unreadable(path: str, error: Exception) -> InputError:
         return InputError(path, "the compressed file ends early", ACCEPTED, "Copy or export it again.")
     if isinstance(error, (gzip.BadGzipFile, zlib.error)):
         return InputError(path, "the compressed data are damaged", ACCEPTED, "Copy or export it again.")
+    if isinstance(error, FileNotFoundError):
+        return InputError(path, "there is no such file", ACCEPTED, "Check the path.")
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return InputError(path, f"it cannot be read ({reason or error})", ACCEPTED, "Choose another file.")

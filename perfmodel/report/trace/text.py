@@ -172,7 +172,9 @@ def _kernel_notes(found: Traced, rows: Sequence[Row], shown: int, whole_s: float
     main = found.main
     if len(rows) > shown:
         left_s = sum(row.measured_s for row in rows[shown:])
-        yield f"{len(rows) - shown} more rows take {scaled(left_s, 's')} together (--format json has all kernels)."
+        more, left = len(rows) - shown, scaled(left_s, "s")
+        what = f"1 more row takes {left}" if more == 1 else f"{more:,} more rows take {left} together"
+        yield f"{what} (--format json has all kernels)."
     yield f"{main.known_share:.1%} of the kernels' time is tied to an operation with a formula."
     if main.unknown_s:
         unknown = [row for row in rows if not row.known and row.bound != "link"][:5]
