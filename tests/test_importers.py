@@ -6,6 +6,7 @@ Defaults are compared with the config classes of transformers if it is installed
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -186,8 +187,7 @@ GATED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("word", ACTIVATIONS)
-@pytest.mark.parametrize("name", GATED)
+@for_each(("name", "word"), [*product(GATED, ACTIVATIONS)])
 def test_every_activation_can_be_a_gate(tmp_path, name, word):
     found = written(tmp_path, document(name, **{GATED[name]: word}))
     gates = {step.operation.name for step in found.steps if step.name.endswith(".gate")}

@@ -79,7 +79,7 @@ def test_an_operation_and_its_case_have_one_time(name, tmp_path):
         assert case_[field] == pytest.approx(flops[field], rel=1e-12), field
 
 
-@pytest.mark.parametrize("name", ops.FAMILY_OF)
+@for_each("name", ops.FAMILY_OF)
 def test_every_operation_can_be_swept_and_its_rows_are_cases(name, tmp_path):
     operation = ops.find(name)
     symbol = next(name for name in operation.required if SYMBOLS[name].kind == "size" and not SYMBOLS[name].card)
