@@ -64,7 +64,7 @@ def test_the_cells_of_a_chapter_run(chapter, tmp_path, monkeypatch):
         exec(COMMAND.sub(lambda line: f"run_command({line[1]!r})", cell), space)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@for_each("chapter", CHAPTERS)
 def test_a_chapter_has_cells_and_no_output_typed_by_hand(chapter):
     text = CHAPTERS[chapter].read_text(encoding="utf-8")
     assert text.startswith("---\nfile_format: mystnb\nkernelspec: {name: python3}\n---\n")
