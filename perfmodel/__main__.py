@@ -23,7 +23,7 @@ def main() -> None:
     that stopped it.
     """
     often = gc.get_threshold()
-    gc.set_threshold(100_000)  # loading modules creates no garbage
+    gc.set_threshold(max(100_000, often[0]))  # loading modules creates no garbage
     try:
         code = _code()
     except KeyboardInterrupt:  # while handlers of signals were set

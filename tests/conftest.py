@@ -77,7 +77,7 @@ def needs_torch(path):
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # tests leave few cycles: a tenth of the time
+    gc.set_threshold(400_000, 10, 100)  # tests leave few cycles
 
 
 def pytest_runtest_teardown():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from command import check_refused
 from command import perfmodel as command
+from many import for_each
 
 from perfmodel import plain, records
 from perfmodel.errors import InputError
@@ -79,7 +80,7 @@ def test_a_layer_of_gpt_neo_is_named_by_a_word(tmp_path):
 CARD = (ROOT / "hardware" / "t4.yaml").read_text()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("old", "new", "told"),
     [
         ("value: 1590 MHz", "value: 1e-300 MHz", "is out of range; 1.0000 Hz to 1.0000 THz is accepted"),
@@ -119,7 +120,7 @@ def run_of(folder, *lines):
     return file(folder, "run.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "told"),
     [
         ({"flags": "abc"}, "flags: 'abc' is not a list"),

@@ -495,7 +495,7 @@ def test_a_rule_gives_the_kernels_and_sizes_of_its_example(name):
     assert all(one.known for one in launched(example))
 
 
-@pytest.mark.parametrize("name", SAME_COPY)
+@for_each("name", SAME_COPY)
 def test_copies_read_and_write_the_tensor(name):
     assert shown(call(name, X, results=X)) == [("copy", COPIED)]
     assert moved(call(name, X)) == (48, 48)  # 24 elements of two bytes
@@ -507,7 +507,7 @@ def test_fills_write_their_result(name):
     assert moved(call(name, 6, results=i64(6))) == (0, 48)
 
 
-@pytest.mark.parametrize("name", SUMS)
+@for_each("name", SUMS)
 def test_sums_read_the_tensor_and_write_each_result(name):
     assert shown(call(name, X, (-1,), results=t(6))) == [("reduce_sum", LAST)]
     assert kernel(call(name, X, results=t())).op.flops() == 24
@@ -566,7 +566,7 @@ EMPTY = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("one", EMPTY, ids=lambda one: one.name)
+@for_each("one", EMPTY)
 def test_empty_tensors_launch_nothing(one):
     assert launched(one) == ()
 
@@ -586,7 +586,7 @@ def test_a_repeated_dimension_is_read_once():
     assert kernel(call("clone", wide)).sizes["distinct"] == 8
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("source", "target", "run"),
     [
         (t(6, 4), t(6, 4), 24),
@@ -618,7 +618,7 @@ def test_tensors_that_lie_unlike_the_result_are_not_vectorised():
     assert special(X, t(storage=7)) == "strided"  # one on the card is read by every thread
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("a", "b", "aligned"),
     [
         (t(16, 64), t(64, 32), 16),
@@ -635,7 +635,7 @@ def test_rows_of_a_product_are_aligned_as_they_lie(a, b, aligned):
     assert kernel(call("mm", a, b)).op.runs.aligned == aligned
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("x", "over", "expected"),
     [
         (t(2, 3, 4), (2,), (6, 4, 1)),
@@ -677,7 +677,7 @@ def test_a_running_sum_of_flags_converts_them_first():
     assert shown(call("cumsum", i64(6, 4), -1)) == [("cumulative_sum", ROWS)]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("x", "places", "expected"),
     [
         (t(5, 6, 4), (i64(3),), (3, 24)),
@@ -693,13 +693,10 @@ def test_rows_chosen_by_index_end_at_the_last_place(x, places, expected):
     assert (sizes["rows"], sizes["cols"]) == expected
 
 
-@pytest.mark.parametrize(
-    ("exponent", "flops", "engine"),
-    [
+@for_each(("exponent", "flops", "engine"), [
         (2, 1, "vector"), (2.0, 1, "vector"), ("2", 1, "vector"), (3, 2, "vector"), (0.5, 1, "special"),
         (-0.5, 1, "special"), (-1, 1, "special"), (1.7, 3, "special"), (f32(), 3, "special"),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_powers_have_short_forms(exponent, flops, engine):
     op = kernel(call("pow", f32(6, 4), exponent, results=f32(6, 4))).op
     assert op.flops() == 24 * flops

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pages
 import pytest
+from many import for_each
 
 import perfmodel
 
@@ -32,6 +37,13 @@ def command(line):
     assert ran.out
 
 
+def in_this_process(words, **_):
+    """Stands for ``subprocess.run``, with which a chapter runs ``python -m perfmodel``."""
+    assert words[:3] == [sys.executable, "-m", "perfmodel"]
+    ran = pages.perfmodel(*words[3:])
+    return SimpleNamespace(returncode=ran.code, stdout=ran.out, stderr=ran.err)
+
+
 @pytest.mark.parametrize("chapter", EXECUTED)
 def test_the_cells_of_a_chapter_run(chapter, tmp_path, monkeypatch):
     """The build of the site runs them as a notebook. Here a command is a call, and a picture a file."""
@@ -40,6 +52,11 @@ def test_the_cells_of_a_chapter_run(chapter, tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(pages.ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", pages.COLUMNS)
+    monkeypatch.setattr(subprocess, "run", in_this_process)
+    if chapter == "09-associative-recall" and find_spec("torch"):
+        import trained
+
+        monkeypatch.setattr(trained.train, "train", trained.once)
     space = {"SVG": picture, "__name__": chapter, "run_command": command}
     for cell in cells(chapter):
         for package in re.findall(r"^import (torch|transformers)$", cell, re.MULTILINE):
@@ -47,7 +64,7 @@ def test_the_cells_of_a_chapter_run(chapter, tmp_path, monkeypatch):
         exec(COMMAND.sub(lambda line: f"run_command({line[1]!r})", cell), space)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@for_each("chapter", CHAPTERS)
 def test_a_chapter_has_cells_and_no_output_typed_by_hand(chapter):
     text = CHAPTERS[chapter].read_text(encoding="utf-8")
     assert text.startswith("---\nfile_format: mystnb\nkernelspec: {name: python3}\n---\n")
@@ -80,7 +97,7 @@ def test_every_line_of_the_table_is_a_question_with_a_page_and_a_command():
     assert len({row["question"] for row in QUESTIONS}) == len(QUESTIONS)
 
 
-@pytest.mark.parametrize("row", QUESTIONS, ids=lambda row: row["question"])
+@for_each("row", QUESTIONS)
 def test_the_page_of_a_question_shows_its_command(row):
     """The command runs with its chapter, above, and when the site is built."""
     text = CHAPTERS[row["chapter"]].read_text(encoding="utf-8")

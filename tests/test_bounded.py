@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import resource
 import signal
 import sys
@@ -256,14 +257,16 @@ NEVER = {
     "socket", "ssl", "http", "urllib", "ftplib", "smtplib", "requests", "httpx", "asyncio", "pickle", "marshal", "shelve",
     "dill", "joblib", "code", "codeop", "pty",
 }  # fmt: skip
+CALLED = {"subprocess", "runpy", "eval", "exec", "compile", "__import__", "shell", "sympify"}
 STARTERS = {"measure/child.py", "measure/runner.py", "measure/counters.py"}  # the processes that measure
 
 
 def test_no_network_no_pickle_and_no_code_from_data():
     root = Path(paths.__file__).parent
+    named = re.compile(rf"\b({'|'.join(NEVER | CALLED)})\b")  # a file with none of these words is not parsed
     for path in root.rglob("*.py"):
-        module = path.relative_to(root).as_posix()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if named.search(text) else ():
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
                 imported = {name.partition(".")[0] for name in names}

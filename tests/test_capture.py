@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 
 import pytest
+from many import for_each
 
 from perfmodel.aten import launched
 from perfmodel.capture import Dim, Spec, capture, ids
@@ -200,7 +201,7 @@ def attention_calls(
 CUDNN, FLASH, EFFICIENT = (f"_scaled_dot_product_{name}_attention" for name in ("cudnn", "flash", "efficient"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "expected"),
     [
         ({"is_causal": True}, [CUDNN]),
@@ -229,7 +230,6 @@ CUDNN, FLASH, EFFICIENT = (f"_scaled_dot_product_{name}_attention" for name in (
         ({"context": torch.nn.attention.SDPBackend.FLASH_ATTENTION}, [FLASH]),
         ({"context": torch.nn.attention.SDPBackend.EFFICIENT_ATTENTION}, [EFFICIENT]),
     ],
-    ids=str,
 )
 def test_attention_takes_the_back_end_that_a_card_takes(options, expected):
     assert attention_calls(**options) == expected

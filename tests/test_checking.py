@@ -8,6 +8,7 @@ import re
 import pages
 import pytest
 from command import check_message, check_refused, perfmodel
+from many import for_each
 
 from perfmodel import hardware, records
 from perfmodel.checking import FAIL, PASS, UNKNOWN, Limit, Reference, Time, checked, judge, limit, of_records, of_trace
@@ -43,7 +44,7 @@ def document(ran):
 # --- verdicts
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("low", "median", "high", "verdict"),
     [
         (100, 110, 125, PASS),  # bound 100: shares 100 to 80 %
@@ -166,9 +167,7 @@ def test_a_share_is_a_number_or_a_percentage(text, of, share):
     assert limit(text, of) == Limit(share, of)
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
+@for_each(("text", "told"), [
         ("80", "--min: 80.0 is not a share; a share of the bound, a number from 1e-06 to 1, is accepted. Write 0.8 for 80 %."),
         ("1.01", "--min: 1.01 is not a share; a share of the bound, a number from 1e-06 to 1, is accepted. Write 0.0101 for"),
         ("0", "--min: 0.0 is not a share;"),
@@ -177,8 +176,7 @@ def test_a_share_is_a_number_or_a_percentage(text, of, share):
         ("inf%", "--min: inf is not a share;"),
         ("most", "--min: 'most' is not a share; 0.8 or 80% is accepted. Correct it."),
         ("", "--min: '' is not a share;"),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_other_shares_are_refused(tmp_path, text, told):
     ran = perfmodel("check", "--from", stored(tmp_path, ADD), "--gpu", "h200", f"--min={text}")
     check_refused(ran, 1)

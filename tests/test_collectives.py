@@ -73,7 +73,7 @@ def test_messages_are_those_of_simulated_ranks(way, p):
             assert set(found.sent) == {patterns.of_rank(counted.sent, p) // ITEM}, "every rank sends the same"
 
 
-@pytest.mark.parametrize("name", ops.FAMILIES["collectives"].split())
+@for_each("name", ops.FAMILIES["collectives"].split())
 def test_an_operation_states_what_its_ranks_do(name):
     operation = ops.find(name)
     fact = operation(byte=4800, gpus=6).runs
@@ -94,7 +94,7 @@ def test_no_algorithm_sends_less_than_the_bound():
 # --- systems and links
 
 
-@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+@for_each("system", SYSTEMS)
 def test_a_system_fits_its_cards(system):
     """The links of a card's data sheet are those of its system, both directions together."""
     for name in system.gpus:
@@ -158,7 +158,7 @@ scale_up:
 """
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("old", "new", "line", "told"),
     [
         ("450 GB/s", "400 GB/s", 11, "it is not twice one_way = 800 GB/s"),
@@ -180,7 +180,7 @@ def test_a_wrong_file_is_refused_with_its_line(tmp_path, old, new, line, told):
     assert told in str(refused.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("asked", "told"),
     [
         (lambda: systems.system("dgx-h10"), "Did you mean 'dgx-h100'?"),
@@ -225,7 +225,7 @@ def test_laws_of_the_time(kind, ranks):
     assert all(a.expected_s <= b.expected_s and a.lower_s < b.lower_s for a, b in pairwise(times))
 
 
-@pytest.mark.parametrize("kind", patterns.KINDS)
+@for_each("kind", patterns.KINDS)
 def test_one_rank_moves_nothing(kind):
     found = collective_s(DGX, H100, kind, 1 << 20, 1)
     assert (found.lower_s, found.expected_s, found.terms) == (0, 0, ())
@@ -245,7 +245,7 @@ def test_the_bound_is_that_of_the_data_sheet():
     assert collective_s(DGX, H100, "all_reduce", byte, 2, ranks_per_node=1).lower_s == pytest.approx(9e-3)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("system", "kind", "total", "ranks", "measured_us"),
     [
         ("dgx-h100", "all_reduce", 1 << 29, 8, 2112.0),
@@ -344,7 +344,7 @@ def test_a_case_is_predicted_on_its_system():
     assert forced["flops"] == 2**19
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "told"),
     [
         ({**CASE, "system": "dgx-a100"}, "is not a GPU of this system"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 from perfmodel import analyse
 from perfmodel.comparison import Amdahl, Part, compare, layers, names
@@ -291,9 +292,7 @@ def test_a_part_that_one_workload_lacks_is_told():
 # --- errors
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
+@for_each(("arguments", "code", "message"), [
         ((), 2, "perfmodel compare: no workload is named; --config NAME or FILE is required and may be repeated."),
         (("--config", "gpt2", "--speedup", "softmax=2"), 2, "perfmodel compare: --speedup is given without --gpu; shares"),
         (("--config", "gpt2", "--set", "W=3"), 1, "--set W: it is not a symbol of any workload here; their symbols are "),
@@ -313,8 +312,7 @@ def test_a_part_that_one_workload_lacks_is_told():
             (*DECODER, "--speedup", "softmax=2", "--speedup", "self.attention=3"), 1,
             "--speedup self.attention: self.attention.softmax is also a part of softmax; parts that do not overlap",
         ),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_a_comparison_that_makes_no_sense_is_refused(arguments, code, message):
     ran = perfmodel("compare", *arguments)
     check_refused(ran, code)

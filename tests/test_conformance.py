@@ -11,6 +11,7 @@ from functools import cache
 
 import pages
 import pytest
+from many import for_each
 
 PATH = pages.ROOT / "benchmarks" / "conformance.py"
 B, N, D, F, K = 2, 128, 256, 1024, 3  # the sizes of the tasks
@@ -61,12 +62,12 @@ ERRORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OURS)
+@for_each("name", OURS)
 def test_our_counts_are_those_of_the_arithmetic(name):
     assert conformance().tasks()[name].ours == OURS[name]
 
 
-@pytest.mark.parametrize(("tool", "task"), ERRORS)
+@for_each(("tool", "task"), ERRORS)
 def test_a_found_error_is_in_the_record(tool, task):
     assert RECORDS[tool, task]["flops"] == ERRORS[tool, task] != OURS[task]
 
@@ -90,4 +91,5 @@ def test_an_installed_tool_counts_what_the_record_says(tool):
     found = conformance()
     if found.installed(tool) != RECORDS[tool, "mlp"]["version"]:
         pytest.skip(f"{found.TOOLS[tool][0]} {RECORDS[tool, 'mlp']['version']} is not installed")
-    assert found.alone(tool) == [record for (name, _), record in RECORDS.items() if name == tool]
+    records = list(found.records(tool)) if tool == "torch.utils.flop_counter" else found.alone(tool)  # replaces nothing
+    assert records == [record for (name, _), record in RECORDS.items() if name == tool]

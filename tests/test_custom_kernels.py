@@ -208,7 +208,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "told"), REFUSED, ids=[told[8:50] for _, told in REFUSED])
+@for_each(("options", "told"), REFUSED)
 def test_a_wrong_description_is_refused_where_it_stands(options, told):
     def f(x, n):
         return x
@@ -223,7 +223,7 @@ def test_a_function_whose_parameters_are_unknown_is_refused():
         perfmodel.kernel(op="softmax", rows=1, cols=1)(max)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "argument", "told"),
     [
         ("x.shape[2]", Array((2, 3)), "x has 2 dimensions; shape[2] needs more."),

@@ -13,6 +13,7 @@ import pytest
 import test_imports
 import test_programs
 from command import perfmodel
+from many import for_each
 
 from perfmodel import api, cases, hardware, planning, specfile, utilisation
 from perfmodel.cli import cli
@@ -70,7 +71,7 @@ def test_the_pages_show_and_name_commands():
     assert {"README.md", "docs/library.md", "docs/extending.md"} <= set(PYTHON)
 
 
-@pytest.mark.parametrize("picture", pages.PICTURES)
+@for_each("picture", pages.PICTURES)
 def test_the_command_of_a_picture_is_documented(picture):
     text = "".join(pages.read(page) for page in pages.PAGES)
     assert pages.PICTURES[picture] in text
@@ -242,7 +243,7 @@ PLAN = {"system", *(name.replace("_", "-") for name in cli_options.PLAN_FIELDS)}
 PRINTING = {"hardware", "format", "output", "plot", "symbolic", "products", "steps", "verbose", "columns", "help"}
 
 
-@pytest.mark.parametrize("command", FUNCTIONS)
+@for_each("command", FUNCTIONS)
 def test_every_option_of_a_command_is_an_argument_of_its_function(command):
     options = {
         option.removeprefix("--")

@@ -12,6 +12,7 @@ from zlib import crc32
 import pytest
 from browser import CHROMIUM, Browser
 from command import check_refused, perfmodel
+from many import for_each
 
 from perfmodel import hardware, ops
 from perfmodel.config_files import workload
@@ -385,7 +386,7 @@ def translated(entries):
     return Program({}, frozenset(), frozenset()).text(entries, {})
 
 
-@pytest.mark.parametrize(("line", "what"), [
+@for_each(("line", "what"), [
     ("with value: pass", "the statement 'with value:'"),
     ("return eval('value')", "the function 'builtins.eval'"),
     ("return value.zfill(3)", "the method 'str.zfill'"),

@@ -216,7 +216,7 @@ RIDGES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "ridge"), RIDGES)
+@for_each(("name", "ridge"), RIDGES)
 def test_fp16_ridge(name: str, ridge: float) -> None:
     gpu = card(name)
     assert gpu.peaks["tensor"]["fp16"].value / gpu.bandwidth_byte_per_s.value == pytest.approx(ridge, abs=0.06)
@@ -237,7 +237,7 @@ DERIVED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "kind", "dtype", "tflop_per_s"), DERIVED)
+@for_each(("name", "kind", "dtype", "tflop_per_s"), DERIVED)
 def test_derived_peak(name: str, kind: str, dtype: str, tflop_per_s: float) -> None:
     gpu = card(name)
     assert gpu.derived_peak(gpu.peaks[kind][dtype]) == pytest.approx(tflop_per_s * TERA, rel=1e-5)
@@ -274,7 +274,7 @@ def test_caches_are_binary_and_memories_decimal() -> None:
 # --- names
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("short", "name"),
     [
         ("t4", "t4"),
@@ -340,7 +340,7 @@ def test_a_small_card_is_accepted(tmp_path: Path) -> None:
     assert gpu.peak(Engine.VECTOR, "fp64") is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("old", "new", "line", "message"),
     [
         ("form: None\n", "form: None\nform: SXM\n", 5, "the key 'form' is repeated"),

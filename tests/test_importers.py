@@ -6,6 +6,7 @@ Defaults are compared with the config classes of transformers if it is installed
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ TURNED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "keys", "turned"), TURNED)
+@for_each(("name", "keys", "turned"), TURNED)
 def test_the_turned_part_of_a_head_is_read_in_both_places(tmp_path, name, keys, turned):
     found = {**without(name, "partial_rotary_factor", "rotary_pct"), **keys}
     sizes = {str(step.sizes["d"]({})) for step in written(tmp_path, found).steps if step.operation.name == "rope"}
@@ -90,7 +91,7 @@ ABSENT = [
 ]
 
 
-@pytest.mark.parametrize(("name", "key", "default"), ABSENT)
+@for_each(("name", "key", "default"), ABSENT)
 def test_an_absent_key_has_the_default_of_its_architecture_and_is_told(tmp_path, name, key, default):
     given, absent = (written(tmp_path, found) for found in ({**document(name), key: default}, without(name, key)))
     assert analyse(given, settings={"N": 8}).total == analyse(absent, settings={"N": 8}).total
@@ -186,8 +187,7 @@ GATED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("word", ACTIVATIONS)
-@pytest.mark.parametrize("name", GATED)
+@for_each(("name", "word"), [*product(GATED, ACTIVATIONS)])
 def test_every_activation_can_be_a_gate(tmp_path, name, word):
     found = written(tmp_path, document(name, **{GATED[name]: word}))
     gates = {step.operation.name for step in found.steps if step.name.endswith(".gate")}

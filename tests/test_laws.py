@@ -380,7 +380,7 @@ TWICE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TWICE)
+@for_each("name", TWICE)
 def test_the_backward_pass_is_twice_the_forward_products(name):
     """A product C = A B has two gradients of its own size, so forward and backward are three products."""
 

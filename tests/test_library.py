@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from many import for_each
 
 import perfmodel
 from perfmodel.api import analyse, bounds, crossings, find, formula, gpu, load, sweep_over
@@ -55,7 +56,7 @@ def test_an_operation_is_called_with_sizes():
     assert find("matmul").summary
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sizes", "found"),
     [
         ({"m": 2, "k": 3}, "n not given; it needs m, k, n"),
@@ -74,7 +75,7 @@ def test_bad_sizes_are_refused_where_they_enter(sizes, found):
     assert found in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "sizes", "because"),
     [
         ("attention", {"B": 1, "H": 3, "H_kv": 2, "N": 4, "S": 4, "d": 8}, "H_kv must divide H"),

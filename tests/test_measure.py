@@ -179,9 +179,7 @@ ACTIVATIONS = [(line, word) for line in (MLP, LAYER) for word in kind(line["op"]
 MEASURED = {"mlp": ("gelu", "gelu_tanh", "relu", "silu", "swiglu"), "layer": ("gelu", "gelu_tanh", "relu", "silu")}
 
 
-@pytest.mark.parametrize(
-    ("line", "activation"), ACTIVATIONS, ids=lambda value: value if isinstance(value, str) else value["op"]
-)
+@for_each(("line", "activation"), ACTIVATIONS)
 def test_every_activation_is_measured_or_refused(line, activation):
     asked = {**line, **BOTH, "activation": activation}
     if activation in MEASURED[line["op"]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 from test_roofline import written
 
 from perfmodel import chart, measured_points
@@ -41,9 +42,7 @@ def test_a_point_by_hand():
     assert {product.kind, row.kind} == {MEASURED}
 
 
-@pytest.mark.parametrize(
-    ("time", "seconds"), [("2", 2.0), ("2s", 2.0), ("2 ms", 2e-3), ("2us", 2e-6), ("2µs", 2e-6), ("2ns", 2e-9), ("2e-6", 2e-6)]
-)  # fmt: skip
+@for_each(("time", "seconds"), [("2", 2.0), ("2s", 2.0), ("2 ms", 2e-3), ("2us", 2e-6), ("2µs", 2e-6), ("2ns", 2e-9), ("2e-6", 2e-6)])  # fmt: skip
 def test_units_of_a_point(time, seconds):
     assert measured_points.read(f"x:1kFLOP:1 KiB:{time}") == ("x", 1000, 1024, pytest.approx(seconds))
 
@@ -149,9 +148,7 @@ def test_a_run_of_many_kernels_has_a_legend_instead_of_names(tmp_path):
 GIVEN = ("roofline", "--gpu", "a100", "show", "--point")
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
+@for_each(("words", "code", "message"), [
         ((*GIVEN, "x:1:2"), 1, "--point 'x:1:2': it does not have four parts; NAME:FLOPS:BYTES:TIME, such as mine:137G:"),
         ((*GIVEN, ":1:2:3us"), 1, "--point ':1:2:3us': it does not have four parts; "),
         ((*GIVEN, "x:much:2:3us"), 1, "--point 'x:much:2:3us': FLOPS: 'much' is not a size; "),
@@ -171,8 +168,7 @@ GIVEN = ("roofline", "--gpu", "a100", "show", "--point")
             "perfmodel roofline: a measurement and --causal are both given; this option changes a workload of --config.",
         ),
         (("roofline", "--from", "no.jsonl", "show"), 1, "no.jsonl: "),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_messages(words, code, message):
     ran = perfmodel(*words)
     check_refused(ran, code)

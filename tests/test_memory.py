@@ -153,14 +153,11 @@ def test_a_shard_is_of_whole_numbers():
     assert [line.byte_per_gpu for line in training_states(model, plan, "")] == [2 * 4, 12 * 4]
 
 
-@pytest.mark.parametrize(
-    ("item", "optimizer", "each"),
-    [
+@for_each(("item", "optimizer", "each"), [
         (2, "adam", [2, 12]), (2, "sgd", [2, 8]), (2, "none", [2]),  # master copy, mean, variance; master, momentum
         (4, "adam", [4, 8]), (4, "sgd", [4, 4]), (4, "none", [4]),  # float32 weights are their own master copy
         (8, "adam", [8, 16]),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_states_of_each_optimizer(item, optimizer, each):
     found = training_states(Model(1, 0, item), Plan(optimizer=optimizer), "")
     assert [line.byte_per_gpu for line in found] == each
@@ -250,7 +247,7 @@ def test_layers_share_what_comes_from_outside(config):
     assert "encoder.encoded" not in {tensor.name for tensor in layer.further}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "sizes", "byte"),
     [
         ("add", {"numel": 10}, 0),  # a gradient passes a sum as it is
@@ -322,7 +319,7 @@ WRITTEN_FOR_GRADIENTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "sizes", "fused", "byte"), WRITTEN_FOR_GRADIENTS)
+@for_each(("name", "sizes", "fused", "byte"), WRITTEN_FOR_GRADIENTS)
 def test_what_a_forward_pass_writes_for_its_gradients(name, sizes, fused, byte):
     found = single(ops.find(name))
     infer, step = (analyse(found, phase=phase, settings=sizes, fused=fused) for phase in ("prefill", "train"))
@@ -432,7 +429,7 @@ TOTALS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "phase", "sizes", "what", "byte"), TOTALS)
+@for_each(("name", "phase", "sizes", "what", "byte"), TOTALS)
 def test_caches_of_real_models(name, phase, sizes, what, byte):
     assert line(memory(workload(name), phase=phase, settings=sizes), what) == byte
 
@@ -652,7 +649,7 @@ def sizes_to(limit, error):
     return byte_at
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("byte_at", "room", "found"),
     [
         (sizes_to(10**9, SizeRangeError), 200, (None, "nothing", 100)),  # constant as far as can be counted
@@ -679,7 +676,7 @@ def test_the_reserve_of_an_h100():
     assert DEFAULT.byte(10**8) == 10**8  # at most the whole memory
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "byte"),
     [("0", 0), ("4 GB", 4 * 10**9), ("1GiB", 2**30), ("10%", 10**9), ("2.5 %", 250_000_000), ("0%", 0)],
 )
@@ -687,7 +684,7 @@ def test_a_reserve_as_it_is_written(text, byte):
     assert reserve(text).byte(10**10) == byte
 
 
-@pytest.mark.parametrize("text", ["4", "4 W", "-1 GB", "101%", "-1%", "nan%", "%", "", "ten"])
+@for_each("text", ["4", "4 W", "-1 GB", "101%", "-1%", "nan%", "%", "", "ten"])
 def test_a_reserve_that_is_none(text):
     ran = perfmodel("memory", "--config", "gpt2", "--gpu", "t4", "--reserve", text)
     check_refused(ran, 1)
@@ -864,7 +861,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "code", "begins"), REFUSED)
+@for_each(("arguments", "code", "begins"), REFUSED)
 def test_bad_requests_are_one_line(arguments, code, begins):
     ran = perfmodel(*arguments)
     check_refused(ran, code)

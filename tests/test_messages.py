@@ -165,7 +165,7 @@ def test_a_bad_command_line_is_refused_in_one_line(arguments, code, start):
     assert ran.err.removeprefix(f"{ROOT}{os.sep}").startswith(start)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "words"),
     [
         (("flops", "--config"), ["--config"]),
@@ -175,7 +175,6 @@ def test_a_bad_command_line_is_refused_in_one_line(arguments, code, start):
         ((*FLOPS, "--dtype", "fp12"), ["--dtype", "fp12", "fp16"]),
         (("validate", "--limit", "0"), ["--limit", "0"]),
     ],
-    ids=" ".join,
 )
 def test_a_message_of_the_option_parser_names_the_word_that_is_wrong(arguments, words):
     """The wording of the option parser differs between versions, so only the words of the command line are tested."""
@@ -262,7 +261,7 @@ def spoiled_id(case):
     return case[1].encode("unicode_escape").decode()[:50] or f"no {case[0][:40]}"
 
 
-@pytest.mark.parametrize(("sound", "spoiled", "start"), SPOILED, ids=map(spoiled_id, SPOILED))
+@for_each(("sound", "spoiled", "start"), SPOILED)
 def test_a_spoiled_workload_is_refused_in_one_line(tmp_path, sound, spoiled, start):
     assert WORKLOAD.count(sound) == 1 or sound == "op: mlp"
     file = tmp_path / "workload.yaml"
@@ -369,7 +368,7 @@ SPOILED_CARD = [
 ]
 
 
-@pytest.mark.parametrize(("sound", "spoiled", "found"), SPOILED_CARD, ids=[case[1][:30] for case in SPOILED_CARD])
+@for_each(("sound", "spoiled", "found"), SPOILED_CARD)
 def test_a_spoiled_card_is_refused_in_one_line(tmp_path, sound, spoiled, found):
     assert sound in CARD
     file = tmp_path / "card.yaml"
@@ -439,7 +438,7 @@ BAD_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("line", "found"), BAD_LINES, ids=[case[0][:60] for case in BAD_LINES])
+@for_each(("line", "found"), BAD_LINES)
 def test_a_bad_case_is_told_with_its_line_and_does_not_stop_the_others(tmp_path, line, found):
     file = tmp_path / "cases.jsonl"
     file.write_text(f"{MATMUL}\n{line}\n{MATMUL}\n", encoding="utf-8")
@@ -493,7 +492,7 @@ def test_cases_in_a_folder_or_nowhere_are_refused_in_one_line(tmp_path):
         assert ran.err.startswith(f"{path}: ")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("over", "found"),
     [
         ("n", "--over 'n': it is not a range; SYMBOL=FROM:TO"),

@@ -290,7 +290,7 @@ LAST = [
 ]
 
 
-@pytest.mark.parametrize(("name", "phase", "symbol", "last"), LAST)
+@for_each(("name", "phase", "symbol", "last"), LAST)
 def test_a_length_beyond_the_learned_positions_is_refused(name, phase, symbol, last):
     assert analyse(name, phase=phase, settings={symbol: last}).total.flops > 0
     with pytest.raises(InputError, match=r"positions: .* <= V does not hold at .*; a learned table has V positions"):
@@ -351,7 +351,7 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "architecture", "more"), HEADS, ids=[case[1] for case in HEADS])
+@for_each(("name", "architecture", "more"), HEADS)
 def test_a_class_has_its_head_alone(tmp_path, name, architecture, more):
     found = written(tmp_path, document(name, architectures=[architecture], id2label={"0": "a", "1": "b", "2": "c"}))
     flops = [analyse(config, settings={"N": 8}).total.contraction_flops for config in (found, name)]
@@ -487,7 +487,7 @@ STRANGE = [
 ]
 
 
-@pytest.mark.parametrize(("keys", "told"), STRANGE, ids=[next(iter(case[0])) for case in STRANGE])
+@for_each(("keys", "told"), STRANGE)
 def test_a_key_that_is_not_known_is_told(tmp_path, keys, told):
     (found,) = written(tmp_path, llama(**keys)).not_counted
     assert found.startswith(told)

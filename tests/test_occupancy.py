@@ -86,7 +86,7 @@ def test_threads_of_the_card():
     assert (found.resident_blocks, found.active_threads, found.most_threads) == (528, 135_168, 270_336)
 
 
-@pytest.mark.parametrize("card", [card for card in all_gpus() if card.compute_capability], ids=lambda card: card.name)
+@for_each("card", [card for card in all_gpus() if card.compute_capability])
 def test_one_more_block_fits_with_the_stated_values_and_not_beyond(card):
     for threads, registers, shared_byte in ((128, 128, 0), (256, 33, 20_000), (96, 200, 9_000), (64, 168, 8_191)):
         found = occupancy(card, threads, registers, shared_byte)
@@ -127,9 +127,7 @@ def test_the_library_has_the_figures_of_the_command():
     assert json.loads(perfmodel(*LINE, "16Ki", "--format", "json").out)["occupancy"] == found.occupancy
 
 
-@pytest.mark.parametrize(
-    ("card", "arguments", "message"),
-    [
+@for_each(("card", "arguments", "message"), [
         ("t4", (1025, 32, "0"), "--threads 1025: NVIDIA T4 does not admit it; 1 to 1,024 threads per block are accepted."),
         ("t4", (0, 32, "0"), "--threads 0: "),
         ("t4", (128, 256, "0"), "--registers 256: "),
@@ -138,8 +136,7 @@ def test_the_library_has_the_figures_of_the_command():
         ("t4", (128, 32, "1.5 B"), "--shared: '1.5 B' is not a whole number of bytes; "),
         ("t4", (128, 32, "much"), "--shared: 'much' is not a size; "),
         ("mi300x", (128, 32, "0"), "--gpu mi300x: it has no compute capability; NVIDIA GPUs of compute capability 7.x, "),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_what_cannot_be_launched_is_refused(card, arguments, message):
     threads, registers, shared = arguments
     ran = perfmodel(

@@ -205,14 +205,14 @@ def test_keys_that_no_query_sees_are_not_read(sizes):
     assert ops.find("attention")(**sizes).read_byte() == executed("attention", sizes).read_byte
 
 
-@pytest.mark.parametrize("sizes", TILED, ids=str)
+@for_each("sizes", TILED)
 def test_flash_attention_rereads_what_its_tiles_reread(sizes):
     op, machine = ops.find("flash_attention")(**sizes), executed("flash_attention", sizes)
     assert (op.read_byte(), op.write_byte()) == (machine.read_byte, machine.write_byte)
     assert performed(op) == machine.primitives
 
 
-@pytest.mark.parametrize("sizes", TILED, ids=str)
+@for_each("sizes", TILED)
 def test_flash_attention_backward_rereads_what_its_tiles_reread(sizes):
     op, machine = ops.find("flash_attention_backward")(**sizes), executed("flash_attention_backward", sizes)
     assert (op.read_byte(), op.write_byte()) == (machine.read_byte, machine.write_byte)
@@ -299,7 +299,7 @@ COMPULSORY = [
 ]
 
 
-@pytest.mark.parametrize(("name", "sizes", "expected"), COMPULSORY, ids=[case[0] for case in COMPULSORY])
+@for_each(("name", "sizes", "expected"), COMPULSORY)
 def test_compulsory_bytes_are_each_outer_tensor_once(name, sizes, expected):
     assert ops.find(name)(**sizes).compulsory_byte() == expected
 

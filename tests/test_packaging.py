@@ -11,6 +11,7 @@ import licences
 import pytest
 import yaml
 from command import perfmodel as command
+from many import for_each
 
 import perfmodel
 
@@ -86,7 +87,7 @@ def test_every_direct_dependency_has_a_licence_on_the_page():
     assert "GPL" not in " ".join(text for text, _ in LISTED.values())
 
 
-@pytest.mark.parametrize("package", LISTED)
+@for_each("package", LISTED)
 def test_the_page_states_the_licence_of_the_metadata(package):
     """If this fails after a change of a dependency: ``python tests/licences.py``."""
     try:

@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 import perfmodel as package
 from perfmodel import block, systems
@@ -191,7 +192,7 @@ def test_zero_shards_the_states():
     assert held == sorted(held, reverse=True)
 
 
-@pytest.mark.parametrize("fields", [
+@for_each("fields", [
     {"dp": 3}, {"tp": 64}, {"pp": 100}, {"ep": 2}, {"sequence_parallel": True}, {"schedule": "interleaved"},
     {"microbatch": 3}, {"pp": 2, "virtual": 2}, {"pp": 2, "zero": 3},
 ])  # fmt: skip

@@ -145,7 +145,7 @@ READ = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("page", "text"), READ, ids=[text for _, text in READ])
+@for_each(("page", "text"), READ)
 def test_a_config_states_the_format(page, text):
     found = model({**LLAMA, "quantization_config": page}, "config.json")
     stored = {step.name: form.text for step in found.steps if (form := found.stored(step))}

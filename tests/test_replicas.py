@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from many import for_each
 
 import perfmodel
 from perfmodel.aten.calls import Call, Operand
@@ -218,11 +219,8 @@ def test_other_plans_are_refused(program: Any, plan: Plan) -> None:
         program.on("h100", plan=plan)
 
 
-@pytest.mark.parametrize(
-    ("path", "unit"),
-    [("model.layers.3.mlp.up", "model.layers.3"), ("model.layers.11", "model.layers.11"), ("lm_head", ""), ("", ""),
-     ("h.0.ln_1.weight", "h.0"), ("experts.2.0.up", "experts.2")],
-)  # fmt: skip
+@for_each(("path", "unit"), [("model.layers.3.mlp.up", "model.layers.3"), ("model.layers.11", "model.layers.11"), ("lm_head", ""), ("", ""),
+     ("h.0.ln_1.weight", "h.0"), ("experts.2.0.up", "experts.2")])  # fmt: skip
 def test_unit_of(path: str, unit: str) -> None:
     assert unit_of(path) == unit
 

@@ -219,7 +219,7 @@ def test_one_block_or_blocks_of_one_kernel_are_shown_kernel_by_kernel():
     assert below == ["Data sources and conventions: --verbose."]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("config", "phase", "settings", "sizes"),
     [
         ("llama-2-7b-layer", "prefill", {}, ["B = 1", "N = 2048"]),

@@ -64,7 +64,7 @@ def roof(card: Card, name: str) -> Roof:
 # --- figures, each by hand
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "which", "ridge"),
     [
         ("a100-sxm4-80gb", "tensor fp16", 153.0),  # 312 TFLOP/s / 2039 GB/s

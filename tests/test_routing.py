@@ -132,7 +132,7 @@ def test_a_routing_is_read_from_text(text, value):
     assert routing.from_text(text, "routing") == value
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "17", "1:-2", "0:0", "nan", "inf", "1:inf", "1:"])
+@for_each("text", ["", "x", "-1", "17", "1:-2", "0:0", "nan", "inf", "1:inf", "1:"])
 def test_a_text_that_is_no_routing_is_refused(text):
     with pytest.raises(InputError, match="the exponent of a Zipf law from 0 to 16, or a count for each expert"):
         routing.from_text(text, "routing")

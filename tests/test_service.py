@@ -8,6 +8,7 @@ import random
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 import perfmodel as library
 from perfmodel import InputError, systems
@@ -398,7 +399,7 @@ def test_verbose_shows_the_formulas():
         assert words in " ".join(ran.out.split())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "words"),
     [
         (("--rate", "500"), "the queue grows without limit, because processing prompts alone takes"),

@@ -7,6 +7,7 @@ import re
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 
 from perfmodel import InputError, analyse
 from perfmodel.serving import speed
@@ -71,7 +72,7 @@ def test_without_a_card_there_are_no_rates():
     assert "rates" not in document("--config", "gpt2")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("config", "phase", "only", "time", "tokens"),
     [
         ("gpt2", "prefill", ("--logits", "last"), "time_to_first_token", "prompt_tokens"),

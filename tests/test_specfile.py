@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import yaml
+from many import for_each
 
 from perfmodel import specfile
 from perfmodel.errors import InputError
@@ -22,14 +23,12 @@ def refused(function, *arguments):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "text", ["1e12", "yes", "NO", "~", "null", "0x10", "1:30", "2020-01-01", "0123", "1_000", ".5", "ö"]
-)
+@for_each("text", ["1e12", "yes", "NO", "~", "null", "0x10", "1:30", "2020-01-01", "0123", "1_000", ".5", "ö"])
 def test_a_value_is_the_text_that_stands_there(text):
     assert page(f"a: {text}").text("a") == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("written", "text"),
     [
         ("'1'", "1"),
@@ -90,7 +89,7 @@ def test_a_key_may_stand_once_at_any_depth():
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "what"),
     [
         ("a: &x 1", "an anchor (&)"),
@@ -108,7 +107,6 @@ def test_a_key_may_stand_once_at_any_depth():
         ("a: " + "{a: " * 100_000, "nesting deeper than 12 levels"),
         ("- " * 100_000, "nesting deeper than 12 levels"),
     ],
-    ids=lambda value: value[:20],
 )
 def test_what_a_plain_file_does_not_need_is_refused(text, what):
     message = refused(page, text)
@@ -169,7 +167,7 @@ def test_an_empty_file_is_refused(text):
     assert "x.yaml" in refused(page, text)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "line"),
     [
         ("a: [1", 1),
@@ -190,9 +188,7 @@ def test_text_that_is_not_yaml_is_refused_near_its_line(text, line):
     assert int(message.split(":")[1]) in (line, line + 1)
 
 
-@pytest.mark.parametrize(
-    ("ask", "message"),
-    [
+@for_each(("ask", "message"), [
         (lambda p: p.text("list"), "x.yaml:1: list: a list was found; a single value is accepted. Write one value."),
         (lambda p: p.text("map"), "x.yaml:2: map: a mapping was found; a single value is accepted. Write one value."),
         (lambda p: p.text("empty"), "x.yaml:3: empty: the value is empty; a value is required. Add one, or remove the key."),
@@ -205,8 +201,7 @@ def test_text_that_is_not_yaml_is_refused_near_its_line(text, line):
         (lambda p: p.texts("lists"), "x.yaml:4: lists: a list was found; a single value is accepted. Write one value."),
         (lambda p: p.text("none"), "x.yaml:1: 'none' is missing; 'none' is required here. Add 'none: …'."),
         (lambda p: p.choice("word", ("fp16", "bf16")), "x.yaml:5: word: 'fp61' is not known; one of fp16, bf16 is accepted. Did you mean 'fp16'?"),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_a_value_of_another_kind_is_refused(ask, message):
     assert refused(ask, page("list: [1]\nmap: {a: 1}\nempty:\nlists: [[1]]\nword: fp61\n")) == message
 

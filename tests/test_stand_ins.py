@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import perfmodel
+from many import for_each
 
 from perfmodel import api
 from perfmodel.hardware import gpu
@@ -27,7 +28,7 @@ WIDENED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "dtype", "roof", "flop_per_s"), WIDENED)
+@for_each(("name", "dtype", "roof", "flop_per_s"), WIDENED)
 def test_products_run_at_the_rate_of_a_type_that_holds_theirs(name, dtype, roof, flop_per_s):
     found = rates(gpu(name), dtype).roofs[Engine.TENSOR]
     assert (found.name, found.flop_per_s) == (roof, flop_per_s)
@@ -65,7 +66,7 @@ TIMED = [
 STANDS_IN = "no tensor rate for fp8; that work runs at the rate of tensor fp16, a type that holds every fp8 value."
 
 
-@pytest.mark.parametrize("arguments", TIMED, ids=lambda arguments: arguments[0])
+@for_each("arguments", TIMED)
 def test_every_command_with_times_says_which_roof_stands_in(arguments):
     ran = perfmodel(*arguments, stdin=CASE)
     assert STANDS_IN in " ".join(ran.out.split())

@@ -185,7 +185,7 @@ def test_the_suite_has_cases_that_ranks_measure(ranks, cuda):
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "told"),
     [
         ({"plan": {"tp": 4}}, "plans of 1 GPU and of 2 are accepted"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from many import for_each
 
 from perfmodel.errors import InputError
 from perfmodel.strictjson import DEEPEST, MOST_DIGITS, parsed
@@ -20,7 +21,7 @@ def nested(levels):
     return "[" * levels + "]" * levels
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "message"),
     [
         ("x", f"x.json: the text is not valid JSON from column 1; {ACCEPTED}"),
@@ -41,7 +42,6 @@ def nested(levels):
             "x.json: the key 'c' is repeated; one value per key is accepted. Remove one of the two.",
         ),
     ],
-    ids=lambda value: value[:30],
 )
 def test_what_is_refused(text, message):
     with pytest.raises(InputError) as caught:

@@ -249,7 +249,7 @@ def test_a_grid_without_a_valid_point_is_an_error():
         list(sweep(workload("llama-2-7b-layer"), [A100], {"H_kv": [3, 5]}))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("over", "settings", "message"),
     [
         ({}, {}, "no symbol is swept"),
@@ -274,7 +274,7 @@ def values(axis):
     return axis.all().astype(int).tolist()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "expected"),
     [
         ("N=1:5", [1, 2, 3, 4, 5]),
@@ -331,9 +331,7 @@ def test_lists_keep_their_order_and_thin_evenly():
     assert values(axis("N", range(1, 11)).thinned(4)) == [1, 4, 7, 10]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+@for_each(("text", "message"), [
         ("N", "--over 'N': it is not a range; SYMBOL=FROM:TO, SYMBOL=FROM:TO:COUNT and either with :log after it are "
          "accepted. Write, for example, N=128:8192:64; use --set for a single value."),
         ("N=5", "--over 'N=5': it is not a range; "),
@@ -348,8 +346,7 @@ def test_lists_keep_their_order_and_thin_evenly():
         ("N=1:9:1", "--over N: count: a range of 1 value; at least 2 values are accepted. Write 2, or use --set."),
         ("N=1:1G:11M:log", "--over N: count: 11,000,000 values on a logarithmic scale; at most 10,000,000 are accepted. "
          "Remove :log, or reduce the count."),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_ranges_that_cannot_be_read(text, message):
     with pytest.raises(InputError) as refused:
         axis_from_text(text)
@@ -560,9 +557,7 @@ def test_skipped_points_are_told_on_stderr(tmp_path):
     assert len(path.read_text().splitlines()) == 1 + 6
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "found"),
-    [
+@for_each(("arguments", "code", "found"), [
         (["--over", "N=1:5"], 2, "no GPU is named"),
         (["--gpu", "a100"], 2, "no range is given"),
         (["--gpu", "a100", "--over", "N=1:5", "--over", "N=1:6"], 2, "it is set twice"),
@@ -575,8 +570,7 @@ def test_skipped_points_are_told_on_stderr(tmp_path):
         (["--gpu", "a100", "--over", "N=1:5", "-o", "no-folder/rows.csv"], 1, "there is no folder 'no-folder'"),
         (["--gpu", "a100", "--over", "N=1:5", "--plot", "time.gif"], 1, "'.gif' is not a format of pictures"),
         (["--gpu", "a100", "--over", "N=1:5", "--over", "B=1:2", "--over", "D=32:64", "--plot", "t.png"], 1, "3 sizes are swept"),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_what_is_refused(arguments, code, found):
     assert check_refused(run(*arguments), code)["found"].startswith(found)
 

@@ -85,7 +85,7 @@ NAMED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("shape", "named"), NAMED)
+@for_each(("shape", "named"), NAMED)
 def test_the_picked_tile_needs_as_many_waves_as_the_one_that_cublas_launched(shape, named):
     m, k, n, batch = shape
     pick = picked_tiles.pick(m, n, batch, -(-k // 64), 132)
@@ -193,7 +193,7 @@ def test_tiles_are_dealt_out_in_rounds():
     assert isclose(tiles.body(card, products.Product(256 * 20, 4096, 128, 1), "fp16").seconds, 2 * one, rel_tol=1e-3)
 
 
-@pytest.mark.parametrize(("number", "expected_us"), [(1, 3), (3, 3), (4, 4), (5, 4 + 3), (8, 8), (12, 12), (13, 15)])
+@for_each(("number", "expected_us"), [(1, 3), (3, 3), (4, 4), (5, 4 + 3), (8, 8), (12, 12), (13, 15)])
 def test_tiles_that_a_multiprocessor_holds_wait_together(number, expected_us):
     """Four tiles fit on each of 10 multiprocessors, a step takes 1 us of each, and operands arrive after 3 us."""
     choice = tile_sizes.Choice(32, 32, 1e-6, 0.0, 0.0, 40, 1.0, 1.0)
@@ -855,7 +855,7 @@ def test_more_than_is_known_is_refused():
         parameters.card(gpu("t4"), "measured")
 
 
-@pytest.mark.parametrize("name", [*families.GENERATIONS, families.ANY])
+@for_each("name", [*families.GENERATIONS, families.ANY])
 def test_every_family_names_its_sources(name):
     found = families.family(name)
     assert found.name == name
@@ -953,9 +953,7 @@ def test_every_kernel_of_a_model_has_a_time(name):
                 assert row.expected.unclamped_s > 0.1 * row.bounds.lower_s, row.name
 
 
-@pytest.mark.parametrize(
-    ("op", "sizes", "shape"),
-    [
+@for_each(("op", "sizes", "shape"), [
         # (m, k, n, batch) of the product that a library is asked for
         ("matmul", {"m": 2, "k": 3, "n": 5, "batch": 7}, (2, 3, 5, 7)),
         ("linear", {"B": 2, "N": 3, "D_in": 5, "D_out": 7}, (6, 5, 7, 1)),
@@ -965,8 +963,7 @@ def test_every_kernel_of_a_model_has_a_time(name):
         ("scores", {"B": 2, "H": 4, "H_kv": 4, "N": 3, "S": 5, "d": 7}, (3, 7, 5, 8)),
         ("scores", {"B": 2, "H": 4, "H_kv": 4, "N": 30, "S": 30, "d": 7, "causal": 1}, (30, 7, 30, 8)),
         ("weighted_values", {"B": 2, "H": 4, "H_kv": 4, "N": 3, "S": 5, "d": 7}, (3, 5, 7, 8)),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_a_product_is_stated_by_its_operation(op, sizes, shape):
     (fact,) = runs.each(block.ops.find(op)(**sizes).runs)
     gemm = fact.kernel if isinstance(fact, runs.Stage) else fact

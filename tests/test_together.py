@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from command import perfmodel
+from many import for_each
 
 from perfmodel import api
 
@@ -35,7 +36,7 @@ def test_flops_solve_and_sweep_agree_on_each_side_of_every_crossing(config, symb
             assert chunk.bound_names == [expected]
 
 
-@pytest.mark.parametrize("size", [1, 100, 163, 168, 174, 2000])
+@for_each("size", [1, 100, 163, 168, 174, 2000])
 def test_the_bound_is_what_has_most_seconds_of_its_own(size):
     """Computed from the rows: bytes over the bandwidth, and FLOPs of each engine over its peak."""
     answer = api.analyse("llama-2-7b-layer", gpu="a100", settings={"N": size}, fused=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command import check_refused, perfmodel
+from many import for_each
 from traces import ADD, COPY, CUTLASS, GEMM, Written, product
 
 import perfmodel as library
@@ -279,15 +280,12 @@ def test_wrapped_numbers_are_no_tensors():
     assert arguments(plain) == (2.5, (1, -2), True)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
+@for_each(("name", "expected"), [
         (GEMM, "product"), (CUTLASS, "product"), (ADD, "elementwise"), ("Memcpy HtoD (Pageable -> Device)", "copy"),
         ("ncclDevKernel_AllGather_RING_LL(x)", "communication"), ("void flash_fwd_kernel<Flash_fwd_kernel_traits<64>>(P)", "attention"),
         ("fmha_cutlassB_bf16_aligned_64x64_k64_sm80(P)", "attention_backward"), ("triton_red_fused_mean_2", "fused"),
         ("void at::native::(anonymous namespace)::cunn_SoftMaxForward<4, float>(int)", "softmax"), ("vllm_kernel", "other"),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_names_tell_families(name, expected):
     assert family(name) == expected
     assert is_communication(name) == (expected == "communication")
@@ -392,9 +390,7 @@ def test_a_bare_list_of_events_and_one_that_was_cut_between_events_are_read(tmp_
 KERNEL = '{"ph":"X","cat":"kernel","name":"k","pid":0,"tid":7,"ts":1,"dur":1,"args":{}}'
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
+@for_each(("text", "found"), [
         ("", "it is empty"),
         ("7", "it begins with '7'"),
         ("{}", "it has no list 'traceEvents'"),
@@ -408,9 +404,7 @@ KERNEL = '{"ph":"X","cat":"kernel","name":"k","pid":0,"tid":7,"ts":1,"dur":1,"ar
         ('{"traceEvents": [' + KERNEL.replace('"dur":1', '"dur":NaN') + "]}", "it has no kernel, copy or fill of a device"),
         ('{"traceEvents": [{"a":' + "[" * 100_000, "it is nested too deeply"),
         ('{"traceEvents": [' + KERNEL.replace('"ts":1', '"ts":' + "9" * 5000) + "]}", "it cannot be read"),
-    ],
-    ids=lambda value: value[:40] if isinstance(value, str) else "",
-)  # fmt: skip
+    ])  # fmt: skip
 def test_malformed_traces_are_refused_in_one_line(tmp_path, text, found):
     path = tmp_path / "bad.json"
     path.write_text(text)
@@ -505,17 +499,14 @@ def test_a_card_is_found_by_the_name_of_its_driver_and_another_one_is_noted(tmp_
     assert "The trace ran on NVIDIA H100 80GB HBM3" in library.trace(path, gpu="a100").notes[0]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "found"),
-    [
+@for_each(("arguments", "found"), [
         (("--format", "html"), "--format html is given without -o"),
         (("--format", "json", "-o", "x.html"), "--format json is given"),
         (("--unprofiled", "soon"), "'soon' is not a time"),
         (("--unprofiled", "-1"), "-1"),
         (("-o", "no/such/folder.html"), "there is no folder"),
         (("--gpu", "h1000"), "h1000"),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_wrong_options_are_refused(tmp_path, arguments, found):
     ran = perfmodel("trace", one_kernel(tmp_path), *arguments)
     assert found in ran.err

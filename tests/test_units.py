@@ -20,7 +20,7 @@ from perfmodel.units import (
 )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "value"),
     [
         ("8192", 8192),
@@ -48,7 +48,7 @@ def test_a_size(text, value):
     assert type(found) is int
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "found"),
     [
         ("0", "0 is out of range"),
@@ -79,7 +79,7 @@ def test_what_is_no_size(text, found):
     assert "8k (8000), 8Ki (8192)" in caught.value.accepted
 
 
-@pytest.mark.parametrize("value", [True, 1.0, "1", None, 0, -1, LARGEST_SIZE + 1, 10**30])
+@for_each("value", [True, 1.0, "1", None, 0, -1, LARGEST_SIZE + 1, 10**30])
 def test_a_size_is_an_int_in_range(value):
     with pytest.raises(InputError, match=r"is not a whole number|is out of range"):
         checked_size(value, "here")
@@ -97,7 +97,7 @@ def test_every_whole_number_reads_as_itself(value):
     assert size_from_text(f"{value:_}", "here") == value
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "unit", "value"),
     [
         ("1555 GB/s", "B/s", 1555e9),
@@ -118,7 +118,7 @@ def test_a_quantity(text, unit, value):
     assert quantity_from_text(text, unit, "here") == pytest.approx(value, rel=1e-15)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "unit"),
     [
         ("1555", "B/s"),
@@ -144,7 +144,7 @@ def test_what_is_no_quantity_of_that_unit(text, unit):
         quantity_from_text(text, unit, "here")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "digits", "text"),
     [
         (0, 5, "0"),
@@ -165,7 +165,7 @@ def test_significant_digits(value, digits, text):
     assert significant(value, digits) == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "unit", "digits", "text"),
     [
         (312e12, "FLOP/s", 4, "312.0 TFLOP/s"),
@@ -280,7 +280,7 @@ def test_expressions_are_exact(a, b, c):
     assert Expression("(N + S) - S", "here")(at) == a
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "action"),
     [
         ("8K", "Write 8k (8000) or 8Ki (8192)."),

@@ -79,7 +79,7 @@ def test_an_operation_and_its_case_have_one_time(name, tmp_path):
         assert case_[field] == pytest.approx(flops[field], rel=1e-12), field
 
 
-@pytest.mark.parametrize("name", ops.FAMILY_OF)
+@for_each("name", ops.FAMILY_OF)
 def test_every_operation_can_be_swept_and_its_rows_are_cases(name, tmp_path):
     operation = ops.find(name)
     symbol = next(name for name in operation.required if SYMBOLS[name].kind == "size" and not SYMBOLS[name].card)
@@ -136,17 +136,14 @@ def test_torch_runs_a_gate_in_two_kernels(name):
     assert (fused["traffic_byte"], torch["traffic_byte"]) == (2 * 3 * 4096, 2 * 5 * 4096)
 
 
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
+@for_each(("line", "told"), [
         ({**MATMUL, "impl": "ours"}, "impl: 'ours' is not an implementation of matmul; torch, static_scale,"),
         ({**MATMUL, "impl": "flash"}, "impl: 'flash' is not an implementation of matmul;"),
         ({**ATTENTION, "impl": "ours"}, "impl: 'ours' is not an implementation of attention; torch, flash, cudnn,"),
         ({"op": "rmsnorm_backward", "shape": {"rows": 8, "cols": 8}, "impl": "ours"}, "impl: 'ours' is not an"),
         ({"op": "wkv", "shape": {"B": 1, "N": 8, "D": 8}, "impl": "torch"}, "impl: 'torch' is given, but wkv does not"),
         ({"op": "layernorm", "shape": {"rows": 8, "cols": 8}, "impl": "naive"}, "impl: naive is given, but layernorm"),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_an_implementation_that_does_not_exist_is_refused(line, told):
     with pytest.raises(InputError) as refused:
         case(line, "x:1")
@@ -192,7 +189,7 @@ def test_every_name_of_the_table_exists():
 # --- keys of a case
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "told"),
     [
         ({**MATMUL, "measured": 312}, "'measured' is not a key of a case; matmul accepts op, shape,"),
@@ -329,9 +326,7 @@ def test_a_chart_shows_every_workload_that_is_named():
     assert "mlp-4096, conv1d-8192" in ran.out.splitlines()[0]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
+@for_each(("arguments", "told"), [
         (("flops", "--op", "matmul", "--causal"), "--causal is given, but matmul has no attention with a mask;"),
         (("flops", "--config", "mlp-4096", "--causal"), "--causal is given, but mlp-4096 has"),
         (("flops", "--op", "softmax", "--fused"), "--fused is given, but every operation of softmax has only one form;"),
@@ -354,8 +349,7 @@ def test_a_chart_shows_every_workload_that_is_named():
         (("roofline", "--gpu", "t4", "--phase", "train", "show", "--phase", "prefill"), "--phase is given 2 times;"),
         (("memory", "--config", "gpt2", "--phase", "prefill", "--optimizer", "sgd"), "--optimizer: a prefill phase has no"),
         (("validate", "--from", "x.jsonl", "--limit", "5"), "--from and --limit are both given;"),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_an_option_that_would_change_nothing_is_refused(arguments, told):
     ran = perfmodel(*arguments)
     check_refused(ran, 2)

@@ -9,6 +9,7 @@ import json
 
 import pytest
 from command import perfmodel as perfmodel_command
+from many import for_each
 
 import perfmodel
 from perfmodel import InputError, analyse, ops
@@ -59,7 +60,7 @@ PREFILL = [
 ]
 
 
-@pytest.mark.parametrize("row", PREFILL, ids=[row[0] for row in PREFILL])
+@for_each("row", PREFILL)
 def test_llama_layer_prefill(row):
     check_row(rows(analyse(LAYER, gpu=A100, causal=True))[row[0]], *row[1:])
 
@@ -182,7 +183,7 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "sizes", "flops", "one", "several"), TABLE, ids=[row[0] for row in TABLE])
+@for_each(("name", "sizes", "flops", "one", "several"), TABLE)
 def test_table_of_operations(name, sizes, flops, one, several):
     op = ops.find(name)(**sizes)
     assert op.flops() == flops
@@ -249,7 +250,7 @@ def test_attainable_flops_under_the_roof(intensity, tera):
     assert rates(perfmodel.gpu(A100), "fp16").attainable(intensity) == pytest.approx(tera * 1e12)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "sizes", "intensity"),
     [
         ("saxpy", {"numel": 1000, "act": 8}, 1 / 12),  # 2 FLOPs, 3 x 8 bytes

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import stat
 from functools import cache
 from pathlib import Path
@@ -186,8 +187,9 @@ def test_only_one_module_writes_files_that_the_user_names():
     """
     root = Path(package.__file__).parent
     for path in root.rglob("*.py"):
-        module = path.relative_to(root).as_posix()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+        named = re.search(r"\b(open|write_text|write_bytes|rename)\b", text)  # other files need no parsing
+        for node in ast.walk(ast.parse(text)) if named else ():
             if not isinstance(node, ast.Call) or module in ("writing.py", "measure/counters.py"):
                 continue
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))

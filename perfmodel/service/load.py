@@ -43,13 +43,20 @@ class Curve:
 
     def __init__(self, at: Callable[[int], float], most: int) -> None:
         self._at, self._known = at, dict[int, float]()
+        self._lines: dict[int, tuple[int, int, float, float]] = {}  # by place in the grid
         self._grid = [0, *(1 << power for power in range(max(1, most).bit_length() + 1))]
 
     def __call__(self, number: float) -> float:
         above = min(bisect_right(self._grid, number), len(self._grid) - 1)
+        low, size, low_s, rise_s = self._lines.get(above) or self._line(above)
+        return low_s + rise_s * (number - low) / size
+
+    def _line(self, above: int) -> tuple[int, int, float, float]:
+        """The start of a line between two numbers, its width, the time at its start and the rise of the time."""
         low, high = self._grid[above - 1], self._grid[above]
         low_s = self._value(low)
-        return low_s + max(0.0, self._value(high) - low_s) * (number - low) / (high - low)
+        self._lines[above] = low, high - low, low_s, max(0.0, self._value(high) - low_s)
+        return self._lines[above]
 
     def _value(self, number: int) -> float:
         if number not in self._known:
