@@ -362,6 +362,14 @@ def test_scale_prints_the_document_of_the_contract():
     assert page["laws"][0]["name"] == "Amdahl"
 
 
+def test_numbers_of_gpus_without_a_plan_share_a_line():
+    scale = ("scale", "--config", "gpt2", "--gpu", "h100", "--strong", "--tp", "4", "--phase", "decode", "--over")
+    told = "not a multiple of tp x pp x cp = 4"
+    assert f"Skipped: 1 and 2 GPUs: {told}.\n" in perfmodel(*scale, "gpus=1:4:x2").out
+    assert f"legal plan: 1 GPU: {told};" in perfmodel(*scale, "gpus=1:1:x2").err
+    assert f"legal plan: 1, 2 and 3 GPUs: {told};" in perfmodel(*scale, "gpus=1:3:1").err
+
+
 def test_weak_scaling_keeps_the_batch_of_a_replica(tmp_path):
     found = package.scale("tinyllama-1.1b", "h100", [1, 4], strong=False, phase="train", B=2, N=512)
     assert [point.estimate.tokens for point in found.points] == [1024, 4096]

@@ -88,24 +88,34 @@ def plan_at(gpus: int, given: Plan) -> Plan | None:
 
 def scaling(make: Callable[[int], Model], gpus: Iterable[int], given: Plan, *, strong: bool, batch: int) -> Scaling:
     """The estimates over numbers of GPUs. ``make(B)`` returns the model at a global batch."""
-    found, skipped = list[tuple[int, Estimate, Model]](), list[str]()
+    found, skipped = list[tuple[int, Estimate, Model]](), dict[str, list[int]]()
     for p in gpus:
         plan = plan_at(p, given)
         if plan is None:
-            skipped.append(f"{p} GPUs: tp x pp x cp = {given.tp * given.pp * given.cp} does not divide them")
+            reason = f"not a multiple of tp x pp x cp = {given.tp * given.pp * given.cp}"
+            skipped.setdefault(reason, []).append(p)
             continue
         model = make(batch if strong else batch * plan.dp)
         try:
             found.append((p, model.estimate(plan), model))
         except InputError as error:
-            skipped.append(f"{p} GPUs: {error.found}")
+            skipped.setdefault(error.found, []).append(p)
+    told = tuple(f"{_gpus(numbers)}: {reason}" for reason, numbers in skipped.items())
     if not found:
-        raise InputError("scale", f"no number of GPUs has a legal plan: {skipped[0]}", "at least one is needed",
+        raise InputError("scale", f"no number of GPUs has a legal plan: {told[0]}", "at least one is needed",
                          "Change --over or the degrees of the plan.")  # fmt: skip
     points = _points(found, strong)
     half = next((point for point in points if point.efficiency < HALF), None)
     laws = (_law("Amdahl" if strong else "Gustafson", points),) if len(points) > 1 else ()
-    return Scaling(found[0][2], strong, points, laws, half, _because(points[0], half) if half else "", tuple(skipped))
+    return Scaling(found[0][2], strong, points, laws, half, _because(points[0], half) if half else "", told)
+
+
+def _gpus(numbers: Sequence[int]) -> str:
+    """The numbers of GPUs in words, such as ``1, 2 and 4 GPUs``."""
+    if numbers == [1]:
+        return "1 GPU"
+    *others, last = (f"{number:,}" for number in numbers)
+    return f"{', '.join(others)} and {last} GPUs" if others else f"{last} GPUs"
 
 
 def _points(found: Sequence[tuple[int, Estimate, Model]], strong: bool) -> tuple[Point, ...]:
