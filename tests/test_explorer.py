@@ -346,6 +346,7 @@ def test_a_moved_slider_is_shown_at_once(browser, file):
 def test_the_page_is_small_and_loads_nothing(file):
     text = file.read_text(encoding="utf-8")
     assert len(text.encode()) < 1.5e6
+    assert str(Path(__file__).parent.parent) not in text  # the folder of the installation
     assert "default-src 'none'" in text
     assert not re.search(r"""(?:src|href)=["'](?!#)(?!data:)""", text.replace('src="http://www.w3.org', ""))
 

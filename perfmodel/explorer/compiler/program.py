@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import os
 from collections.abc import Mapping
 from enum import Enum
 from functools import cached_property, partial
@@ -22,6 +23,7 @@ from perfmodel.explorer.compiler.functions import Statements
 from perfmodel.explorer.compiler.library import CLASSES, FUNCTIONS, LEFT_OUT, REMEMBERED
 from perfmodel.explorer.compiler.scope import Scope, outer
 from perfmodel.explorer.compiler.source import fields, method_names, of_function
+from perfmodel.paths import PACKAGED
 from perfmodel.strictjson import dumped
 
 
@@ -208,7 +210,9 @@ class Program:
         if isinstance(value, (dict, MappingProxyType)):
             return f"$dict([{', '.join(f'[{of(key)}, {of(one)}]' for key, one in value.items())}])"
         if isinstance(value, (set, frozenset)):
-            return f"$set([{', '.join(sorted(map(of, value)))}])"
+            # In an order of their own, so that equal programs have equal texts.
+            ordered = sorted(value, key=lambda one: getattr(one, "__qualname__", repr(one)))
+            return f"$set([{', '.join(map(of, ordered))}])"
         if type(value) in (tuple, list):
             return f"[{', '.join(map(of, value))}]"
         return f"new {self._class(type(value), file, node)}({', '.join(map(of, value))})"
@@ -282,7 +286,9 @@ class Program:
 def _scalar(value: Any) -> str:
     if isinstance(value, Enum):
         value = value.value
-    if value is None or isinstance(value, (bool, str)):
+    if isinstance(value, str):  # a page must not show the folder of the installation
+        return dumped(value.removeprefix(PACKAGED + os.sep))
+    if value is None or isinstance(value, bool):
         return dumped(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
