@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import os
 import random
 import re
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -362,6 +364,17 @@ def test_the_command_writes_a_page(tmp_path):
     assert "GPT-2" in path.read_text(encoding="utf-8")
     again = perfmodel("explore", "--config", "gpt2-124m", "--gpu", "t4", "-o", str(path))
     assert (again.code, again.err) == (0, "")  # a file of this program is replaced without a note
+
+
+def test_equal_pages_have_equal_texts(tmp_path):
+    """The order of sets, which Python draws for each process, must not reach the page."""
+    texts = set()
+    for seed in ("1", "2"):
+        path = tmp_path / f"{seed}.html"
+        asked = [sys.executable, "-m", "perfmodel", "explore", "--config", "gpt2-124m", "--gpu", "t4", "-o", str(path)]
+        subprocess.run(asked, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        texts.add(path.read_bytes())
+    assert len(texts) == 1
 
 
 def test_a_page_has_an_ending_of_its_kind(tmp_path):

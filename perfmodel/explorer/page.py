@@ -83,7 +83,7 @@ def program(workloads: Sequence[Workload], gpus: Sequence[Gpu], *, every: bool =
         "$linksOf": tuple(((level, gpu), links.known(level, gpu)) for level, gpu in levels),
         "$operations": known,
         "$trees": texts,
-        "$families": {name: kernels.family(name) for name in set(kernels._FAMILIES.values())},
+        "$families": {name: kernels.family(name) for name in sorted(set(kernels._FAMILIES.values()))},
     }
     return made.text(ENTRIES | {"workloads": tuple(workloads), "gpus": tuple(gpus)}, tables)
 
@@ -92,7 +92,7 @@ def _texts(known: Iterable[Operation], workloads: Iterable[Workload]) -> dict[st
     """The syntax trees of the expressions that operations state as text, and of logits of the last position."""
     known = tuple(known)
     texts = {rule.condition for one in known for rule in one.valid}
-    trees = {text: expression.Expression(text, "", condition=True)._tree for text in texts}
+    trees = {text: expression.Expression(text, "", condition=True)._tree for text in sorted(texts)}
     sizes = {text for one in known for gradient in one.backward for _, text in gradient.sizes}
     steps = [step for workload in workloads for step in every_step(workload)]
     sizes |= {size.text for step in map(last_position, steps) for size in step.sizes.values()}
