@@ -205,7 +205,7 @@ def test_the_quickest_kernel_of_a_library_runs():
     """Hopper has two kernels for tf32. Rows that are not aligned to 16 bytes exclude the first one."""
     dtype = "tf32"
     card = parameters.card(gpu("h100"), "family")
-    kinds = tile_sizes.kinds(card, dtype, aligned=16)
+    kinds = tile_sizes.kinds(card, dtype, "", 16, several=True)
     assert len(kinds) == 2
 
     def points_of(numbers):
@@ -224,8 +224,8 @@ def test_the_quickest_kernel_of_a_library_runs():
         assert found == pytest.approx(min(alone.values()))
         quickest.add(min(alone, key=alone.get))
     assert quickest == set(kinds)
-    assert tile_sizes.kinds(card, dtype, aligned=4) == kinds[1:]
-    assert tile_sizes.kinds(card, "fp32", aligned=16) == ("vector",)
+    assert tile_sizes.kinds(card, dtype, "", 4, several=True) == kinds[1:]
+    assert tile_sizes.kinds(card, "fp32", "", 16, several=True) == ("vector",)
 
 
 def test_misaligned_rows_run_at_a_rate_of_their_own():

@@ -24,17 +24,7 @@ PROBE_ELEMENTS = 1 << 26  # float32 elements of the probe on a GPU, far larger t
 SLOWER = 0.97  # flag a measurement as throttled if the clock drops below this share of its first value
 
 # Memory-bound operations. Each is compared with an addition of the same bytes in the same run.
-STREAMED = (
-    "softmax",
-    "softmax_backward",
-    "masked_softmax",
-    "masked_softmax_backward",
-    "layernorm",
-    "layernorm_backward",
-    "rmsnorm",
-    "rmsnorm_backward",
-    "conv1d",
-)
+STREAMED_PROGRAMS, STREAMED_OPERATIONS = ("rows",), ("conv1d",)
 STREAMED_FAMILIES = ("elementwise", "blas")
 
 
@@ -120,7 +110,7 @@ class Device:
             fields["kernels"] = [one._asdict() for one in launch.footprints()]
         if flags := _flags(samples.spread, before, after):
             fields["flags"] = flags
-        if (read.op in STREAMED or FAMILY_OF.get(read.op) in STREAMED_FAMILIES) and self.watch.name == "cuda":
+        if self.watch.name == "cuda" and streamed(read.op):
             del program, run, out
             fields["stream_us"] = self._stream_us(read)
         return fields
@@ -150,6 +140,13 @@ class Device:
             run, _ = self.watch.ready(Program(lambda: torch.add(a, b), lambda out: iter(())), read.protocol)
             self._streams[at] = round(self.watch.times(run, read.protocol).median_us, 3)
         return self._streams[at]
+
+
+def streamed(op: str) -> bool:
+    """Whether an operation is memory-bound, and compared with a stream."""
+    from perfmodel.measure.workloads import FAMILY
+
+    return FAMILY.get(op) in STREAMED_PROGRAMS or op in STREAMED_OPERATIONS or FAMILY_OF.get(op) in STREAMED_FAMILIES
 
 
 def step_byte(read: Case) -> list[int]:

@@ -81,7 +81,7 @@ class Limits(NamedTuple):
     compulsory_s: Size
     bandwidth_byte_per_s: Size
     latency_s: Size
-    left_s: Size = 0.0
+    left_s: Size
 
 
 def limits(card: Card, size: Product, dtype: str, found: Size) -> Limits:

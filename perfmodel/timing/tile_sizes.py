@@ -20,7 +20,6 @@ KERNELS = {
     name: tuple(Sides(*map(int, tile.split("x"))) for tile in _data.words(f"kernels {name}"))
     for name in ("hopper tf32", "hopper tf32 warp", "hopper vector")
 }
-FURTHER = ("warp",)  # further kernels of a library, as in "tf32 warp"
 
 
 class Choice(NamedTuple):
@@ -51,14 +50,16 @@ def wave(count: int, tile_m: Size, tile_n: Size) -> tuple[Size, Size]:
     return across * tile_m, down * tile_n
 
 
-def kinds(card: Card, dtype: str, scales: str = "", aligned: int = 0, *, any_of: bool = True) -> tuple[str, ...]:
+def kinds(card: Card, dtype: str, scales: str, aligned: int, *, several: bool) -> tuple[str, ...]:
     """The kernels that may run products of this type, by their names among the card's tilings. A serving stack has one for
-    each kind of scales. A library may have several (``any_of``), of which the first needs wide copies.
+    each kind of scales. A library may have ``several``: one that needs wide copies, and one that does not.
     """
     name = f"{dtype} {scales}"
     first = name if name in card.tilings else dtype if dtype in card.tilings else "vector"
-    more = [f"{first} {further}" for further in FURTHER if f"{first} {further}" in card.tilings] if any_of else []
-    return tuple(more) if more and first != "vector" and aligned != WIDE else (first, *more)
+    second = f"{first} warp"
+    if not several or second not in card.tilings:
+        return (first,)
+    return (first, second) if aligned == WIDE else (second,)
 
 
 def choices_of(

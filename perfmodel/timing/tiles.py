@@ -88,7 +88,7 @@ def body(card: Card, size: Product, dtype: str, found: Size = 0.0, tried: Tried 
     given = limits(card, size, dtype, found)
     if picked_tiles.picks(card, size, dtype, given.aligned):
         return picked_tiles.body(card, size, dtype, found, given)
-    first, *more = kinds(card, dtype, size.scales, given.aligned, any_of=not (size.tiles or size.converts))
+    first, *more = kinds(card, dtype, size.scales, given.aligned, several=not (size.tiles or size.converts))
     best = _of_kind(card, size, dtype, first, given, found, tried)
     for kind in more:
         best = quicker(best, _of_kind(card, size, dtype, kind, given, found, tried))
