@@ -139,7 +139,7 @@ def body(card: Card, size: Product, dtype: str, found: Size, given: Limits) -> B
     edges_s = (1.0 + (waves - 1) * LATER) * area / (DRAIN * card.clock_hz)
     shared = where(units <= ROOM * count, CLUSTER, where(unpaired(size, tile_m, tile_n), ALONE, PAIR))
     result_byte = size.batch * size.result_byte * size.writes
-    # Sharing ends where every operand is read from L2 once.
+    # Every operand is read from L2 at least once, however many tiles share it.
     least_byte = size.batch * size.operands_byte * size.reads + result_byte
     l2_s = maximum(units * steps * fetch_byte / shared, least_byte) / card.l2_byte_per_s
     more_byte = completed(size.n * size.result) * result_byte

@@ -210,7 +210,7 @@ class Program:
         if isinstance(value, (dict, MappingProxyType)):
             return f"$dict([{', '.join(f'[{of(key)}, {of(one)}]' for key, one in value.items())}])"
         if isinstance(value, (set, frozenset)):
-            # In an order of their own, so that equal programs have equal texts.
+            # Sorted, because the order of a set differs between processes.
             ordered = sorted(value, key=lambda one: getattr(one, "__qualname__", repr(one)))
             return f"$set([{', '.join(map(of, ordered))}])"
         if type(value) in (tuple, list):
